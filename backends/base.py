@@ -1,0 +1,220 @@
+"""The boundary that every path is built and measured across.
+
+A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens
+the artifact as a `Session`. A session never reads a clock: whoever times it sees the same six verbs whatever
+lies behind them. This module runs on CPython 3.10 and needs the standard library and numpy.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+"""int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, for BERT and ELECTRA, token_type_ids."""
+
+
+class Unsupported(Exception):
+    """This backend, release or device cannot do what was asked; the message is the reason."""
+
+
+class Unavailable(Exception):
+    """What the backend needs is not installed or not found; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a cell runs. `kind` is "cpu" or "cuda"; the rest is empty on a CPU."""
+
+    kind: str = "cpu"
+    index: int = 0
+    name: str = ""
+    uuid: str = ""
+    compute_capability: tuple[int, int] = (0, 0)
+    features: tuple[str, ...] = ()
+    """Instruction sets of a CPU that decide which INT8 kernels it has, e.g. "avx512_vnni"."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Device:
+        major, minor = data["compute_capability"]
+        return cls(**{**data, "compute_capability": (major, minor), "features": tuple(data["features"])})
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """One input shape: `batch` sequences of `sequence` tokens, padding included."""
+
+    batch: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.sequence}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder in the cache, addressed by what went into it.
+
+    Attributes:
+        path: the file a session opens.
+        sha256: of the file at `path`, in hexadecimal.
+        versions: version by distribution name of what produced it.
+        seconds: wall time it took to produce.
+        notes: what its producer wants a reader of the record to know.
+    """
+
+    path: Path
+    sha256: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Artifact:
+        return cls(**{**data, "path": Path(data["path"])})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a backend builds from: a checkpoint folder (config.json, model.safetensors) and an ONNX file."""
+
+    checkpoint: Path
+    sha256: str
+    onnx: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """Everything of a cell that changes what is built or opened.
+
+    `options` are the backend's own; a backend reads the keys that its schema in suites/config.py declares.
+    """
+
+    precision: str
+    device: Device
+    shapes: tuple[Shape, ...]
+    cuda_graph: bool
+    cache: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Event(Protocol):
+    """A mark in a stream's order of work."""
+
+    def record(self) -> None:
+        """Put the mark after all work enqueued so far."""
+
+    def nanoseconds_since(self, earlier: Event) -> int:
+        """Device time between two marks that have both been reached."""
+
+
+class Stream(Protocol):
+    """The one queue of device work that a session uses; it only hands out marks."""
+
+    def event(self) -> Event: ...
+
+
+class Session(abc.ABC):
+    """A model ready to run at one shape after another.
+
+    `load` sets the shape, binds buffers and copies in; `step` enqueues one forward pass over what was loaded
+    last; `wait` returns when all enqueued work is done; `fetch` copies the output out. `capture` turns the
+    coming steps into replays of one CUDA graph, until the next change of shape.
+    """
+
+    stream: Stream | None = None
+    """None on a CPU, where `step` returns only when the work is done."""
+
+    @abc.abstractmethod
+    def load(self, feeds: Feeds) -> None:
+        """Take over `feeds`; allocates only if the shape differs from the last one's."""
+
+    @abc.abstractmethod
+    def step(self) -> None: ...
+
+    @abc.abstractmethod
+    def wait(self) -> None: ...
+
+    @abc.abstractmethod
+    def fetch(self) -> Array:
+        """Last hidden state [batch, sequence, hidden], in the type the model computed it in (bfloat16 as float32)."""
+
+    def capture(self) -> None:
+        """Record one step as a CUDA graph. Call after a plain step at this shape.
+
+        Raises:
+            Unsupported: this session has no graphs.
+        """
+        raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
+
+    def close(self) -> None:  # noqa: B027  most sessions are freed with their process
+        """Free what the session holds."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Backend(abc.ABC):
+    """One way to run a model."""
+
+    packages: tuple[str, ...] = ()
+    """Distributions whose versions belong in the record; the first names the release of the backend."""
+
+    @abc.abstractmethod
+    def check(self, spec: BuildSpec) -> None:
+        """Say, before work starts and without importing the vendor's library, what cannot be done.
+
+        Raises:
+            Unsupported: the precision or an option has no implementation here.
+            Unavailable: something the backend needs is not installed.
+        """
+
+    @abc.abstractmethod
+    def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
+
+    @abc.abstractmethod
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session: ...
+
+
+BACKENDS = {
+    "null": "backends.null:Null",
+    "torch_eager": "backends.pytorch:TorchEager",
+    "torch_compile": "backends.pytorch:TorchCompile",
+    "ort": "backends.ort:OnnxRuntime",
+}
+
+
+def load_backend(name: str) -> Backend:
+    """The backend called `name`; imports its module, which imports its vendor only when it works."""
+    module, _, attribute = BACKENDS[name].partition(":")
+    factory: Callable[[], Backend] = getattr(importlib.import_module(module), attribute)
+    return factory()
+
+
+def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
+    """Installed version by distribution name, without importing any of them; missing ones are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,80 @@
+"""What every GPU backend needs of CUDA, through cuda-python: a stream, events, device memory, pinned memory."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from cuda.bindings import runtime
+
+from backends.base import Array, Event
+
+
+def checked(result: tuple[Any, ...]) -> Any:
+    """The value of a cuda-python call.
+
+    Raises:
+        RuntimeError: CUDA reported an error; the message names it.
+    """
+    error, *values = result
+    if error != runtime.cudaError_t.cudaSuccess:
+        _, text = runtime.cudaGetErrorString(error)
+        raise RuntimeError(f"CUDA: {error.name}: {text.decode()}")
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+class CudaEvent:
+    """A timing event of one stream."""
+
+    def __init__(self, stream: CudaStream) -> None:
+        self._stream = stream
+        self.handle = checked(runtime.cudaEventCreate())
+
+    def record(self) -> None:
+        checked(runtime.cudaEventRecord(self.handle, self._stream.handle))
+
+    def nanoseconds_since(self, earlier: Event) -> int:
+        assert isinstance(earlier, CudaEvent)
+        return round(checked(runtime.cudaEventElapsedTime(earlier.handle, self.handle)) * 1e6)
+
+    def __del__(self) -> None:
+        runtime.cudaEventDestroy(self.handle)
+
+
+class CudaStream:
+    """A stream that does not synchronize with the default stream."""
+
+    def __init__(self, device: int) -> None:
+        checked(runtime.cudaSetDevice(device))
+        self.handle = checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+
+    def event(self) -> CudaEvent:
+        return CudaEvent(self)
+
+    def synchronize(self) -> None:
+        checked(runtime.cudaStreamSynchronize(self.handle))
+
+    def copy_in(self, device_pointer: int, host: Array) -> None:
+        """Enqueue a copy of contiguous `host` to the device; truly asynchronous only from pinned memory."""
+        kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        checked(runtime.cudaMemcpyAsync(device_pointer, host.ctypes.data, host.nbytes, kind, self.handle))
+
+    def copy_out(self, host: Array, device_pointer: int) -> None:
+        """Enqueue a copy from the device into contiguous `host`."""
+        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        checked(runtime.cudaMemcpyAsync(host.ctypes.data, device_pointer, host.nbytes, kind, self.handle))
+
+
+class PinnedArray:
+    """A numpy array in page-locked host memory, freed with this object."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape)) * kind.itemsize
+        self._pointer = checked(runtime.cudaHostAlloc(size, runtime.cudaHostAllocDefault))
+        buffer = (ctypes.c_byte * size).from_address(int(self._pointer))
+        self.array: Array = np.frombuffer(buffer, dtype=kind).reshape(shape)
+
+    def __del__(self) -> None:
+        runtime.cudaFreeHost(self._pointer)

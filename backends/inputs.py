@@ -1,0 +1,155 @@
+"""Model inputs for every shape of a cell, the FP32 reference outputs for them, and texts for calibration.
+
+Everything is int32 [batch, sequence], padded on the right. Tokens are running text where the checkpoint has a
+tokenizer, random ids where it has none; the lengths of the sequences follow the cell's distribution.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backends.base import Array, Artifact, Shape, versions_of
+from backends.cache import ArtifactCache, digest_of
+from backends.checkpoint import input_names, load_encoder
+
+REFERENCE_ROWS = 8
+"""Sequences of each batch that a reference output is kept for; spread evenly, first and last among them."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Where token ids come from: `sentences` of ids without special tokens, and the special ids around them."""
+
+    kind: str
+    sentences: tuple[tuple[int, ...], ...]
+    first: int
+    last: int
+    pad: int
+
+    @classmethod
+    def of(cls, folder: Path, kind: str, texts: Sequence[str], seed: int) -> Tokens:
+        """Text if `kind` is "text" (or "auto" and the checkpoint has a tokenizer), otherwise random ids.
+
+        Raises:
+            FileNotFoundError: "text" was asked for and the checkpoint has no tokenizer.
+        """
+        config = json.loads((folder / "config.json").read_text())
+        pad = config.get("pad_token_id") or 0
+        if kind == "text" or (kind == "auto" and (folder / "tokenizer.json").is_file()):
+            if not (folder / "tokenizer.json").is_file():
+                raise FileNotFoundError(f"{folder} has no tokenizer.json for lengths.tokens=text; use random")
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+            first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+            return cls("text", tuple(tuple(row) for row in ids), first, last, pad)
+        generator = np.random.default_rng(seed)
+        rows = generator.integers(10, config["vocab_size"], (64, 24)).tolist()
+        return cls("random", tuple(tuple(row) for row in rows), 2, 3, pad)
+
+    def running(self, start: int) -> Iterator[int]:
+        """Ids without end, from sentence `start` on."""
+        for index in cycle(range(len(self.sentences))):
+            yield from self.sentences[(start + index) % len(self.sentences)]
+
+    def natural_length(self, row: int) -> int:
+        return len(self.sentences[row % len(self.sentences)]) + 2
+
+    def feeds(self, lengths: Sequence[int], sequence: int, names: Sequence[str]) -> dict[str, Array]:
+        """One batch: row i holds `lengths[i]` tokens, special ones included, padded to `sequence`."""
+        ids = np.full((len(lengths), sequence), self.pad, np.int32)
+        mask = np.zeros((len(lengths), sequence), np.int32)
+        for row, length in enumerate(lengths):
+            ids[row, :length] = [self.first, *islice(self.running(row), length - 2), self.last][:length]
+            mask[row, :length] = 1
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {name: arrays[name] for name in names}
+
+
+def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed: int) -> tuple[list[int], int]:
+    """Tokens in each sequence of a batch, at most `shape.sequence`, and how many had to be cut to that.
+
+    Args:
+        lengths: distribution ("full", "uniform", "texts" or "file"), low (of "uniform"), values (of "file").
+    """
+    generator = np.random.default_rng([seed, shape.batch, shape.sequence])
+    if lengths["distribution"] == "full":
+        return [shape.sequence] * shape.batch, 0
+    if lengths["distribution"] == "uniform":
+        low = min(lengths["low"], shape.sequence)
+        return generator.integers(low, shape.sequence + 1, shape.batch).tolist(), 0
+    if lengths["distribution"] == "texts":
+        drawn = [tokens.natural_length(row) for row in range(shape.batch)]
+    else:
+        drawn = generator.choice(np.asarray(lengths["values"]), shape.batch).tolist()
+    return [min(n, shape.sequence) for n in drawn], sum(n > shape.sequence for n in drawn)
+
+
+def prepare_inputs(
+    folder: Path,
+    weights_sha256: str,
+    shapes: Sequence[Shape],
+    lengths: Mapping[str, Any],
+    texts: Sequence[str],
+    seed: int,
+    device: str,
+    cache: ArtifactCache,
+) -> Artifact:
+    """An .npz with, for each shape, its feeds, `reference` [rows, sequence, hidden] FP32 and `rows` it belongs to.
+
+    Names are "<batch>x<sequence>/<array>". The artifact's notes say per shape how many tokens are not padding
+    and how many sequences were cut.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        tokens = Tokens.of(folder, lengths["tokens"], texts, seed)
+        names = input_names(folder)
+        arrays: dict[str, Array] = {}
+        notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
+        encoder = load_encoder(folder, attention="sdpa").to(device)
+        torch.set_float32_matmul_precision("highest")
+        for shape in shapes:
+            drawn, cut = draw_lengths(lengths, shape, tokens, seed)
+            feeds = tokens.feeds(drawn, shape.sequence, names)
+            rows = np.unique(np.linspace(0, shape.batch - 1, min(shape.batch, REFERENCE_ROWS)).round().astype(int))
+            with torch.inference_mode():
+                inputs = {name: torch.from_numpy(feeds[name][rows]).to(device) for name in names}
+                reference = encoder(**inputs).last_hidden_state.cpu().numpy()
+            arrays |= {f"{shape}/{name}": feeds[name] for name in names}
+            arrays |= {f"{shape}/reference": reference, f"{shape}/rows": rows}
+            notes["shapes"][str(shape)] = {"tokens": int(sum(drawn)), "cut": cut}
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        return notes
+
+    key = {
+        "weights": weights_sha256,
+        "tokenizer": digest_of(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else "",
+        "shapes": [str(shape) for shape in shapes],
+        "lengths": dict(lengths),
+        "texts": list(texts),
+        "seed": seed,
+    }
+    return cache.get("inputs", key, "inputs.npz", build, versions_of(("torch", "transformers", "numpy")))
+
+
+def calibration_batches(
+    folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int
+) -> list[dict[str, Array]]:
+    """Batches of up to 8 calibration sequences of 1 to 4 sentences each, cut to `sequence` tokens."""
+    tokens = Tokens.of(folder, "auto", texts, seed)
+    names = input_names(folder)
+    batches = []
+    for start in range(0, samples, 8):
+        rows = range(start, min(start + 8, samples))
+        lengths = [min(sequence, sum(tokens.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
+        batches.append(tokens.feeds(lengths, max(lengths), names))
+    return batches

@@ -1,0 +1,190 @@
+"""onnxruntime through its CPU and CUDA execution providers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported, versions_of
+from backends.cache import ArtifactCache
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INSTALLED = ("onnxruntime-gpu", "onnxruntime")
+
+
+class OnnxRuntime(Backend):
+    packages = (*INSTALLED, "onnx")
+
+    def check(self, spec: BuildSpec) -> None:
+        if not versions_of(INSTALLED):
+            raise Unavailable("onnxruntime is not installed in this interpreter: pip install onnxruntime-gpu")
+        if spec.precision == "bf16":
+            raise Unsupported("onnxruntime.transformers converts BERT to float16 only; it has no bfloat16 conversion")
+        if spec.device.kind == "cpu" and spec.precision in ("fp16", "tf32"):
+            raise Unsupported(
+                f"onnxruntime's CPU provider computes BERT in FP32 or INT8; {spec.precision} needs the CUDA provider"
+            )
+        if spec.precision == "tf32" and spec.device.compute_capability < (8, 0):
+            raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older")
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        """The ONNX file as it is, or, where fusion is on, rewritten by onnxruntime.transformers' BERT optimizer.
+
+        A Q/DQ file is left alone: the optimizer's patterns do not see through Q/DQ nodes.
+        """
+        assert source.onnx is not None
+        fusion = spec.options["fusion"]
+        fuse = fusion == "on" or (fusion == "auto" and spec.device.kind == "cuda")
+        if not fuse or spec.precision == "int8":
+            return source.onnx
+        onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
+
+        def build(path: Path) -> dict[str, Any]:
+            return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
+
+        key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
+        return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of(self.packages))
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> OrtSession:
+        return OrtSession(spec, artifact.path)
+
+
+def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
+    """Fuse attention, GELU, LayerNorm and embeddings; returns how many of each were fused."""
+    from onnxruntime.transformers import optimizer
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
+    model = optimizer.optimize_model(
+        str(source),
+        model_type="bert",
+        num_heads=config.num_attention_heads,
+        hidden_size=config.hidden_size,
+        opt_level=0,
+        use_gpu=gpu,
+    )
+    fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
+    if fused.get("Attention", 0) != config.num_hidden_layers:
+        raise RuntimeError(f"fused {fused.get('Attention', 0)} of {config.num_hidden_layers} attention layers: {fused}")
+    if half:
+        model.convert_float_to_float16(keep_io_types=False)
+    model.save_model_to_file(str(path))
+    return {"fused": fused}
+
+
+class OrtSession(Session):
+    """IO-bound to buffers that stay on the device; on a GPU all work goes to one stream of ours.
+
+    With CUDA graphs on, every run names a graph: -1 runs plainly, a number captures at its first run and
+    replays after. Buffers keep their addresses for as long as a shape is loaded, as replaying needs.
+    """
+
+    def __init__(self, spec: BuildSpec, path: Path) -> None:
+        import onnxruntime
+
+        self._ort = onnxruntime
+        self._gpu = spec.device.kind == "cuda"
+        self._graphs = self._gpu and spec.cuda_graph
+        self._next_graph = 0
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if spec.options["threads"]:
+            options.intra_op_num_threads = spec.options["threads"]
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self._gpu:
+            from backends.cuda import CudaStream
+
+            onnxruntime.preload_dlls()
+            self.stream = CudaStream(spec.device.index)
+            settings = {
+                "device_id": str(spec.device.index),
+                "user_compute_stream": str(int(self.stream.handle)),
+                "use_tf32": "1" if spec.precision == "tf32" else "0",
+                "enable_cuda_graph": "1" if self._graphs else "0",
+            }
+            providers = [("CUDAExecutionProvider", settings)]
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        if self._gpu and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise Unavailable(
+                "onnxruntime could not load its CUDA provider and would have run on the CPU; "
+                "it needs the CUDA and cuDNN libraries of its release, see the log"
+            )
+        self._half = "float16" in self._session.get_outputs()[0].type
+        self._run = self._run_options(-1)
+        self._binding: Any = None
+        self._inputs: dict[str, Any] = {}
+        self._pinned: dict[str, Any] = {}
+        self._output: Any = None
+        self._host: Any = None
+        hidden = self._session.get_outputs()[0].shape[-1]
+        self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
+
+    def _run_options(self, graph: int) -> onnxruntime.RunOptions:
+        run = self._ort.RunOptions()
+        if self._gpu:
+            run.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            if self._graphs:
+                run.add_run_config_entry("gpu_graph_id", str(graph))
+        return run
+
+    def _probe_hidden(self) -> int:
+        """Hidden size, by one run at 1 x 2: the exported file leaves it symbolic."""
+        ones = np.ones((1, 2), np.int32)
+        (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._run)
+        return int(output.shape[-1])
+
+    def load(self, feeds: Feeds) -> None:
+        if {k: tuple(v.shape()) for k, v in self._inputs.items()} != {k: v.shape for k, v in feeds.items()}:
+            self._allocate(feeds)
+        for name, values in feeds.items():
+            if self.stream is None:
+                self._inputs[name].update_inplace(np.ascontiguousarray(values))
+            else:
+                self._pinned[name].array[...] = values
+                self.stream.copy_in(self._inputs[name].data_ptr(), self._pinned[name].array)
+
+    def _allocate(self, feeds: Feeds) -> None:
+        """Buffers and bindings for a new shape; the next step runs plainly."""
+        ort = self._ort
+        place = ("cuda", 0) if self._gpu else ("cpu", 0)
+        shape = (*feeds["input_ids"].shape, self._hidden)
+        dtype = np.float16 if self._half else np.float32
+        self._run = self._run_options(-1)
+        self._inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()}
+        self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *place)
+        self._binding = self._session.io_binding()
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        self._binding.bind_ortvalue_output(self._session.get_outputs()[0].name, self._output)
+        if self._gpu:
+            from backends.cuda import PinnedArray
+
+            self._pinned = {k: PinnedArray(v.shape, np.int32) for k, v in feeds.items()}
+            self._host = PinnedArray(shape, dtype)
+
+    def step(self) -> None:
+        self._session.run_with_iobinding(self._binding, self._run)
+
+    def wait(self) -> None:
+        if self.stream is not None:
+            self.stream.synchronize()
+
+    def fetch(self) -> Array:
+        if self.stream is None:
+            return self._output.numpy()  # type: ignore[no-any-return]
+        self.stream.copy_out(self._host.array, self._output.data_ptr())
+        self.wait()
+        return self._host.array  # type: ignore[no-any-return]
+
+    def capture(self) -> None:
+        if not self._graphs:
+            raise Unsupported("CUDA graphs need a GPU, and backend.cuda_graph=true when the session is opened")
+        self.wait()
+        self._run = self._run_options(self._next_graph)
+        self._next_graph += 1
+        self.step()
+        self.wait()

@@ -1,0 +1,149 @@
+"""PyTorch as users of transformers run it: eager with scaled dot product attention, and through torch.compile."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported, versions_of
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Torch(Backend):
+    """Both PyTorch backends: `compiled` says whether the model goes through torch.compile."""
+
+    compiled: bool
+    packages = ("torch", "transformers", "triton")
+
+    def check(self, spec: BuildSpec) -> None:
+        if spec.precision not in PRECISIONS:
+            raise Unsupported(
+                f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
+            )
+        if spec.device.kind == "cpu" and spec.precision == "tf32":
+            raise Unsupported("TF32 is a number format of GPU tensor cores; on a CPU use precision=fp32")
+        if spec.device.kind == "cuda" and spec.precision in ("tf32", "bf16") and spec.device.compute_capability < (8, 0):
+            raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
+        if not versions_of(("torch",)):
+            raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
+        if self.compiled and spec.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+            raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        """The checkpoint as it is: PyTorch compiles in the process that runs."""
+        return Artifact(source.checkpoint / "model.safetensors", source.sha256, versions_of(self.packages))
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
+        import torch
+
+        from backends.checkpoint import load_encoder
+
+        torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
+        if spec.options["threads"]:
+            torch.set_num_threads(spec.options["threads"])
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
+        model: Any = load_encoder(artifact.path.parent, attention="sdpa").to(spec.device.kind, dtype)
+        if self.compiled:
+            # One specialized graph a shape, as a server with fixed shapes would have; the default limit of 8
+            # would silently fall back to eager in the middle of a grid.
+            torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
+            dynamic = {"auto": None, "on": True, "off": False}[spec.options["dynamic"]]
+            model = torch.compile(model, mode=spec.options["compile_mode"], dynamic=dynamic)
+        return TorchSession(model, spec.device.kind, spec.device.index)
+
+
+def TorchEager() -> Torch:
+    return Torch(compiled=False)
+
+
+def TorchCompile() -> Torch:
+    return Torch(compiled=True)
+
+
+class TorchSession(Session):
+    """Static device buffers and one stream, current for the whole life of the process.
+
+    The attention mask is left out when no sequence is padded, as a server that knows its lengths would do:
+    attention then takes its fastest kernel. Otherwise it goes in as a boolean mask [batch, 1, 1, sequence].
+    """
+
+    def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
+        import torch
+
+        self._torch = torch
+        self._model = model
+        self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
+        self._inputs: dict[str, torch.Tensor] = {}
+        self._staging: dict[str, torch.Tensor] = {}
+        self._unpadded = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._output: torch.Tensor | None = None
+        self._host: torch.Tensor | None = None
+        torch.inference_mode(True).__enter__()
+        if kind == "cuda":
+            from backends.cuda import CudaStream
+
+            self.stream = CudaStream(index)
+            torch.cuda.set_stream(torch.cuda.ExternalStream(int(self.stream.handle), self._device))
+
+    def load(self, feeds: Feeds) -> None:
+        torch = self._torch
+        pinned = self._device.type == "cuda"
+        fits = {k: v.shape for k, v in self._inputs.items()} == {k: v.shape for k, v in feeds.items()}
+        unpadded = bool(feeds["attention_mask"].all())
+        if not fits or unpadded != self._unpadded:
+            self._graph = self._output = self._host = None
+            self._unpadded = unpadded
+            self._staging = {k: torch.from_numpy(v.copy()) for k, v in feeds.items()}
+            if pinned:
+                self._staging = {k: v.pin_memory() for k, v in self._staging.items()}
+            self._inputs = {k: torch.empty_like(v, device=self._device) for k, v in self._staging.items()}
+        for name, values in feeds.items():
+            self._staging[name].numpy()[...] = values
+            self._inputs[name].copy_(self._staging[name], non_blocking=True)
+
+    def step(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._output = self._forward()
+
+    def _forward(self) -> torch.Tensor:
+        inputs = dict(self._inputs)
+        mask = inputs.pop("attention_mask")
+        output: torch.Tensor = self._model(
+            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
+        ).last_hidden_state
+        return output
+
+    def wait(self) -> None:
+        if self.stream is not None:
+            self.stream.synchronize()
+
+    def fetch(self) -> Array:
+        torch = self._torch
+        assert self._output is not None
+        output = self._output.float() if self._output.dtype == torch.bfloat16 else self._output
+        if self.stream is None:
+            return output.numpy()
+        if self._host is None:
+            self._host = torch.empty_like(output, device="cpu", pin_memory=True)
+        self._host.copy_(output, non_blocking=True)
+        self.wait()
+        return self._host.numpy()
+
+    def capture(self) -> None:
+        torch = self._torch
+        if self.stream is None:
+            raise Unsupported("CUDA graphs need a GPU")
+        self.wait()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            self._output = self._forward()
+        self._graph = graph

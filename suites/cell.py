@@ -1,0 +1,52 @@
+"""A cell: what one record answers. Its id is the hash of its canonical JSON.
+
+No path, no interpreter and no machine is in a cell: the same question asked elsewhere has the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (suite, model, backend, precision, shapes) combination.
+
+    Attributes:
+        weights: "trained", or "random" with its seed.
+        model_version: revision or digest of the weights, so that a checkpoint that changed is another cell.
+        release: the backend's library and version, so that two releases stand side by side.
+        shapes: (batch, sequence) pairs.
+        lengths: distribution of sequence lengths and kind of tokens.
+        options: what else changes what runs: CUDA graphs, threads, the backend's own options, quantization.
+    """
+
+    suite: str
+    model: str
+    weights: str
+    model_version: str
+    backend: str
+    release: str
+    precision: str
+    device: str
+    shapes: tuple[tuple[int, int], ...]
+    lengths: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        return cls(**{**data, "shapes": tuple((int(b), int(s)) for b, s in data["shapes"])})
+
+    @property
+    def id(self) -> str:
+        """Readable front, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.model}-{self.backend}-{self.precision}-{digest}"

@@ -1,0 +1,96 @@
+"""What machine this is: its GPUs through NVML, its CPU through /proc. Imports no framework."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backends.base import Device
+
+CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device to measure on and what identifies it.
+
+    `slug` names the folder of its records and is the key by which tables refuse to mix: the GPU's product name
+    and driver, or the CPU's model and number of cores.
+    """
+
+    device: Device
+    slug: str
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+
+def gpus() -> list[Machine]:
+    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES leaves visible; empty without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+            if not _visible(index, uuid):
+                continue
+            description = {
+                "gpu": name,
+                "uuid": uuid,
+                "driver": driver,
+                "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
+                "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                "max_sm_clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+                "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+                **_host(),
+            }
+            # The worker sees this GPU alone (CUDA_VISIBLE_DEVICES is its UUID), so that its index there is 0.
+            capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+            device = Device("cuda", 0, name, uuid, (capability[0], capability[1]))
+            found.append(Machine(device, _slug(f"{name} driver {driver}"), description))
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cpu() -> Machine:
+    """This machine's CPU."""
+    host = _host()
+    cores = len(os.sched_getaffinity(0))
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    features = tuple(name for name in CPU_FEATURES if name in flags.split())
+    device = Device("cpu", 0, host["cpu"], features=features)
+    return Machine(device, _slug(f"cpu {host['cpu']} {cores} cores"), {**host, "cores": cores, "features": features})
+
+
+def _host() -> dict[str, Any]:
+    model = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return {"cpu": model, "system": f"{platform.system()} {platform.release()}", "architecture": platform.machine()}
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        match = re.search(rf"^{re.escape(key)}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    return match.group(1).strip() if match else ""
+
+
+def _visible(index: int, uuid: str) -> bool:
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return wanted is None or any(w.strip() == str(index) or uuid.startswith(w.strip()) for w in wanted.split(",") if w)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

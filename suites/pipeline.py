@@ -1,0 +1,170 @@
+"""One request, from a probe of its backend to a written record: export, build, measure, each in a worker."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suites import record
+from suites.cell import Cell
+from suites.config import Refused, Request
+from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
+from suites.record import FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.telemetry import Telemetry, annotate
+
+Progress = Callable[[str, str], None]
+"""Called with a stage and what it is doing now."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A record, where it lies, and whether it was measured earlier."""
+
+    record: Record
+    path: Path
+    reused: bool
+
+
+@dataclass
+class Stages:
+    """Runs the stages of one request in its job folder, and keeps their times and the last log."""
+
+    request: Request
+    folder: Path
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    log_tail: str = ""
+
+    def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
+        device = self.request.machine.device
+        # The worker sees its own GPU alone; the caches of compilers stay with the project's.
+        environment = {
+            "CUDA_VISIBLE_DEVICES": device.uuid,
+            "TORCHINDUCTOR_CACHE_DIR": str(self.request.cache / "inductor"),
+            "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
+        }
+        self.progress(stage, "starting")
+        start = time.perf_counter()
+        answer = call(
+            stage,
+            job,
+            self.folder / stage,
+            Interpreter(python, environment),
+            self.request.time_limit,
+            lambda text: self.progress(stage, text),
+        )
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.log_tail = answer.log_tail
+        return answer
+
+
+def run_request(request: Request, progress: Progress) -> Ended:
+    """Run a request, or find the record it left when it ran before on this very device.
+
+    Raises:
+        Refused: a record, a job or an artifact cannot be written; no half-written file is left.
+    """
+    folder = request.cache / "jobs" / f"{os.getpid()}-{time.time_ns()}"
+    try:
+        ended = _run(request, Stages(request, folder, progress))
+    except (CannotWrite, OSError) as error:
+        raise Refused(f"cannot write: {error}; free some space or choose another results= or cache= folder") from None
+    if ended.record.outcome in (OK, record.UNSUPPORTED):
+        shutil.rmtree(folder, ignore_errors=True)
+    return ended
+
+
+def _run(request: Request, stages: Stages) -> Ended:
+    probed = stages.run("probe", request.job, request.interpreter)
+    facts = probed.result or {"release": "", "versions": {}, "outcome": probed.outcome, "reason": probed.reason}
+    cell = Cell(release=facts["release"], **request.cell)
+    path = path_of(request.results, request.machine.slug, cell)
+    if not request.rerun and (earlier := _reusable(path, request)):
+        return Ended(earlier, path, reused=True)
+    environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
+    if facts["outcome"] != OK:
+        answer, parts = Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {}
+    else:
+        answer, parts = _stages(request, stages)
+    ended = Record(
+        cell=cell,
+        outcome=answer.outcome,
+        reason=answer.reason,
+        environment=environment,
+        settings=request.effort,
+        stages=stages.seconds,
+        command=(Path(sys.executable).name, "-m", "suites.run", *sys.argv[1:]),
+        measured_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
+        **parts,
+    )
+    return Ended(ended, write_record(request.results, ended), reused=False)
+
+
+def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
+    """The last stage's answer, and the parts of the record that the stages gave."""
+    parts: dict[str, Any] = {"artifacts": {}}
+    exported = stages.run("export", request.job, request.main_interpreter)
+    if exported.outcome != OK:
+        return exported, parts
+    source, inputs = exported.result["source"], exported.result["inputs"]
+    built = stages.run("build", {**request.job, "source": source}, request.interpreter)
+    if built.outcome != OK:
+        return built, parts
+    named = {"onnx": source["onnx"], "inputs": inputs, "built": built.result}
+    parts["artifacts"] = {"weights": {"sha256": source["sha256"]}} | {
+        name: {key: value for key, value in artifact.items() if key != "path"}
+        for name, artifact in named.items()
+        if artifact
+    }
+    job = {**request.job, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
+    device = request.machine.device
+    with exclusive(device.uuid or "cpu", lambda: stages.progress("measure", "waiting for the device")):
+        with Telemetry(device.uuid) as telemetry:
+            measured = stages.run("measure", job, request.interpreter)
+    if measured.outcome != OK:
+        return measured, parts
+    found = measured.result
+    parts["measurements"] = tuple(
+        annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"]
+    )
+    parts["checks"], parts["facts"] = tuple(found["checks"]), found["facts"]
+    return _judged(measured, found, request.minimum_cosine), parts
+
+
+def _judged(measured: Answer, found: Mapping[str, Any], minimum_cosine: float) -> Answer:
+    """`failed` where a shape failed or an output is no answer: speed without it means nothing."""
+    reasons = [f"{shape}: {reason}" for shape, reason in found["failures"].items()]
+    for check in found["checks"]:
+        where = f"{check['batch']}x{check['sequence']}{' with CUDA graph' if check['cuda_graph'] else ''}"
+        if check["nonfinite"]:
+            reasons.append(f"{where}: {check['nonfinite']} outputs are NaN or Inf")
+        elif check["cosine"] < minimum_cosine:
+            reasons.append(f"{where}: cosine {check['cosine']:.3f} to the FP32 reference is below {minimum_cosine}")
+    if not reasons:
+        return measured
+    return Answer(FAILED, "; ".join(reasons), measured.result, measured.log_tail)
+
+
+def _reusable(path: Path, request: Request) -> Record | None:
+    """The record at `path` if it answered the question on this very device; failures are tried again."""
+    try:
+        earlier = read_record(path)
+    except (OSError, ValueError):
+        return None
+    same_device = earlier.environment.get("uuid", "") == request.machine.device.uuid
+    return earlier if same_device and earlier.outcome in (OK, record.UNSUPPORTED) else None
+
+
+def _without_paths(text: str, request: Request) -> str:
+    """Logs name the folders they ran in; a record that is shared should not."""
+    for folder in (request.cache, request.results, Path(__file__).resolve().parent.parent, Path.home()):
+        text = text.replace(str(folder), f"<{folder.name}>")
+    return text

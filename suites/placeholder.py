@@ -1,0 +1,33 @@
+"""Inputs and reference for a backend without a model: what the null backend is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Shape, versions_of
+from backends.cache import ArtifactCache, digest_of
+from backends.null import null_hidden
+
+
+def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
+    """The answer of the export stage, with random ids and the null backend's own reference."""
+
+    def build(path: Path) -> Mapping[str, Any]:
+        arrays: dict[str, Array] = {}
+        for shape in shapes:
+            size = (shape.batch, shape.sequence)
+            ids = np.random.default_rng(0).integers(0, 1000, size, dtype=np.int32)
+            arrays |= {f"{shape}/input_ids": ids, f"{shape}/attention_mask": np.ones(size, np.int32)}
+            arrays |= {f"{shape}/reference": null_hidden(ids), f"{shape}/rows": np.arange(shape.batch)}
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        tokens = {str(shape): {"tokens": shape.batch * shape.sequence, "cut": 0} for shape in shapes}
+        return {"tokens": "random", "shapes": tokens}
+
+    key = {"placeholder": [str(shape) for shape in shapes]}
+    inputs = ArtifactCache(root).get("inputs", key, "inputs.npz", build, versions_of(("numpy",)))
+    source = {"checkpoint": str(inputs.path), "sha256": digest_of(inputs.path), "onnx": None}
+    return {"source": source, "inputs": inputs.to_json()}

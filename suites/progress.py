@@ -1,0 +1,48 @@
+"""What a person sees while cells run: one live line in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class Display:
+    """Shows the stage of the cell at hand. Redraws only when something changed, so as not to disturb a CPU measurement."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._title = ""
+        self._started = 0.0
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def begin(self, title: str) -> None:
+        self._title, self._started = title, time.monotonic()
+        self.stage("probe", "starting")
+
+    def stage(self, stage: str, text: str) -> None:
+        if self._console.is_terminal:
+            elapsed = time.monotonic() - self._started
+            line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {text}  {elapsed:.0f} s")
+            self._live.update(line, refresh=True)
+
+    def end(self, outcome: str, text: str) -> None:
+        """Print how the cell ended, on a line that stays."""
+        style = {"ok": "green", "unsupported": "yellow"}.get(outcome, "red")
+        self._console.print(Text.assemble((outcome, style), f"  {self._title}  {text}"), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,137 @@
+"""`python -m suites.run`: compose a configuration with Hydra, run its cell, or each cell of a multirun sweep.
+
+Exit status: 0 when every cell ended ok or unsupported, 1 when one failed, timed out or was unavailable, 2 when
+a request was refused. Nothing heavy is imported before a cell starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from suites.config import ROOT, Refused, RunConfig, resolve
+
+if TYPE_CHECKING:
+    from suites.pipeline import Ended
+    from suites.progress import Display
+
+
+@dataclass
+class Invocation:
+    """What one command line asked for and how it went, over all its cells."""
+
+    display: Display | None = None
+    ended: list[Ended] = field(default_factory=list)
+    refused: int = 0
+
+    def run(self, config: DictConfig) -> None:
+        from suites.pipeline import run_request
+        from suites.progress import Display
+
+        if self.display is None:
+            self.display = Display()
+        with self.display:
+            try:
+                request = resolve(OmegaConf.to_object(config))  # type: ignore[arg-type]  # a RunConfig by its schema
+                self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
+                ended = run_request(request, self.display.stage)
+            except Refused as reason:
+                self.refused += 1
+                self.display.say(f"refused: {reason}")
+                return
+            self.ended.append(ended)
+            self.display.end(ended.record.outcome, _line(ended))
+
+    def status(self) -> int:
+        if self.refused:
+            return 2
+        return int(any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
+
+    def report(self) -> None:
+        """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
+        from suites.record import read_records, write_whole
+        from suites.table import latency_tables
+
+        if not self.ended:
+            return
+        results = self.ended[0].path.parents[3]
+        suite = self.ended[0].record.cell.suite
+        write_whole(results / "tables" / f"{suite}.md", latency_tables(read_records(results, suite)))
+        print(latency_tables(e.record for e in self.ended))
+
+
+def _line(ended: Ended) -> str:
+    if ended.record.reason:
+        return ended.record.reason
+    try:
+        where = ended.path.relative_to(os.getcwd())
+    except ValueError:
+        where = ended.path
+    again = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
+    return f"{where}{again}"
+
+
+def explain(error: Exception) -> str:
+    """A Hydra or OmegaConf error as one line that names the choices."""
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
+    key = getattr(error.__cause__ or error, "full_key", "") or getattr(error.__cause__ or error, "key", "")
+    if "not in struct" in text or "Could not find" in text and "Available" not in text:
+        wanted = str(error).split("'")[1].lstrip("+~") if "'" in str(error) else str(key)
+        known = known_keys(RunConfig)
+        close = difflib.get_close_matches(wanted, known, n=1)
+        top = wanted.rpartition(".")[0]
+        siblings = sorted(k for k in known if k.rpartition(".")[0] == top)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"there is no key {wanted!r}; {hint}choices: {', '.join(siblings)}"
+    return f"{key}: {text}" if key and str(key) not in text else text
+
+
+def known_keys(schema: Any, prefix: str = "") -> list[str]:
+    """Every key of a schema, dotted."""
+    keys = []
+    for item in fields(schema):
+        keys.append(prefix + item.name)
+        if callable(item.default_factory) and is_dataclass(item.default_factory):
+            keys += known_keys(item.default_factory, f"{prefix}{item.name}.")
+    return keys
+
+
+def quote_null(argument: str) -> str:
+    """`backend=null` as Hydra must see it: unquoted, its grammar reads null as the absence of a value."""
+    if not argument.startswith("backend="):
+        return argument
+    return re.sub(r"(?<=[=,])null(?=,|$)", '"null"', argument)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    invocation = Invocation()
+    sys.argv[1:] = [quote_null(argument) for argument in sys.argv[1:]]
+    # Hydra then raises what it would print over several lines with advice on tracebacks.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    try:
+        hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="run")(invocation.run)()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"refused: {explain(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
+        return 130
+    invocation.report()
+    return invocation.status()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

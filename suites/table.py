@@ -1,0 +1,177 @@
+"""Records to markdown: pure functions. Every figure is computed here from the raw samples that a record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, Measurement, Record
+from suites.stats import Summary, summarize
+
+
+class Incomparable(ValueError):
+    """Rows that must not stand in one table: measured on different GPUs, drivers or CPUs."""
+
+
+COLUMNS = (
+    "backend", "precision", "batch", "seq",
+    "p50 ms [95% CI]", "p90", "p99", "graph p50 ms [95% CI]", "graph p99",
+    "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms",
+    "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "notes",
+)  # fmt: skip
+
+Phases = Mapping[tuple[str, bool], Measurement]
+
+
+def latency_tables(records: Iterable[Record]) -> str:
+    """All records in markdown: one section a machine, one table a model in it."""
+    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
+    sections = [latency_section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
+    return "\n".join(["# Latency", "", LEGEND, *sections]) + "\n"
+
+
+def latency_section(records: Sequence[Record]) -> str:
+    """The records of one machine.
+
+    Raises:
+        Incomparable: the records come from different GPUs, drivers or CPUs.
+    """
+    machines = sorted({str(record.environment["machine"]) for record in records})
+    if len(machines) > 1:
+        raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
+    lines = ["", f"## {_machine_title(records[0])}"]
+    ordered = sorted(records, key=_workload)
+    for workload, group in groupby(ordered, key=_workload):
+        rows = [row for record in group for row in _rows(record)]
+        lines += ["", f"### {workload}", "", _markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])])]
+    return "\n".join(lines)
+
+
+LEGEND = (
+    "p50 is the median time of one forward pass with inputs on the device: GPU time by events on a GPU, host time of "
+    "the step on a CPU. *graph*: the same step replayed as a CUDA graph. *enqueue*: host time until the call returns, on an "
+    "idle device. *end-to-end*: host time with inputs copied in and outputs copied out. seq/s and tokens/s (padding not "
+    "counted) follow from the fastest p50 of the row. *peak MB*: device memory of the whole process on a GPU, resident "
+    "memory on a CPU. *cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference."
+)
+
+
+def _workload(record: Record) -> str:
+    lengths = record.cell.lengths
+    tokens = record.artifacts.get("inputs", {}).get("notes", {}).get("tokens") or lengths["tokens"]
+    return f"{record.cell.model}, {record.cell.weights} weights, {lengths['distribution']} lengths, {tokens} tokens"
+
+
+def _machine_title(record: Record) -> str:
+    environment = record.environment
+    if "gpu" in environment:
+        return f"{environment['gpu']}, driver {environment['driver']}"
+    return f"CPU: {environment['cpu']}, {environment['cores']} cores"
+
+
+def _rows(record: Record) -> list[tuple[tuple[Any, ...], list[str]]]:
+    """Rows of a record with the key they are sorted by: one a shape, or one that says why there is none."""
+    cell, rows = record.cell, []
+    measured = {(m.batch, m.sequence) for m in record.measurements}
+    for batch, sequence in cell.shapes:
+        if (batch, sequence) in measured:
+            key = (sequence, batch, cell.backend, cell.precision, cell.id)
+            rows.append((key, _row(record, batch, sequence)))
+    if not rows or record.outcome != OK:
+        empty = [cell.backend, cell.precision, *[""] * (len(COLUMNS) - 3)]
+        rows.append(((1 << 30, 0, cell.backend, cell.precision, cell.id), [*empty, f"{record.outcome}: {record.reason}"]))
+    return rows
+
+
+def _row(record: Record, batch: int, sequence: int) -> list[str]:
+    phases = {
+        (m.phase, m.cuda_graph): m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)
+    }
+    main = GPU if (GPU, False) in phases else LATENCY
+    plain, graph = _summary(phases, main, False), _summary(phases, main, True)
+    fastest = min(s.p50 for s in (plain, graph) if s is not None)
+    tokens = record.artifacts["inputs"]["notes"]["shapes"][f"{batch}x{sequence}"]["tokens"]
+    checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
+    return [
+        record.cell.backend, record.cell.precision, str(batch), str(sequence),
+        _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),
+        _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
+        _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
+        _rate(batch, fastest), _rate(tokens, fastest), _peak(record, phases, f"{batch}x{sequence}"),
+        _energy(phases), _cosine(checks), _notes(record, phases, batch, sequence),
+    ]  # fmt: skip
+
+
+def _summary(phases: Phases, phase: str, graph: bool) -> Summary | None:
+    measurement = phases.get((phase, graph))
+    return summarize(measurement.samples) if measurement else None
+
+
+def _milliseconds(nanoseconds: float) -> str:
+    value = nanoseconds / 1e6
+    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+
+
+def _median(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    return f"{_milliseconds(summary.p50)} [{_milliseconds(summary.low)}, {_milliseconds(summary.high)}]"
+
+
+def _ms(summary: Summary | None, name: str) -> str:
+    return "" if summary is None else _milliseconds(getattr(summary, name))
+
+
+def _microseconds(summary: Summary | None) -> str:
+    return "" if summary is None else f"{summary.p50 / 1e3:.0f}"
+
+
+def _rate(count: int, nanoseconds: float) -> str:
+    return f"{count / nanoseconds * 1e9:,.0f}" if nanoseconds > 0 else ""
+
+
+def _peak(record: Record, phases: Phases, shape: str) -> str:
+    on_device = [m.telemetry["memory_bytes"] for m in phases.values() if m.telemetry]
+    peak = max(on_device) if on_device else record.facts.get(shape, {}).get("peak_host_bytes")
+    return "" if peak is None else f"{peak / 1e6:,.0f}"
+
+
+def _energy(phases: Phases) -> str:
+    """Of the fastest way that has a figure: with the CUDA graph where there is one."""
+    for graph in (True, False):
+        energy = phases[(GPU, graph)].telemetry.get("energy_mj_per_sequence") if (GPU, graph) in phases else None
+        if energy is not None:
+            return f"{energy:.2f}"
+    return ""
+
+
+def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
+    if any(check["nonfinite"] for check in checks):
+        return "NaN"
+    return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
+
+
+def _notes(record: Record, phases: Phases, batch: int, sequence: int) -> str:
+    notes = [record.cell.release] if record.cell.release else []
+    if not all(m.steady for m in phases.values()):
+        notes.append("not steady after warm-up")
+    windows = [flag for m in phases.values() if m.phase == GPU for flag in m.throttled]
+    if any(windows):
+        reasons = sorted({r for m in phases.values() for r in m.telemetry.get("throttle_reasons", ())})
+        notes.append(f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})")
+    facts = record.facts.get(f"{batch}x{sequence}", {})
+    if "no_cuda_graph" in facts:
+        notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")
+    if any(check["nonfinite"] for check in record.checks if (check["batch"], check["sequence"]) == (batch, sequence)):
+        notes.append("**invalid**: outputs hold NaN or Inf")
+    return "; ".join(notes)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table without the columns that are empty in every row, padded so that it can be read as plain text."""
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    lines = [[header[i] for i in kept], *([row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
+    padded = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])

@@ -1,0 +1,178 @@
+"""One stage of a cell in a process of its own: `python -m suites.worker STAGE JOBDIR`.
+
+The protocol, on CPython 3.10 or newer with the standard library, numpy and one vendor:
+
+- JOBDIR/job.json is read; what it holds depends on the stage, see the functions below.
+- JOBDIR/out.json is written last, whole: {"outcome", "reason", "result"}. A process that ends without it failed.
+- Standard output and error belong to the log, because native libraries print there.
+- Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set.
+- Exit status 74 (EX_IOERR) means that nothing could be written: the disk is full or the folder is read-only.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import (
+    Array,
+    Artifact,
+    BuildSpec,
+    Device,
+    Feeds,
+    Shape,
+    Source,
+    Unavailable,
+    Unsupported,
+    load_backend,
+    versions_of,
+)
+from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Job = Mapping[str, Any]
+
+
+def probe(job: Job) -> dict[str, Any]:
+    """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
+    backend, spec = load_backend(job["backend"]), _spec(job)
+    versions = {"python": platform.python_version(), **versions_of((*backend.packages, "numpy", "cuda-bindings"))}
+    release = next((f"{name} {versions[name]}" for name in backend.packages if name in versions), "")
+    answer = {"versions": versions, "release": release, "outcome": OK, "reason": ""}
+    try:
+        backend.check(spec)
+    except Unsupported as reason:
+        answer |= {"outcome": UNSUPPORTED, "reason": str(reason)}
+    except Unavailable as reason:
+        answer |= {"outcome": UNAVAILABLE, "reason": str(reason)}
+    return answer
+
+
+def export(job: Job) -> dict[str, Any]:
+    """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch."""
+    if job["source"] == "none":
+        from suites.placeholder import prepare
+
+        return prepare(Path(job["cache"]), _shapes(job))
+    from backends.cache import ArtifactCache
+    from backends.checkpoint import locate
+    from backends.inputs import calibration_batches, prepare_inputs
+
+    cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
+    folder, sha256 = locate(job["model"], cache)
+    inputs = prepare_inputs(
+        folder, sha256, shapes, job["lengths"], job["texts"], job["seed"], device.kind, cache
+    )  # fmt: skip
+    onnx = None
+    if job["source"] == "onnx":
+        from backends.export import export_onnx
+
+        onnx = export_onnx(folder, sha256, cache)
+        if job["quantization"]:
+            from backends.quantize import quantize_onnx
+
+            options, texts, seed = job["quantization"], job["texts"], job["seed"]
+            batches = calibration_batches(folder, texts, options["samples"], options["sequence"], seed)
+            onnx = quantize_onnx(onnx, options, batches, {"texts": texts, "seed": seed}, cache)
+    return {
+        "source": {"checkpoint": str(folder), "sha256": sha256, "onnx": onnx.to_json() if onnx else None},
+        "inputs": inputs.to_json(),
+    }
+
+
+def build(job: Job) -> dict[str, Any]:
+    """The backend's own artifact from the source, in the backend's interpreter."""
+    source = job["source"]
+    onnx = Artifact.from_json(source["onnx"]) if source["onnx"] else None
+    built = load_backend(job["backend"]).build(_spec(job), Source(Path(source["checkpoint"]), source["sha256"], onnx))
+    return built.to_json()
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """The suite's question, asked of a session on the built artifact, in a fresh process."""
+    from suites import clock, latency
+
+    spec = _spec(job)
+    backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
+    arrays = np.load(job["inputs"], allow_pickle=False)
+
+    def inputs(shape: Shape) -> tuple[Feeds, Array, Array]:
+        named = {name.split("/", 1)[1]: arrays[name] for name in arrays.files if name.startswith(f"{shape}/")}
+        return named, named.pop("reference"), named.pop("rows")
+
+    _progress("opening")
+    began = clock.now_ns()
+    with backend.open(spec, artifact) as session:
+        opened = clock.now_ns() - began
+        effort = clock.Effort(**job["effort"])
+        answer = latency.measure(session, spec.shapes, inputs, effort, spec.cuda_graph, _progress)
+    answer["facts"]["open_ns"] = opened
+    return answer
+
+
+STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "probe": probe,
+    "export": export,
+    "build": build,
+    "measure": measure,
+}
+
+
+def _shapes(job: Job) -> tuple[Shape, ...]:
+    return tuple(Shape(batch, sequence) for batch, sequence in job["shapes"])
+
+
+def _spec(job: Job) -> BuildSpec:
+    return BuildSpec(
+        precision=job["precision"],
+        device=Device.from_json(job["device"]),
+        shapes=_shapes(job),
+        cuda_graph=job["cuda_graph"],
+        cache=Path(job["cache"]),
+        options=job["options"],
+    )
+
+
+def _progress(text: str) -> None:
+    descriptor = os.environ.get("SUITES_PROGRESS_FD")
+    if descriptor:
+        os.write(int(descriptor), (json.dumps({"text": text}) + "\n").encode())
+
+
+def main(stage: str, folder: Path) -> int:
+    """Run one stage; 0 if it answered, whatever the answer."""
+    job = json.loads((folder / "job.json").read_text())
+    try:
+        answer = {"outcome": OK, "reason": "", "result": STAGES[stage](job)}
+    except Unsupported as reason:
+        answer = {"outcome": UNSUPPORTED, "reason": str(reason), "result": None}
+    except Unavailable as reason:
+        answer = {"outcome": UNAVAILABLE, "reason": str(reason), "result": None}
+    except OSError as error:
+        traceback.print_exc()
+        if error.errno in CANNOT_WRITE:
+            return os.EX_IOERR
+        answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {error}", "result": None}
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip().splitlines() or [""])[0]
+        answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {first}", "result": None}
+    try:
+        write_whole(folder / "out.json", json.dumps(answer))
+    except OSError:
+        traceback.print_exc()
+        return os.EX_IOERR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
