@@ -85,12 +85,16 @@ class TorchSession(Session):
         self._graph: torch.cuda.CUDAGraph | None = None
         self._output: torch.Tensor | None = None
         self._host: torch.Tensor | None = None
-        torch.inference_mode(True).__enter__()
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()
         if kind == "cuda":
             from backends.cuda import CudaStream
 
             self.stream = CudaStream(index)
             torch.cuda.set_stream(torch.cuda.ExternalStream(int(self.stream.handle), self._device))
+
+    def close(self) -> None:
+        self._mode.__exit__(None, None, None)
 
     def load(self, feeds: Feeds) -> None:
         torch = self._torch

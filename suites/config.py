@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -230,7 +230,7 @@ def resolve(config: RunConfig) -> Request:
         "seed": config.seed,
         "quantization": quantization,
     }
-    random = config.weights is Weights.random
+    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
         suite=config.suite.name,
         machine=machine,
@@ -245,8 +245,8 @@ def resolve(config: RunConfig) -> Request:
         job=job,
         cell={
             "suite": config.suite.name,
-            "model": config.model.name,
-            "weights": f"random, seed {config.seed}" if random else "trained",
+            "model": "none" if none else config.model.name,
+            "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
             "model_version": _model_version(config),
             "backend": config.backend.name,
             "precision": config.precision.name.name,
@@ -430,6 +430,3 @@ def _at_least(key: str, value: int, least: int) -> int:
         raise Refused(f"{key}={value} must be at least {least}")
     return value
 
-
-def choices(values: Sequence[str]) -> str:
-    return ", ".join(sorted(values))

@@ -135,22 +135,33 @@ def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
     parts["measurements"] = tuple(
         annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"]
     )
-    parts["checks"], parts["facts"] = tuple(found["checks"]), found["facts"]
-    return _judged(measured, found, request.minimum_cosine), parts
+    parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
+    parts["facts"] = found["facts"]
+    problems = dict(found["failures"])
+    for check in parts["checks"]:
+        if check["problem"]:
+            graph = " with CUDA graph" if check["cuda_graph"] else ""
+            problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
+    if problems:
+        return Answer(FAILED, _by_reason(problems), None, measured.log_tail), parts
+    return measured, parts
 
 
-def _judged(measured: Answer, found: Mapping[str, Any], minimum_cosine: float) -> Answer:
-    """`failed` where a shape failed or an output is no answer: speed without it means nothing."""
-    reasons = [f"{shape}: {reason}" for shape, reason in found["failures"].items()]
-    for check in found["checks"]:
-        where = f"{check['batch']}x{check['sequence']}{' with CUDA graph' if check['cuda_graph'] else ''}"
-        if check["nonfinite"]:
-            reasons.append(f"{where}: {check['nonfinite']} outputs are NaN or Inf")
-        elif check["cosine"] < minimum_cosine:
-            reasons.append(f"{where}: cosine {check['cosine']:.3f} to the FP32 reference is below {minimum_cosine}")
-    if not reasons:
-        return measured
-    return Answer(FAILED, "; ".join(reasons), measured.result, measured.log_tail)
+def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:
+    """Why an output is no answer, whatever its speed; empty if it is one."""
+    if check["nonfinite"]:
+        return f"{check['nonfinite']} outputs are NaN or Inf"
+    if check["cosine"] < minimum_cosine:
+        return f"cosine to the FP32 reference is below {minimum_cosine}"
+    return ""
+
+
+def _by_reason(problems: Mapping[str, str]) -> str:
+    """Shapes grouped by what went wrong with them, in one line."""
+    shapes: dict[str, list[str]] = {}
+    for shape, reason in problems.items():
+        shapes.setdefault(reason, []).append(shape)
+    return "; ".join(f"{', '.join(where)}: {reason}" for reason, where in shapes.items())
 
 
 def _reusable(path: Path, request: Request) -> Record | None:

@@ -13,15 +13,11 @@ import sys
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from suites.config import ROOT, Refused, RunConfig, resolve
+from suites.usage import USAGE, group_choices
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from suites.pipeline import Ended
     from suites.progress import Display
 
@@ -35,6 +31,9 @@ class Invocation:
     refused: int = 0
 
     def run(self, config: DictConfig) -> None:
+        from omegaconf import OmegaConf
+
+        from suites.config import Refused, resolve
         from suites.pipeline import run_request
         from suites.progress import Display
 
@@ -88,6 +87,8 @@ def explain(error: Exception) -> str:
     key = getattr(error.__cause__ or error, "full_key", "") or getattr(error.__cause__ or error, "key", "")
     if "not in struct" in text or "Could not find" in text and "Available" not in text:
         wanted = str(error).split("'")[1].lstrip("+~") if "'" in str(error) else str(key)
+        from suites.config import RunConfig
+
         known = known_keys(RunConfig)
         close = difflib.get_close_matches(wanted, known, n=1)
         top = wanted.rpartition(".")[0]
@@ -116,6 +117,17 @@ def quote_null(argument: str) -> str:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        # Hydra's own help composes every group of its own first, which takes over a second.
+        print(USAGE.format(groups=group_choices()))
+        return 0
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from suites.config import ROOT, RunConfig
+
     invocation = Invocation()
     sys.argv[1:] = [quote_null(argument) for argument in sys.argv[1:]]
     # Hydra then raises what it would print over several lines with advice on tracebacks.

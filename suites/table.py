@@ -42,9 +42,11 @@ def latency_section(records: Sequence[Record]) -> str:
         raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
     lines = ["", f"## {_machine_title(records[0])}"]
     ordered = sorted(records, key=_workload)
-    for workload, group in groupby(ordered, key=_workload):
-        rows = [row for record in group for row in _rows(record)]
-        lines += ["", f"### {workload}", "", _markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])])]
+    for workload, members in groupby(ordered, key=_workload):
+        group = list(members)
+        varied = _varied(group)
+        rows = [row for record in group for row in _rows(record, varied)]
+        lines += ["", f"### {', '.join(workload)}, {_tokens(group)} tokens", "", _markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])])]
     return "\n".join(lines)
 
 
@@ -57,10 +59,17 @@ LEGEND = (
 )
 
 
-def _workload(record: Record) -> str:
-    lengths = record.cell.lengths
-    tokens = record.artifacts.get("inputs", {}).get("notes", {}).get("tokens") or lengths["tokens"]
-    return f"{record.cell.model}, {record.cell.weights} weights, {lengths['distribution']} lengths, {tokens} tokens"
+def _workload(record: Record) -> tuple[str, ...]:
+    cell = record.cell
+    if cell.model == "none":
+        return ("no model",)
+    return (cell.model, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths")
+
+
+def _tokens(records: Sequence[Record]) -> str:
+    """Kinds of token ids in use: a cell may ask for "auto", and a record that got that far says what it was."""
+    kinds = {str(r.artifacts["inputs"]["notes"]["tokens"]) for r in records if "inputs" in r.artifacts}
+    return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
 def _machine_title(record: Record) -> str:
@@ -70,21 +79,38 @@ def _machine_title(record: Record) -> str:
     return f"CPU: {environment['cpu']}, {environment['cores']} cores"
 
 
-def _rows(record: Record) -> list[tuple[tuple[Any, ...], list[str]]]:
+def _varied(records: Sequence[Record]) -> set[str]:
+    """Options in which records of one backend and precision differ: without them their rows would look alike."""
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for record in records:
+        for name, value in _flat(record.cell.options):
+            seen.setdefault((record.cell.backend, record.cell.precision, name), set()).add(value)
+    return {name for (_, _, name), values in seen.items() if len(values) > 1}
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in options.items():
+        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, str(value))]
+    return found
+
+
+def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[str]]]:
     """Rows of a record with the key they are sorted by: one a shape, or one that says why there is none."""
     cell, rows = record.cell, []
+    options = "; ".join(f"{name}={value}" for name, value in _flat(cell.options) if name in varied)
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:
             key = (sequence, batch, cell.backend, cell.precision, cell.id)
-            rows.append((key, _row(record, batch, sequence)))
+            rows.append((key, _row(record, batch, sequence, options)))
     if not rows or record.outcome != OK:
         empty = [cell.backend, cell.precision, *[""] * (len(COLUMNS) - 3)]
-        rows.append(((1 << 30, 0, cell.backend, cell.precision, cell.id), [*empty, f"{record.outcome}: {record.reason}"]))
+        rows.append(((1 << 30, 0, cell.backend, cell.precision, cell.id), [*empty, _joined(options, f"{record.outcome}: {record.reason}")]))
     return rows
 
 
-def _row(record: Record, batch: int, sequence: int) -> list[str]:
+def _row(record: Record, batch: int, sequence: int, options: str) -> list[str]:
     phases = {
         (m.phase, m.cuda_graph): m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)
     }
@@ -99,7 +125,7 @@ def _row(record: Record, batch: int, sequence: int) -> list[str]:
         _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
         _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
         _rate(batch, fastest), _rate(tokens, fastest), _peak(record, phases, f"{batch}x{sequence}"),
-        _energy(phases), _cosine(checks), _notes(record, phases, batch, sequence),
+        _energy(phases), _cosine(checks), _joined(options, _notes(record, phases, checks, f"{batch}x{sequence}")),
     ]  # fmt: skip
 
 
@@ -152,7 +178,11 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
 
 
-def _notes(record: Record, phases: Phases, batch: int, sequence: int) -> str:
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
+
+
+def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], shape: str) -> str:
     notes = [record.cell.release] if record.cell.release else []
     if not all(m.steady for m in phases.values()):
         notes.append("not steady after warm-up")
@@ -160,11 +190,12 @@ def _notes(record: Record, phases: Phases, batch: int, sequence: int) -> str:
     if any(windows):
         reasons = sorted({r for m in phases.values() for r in m.telemetry.get("throttle_reasons", ())})
         notes.append(f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})")
-    facts = record.facts.get(f"{batch}x{sequence}", {})
+    facts = record.facts.get(shape, {})
     if "no_cuda_graph" in facts:
         notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")
-    if any(check["nonfinite"] for check in record.checks if (check["batch"], check["sequence"]) == (batch, sequence)):
-        notes.append("**invalid**: outputs hold NaN or Inf")
+    problems = sorted({check["problem"] for check in checks if check["problem"]})
+    if problems:
+        notes.append(f"**invalid**: {'; '.join(problems)}")
     return "; ".join(notes)
 
 

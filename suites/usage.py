@@ -1,0 +1,40 @@
+"""The text of --help, with the choices of each group read off conf/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+USAGE = """\
+Compare ways of running a BERT-style model: latency, accuracy and memory, cell by cell, under one harness.
+
+  python -m suites.run backend=ort precision=int8
+  python -m suites.run -m backend=torch_eager,ort precision=fp32,int8
+  python -m suites.run -m experiment=demo
+
+Choose one of each group, as group=choice:
+
+{groups}
+
+Set any value, as key=value:
+
+  batch=[1,8] sequence=[32,128]    the grid of shapes
+  weights=trained|random           random: seeded, for latency without a download
+  device=auto|cpu|cuda gpu=0       where to run
+  model.path=FOLDER                weights of your own: config.json, model.safetensors, tokenizer.json
+  suite.seconds=1.0                time given to each phase of a measurement
+  backend.cuda_graph=true          measure CUDA graphs beside plain steps
+  threads=0                        CPU threads of the backend; 0 leaves it to the library
+  quantization.method=minmax       also .products .samples .sequence .activation .per_channel .reduce_range
+  results=results cache=.cache     where records and tables go, and artifacts
+  rerun=false seed=0
+
+A sweep (-m) runs every combination of comma-separated values. Cells that ran before are reused; rerun=true measures
+them again. Exit status: 0 all well, 1 a cell failed, 2 refused. `--cfg job` prints every key with its value."""
+
+
+def group_choices() -> str:
+    """One line a group: its name and the choices that have a file."""
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "backend_precision")
+    return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)
