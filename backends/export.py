@@ -1,7 +1,7 @@
 """A checkpoint as an ONNX file: opset 17, int32 inputs, dynamic batch and sequence, checked against PyTorch.
 
-Attention is traced in the plain form that onnxruntime's BERT fusion and TensorRT's attention fusion look for:
-MatMul, Div, Add (mask), Softmax, MatMul. The mask is -10000 where padded, which FP16 can hold.
+Attention is traced in its plain form, which onnxruntime's BERT fusion and TensorRT's attention fusion look for.
+The mask is -10000 where padded, which FP16 can hold.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from transformers import AttentionInterface
 
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.checkpoint import input_names, load_encoder
+from backends.checkpoint import input_names, load_encoder, run_encoder
 
 OPSET = 17
 MASK_VALUE = -10000.0
@@ -38,7 +37,6 @@ def export_onnx(folder: Path, weights_sha256: str, cache: ArtifactCache) -> Arti
 
 
 def _export(folder: Path, path: Path) -> Mapping[str, Any]:
-    AttentionInterface.register("plain", plain_attention)
     names = input_names(folder)
     encoder = Positional(load_encoder(folder, attention="plain"), names).eval()
     example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}
@@ -58,19 +56,6 @@ def _export(folder: Path, path: Path) -> Mapping[str, Any]:
     return {"opset": OPSET, "max_difference_from_torch": _check(folder, path)}
 
 
-def plain_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """softmax(QK^T / sqrt(d) + mask) V, over [batch, heads, sequence, d]; returns [batch, sequence, heads, d]."""
-    scores = torch.matmul(query, key.transpose(2, 3)) / float(query.size(-1)) ** 0.5 + attention_mask
-    return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2).contiguous(), None
-
-
 class Positional(torch.nn.Module):
     """An encoder that takes its inputs by position, as the tracer needs, with the mask made additive."""
 
@@ -88,22 +73,18 @@ class Positional(torch.nn.Module):
 
 def _check(folder: Path, path: Path) -> float:
     """Largest difference between the ONNX file and PyTorch, at a shape other than the traced one, with padding."""
-    reference = load_encoder(folder, attention="sdpa")
-    generator = np.random.default_rng(0)
-    feeds = {
-        "input_ids": generator.integers(5, reference.config.vocab_size, (3, 24), dtype=np.int32),  # type: ignore[union-attr]
-        "attention_mask": np.ones((3, 24), np.int32),
-        "token_type_ids": np.zeros((3, 24), np.int32),
-    }
-    feeds["attention_mask"][1, 9:] = 0
-    feeds["input_ids"][1, 9:] = reference.config.pad_token_id or 0  # type: ignore[union-attr]
-    feeds = {name: feeds[name] for name in input_names(folder)}
+    reference = load_encoder(folder)
+    config: Any = reference.config
+    ids = np.random.default_rng(0).integers(5, config.vocab_size, (3, 24)).astype(np.int32)
+    mask = np.ones_like(ids)
+    mask[1, 9:], ids[1, 9:] = 0, config.pad_token_id or 0
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    feeds = {name: arrays[name] for name in input_names(folder)}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, feeds)
     with torch.inference_mode():
-        wanted = reference(**{k: torch.from_numpy(v) for k, v in feeds.items()}).last_hidden_state.numpy()
-    valid = feeds["attention_mask"].astype(bool)
-    difference = float(np.abs(found - wanted)[valid].max())
+        wanted = run_encoder(reference, feeds).numpy()
+    difference = float(np.abs(found - wanted)[mask.astype(bool)].max())
     if not difference <= TOLERANCE:
         raise ArithmeticError(f"the exported ONNX differs from PyTorch by {difference:.2e} (at most {TOLERANCE:.0e})")
     return difference

@@ -18,7 +18,7 @@ import torch
 
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache, digest_of
-from backends.checkpoint import input_names, load_encoder
+from backends.checkpoint import input_names, load_encoder, run_encoder
 
 REFERENCE_ROWS = 8
 """Sequences of each batch that a reference output is kept for; spread evenly, first and last among them."""
@@ -115,15 +115,14 @@ def prepare_inputs(
         names = input_names(folder)
         arrays: dict[str, Array] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
-        encoder = load_encoder(folder, attention="sdpa").to(device)
+        encoder = load_encoder(folder).to(device)
         torch.set_float32_matmul_precision("highest")
         for shape in shapes:
             drawn, cut = draw_lengths(lengths, shape, tokens, seed)
             feeds = tokens.feeds(drawn, shape.sequence, names)
             rows = np.unique(np.linspace(0, shape.batch - 1, min(shape.batch, REFERENCE_ROWS)).round().astype(int))
             with torch.inference_mode():
-                inputs = {name: torch.from_numpy(feeds[name][rows]).to(device) for name in names}
-                reference = encoder(**inputs).last_hidden_state.cpu().numpy()
+                reference = run_encoder(encoder, {name: feeds[name][rows] for name in names}).cpu().numpy()
             arrays |= {f"{shape}/{name}": feeds[name] for name in names}
             arrays |= {f"{shape}/reference": reference, f"{shape}/rows": rows}
             notes["shapes"][str(shape)] = {"tokens": int(sum(drawn)), "cut": cut}

@@ -19,7 +19,7 @@ HIDDEN = 8
 
 def null_hidden(input_ids: Array) -> Array:
     """FP32 [batch, sequence, 8] from int32 ids [batch, sequence]: cosines of the id at eight frequencies."""
-    return np.cos(input_ids[..., None] * (0.1 + np.arange(HIDDEN))).astype(np.float32)
+    return np.asarray(np.cos(input_ids[..., None] * (0.1 + np.arange(HIDDEN))), dtype=np.float32)
 
 
 class Null(Backend):
@@ -59,6 +59,9 @@ class NullStream:
 
     def event(self) -> NullEvent:
         return NullEvent(self)
+
+    def synchronize(self) -> None:
+        pass
 
 
 class NullSession(Session):

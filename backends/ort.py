@@ -7,11 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported, versions_of
+from backends.base import (
+    Array,
+    Artifact,
+    Backend,
+    BuildSpec,
+    Feeds,
+    Session,
+    Source,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
 from backends.cache import ArtifactCache
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from backends.cuda import CudaStream
 
 INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
@@ -88,6 +101,7 @@ class OrtSession(Session):
 
         self._ort = onnxruntime
         self._gpu = spec.device.kind == "cuda"
+        self._cuda: CudaStream | None = None
         self._graphs = self._gpu and spec.cuda_graph
         self._next_graph = 0
         options = onnxruntime.SessionOptions()
@@ -99,10 +113,10 @@ class OrtSession(Session):
             from backends.cuda import CudaStream
 
             onnxruntime.preload_dlls()
-            self.stream = CudaStream(spec.device.index)
+            self.stream = self._cuda = CudaStream(spec.device.index)
             settings = {
                 "device_id": str(spec.device.index),
-                "user_compute_stream": str(int(self.stream.handle)),
+                "user_compute_stream": str(int(self._cuda.handle)),
                 "use_tf32": "1" if spec.precision == "tf32" else "0",
                 "enable_cuda_graph": "1" if self._graphs else "0",
             }
@@ -141,11 +155,11 @@ class OrtSession(Session):
         if {k: tuple(v.shape()) for k, v in self._inputs.items()} != {k: v.shape for k, v in feeds.items()}:
             self._allocate(feeds)
         for name, values in feeds.items():
-            if self.stream is None:
+            if self._cuda is None:
                 self._inputs[name].update_inplace(np.ascontiguousarray(values))
             else:
                 self._pinned[name].array[...] = values
-                self.stream.copy_in(self._inputs[name].data_ptr(), self._pinned[name].array)
+                self._cuda.copy_in(self._inputs[name].data_ptr(), self._pinned[name].array)
 
     def _allocate(self, feeds: Feeds) -> None:
         """Buffers and bindings for a new shape; the next step runs plainly."""
@@ -154,7 +168,9 @@ class OrtSession(Session):
         shape = (*feeds["input_ids"].shape, self._hidden)
         dtype = np.float16 if self._half else np.float32
         self._run = self._run_options(-1)
-        self._inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()}
+        self._inputs = {
+            k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()
+        }
         self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *place)
         self._binding = self._session.io_binding()
         for name, value in self._inputs.items():
@@ -174,9 +190,9 @@ class OrtSession(Session):
             self.stream.synchronize()
 
     def fetch(self) -> Array:
-        if self.stream is None:
+        if self._cuda is None:
             return self._output.numpy()  # type: ignore[no-any-return]
-        self.stream.copy_out(self._host.array, self._output.data_ptr())
+        self._cuda.copy_out(self._host.array, self._output.data_ptr())
         self.wait()
         return self._host.array  # type: ignore[no-any-return]
 

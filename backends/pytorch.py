@@ -6,7 +6,18 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported, versions_of
+from backends.base import (
+    Array,
+    Artifact,
+    Backend,
+    BuildSpec,
+    Feeds,
+    Session,
+    Source,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +39,11 @@ class Torch(Backend):
             )
         if spec.device.kind == "cpu" and spec.precision == "tf32":
             raise Unsupported("TF32 is a number format of GPU tensor cores; on a CPU use precision=fp32")
-        if spec.device.kind == "cuda" and spec.precision in ("tf32", "bf16") and spec.device.compute_capability < (8, 0):
+        if (
+            spec.device.kind == "cuda"
+            and spec.precision in ("tf32", "bf16")
+            and spec.device.compute_capability < (8, 0)
+        ):
             raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
@@ -48,7 +63,7 @@ class Torch(Backend):
         if spec.options["threads"]:
             torch.set_num_threads(spec.options["threads"])
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        model: Any = load_encoder(artifact.path.parent, attention="sdpa").to(spec.device.kind, dtype)
+        model: Any = load_encoder(artifact.path.parent).to(spec.device.kind, dtype)
         if self.compiled:
             # One specialized graph a shape, as a server with fixed shapes would have; the default limit of 8
             # would silently fall back to eager in the middle of a grid.
@@ -91,7 +106,8 @@ class TorchSession(Session):
             from backends.cuda import CudaStream
 
             self.stream = CudaStream(index)
-            torch.cuda.set_stream(torch.cuda.ExternalStream(int(self.stream.handle), self._device))
+            stream = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(stream)
 
     def close(self) -> None:
         self._mode.__exit__(None, None, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.base import Feeds, Session
 
@@ -104,6 +104,21 @@ def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:
         return [now_ns() - start]
 
     return _sample(stretch, effort)
+
+
+def time_sustained(session: Session, effort: Effort, chunk: int = 50) -> Samples:
+    """Host time a step, back to back with no mark between: one sample a chunk. Throughput follows from it."""
+
+    def stretch() -> list[int]:
+        start = now_ns()
+        for _ in range(chunk):
+            session.step()
+        session.wait()
+        return [(now_ns() - start) // chunk]
+
+    samples = _sample(stretch, replace(effort, min_samples=1))
+    windows = tuple((start, end, count * chunk) for start, end, count in samples.windows)
+    return Samples(samples.values, windows)
 
 
 def time_once(action: Callable[[], object]) -> int:

@@ -35,9 +35,7 @@ Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Product = Enum("Product", ["query", "key", "value", "attention_output", "ffn_up", "ffn_down"])
 CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
-Behaviour = Enum(
-    "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nan", "garbage", "unsupported", "unavailable"]
-)
+Behaviour = Enum("Behaviour", ["ok", "raise", "abort", "hang", "exit", "nan", "garbage", "unsupported", "unavailable"])
 
 
 @dataclass
@@ -367,8 +365,8 @@ def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:
 def _own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
     name = config.backend.name
-    own = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}.get(name)
-    return plain(asdict(own)) if own is not None else {}
+    owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
+    return plain(asdict(owners[name])) if name in owners else {}
 
 
 def _lengths(config: RunConfig) -> dict[str, Any]:
@@ -429,4 +427,3 @@ def _at_least(key: str, value: int, least: int) -> int:
     if value < least:
         raise Refused(f"{key}={value} must be at least {least}")
     return value
-

@@ -14,7 +14,7 @@ import numpy as np
 from backends.base import Array, Feeds, Session, Shape, Unsupported
 from suites import clock
 from suites.clock import Effort, Samples
-from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, Measurement
+from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 
 Inputs = Callable[[Shape], tuple[Feeds, Array, Array]]
 """Shape -> feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch it belongs to."""
@@ -76,6 +76,7 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
     enqueue, taken[LATENCY] = clock.time_enqueue(session, effort)
     if session.stream is not None:
         taken[ENQUEUE] = enqueue
+        taken[SUSTAINED] = clock.time_sustained(session, effort)
     taken[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
     return [
         Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady)

@@ -136,7 +136,7 @@ def _tail(log: Path) -> str:
 
 @contextlib.contextmanager
 def exclusive(device: str, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the machine-wide lock of a device (a GPU's UUID, or "cpu"), so that two launchers never measure each other."""
+    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": two launchers never measure each other."""
     path = Path(tempfile.gettempdir()) / f"inference-suites-{device}.lock"
     with path.open("a") as stream:
         try:

@@ -89,8 +89,9 @@ def _run(request: Request, stages: Stages) -> Ended:
     if not request.rerun and (earlier := _reusable(path, request)):
         return Ended(earlier, path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
+    parts: dict[str, Any] = {}
     if facts["outcome"] != OK:
-        answer, parts = Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {}
+        answer = Answer(facts["outcome"], facts["reason"], None, stages.log_tail)
     else:
         answer, parts = _stages(request, stages)
     ended = Record(
@@ -126,15 +127,13 @@ def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
     }
     job = {**request.job, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     device = request.machine.device
-    with exclusive(device.uuid or "cpu", lambda: stages.progress("measure", "waiting for the device")):
-        with Telemetry(device.uuid) as telemetry:
-            measured = stages.run("measure", job, request.interpreter)
+    waiting = exclusive(device.uuid or "cpu", lambda: stages.progress("measure", "waiting for the device"))
+    with waiting, Telemetry(device.uuid) as telemetry:
+        measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
         return measured, parts
     found = measured.result
-    parts["measurements"] = tuple(
-        annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"]
-    )
+    parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
     problems = dict(found["failures"])

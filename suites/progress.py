@@ -11,7 +11,7 @@ from rich.text import Text
 
 
 class Display:
-    """Shows the stage of the cell at hand. Redraws only when something changed, so as not to disturb a CPU measurement."""
+    """Shows the stage of the cell at hand; redraws only on change, so as not to disturb a CPU measurement."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)

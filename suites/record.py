@@ -17,9 +17,9 @@ SCHEMA = 1
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
 
-GPU, ENQUEUE, LATENCY, END_TO_END = "gpu", "enqueue", "latency", "end_to_end"
+GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 """Phases: device time by events; host time of enqueueing on an idle device; host time of a step and its wait,
-inputs resident; the same with inputs copied in and outputs out."""
+inputs resident; the same with inputs copied in and outputs out; host time a step, back to back without a mark."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Measurement:
     """Raw samples of one phase at one shape, in nanoseconds; no averages.
 
     Attributes:
-        windows: [start, end, count] of each uninterrupted stretch of samples, on the monotonic clock in ns.
+        windows: [start, end, steps] of each uninterrupted stretch of samples, on the monotonic clock in ns.
         steady: whether the warm-up before it settled before its cap.
         throttled: for each window, whether the GPU reported throttling during it; empty without a GPU.
         telemetry: what was read from the device meanwhile: clocks in MHz, power in W, temperature in

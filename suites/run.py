@@ -85,7 +85,7 @@ def explain(error: Exception) -> str:
     lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
     key = getattr(error.__cause__ or error, "full_key", "") or getattr(error.__cause__ or error, "key", "")
-    if "not in struct" in text or "Could not find" in text and "Available" not in text:
+    if "not in struct" in text or ("Could not find" in text and "Available" not in text):
         wanted = str(error).split("'")[1].lstrip("+~") if "'" in str(error) else str(key)
         from suites.config import RunConfig
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from suites.clock import now_ns
-from suites.record import GPU, Measurement
+from suites.record import SUSTAINED, Measurement
 
 REASONS = {
     0x04: "software power cap",
@@ -23,7 +23,7 @@ REASONS = {
 """Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a busy GPU down (NVML API reference); idle, application
 clocks and display settings are not throttling."""
 
-SHORTEST_ENERGY_SECONDS = 0.5
+SHORTEST_ENERGY_SECONDS = 0.4
 """NVML's energy counter advances in steps of tens of milliseconds; over less than this it says little."""
 
 
@@ -114,7 +114,7 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         "memory_bytes": max(r.memory for r in during) - readings[0].memory,
         "readings": len(during),
     }
-    if measurement.phase == GPU and last - first >= SHORTEST_ENERGY_SECONDS * 1e9:
+    if measurement.phase == SUSTAINED and last - first >= SHORTEST_ENERGY_SECONDS * 1e9:
         energy = _energy_at(readings, last) - _energy_at(readings, first)
         sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
         telemetry["energy_mj_per_sequence"] = energy / sequences

@@ -151,6 +151,7 @@ def _progress(text: str) -> None:
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
     job = json.loads((folder / "job.json").read_text())
+    answer: dict[str, Any]
     try:
         answer = {"outcome": OK, "reason": "", "result": STAGES[stage](job)}
     except Unsupported as reason:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.base import BuildSpec, Feeds, Session, Shape, load_backend
+from backends.base import BuildSpec, Feeds, Session, Shape, Source, load_backend
 from suites import clock
 from suites.clock import Effort
 from suites.machine import gpus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible")]
-SHAPE = Shape(32, 128)
+SHAPE = Shape(128, 128)
+"""Large enough that the GPU, not the launching host, sets the pace of eager steps."""
 EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolerance=0.01)
 
 
@@ -24,13 +25,11 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
     from backends.checkpoint import locate
 
     cache = tmp_path_factory.mktemp("cache")
-    architecture = {"model_type": "bert", "num_hidden_layers": 6}
+    architecture = {"model_type": "bert", "num_hidden_layers": 12}
     folder, sha256 = locate({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
     backend = load_backend("torch_eager")
     options = {"threads": 0}
     spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=options)
-    from backends.base import Source
-
     session = backend.open(spec, backend.build(spec, Source(folder, sha256)))
     ids = np.random.default_rng(0).integers(1000, 20000, (SHAPE.batch, SHAPE.sequence), dtype=np.int32)
     ones = np.ones_like(ids)
@@ -70,4 +69,4 @@ def test_replaying_the_graph_gives_the_plain_output(opened: tuple[Session, Feeds
     plain = session.fetch().copy()
     session.capture()
     session.step()
-    np.testing.assert_array_equal(session.fetch(), plain)
+    assert np.abs(session.fetch() - plain).max() < 0.02  # FP16; under capture cuBLAS may choose other kernels
