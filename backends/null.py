@@ -92,7 +92,7 @@ class NullSession(Session):
         time.sleep(self._step_seconds)
         self._null_stream.now += self._gpu_nanoseconds
         self._output = null_hidden(self._ids)
-        if self._behaviour == "nan":
+        if self._behaviour == "nonfinite":
             self._output[0, 0, 0] = np.nan
         if self._behaviour == "garbage":
             self._output = np.random.default_rng(0).standard_normal(self._output.shape, np.float32)

@@ -35,7 +35,9 @@ Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Product = Enum("Product", ["query", "key", "value", "attention_output", "ffn_up", "ffn_down"])
 CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
-Behaviour = Enum("Behaviour", ["ok", "raise", "abort", "hang", "exit", "nan", "garbage", "unsupported", "unavailable"])
+Behaviour = Enum(
+    "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nonfinite", "garbage", "unsupported", "unavailable"]
+)
 
 
 @dataclass

@@ -6,7 +6,6 @@ import datetime
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from suites import record
 from suites.cell import Cell
+from suites.clock import now_ns
 from suites.config import Refused, Request
 from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
 from suites.record import FAILED, OK, Measurement, Record, path_of, read_record, write_record
@@ -51,7 +51,7 @@ class Stages:
             "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
         }
         self.progress(stage, "starting")
-        start = time.perf_counter()
+        start = now_ns()
         answer = call(
             stage,
             job,
@@ -60,7 +60,7 @@ class Stages:
             self.request.time_limit,
             lambda text: self.progress(stage, text),
         )
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.seconds[stage] = round((now_ns() - start) / 1e9, 3)
         self.log_tail = answer.log_tail
         return answer
 
@@ -71,7 +71,7 @@ def run_request(request: Request, progress: Progress) -> Ended:
     Raises:
         Refused: a record, a job or an artifact cannot be written; no half-written file is left.
     """
-    folder = request.cache / "jobs" / f"{os.getpid()}-{time.time_ns()}"
+    folder = request.cache / "jobs" / f"{os.getpid()}-{now_ns()}"
     try:
         ended = _run(request, Stages(request, folder, progress))
     except (CannotWrite, OSError) as error:
@@ -101,7 +101,7 @@ def _run(request: Request, stages: Stages) -> Ended:
         environment=environment,
         settings=request.effort,
         stages=stages.seconds,
-        command=(Path(sys.executable).name, "-m", "suites.run", *sys.argv[1:]),
+        command=(Path(sys.executable).name, *sys.orig_argv[1:]),
         measured_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
         **parts,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from suites.clock import now_ns
 
 
 class Display:
@@ -17,7 +18,7 @@ class Display:
         self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._title = ""
-        self._started = 0.0
+        self._started = 0
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -30,12 +31,12 @@ class Display:
         self._live.stop()
 
     def begin(self, title: str) -> None:
-        self._title, self._started = title, time.monotonic()
+        self._title, self._started = title, now_ns()
         self.stage("probe", "starting")
 
     def stage(self, stage: str, text: str) -> None:
         if self._console.is_terminal:
-            elapsed = time.monotonic() - self._started
+            elapsed = (now_ns() - self._started) / 1e9
             line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {text}  {elapsed:.0f} s")
             self._live.update(line, refresh=True)
 

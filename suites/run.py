@@ -6,12 +6,11 @@ a request was refused. Nothing heavy is imported before a cell starts.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from suites.usage import USAGE, group_choices
 
@@ -80,34 +79,6 @@ def _line(ended: Ended) -> str:
     return f"{where}{again}"
 
 
-def explain(error: Exception) -> str:
-    """A Hydra or OmegaConf error as one line that names the choices."""
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
-    key = getattr(error.__cause__ or error, "full_key", "") or getattr(error.__cause__ or error, "key", "")
-    if "not in struct" in text or ("Could not find" in text and "Available" not in text):
-        wanted = str(error).split("'")[1].lstrip("+~") if "'" in str(error) else str(key)
-        from suites.config import RunConfig
-
-        known = known_keys(RunConfig)
-        close = difflib.get_close_matches(wanted, known, n=1)
-        top = wanted.rpartition(".")[0]
-        siblings = sorted(k for k in known if k.rpartition(".")[0] == top)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"there is no key {wanted!r}; {hint}choices: {', '.join(siblings)}"
-    return f"{key}: {text}" if key and str(key) not in text else text
-
-
-def known_keys(schema: Any, prefix: str = "") -> list[str]:
-    """Every key of a schema, dotted."""
-    keys = []
-    for item in fields(schema):
-        keys.append(prefix + item.name)
-        if callable(item.default_factory) and is_dataclass(item.default_factory):
-            keys += known_keys(item.default_factory, f"{prefix}{item.name}.")
-    return keys
-
-
 def quote_null(argument: str) -> str:
     """`backend=null` as Hydra must see it: unquoted, its grammar reads null as the absence of a value."""
     if not argument.startswith("backend="):
@@ -136,6 +107,8 @@ def main() -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="run")(invocation.run)()
     except (HydraException, OmegaConfBaseException) as error:
+        from suites.explain import explain
+
         print(f"refused: {explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,0 +1,50 @@
+"""Hydra's and OmegaConf's errors as one line that names the choices."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from suites.config import RunConfig
+
+
+def explain(error: Exception) -> str:
+    """One line for whatever composing a configuration raised."""
+    text = str(error)
+    if missing := re.search(r"Could not find '([^/']+)/([^']+)'", text):
+        group, choice = missing.groups()
+        listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
+        choices = listed.group(1).split() if listed else []
+        return f"there is no {group}={choice}; {_hint(choice, choices)}choices: {', '.join(choices)}"
+    cause = error.__cause__ or error
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and "not in" in str(cause):
+        return _unknown_key(unknown.group(1))
+    key = getattr(cause, "full_key", "") or ""
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    said = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
+    return f"{key}: {said}" if key and key not in said else said
+
+
+def _unknown_key(key: str) -> str:
+    known = known_keys(RunConfig)
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    return f"there is no key {key}; {_hint(key, known)}choices: {', '.join(siblings)}"
+
+
+def _hint(wanted: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wanted, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def known_keys(schema: Any, prefix: str = "") -> list[str]:
+    """Every key of a dataclass schema, dotted, in the order of its fields."""
+    keys = []
+    for item in fields(schema):
+        keys.append(prefix + item.name)
+        if is_dataclass(item.default_factory):
+            keys += known_keys(item.default_factory, f"{prefix}{item.name}.")
+    return keys

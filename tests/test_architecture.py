@@ -1,0 +1,68 @@
+"""The rules of CONTRIBUTING.md that can be read off the source."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SOURCES = sorted([*(ROOT / "suites").glob("*.py"), *(ROOT / "backends").rglob("*.py")])
+WORKER_SIDE = ("worker", "latency", "clock", "placeholder", "record", "cell")
+CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
+
+
+def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_module_imports(path: Path) -> None:
+    relative = path.relative_to(ROOT).with_suffix("")
+    if relative.name == "cuda":
+        pytest.importorskip("cuda.bindings.runtime")
+    importlib.import_module(".".join(relative.parts))
+
+
+def test_backends_never_import_suites() -> None:
+    assert [path.name for path in SOURCES if path.parent.name == "backends" and "suites" in imports(path)] == []
+
+
+def test_suites_name_no_framework() -> None:
+    vendors = {"torch", "transformers", "onnx", "onnxruntime", "tensorrt", "cuda"}
+    assert [path.name for path in SOURCES if path.parent.name == "suites" and vendors & set(imports(path))] == []
+
+
+def test_both_packages_are_only_folders() -> None:
+    assert [(ROOT / name / "__init__.py").read_text() for name in ("suites", "backends")] == ["", ""]
+
+
+def test_only_the_clock_reads_a_clock() -> None:
+    """An artifact's build seconds are the one exception; sessions and suites have none."""
+    readers = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if named and node.value.id == "time" and node.attr in CLOCKS:
+                readers.add(f"{path.parent.name}/{path.name}")
+    assert readers == {"suites/clock.py", "backends/cache.py"}
+
+
+def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
+    allowed = {*sys.stdlib_module_names, "numpy", "backends", "suites"}
+    worker_side = [ROOT / "suites" / f"{name}.py" for name in WORKER_SIDE]
+    worker_side += [
+        ROOT / "backends" / f"{name}.py" for name in ("base", "cache", "null", "ort", "pytorch", "checkpoint")
+    ]
+    for path in worker_side:
+        ast.parse(path.read_text(), feature_version=(3, 10))
+        assert set(imports(path, top_level_only=True)) <= allowed, path

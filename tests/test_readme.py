@@ -1,0 +1,43 @@
+"""What the README tells a reader to type is there and composes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^ {4}(python -m suites\.run[^#\n]*)", README, re.MULTILINE)
+
+
+def test_it_begins_with_the_two_commands() -> None:
+    first = re.findall(r"^ {4}(make \w+)", README, re.MULTILINE)[:2]
+    assert first == ["make demo", "make test"]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_compose(command: str) -> None:
+    _, *arguments = shlex.split(command.strip())
+    if "--help" in arguments:
+        return
+    # A sweep composes as its first cell does.
+    single = [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", a) for a in arguments if a != "-m" or a == arguments[0]]
+    done = subprocess.run(
+        [sys.executable, *single, "--cfg", "job"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) >= 5
+
+
+def test_every_file_it_names_is_there() -> None:
+    for path in re.findall(r"`((?:conf|suites|backends|results|tests)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path

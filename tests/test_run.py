@@ -1,0 +1,213 @@
+"""The command line on the null backend, from arguments to records, tables and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Cli
+
+from suites.record import read_records
+
+QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
+
+
+def one_line(error: str) -> str:
+    """The only line on standard error, with no traceback in it."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    assert len(lines) == 1, error
+    return lines[0]
+
+
+def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,hang,garbage")
+    assert time.monotonic() - start < 60
+    assert done.returncode == 1
+    records = {r.cell.options["behaviour"]: r for r in read_records(tmp_path / "results", "latency")}
+    assert {name: record.outcome for name, record in records.items()} == {
+        "ok": "ok", "raise": "failed", "abort": "failed", "hang": "timeout", "garbage": "failed",
+    }  # fmt: skip
+    assert "ValueError: null.behaviour=raise" in records["raise"].reason
+    assert "SIGABRT" in records["abort"].reason
+    assert "10 s" in records["hang"].reason
+    assert "cosine to the FP32 reference" in records["garbage"].reason
+    assert len(done.stderr.splitlines()) == 5  # one plain line a cell where the output is no terminal
+    assert (tmp_path / "results" / "tables" / "latency.md").read_text().count("**invalid**") == 4
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "reason", "status"),
+    [
+        ("exit", "failed", "measure exited with status 0 without an answer", 1),
+        ("nonfinite", "failed", "2x16: 1 outputs are NaN or Inf", 1),
+        ("unsupported", "unsupported", "null.behaviour=unsupported was asked for", 0),
+        ("unavailable", "unavailable", "null.behaviour=unavailable was asked for", 1),
+    ],
+)
+def test_other_ways_to_end(cli: Cli, tmp_path: Path, behaviour: str, outcome: str, reason: str, status: int) -> None:
+    done = cli("backend=null", f"null.behaviour={behaviour}", *QUICK)
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert (record.outcome, record.reason, done.returncode) == (outcome, reason, status)
+    assert reason in done.stdout
+
+
+def test_gpu_columns_come_from_the_stream_and_graphs_have_their_own(cli: Cli, tmp_path: Path) -> None:
+    done = cli("backend=null", "null.gpu_ms=3", "null.step_ms=0.1", *QUICK)
+    assert done.returncode == 0
+    assert "| 3.000 [3.000, 3.000] |" in done.stdout
+    (record,) = read_records(tmp_path / "results", "latency")
+    phases = {(m.phase, m.cuda_graph) for m in record.measurements}
+    assert phases == {(p, g) for p in ("gpu", "enqueue", "latency", "end_to_end", "sustained") for g in (False, True)}
+
+
+def test_without_a_gpu_its_columns_are_empty(cli: Cli, tmp_path: Path) -> None:
+    assert "graph p50" not in cli("backend=null", *QUICK).stdout.split("| backend")[1]
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert {m.phase for m in record.measurements} == {"latency", "end_to_end"}
+
+
+def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: Path) -> None:
+    def stamp() -> int:
+        (path,) = (tmp_path / "results" / "records").rglob("*.json")
+        return path.stat().st_mtime_ns
+
+    cli("backend=null", *QUICK)
+    first = stamp()
+    again = cli("backend=null", *QUICK)
+    assert "rerun=true measures again" in again.stderr
+    assert stamp() == first
+    cli("backend=null", *QUICK, "rerun=true")
+    assert stamp() > first
+
+
+def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
+    cli("backend=null", "null.behaviour=nonfinite", *QUICK)
+    assert "rerun=true" not in cli("backend=null", "null.behaviour=nonfinite", *QUICK).stderr
+
+
+def test_a_sweep_killed_half_way_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
+    sweep = [sys.executable, "-m", "suites.run", "-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK, *folders]
+    with subprocess.Popen(sweep, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not list((tmp_path / "results").rglob("none-null-*.json")):
+            time.sleep(0.05)
+        process.kill()
+    before = len(list(read_records(tmp_path / "results", "latency")))
+    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert 1 <= before < 3
+    assert done.stderr.count("rerun=true") == before
+    assert len(list(read_records(tmp_path / "results", "latency"))) == 3
+
+
+def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
+    cli("backend=null", *QUICK)
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert record.command[1:4] == ("-m", "suites.run", "backend=null")
+    assert record.environment["versions"]["numpy"]
+    assert record.settings["seconds"] == 0.05
+
+
+def test_no_path_of_this_machine_is_in_a_record(cli: Cli, tmp_path: Path) -> None:
+    cli("backend=null", "null.behaviour=raise", *QUICK)
+    (path,) = (tmp_path / "results" / "records").rglob("*.json")
+    data = json.loads(path.read_text())
+    assert str(ROOT) not in json.dumps(data)
+
+
+def test_help_answers_at_once_and_lists_every_choice() -> None:
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "suites.run", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert time.monotonic() - start < 1
+    assert done.returncode == 0
+    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "backend_precision"):
+        for choice in group.glob("*.yaml"):
+            assert choice.stem in done.stdout
+
+
+def test_nothing_heavy_is_imported_by_the_parent() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['backend=null', 'batch=[0]']; from suites.run import main; main();"
+        "print([m for m in ('torch', 'transformers', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("backend=nul",), "null, ort, torch_compile, torch_eager"),
+        (("precision=fp12",), "bf16, fp16, fp32, int8, tf32"),
+        (("model=bert",), "bert_base, bert_large, distilbert_base"),
+        (("bacth=[1]",), "did you mean batch?"),
+        (("ort.fussion=on",), "did you mean ort.fusion?"),
+        (("backend=null", "null.behaviour=explode"), "garbage"),
+        (("weights=trained_well",), "trained, random"),
+        (("batch=many",), "batch"),
+        (("backend=null", "batch=[0]"), "batch=0 is too small"),
+        (("backend=null", "batch=[]"), "batch=[] asks for nothing"),
+        (("backend=null", "sequence=[0]"), "sequence=0 is too small"),
+        (("backend=null", "sequence=[513]"), "sequence=513 is beyond the 512 positions of minilm"),
+        (("model=roberta_base", "weights=random", "sequence=[513]"), "beyond the 512 positions of roberta_base"),
+        (("model.path=/nowhere",), "/nowhere has no config.json"),
+        (("backend=null", "device=cuda"), "runs on the CPU only"),
+        (("backend=null", "lengths=file"), "lengths.path"),
+        (("backend=null", "lengths=file", "lengths.path=README.md"), "README.md, line 1"),
+        (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
+        (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),
+        (("precision=int8", "backend=ort", "quantization.products=[ffn]"), "ffn_down"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert says in one_line(done.stderr)
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+@pytest.mark.skipif(bool(os.environ.get("CUDA_VISIBLE_DEVICES")), reason="would hide the GPU twice")
+def test_a_gpu_that_is_not_there_is_refused(cli: Cli) -> None:
+    done = cli("backend=ort", "device=cuda", CUDA_VISIBLE_DEVICES="-1")
+    assert done.returncode == 2
+    assert "needs an NVIDIA GPU" in one_line(done.stderr)
+
+
+def test_a_model_folder_without_weights_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    done = cli(f"model.path={tmp_path / 'model'}")
+    assert done.returncode == 2
+    assert "has no model.safetensors" in one_line(done.stderr)
+
+
+def test_results_that_cannot_be_written_are_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = cli("backend=null", f"results={tmp_path / 'file' / 'below'}", f"cache={tmp_path / 'cache'}", folders=False)
+    assert done.returncode == 2
+    assert "cannot be written" in one_line(done.stderr)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_refused_and_leaves_no_half_record(cli: Cli, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        for folder, other in (("results", "cache"), ("cache", "results")):
+            done = cli(
+                "backend=null", *QUICK, f"{folder}={disk}", f"{other}={tmp_path / 'roomy'}", "null.step_ms=0",
+                "suite.min_samples=5000", "suite.max_samples=5000", folders=False,
+            )  # fmt: skip
+            assert done.returncode == 2, done.stderr
+            assert "cannot" in one_line(done.stderr)
+            assert not [path for path in disk.rglob("*.json") if path.parent.name == "latency"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

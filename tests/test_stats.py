@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from suites.stats import summarize
+
+
+def test_percentiles_of_known_samples() -> None:
+    summary = summarize(range(1, 101))
+    assert (summary.p50, summary.p90, summary.p99) == pytest.approx((50.5, 90.1, 99.01))
+    assert summary.low <= 50.5 <= summary.high
+    assert summary.count == 100
+
+
+def test_the_interval_holds_the_true_median_about_95_times_in_100() -> None:
+    generator = np.random.default_rng(1)
+    true = np.log(2)  # of the exponential distribution with mean 1
+    hits = 0
+    for _ in range(200):
+        summary = summarize(generator.exponential(size=80), resamples=300)
+        hits += summary.low <= true <= summary.high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_the_same_samples_give_the_same_interval() -> None:
+    samples = np.random.default_rng(2).normal(size=50)
+    assert summarize(samples) == summarize(samples)

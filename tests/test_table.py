@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from suites.record import Record
+from suites.table import Incomparable, latency_section, latency_tables
+
+GOLDEN = Path(__file__).parent / "golden" / "latency.md"
+MakeRecord = Callable[..., Record]
+
+
+def rows(table: str) -> list[dict[str, str]]:
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line[:1] == "|"]
+    header, _, *body = lines
+    return [dict(zip(header, line, strict=True)) for line in body]
+
+
+def test_the_table_is_the_golden_one(make_record: MakeRecord) -> None:
+    records = [
+        make_record(),
+        make_record(precision="int8", samples=tuple(range(400_000, 600_000, 1000))),
+        make_record(backend="other", measurements=(), checks=(), outcome="unsupported", reason="no such thing"),
+        make_record(machine="gpu-b", weights="trained"),
+    ]
+    found = latency_tables(records)
+    assert found == GOLDEN.read_text()
+    assert latency_tables(reversed(records)) == found
+
+
+def test_figures_follow_from_the_samples(make_record: MakeRecord) -> None:
+    (row,) = rows(latency_section([make_record(samples=(2_000_000,) * 30)]))
+    assert row["p50 ms [95% CI]"] == "2.000 [2.000, 2.000]"
+    assert row["graph p50 ms [95% CI]"] == "1.000 [1.000, 1.000]"
+    assert row["seq/s"] == "2,000"  # 2 sequences in 1 ms, the graph's pace
+    assert row["tokens/s"] == "32,000"
+    assert row["cosine"] == "0.99998"
+
+
+def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None:
+    with pytest.raises(Incomparable, match="gpu-a, gpu-b"):
+        latency_section([make_record(), make_record(machine="gpu-b")])
+
+
+def test_each_machine_has_a_section_of_its_own(make_record: MakeRecord) -> None:
+    text = latency_tables([make_record(), make_record(machine="gpu-b")])
+    assert text.count("\n## ") == 2
+
+
+def test_a_row_without_valid_outputs_is_marked(make_record: MakeRecord) -> None:
+    good = make_record()
+    bad = replace(
+        good,
+        outcome="failed",
+        reason="2x16: 3 outputs are NaN or Inf",
+        checks=tuple({**c, "nonfinite": 3, "cosine": None, "problem": "3 outputs are NaN or Inf"} for c in good.checks),
+    )
+    measured, failed = rows(latency_section([bad]))
+    assert measured["cosine"] == "NaN"
+    assert "**invalid**: 3 outputs are NaN or Inf" in measured["notes"]
+    assert failed["notes"].startswith("failed: ")
+
+
+def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
+    record = make_record()
+    spoiled = [
+        replace(
+            m,
+            steady=False,
+            throttled=(True,),
+            telemetry={"throttle_reasons": ["software power cap"], "memory_bytes": 5},
+        )
+        for m in record.measurements
+    ]
+    (row,) = rows(latency_section([replace(record, measurements=tuple(spoiled))]))
+    assert "not steady after warm-up" in row["notes"]
+    assert "throttled in 2 of 2 windows (software power cap)" in row["notes"]
+
+
+def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
+    one, two = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
+    notes = [row["notes"] for row in rows(latency_section([one, two]))]
+    assert sorted(note.split(";")[0] for note in notes) == ["fusion=off", "fusion=on"]
+    assert not any("threads" in note for note in notes)

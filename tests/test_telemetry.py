@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from suites.record import Measurement
+from suites.telemetry import Reading, Telemetry, annotate
+
+SECOND = 1_000_000_000
+MEASUREMENT = Measurement(
+    phase="sustained",
+    batch=4,
+    sequence=16,
+    cuda_graph=False,
+    samples=(10_000_000,) * 2,
+    windows=((1 * SECOND, 2 * SECOND, 50), (2 * SECOND, 3 * SECOND, 50)),
+    steady=True,
+)
+READINGS = [
+    Reading(
+        at=tenth * SECOND // 10,
+        sm_clock=1980 if tenth < 20 else 1500,
+        memory_clock=3201,
+        power=600.0,
+        temperature=40 + tenth // 10,
+        reasons=0x1 if tenth < 20 else 0x4,
+        energy=60_000 * tenth,
+        memory=1_000 + 50 * tenth,
+    )
+    for tenth in range(41)
+]
+
+
+def test_energy_is_the_counters_difference_over_the_sequences() -> None:
+    # 600 W over 2 s for 100 steps of 4 sequences: 1200 J / 400 = 3 J.
+    assert annotate(MEASUREMENT, READINGS).telemetry["energy_mj_per_sequence"] == pytest.approx(3000)
+
+
+def test_windows_under_throttling_are_marked_and_the_reason_is_named() -> None:
+    annotated = annotate(MEASUREMENT, READINGS)
+    assert annotated.throttled == (True, True)  # the reading at exactly 2 s lies in both
+    assert annotate(MEASUREMENT, READINGS[:20]).throttled == (False, False)
+    assert annotated.telemetry["throttle_reasons"] == ["software power cap"]
+    assert annotated.telemetry["memory_bytes"] == 1500  # beyond the first reading
+    assert annotated.telemetry["temperature_c"] == 43
+
+
+def test_idle_and_application_clocks_are_no_throttling() -> None:
+    idle = [replace(reading, reasons=0x1 | 0x2) for reading in READINGS]
+    assert annotate(MEASUREMENT, idle).throttled == (False, False)
+
+
+@pytest.mark.parametrize("change", [{"phase": "gpu"}, {"windows": ((SECOND, SECOND + SECOND // 10, 10),)}])
+def test_no_energy_where_it_would_mean_little(change: dict[str, object]) -> None:
+    annotated = annotate(replace(MEASUREMENT, **change), READINGS)  # type: ignore[arg-type]
+    assert annotated.telemetry
+    assert "energy_mj_per_sequence" not in annotated.telemetry
+
+
+def test_without_readings_nothing_is_made_up() -> None:
+    with Telemetry("") as telemetry:
+        pass
+    assert annotate(MEASUREMENT, telemetry.readings) == MEASUREMENT
