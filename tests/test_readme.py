@@ -23,14 +23,11 @@ def test_it_begins_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_compose(command: str) -> None:
-    _, *arguments = shlex.split(command.strip())
-    if "--help" in arguments:
-        return
+    overrides = [word for word in shlex.split(command.strip())[3:] if word not in ("-m", "--help")]
     # A sweep composes as its first cell does.
-    single = [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", a) for a in arguments if a != "-m" or a == arguments[0]]
-    done = subprocess.run(
-        [sys.executable, *single, "--cfg", "job"], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    single = [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", override) for override in overrides]
+    module = [sys.executable, "-m", "suites.run"]
+    done = subprocess.run([*module, *single, "--cfg", "job"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
