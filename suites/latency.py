@@ -33,7 +33,8 @@ def measure(
     checks: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     failures: dict[str, str] = {}
-    for shape in shapes:
+    # In the order of their size: the memory of a process only grows, so that a peak is that of its shape.
+    for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
             feeds, reference, rows = inputs(shape)
             first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once

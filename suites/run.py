@@ -57,15 +57,13 @@ class Invocation:
 
     def report(self) -> None:
         """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
-        from suites.record import read_records, write_whole
-        from suites.table import latency_tables
+        from suites.report import SUITES, write_tables
 
         if not self.ended:
             return
-        results = self.ended[0].path.parents[3]
-        suite = self.ended[0].record.cell.suite
-        write_whole(results / "tables" / f"{suite}.md", latency_tables(read_records(results, suite)))
-        print(latency_tables(e.record for e in self.ended))
+        write_tables(self.ended[0].path.parents[3])
+        tables = SUITES[self.ended[0].record.cell.suite]
+        print(tables([e.record for e in self.ended]))
 
 
 def _line(ended: Ended) -> str:

@@ -59,8 +59,10 @@ LEGEND = """\
 p50 is the median time of one forward pass with inputs on the device: GPU time by events on a GPU, host time of the
 step on a CPU. *graph*: the same step replayed as a CUDA graph. *enqueue*: host time until the call returns, on an idle
 device. *end-to-end*: host time with inputs copied in and outputs copied out. seq/s and tokens/s (padding not counted):
-of steps run back to back, plain or graph, whichever is faster. *peak MB*: device memory of the whole process on a GPU,
-resident memory on a CPU. *cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference."""
+of steps run back to back, plain or graph, whichever is faster. *peak MB*: the most memory that the process had taken
+by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
+*cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Intervals speak of the noise
+within one process: small batches without a graph wait for the host, whose pace differs from process to process."""
 
 
 def _workload(record: Record) -> tuple[str, ...]:

@@ -36,5 +36,5 @@ them again. Exit status: 0 all well, 1 a cell failed, 2 refused. `--cfg job` pri
 
 def group_choices() -> str:
     """One line a group: its name and the choices that have a file."""
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "backend_precision")
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
     return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)
