@@ -6,12 +6,13 @@ Runs in the measuring worker, over any session.
 from __future__ import annotations
 
 import resource
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Feeds, Session, Shape, Unsupported
+from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites import clock
 from suites.clock import Effort, Samples
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
@@ -51,10 +52,13 @@ def measure(
                 check = compare(session.fetch(), reference, rows, feeds["attention_mask"])
                 checks.append({"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph, **check})
             facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        except (RuntimeError, MemoryError, ValueError) as error:
-            # One shape that does not fit must not cost the others; after it the session may be unusable,
-            # which the next shape will then say too.
-            failures[str(shape)] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        except (Unsupported, Unavailable):
+            raise
+        except Exception as error:
+            # One shape that does not fit must not cost the others, and vendors' errors share no type. After it the
+            # session may be unusable, which the next shape will then say too.
+            traceback.print_exc()
+            failures[str(shape)] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return {
         "measurements": [m.__dict__ for m in measurements],
         "checks": checks,

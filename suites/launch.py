@@ -22,7 +22,7 @@ LOG_TAIL_LINES = 30
 GRACE_SECONDS = 3
 
 
-class CannotWrite(OSError):
+class CannotWrite(Exception):
     """A worker could not write its files: a full disk or a read-only folder."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,22 @@ class Machine:
     """A device to measure on and what identifies it.
 
     `slug` names the folder of its records and is the key by which tables refuse to mix: the GPU's product name
-    and driver, or the CPU's model and number of cores.
+    and driver, or the CPU's model and number of cores. `description["uuid"]` tells such devices from one another.
     """
 
     device: Device
     slug: str
     description: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ask(query: Callable[..., Any], *arguments: Any) -> Any:
+    """What NVML answers, or 0 where this GPU does not report it: not every one counts energy or limits power."""
+    import pynvml
+
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError:
+        return 0
 
 
 def gpus() -> list[Machine]:
@@ -51,8 +62,8 @@ def gpus() -> list[Machine]:
                 "driver": driver,
                 "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
                 "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                "max_sm_clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-                "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+                "max_sm_clock_mhz": ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+                "power_limit_w": ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
                 **_host(),
             }
             # The worker sees this GPU alone (CUDA_VISIBLE_DEVICES is its UUID), so that its index there is 0.
@@ -70,13 +81,23 @@ def cpu() -> Machine:
     cores = len(os.sched_getaffinity(0))
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     features = tuple(name for name in CPU_FEATURES if name in flags.split())
+    description = {**host, "uuid": _host_identity(), "cores": cores, "features": features}
     device = Device("cpu", 0, host["cpu"], features=features)
-    return Machine(device, _slug(f"cpu {host['cpu']} {cores} cores"), {**host, "cores": cores, "features": features})
+    return Machine(device, _slug(f"cpu {host['cpu']} {cores} cores"), description)
 
 
 def _host() -> dict[str, Any]:
     model = _cpuinfo("model name") or platform.processor() or platform.machine()
     return {"cpu": model, "system": f"{platform.system()} {platform.release()}", "architecture": platform.machine()}
+
+
+def _host_identity() -> str:
+    """Tells this host from others of the same model without saying which it is."""
+    try:
+        identity = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        identity = ""
+    return "HOST-" + hashlib.sha256((identity or platform.node()).encode()).hexdigest()[:12]
 
 
 def _cpuinfo(key: str) -> str:

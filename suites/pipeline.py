@@ -16,7 +16,7 @@ from suites.cell import Cell
 from suites.clock import now_ns
 from suites.config import Refused, Request
 from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
-from suites.record import FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.telemetry import Telemetry, annotate
 
 Progress = Callable[[str, str], None]
@@ -72,10 +72,15 @@ def run_request(request: Request, progress: Progress) -> Ended:
         Refused: a record, a job or an artifact cannot be written; no half-written file is left.
     """
     folder = request.cache / "jobs" / f"{os.getpid()}-{now_ns()}"
+    advice = "free some space or choose another results= or cache= folder"
     try:
         ended = _run(request, Stages(request, folder, progress))
-    except (CannotWrite, OSError) as error:
-        raise Refused(f"cannot write: {error}; free some space or choose another results= or cache= folder") from None
+    except CannotWrite as error:
+        raise Refused(f"cannot write: {error}; {advice}") from None
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise Refused(f"cannot write: {error}; {advice}") from None
     if ended.record.outcome in (OK, record.UNSUPPORTED):
         shutil.rmtree(folder, ignore_errors=True)
     return ended
@@ -93,7 +98,9 @@ def _run(request: Request, stages: Stages) -> Ended:
     if facts["outcome"] != OK:
         answer = Answer(facts["outcome"], facts["reason"], None, stages.log_tail)
     else:
-        answer, parts = _stages(request, stages)
+        # From export on, for it too would disturb whoever measures on this device.
+        with exclusive(request.machine.device.uuid or "cpu", lambda: stages.progress("wait", "for the device")):
+            answer, parts = _stages(request, stages)
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -126,9 +133,7 @@ def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
         if artifact
     }
     job = {**request.job, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
-    device = request.machine.device
-    waiting = exclusive(device.uuid or "cpu", lambda: stages.progress("measure", "waiting for the device"))
-    with waiting, Telemetry(device.uuid) as telemetry:
+    with Telemetry(request.machine.device.uuid) as telemetry:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
         return measured, parts
@@ -169,7 +174,7 @@ def _reusable(path: Path, request: Request) -> Record | None:
         earlier = read_record(path)
     except (OSError, ValueError):
         return None
-    same_device = earlier.environment.get("uuid", "") == request.machine.device.uuid
+    same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
     return earlier if same_device and earlier.outcome in (OK, record.UNSUPPORTED) else None
 
 

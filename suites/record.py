@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,9 @@ from typing import Any
 from suites.cell import Cell
 
 SCHEMA = 1
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What an OSError says when a disk is full or a folder is not to be written."""
 
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)

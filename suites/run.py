@@ -107,8 +107,8 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         from suites.explain import explain
 
+        invocation.refused += 1
         print(f"refused: {explain(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
         return 130

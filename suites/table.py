@@ -168,7 +168,7 @@ def _rate(count: int, nanoseconds: float) -> str:
 
 
 def _peak(record: Record, phases: Phases, shape: str) -> str:
-    on_device = [m.telemetry["memory_bytes"] for m in phases.values() if m.telemetry]
+    on_device = [m.telemetry["memory_bytes"] for m in phases.values() if "memory_bytes" in m.telemetry]
     peak = max(on_device) if on_device else record.facts.get(shape, {}).get("peak_host_bytes")
     return "" if peak is None else f"{peak / 1e6:,.0f}"
 

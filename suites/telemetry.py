@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from suites.clock import now_ns
+from suites.machine import ask
 from suites.record import SUSTAINED, Measurement
 
 REASONS = {
@@ -82,12 +83,12 @@ def _read(handle: Any) -> Reading:
 
     return Reading(
         at=now_ns(),
-        sm_clock=pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        memory_clock=pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-        power=pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        temperature=pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        reasons=pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
-        energy=pynvml.nvmlDeviceGetTotalEnergyConsumption(handle),
+        sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        power=ask(pynvml.nvmlDeviceGetPowerUsage, handle) / 1000,
+        temperature=ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        reasons=ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
+        energy=ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
     )
 
@@ -118,7 +119,9 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         energy = _energy_at(readings, last) - _energy_at(readings, first)
         sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
         telemetry["energy_mj_per_sequence"] = energy / sequences
-    return replace(measurement, throttled=throttled, telemetry=telemetry)
+    # A zero is what a GPU that does not report a figure leaves; an empty list of reasons says something.
+    known = {name: value for name, value in telemetry.items() if value != 0}
+    return replace(measurement, throttled=throttled, telemetry=known)
 
 
 def _throttles(reading: Reading) -> bool:

@@ -11,7 +11,6 @@ The protocol, on CPython 3.10 or newer with the standard library, numpy and one 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -36,9 +35,8 @@ from backends.base import (
     load_backend,
     versions_of,
 )
-from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+from suites.record import CANNOT_WRITE, FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 Job = Mapping[str, Any]
 
 
@@ -115,8 +113,14 @@ def measure(job: Job) -> dict[str, Any]:
         opened = clock.now_ns() - began
         effort = clock.Effort(**job["effort"])
         answer = latency.measure(session, spec.shapes, inputs, effort, spec.cuda_graph, _progress)
-    answer["facts"]["open_ns"] = opened
+    answer["facts"] |= {"open_ns": opened, "loaded": _loaded()}
     return answer
+
+
+def _loaded() -> dict[str, str]:
+    """Versions of all that was imported, as it says itself: two distributions can install the same module."""
+    modules = {name: getattr(module, "__version__", None) for name, module in sys.modules.items() if "." not in name}
+    return {name: version for name, version in sorted(modules.items()) if isinstance(version, str)}
 
 
 STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {

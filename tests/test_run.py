@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -86,6 +87,14 @@ def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: 
     assert stamp() > first
 
 
+def test_a_record_of_another_device_is_not_reused(cli: Cli, tmp_path: Path) -> None:
+    cli("backend=null", *QUICK)
+    (path,) = (tmp_path / "results" / "records").rglob("*.json")
+    path.write_text(re.sub(r'"uuid": "[^"]*"', '"uuid": "HOST-other"', path.read_text()))
+    assert "rerun=true" not in cli("backend=null", *QUICK).stderr
+    assert "HOST-other" not in path.read_text()
+
+
 def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
     cli("backend=null", "null.behaviour=nonfinite", *QUICK)
     assert "rerun=true" not in cli("backend=null", "null.behaviour=nonfinite", *QUICK).stderr
@@ -110,7 +119,7 @@ def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert record.command[1:4] == ("-m", "suites.run", "backend=null")
-    assert record.environment["versions"]["numpy"]
+    assert record.environment["versions"]["numpy"] == record.facts["loaded"]["numpy"]
     assert record.settings["seconds"] == 0.05
 
 
@@ -159,7 +168,7 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("model.path=/nowhere",), "/nowhere has no config.json"),
         (("backend=null", "device=cuda"), "runs on the CPU only"),
         (("backend=null", "lengths=file"), "lengths.path"),
-        (("backend=null", "lengths=file", "lengths.path=README.md"), "README.md, line 1"),
+        (("backend=null", "lengths=file", "lengths.path=Makefile"), "Makefile, line 1"),
         (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
         (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),
         (("precision=int8", "backend=ort", "quantization.products=[ffn]"), "ffn_down"),

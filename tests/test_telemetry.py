@@ -58,6 +58,13 @@ def test_no_energy_where_it_would_mean_little(change: dict[str, object]) -> None
     assert "energy_mj_per_sequence" not in annotated.telemetry
 
 
+def test_what_a_gpu_does_not_report_is_left_out() -> None:
+    silent = [replace(reading, energy=0, power=0.0, memory_clock=0) for reading in READINGS]
+    telemetry = annotate(MEASUREMENT, silent).telemetry
+    assert not {"energy_mj_per_sequence", "power_w", "memory_clock_mhz"} & set(telemetry)
+    assert telemetry["sm_clock_mhz"] == 1500
+
+
 def test_without_readings_nothing_is_made_up() -> None:
     with Telemetry("") as telemetry:
         pass
