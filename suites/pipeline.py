@@ -14,9 +14,9 @@ from typing import Any
 from suites import record
 from suites.cell import Cell
 from suites.clock import now_ns
-from suites.config import Refused, Request
 from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.request import Refused, Request
 from suites.telemetry import Telemetry, annotate
 
 Progress = Callable[[str, str], None]

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from suites.usage import USAGE, group_choices
+from suites.usage import CONF, USAGE, group_choices
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,9 +32,9 @@ class Invocation:
     def run(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
 
-        from suites.config import Refused, resolve
         from suites.pipeline import run_request
         from suites.progress import Display
+        from suites.request import Refused, resolve
 
         if self.display is None:
             self.display = Display()
@@ -61,9 +61,13 @@ class Invocation:
 
         if not self.ended:
             return
-        write_tables(self.ended[0].path.parents[3])
         tables = SUITES[self.ended[0].record.cell.suite]
         print(tables([e.record for e in self.ended]))
+        try:
+            write_tables(self.ended[0].path.parents[3])
+        except (OSError, ValueError) as error:
+            self.refused += 1
+            print(f"refused: the tables were not written: {error}", file=sys.stderr)
 
 
 def _line(ended: Ended) -> str:
@@ -95,7 +99,7 @@ def main() -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from suites.config import ROOT, RunConfig
+    from suites.config import RunConfig
 
     invocation = Invocation()
     sys.argv[1:] = [quote_null(argument) for argument in sys.argv[1:]]
@@ -103,7 +107,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     ConfigStore.instance().store(name="schema", node=RunConfig)
     try:
-        hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="run")(invocation.run)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
     except (HydraException, OmegaConfBaseException) as error:
         from suites.explain import explain
 
