@@ -18,10 +18,11 @@ class Cell:
 
     Attributes:
         weights: "trained", or "random" with its seed.
-        model_version: revision or digest of the weights, so that a checkpoint that changed is another cell.
+        model_version: revision or digest of the weights, or of the architecture of random ones, so that a
+            model that changed under its name is another cell.
         release: the backend's library and version, so that two releases stand side by side.
         shapes: (batch, sequence) pairs.
-        lengths: distribution of sequence lengths and kind of tokens.
+        lengths: distribution of sequence lengths, kind of tokens, and digest of the texts they come from.
         options: what else changes what runs: CUDA graphs, threads, the backend's own options, quantization.
     """
 

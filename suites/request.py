@@ -5,6 +5,7 @@ Whatever is wrong with it is said here, before any work starts, in one line that
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -101,7 +102,7 @@ def resolve(config: RunConfig) -> Request:
             "precision": config.precision.name.name,
             "device": machine.device.kind,
             "shapes": tuple((batch, sequence) for batch, sequence in shapes),
-            "lengths": {**lengths, "seed": config.seed},
+            "lengths": {**lengths, "seed": config.seed, "texts": _digest(texts)},
             "options": {"cuda_graph": graph, **options, **({"quantization": quantization} if quantization else {})},
         },
         effort={
@@ -182,14 +183,21 @@ def _model(config: RunConfig) -> dict[str, Any]:
 
 
 def _model_version(config: RunConfig) -> str:
-    """The digest of local weights; the revision of others. Nothing of a path gets into a cell."""
-    if config.backend.source is SourceKind.none or config.weights is Weights.random:
+    """What tells this model from another of its name: the architecture of random weights, the digest of local
+    ones, the revision of those on a hub. Nothing of a path gets into a cell."""
+    if config.backend.source is SourceKind.none:
         return ""
+    if config.weights is Weights.random:
+        return _digest(plain(config.model.architecture))
     if _model_config(config):
         from backends.cache import digest_of
 
         return digest_of(Path(config.model.path) / "model.safetensors")[:16]
     return f"{config.model.hub}@{config.model.revision}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:

@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Cli
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
+from suites.cell import Cell
+from suites.config import RunConfig
 from suites.record import read_records
+from suites.request import resolve
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
 
@@ -85,6 +91,27 @@ def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: 
     assert stamp() == first
     cli("backend=null", *QUICK, "rerun=true")
     assert stamp() > first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.architecture.num_hidden_layers=3",
+        "seed=1",
+        "lengths=uniform",
+        "task.path=Makefile",
+        "threads=1",
+        "batch=[3]",
+    ],
+)
+def test_whatever_changes_the_work_is_another_cell(change: str) -> None:
+    def cell_id(*overrides: str) -> str:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("run", ["model=bert_base", "weights=random", "backend=ort", *overrides])
+        return Cell(release="", **resolve(OmegaConf.to_object(config)).cell).id  # type: ignore[arg-type]
+
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    assert cell_id("results=.cache/other", "suite.seconds=2") == cell_id("device=cpu") != cell_id(change)
 
 
 def test_a_record_of_another_device_is_not_reused(cli: Cli, tmp_path: Path) -> None:
