@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -150,6 +151,30 @@ def test_a_sweep_killed_half_way_goes_on_where_it_stopped(tmp_path: Path) -> Non
     assert 1 <= before < 3
     assert done.stderr.count("rerun=true") == before
     assert len(list(read_records(tmp_path / "results", "latency"))) == 3
+
+
+def test_a_refused_cell_of_a_sweep_does_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", "backend=null", "sequence=[600],[16]", "batch=[2]", "suite.seconds=0.05")
+    assert done.returncode == 2
+    assert "beyond the 512 positions" in done.stderr
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert record.outcome == "ok"
+
+
+def test_an_interrupt_ends_the_worker_too(tmp_path: Path) -> None:
+    folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
+    command = [sys.executable, "-m", "suites.run", "backend=null", "null.behaviour=hang", *QUICK, *folders]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "cache").rglob("measure/log.txt")):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in one_line(error)
+    workers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path) not in workers
+    assert not list((tmp_path / "results").rglob("*.json"))
 
 
 def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
