@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -13,7 +14,11 @@ from suites.config import RunConfig
 def explain(error: Exception) -> str:
     """One line for whatever composing a configuration raised."""
     text = str(error)
-    if missing := re.search(r"Could not find '([^/']+)/([^']+)'", text):
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several.group(1)} names several values: add -m to run each, or write key=[a,b] where a list is meant"
+    if malformed := re.search(r"Error parsing override '([^']*)'", text):
+        return f"{malformed.group(1)!r} is not of the form key=value"
+    if missing := re.search(r"Could not find '([^/']+)/([^']*)'", text):
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
         choices = listed.group(1).split() if listed else []
@@ -21,14 +26,17 @@ def explain(error: Exception) -> str:
     cause = error.__cause__ or error
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "not in" in str(cause):
-        return _unknown_key(unknown.group(1))
+        return unknown_key(unknown.group(1))
     key = getattr(cause, "full_key", "") or ""
+    if "is not a ListConfig" in str(cause):
+        return f"{key} wants a list, e.g. {key}=[1,8]"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
     return f"{key}: {said}" if key and key not in said else said
 
 
-def _unknown_key(key: str) -> str:
+def unknown_key(key: str) -> str:
+    """The line about a key that no schema has."""
     known = known_keys(RunConfig)
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
@@ -38,6 +46,16 @@ def _unknown_key(key: str) -> str:
 def _hint(wanted: str, known: list[str]) -> str:
     close = difflib.get_close_matches(wanted, known, n=1)
     return f"did you mean {close[0]}? " if close else ""
+
+
+def added_keys(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:
+    """Dotted keys of a configuration that its schema lacks: Hydra lets `+key=value` add them."""
+    known = {item.name: item.default_factory for item in fields(schema)}
+    found = [f"{prefix}{name}" for name in config if name not in known]
+    for name, factory in known.items():
+        if is_dataclass(factory) and name in config:
+            found += added_keys(config[name], factory, f"{prefix}{name}.")
+    return found
 
 
 def known_keys(schema: Any, prefix: str = "") -> list[str]:

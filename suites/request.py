@@ -77,7 +77,7 @@ def resolve(config: RunConfig) -> Request:
         "model": _model(config),
         "lengths": lengths,
         "texts": texts,
-        "seed": config.seed,
+        "seed": _at_least("seed", config.seed, 0),
         "quantization": quantization,
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
@@ -128,10 +128,12 @@ def _machine(config: RunConfig) -> Machine:
             "run on a machine with one (nvidia-smi must list it)"
             + ("" if "cpu" not in able else ", or choose device=cpu")
         )
-    if not visible:
+    if not visible and config.gpu == 0:
         return cpu()
     if not 0 <= config.gpu < len(visible):
-        raise Refused(f"gpu={config.gpu} is not one of the {len(visible)} visible GPUs, numbered from 0")
+        raise Refused(
+            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend, numbered from 0"
+        )
     return visible[config.gpu]
 
 

@@ -32,6 +32,7 @@ class Invocation:
     def run(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
 
+        from suites.explain import added_keys, unknown_key
         from suites.pipeline import run_request
         from suites.progress import Display
         from suites.request import Refused, resolve
@@ -40,6 +41,8 @@ class Invocation:
             self.display = Display()
         with self.display:
             try:
+                if added := added_keys(config):
+                    raise Refused(unknown_key(added[0]))
                 request = resolve(OmegaConf.to_object(config))  # type: ignore[arg-type]  # a RunConfig by its schema
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
                 ended = run_request(request, self.display.stage)
