@@ -120,13 +120,18 @@ def _listen(reader: int, on_progress: Callable[[str], None]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker's whole process group, politely at first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+    """End the worker and all that it started: politely while it runs, then whatever of its group is left."""
+    if process.poll() is None:
+        _signal_group(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)
-            return
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def _tail(log: Path) -> str:

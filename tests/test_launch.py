@@ -68,14 +68,15 @@ def test_an_answer_left_by_an_earlier_run_is_not_taken(tmp_path: Path) -> None:
     assert run(fake_python(tmp_path, "os._exit(0)"), tmp_path).outcome == "failed"
 
 
-def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", ["SIG_IGN", "SIG_DFL"])
+def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path, handler: str) -> None:
     body = """
         import signal, subprocess
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen(["sleep", "60"])
+        signal.signal(signal.SIGTERM, getattr(signal, HANDLER))
+        child = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 60"])
         Path(sys.argv[4], "child").write_text(str(child.pid))
         time.sleep(60)
-    """
+    """.replace("HANDLER", repr(handler))
     start = time.monotonic()
     answer = run(fake_python(tmp_path, body), tmp_path, limit=1)
     assert (answer.outcome, answer.reason) == ("timeout", "probe was stopped after 1 s")

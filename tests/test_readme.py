@@ -38,3 +38,10 @@ def test_there_are_commands_to_check() -> None:
 def test_every_file_it_names_is_there() -> None:
     for path in re.findall(r"`((?:conf|suites|backends|results|tests)/[\w/.]+)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_every_figure_it_quotes_is_in_the_table() -> None:
+    table = (ROOT / "results" / "tables" / "latency.md").read_text()
+    quoted = re.findall(r"(\d+\.\d{3}) ms", README)
+    assert len(quoted) >= 9
+    assert [figure for figure in quoted if not re.search(rf"\| {re.escape(figure)} +\[", table)] == []
