@@ -158,7 +158,7 @@ class Session(abc.ABC):
         """Record one step as a CUDA graph. Call after a plain step at this shape.
 
         Raises:
-            Unsupported: this session has no graphs.
+            Unsupported: no graph can be captured here.
         """
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 

@@ -119,8 +119,10 @@ def measure(job: Job) -> dict[str, Any]:
 
 def _loaded() -> dict[str, str]:
     """Versions of all that was imported, as it says itself: two distributions can install the same module."""
-    modules = {name: getattr(module, "__version__", None) for name, module in sys.modules.items() if "." not in name}
-    return {name: version for name, version in sorted(modules.items()) if isinstance(version, str)}
+    # Not by attribute of the module, for a lazy one's __getattr__ may import or raise.
+    modules = {name: getattr(module, "__dict__", {}) for name, module in sys.modules.items() if "." not in name}
+    versions = {name: contents.get("__version__") for name, contents in sorted(modules.items())}
+    return {name: version for name, version in versions.items() if isinstance(version, str)}
 
 
 STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
