@@ -111,13 +111,9 @@ def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[
             key = (sequence, batch, cell.backend, cell.precision, cell.id)
             rows.append((key, _row(record, batch, sequence, options)))
     if not rows or record.outcome != OK:
-        empty = [cell.backend, cell.precision, *[""] * (len(COLUMNS) - 3)]
-        rows.append(
-            (
-                (1 << 30, 0, cell.backend, cell.precision, cell.id),
-                [*empty, _joined(options, f"{record.outcome}: {record.reason}")],
-            )
-        )
+        last = (1 << 30, 0, cell.backend, cell.precision, cell.id)
+        reason = _joined(options, f"{record.outcome}: {record.reason}")
+        rows.append((last, [cell.backend, cell.precision, *[""] * (len(COLUMNS) - 3), reason]))
     return rows
 
 
@@ -174,14 +170,10 @@ def _peak(record: Record, phases: Phases, shape: str) -> str:
 
 
 def _energy(phases: Phases) -> str:
-    """Of the fastest way that has a figure: with the CUDA graph where there is one."""
-    for graph in (True, False):
-        energy = (
-            phases[(SUSTAINED, graph)].telemetry.get("energy_mj_per_sequence") if (SUSTAINED, graph) in phases else None
-        )
-        if energy is not None:
-            return f"{energy:.2f}"
-    return ""
+    """With the CUDA graph where that has a figure, for it is the cheaper way."""
+    measured = [phases[SUSTAINED, graph] for graph in (True, False) if (SUSTAINED, graph) in phases]
+    known = [m.telemetry["energy_mj_per_sequence"] for m in measured if "energy_mj_per_sequence" in m.telemetry]
+    return f"{known[0]:.2f}" if known else ""
 
 
 def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
@@ -214,12 +206,12 @@ def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table without the columns that are empty in every row, padded so that it can be read as plain text."""
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    lines = [
-        [header[i] for i in kept],
-        *([row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows),
-    ]
+    body = [[row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows]
+    lines = [[header[i] for i in kept], *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+    first, *others = (_line(line, widths) for line in lines)
+    return "\n".join([first, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *others])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

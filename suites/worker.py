@@ -67,9 +67,8 @@ def export(job: Job) -> dict[str, Any]:
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
-    inputs = prepare_inputs(
-        folder, sha256, shapes, job["lengths"], job["texts"], job["seed"], device.kind, cache
-    )  # fmt: skip
+    lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
+    inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
     onnx = None
     if job["source"] == "onnx":
         from backends.export import export_onnx
@@ -78,7 +77,7 @@ def export(job: Job) -> dict[str, Any]:
         if job["quantization"]:
             from backends.quantize import quantize_onnx
 
-            options, texts, seed = job["quantization"], job["texts"], job["seed"]
+            options = job["quantization"]
             batches = calibration_batches(folder, texts, options["samples"], options["sequence"], seed)
             onnx = quantize_onnx(onnx, options, batches, {"texts": texts, "seed": seed}, cache)
     return {
