@@ -97,6 +97,9 @@ def main() -> int:
         # Hydra's own help composes every group of its own first, which takes over a second.
         print(USAGE.format(groups=group_choices()))
         return 0
+    if "--cfg" in sys.argv[1:] and {"-m", "--multirun"} & set(sys.argv[1:]):
+        print("refused: --cfg shows the configuration of one cell; leave out -m", file=sys.stderr)
+        return 2
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException

@@ -225,6 +225,7 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("batch=8",), "batch wants a list"),
         (("backend=ort,torch_eager",), "add -m"),
         (("ort",), "key=value"),
+        (("--cfg", "job", "-m", "backend=null"), "leave out -m"),
         (("backend=",), "choices: null, ort"),
         (("backend=null", "+new=1"), "there is no key new"),
         (("backend=null", "+ort.fuse=on"), "did you mean ort.fusion?"),
