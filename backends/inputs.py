@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends.base import Array, Artifact, Shape, versions_of
+from backends.base import Array, Artifact, Shape, Unavailable, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import input_names, load_encoder, run_encoder
 
@@ -39,13 +39,13 @@ class Tokens:
         """Text if `kind` is "text" (or "auto" and the checkpoint has a tokenizer), otherwise random ids.
 
         Raises:
-            FileNotFoundError: "text" was asked for and the checkpoint has no tokenizer.
+            Unavailable: "text" was asked for and the checkpoint has no tokenizer.
         """
         config = json.loads((folder / "config.json").read_text())
         pad = config.get("pad_token_id") or 0
         if kind == "text" or (kind == "auto" and (folder / "tokenizer.json").is_file()):
             if not (folder / "tokenizer.json").is_file():
-                raise FileNotFoundError(f"{folder} has no tokenizer.json for lengths.tokens=text; use random")
+                raise Unavailable("lengths.tokens=text needs a tokenizer.json, which this checkpoint lacks; use random")
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+Suite = Enum("Suite", ["latency"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
@@ -27,7 +28,7 @@ Behaviour = Enum(
 class SuiteConfig:
     """How hard to measure; see suites/clock.py. A record keeps it, a cell does not."""
 
-    name: str = "latency"
+    name: Suite = Suite.latency
     warm_up_s: float = 3.0
     seconds: float = 1.0
     min_samples: int = 30

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.base import BACKENDS
 from suites.config import Precision, RunConfig, SourceKind, Weights, plain
 from suites.machine import Machine, cpu, gpus
 
@@ -56,6 +58,7 @@ def resolve(config: RunConfig) -> Request:
     Raises:
         Refused: something asked for does not exist, is out of range or cannot be written.
     """
+    _named(config)
     machine = _machine(config)
     shapes = _shapes(config)
     results, cache = _writable("results", config.results), _writable("cache", config.cache)
@@ -66,6 +69,7 @@ def resolve(config: RunConfig) -> Request:
     texts = _lines("task.path", config.task.path)
     lengths = _lengths(config)
     job = {
+        "suite": config.suite.name.name,
         "backend": config.backend.name,
         "source": config.backend.source.name,
         "precision": config.precision.name.name,
@@ -82,7 +86,7 @@ def resolve(config: RunConfig) -> Request:
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
-        suite=config.suite.name,
+        suite=config.suite.name.name,
         machine=machine,
         backend=config.backend.name,
         interpreter=_interpreter(config, config.backend.interpreter),
@@ -94,7 +98,7 @@ def resolve(config: RunConfig) -> Request:
         cache=cache,
         job=job,
         cell={
-            "suite": config.suite.name,
+            "suite": config.suite.name.name,
             "model": "none" if none else config.model.name,
             "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
             "model_version": _model_version(config),
@@ -113,6 +117,14 @@ def resolve(config: RunConfig) -> Request:
             "tolerance": _positive("suite.tolerance", config.suite.tolerance),
         },
     )
+
+
+def _named(config: RunConfig) -> None:
+    """Names that conf/ gives and a command line can overwrite."""
+    if config.backend.name not in BACKENDS:
+        raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
+    if not re.fullmatch(r"[\w.-]+", config.model.name):
+        raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
 
 
 def _machine(config: RunConfig) -> Machine:

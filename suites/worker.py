@@ -11,6 +11,7 @@ The protocol, on CPython 3.10 or newer with the standard library, numpy and one 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -96,8 +97,9 @@ def build(job: Job) -> dict[str, Any]:
 
 def measure(job: Job) -> dict[str, Any]:
     """The suite's question, asked of a session on the built artifact, in a fresh process."""
-    from suites import clock, latency
+    from suites import clock
 
+    question = importlib.import_module(f"suites.{job['suite']}")
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
@@ -111,7 +113,7 @@ def measure(job: Job) -> dict[str, Any]:
     with backend.open(spec, artifact) as session:
         opened = clock.now_ns() - began
         effort = clock.Effort(**job["effort"])
-        answer = latency.measure(session, spec.shapes, inputs, effort, spec.cuda_graph, _progress)
+        answer: dict[str, Any] = question.measure(session, spec.shapes, inputs, effort, spec.cuda_graph, _progress)
     answer["facts"] |= {"open_ns": opened, "loaded": _loaded()}
     return answer
 

@@ -93,6 +93,8 @@ def test_a_package_with_other_weights_is_refused(tmp_path: Path, monkeypatch: py
         locate(model, ArtifactCache(tmp_path / "cache"))
     with pytest.raises(Unavailable, match=r"model\.path=FOLDER"):
         locate({**model, "package": ""}, ArtifactCache(tmp_path / "cache"))
+    with pytest.raises(Unavailable, match="neither in the hub's cache nor reachable"):
+        locate({**model, "revision": "v1"}, ArtifactCache(tmp_path / "cache"))
 
 
 def test_a_model_of_another_kind_is_unsupported(tmp_path: Path) -> None:

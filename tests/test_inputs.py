@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from backends.base import Shape
+from backends.base import Shape, Unavailable
 from backends.inputs import Tokens, draw_lengths
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
 NAMES = ("input_ids", "attention_mask")
+
+
+def test_text_without_a_tokenizer_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vocab_size": 100}')
+    with pytest.raises(Unavailable, match="use random"):
+        Tokens.of(tmp_path, "text", ["a text"], seed=0)
+    assert Tokens.of(tmp_path, "auto", ["a text"], seed=0).kind == "random"
 
 
 def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:
