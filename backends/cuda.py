@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ def checked(result: tuple[Any, ...]) -> Any:
         _, text = runtime.cudaGetErrorString(error)
         raise RuntimeError(f"CUDA: {error.name}: {text.decode()}")
     return values[0] if len(values) == 1 else tuple(values)
+
+
+def use_device(index: int) -> None:
+    """Make a device the current one of this thread, and create its primary context."""
+    checked(runtime.cudaSetDevice(index))
 
 
 class CudaEvent:
@@ -46,7 +52,7 @@ class CudaStream:
     """A stream that does not synchronize with the default stream."""
 
     def __init__(self, device: int) -> None:
-        checked(runtime.cudaSetDevice(device))
+        use_device(device)
         self.handle = checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
 
     def event(self) -> CudaEvent:
@@ -64,6 +70,46 @@ class CudaStream:
         """Enqueue a copy from the device into contiguous `host`."""
         kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         checked(runtime.cudaMemcpyAsync(host.ctypes.data, device_pointer, host.nbytes, kind, self.handle))
+
+
+class CudaGraph:
+    """What `work` enqueues on a stream, recorded once; `launch` enqueues it again."""
+
+    def __init__(self, stream: CudaStream, work: Callable[[], None]) -> None:
+        self._stream = stream
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        checked(runtime.cudaStreamBeginCapture(stream.handle, mode))
+        try:
+            work()
+        finally:
+            # Also after an error: a stream left capturing takes no other work.
+            ended = runtime.cudaStreamEndCapture(stream.handle)
+        graph = checked(ended)
+        self._executable = checked(runtime.cudaGraphInstantiate(graph, 0))
+        checked(runtime.cudaGraphDestroy(graph))
+
+    def launch(self) -> None:
+        checked(runtime.cudaGraphLaunch(self._executable, self._stream.handle))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_executable"):
+            runtime.cudaGraphExecDestroy(self._executable)
+
+
+class DeviceArray:
+    """Device memory, freed with this object. `pointer` is its address."""
+
+    def __init__(self, size: int) -> None:
+        self.pointer = int(checked(runtime.cudaMalloc(size)))
+
+    def copy_from(self, host: Array) -> None:
+        """Copy contiguous `host` in; returns when it is there."""
+        kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        checked(runtime.cudaMemcpy(self.pointer, host.ctypes.data, host.nbytes, kind))
+
+    def __del__(self) -> None:
+        if hasattr(self, "pointer"):
+            runtime.cudaFree(self.pointer)
 
 
 class PinnedArray:

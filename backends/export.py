@@ -15,8 +15,6 @@ import numpy as np
 import onnxruntime
 import torch
 
-from backends.base import Artifact, versions_of
-from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
 
 OPSET = 17
@@ -25,18 +23,12 @@ TOLERANCE = 1e-4
 """Largest absolute difference from PyTorch in FP32, over hidden states that a LayerNorm keeps near unit size."""
 
 
-def export_onnx(folder: Path, weights_sha256: str, cache: ArtifactCache) -> Artifact:
-    """The ONNX file of the checkpoint in `folder`, from the cache or exported and checked now.
+def export(folder: Path, path: Path) -> Mapping[str, Any]:
+    """Write the encoder of the checkpoint in `folder` to `path`; returns the opset and the distance from PyTorch.
 
     Raises:
         ArithmeticError: onnxruntime and PyTorch differ by more than `TOLERANCE` on the exported graph.
     """
-    key = {"weights": weights_sha256, "config": (folder / "config.json").read_text(), "opset": OPSET, "form": 1}
-    versions = versions_of(("torch", "transformers", "onnx"))
-    return cache.get("onnx", key, "model.onnx", lambda path: _export(folder, path), versions)
-
-
-def _export(folder: Path, path: Path) -> Mapping[str, Any]:
     names = input_names(folder)
     encoder = Positional(load_encoder(folder, attention="plain"), names).eval()
     example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}

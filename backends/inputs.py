@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from backends.base import Array, Artifact, Shape, Unavailable, versions_of
 from backends.cache import ArtifactCache, digest_of
@@ -111,6 +110,8 @@ def prepare_inputs(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
+        import torch
+
         tokens = Tokens.of(folder, lengths["tokens"], texts, seed)
         names = input_names(folder)
         arrays: dict[str, Array] = {}

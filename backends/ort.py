@@ -13,6 +13,7 @@ from backends.base import (
     Backend,
     BuildSpec,
     Feeds,
+    OnnxForm,
     Session,
     Source,
     Unavailable,
@@ -43,6 +44,13 @@ class OnnxRuntime(Backend):
             )
         if spec.precision == "tf32" and spec.device.compute_capability < (8, 0):
             raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older")
+        if spec.precision == "fp8":
+            raise Unsupported("onnxruntime has no FP8 product for BERT; use backend=trt with TensorRT 10 or newer")
+        if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
+            raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
+
+    def form(self, spec: BuildSpec) -> OnnxForm:
+        return OnnxForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """The ONNX file as it is, or, where fusion is on, rewritten by onnxruntime.transformers' BERT optimizer.

@@ -1,104 +1,135 @@
-"""FP32 ONNX to explicit Q/DQ: static INT8 of the weight products, by onnxruntime.quantization.
+"""FP32 ONNX to explicit Q/DQ: static INT8 or FP8 around chosen nodes, by onnxruntime.quantization.
 
-The result is an ordinary opset 17 file with QuantizeLinear and DequantizeLinear before both inputs of each chosen
-MatMul. Attention's own products, of two activations, are left alone.
+The result is an ordinary ONNX file with QuantizeLinear and DequantizeLinear before the inputs of each chosen node:
+opset 17 for INT8, 19 for FP8, where these operators learn its type.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 
-METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "entropy": CalibrationMethod.Entropy,
-    "percentile": CalibrationMethod.Percentile,
-}
-
-PRODUCTS = {
-    "query": r"/(query|q_lin)/",
-    "key": r"/(key|k_lin)/",
-    "value": r"/(value|v_lin)/",
-    "attention_output": r"/attention/(output/dense|out_lin)/",
-    "ffn_up": r"/(intermediate/dense|ffn/lin1)/",
-    "ffn_down": r"(?<!/attention)/(output/dense|ffn/lin2)/",
+WEIGHT_PRODUCTS = {
+    "query": r"/(query|q_lin|qkv)/MatMul$",
+    "key": r"/(key|k_lin)/MatMul$",
+    "value": r"/(value|v_lin)/MatMul$",
+    "attention_output": r"/attention/(output/dense|out_lin)/MatMul$",
+    "ffn_up": r"/(intermediate/dense|ffn/lin1)/MatMul$",
+    "ffn_down": r"(?<!/attention)/(output/dense|ffn/lin2)/MatMul$",
 }
 """The six weight products of an encoder layer, by the node names that transformers' modules give them."""
+
+NODES = {
+    **WEIGHT_PRODUCTS,
+    "scores": r"/attention/(self/)?MatMul$",
+    "context": r"/attention/(self/)?MatMul_1$",
+    "residual": r"/layer\.\d+/((attention/)?output/Add|Add(_1)?)$",
+}
+"""All that can be quantized: also attention's two products of activations, and the additions around each block."""
+
+PLACEMENTS = {
+    "gemm": tuple(WEIGHT_PRODUCTS),
+    "ffn": ("ffn_up", "ffn_down"),
+    "attention": ("query", "key", "value", "scores", "context", "attention_output"),
+    "all": tuple(NODES),
+}
 
 
 def quantize_onnx(
     source: Artifact,
+    kind: str,
     options: Mapping[str, Any],
-    calibration: Sequence[Mapping[str, Array]],
+    calibration: Callable[[], Sequence[Mapping[str, Array]]],
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
     """The Q/DQ form of `source`.
 
     Args:
-        options: method (minmax, entropy or percentile), percentile, activation (int8 or uint8), per_channel,
-            reduce_range (7-bit weights, for CPUs whose 8-bit products saturate) and products, names from
-            `PRODUCTS`; the other products stay FP32.
-        calibration: feeds run through the FP32 model to find activation ranges.
+        kind: "int8" or "fp8" (E4M3; per tensor, its ranges by the distribution of the values).
+        options: placement, a name from `PLACEMENTS`, and for INT8 method (minmax, entropy or percentile), percentile,
+            activation (int8 or uint8), per_channel and reduce_range (7-bit weights, for CPUs whose 8-bit products
+            saturate).
+        calibration: gives the feeds that are run through the FP32 model to find activation ranges.
         key: what the calibration was made from.
 
     Raises:
-        ValueError: the graph has none of the chosen products.
+        ValueError: the graph has none of the chosen nodes.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        chosen, others = _split_products(source.path, options["products"])
-        if not chosen:
-            raise ValueError(f"none of the products {', '.join(options['products'])} is in {source.path.name}")
-        signed = options["activation"] == "int8"
-        quantize_static(
-            str(source.path),
-            str(path),
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=chosen,
-            per_channel=options["per_channel"],
-            reduce_range=options["reduce_range"],
-            activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=METHODS[options["method"]],
-            extra_options={
-                "ActivationSymmetric": signed,
-                "WeightSymmetric": True,
-                # A product's output stays FP32: rounding it again before the bias is what costs accuracy. On
-                # minilm the mean cosine to FP32 goes from 0.94 to 0.99, and the CPU provider runs faster.
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-                "CalibPercentile": options["percentile"],
-            },
-        )
-        return {"quantized_products": len(chosen), "fp32_products": len(others)}
+        return _quantize(source.path, path, kind, options, calibration())
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx"))
-    everything = {"source": source.sha256, "options": dict(options), **key}
+    everything = {"source": source.sha256, "kind": kind, "options": dict(options), "form": 2, **key}
     return cache.get("qdq", everything, "model.onnx", build, versions)
 
 
-def _split_products(path: Path, products: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the MatMul nodes with constant weights: those of the chosen products, and the others."""
-    graph = onnx.load(str(path)).graph
+def _quantize(
+    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]]
+) -> Mapping[str, Any]:
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    chosen, others = _split_nodes(onnx.load(str(source)).graph, PLACEMENTS[options["placement"]])
+    if not chosen:
+        raise ValueError(f"nothing that quantization.placement={options['placement']} names is in {source.name}")
+    signed = options["activation"] == "int8"
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    fp8 = kind == "fp8"
+    quantize_static(
+        str(source),
+        str(path),
+        _reader(calibration),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul", "Add"],
+        nodes_to_quantize=chosen,
+        per_channel=options["per_channel"] and not fp8,
+        reduce_range=options["reduce_range"] and not fp8,
+        activation_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
+        weight_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
+        calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options["method"]],
+        extra_options={
+            "ActivationSymmetric": signed or fp8,
+            "WeightSymmetric": True,
+            # A product's output stays FP32: rounding it again before the bias is what costs accuracy. On
+            # minilm the mean cosine to FP32 goes from 0.94 to 0.99, and the CPU provider runs faster.
+            "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
+            "CalibPercentile": options["percentile"],
+            # TensorRT 8.6 reads no INT8 constants: weights stay FP32 behind a Q/DQ pair of their own.
+            "AddQDQPairToWeight": True,
+            "QuantizeBias": False,
+        },
+    )
+    opset = next(entry.version for entry in onnx.load(str(path)).opset_import if not entry.domain)
+    return {"opset": opset, "quantized": len(chosen), "weight_products_left": len(others)}
+
+
+def _split_nodes(graph: Any, products: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the nodes to quantize, and of the MatMul nodes with constant weights that are left."""
+    chosen = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
     constants = {initializer.name for initializer in graph.initializer}
-    names = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
-    chosen = [name for name in names if any(re.search(PRODUCTS[product], name) for product in products)]
-    return chosen, [name for name in names if name not in chosen]
+    weighted = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
+    return chosen, [name for name in weighted if name not in chosen]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    def __init__(self, batches: Sequence[Mapping[str, Array]]) -> None:
-        self._batches: Iterator[Mapping[str, Array]] = iter(batches)
+def _reader(batches: Sequence[Mapping[str, Array]]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
 
-    def get_next(self) -> Mapping[str, Array] | None:
-        return next(self._batches, None)
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            self._batches = iter(batches)
+
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(self._batches, None)
+
+    return Reader()

@@ -44,10 +44,11 @@ class Samples:
 
 
 def is_steady(samples: list[int], tolerance: float) -> bool:
-    """Whether the medians of the two halves of the last 20 or more samples agree within `tolerance`."""
+    """Whether the medians of the two halves of the last 20 or more samples agree within `tolerance`; of 6 or more
+    where there are fewer, as with steps of a second."""
     window = samples[-max(20, len(samples) // 2) :]
     half = len(window) // 2
-    if half < 10:
+    if half < 3:
         return False
     earlier, later = statistics.median(window[:half]), statistics.median(window[half:])
     return abs(earlier - later) <= tolerance * later
@@ -57,8 +58,9 @@ def warm_up(session: Session, effort: Effort) -> bool:
     """Step until steady or until `effort.warm_up_s` has passed; returns whether it became steady."""
     samples: list[int] = []
     start = now_ns()
+    chunk = steps_within(session, effort.warm_up_s / 10, 10)
     while True:
-        samples.extend(_device_times(session, 10) if session.stream else [_host_time(session)])
+        samples.extend(_device_times(session, chunk) if session.stream else [_host_time(session)])
         elapsed = (now_ns() - start) / 1e9
         if elapsed >= effort.warm_up_s / 10 and is_steady(samples, effort.tolerance):
             return True
@@ -66,8 +68,15 @@ def warm_up(session: Session, effort: Effort) -> bool:
             return False
 
 
-def time_device(session: Session, effort: Effort, chunk: int = 25) -> Samples:
-    """Device time of each step: steps enqueued back to back, each between two marks, `chunk` at a time."""
+def steps_within(session: Session, seconds: float, most: int) -> int:
+    """How many steps fit into `seconds`, by the second of two; at least 1 and at most `most`."""
+    _host_time(session)
+    return min(most, max(1, int(seconds * 1e9) // max(_host_time(session), 1)))
+
+
+def time_device(session: Session, effort: Effort) -> Samples:
+    """Device time of each step: up to 25 steps enqueued back to back, each between two marks, at a time."""
+    chunk = steps_within(session, effort.seconds, 25)
 
     def stretch() -> list[int]:
         return _device_times(session, chunk)
@@ -106,8 +115,9 @@ def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:
     return _sample(stretch, effort)
 
 
-def time_sustained(session: Session, effort: Effort, chunk: int = 50) -> Samples:
-    """Host time a step, back to back with no mark between: one sample a chunk. Throughput follows from it."""
+def time_sustained(session: Session, effort: Effort) -> Samples:
+    """Host time a step, up to 50 back to back with no mark between: one sample a chunk. Throughput follows from it."""
+    chunk = steps_within(session, effort.seconds / 2, 50)
 
     def stretch() -> list[int]:
         start = now_ns()

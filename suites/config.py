@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 Suite = Enum("Suite", ["latency"])
-Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
+Until = Enum("Until", ["export", "build", "measure"])
+Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
 SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
@@ -17,7 +18,11 @@ TokenKind = Enum("TokenKind", ["auto", "text", "random"])
 Switch = Enum("Switch", ["auto", "on", "off"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
-Product = Enum("Product", ["query", "key", "value", "attention_output", "ffn_up", "ffn_down"])
+Scheme = Enum("Scheme", ["explicit", "implicit"])
+Placement = Enum("Placement", ["auto", "all", "ffn", "gemm", "attention"])
+Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets"])
+Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv"])
+Verbosity = Enum("Verbosity", ["none", "layer_names_only", "detailed"])
 CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
 Behaviour = Enum(
     "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nonfinite", "garbage", "unsupported", "unavailable"]
@@ -72,8 +77,12 @@ class PrecisionConfig:
 
 @dataclass
 class QuantizationConfig:
-    """Static INT8 of the weight products; see backends/quantize.py."""
+    """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
+    (backends/quantize.py; `auto` is what runs fastest: `all` for TensorRT, `gemm` for others); `implicit` leaves ranges
+    and places to TensorRT's calibrator (method: minmax or entropy)."""
 
+    scheme: Scheme = Scheme.explicit
+    placement: Placement = Placement.auto
     method: Method = Method.minmax
     percentile: float = 99.99
     samples: int = 64
@@ -81,7 +90,6 @@ class QuantizationConfig:
     activation: Activation = Activation.auto
     per_channel: bool = True
     reduce_range: Switch = Switch.auto
-    products: list[Product] = field(default_factory=lambda: list(Product))
 
 
 @dataclass
@@ -100,9 +108,11 @@ class LengthsConfig:
 
 @dataclass
 class InterpreterConfig:
-    """Python executables by the name that a backend asks for; empty means the one that runs this."""
+    """Python executables by the name that a backend asks for; an empty one stands for `main`, an empty `main` for the
+    one that runs this."""
 
     main: str = ""
+    trt: str = ""
 
 
 @dataclass
@@ -124,6 +134,30 @@ class OrtConfig:
 
 
 @dataclass
+class TrtConfig:
+    """How TensorRT builds; see backends/tensorrt_/build.py. An empty list leaves the choice to TensorRT.
+
+    `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
+    asked for), the largest shape, and the largest shape. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
+    """
+
+    min: list[int] = field(default_factory=list)
+    opt: list[int] = field(default_factory=list)
+    max: list[int] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
+    workspace_mb: int = 0
+    optimization_level: int = 3
+    aux_streams: int = -1
+    tactic_sources: list[str] = field(default_factory=list)
+    strongly_typed: Switch = Switch.auto
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    refit: bool = False
+    verbosity: Verbosity = Verbosity.detailed
+    plugin_libraries: list[str] = field(default_factory=list)
+
+
+@dataclass
 class RunConfig:
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -135,17 +169,21 @@ class RunConfig:
     interpreter: InterpreterConfig = field(default_factory=InterpreterConfig)
     batch: list[int] = field(default_factory=lambda: [1, 8])
     sequence: list[int] = field(default_factory=lambda: [32, 128])
+    profiles: Profiles = Profiles.per_shape
+    keep_fp32: list[str] = field(default_factory=list)
     weights: Weights = Weights.trained
     seed: int = 0
     device: DeviceKind = DeviceKind.auto
     gpu: int = 0
     threads: int = 0
+    until: Until = Until.measure
     rerun: bool = False
     results: str = "results"
     cache: str = ".cache"
     null: NullConfig = field(default_factory=NullConfig)
     torch: TorchConfig = field(default_factory=TorchConfig)
     ort: OrtConfig = field(default_factory=OrtConfig)
+    trt: TrtConfig = field(default_factory=TrtConfig)
 
 
 def plain(value: Any) -> Any:

@@ -50,9 +50,11 @@ def call(
     folder: Path,
     interpreter: Interpreter,
     limit_s: float,
-    on_progress: Callable[[str], None],
+    on_progress: Callable[[str, bool], None],
 ) -> Answer:
     """Run `stage` on `job` in `folder` and wait for it, at most `limit_s` seconds.
+
+    `on_progress` gets each line of progress, and whether it should stay where a person can read it.
 
     Raises:
         CannotWrite: the worker, or this process for it, could not write.
@@ -112,11 +114,12 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
     return answer
 
 
-def _listen(reader: int, on_progress: Callable[[str], None]) -> None:
+def _listen(reader: int, on_progress: Callable[[str, bool], None]) -> None:
     with os.fdopen(reader) as lines:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError):
-                on_progress(json.loads(line)["text"])
+                said = json.loads(line)
+                on_progress(said["text"], said["keep"])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -140,13 +143,15 @@ def _tail(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(device: str, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": two launchers never measure each other."""
+def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> Iterator[None]:
+    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": whoever measures is alone there, and who only
+    builds shares it with others who do."""
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     path = Path(tempfile.gettempdir()) / f"inference-suites-{device}.lock"
     with path.open("a") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, how | fcntl.LOCK_NB)
         except BlockingIOError:
             on_wait()
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            fcntl.flock(stream, how)
         yield

@@ -68,7 +68,7 @@ def gpus() -> list[Machine]:
             }
             # The worker sees this GPU alone (CUDA_VISIBLE_DEVICES is its UUID), so that its index there is 0.
             capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-            device = Device("cuda", 0, name, uuid, (capability[0], capability[1]))
+            device = Device("cuda", 0, name, uuid, (capability[0], capability[1]), driver=driver)
             found.append(Machine(device, _slug(f"{name} driver {driver}"), description))
         return found
     finally:

@@ -14,21 +14,21 @@ from typing import Any
 from suites import record
 from suites.cell import Cell
 from suites.clock import now_ns
-from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
+from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.request import Refused, Request
 from suites.telemetry import Telemetry, annotate
 
-Progress = Callable[[str, str], None]
-"""Called with a stage and what it is doing now."""
+Progress = Callable[[str, str, bool], None]
+"""Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A record, where it lies, and whether it was measured earlier."""
+    """A record, where it lies (nowhere if nothing was to be measured), and whether it was measured earlier."""
 
     record: Record
-    path: Path
+    path: Path | None
     reused: bool
 
 
@@ -47,10 +47,11 @@ class Stages:
         # The worker sees its own GPU alone; the caches of compilers stay with the project's.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
+            "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.request.cache / "inductor"),
             "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
         }
-        self.progress(stage, "starting")
+        self.progress(stage, "starting", False)
         start = now_ns()
         answer = call(
             stage,
@@ -58,7 +59,7 @@ class Stages:
             self.folder / stage,
             Interpreter(python, environment),
             self.request.time_limit,
-            lambda text: self.progress(stage, text),
+            lambda text, keep: self.progress(stage, text, keep),
         )
         self.seconds[stage] = round((now_ns() - start) / 1e9, 3)
         self.log_tail = answer.log_tail
@@ -91,7 +92,8 @@ def _run(request: Request, stages: Stages) -> Ended:
     facts = probed.result or {"release": "", "versions": {}, "outcome": probed.outcome, "reason": probed.reason}
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
-    if not request.rerun and (earlier := _reusable(path, request)):
+    measuring = request.until == "measure"
+    if measuring and not request.rerun and (earlier := _reusable(path, request)):
         return Ended(earlier, path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     parts: dict[str, Any] = {}
@@ -99,8 +101,9 @@ def _run(request: Request, stages: Stages) -> Ended:
         answer = Answer(facts["outcome"], facts["reason"], None, stages.log_tail)
     else:
         # From export on, for it too would disturb whoever measures on this device.
-        with exclusive(request.machine.device.uuid or "cpu", lambda: stages.progress("wait", "for the device")):
-            answer, parts = _stages(request, stages)
+        device = request.machine.device.uuid or "cpu"
+        with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not measuring):
+            answer, parts = _stages(request, stages, facts["form"])
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -113,14 +116,14 @@ def _run(request: Request, stages: Stages) -> Ended:
         log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
         **parts,
     )
-    return Ended(ended, write_record(request.results, ended), reused=False)
+    return Ended(ended, write_record(request.results, ended) if measuring else None, reused=False)
 
 
-def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
+def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
     """The last stage's answer, and the parts of the record that the stages gave."""
     parts: dict[str, Any] = {"artifacts": {}}
-    exported = stages.run("export", request.job, request.main_interpreter)
-    if exported.outcome != OK:
+    exported = stages.run("export", {**request.job, "form": form}, request.main_interpreter)
+    if exported.outcome != OK or request.until == "export":
         return exported, parts
     source, inputs = exported.result["source"], exported.result["inputs"]
     built = stages.run("build", {**request.job, "source": source}, request.interpreter)
@@ -132,6 +135,8 @@ def _stages(request: Request, stages: Stages) -> tuple[Answer, dict[str, Any]]:
         for name, artifact in named.items()
         if artifact
     }
+    if request.until == "build":
+        return built, parts
     job = {**request.job, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     with Telemetry(request.machine.device.uuid) as telemetry:
         measured = stages.run("measure", job, request.interpreter)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Shape, versions_of
-from backends.cache import ArtifactCache, digest_of
+from backends.base import Array, Shape, Source, versions_of
+from backends.cache import ArtifactCache
 from backends.null import null_hidden
 
 
@@ -29,5 +29,4 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
 
     key = {"placeholder": [str(shape) for shape in shapes]}
     inputs = ArtifactCache(root).get("inputs", key, "inputs.npz", build, versions_of(("numpy",)))
-    source = {"checkpoint": str(inputs.path), "sha256": digest_of(inputs.path), "onnx": None}
-    return {"source": source, "inputs": inputs.to_json()}
+    return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}

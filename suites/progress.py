@@ -34,7 +34,10 @@ class Display:
         self._title, self._started = title, now_ns()
         self.stage("probe", "starting")
 
-    def stage(self, stage: str, text: str) -> None:
+    def stage(self, stage: str, text: str, keep: bool = False) -> None:
+        """Show what a stage is doing; `keep` prints it on a line that stays."""
+        if keep:
+            self.say(f"{self._title}  {stage}: {text}")
         if self._console.is_terminal:
             elapsed = (now_ns() - self._started) / 1e9
             line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {text}  {elapsed:.0f} s")

@@ -44,6 +44,7 @@ class Request:
     main_interpreter: str
     time_limit: float
     minimum_cosine: float
+    until: str
     rerun: bool
     results: Path
     cache: Path
@@ -62,7 +63,8 @@ def resolve(config: RunConfig) -> Request:
     machine = _machine(config)
     shapes = _shapes(config)
     results, cache = _writable("results", config.results), _writable("cache", config.cache)
-    quantized = config.precision.name is Precision.int8 and config.backend.source is SourceKind.onnx
+    low = config.precision.name in (Precision.int8, Precision.fp8)
+    quantized = low and config.backend.source is SourceKind.onnx
     quantization = _quantization(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**_own_options(config), "threads": _at_least("threads", config.threads, 0)}
@@ -93,6 +95,7 @@ def resolve(config: RunConfig) -> Request:
         main_interpreter=_interpreter(config, "main"),
         time_limit=_positive("backend.time_limit", config.backend.time_limit),
         minimum_cosine=config.suite.minimum_cosine,
+        until=config.until.name,
         rerun=config.rerun,
         results=results,
         cache=cache,
@@ -225,9 +228,13 @@ def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:
     on_cpu = machine.device.kind == "cpu"
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
+    if chosen["placement"] == "auto":
+        chosen["placement"] = "all" if config.backend.name == "trt" else "gemm"
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
+    if chosen["scheme"] == "implicit" and chosen["method"] == "percentile":
+        raise Refused("quantization.method=percentile has no implicit form; use minmax or entropy")
     _at_least("quantization.samples", chosen["samples"], 1)
     _at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
@@ -239,7 +246,30 @@ def _own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
     name = config.backend.name
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
+    if name == "trt":
+        return _tensorrt(config)
     return plain(asdict(owners[name])) if name in owners else {}
+
+
+def _tensorrt(config: RunConfig) -> dict[str, Any]:
+    """TensorRT's options with the range of the dynamic profile resolved, as [batch, sequence]."""
+    chosen = plain(asdict(config.trt))
+    largest = [max(config.batch), max(config.sequence)]
+    chosen["min"] = chosen["min"] or [1, min(16, *config.sequence)]
+    chosen["max"] = chosen["max"] or largest
+    chosen["opt"] = chosen["opt"] or chosen["max"]
+    for name in ("min", "opt", "max"):
+        if len(chosen[name]) != 2 or min(chosen[name]) < 1:
+            raise Refused(f"trt.{name}={chosen[name]} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
+    for axis, (least, best, most) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
+        if not least <= best <= most:
+            of = ("batch", "sequence")[axis]
+            raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
+    if not 0 <= chosen["optimization_level"] <= 5:
+        raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    _at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
+    _at_least("trt.aux_streams", chosen["aux_streams"], -1)
+    return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
 
 
 def _lengths(config: RunConfig) -> dict[str, Any]:
@@ -270,10 +300,12 @@ def _lines(key: str, path: str) -> list[str]:
 
 def _interpreter(config: RunConfig, name: str) -> str:
     known: dict[str, str] = asdict(config.interpreter)
-    path = known.get(name, "") or (sys.executable if name == "main" else "")
-    if not (path and os.access(path, os.X_OK)):
+    if name not in known:
+        raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
+    path = known[name] or known["main"] or sys.executable
+    if not os.access(path, os.X_OK):
         raise Refused(
-            f"interpreter.{name}={path or '(nothing)'} is no executable Python; "
+            f"interpreter.{name}={path} is no executable Python; "
             "set it on the command line or in conf/interpreter/local.yaml"
         )
     return path

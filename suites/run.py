@@ -62,12 +62,13 @@ class Invocation:
         """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
         from suites.report import SUITES, write_tables
 
-        if not self.ended:
+        measured = [(e.record, e.path) for e in self.ended if e.path is not None]
+        if not measured:
             return
-        tables = SUITES[self.ended[0].record.cell.suite]
-        print(tables([e.record for e in self.ended]))
+        records, paths = zip(*measured, strict=True)
+        print(SUITES[records[0].cell.suite](records))
         try:
-            write_tables(self.ended[0].path.parents[3])
+            write_tables(paths[0].parents[3])
         except (OSError, ValueError) as error:
             self.refused += 1
             print(f"refused: the tables were not written: {error}", file=sys.stderr)
@@ -76,6 +77,9 @@ class Invocation:
 def _line(ended: Ended) -> str:
     if ended.record.reason:
         return ended.record.reason
+    if ended.path is None:
+        built = ended.record.artifacts.get("built")
+        return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
     try:
         where = ended.path.relative_to(os.getcwd())
     except ValueError:

@@ -15,11 +15,14 @@ class Incomparable(ValueError):
 
 
 COLUMNS = (
-    "backend", "precision", "batch", "seq",
+    "backend", "precision", "profiles", "batch", "seq",
     "p50 ms [95% CI]", "p90", "p99", "graph p50 ms [95% CI]", "graph p99",
     "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms",
     "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "notes",
 )  # fmt: skip
+
+PROFILES = ("profiles", "min", "opt", "max")
+"""Options that the column "profiles" speaks for."""
 
 Phases = Mapping[tuple[str, bool], Measurement]
 
@@ -91,7 +94,7 @@ def _varied(records: Sequence[Record]) -> set[str]:
     for record in records:
         for name, value in _flat(record.cell.options):
             seen.setdefault((record.cell.backend, record.cell.precision, name), set()).add(value)
-    return {name for (_, _, name), values in seen.items() if len(values) > 1}
+    return {name for (_, _, name), values in seen.items() if len(values) > 1} - set(PROFILES)
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -113,7 +116,7 @@ def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[
     if not rows or record.outcome != OK:
         last = (1 << 30, 0, cell.backend, cell.precision, cell.id)
         reason = _joined(options, f"{record.outcome}: {record.reason}")
-        rows.append((last, [cell.backend, cell.precision, *[""] * (len(COLUMNS) - 3), reason]))
+        rows.append((last, [cell.backend, cell.precision, _profiles(record), *[""] * (len(COLUMNS) - 4), reason]))
     return rows
 
 
@@ -126,13 +129,24 @@ def _row(record: Record, batch: int, sequence: int, options: str) -> list[str]:
     tokens = record.artifacts["inputs"]["notes"]["shapes"][f"{batch}x{sequence}"]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     return [
-        record.cell.backend, record.cell.precision, str(batch), str(sequence),
+        record.cell.backend, record.cell.precision, _profiles(record), str(batch), str(sequence),
         _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),
         _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
         _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
         _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, f"{batch}x{sequence}"),
         _energy(phases), _cosine(checks), _joined(options, _notes(record, phases, checks, f"{batch}x{sequence}")),
     ]  # fmt: skip
+
+
+def _profiles(record: Record) -> str:
+    """The optimization profiles of an engine: which kind, and the range where there is one."""
+    options = record.cell.options
+    if "profiles" not in options:
+        return ""
+    low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
+    if options["profiles"] == "per_shape":
+        return "per_shape"
+    return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
 
 
 def _summary(phases: Phases, phase: str, graph: bool) -> Summary | None:
@@ -194,6 +208,9 @@ def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], 
     if any(windows):
         reasons = sorted({r for m in phases.values() for r in m.telemetry.get("throttle_reasons", ())})
         notes.append(f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})")
+    built = record.artifacts.get("built", {})
+    if "engine_bytes" in built.get("notes", {}):
+        notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
     facts = record.facts.get(shape, {})
     if "no_cuda_graph" in facts:
         notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")

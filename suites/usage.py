@@ -26,7 +26,11 @@ Set any value, as key=value:
   suite.seconds=1.0                time given to each phase of a measurement
   backend.cuda_graph=true          measure CUDA graphs beside plain steps
   threads=0                        CPU threads of the backend; 0 leaves it to the library
-  quantization.method=minmax       also .products .samples .sequence .activation .per_channel .reduce_range
+  quantization.placement=auto      Q/DQ around all, gemm, ffn or attention; also .scheme .method .samples .sequence
+                                   .activation .per_channel .reduce_range
+  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
+  trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job
+  until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
   results=results cache=.cache     where records and tables go, and artifacts
   rerun=false seed=0
 

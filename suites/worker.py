@@ -5,7 +5,8 @@ The protocol, on CPython 3.10 or newer with the standard library, numpy and one 
 - JOBDIR/job.json is read; what it holds depends on the stage, see the functions below.
 - JOBDIR/out.json is written last, whole: {"outcome", "reason", "result"}. A process that ends without it failed.
 - Standard output and error belong to the log, because native libraries print there.
-- Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set.
+- Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set: {"text",
+  "keep"}, where `keep` asks for a line that stays. The logger "backends" goes there too, and what it warns of stays.
 - Exit status 74 (EX_IOERR) means that nothing could be written: the disk is full or the folder is read-only.
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import platform
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from backends.base import (
     BuildSpec,
     Device,
     Feeds,
+    OnnxForm,
     Shape,
     Source,
     Unavailable,
@@ -46,9 +50,10 @@ def probe(job: Job) -> dict[str, Any]:
     backend, spec = load_backend(job["backend"]), _spec(job)
     versions = {"python": platform.python_version(), **versions_of((*backend.packages, "numpy", "cuda-bindings"))}
     release = next((f"{name} {versions[name]}" for name in backend.packages if name in versions), "")
-    answer = {"versions": versions, "release": release, "outcome": OK, "reason": ""}
+    answer = {"versions": versions, "release": release, "outcome": OK, "reason": "", "form": {}}
     try:
         backend.check(spec)
+        answer["form"] = asdict(backend.form(spec))
     except Unsupported as reason:
         answer |= {"outcome": UNSUPPORTED, "reason": str(reason)}
     except Unavailable as reason:
@@ -64,35 +69,23 @@ def export(job: Job) -> dict[str, Any]:
         return prepare(Path(job["cache"]), _shapes(job))
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
-    from backends.inputs import calibration_batches, prepare_inputs
+    from backends.inputs import prepare_inputs
+    from backends.onnx_source import prepare_source
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
     lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
     inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
-    onnx = None
+    source = Source(folder, sha256)
     if job["source"] == "onnx":
-        from backends.export import export_onnx
-
-        onnx = export_onnx(folder, sha256, cache)
-        if job["quantization"]:
-            from backends.quantize import quantize_onnx
-
-            options = job["quantization"]
-            batches = calibration_batches(folder, texts, options["samples"], options["sequence"], seed)
-            onnx = quantize_onnx(onnx, options, batches, {"texts": texts, "seed": seed}, cache)
-    return {
-        "source": {"checkpoint": str(folder), "sha256": sha256, "onnx": onnx.to_json() if onnx else None},
-        "inputs": inputs.to_json(),
-    }
+        form = OnnxForm.from_json(job["form"])
+        source = prepare_source(folder, sha256, form, job["quantization"], texts, seed, cache)
+    return {"source": source.to_json(), "inputs": inputs.to_json()}
 
 
 def build(job: Job) -> dict[str, Any]:
     """The backend's own artifact from the source, in the backend's interpreter."""
-    source = job["source"]
-    onnx = Artifact.from_json(source["onnx"]) if source["onnx"] else None
-    built = load_backend(job["backend"]).build(_spec(job), Source(Path(source["checkpoint"]), source["sha256"], onnx))
-    return built.to_json()
+    return load_backend(job["backend"]).build(_spec(job), Source.from_json(job["source"])).to_json()
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -146,19 +139,30 @@ def _spec(job: Job) -> BuildSpec:
         cuda_graph=job["cuda_graph"],
         cache=Path(job["cache"]),
         options=job["options"],
+        quantization=job.get("quantization", {}),
     )
 
 
-def _progress(text: str) -> None:
+def _progress(text: str, keep: bool = False) -> None:
     descriptor = os.environ.get("SUITES_PROGRESS_FD")
     if descriptor:
-        os.write(int(descriptor), (json.dumps({"text": text}) + "\n").encode())
+        os.write(int(descriptor), (json.dumps({"text": text, "keep": keep}) + "\n").encode())
+
+
+class _Progress(logging.Handler):
+    """Backends say what they are doing by logging; they do not know of this protocol."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _progress(record.getMessage(), keep=record.levelno >= logging.WARNING)
 
 
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
     job = json.loads((folder / "job.json").read_text())
     answer: dict[str, Any]
+    logger = logging.getLogger("backends")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Progress())
     try:
         answer = {"outcome": OK, "reason": "", "result": STAGES[stage](job)}
     except Unsupported as reason:

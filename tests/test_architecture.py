@@ -30,6 +30,8 @@ def test_every_module_imports(path: Path) -> None:
     relative = path.relative_to(ROOT).with_suffix("")
     if relative.name == "cuda":
         pytest.importorskip("cuda.bindings.runtime")
+    if "tensorrt" in imports(path, top_level_only=True):
+        pytest.importorskip("tensorrt")
     importlib.import_module(".".join(relative.parts))
 
 
@@ -59,10 +61,17 @@ def test_only_the_clock_reads_a_clock() -> None:
 
 def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
     allowed = {*sys.stdlib_module_names, "numpy", "backends", "suites"}
+    tensorrt = sorted((ROOT / "backends" / "tensorrt_").glob("*.py"))
     worker_side = [ROOT / "suites" / f"{name}.py" for name in WORKER_SIDE]
     worker_side += [
         ROOT / "backends" / f"{name}.py" for name in ("base", "cache", "null", "ort", "pytorch", "checkpoint")
     ]
-    for path in worker_side:
+    for path in [*worker_side, *tensorrt]:
         ast.parse(path.read_text(), feature_version=(3, 10))
-        assert set(imports(path, top_level_only=True)) <= allowed, path
+        vendor = {"tensorrt", "cuda"} if path in tensorrt else set()
+        assert set(imports(path, top_level_only=True)) <= allowed | vendor, path
+    assert {path.stem for path in tensorrt if not {"tensorrt"} & set(imports(path, top_level_only=True))} >= {
+        "native",
+        "capabilities",
+        "profiles",
+    }

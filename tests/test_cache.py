@@ -52,7 +52,7 @@ def test_another_key_or_version_is_another_artifact(
     ],
 )
 def test_damage_is_noticed_and_mended(
-    tmp_path: Path, name: str, content: bytes | None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ArtifactCache(tmp_path)
     victim = cache.get("kind", KEY, "file", write, {}).path.parent / name
@@ -61,7 +61,8 @@ def test_damage_is_noticed_and_mended(
     else:
         victim.write_bytes(content)
     assert cache.get("kind", KEY, "file", write, {}).path.read_text() == "payload"
-    assert "is damaged; building it again" in capsys.readouterr().err
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"cached kind {victim.parent.name} is damaged; building it again"
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:

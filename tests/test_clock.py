@@ -24,15 +24,33 @@ def test_host_times_hold_the_programmed_step() -> None:
     session = NullSession("ok", step_ms=2, gpu_ms=1)
     enqueue, latency = clock.time_enqueue(session, QUICK)
     end_to_end = clock.time_end_to_end(session, FEEDS, QUICK)
-    sustained = clock.time_sustained(session, QUICK, chunk=5)
+    sustained = clock.time_sustained(session, QUICK)
     for samples in (enqueue, latency, end_to_end, sustained):
         assert 2_000_000 <= np.median(samples.values) < 4_000_000
     assert all(inside <= whole for inside, whole in zip(enqueue.values, latency.values, strict=True))
 
 
 def test_a_sustained_window_counts_steps_not_samples() -> None:
-    samples = clock.time_sustained(NullSession("ok", step_ms=0.1, gpu_ms=1), QUICK, chunk=5)
-    assert sum(steps for _, _, steps in samples.windows) == 5 * len(samples.values)
+    samples = clock.time_sustained(NullSession("ok", step_ms=1, gpu_ms=1), QUICK)
+    steps = sum(steps for _, _, steps in samples.windows)
+    assert steps % len(samples.values) == 0
+    assert 2 <= steps // len(samples.values) <= 25
+
+
+def test_long_steps_are_taken_one_at_a_time() -> None:
+    class Counting(NullSession):
+        steps = 0
+
+        def step(self) -> None:
+            self.steps += 1
+            super().step()
+
+    session = Counting("ok", step_ms=60, gpu_ms=1)
+    effort = Effort(warm_up_s=0.6, seconds=0.05, min_samples=2, max_samples=10, tolerance=0.05)
+    assert clock.steps_within(session, 0.05, 25) == 1
+    assert clock.warm_up(session, effort) is True
+    assert len(clock.time_device(session, effort).values) == 2
+    assert session.steps < 20
 
 
 def test_windows_follow_one_another_and_are_short() -> None:
@@ -53,7 +71,13 @@ def test_too_few_samples_prolong_a_phase_but_not_for_ever() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "steady"),
-    [([100] * 40, True), (list(range(1000, 0, -10)), False), ([100] * 5, False), ([900] * 30 + [100] * 40, True)],
+    [
+        ([100] * 40, True),
+        (list(range(1000, 0, -10)), False),
+        ([100] * 5, False),
+        ([100] * 6, True),
+        ([900] * 30 + [100] * 40, True),
+    ],
 )
 def test_steady_means_that_the_halves_agree(samples: list[int], steady: bool) -> None:
     assert clock.is_steady(samples, 0.02) is steady

@@ -15,6 +15,7 @@ from backends import export
 from backends.base import Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, locate, run_encoder
+from backends.onnx_source import export_onnx
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -22,7 +23,7 @@ Tiny = Callable[[str], tuple[Path, str]]
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_every_family_runs_at_other_shapes_as_in_pytorch(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny(family)
-    artifact = export.export_onnx(folder, sha256, shared_cache)
+    artifact = export_onnx(folder, sha256, shared_cache)
     model = onnx.load(str(artifact.path))
     assert model.opset_import[0].version == 17
     assert {i.type.tensor_type.elem_type for i in model.graph.input} == {onnx.TensorProto.INT32}
@@ -65,7 +66,7 @@ def test_an_export_that_differs_from_pytorch_is_not_kept(
     monkeypatch.setattr(export, "MASK_VALUE", 0.0)  # padding would be attended to
     folder, sha256 = tiny("bert")
     with pytest.raises(ArithmeticError, match="differs from PyTorch"):
-        export.export_onnx(folder, sha256, ArtifactCache(tmp_path))
+        export_onnx(folder, sha256, ArtifactCache(tmp_path))
     assert not list(tmp_path.rglob("model.onnx"))
 
 

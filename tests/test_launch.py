@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from suites import launch
-from suites.launch import Answer, CannotWrite, Interpreter, call, exclusive
+from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 
 HERE = Interpreter(sys.executable)
 
@@ -27,7 +27,7 @@ def fake_python(folder: Path, body: str) -> Interpreter:
 
 
 def run(python: Interpreter, tmp_path: Path, job: dict[str, Any] | None = None, limit: float = 20) -> Answer:
-    return call("probe", job or {}, tmp_path / "job", python, limit, lambda text: None)
+    return call("probe", job or {}, tmp_path / "job", python, limit, lambda text, keep: None)
 
 
 def test_a_stage_answers(null_job: dict[str, Any], tmp_path: Path) -> None:
@@ -88,11 +88,12 @@ def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path, handler: str)
 
 def test_progress_arrives_while_the_stage_runs(tmp_path: Path) -> None:
     body = """
-        os.write(int(os.environ["SUITES_PROGRESS_FD"]), b'{"text": "half"}\\nnoise\\n{"text": "done"}\\n')
+        lines = b'{"text": "half", "keep": false}\\nnoise\\n{"text": "x", "keep": true}\\n'
+        os.write(int(os.environ["SUITES_PROGRESS_FD"]), lines)
     """
-    seen: list[str] = []
-    call("probe", {}, tmp_path / "job", fake_python(tmp_path, body), 20, seen.append)
-    assert seen == ["half", "done"]
+    seen: list[tuple[str, bool]] = []
+    call("probe", {}, tmp_path / "job", fake_python(tmp_path, body), 20, lambda *said: seen.append(said))
+    assert seen == [("half", False), ("x", True)]
 
 
 def test_a_worker_that_cannot_write_is_no_failed_cell(tmp_path: Path) -> None:
@@ -101,17 +102,22 @@ def test_a_worker_that_cannot_write_is_no_failed_cell(tmp_path: Path) -> None:
         run(fake_python(tmp_path, body), tmp_path)
 
 
-def test_workers_of_the_same_device_wait_for_each_other() -> None:
-    device = f"test-{os.getpid()}"
+@pytest.mark.parametrize("builders", [False, True])
+def test_who_measures_is_alone_on_a_device_and_builders_share_it(builders: bool) -> None:
+    device, sharing = f"test-{os.getpid()}-{builders}", f", shared={builders}"
     holder = (
-        "import sys, time; from suites.launch import exclusive\n"
-        f"with exclusive('{device}', lambda: None): print('held', flush=True); time.sleep(1)"
+        "import sys, time; from suites.launch import holding\n"
+        f"with holding('{device}', lambda: None{sharing}): print('held', flush=True); time.sleep(1)"
     )
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=launch.ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         waited: list[bool] = []
         start = time.monotonic()
-        with exclusive(device, lambda: waited.append(True)):
+        if builders:
+            with holding(device, lambda: waited.append(True), shared=True):
+                assert time.monotonic() - start < 0.5
+            assert waited == []
+        with holding(device, lambda: waited.append(True)):
             assert time.monotonic() - start > 0.5
         assert waited == [True]

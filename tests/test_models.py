@@ -48,7 +48,11 @@ def test_a_trained_model_through_both_frameworks(cli: Cli, tmp_path: Path) -> No
         assert check["cosine"] >= (0.95 if precision == "int8" else 0.99999)
         assert record.artifacts["inputs"]["notes"]["tokens"] == "text"
         assert record.artifacts["weights"]["sha256"].startswith("53aa5117")
-    assert records["ort", "int8"].artifacts["onnx"]["notes"] == {"quantized_products": 36, "fp32_products": 0}
+    assert records["ort", "int8"].artifacts["onnx"]["notes"] == {
+        "opset": 17,
+        "quantized": 36,
+        "weight_products_left": 0,
+    }
     assert "### minilm, trained weights, full lengths, text tokens" in done.stdout
 
 

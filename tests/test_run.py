@@ -215,7 +215,7 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
     ("arguments", "says"),
     [
         (("backend=nul",), "null, ort, torch_compile, torch_eager"),
-        (("precision=fp12",), "bf16, fp16, fp32, int8, tf32"),
+        (("precision=fp12",), "bf16, fp16, fp32, fp8, int8, tf32"),
         (("model=bert",), "bert_base, bert_large, distilbert_base"),
         (("bacth=[1]",), "did you mean batch?"),
         (("ort.fussion=on",), "did you mean ort.fusion?"),
@@ -245,7 +245,12 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "lengths=file", "lengths.path=Makefile"), "Makefile, line 1"),
         (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
         (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),
-        (("precision=int8", "backend=ort", "quantization.products=[ffn]"), "ffn_down"),
+        (("precision=int8", "backend=ort", "quantization.placement=heads"), "attention"),
+        (
+            ("backend=ort", "precision=int8", "quantization.scheme=implicit", "quantization.method=percentile"),
+            "minmax or",
+        ),
+        (("backend=null", "backend.interpreter=trt9"), "choices: main, trt"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:

@@ -11,22 +11,27 @@ import pytest
 
 from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
 from backends.cache import ArtifactCache
-from backends.export import export_onnx
-from backends.inputs import calibration_batches, prepare_inputs
-from backends.quantize import quantize_onnx
+from backends.inputs import prepare_inputs
+from backends.onnx_source import export_onnx, prepare_source
 from suites.config import QuantizationConfig, plain
 from suites.latency import compare
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))
 TEXTS = ["a line", "another line", "a third"]
 OPTIONS = {"threads": 1, "fusion": "auto", "dynamic": "off", "compile_mode": "default"}
-INT8 = {**plain(vars(QuantizationConfig())), "samples": 8, "activation": "uint8", "reduce_range": True}
+INT8 = {
+    **plain(vars(QuantizationConfig(samples=8, sequence=24))),
+    "placement": "gemm",
+    "activation": "uint8",
+    "reduce_range": True,
+}
 
 Tiny = Callable[[str], tuple[Path, str]]
 
 
 def spec(precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
-    return BuildSpec(precision, Device(), SHAPES, False, cache.root, {**OPTIONS, **options})
+    quantization = INT8 if precision == "int8" else {}
+    return BuildSpec(precision, Device(), SHAPES, False, cache.root, {**OPTIONS, **options}, quantization)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +52,12 @@ def test_outputs_match_the_reference(
     folder, sha256 = tiny("bert")
     lengths = {"distribution": distribution, "tokens": "random", "low": 3}
     inputs = prepare_inputs(folder, sha256, sorted(set(SHAPES)), lengths, TEXTS, 0, "cpu", shared_cache)
-    onnx = export_onnx(folder, sha256, shared_cache) if backend == "ort" else None
-    if onnx and precision == "int8":
-        batches = calibration_batches(folder, TEXTS, 8, 24, seed=0)
-        onnx = quantize_onnx(onnx, INT8, batches, {"texts": TEXTS}, shared_cache)
-        assert onnx.notes == {"quantized_products": 12, "fp32_products": 0}
     chosen, asked = load_backend(backend), spec(precision, shared_cache, **options)
+    source = Source(folder, sha256)
+    if backend == "ort":
+        source = prepare_source(folder, sha256, chosen.form(asked), asked.quantization, TEXTS, 0, shared_cache)
     arrays = np.load(inputs.path)
-    with chosen.open(asked, chosen.build(asked, Source(folder, sha256, onnx))) as session:
+    with chosen.open(asked, chosen.build(asked, source)) as session:
         for shape in SHAPES:
             names = [n for n in arrays.files if n.startswith(f"{shape}/")]
             feeds = {n.split("/")[1]: arrays[n] for n in names if not n.endswith(("reference", "rows"))}
@@ -98,13 +101,15 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
         ("torch_eager", "bf16", GPU, "compute capability 8.0"),
         ("torch_compile", "tf32", GPU, "compute capability 8.0"),
         ("ort", "bf16", GPU, "no bfloat16"),
+        ("ort", "fp8", GPU, "backend=trt"),
+        ("ort", "int8", GPU, "scheme=explicit"),
         ("ort", "fp16", Device(), "CUDA provider"),
         ("ort", "tf32", Device(), "CUDA provider"),
         ("ort", "tf32", GPU, "compute capability 8.0"),
     ],
 )
 def test_what_cannot_be_done_says_why(backend: str, precision: str, device: Device, says: str, tmp_path: Path) -> None:
-    asked = BuildSpec(precision, device, SHAPES, False, tmp_path, OPTIONS)
+    asked = BuildSpec(precision, device, SHAPES, False, tmp_path, OPTIONS, {"scheme": "implicit"})
     with pytest.raises(Unsupported, match=says):
         load_backend(backend).check(asked)
 
@@ -113,14 +118,3 @@ def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=r"install g\+\+"):
         load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, OPTIONS))
-
-
-def test_products_are_chosen_by_name(tiny: Tiny, shared_cache: ArtifactCache) -> None:
-    folder, sha256 = tiny("distilbert")
-    onnx = export_onnx(folder, sha256, shared_cache)
-    batches = calibration_batches(folder, TEXTS, 8, 24, seed=0)
-    some = {**INT8, "products": ["ffn_up", "attention_output"]}
-    artifact = quantize_onnx(onnx, some, batches, {}, shared_cache)
-    assert artifact.notes == {"quantized_products": 4, "fp32_products": 8}
-    with pytest.raises(ValueError, match="none of the products"):
-        quantize_onnx(onnx, {**INT8, "products": []}, batches, {}, shared_cache)

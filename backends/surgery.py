@@ -1,0 +1,116 @@
+"""Rewrites of an exported encoder that compute the same in another form, by onnx-graphsurgeon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.base import Artifact, versions_of
+from backends.cache import ArtifactCache
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+
+def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> Artifact:
+    """`source` after `rewrites`, names from `REWRITES`, in their order.
+
+    Raises:
+        ValueError: a rewrite finds nothing to do.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        import onnx
+        import onnx_graphsurgeon as gs
+
+        graph = gs.import_onnx(onnx.load(str(source.path)))
+        changed = {}
+        for name in rewrites:
+            changed[name] = REWRITES[name](graph)
+            if not changed[name]:
+                raise ValueError(f"rewrite {name} finds nothing to do in {source.path.name}")
+        onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
+        return {"rewrites": changed}
+
+    key = {"source": source.sha256, "rewrites": list(rewrites), "form": 1}
+    artifact = cache.get("surgery", key, "model.onnx", build, versions_of(("onnx-graphsurgeon", "onnx")))
+    return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
+
+
+def constant_reshapes(graph: gs.Graph) -> int:
+    """Reshapes to [batch, sequence, constants] that copy both sizes from their input (a 0 in ONNX) instead of computing
+    them from the shape of another tensor. Returns how many."""
+    import numpy as np
+    import onnx_graphsurgeon as gs
+
+    changed = 0
+    for node in [node for node in graph.nodes if node.op == "Reshape"]:
+        target = node.inputs[1]
+        if not target.inputs or target.inputs[0].op != "Concat":
+            continue
+        first, second, *others = target.inputs[0].inputs
+        constants = [_constant(tensor) for tensor in others]
+        if (_axis(first), _axis(second)) != (0, 1) or any(value is None for value in constants):
+            continue
+        sizes = np.concatenate([[0, 0], *[np.ravel(value) for value in constants if value is not None]])
+        node.inputs[1] = gs.Constant(f"{node.name}/target", sizes.astype(np.int64))
+        changed += 1
+    return changed
+
+
+def merged_qkv(graph: gs.Graph) -> int:
+    """The three projections in front of each attention as one product [hidden, 3 x hidden] and a split. Returns how
+    many layers were changed."""
+    import numpy as np
+    import onnx_graphsurgeon as gs
+
+    changed = 0
+    products = [node for node in graph.nodes if node.op == "MatMul" and isinstance(node.inputs[1], gs.Constant)]
+    groups: dict[str, list[Any]] = {}
+    for node in products:
+        groups.setdefault(node.inputs[0].name, []).append(node)
+    for group in groups.values():
+        if len(group) != 3:
+            continue
+        additions = [node.outputs[0].outputs[0] for node in group]
+        biases = [next(tensor for tensor in add.inputs if isinstance(tensor, gs.Constant)) for add in additions]
+        base = group[0].name.rsplit("/", 2)[0] + "/qkv"
+        kind = group[0].inputs[1].dtype
+        weights = gs.Constant(f"{base}/weight", np.concatenate([node.inputs[1].values for node in group], axis=1))
+        bias = gs.Constant(f"{base}/bias", np.concatenate([tensor.values for tensor in biases]))
+        product, total = gs.Variable(f"{base}/product", kind), gs.Variable(f"{base}/total", kind)
+        sizes = gs.Constant(f"{base}/sizes", np.array([tensor.values.size for tensor in biases], np.int64))
+        outputs = [add.outputs[0] for add in additions]
+        for add in additions:
+            add.outputs.clear()
+        graph.nodes += [
+            gs.Node("MatMul", f"{base}/MatMul", inputs=[group[0].inputs[0], weights], outputs=[product]),
+            gs.Node("Add", f"{base}/Add", inputs=[product, bias], outputs=[total]),
+            gs.Node("Split", f"{base}/Split", {"axis": -1}, inputs=[total, sizes], outputs=outputs),
+        ]
+        changed += 1
+    return changed
+
+
+REWRITES = {"constant_reshapes": constant_reshapes, "merged_qkv": merged_qkv}
+
+
+def _constant(tensor: Any) -> Any:
+    """The values of a constant tensor, whether an initializer or a Constant node's output; None for any other."""
+    import onnx_graphsurgeon as gs
+
+    if isinstance(tensor, gs.Constant):
+        return tensor.values
+    if tensor.inputs and tensor.inputs[0].op == "Constant":
+        return tensor.inputs[0].attrs["value"].values
+    return None
+
+
+def _axis(tensor: Any) -> int | None:
+    """The axis whose size `tensor` is, if it is Unsqueeze(Gather(Shape(x), axis)); else None."""
+    gather = tensor.inputs[0].inputs[0].inputs if tensor.inputs and tensor.inputs[0].op == "Unsqueeze" else []
+    if not gather or gather[0].op != "Gather" or gather[0].inputs[0].inputs[0].op != "Shape":
+        return None
+    index = _constant(gather[0].inputs[1])
+    return None if index is None else int(index)

@@ -1,0 +1,63 @@
+"""Implicit INT8: TensorRT runs representative inputs through its own FP32 engine and chooses ranges and places."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+
+from backends.base import Unsupported
+from backends.cuda import DeviceArray
+from backends.tensorrt_.capabilities import installed
+
+logger = logging.getLogger(__name__)
+can = installed()
+
+
+def calibrator(inputs: Path, method: str, cache: Path) -> Any:
+    """A calibrator over the batches in an .npz (see backends.base.Source).
+
+    Args:
+        method: "entropy" or "minmax".
+        cache: file that TensorRT's ranges are kept in; a second build reads it and runs no batch.
+
+    Raises:
+        Unsupported: this release has no calibrators.
+    """
+    if not can.calibration:
+        raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
+    kind = trt.IInt8EntropyCalibrator2 if method == "entropy" else trt.IInt8MinMaxCalibrator
+    arrays = np.load(inputs, allow_pickle=False)
+    batches = {name: arrays[name] for name in arrays.files}
+    count, rows, _ = batches["input_ids"].shape
+
+    class Calibrator(kind):  # type: ignore[misc, valid-type]  # the base is chosen at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self._given = 0
+            self._arrays = {name: DeviceArray(array[0].nbytes) for name, array in batches.items()}
+
+        def get_batch_size(self) -> int:
+            return int(rows)
+
+        def get_batch(self, names: Sequence[str]) -> list[int] | None:
+            if self._given == count:
+                return None
+            for name, array in batches.items():
+                self._arrays[name].copy_from(array[self._given])
+            self._given += 1
+            logger.info("calibrating, batch %d of %d", self._given, count)
+            return [self._arrays[name].pointer for name in names]
+
+        def read_calibration_cache(self) -> bytes | None:
+            return cache.read_bytes() if cache.exists() else None
+
+        def write_calibration_cache(self, content: bytes) -> None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.write_bytes(content)
+
+    return Calibrator()

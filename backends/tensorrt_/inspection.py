@@ -1,0 +1,41 @@
+"""What is in an engine: its layers as TensorRT's inspector gives them, summarized for the record."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.log import Log
+
+can = installed()
+
+
+def write_layers(path: Path, log: Log) -> Mapping[str, Any]:
+    """Inspect the plan that was just written to `path`, write layers.json beside it, and return a summary.
+
+    The file is the inspector's JSON; `polygraphy inspect` and TensorRT's own tools read the same from the plan.
+    """
+    engine = trt.Runtime(log).deserialize_cuda_engine(path.read_bytes())
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    path.with_name("layers.json").write_text(text)
+    memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
+    return {"activation_bytes": memory, "layers": summary(json.loads(text)["Layers"])}
+
+
+def summary(layers: list[Any]) -> dict[str, int]:
+    """How many layers there are of each kind and output type, most first."""
+    kinds: Counter[str] = Counter()
+    for entry in layers:
+        if isinstance(entry, str):
+            kinds["layers"] += 1
+            continue
+        formats = sorted({str(output.get("Format/Datatype", "")) for output in entry.get("Outputs", ())})
+        kinds[f"{entry.get('LayerType', '?')} -> {', '.join(formats)}"] += 1
+    return dict(kinds.most_common(12))

@@ -1,0 +1,46 @@
+"""TensorRT's log: warnings and errors kept for the record, the rest for whoever reads the worker's log file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+
+import tensorrt as trt
+
+PARSING = re.compile(r"Parsing node: (.*)")
+PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
+
+
+class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
+    """Keeps lines at warning and above, the node that the ONNX parser went to last, and the builder's peak of memory.
+
+    `peak_bytes` is what TensorRT's own allocators held on the device at most, by its own account.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self.last_node = ""
+        self.peak_bytes = 0
+
+    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
+        """Called by TensorRT, from whichever thread."""
+        if severity == trt.ILogger.VERBOSE:
+            if parsing := PARSING.search(message):
+                self.last_node = parsing.group(1)
+            return
+        print(f"{severity.name}: {message}", file=sys.stderr, flush=True)
+        if peak := PEAK.search(message):
+            self.peak_bytes = max(self.peak_bytes, int(peak.group(2)) << 20)
+        if severity == trt.ILogger.INFO:
+            return
+        self._kept[f"{severity.name}: {message[:300]}"] += 1
+        if severity != trt.ILogger.WARNING:
+            self.errors.append(message)
+
+    def lines(self, most: int = 30) -> list[str]:
+        """What was kept, the first `most` different lines, each with how often it came."""
+        lines = [line if count == 1 else f"{line} ({count} times)" for line, count in self._kept.items()]
+        return lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])

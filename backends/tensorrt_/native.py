@@ -1,0 +1,126 @@
+"""TensorRT through its ONNX parser: releases 8.6, 10 and 11, whichever the interpreter has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.base import Artifact, Backend, BuildSpec, OnnxForm, Session, Source, Unavailable, Unsupported, versions_of
+from backends.cache import ArtifactCache
+from backends.tensorrt_.capabilities import Capabilities, installed
+from backends.tensorrt_.profiles import plan_profiles
+
+if TYPE_CHECKING:
+    pass
+
+RELEASES = ("8.6", "10", "11")
+SET_UP = "run `make trt86`, or pip install tensorrt for release 10 or 11, and point interpreter.trt at that Python"
+
+
+class TensorRT(Backend):
+    packages = ("tensorrt", "cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+
+    def check(self, spec: BuildSpec) -> None:
+        can = available()
+        release = versions_of(("tensorrt",))["tensorrt"]
+        capability = spec.device.compute_capability
+        if spec.precision in ("tf32", "bf16") and capability < (8, 0):
+            raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
+        if spec.precision == "bf16" and not can.bfloat16:
+            raise Unsupported(f"TensorRT {release} has no BF16; use precision=fp16, or TensorRT 10 or newer")
+        if spec.precision == "fp8" and not can.opset_19:
+            raise Unsupported(
+                f"TensorRT {release} reads ONNX up to opset 17 and FP8 Q/DQ came with 19; use 10 or newer"
+            )
+        if spec.precision == "fp8" and capability < (8, 9):
+            raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
+        if spec.quantization.get("scheme") == "implicit":
+            if spec.precision != "int8":
+                raise Unsupported("implicit calibration is for INT8; use quantization.scheme=explicit")
+            if not can.calibration or strongly_typed(spec, can):
+                raise Unsupported(f"TensorRT {release} has no calibrator here; use quantization.scheme=explicit")
+        if spec.options["strongly_typed"] == "on" and not can.strong_typing and can.weak_typing:
+            raise Unsupported(f"TensorRT {release} has no strongly typed networks; leave trt.strongly_typed at auto")
+        if spec.options["strongly_typed"] == "off" and not can.weak_typing:
+            raise Unsupported(f"TensorRT {release} has strongly typed networks only; leave trt.strongly_typed at auto")
+        plan_profiles(spec.shapes, spec.options)
+
+    def form(self, spec: BuildSpec) -> OnnxForm:
+        """Q/DQ for explicit quantization; casts where types come from the graph."""
+        explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
+        typed = strongly_typed(spec, installed()) and spec.precision not in ("fp32", "tf32")
+        return OnnxForm(
+            rewrites=tuple(spec.options["rewrites"]),
+            types=("bf16" if spec.precision == "bf16" else "fp16") if typed else "fp32",
+            keep_fp32=tuple(spec.options["keep_fp32"]) if typed else (),
+            quantized=spec.precision if explicit else "",
+            calibration=spec.precision == "int8" and not explicit,
+        )
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        """A plan, keyed by all that changes it: a plan of another release, GPU or driver is never looked at."""
+        assert source.onnx is not None
+        key = {
+            "onnx": source.onnx.sha256,
+            "calibration": source.calibration.sha256 if source.calibration else "",
+            "precision": spec.precision,
+            "method": spec.quantization.get("method") if source.calibration else "",
+            "shapes": [str(shape) for shape in spec.shapes],
+            "options": {name: value for name, value in spec.options.items() if name != "threads"},
+            "gpu": [spec.device.name, list(spec.device.compute_capability)],
+            "driver": spec.device.driver,
+        }
+
+        def build(path: Path) -> Mapping[str, Any]:
+            # Not before it is needed: a cell whose plan is there skips the import.
+            from backends.tensorrt_.build import build_plan
+
+            return build_plan(spec, source, path)
+
+        return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(self.packages))
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        from backends.tensorrt_.session import TensorRTSession
+
+        return TensorRTSession(spec, artifact)
+
+
+def available() -> Capabilities:
+    """What the installed TensorRT can do.
+
+    Raises:
+        Unavailable: there is none, it is of a release this backend does not know, or a library it needs is missing.
+    """
+    release = versions_of(("tensorrt",)).get("tensorrt")
+    if release is None:
+        raise Unavailable(f"TensorRT is not installed in this interpreter: {SET_UP}")
+    if not any(release == known or release.startswith(f"{known}.") for known in RELEASES):
+        raise Unavailable(f"TensorRT {release} is not one this backend knows ({', '.join(RELEASES)}): {SET_UP}")
+    try:
+        import cuda.bindings.runtime  # noqa: F401
+
+        return installed()
+    except ImportError as error:
+        raise Unavailable(missing(str(error))) from error
+
+
+def missing(error: str) -> str:
+    """What to install when importing TensorRT or cuda-python said `error`."""
+    if "cuda" in error and "No module" in error:
+        return "cuda-python is not installed beside TensorRT: pip install 'cuda-python>=13,<14'"
+    library = re.search(r"lib\w+\.so[.\d]*", error)
+    packages = {"libcudnn.so.8": "'nvidia-cudnn-cu12<9'", "libcublas.so.12": "nvidia-cublas-cu12",
+                "libcublasLt.so.12": "nvidia-cublas-cu12"}  # fmt: skip
+    if library and library.group() in packages:
+        name = library.group()
+        return (
+            f"TensorRT needs {name}, which was not found: pip install {packages[name]} beside it, or run `make trt86`"
+        )
+    return f"TensorRT cannot be imported ({error}): {SET_UP}"
+
+
+def strongly_typed(spec: BuildSpec, can: Capabilities) -> bool:
+    """Whether types come from the graph."""
+    return spec.options["strongly_typed"] == "on" or not can.weak_typing

@@ -1,0 +1,83 @@
+"""What a build is doing, told while it runs, and the most memory it took."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import threading
+from types import TracebackType
+
+import tensorrt as trt
+from cuda.bindings import runtime
+
+from backends.cuda import checked
+from backends.tensorrt_.capabilities import installed
+
+logger = logging.getLogger(__name__)
+can = installed()
+
+
+class Watch:
+    """While a `with` block runs: looks at the device's memory and says every second that the build goes on.
+
+    Attributes:
+        phase: what is being built, as the last message says.
+        device_bytes: the most device memory in use beyond what was in use at the start, of all processes.
+    """
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.device_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._free_at_start, _ = checked(runtime.cudaMemGetInfo())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        tenths = 0
+        while not self._stop.wait(0.1):
+            free, _ = checked(runtime.cudaMemGetInfo())
+            self.device_bytes = max(self.device_bytes, self._free_at_start - free)
+            tenths += 1
+            if tenths % 10 == 0:
+                logger.info("%s, %d s", self.phase, tenths // 10)
+
+    def notes(self) -> dict[str, int]:
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"peak_device_bytes": self.device_bytes, "peak_host_bytes": host}
+
+
+def monitor(config: trt.IBuilderConfig, watch: Watch) -> None:
+    """Have TensorRT name the phases of the build, where it can; `watch` says them."""
+    if not can.progress:
+        return
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # tensorrt has no types
+        """The outermost phase and how far it is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._outer = ("", 1)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._outer = (phase_name, max(num_steps, 1))
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self._outer[0]:
+                watch.phase = f"{phase_name} {100 * step // self._outer[1]}%"
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    config.progress_monitor = Monitor()

@@ -1,0 +1,41 @@
+"""TensorRT's timings of tactics, kept on disk between builds: one file a GPU model, driver and release."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import tensorrt as trt
+
+from backends.base import Device
+from backends.cache import locked
+
+logger = logging.getLogger(__name__)
+
+
+def timing_cache_path(cache: Path, device: Device) -> Path:
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {trt.__version__}")
+    return cache / "timing" / f"{name}.bin"
+
+
+def load_timings(config: trt.IBuilderConfig, path: Path) -> None:
+    """Give `config` the timings in `path`; an empty cache if there are none or TensorRT cannot read them."""
+    content = path.read_bytes() if path.exists() else b""
+    timings = config.create_timing_cache(content)
+    if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
+        logger.warning("timing cache %s cannot be read by this release; starting a new one", path.name)
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
+    """Merge the timings of a finished build into `path`, where another builder may have put its own meanwhile."""
+    with locked(path.with_suffix(".lock")):
+        merged = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+        if merged is None:
+            merged = config.create_timing_cache(b"")
+        merged.combine(config.get_timing_cache(), ignore_mismatch=False)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(memoryview(merged.serialize()))
+        os.replace(partial, path)

@@ -1,0 +1,88 @@
+"""FP32 ONNX to a graph that carries its types itself: FP16 or BF16 by casts, for backends that are strongly typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from backends.base import Artifact, versions_of
+from backends.cache import ArtifactCache
+
+QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
+
+
+def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: ArtifactCache) -> Artifact:
+    """`source` computing in `types`, "fp16" or "bf16"; its float inputs and outputs, if any, change type with it.
+
+    Nodes whose name matches one of the patterns `keep_fp32`, and Q/DQ nodes, whose scales stay FP32 below opset 19,
+    are left in FP32 between casts.
+
+    Raises:
+        ValueError: a pattern matches no node.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        return _cast(source.path, path, types, keep_fp32)
+
+    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 1}
+    artifact = cache.get("typed", key, "model.onnx", build, versions_of(("onnxruntime-gpu", "onnxruntime", "onnx")))
+    return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
+
+
+def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Mapping[str, Any]:
+    import onnx
+    import onnx_graphsurgeon as gs
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = onnx.load(str(source))
+    held = matching([node.name for node in model.graph.node], keep_fp32)
+    model = convert_float_to_float16(
+        model, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS], node_block_list=held, keep_io_types=False
+    )
+    # The converter appends its casts at the end of the list of nodes.
+    model = gs.export_onnx(gs.import_onnx(model).toposort())
+    if types == "bf16":
+        _half_to_bfloat16(model, {i.name: i for i in onnx.load(str(source)).graph.initializer})
+    onnx.save(model, str(path))
+    return {"types": types, "kept_fp32": len(held)}
+
+
+def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
+    """Every FP16 type in a converted graph made BF16, constants rounded from their FP32 originals where there are any.
+
+    onnxruntime's converter places the casts and knows FP16 alone.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def rounded(tensor: Any) -> Any:
+        source = originals.get(tensor.name, tensor)
+        values = numpy_helper.to_array(source).astype("float32")
+        return helper.make_tensor(tensor.name, TensorProto.BFLOAT16, tensor.dims, values.ravel().tolist())
+
+    graph = model.graph
+    for tensor in [t for t in graph.initializer if t.data_type == TensorProto.FLOAT16]:
+        tensor.CopyFrom(rounded(tensor))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
+                attribute.t.CopyFrom(rounded(attribute.t))
+            elif node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.BFLOAT16
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those of `names` that match one of the fnmatch patterns.
+
+    Raises:
+        ValueError: a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise ValueError(f"keep_fp32={pattern} matches none of {len(names)} nodes, e.g. {', '.join(names[-3:])}")
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]

@@ -1,0 +1,159 @@
+"""ONNX in the forms that backends ask for: Q/DQ by placement, casts, rewrites; each against the FP32 graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from polygraphy.comparator import IterationResult, SimpleCompareFunc
+
+from backends.base import Artifact, OnnxForm
+from backends.cache import ArtifactCache
+from backends.inputs import calibration_batches
+from backends.onnx_source import export_onnx, prepare_source
+from backends.quantize import quantize_onnx
+from backends.surgery import REWRITES, operate
+from backends.typed import cast_onnx
+from suites.config import QuantizationConfig, plain
+
+TEXTS = ["a line", "another line", "a third"]
+INT8 = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "activation": "int8", "reduce_range": False}
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+def exported(tiny: Tiny, cache: ArtifactCache, family: str = "bert") -> Artifact:
+    return export_onnx(*tiny(family), cache)
+
+
+def outputs(artifact: Artifact, folder: Path) -> IterationResult:
+    """What onnxruntime's CPU provider makes of one padded batch, in FP32."""
+    feeds = calibration_batches(folder, TEXTS, 4, 24, seed=1)[0]
+    session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
+    (hidden,) = session.run(None, feeds)
+    return IterationResult({"last_hidden_state": hidden.astype(np.float32)}, runner_name=artifact.path.parent.name)
+
+
+def agree(one: Artifact, other: Artifact, folder: Path, atol: float) -> bool:
+    compared = SimpleCompareFunc(atol=atol, rtol=0)(outputs(one, folder), outputs(other, folder))
+    return all(bool(result) for result in compared.values())
+
+
+@pytest.mark.parametrize(
+    ("placement", "family", "pairs"),
+    [
+        ("gemm", "bert", {"MatMul": 12}),
+        ("ffn", "distilbert", {"MatMul": 4}),
+        ("attention", "electra", {"MatMul": 12}),
+        ("all", "roberta", {"MatMul": 16, "Add": 4}),
+    ],
+)
+def test_a_placement_quantizes_what_it_names_and_stays_near(
+    placement: str, family: str, pairs: dict[str, int], tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, _ = tiny(family)
+    source = exported(tiny, shared_cache, family)
+    options = {**INT8, "placement": placement}
+    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
+    artifact = quantize_onnx(source, "int8", options, batches, {"family": family}, shared_cache)
+    graph = onnx.load(str(artifact.path)).graph
+    made = {output: node for node in graph.node for output in node.output}
+    fed = Counter(
+        node.op_type
+        for node in graph.node
+        if len(node.input) == 2
+        and all(made.get(name) and made[name].op_type == "DequantizeLinear" for name in node.input)
+    )
+    assert fed == pairs
+    assert artifact.notes["quantized"] == sum(pairs.values())
+    zeros = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer if i.name.endswith("zero_point")}
+    assert zeros
+    assert all(not values.any() and values.dtype == np.int8 for values in zeros.values())
+    assert agree(artifact, source, folder, atol=0.4)
+
+
+def test_weights_stay_fp32_behind_their_pair(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    """TensorRT 8.6 reads no INT8 constants."""
+    form = OnnxForm(quantized="int8")
+    folder, sha256 = tiny("bert")
+    source = prepare_source(folder, sha256, form, {**INT8, "placement": "gemm"}, TEXTS, 0, shared_cache)
+    assert source.onnx is not None
+    graph = onnx.load(str(source.onnx.path)).graph
+    large = [i for i in graph.initializer if len(i.dims) == 2]
+    assert {i.data_type for i in large} == {onnx.TensorProto.FLOAT}
+
+
+def test_fp8_moves_to_the_opset_that_has_it(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, _ = tiny("bert")
+    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
+    options = {**INT8, "placement": "gemm"}
+    artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, batches, {}, shared_cache)
+    assert artifact.notes["opset"] == 19
+    kinds = {i.data_type for i in onnx.load(str(artifact.path)).graph.initializer if i.name.endswith("zero_point")}
+    assert kinds == {onnx.TensorProto.FLOAT8E4M3FN}
+
+
+@pytest.mark.parametrize(("types", "kind"), [("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)])
+@pytest.mark.parametrize("quantized", ["", "int8"])
+def test_a_cast_graph_carries_its_types(
+    types: str, kind: int, quantized: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny("bert")
+    form = OnnxForm(types=types, keep_fp32=("*/LayerNormalization",), quantized=quantized)
+    quantization = {**INT8, "placement": "all"}
+    source = prepare_source(folder, sha256, form, quantization, TEXTS, 0, shared_cache)
+    assert source.onnx is not None
+    assert source.onnx.notes["kept_fp32"] == 5
+    model = onnx.load(str(source.onnx.path))
+    onnx.checker.check_model(model, full_check=True)
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    assert [o.type.tensor_type.elem_type for o in typed.graph.output] == [kind]
+    weights = {i.data_type for i in model.graph.initializer if len(i.dims) == 2 and "MatMul" not in i.name}
+    assert weights == {kind}
+    made = {output: node for node in model.graph.node for output in node.output}
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert all(made[norm.input[0]].op_type in ("Cast", "DequantizeLinear") for norm in norms)
+    if types == "fp16":  # onnxruntime's CPU provider has no BF16 addition
+        assert agree(source.onnx, exported(tiny, shared_cache), folder, atol=0.4 if quantized else 0.01)
+
+
+def test_a_bf16_weight_is_the_rounded_fp32_one(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    source = exported(tiny, shared_cache)
+    cast = cast_onnx(source, "bf16", (), shared_cache)
+    original, rounded = (
+        {i.name: onnx.numpy_helper.to_array(i).astype(np.float32) for i in onnx.load(str(a.path)).graph.initializer}
+        for a in (source, cast)
+    )
+    name = "encoder.embeddings.word_embeddings.weight"
+    wanted, found = original[name], rounded[name]
+    assert np.abs(found - wanted).max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=2**-8, atol=1e-30)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    with pytest.raises(ValueError, match=r"keep_fp32=\*norm9\* matches none of \d+ nodes"):
+        cast_onnx(exported(tiny, shared_cache), "fp16", ("*norm9*",), shared_cache)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
+@pytest.mark.parametrize(("rewrite", "changes"), [("constant_reshapes", 8), ("merged_qkv", 2)])
+def test_a_rewrite_computes_the_same(
+    rewrite: str, changes: int, family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    source = exported(tiny, shared_cache, family)
+    rewritten = operate(source, [rewrite], shared_cache)
+    assert rewritten.notes["rewrites"] == {rewrite: changes}
+    assert rewritten.notes["opset"] == 17
+    onnx.checker.check_model(onnx.load(str(rewritten.path)), full_check=True)
+    assert agree(rewritten, source, tiny(family)[0], atol=1e-5)
+
+
+def test_rewrites_and_the_choices_of_the_command_line_are_the_same() -> None:
+    from suites.config import Rewrite
+
+    assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)

@@ -1,0 +1,240 @@
+"""The TensorRT backend without TensorRT: profiles, what it says is missing, what it asks to be exported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from backends.base import BuildSpec, Device, OnnxForm, Shape, Unavailable, Unsupported
+from backends.cache import ArtifactCache
+from backends.onnx_source import prepare_source
+from backends.tensorrt_ import native
+from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.native import TensorRT
+from backends.tensorrt_.profiles import Profile, choose, plan_profiles
+from suites import request, worker
+from suites.config import RunConfig, TrtConfig, plain
+from suites.machine import Machine
+from suites.request import Refused, resolve
+
+H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 384], max=[8, 384]))),
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "threads": 0,
+}
+MODERN = {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}
+RELEASES = {
+    "8.6.0": {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"},
+    "10.16.1": {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"} | MODERN,
+    "11.4.0": MODERN,
+}
+
+
+def spec(precision: str = "fp16", device: Device = H200, scheme: str = "", **options: Any) -> BuildSpec:
+    quantization = {"scheme": scheme or "explicit"} if precision in ("int8", "fp8") or scheme else {}
+    return BuildSpec(precision, device, SHAPES, True, Path("cache"), {**OPTIONS, **options}, quantization)
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Pretends that a release of TensorRT is installed."""
+
+    def install(version: str) -> None:
+        able = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
+        monkeypatch.setattr(native, "available", lambda: able)
+        monkeypatch.setattr(native, "installed", lambda: able)
+        monkeypatch.setattr(native, "versions_of", lambda names: {"tensorrt": version})
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("options", "profiles"),
+    [
+        ({"profiles": "per_shape"}, ["1x128", "8x128", "8x384"]),
+        ({"profiles": "dynamic"}, ["1x16..8x384"]),
+        ({"profiles": "buckets"}, ["1x16..1x128", "2x16..8x128", "1x129..1x384", "2x129..8x384"]),
+        ({"profiles": "dynamic", "min": [1, 128], "max": [16, 512]}, ["1x128..16x512"]),
+    ],
+)
+def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles: list[str]) -> None:
+    planned = plan_profiles(SHAPES, {**OPTIONS, **options})
+    assert [str(profile) for profile in planned] == profiles
+    assert all(planned[choose(planned, shape)].holds(shape) for shape in SHAPES)
+
+
+def test_buckets_tile_the_range_without_overlap() -> None:
+    planned = plan_profiles(SHAPES, {**OPTIONS, "profiles": "buckets"})
+    for batch in range(1, 9):
+        for sequence in range(16, 385):
+            assert sum(profile.holds(Shape(batch, sequence)) for profile in planned) == 1
+
+
+def test_the_narrowest_profile_is_chosen() -> None:
+    wide, narrow = Profile(Shape(1, 16), Shape(8, 64), Shape(8, 64)), Profile(*[Shape(4, 32)] * 3)
+    assert choose([wide, narrow], Shape(4, 32)) == 1
+    assert choose([wide, narrow], Shape(4, 33)) == 0
+
+
+def test_a_shape_outside_every_profile_says_which_there_are(release: Callable[[str], None]) -> None:
+    release("8.6.0")
+    with pytest.raises(Unsupported, match=r"shape 8x384 is in no .* \(1x16..4x384\); widen trt.min and trt.max"):
+        TensorRT().check(spec(profiles="dynamic", max=[4, 384], opt=[4, 384]))
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "says"),
+    [
+        ("8.6.0", spec("bf16"), "no BF16; use precision=fp16"),
+        ("8.6.0", spec("fp8"), "opset 17"),
+        ("8.6.0", spec(strongly_typed="on"), "no strongly typed"),
+        ("11.4.0", spec("int8", scheme="implicit"), "no calibrator"),
+        ("11.4.0", spec(strongly_typed="off"), "strongly typed networks only"),
+        ("10.16.1", spec("int8", scheme="implicit", strongly_typed="on"), "no calibrator"),
+        ("10.16.1", spec("fp8", replace(H200, compute_capability=(8, 0))), "compute capability 8.9"),
+        ("10.16.1", spec("tf32", replace(H200, compute_capability=(7, 5))), "compute capability 8.0"),
+        ("10.16.1", spec("fp8", scheme="implicit"), "for INT8"),
+    ],
+)
+def test_what_a_release_cannot_do_it_says(
+    version: str, asked: BuildSpec, says: str, release: Callable[[str], None]
+) -> None:
+    release(version)
+    with pytest.raises(Unsupported, match=says):
+        TensorRT().check(asked)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "form"),
+    [
+        ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm()),
+        ("8.6.0", spec("int8"), OnnxForm(quantized="int8")),
+        ("8.6.0", spec("int8", scheme="implicit"), OnnxForm(calibration=True)),
+        ("10.16.1", spec("bf16"), OnnxForm()),
+        ("10.16.1", spec("fp16", strongly_typed="on"), OnnxForm(types="fp16")),
+        ("11.4.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm(types="fp16", keep_fp32=("*Norm*",))),
+        ("11.4.0", spec("bf16", rewrites=["merged_qkv"]), OnnxForm(types="bf16", rewrites=("merged_qkv",))),
+        ("11.4.0", spec("int8"), OnnxForm(types="fp16", quantized="int8")),
+        ("11.4.0", spec("fp8"), OnnxForm(types="fp16", quantized="fp8")),
+        ("11.4.0", spec("tf32"), OnnxForm()),
+    ],
+)
+def test_a_release_asks_for_the_graph_it_needs(
+    version: str, asked: BuildSpec, form: OnnxForm, release: Callable[[str], None]
+) -> None:
+    release(version)
+    TensorRT().check(asked)
+    assert TensorRT().form(asked) == form
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+def test_no_tensorrt_is_an_unavailable_cell_that_says_what_to_do() -> None:
+    job = {
+        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[1, 128]], "cuda_graph": True,
+        "cache": "", "options": OPTIONS,
+    }  # fmt: skip
+    answer = worker.probe(job)
+    assert answer["outcome"] == "unavailable"
+    assert "make trt86" in answer["reason"]
+    assert "interpreter.trt" in answer["reason"]
+
+
+@pytest.mark.parametrize("version", ["7.2.3", "8.5.1", "9.3.0", "12.0.1"])
+def test_a_release_that_is_not_known_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "versions_of", lambda names: {"tensorrt": version})
+    with pytest.raises(Unavailable, match=rf"TensorRT {version} is not one .*8.6, 10, 11.*make trt86"):
+        native.available()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("libcudnn.so.8: cannot open shared object file: No such file", "pip install 'nvidia-cudnn-cu12<9'"),
+        ("libcublas.so.12: cannot open shared object file: No such file", "pip install nvidia-cublas-cu12"),
+        ("No module named 'cuda'", "pip install 'cuda-python"),
+        ("libnvinfer.so.10: file too short", "cannot be imported"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_package(error: str, advice: str) -> None:
+    assert advice in native.missing(error)
+
+
+def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:
+    """A request for trt at one precision, as if this machine had an H200."""
+    machine = Machine(H200, "nvidia-h200", {"uuid": "GPU-0"})
+    monkeypatch.setattr(request, "gpus", lambda: [machine])
+    base = OmegaConf.structured(RunConfig)
+    own = [f"results={tmp_path}", f"cache={tmp_path}", "weights=random", "model.architecture={model_type: bert}"]
+    own += ["backend.name=trt", "backend.devices=[cuda]", "backend.source=onnx", "backend.interpreter=trt"]
+    return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
+
+
+def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = asked_on_a_gpu(
+        monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
+    )
+    assert asked.cell["options"]["profiles"] == "dynamic"
+    assert [asked.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
+    assert asked.job["quantization"]["placement"] == "all"
+    assert asked.job["quantization"]["activation"] == "int8"
+    assert asked.job["device"]["driver"] == "580.1"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trt.min=[1]", "trt.min=[1] must be a batch and a sequence length"),
+        ("trt.min=[9,16]", "must not fall; their batch is 9, 8, 8"),
+        ("trt.opt=[1,400]", "must not fall; their sequence is 16, 400, 128"),
+        ("trt.optimization_level=6", "between 0 and 5"),
+        ("trt.workspace_mb=-1", "trt.workspace_mb=-1 must be at least 0"),
+        ("interpreter.trt=/no/python", "interpreter.trt=/no/python is no executable Python"),
+    ],
+)
+def test_bad_options_are_refused(override: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        asked_on_a_gpu(monkeypatch, tmp_path, override)
+    assert says in str(refused.value)
+
+
+PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON", "")
+
+
+@pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="SUITES_TRT_PYTHON names no Python with TensorRT")
+def test_every_module_imports_in_a_python_with_tensorrt_and_no_framework() -> None:
+    modules = [path.stem for path in (ROOT / "backends" / "tensorrt_").glob("*.py")]
+    code = (
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module('backends.tensorrt_.' + name)\n"
+        "assert not {'torch', 'onnx', 'onnxruntime', 'transformers', 'suites'} & set(sys.modules)"
+    )
+    done = subprocess.run([PYTHON_WITH_TENSORRT, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_calibration_inputs_come_along_at_one_shape(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny("bert")
+    sizes = {"samples": 12, "sequence": 40}
+    source = prepare_source(folder, sha256, OnnxForm(calibration=True), sizes, ["a line"], 0, shared_cache)
+    assert source.calibration is not None
+    arrays = np.load(source.calibration.path)
+    ids, mask = arrays["input_ids"], arrays["attention_mask"]
+    assert ids.shape == mask.shape
+    assert ids.shape[:2] == (2, 8)
+    assert ids.dtype == np.int32
+    assert not ids[mask == 0].any()
+    np.testing.assert_array_equal(ids[1, 4:], ids[1, :1].repeat(4, axis=0))

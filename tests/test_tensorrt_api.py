@@ -1,0 +1,169 @@
+"""What backends/tensorrt_ names of TensorRT is there in each release that reaches the line.
+
+tests/tensorrt_api holds the names of each release's Python module, as its own bindings list them. Which lines a release
+reaches follows from the capabilities it has (backends/tensorrt_/capabilities.py) and the `if can.…` around a line.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from backends.tensorrt_.capabilities import Capabilities
+
+FOLDER = sorted((ROOT / "backends" / "tensorrt_").glob("*.py"))
+SOURCES = [path for path in FOLDER if "import tensorrt as trt" in path.read_text()]
+RELEASES = sorted(path.stem for path in (ROOT / "tests" / "tensorrt_api").glob("*.txt"))
+CLASSES = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "config": "IBuilderConfig",
+    "parser": "OnnxParser",
+    "error": "ParserError",
+    "profile": "IOptimizationProfile",
+    "layer": "ILayer",
+    "engine": "ICudaEngine",
+    "_engine": "ICudaEngine",
+    "_context": "IExecutionContext",
+    "inspector": "EngineInspector",
+    "_runtime": "Runtime",
+}
+"""What a variable or attribute of this name is an instance of, throughout the folder."""
+
+
+def names_of(release: str) -> Mapping[str, set[str]]:
+    lines = (ROOT / "tests" / "tensorrt_api" / f"{release}.txt").read_text().splitlines()
+    return {
+        name: set(members.replace(",", " ").split()) for name, _, members in (line.partition(":") for line in lines)
+    }
+
+
+def named(names: Mapping[str, set[str]], dotted: str) -> bool:
+    first, _, second = dotted.partition(".")
+    return first in names and (not second or second in names[first])
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Walks the statements that a release reaches, and gives the names of TensorRT in them, "A", "A.B", with lines."""
+
+    can: Capabilities
+
+    def holds(self, test: ast.expr) -> bool | None:
+        """What a condition is for this release, or None if it does not follow from its capabilities."""
+        if isinstance(test, ast.Attribute) and isinstance(test.value, ast.Name) and test.value.id == "can":
+            return bool(getattr(self.can, test.attr))
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            inner = self.holds(test.operand)
+            return None if inner is None else not inner
+        if isinstance(test, ast.BoolOp):
+            parts = [self.holds(value) for value in test.values]
+            decisive = isinstance(test.op, ast.Or)
+            if decisive in parts:
+                return decisive
+            return None if None in parts else not decisive
+        return None
+
+    def body(self, statements: list[ast.stmt]) -> Iterator[tuple[str, int]]:
+        for statement in statements:
+            yield from self.names(statement)
+            if isinstance(statement, ast.If):
+                verdict = self.holds(statement.test)
+                taken = statement.body if verdict else statement.orelse if verdict is False else []
+                if taken and isinstance(taken[-1], ast.Return | ast.Raise | ast.Continue):
+                    return
+
+    def names(self, node: ast.AST) -> Iterator[tuple[str, int]]:
+        if isinstance(node, ast.If | ast.IfExp):
+            yield from self.names(node.test)
+            verdict = self.holds(node.test)
+            branches = [b for b, wanted in ((node.body, True), (node.orelse, False)) if verdict in (wanted, None)]
+            for branch in branches:
+                yield from self.body(branch) if isinstance(branch, list) else self.names(branch)
+            return
+        if isinstance(node, ast.Attribute) and (dotted := self.tensorrt(node)):
+            yield dotted, node.lineno
+            return
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(value, list):
+                yield from self.body(value)
+            else:
+                for child in value if isinstance(value, list) else [value]:
+                    if isinstance(child, ast.AST):
+                        yield from self.names(child)
+
+    @staticmethod
+    def tensorrt(node: ast.Attribute) -> str:
+        """The dotted name that an attribute stands for: of the module, or of a class by the variable's name."""
+        if isinstance(node.value, ast.Name) and node.value.id == "trt":
+            return node.attr
+        if isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name):
+            if node.value.value.id == "trt":
+                return f"{node.value.attr}.{node.attr}"
+            if node.value.value.id == "self" and node.value.attr in CLASSES:
+                return f"{CLASSES[node.value.attr]}.{node.attr}"
+        if isinstance(node.value, ast.Name) and node.value.id in CLASSES:
+            return f"{CLASSES[node.value.id]}.{node.attr}"
+        return ""
+
+
+def outside(source: str, release: str) -> list[str]:
+    """Names in `source` that `release` reaches and does not have, with their lines."""
+    names = names_of(release)
+    reader = Reader(Capabilities.where(lambda dotted: named(names, dotted)))
+    found = set(reader.body(ast.parse(source).body))
+    return sorted(f"{name}, line {line}" for name, line in found if not named(names, name) and "__" not in name)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_name_is_in_the_releases_that_reach_it(path: Path, release: str) -> None:
+    assert outside(path.read_text(), release) == []
+
+
+def test_the_lists_are_of_three_generations() -> None:
+    assert RELEASES == ["10.16.1", "11.4.0", "8.6.0"]
+
+
+def test_the_folder_names_tensorrt_enough_to_be_worth_reading() -> None:
+    can = Capabilities.where(lambda dotted: named(names_of("8.6.0"), dotted))
+    found = {name for path in SOURCES for name, _ in Reader(can).body(ast.parse(path.read_text()).body)}
+    assert {"BuilderFlag.FP16", "IBuilderConfig.set_flag", "IExecutionContext.execute_async_v3"} <= found
+    assert len(found) > 60
+
+
+@pytest.mark.parametrize(
+    ("source", "release", "found"),
+    [
+        ("trt.BuilderFlag.FP16", "11.4.0", ["BuilderFlag.FP16, line 1"]),
+        ("if can.weak_typing:\n trt.BuilderFlag.FP16", "11.4.0", []),
+        ("if not can.weak_typing:\n trt.BuilderFlag.FP16", "11.4.0", ["BuilderFlag.FP16, line 2"]),
+        ("def f():\n if not can.weak_typing or x:\n  return\n trt.BuilderFlag.FP16", "11.4.0", []),
+        ("def f():\n if x and can.weak_typing:\n  return\n trt.BuilderFlag.FP16", "11.4.0",
+         ["BuilderFlag.FP16, line 4"]),
+        ("a = trt.BuilderFlag.BF16 if can.bfloat16 else 0", "8.6.0", []),
+        ("a = trt.BuilderFlag.BF16 if can.weak_typing else 0", "8.6.0", ["BuilderFlag.BF16, line 1"]),
+        ("self._engine.device_memory_size", "11.4.0", ["ICudaEngine.device_memory_size, line 1"]),
+        ("class A(trt.IProgressMonitor): pass", "8.6.0", ["IProgressMonitor, line 1"]),
+        ("config.no_such_thing = 1", "10.16.1", ["IBuilderConfig.no_such_thing, line 1"]),
+    ],
+)  # fmt: skip
+def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list[str]) -> None:
+    assert outside(source, release) == found
+
+
+@pytest.mark.parametrize(
+    ("release", "has"),
+    [
+        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"}),
+        ("11.4.0", {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}),
+    ],
+)
+def test_the_capabilities_of_a_release(release: str, has: set[str]) -> None:
+    can = Capabilities.where(lambda dotted: named(names_of(release), dotted))
+    assert {name for name, able in vars(can).items() if able} == has

@@ -1,0 +1,187 @@
+"""On a GPU with TensorRT, in the interpreter that SUITES_TRT_PYTHON or conf/interpreter/local.yaml names: a tiny model
+through builder and session, and each way that a build can go wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from backends.base import OnnxForm, Shape
+from backends.cache import ArtifactCache
+from backends.inputs import prepare_inputs
+from backends.onnx_source import prepare_source
+from suites.config import QuantizationConfig, TrtConfig, plain
+from suites.launch import Answer, Interpreter, call
+from suites.machine import gpus
+
+LOCAL = ROOT / "conf" / "interpreter" / "local.yaml"
+PYTHON = os.environ.get("SUITES_TRT_PYTHON") or (OmegaConf.load(LOCAL).get("trt", "") if LOCAL.exists() else "")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible"),
+    pytest.mark.skipif(not PYTHON, reason="no Python with TensorRT is named"),
+]
+
+SHAPES = (Shape(2, 16), Shape(4, 32))
+INT8 = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
+        "reduce_range": False}  # fmt: skip
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "threads": 0,
+}
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+class Lab:
+    """Runs build and measure of a tiny BERT in workers, as the pipeline does."""
+
+    def __init__(self, folder: Path, sha256: str, cache: ArtifactCache, jobs: Path) -> None:
+        self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
+        self.said: list[tuple[str, bool]] = []
+
+    def job(self, precision: str = "fp16", **options: Any) -> dict[str, Any]:
+        quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
+        explicit = quantization.get("scheme") == "explicit"
+        form = OnnxForm(quantized="int8" if explicit else "", calibration=bool(quantization) and not explicit)
+        source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
+        lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
+        inputs = prepare_inputs(self.folder, self.sha256, SHAPES, lengths, [], 0, "cpu", self.cache)
+        effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}
+        return {
+            "suite": "latency", "backend": "trt", "precision": precision, "device": asdict(gpus()[0].device),
+            "shapes": [[shape.batch, shape.sequence] for shape in SHAPES], "cuda_graph": True,
+            "cache": str(self.cache.root), "options": {**OPTIONS, **options}, "quantization": quantization,
+            "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
+        }  # fmt: skip
+
+    def run(self, stage: str, job: dict[str, Any]) -> Answer:
+        folder = self.jobs / f"{stage}-{len(list(self.jobs.iterdir()))}"
+        return call(stage, job, folder, Interpreter(PYTHON), 300, lambda *said: self.said.append(said))
+
+    def measured(self, job: dict[str, Any]) -> dict[str, Any]:
+        built = self.run("build", job)
+        assert built.outcome == "ok", built
+        answer = self.run("measure", {**job, "artifact": built.result})
+        assert answer.outcome == "ok", answer
+        assert answer.result["failures"] == {}
+        return {"built": built.result, **answer.result}
+
+
+@pytest.fixture
+def lab(tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path) -> Lab:
+    return Lab(*tiny("bert"), shared_cache, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "least"),
+    [
+        ("fp32", {}, 0.999999),
+        ("fp16", {"profiles": "dynamic"}, 0.9999),
+        ("fp16", {"profiles": "buckets", "keep_fp32": ["*LayerNorm*"]}, 0.9999),
+        ("int8", {}, 0.98),
+    ],
+)
+def test_outputs_match_the_reference_plain_and_as_a_graph(
+    precision: str, options: dict[str, Any], least: float, lab: Lab
+) -> None:
+    result = lab.measured(lab.job(precision, **options))
+    assert len(result["checks"]) == 4
+    assert all(check["nonfinite"] == 0 and check["cosine"] >= least for check in result["checks"])
+    notes = result["built"]["notes"]
+    assert notes["engine_bytes"] > 0
+    assert notes["layers"]
+    assert (notes["layers_in_fp32"] > 0) == bool(options.get("keep_fp32"))
+    assert any(text.startswith("building") for text, _ in lab.said) or result["built"]["seconds"] < 2
+
+
+def test_a_truncated_plan_is_rebuilt_with_a_line_and_a_changed_one_is_not_run(lab: Lab) -> None:
+    job = lab.job()
+    built = lab.run("build", job)
+    plan = Path(built.result["path"])
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[:-100])
+    refused = lab.run("measure", {**job, "artifact": built.result})
+    assert refused.outcome == "failed"
+    assert "the plan is not the one that was built here" in refused.reason
+    lab.said.clear()
+    again = lab.run("build", job)
+    assert again.outcome == "ok"
+    assert [text for text, keep in lab.said if keep] == [
+        f"cached engine {plan.parent.name} is damaged; building it again"
+    ]
+    assert lab.run("measure", {**job, "artifact": again.result}).outcome == "ok"
+
+
+def test_a_second_build_is_none(lab: Lab) -> None:
+    job = lab.job("fp32")
+    first = lab.run("build", job).result
+    lab.said.clear()
+    assert lab.run("build", job).result == first
+    assert lab.said == []
+
+
+def test_a_node_without_importer_or_plugin_is_named(lab: Lab) -> None:
+    job = lab.job()
+    model = onnx.load(job["source"]["onnx"]["path"])
+    last = model.graph.node[-1]
+    last.op_type, last.name = "NoSuchPlugin", "the/odd/one"
+    path = lab.jobs / "odd.onnx"
+    onnx.save(model, str(path))
+    job["source"]["onnx"] |= {"path": str(path), "sha256": "0" * 64}
+    answer = lab.run("build", job)
+    assert answer.outcome == "unsupported"
+    assert "NoSuchPlugin" in answer.reason
+    assert "the/odd/one" in answer.reason
+    assert "trt.plugin_libraries" in answer.reason
+
+
+def test_too_little_memory_says_so(lab: Lab) -> None:
+    """Nearly all of the device's memory is held by somebody else while the builder runs."""
+    from cuda.bindings import runtime
+
+    from backends.cuda import checked
+
+    checked(runtime.cudaSetDevice(0))
+    free, _ = checked(runtime.cudaMemGetInfo())
+    held = checked(runtime.cudaMalloc(free - (1200 << 20)))
+    try:
+        answer = lab.run("build", lab.job("fp16", profiles="dynamic", max=[2048, 512], opt=[2048, 512]))
+    finally:
+        checked(runtime.cudaFree(held))
+    assert answer.outcome == "failed", answer
+    assert "memory" in answer.reason
+
+
+def test_implicit_calibration_ends_in_an_engine_or_says_why_not(lab: Lab) -> None:
+    answer = lab.run("build", lab.job("int8", quantization={"scheme": "implicit", "method": "entropy"}))
+    if answer.outcome == "ok":
+        assert list((lab.cache.root / "calibration").glob("*entropy*"))
+    else:
+        assert answer.outcome == "unsupported", answer
+        assert "quantization.scheme=explicit" in answer.reason
+
+
+def test_builders_at_the_same_time_lose_no_timings(lab: Lab) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    jobs = [lab.job("tf32", aux_streams=number) for number in (1, 2)]
+    folders = [lab.jobs / f"both-{number}" for number in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(
+            pool.map(lambda j, f: call("build", j, f, Interpreter(PYTHON), 300, lambda *_: None), jobs, folders)
+        )
+    assert [answer.outcome for answer in answers] == ["ok", "ok"]
+    (timings,) = (lab.cache.root / "timing").glob("*.bin")
+    assert timings.stat().st_size > np.int64(0)
