@@ -144,12 +144,12 @@ def prepare_inputs(
 def calibration_batches(
     folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int
 ) -> list[dict[str, Array]]:
-    """Batches of up to 8 calibration sequences of 1 to 4 sentences each, cut to `sequence` tokens."""
+    """Batches of 8 calibration sequences of 1 to 4 sentences each, cut to `sequence` tokens and padded to the longest.
+
+    All have one shape, as calibrators want it; a last batch with fewer sequences is filled up from the start.
+    """
     tokens = Tokens.of(folder, "auto", texts, seed)
     names = input_names(folder)
-    batches = []
-    for start in range(0, samples, 8):
-        rows = range(start, min(start + 8, samples))
-        lengths = [min(sequence, sum(tokens.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
-        batches.append(tokens.feeds(lengths, max(lengths), names))
-    return batches
+    rows = [*range(samples), *range(-samples % 8)]
+    lengths = [min(sequence, sum(tokens.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
+    return [tokens.feeds(lengths[start : start + 8], max(lengths), names) for start in range(0, len(rows), 8)]

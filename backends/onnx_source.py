@@ -65,16 +65,10 @@ def export_onnx(folder: Path, weights_sha256: str, cache: ArtifactCache) -> Arti
 
 
 def _stacked(batches: Sequence[Mapping[str, Array]], key: Mapping[str, Any], cache: ArtifactCache) -> Artifact:
-    """All batches as one array an input: padded with zeros to the longest, and filled up with copies of their first
-    row, since calibration runs at one shape."""
-    rows, columns = (max(feeds["input_ids"].shape[axis] for feeds in batches) for axis in (0, 1))
-
-    def fill(array: Array) -> Array:
-        wide = np.pad(array, ((0, 0), (0, columns - array.shape[1])))
-        return np.concatenate([wide, wide[:1].repeat(rows - len(wide), axis=0)])
+    """All batches, which have one shape, as one array an input."""
 
     def build(path: Path) -> None:
-        arrays = {name: np.stack([fill(feeds[name]) for feeds in batches]) for name in batches[0]}
+        arrays = {name: np.stack([feeds[name] for feeds in batches]) for name in batches[0]}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
 
     return cache.get("calibration", key, "inputs.npz", build, versions_of(("numpy", "transformers")))

@@ -19,9 +19,10 @@ Switch = Enum("Switch", ["auto", "on", "off"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Scheme = Enum("Scheme", ["explicit", "implicit"])
-Placement = Enum("Placement", ["auto", "all", "ffn", "gemm", "attention"])
+Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
 Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets"])
 Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv"])
+Types = Enum("Types", ["auto", "flags", "graph"])
 Verbosity = Enum("Verbosity", ["none", "layer_names_only", "detailed"])
 CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
 Behaviour = Enum(
@@ -138,7 +139,9 @@ class TrtConfig:
     """How TensorRT builds; see backends/tensorrt_/build.py. An empty list leaves the choice to TensorRT.
 
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
-    asked for), the largest shape, and the largest shape. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
+    asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
+    where a release has them, or from casts in the ONNX file. `half_rest` asks for FP16 in all layers that Q/DQ leaves out.
+    `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
     """
 
     min: list[int] = field(default_factory=list)
@@ -149,7 +152,8 @@ class TrtConfig:
     optimization_level: int = 3
     aux_streams: int = -1
     tactic_sources: list[str] = field(default_factory=list)
-    strongly_typed: Switch = Switch.auto
+    types: Types = Types.auto
+    half_rest: bool = False
     hardware_compatible: bool = False
     version_compatible: bool = False
     refit: bool = False

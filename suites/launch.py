@@ -71,6 +71,7 @@ def call(
         **interpreter.environment,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
         "SUITES_PROGRESS_FD": str(writer),
+        "SUITES_LAUNCHER": str(os.getpid()),
     }
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -229,7 +229,7 @@ def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto":
-        chosen["placement"] = "all" if config.backend.name == "trt" else "gemm"
+        chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"

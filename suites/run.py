@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -112,6 +113,8 @@ def main() -> int:
     from suites.config import RunConfig
 
     invocation = Invocation()
+    # To be terminated is to be interrupted: the cell's worker must end with us, or it would go on using the device.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.argv[1:] = [quote_null(argument) for argument in sys.argv[1:]]
     # Hydra then raises what it would print over several lines with advice on tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -7,16 +7,20 @@ The protocol, on CPython 3.10 or newer with the standard library, numpy and one 
 - Standard output and error belong to the log, because native libraries print there.
 - Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set: {"text",
   "keep"}, where `keep` asks for a line that stays. The logger "backends" goes there too, and what it warns of stays.
+- A worker dies with its launcher, whose process id is SUITES_LAUNCHER: nobody would wait for it, and it would use the
+  device beside the next one.
 - Exit status 74 (EX_IOERR) means that nothing could be written: the disk is full or the folder is read-only.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import logging
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -119,6 +123,15 @@ def _loaded() -> dict[str, str]:
     return {name: version for name, version in versions.items() if isinstance(version, str)}
 
 
+def _die_with_launcher() -> None:
+    """Have the kernel kill this process when its launcher dies, however it dies (Linux, prctl(2))."""
+    launcher = os.environ.get("SUITES_LAUNCHER")
+    if launcher and sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        os.kill(int(launcher), 0)  # raises if it died before the line above
+
+
 STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "probe": probe,
     "export": export,
@@ -158,6 +171,7 @@ class _Progress(logging.Handler):
 
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
+    _die_with_launcher()
     job = json.loads((folder / "job.json").read_text())
     answer: dict[str, Any]
     logger = logging.getLogger("backends")

@@ -161,17 +161,19 @@ def test_a_refused_cell_of_a_sweep_does_not_stop_the_others(cli: Cli, tmp_path: 
     assert record.outcome == "ok"
 
 
-def test_an_interrupt_ends_the_worker_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, status: int, tmp_path: Path) -> None:
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
     command = [sys.executable, "-m", "suites.run", "backend=null", "null.behaviour=hang", *QUICK, *folders]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while not list((tmp_path / "cache").rglob("measure/log.txt")):
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "interrupted" in one_line(error)
+    assert process.returncode == status
+    assert number == signal.SIGKILL or "interrupted" in one_line(error)
+    time.sleep(0.2)
     workers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path) not in workers
     assert not list((tmp_path / "results").rglob("*.json"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,10 +103,10 @@ def test_a_shape_outside_every_profile_says_which_there_are(release: Callable[[s
     [
         ("8.6.0", spec("bf16"), "no BF16; use precision=fp16"),
         ("8.6.0", spec("fp8"), "opset 17"),
-        ("8.6.0", spec(strongly_typed="on"), "no strongly typed"),
+        ("11.4.0", spec("int8", half_rest=True), "trt.half_rest is for types by builder flags"),
         ("11.4.0", spec("int8", scheme="implicit"), "no calibrator"),
-        ("11.4.0", spec(strongly_typed="off"), "strongly typed networks only"),
-        ("10.16.1", spec("int8", scheme="implicit", strongly_typed="on"), "no calibrator"),
+        ("11.4.0", spec(types="flags"), "types from the graph only"),
+        ("10.16.1", spec("int8", scheme="implicit", types="graph"), "no calibrator"),
         ("10.16.1", spec("fp8", replace(H200, compute_capability=(8, 0))), "compute capability 8.9"),
         ("10.16.1", spec("tf32", replace(H200, compute_capability=(7, 5))), "compute capability 8.0"),
         ("10.16.1", spec("fp8", scheme="implicit"), "for INT8"),
@@ -122,9 +125,10 @@ def test_what_a_release_cannot_do_it_says(
     [
         ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm()),
         ("8.6.0", spec("int8"), OnnxForm(quantized="int8")),
+        ("8.6.0", spec("int8", types="graph"), OnnxForm(types="fp16", quantized="int8")),
         ("8.6.0", spec("int8", scheme="implicit"), OnnxForm(calibration=True)),
         ("10.16.1", spec("bf16"), OnnxForm()),
-        ("10.16.1", spec("fp16", strongly_typed="on"), OnnxForm(types="fp16")),
+        ("10.16.1", spec("fp16", types="graph"), OnnxForm(types="fp16")),
         ("11.4.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm(types="fp16", keep_fp32=("*Norm*",))),
         ("11.4.0", spec("bf16", rewrites=["merged_qkv"]), OnnxForm(types="bf16", rewrites=("merged_qkv",))),
         ("11.4.0", spec("int8"), OnnxForm(types="fp16", quantized="int8")),
@@ -188,7 +192,7 @@ def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, t
     )
     assert asked.cell["options"]["profiles"] == "dynamic"
     assert [asked.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
-    assert asked.job["quantization"]["placement"] == "all"
+    assert asked.job["quantization"]["placement"] == "all_but_ffn_residual"
     assert asked.job["quantization"]["activation"] == "int8"
     assert asked.job["device"]["driver"] == "580.1"
 
@@ -237,4 +241,76 @@ def test_calibration_inputs_come_along_at_one_shape(
     assert ids.shape[:2] == (2, 8)
     assert ids.dtype == np.int32
     assert not ids[mask == 0].any()
-    np.testing.assert_array_equal(ids[1, 4:], ids[1, :1].repeat(4, axis=0))
+    np.testing.assert_array_equal(ids[1, 4:], ids[0, :4])
+
+
+class Timings:
+    """Stands in for TensorRT's timing cache: a set of words."""
+
+    def __init__(self, content: bytes) -> None:
+        self.words = set(content.split())
+
+    def combine(self, other: Timings, ignore_mismatch: bool) -> bool:
+        self.words |= other.words
+        return not ignore_mismatch
+
+    def serialize(self) -> bytes:
+        return b" ".join(sorted(self.words))
+
+
+class Config:
+    """Stands in for a builder's configuration; reads no content that begins with "bad"."""
+
+    def __init__(self) -> None:
+        self.timings = Timings(b"")
+
+    def create_timing_cache(self, content: bytes) -> Timings | None:
+        return None if content.startswith(b"bad") else Timings(content)
+
+    def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
+        self.timings = timings
+        return not ignore_mismatch
+
+    def get_timing_cache(self) -> Timings:
+        return self.timings
+
+
+@pytest.fixture
+def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """backends.tensorrt_.timing_cache over a TensorRT that is only a version."""
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.0"))
+    monkeypatch.delitem(sys.modules, "backends.tensorrt_.timing_cache", raising=False)
+    module = importlib.import_module("backends.tensorrt_.timing_cache")
+    yield module
+    del sys.modules["backends.tensorrt_.timing_cache"]
+
+
+def test_builders_at_the_same_time_keep_each_others_timings(timing_cache: Any, tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200)
+    assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
+    one, two = Config(), Config()
+    for config, word in ((one, b"first"), (two, b"second")):
+        timing_cache.load_timings(config, path)
+        assert config.timings.words == set()
+        config.timings.words.add(word)
+    timing_cache.save_timings(one, path)
+    timing_cache.save_timings(two, path)
+    third = Config()
+    timing_cache.load_timings(third, path)
+    assert third.timings.words == {b"first", b"second"}
+
+
+def test_timings_that_cannot_be_read_are_begun_anew_with_a_line(
+    timing_cache: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200)
+    path.parent.mkdir()
+    path.write_bytes(b"bad content")
+    config = Config()
+    timing_cache.load_timings(config, path)
+    assert [r.getMessage() for r in caplog.records] == [
+        f"timing cache {path.name} cannot be read by this release; starting a new one"
+    ]
+    config.timings.words.add(b"word")
+    timing_cache.save_timings(config, path)
+    assert path.read_bytes() == b"word"

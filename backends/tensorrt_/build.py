@@ -70,7 +70,7 @@ def _network_flags(options: Mapping[str, Any]) -> int:
     flags = 0
     if can.explicit_batch:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    if can.strong_typing and options["strongly_typed"] == "on":
+    if can.strong_typing and options["types"] == "graph":
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     return flags
 

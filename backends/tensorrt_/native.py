@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     pass
 
 RELEASES = ("8.6", "10", "11")
+ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max")
+"""Options that change no plan by themselves, or that the ONNX file and the profiles of its key stand for."""
+
 SET_UP = "run `make trt86`, or pip install tensorrt for release 10 or 11, and point interpreter.trt at that Python"
 
 
@@ -39,18 +43,18 @@ class TensorRT(Backend):
         if spec.quantization.get("scheme") == "implicit":
             if spec.precision != "int8":
                 raise Unsupported("implicit calibration is for INT8; use quantization.scheme=explicit")
-            if not can.calibration or strongly_typed(spec, can):
+            if not can.calibration or types_from_graph(spec, can):
                 raise Unsupported(f"TensorRT {release} has no calibrator here; use quantization.scheme=explicit")
-        if spec.options["strongly_typed"] == "on" and not can.strong_typing and can.weak_typing:
-            raise Unsupported(f"TensorRT {release} has no strongly typed networks; leave trt.strongly_typed at auto")
-        if spec.options["strongly_typed"] == "off" and not can.weak_typing:
-            raise Unsupported(f"TensorRT {release} has strongly typed networks only; leave trt.strongly_typed at auto")
+        if spec.options["types"] == "flags" and not can.weak_typing:
+            raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
+        if spec.options["half_rest"] and types_from_graph(spec, can):
+            raise Unsupported("trt.half_rest is for types by builder flags; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
     def form(self, spec: BuildSpec) -> OnnxForm:
         """Q/DQ for explicit quantization; casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
-        typed = strongly_typed(spec, installed()) and spec.precision not in ("fp32", "tf32")
+        typed = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
         return OnnxForm(
             rewrites=tuple(spec.options["rewrites"]),
             types=("bf16" if spec.precision == "bf16" else "fp16") if typed else "fp32",
@@ -67,8 +71,8 @@ class TensorRT(Backend):
             "calibration": source.calibration.sha256 if source.calibration else "",
             "precision": spec.precision,
             "method": spec.quantization.get("method") if source.calibration else "",
-            "shapes": [str(shape) for shape in spec.shapes],
-            "options": {name: value for name, value in spec.options.items() if name != "threads"},
+            "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
+            "options": {name: value for name, value in spec.options.items() if name not in ELSEWHERE},
             "gpu": [spec.device.name, list(spec.device.compute_capability)],
             "driver": spec.device.driver,
         }
@@ -121,6 +125,6 @@ def missing(error: str) -> str:
     return f"TensorRT cannot be imported ({error}): {SET_UP}"
 
 
-def strongly_typed(spec: BuildSpec, can: Capabilities) -> bool:
-    """Whether types come from the graph."""
-    return spec.options["strongly_typed"] == "on" or not can.weak_typing
+def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:
+    """Whether casts in the ONNX file, rather than builder flags, say what is computed in which type."""
+    return spec.options["types"] == "graph" or not can.weak_typing

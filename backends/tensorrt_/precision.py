@@ -20,7 +20,8 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if not can.weak_typing or spec.options["strongly_typed"] == "on":
+    graph = spec.options["types"] == "graph"
+    if not can.weak_typing or (can.strong_typing and graph):
         return 0
     if spec.precision in ("fp16", "int8", "fp8"):
         config.set_flag(trt.BuilderFlag.FP16)
@@ -31,26 +32,44 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
             config.set_flag(trt.BuilderFlag.FP8)
         if spec.precision == "bf16":
             config.set_flag(trt.BuilderFlag.BF16)
-    return hold_in_fp32(network, config, spec.options["keep_fp32"])
-
-
-def hold_in_fp32(network: trt.INetworkDefinition, config: trt.IBuilderConfig, patterns: list[str]) -> int:
-    """Hold the layers whose name, which is their ONNX node's, matches a pattern; returns how many.
-
-    Raises:
-        ValueError: a pattern matches none.
-    """
-    layers = {network.get_layer(index).name: network.get_layer(index) for index in range(network.num_layers)}
-    held = matching(list(layers), patterns)
-    if can.weak_typing and held:
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    if spec.options["half_rest"]:
+        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+        _set_type(unquantized(layers), trt.DataType.HALF)
+    held = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
+    if held:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-        for name in held:
-            layer = layers[name]
-            # Shape computations have no FP32 form.
-            outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-            if any(output.dtype not in (trt.DataType.FLOAT, trt.DataType.HALF) for output in outputs):
-                continue
-            layer.precision = trt.DataType.FLOAT
-            for index in range(layer.num_outputs):
-                layer.set_output_type(index, trt.DataType.FLOAT)
+        _set_type([layer for layer in layers if layer.name in held], trt.DataType.FLOAT)
     return len(held)
+
+
+def unquantized(layers: list[trt.ILayer]) -> list[trt.ILayer]:
+    """Layers that neither quantize nor dequantize nor read what was dequantized."""
+    quantizers = (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE)
+    from_int8 = {
+        layer.get_output(index).name
+        for layer in layers
+        if layer.type == trt.LayerType.DEQUANTIZE
+        for index in range(layer.num_outputs)
+    }
+
+    def reads_int8(layer: trt.ILayer) -> bool:
+        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+        return any(tensor is not None and tensor.name in from_int8 for tensor in inputs)
+
+    return [layer for layer in layers if layer.type not in quantizers and not reads_int8(layer)]
+
+
+def _set_type(layers: list[trt.ILayer], kind: trt.DataType) -> None:
+    """Have layers of floating-point outputs compute and give `kind`; shape computations are left alone."""
+    if not can.weak_typing:
+        return
+    for layer in layers:
+        outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+        if layer.type == trt.LayerType.CONSTANT or any(
+            output.is_shape_tensor or output.dtype not in (trt.DataType.FLOAT, trt.DataType.HALF) for output in outputs
+        ):
+            continue
+        layer.precision = kind
+        for index in range(layer.num_outputs):
+            layer.set_output_type(index, kind)

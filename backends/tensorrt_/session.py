@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import tensorrt as trt
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
-from backends.cache import digest_of
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
 from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import Profile, choose
@@ -23,7 +24,8 @@ class TensorRTSession(Session):
 
     def __init__(self, spec: BuildSpec, artifact: Artifact) -> None:
         # A plan holds code that runs with our rights: only what was built here, to the byte, is deserialized.
-        if digest_of(artifact.path) != artifact.sha256:
+        plan = artifact.path.read_bytes()
+        if hashlib.sha256(plan).hexdigest() != artifact.sha256:
             raise RuntimeError("the plan is not the one that was built here; run the cell again to have it rebuilt")
         use_device(spec.device.index)
         self._log = Log()
@@ -32,12 +34,12 @@ class TensorRTSession(Session):
         trt.init_libnvinfer_plugins(self._log, "")
         self._runtime = trt.Runtime(self._log)
         self._runtime.engine_host_code_allowed = spec.options["version_compatible"]
-        self._engine = self._runtime.deserialize_cuda_engine(artifact.path.read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self._log.errors)}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise RuntimeError(f"TensorRT has no memory for a context: {'; '.join(self._log.errors)}")
+            raise RuntimeError(f"TensorRT gave no execution context: {'; '.join(self._log.errors) or 'no reason'}")
         self.stream = self._stream = CudaStream(spec.device.index)
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         outputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
