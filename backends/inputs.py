@@ -63,12 +63,17 @@ class Tokens:
     def natural_length(self, row: int) -> int:
         return len(self.sentences[row % len(self.sentences)]) + 2
 
-    def feeds(self, lengths: Sequence[int], sequence: int, names: Sequence[str]) -> dict[str, Array]:
-        """One batch: row i holds `lengths[i]` tokens, special ones included, padded to `sequence`."""
+    def feeds(
+        self, lengths: Sequence[int], sequence: int, names: Sequence[str], rows: Sequence[int] = ()
+    ) -> dict[str, Array]:
+        """One batch: row i holds `lengths[i]` tokens, special ones included, padded to `sequence`.
+
+        `rows` are the sentences that the rows begin with: the first ones, where none are given.
+        """
         ids = np.full((len(lengths), sequence), self.pad, np.int32)
         mask = np.zeros((len(lengths), sequence), np.int32)
-        for row, length in enumerate(lengths):
-            ids[row, :length] = [self.first, *islice(self.running(row), length - 2), self.last][:length]
+        for row, (length, start) in enumerate(zip(lengths, rows or range(len(lengths)), strict=True)):
+            ids[row, :length] = [self.first, *islice(self.running(start), length - 2), self.last][:length]
             mask[row, :length] = 1
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         return {name: arrays[name] for name in names}
@@ -152,4 +157,5 @@ def calibration_batches(
     names = input_names(folder)
     rows = [*range(samples), *range(-samples % 8)]
     lengths = [min(sequence, sum(tokens.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
-    return [tokens.feeds(lengths[start : start + 8], max(lengths), names) for start in range(0, len(rows), 8)]
+    eights = [slice(start, start + 8) for start in range(0, len(rows), 8)]
+    return [tokens.feeds(lengths[eight], max(lengths), names, rows[eight]) for eight in eights]

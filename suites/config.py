@@ -140,7 +140,7 @@ class TrtConfig:
 
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
     asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
-    where a release has them, or from casts in the ONNX file. `half_rest` asks for FP16 in all layers that Q/DQ leaves out.
+    where a release has them, or from casts in the ONNX file. `half_rest` asks for FP16 in what Q/DQ leaves out.
     `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
     """
 

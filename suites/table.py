@@ -100,14 +100,17 @@ def _varied(records: Sequence[Record]) -> set[str]:
 def _flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in options.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, str(value))]
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
     return found
 
 
 def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[str]]]:
     """Rows of a record with the key they are sorted by: one a shape, or one that says why there is none."""
     cell, rows = record.cell, []
-    options = "; ".join(f"{name}={value}" for name, value in _flat(cell.options) if name in varied)
+    options = "; ".join(f"{name}={value}" for name, value in _flat(cell.options) if name in varied and value)
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:

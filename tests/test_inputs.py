@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from backends.base import Shape, Unavailable
-from backends.inputs import Tokens, draw_lengths
+from backends.inputs import Tokens, calibration_batches, draw_lengths
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
 NAMES = ("input_ids", "attention_mask")
@@ -17,6 +18,16 @@ def test_text_without_a_tokenizer_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="use random"):
         Tokens.of(tmp_path, "text", ["a text"], seed=0)
     assert Tokens.of(tmp_path, "auto", ["a text"], seed=0).kind == "random"
+
+
+def test_calibration_goes_through_all_the_texts(
+    tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
+    one, two = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
+    starts = [row[1] for batch in (one, two) for row in batch["input_ids"].tolist()]
+    assert starts == [11, 21, 31, 11, 21, 31, 11, 21, 31, 11, 11, 21, 31, 11, 21, 31]
+    assert one["input_ids"].shape == two["input_ids"].shape
 
 
 def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:

@@ -85,3 +85,25 @@ def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
     notes = [row["notes"] for row in rows(latency_section([one, two]))]
     assert sorted(note.split(";")[0] for note in notes) == ["fusion=off", "fusion=on"]
     assert not any("threads" in note for note in notes)
+
+
+def test_a_list_that_differs_is_named_where_it_is_not_empty(make_record: MakeRecord) -> None:
+    one, two = (make_record(options={"rewrites": rewrites}) for rewrites in ([], ["merged_qkv", "other"]))
+    notes = sorted(row["notes"].split(";")[0] for row in rows(latency_section([one, two])))
+    assert notes == ["null 1.0", "rewrites=merged_qkv+other"]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"profiles": "per_shape", "opt": [8, 64], "max": [8, 64]}, "per_shape"),
+        ({"profiles": "dynamic", "opt": [8, 64], "max": [8, 64]}, "dynamic 1x16..8x64"),
+        ({"profiles": "buckets", "opt": [4, 32], "max": [8, 64]}, "buckets 1x16..8x64, opt 4x32"),
+    ],
+)
+def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
+    other = make_record(options={"profiles": "per_shape", "min": [1, 1], "opt": [1, 1], "max": [1, 1]}, backend="trt")
+    record = make_record(options={"min": [1, 16], **options}, backend="trt")
+    found = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
+    assert found
+    assert not any(name in row["notes"] for row in found for name in ("max=", "opt=", "min="))
