@@ -1,0 +1,114 @@
+"""How large the activations of an encoder get, at the points where INT8 plugins round them.
+
+Found by running calibration inputs through the FP32 ONNX file, with onnxruntime's calibrators.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, versions_of
+from backends.cache import ArtifactCache
+
+POINTS = {
+    "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
+    "qkv": r"/(query|q_lin|key|k_lin|value|v_lin)/Add$",
+    "context": r"/attention/(self/)?MatMul_1$",
+    "attended": r"/attention/(output/dense|out_lin)/Add$",
+    "attention": r"/(attention/output/LayerNorm|sa_layer_norm)/LayerNormalization$",
+    "up": r"/(intermediate/dense|ffn/lin1)/Add$",
+    "gelu": r"/(intermediate_act_fn|activation)/Mul_1$",
+    "down": r"(?<!/attention)/(output/dense|ffn/lin2)/Add$",
+    "output": r"/layer\.\d+/(output/LayerNorm|output_layer_norm)/LayerNormalization$",
+}
+"""Points by the name of the node whose output they are: `embeddings` once, the others in each layer."""
+
+
+def activation_ranges(
+    source: Artifact,
+    method: str,
+    percentile: float,
+    calibration: Callable[[], Sequence[Mapping[str, Array]]],
+    key: Mapping[str, Any],
+    cache: ArtifactCache,
+) -> Artifact:
+    """A JSON file of the largest absolute value by point, "embeddings" or "<layer>/<point>".
+
+    Args:
+        method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values).
+        calibration: gives the feeds, all of one shape.
+        key: what the calibration was made from.
+    """
+
+    def build(path: Path) -> None:
+        path.write_text(json.dumps(_collect(source.path, path, method, percentile, calibration()), indent=1))
+
+    everything = {"source": source.sha256, "method": method, "percentile": percentile, "form": 1, **key}
+    return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
+
+
+def _collect(
+    source: Path, path: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]]
+) -> dict[str, float]:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, calibrate
+
+    points = points_of([(node.name, node.output[0]) for node in onnx.load(str(source)).graph.node])
+    kinds = {
+        "minmax": (calibrate.MinMaxCalibrater, {}),
+        "entropy": (calibrate.EntropyCalibrater, {}),
+        "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
+    }
+    base, options = kinds[method]
+
+    class Calibrator(base):  # type: ignore[misc, valid-type]  # onnxruntime has no types; chosen at run time
+        def select_tensors_to_calibrate(self, model: Any) -> tuple[set[str], dict[str, Any]]:
+            tensors, infos = super().select_tensors_to_calibrate(model)
+            return tensors & set(points), infos
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = iter(batches)
+
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(self._batches, None)
+
+    augmented = path.with_name("augmented.onnx")
+    calibrator = Calibrator(str(source), None, str(augmented), symmetric=True, **options)
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
+    calibrator.collect_data(Reader())
+    found: dict[str, float] = {}
+    for tensor, values in calibrator.compute_data().items():
+        largest = float(np.abs(np.stack(values.range_value)).max())
+        found[points[tensor]] = max(found.get(points[tensor], 0.0), largest)
+    augmented.unlink(missing_ok=True)
+    return found
+
+
+def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Point by tensor, for (name, output) of each node; query, key and value share one point.
+
+    Raises:
+        ValueError: a layer lacks a point, as after a change of the exporter's names.
+    """
+    points = {}
+    for name, output in nodes:
+        layer = re.search(r"/layer\.(\d+)/", name)
+        for point, pattern in POINTS.items():
+            if re.search(pattern, name):
+                points[output] = f"{layer.group(1)}/{point}" if layer else point
+    # An ELECTRA projects its embeddings after their norm: the projection is what the layers read.
+    if any("_project/" in output for output in points):
+        points = {output: point for output, point in points.items() if "/embeddings/LayerNorm" not in output}
+    layers = {point.split("/")[0] for point in points.values() if "/" in point}
+    wanted = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
+    if not layers or wanted - set(points.values()):
+        raise ValueError(f"the graph lacks {', '.join(sorted(wanted - set(points.values()))) or 'layers'}")
+    return points

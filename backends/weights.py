@@ -1,0 +1,148 @@
+"""A checkpoint's encoder as plain FP32 arrays under names that do not depend on its family.
+
+What builds a network by hand (TensorRT's plugins) wants tensors, not a graph. Names and shapes, with E the hidden size,
+N heads of d, I the intermediate size, and e the size of the embeddings (E but for ELECTRA):
+
+    word [vocabulary, e]   position [positions, e]   type [types, e]   embeddings_gamma, embeddings_beta [e]
+    projection_weight [E, e], projection_bias [E]                       where the embeddings are projected
+    <layer>/qkv_weight [3, N, d, E]   <layer>/qkv_bias [3, N, d]        query, key, value
+    <layer>/output_weight [E, N, d]   <layer>/output_bias [E]
+    <layer>/attention_gamma, attention_beta [E]
+    <layer>/up_weight [I, E], up_bias [I]   <layer>/down_weight [E, I], down_bias [E]
+    <layer>/output_gamma, output_beta [E]
+
+Row 0 of `position` is that of the first token, whatever offset the family counts from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Unsupported, versions_of
+from backends.cache import ArtifactCache
+
+BERT = {
+    "query": "encoder.layer.{}.attention.self.query",
+    "key": "encoder.layer.{}.attention.self.key",
+    "value": "encoder.layer.{}.attention.self.value",
+    "output": "encoder.layer.{}.attention.output.dense",
+    "attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "up": "encoder.layer.{}.intermediate.dense",
+    "down": "encoder.layer.{}.output.dense",
+    "output_norm": "encoder.layer.{}.output.LayerNorm",
+}
+DISTILBERT = {
+    "query": "transformer.layer.{}.attention.q_lin",
+    "key": "transformer.layer.{}.attention.k_lin",
+    "value": "transformer.layer.{}.attention.v_lin",
+    "output": "transformer.layer.{}.attention.out_lin",
+    "attention_norm": "transformer.layer.{}.sa_layer_norm",
+    "up": "transformer.layer.{}.ffn.lin1",
+    "down": "transformer.layer.{}.ffn.lin2",
+    "output_norm": "transformer.layer.{}.output_layer_norm",
+}
+OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
+"""Families that count positions from padding_idx + 1."""
+
+
+def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact:
+    """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size and hidden.
+
+    Raises:
+        Unsupported: the activation is not GELU by the error function, or positions are relative.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        from backends.checkpoint import load_encoder
+
+        encoder: Any = load_encoder(folder)
+        state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
+        arrays, notes = named_weights(state, encoder.config)
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        return notes
+
+    key = {"weights": sha256, "config": (folder / "config.json").read_text(), "form": 1}
+    return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
+
+
+def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and notes from a state dict of an encoder without a head and its configuration."""
+    distilled = config.model_type == "distilbert"
+    activation = config.activation if distilled else config.hidden_act
+    if activation != "gelu":
+        raise Unsupported(f"activation {activation!r} is not computed here; only GELU by the error function is")
+    if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
+        raise Unsupported(f"{config.position_embedding_type} positions are not computed here; only absolute ones are")
+    names = DISTILBERT if distilled else BERT
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    arrays = _embeddings(state, config)
+    for layer in range(layers):
+
+        def part(name: str, kind: str, layer: int = layer) -> Array:
+            return state[f"{names[name].format(layer)}.{kind}"]
+
+        hidden = part("query", "weight").shape[1]
+        arrays |= {
+            f"{layer}/qkv_weight": np.stack(
+                [part(name, "weight").reshape(heads, -1, hidden) for name in ("query", "key", "value")]
+            ),
+            f"{layer}/qkv_bias": np.stack(
+                [part(name, "bias").reshape(heads, -1) for name in ("query", "key", "value")]
+            ),
+            f"{layer}/output_weight": part("output", "weight").reshape(hidden, heads, -1),
+            f"{layer}/output_bias": part("output", "bias"),
+        }
+        for name in ("up", "down"):
+            arrays |= {f"{layer}/{name}_{kind}": part(name, kind) for kind in ("weight", "bias")}
+        for name in ("attention", "output"):
+            arrays |= {
+                f"{layer}/{name}_gamma": part(f"{name}_norm", "weight"),
+                f"{layer}/{name}_beta": part(f"{name}_norm", "bias"),
+            }
+    head_size = arrays["0/qkv_weight"].shape[2]
+    return arrays, {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
+
+
+def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
+    word, position = (state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
+    offset = config.pad_token_id + 1 if config.model_type in OFFSET_FAMILIES else 0
+    kinds = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
+    arrays = {
+        "word": word,
+        "position": position[offset:],
+        "type": kinds,
+        "embeddings_gamma": state["embeddings.LayerNorm.weight"],
+        "embeddings_beta": state["embeddings.LayerNorm.bias"],
+    }
+    if "embeddings_project.weight" in state:
+        arrays |= {f"projection_{kind}": state[f"embeddings_project.{kind}"] for kind in ("weight", "bias")}
+    return arrays
+
+
+def pad_heads(arrays: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """The same encoder with every head widened to `size` by zeros, for kernels that know only that size.
+
+    Zeros add nothing to a product of query and key and nothing to what is read of a value. Kernels divide the scores by
+    sqrt(size) instead of sqrt(d), so queries are multiplied by sqrt(size / d).
+
+    Raises:
+        Unsupported: a head is larger than `size`.
+    """
+    head = arrays["0/qkv_weight"].shape[2]
+    if head > size:
+        raise Unsupported(f"heads of {head} are larger than the {size} that the attention kernels hold")
+    missing, scale = size - head, np.array([math.sqrt(size / head), 1, 1], np.float32)
+    padded = dict(arrays)
+    for name, array in arrays.items():
+        if name.endswith("/qkv_weight"):
+            padded[name] = np.pad(array * scale[:, None, None, None], ((0, 0), (0, 0), (0, missing), (0, 0)))
+        elif name.endswith("/qkv_bias"):
+            padded[name] = np.pad(array * scale[:, None, None], ((0, 0), (0, 0), (0, missing)))
+        elif name.endswith("/output_weight"):
+            padded[name] = np.pad(array, ((0, 0), (0, 0), (0, missing)))
+    return padded

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODELS
+
+from backends.cache import ArtifactCache
+from backends.checkpoint import load_encoder, run_encoder
+from backends.inputs import calibration_batches
+from backends.onnx_source import export_onnx
+from backends.ranges import POINTS, activation_ranges, points_of
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, sha256 = tiny(family)
+    onnx = export_onnx(folder, sha256, shared_cache)
+
+    def batches() -> list[dict[str, np.ndarray]]:
+        return calibration_batches(folder, [], 8, 16, seed=0)
+
+    found = json.loads(activation_ranges(onnx, "minmax", 0, batches, {"family": family}, shared_cache).path.read_text())
+    assert set(found) == {"embeddings", *(f"{i}/{point}" for i in (0, 1) for point in POINTS if point != "embeddings")}
+    (feeds,) = batches()
+    encoder = load_encoder(folder)
+    with torch.inference_mode():
+        last = run_encoder(encoder, {name: feeds[name] for name in feeds}).abs().max().item()
+    assert found["1/output"] == pytest.approx(last, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, sha256 = tiny("bert")
+    onnx = export_onnx(folder, sha256, shared_cache)
+
+    def ranges(method: str) -> dict[str, float]:
+        batches = lambda: calibration_batches(folder, [], 16, 16, seed=0)  # noqa: E731
+        artifact = activation_ranges(onnx, method, 99.0, batches, {}, shared_cache)
+        found: dict[str, float] = json.loads(artifact.path.read_text())
+        return found
+
+    cut, whole = ranges(method), ranges("minmax")
+    assert set(cut) == set(whole)
+    assert all(0 < cut[point] <= whole[point] * 1.01 for point in whole)
+    assert method == "entropy" or all(cut[point] < whole[point] for point in whole)
+
+
+def test_names_that_changed_are_noticed() -> None:
+    with pytest.raises(ValueError, match="0/attended"):
+        points_of(
+            [("/encoder/layer.0/attention/self/query/Add", "q"), ("/embeddings/LayerNorm/LayerNormalization", "e")]
+        )
+    with pytest.raises(ValueError, match="lacks"):
+        points_of([("/nothing", "n")])

@@ -1,0 +1,85 @@
+"""The plain arrays of an encoder, run by a few lines of numpy, against transformers; heads padded and not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODELS
+
+from backends.base import Array, Unsupported
+from backends.cache import ArtifactCache
+from backends.checkpoint import input_names, load_encoder, run_encoder
+from backends.weights import encoder_weights, named_weights, pad_heads
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+def norm(x: Array, arrays: Mapping[str, Array], name: str, epsilon: float) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    return (
+        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * arrays[f"{name}_gamma"]
+        + arrays[f"{name}_beta"]
+    )
+
+
+def encode(arrays: Mapping[str, Array], ids: Array, types: Array, mask: Array, epsilon: float) -> Array:
+    """The encoder that the names of backends/weights.py describe; FP32 [batch, sequence, E]."""
+    x = arrays["word"][ids] + arrays["position"][: ids.shape[1]] + arrays["type"][types]
+    x = norm(x, arrays, "embeddings", epsilon)
+    if "projection_weight" in arrays:
+        x = x @ arrays["projection_weight"].T + arrays["projection_bias"]
+    hidden_keys = np.where(mask, np.float32(0), np.float32(-1e4))[:, None, None]
+    for layer in range(sum(name.endswith("/qkv_weight") for name in arrays)):
+        own = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith(f"{layer}/")}
+        query, key, value = np.einsum("bse,knde->kbnsd", x, own["qkv_weight"]) + own["qkv_bias"][:, None, :, None, :]
+        scores = query @ key.swapaxes(-1, -2) / np.float32(math.sqrt(query.shape[-1])) + hidden_keys
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        context = weights / weights.sum(-1, keepdims=True) @ value
+        x = x + np.einsum("bnsd,end->bse", context, own["output_weight"]) + own["output_bias"]
+        x = norm(x, own, "attention", epsilon)
+        up = torch.nn.functional.gelu(torch.from_numpy(x @ own["up_weight"].T + own["up_bias"])).numpy()
+        x = norm(x + up @ own["down_weight"].T + own["down_bias"], own, "output", epsilon)
+    return x
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+@pytest.mark.parametrize("head", [32, 64])
+def test_the_arrays_are_the_encoder_also_with_padded_heads(
+    family: str, head: int, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(family)
+    artifact = encoder_weights(folder, sha256, shared_cache)
+    assert artifact.notes == {"layers": 2, "heads": 2, "head_size": 32, "hidden": 64}
+    arrays = dict(np.load(artifact.path))
+    if head > 32:
+        arrays = pad_heads(arrays, head)
+    assert arrays["0/qkv_weight"].shape == (3, 2, head, 64)
+    generator = np.random.default_rng(0)
+    ids = generator.integers(3, 400, (3, 12)).astype(np.int32)
+    mask = np.ones_like(ids)
+    mask[1, 7:], ids[1, 7:] = 0, 1 if family == "roberta" else 0
+    encoder = load_encoder(folder)
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    with torch.inference_mode():
+        wanted = run_encoder(encoder, {name: feeds[name] for name in input_names(folder)}).numpy()
+    epsilon = getattr(encoder.config, "layer_norm_eps", 1e-12)
+    found = encode(arrays, ids, feeds["token_type_ids"], mask, epsilon)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[mask == 1], wanted[mask == 1], atol=2e-6)
+
+
+def test_what_cannot_be_computed_is_said() -> None:
+    config = SimpleNamespace(model_type="bert", hidden_act="relu")
+    with pytest.raises(Unsupported, match="activation 'relu'"):
+        named_weights({}, config)
+    config = SimpleNamespace(model_type="bert", hidden_act="gelu", position_embedding_type="relative_key")
+    with pytest.raises(Unsupported, match="relative_key positions"):
+        named_weights({}, config)
+    with pytest.raises(Unsupported, match="heads of 96 are larger than the 64"):
+        pad_heads({"0/qkv_weight": np.zeros((3, 1, 96, 8), np.float32)}, 64)
