@@ -1,0 +1,150 @@
+"""How a batch lies in an engine's inputs and output: padded rows as they come, or tokens packed end to end."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.base import Array, Feeds, Shape
+from backends.tensorrt_.profiles import Profile
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """One batch ready for an engine.
+
+    Attributes:
+        arrays: contiguous int32 arrays by input name.
+        restore: from the engine's output to [batch, sequence, hidden].
+    """
+
+    arrays: Mapping[str, Array]
+    restore: Callable[[Array], Array]
+
+
+class Layout(abc.ABC):
+    """The inputs of an engine: what sizes they have over a profile, and how a batch is put into them.
+
+    `hidden_axis` is where the output has its hidden size.
+    """
+
+    hidden_axis = -3
+
+    @abc.abstractmethod
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        """Smallest, best and largest sizes of each input over `profile`."""
+
+    @abc.abstractmethod
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        """The profile that `sizes` came from."""
+
+    @abc.abstractmethod
+    def arrange(self, feeds: Feeds) -> Arranged:
+        """
+        Raises:
+            ValueError: the batch cannot lie so; the message names the sequence.
+        """
+
+
+class Rows(Layout):
+    """Every input [batch, sequence], the output [batch, sequence, hidden]: an exported graph."""
+
+    hidden_axis = -1
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        ends = tuple((shape.batch, shape.sequence) for shape in (profile.low, profile.best, profile.high))
+        return dict.fromkeys(self.names, (ends[0], ends[1], ends[2]))
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        return Profile(*(Shape(*size) for size in sizes[self.names[0]]))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        return Arranged({name: np.ascontiguousarray(feeds[name]) for name in self.names}, lambda output: output)
+
+
+class Columns(Layout):
+    """The plugins' fixed layout: ids, segments, mask [sequence, batch]; the output [sequence, batch, hidden, 1, 1]."""
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        ends = tuple((shape.sequence, shape.batch) for shape in (profile.low, profile.best, profile.high))
+        return dict.fromkeys(("input_ids", "segment_ids", "input_mask"), (ends[0], ends[1], ends[2]))
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        return Profile(*(Shape(batch, sequence) for sequence, batch in sizes["input_ids"]))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        token_lengths(feeds["attention_mask"])
+        named = {"input_ids": feeds["input_ids"], "segment_ids": segments(feeds), "input_mask": feeds["attention_mask"]}
+        arrays = {name: np.ascontiguousarray(array.T) for name, array in named.items()}
+        return Arranged(arrays, lambda output: np.ascontiguousarray(output[..., 0, 0].swapaxes(0, 1)))
+
+
+class Packed(Layout):
+    """No padding: ids, segments and positions [tokens], where each sequence begins [batch + 1], and a tensor whose
+    length is the longest sequence allowed; the output [tokens, hidden, 1, 1]."""
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        low, best, high = profile.low, profile.best, profile.high
+        tokens = ((low.batch,), (best.batch * best.sequence,), (high.batch * high.sequence,))
+        starts = tuple((shape.batch + 1,) for shape in (low, best, high))
+        longest = tuple((shape.sequence,) for shape in (low, best, high))
+        return {
+            "input_ids": tokens,
+            "segment_ids": tokens,
+            "positions": tokens,
+            "cu_seqlens": (starts[0], starts[1], starts[2]),
+            "max_seqlen": (longest[0], longest[1], longest[2]),
+        }
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        pairs = zip(sizes["cu_seqlens"], sizes["max_seqlen"], strict=True)
+        return Profile(*(Shape(starts - 1, longest) for (starts,), (longest,) in pairs))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        mask = feeds["attention_mask"]
+        lengths = token_lengths(mask)
+        kept = mask.astype(bool)
+        positions = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+        arrays = {
+            "input_ids": feeds["input_ids"][kept],
+            "segment_ids": segments(feeds)[kept],
+            "positions": positions[kept],
+            "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+            "max_seqlen": np.zeros(mask.shape[1], np.int32),
+        }
+
+        def restore(output: Array) -> Array:
+            values = output.reshape(len(arrays["input_ids"]), -1)
+            rows = np.zeros((*mask.shape, values.shape[1]), values.dtype)
+            rows[kept] = values
+            return rows
+
+        return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
+
+
+def segments(feeds: Feeds) -> Array:
+    """Token types, zero for the families that have none."""
+    return feeds.get("token_type_ids", np.zeros_like(feeds["input_ids"]))
+
+
+def token_lengths(mask: Array) -> Array:
+    """Tokens in each row of a mask [batch, sequence] of ones followed by zeros.
+
+    Raises:
+        ValueError: a row has no token, or a token after padding.
+    """
+    lengths = mask.sum(1)
+    if empty := np.flatnonzero(lengths == 0).tolist():
+        raise ValueError(f"sequence {empty[0]} of the batch has no token; leave it out")
+    prefix = np.arange(mask.shape[1]) < lengths[:, None]
+    if broken := np.flatnonzero((mask.astype(bool) != prefix).any(1)).tolist():
+        raise ValueError(f"sequence {broken[0]} of the batch has tokens after padding; move its tokens to the front")
+    return np.asarray(lengths)

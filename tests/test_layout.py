@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends.base import Shape
+from backends.tensorrt_.layout import Columns, Layout, Packed, Rows
+from backends.tensorrt_.profiles import Profile
+
+LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed()]
+PROFILE = Profile(Shape(1, 16), Shape(4, 32), Shape(8, 64))
+
+
+def batch(lengths: list[int], sequence: int = 5) -> dict[str, np.ndarray]:
+    mask = (np.arange(sequence) < np.array(lengths)[:, None]).astype(np.int32)
+    ids = (np.arange(mask.size, dtype=np.int32).reshape(mask.shape) + 100) * mask
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask * 1}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
+def test_a_profile_survives_the_way_through_an_engine(layout: Layout) -> None:
+    assert layout.profile(layout.sizes(PROFILE)) == PROFILE
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
+def test_what_comes_out_lies_where_it_went_in(layout: Layout) -> None:
+    """An engine that gives [id, 2 * id] for each token."""
+    feeds = batch([5, 2, 3])
+    arranged = layout.arrange(feeds)
+    ids = arranged.arrays["input_ids"].astype(np.float32)
+    output = np.stack([ids, 2 * ids], axis=-1)
+    found = arranged.restore(output if isinstance(layout, Rows) else output[..., None, None])
+    kept = feeds["attention_mask"] == 1
+    np.testing.assert_array_equal(found[kept][:, 0], feeds["input_ids"][kept])
+    np.testing.assert_array_equal(found[kept][:, 1], 2 * feeds["input_ids"][kept])
+    assert found.shape == (3, 5, 2)
+    assert all(array.flags.c_contiguous and array.dtype == np.int32 for array in arranged.arrays.values())
+
+
+def test_packed_tokens_know_their_sequence_and_place() -> None:
+    arrays = Packed().arrange(batch([3, 1, 2])).arrays
+    assert arrays["input_ids"].tolist() == [100, 101, 102, 105, 110, 111]
+    assert arrays["positions"].tolist() == [0, 1, 2, 0, 0, 1]
+    assert arrays["segment_ids"].tolist() == [1] * 6
+    assert arrays["cu_seqlens"].tolist() == [0, 3, 4, 6]
+    assert arrays["max_seqlen"].shape == (5,)
+
+
+def test_families_without_token_types_get_zeros() -> None:
+    feeds = batch([2, 2])
+    del feeds["token_type_ids"]
+    assert not Packed().arrange(feeds).arrays["segment_ids"].any()
+
+
+@pytest.mark.parametrize("layout", [Columns(), Packed()], ids=lambda layout: type(layout).__name__)
+def test_what_would_give_wrong_numbers_is_refused(layout: Layout) -> None:
+    with pytest.raises(ValueError, match="sequence 1 of the batch has no token"):
+        layout.arrange(batch([5, 0, 3]))
+    broken = batch([5, 3, 3])
+    broken["attention_mask"][2] = [1, 0, 1, 0, 0]
+    with pytest.raises(ValueError, match="sequence 2 of the batch has tokens after padding"):
+        layout.arrange(broken)
