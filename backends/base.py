@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
 
@@ -88,8 +88,8 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class OnnxForm:
-    """What the ONNX file must look like that a backend builds from.
+class SourceForm:
+    """What a backend wants to build from: an ONNX file, and what it must look like, or plain weights.
 
     Attributes:
         rewrites: names from backends/surgery.py, applied first.
@@ -97,6 +97,8 @@ class OnnxForm:
         keep_fp32: patterns (fnmatch) of the names of nodes that stay FP32 under other `types`.
         quantized: "int8" or "fp8" for Q/DQ pairs around the chosen products, else "".
         calibration: whether representative inputs must come along, for a backend that finds ranges itself.
+        arrays: whether plain weights are wanted instead of a graph, by a backend that builds its own.
+        ranges: whether the largest activations are wanted with them.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -104,31 +106,43 @@ class OnnxForm:
     keep_fp32: tuple[str, ...] = ()
     quantized: str = ""
     calibration: bool = False
+    arrays: bool = False
+    ranges: bool = False
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> OnnxForm:
+    def from_json(cls, data: Mapping[str, Any]) -> SourceForm:
         return cls(**{**data, "rewrites": tuple(data["rewrites"]), "keep_fp32": tuple(data["keep_fp32"])})
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a backend builds from: a checkpoint folder (config.json, model.safetensors), an ONNX file and, where its
-    form asks for them, inputs to calibrate with: an .npz of int32 arrays [batches, batch, sequence] by input name."""
+    """What a backend builds from: a checkpoint folder (config.json, model.safetensors) and what its form asks for.
+
+    Attributes:
+        onnx: the exported graph in that form.
+        calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
+        arrays: the weights by name, see backends/weights.py.
+        ranges: the largest activations, see backends/ranges.py.
+    """
 
     checkpoint: Path
     sha256: str
     onnx: Artifact | None = None
     calibration: Artifact | None = None
+    arrays: Artifact | None = None
+    ranges: Artifact | None = None
+
+    FILES: ClassVar[tuple[str, ...]] = ("onnx", "calibration", "arrays", "ranges")
 
     def to_json(self) -> dict[str, Any]:
-        files = {"onnx": self.onnx, "calibration": self.calibration}
+        files = {name: getattr(self, name) for name in self.FILES}
         named = {name: file.to_json() if file else None for name, file in files.items()}
         return {"checkpoint": str(self.checkpoint), "sha256": self.sha256, **named}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
-        onnx, calibration = (Artifact.from_json(data[name]) if data[name] else None for name in ("onnx", "calibration"))
-        return cls(Path(data["checkpoint"]), data["sha256"], onnx, calibration)
+        files = {name: Artifact.from_json(data[name]) if data[name] else None for name in cls.FILES}
+        return cls(Path(data["checkpoint"]), data["sha256"], **files)
 
 
 @dataclass(frozen=True)
@@ -227,9 +241,9 @@ class Backend(abc.ABC):
             Unavailable: something the backend needs is not installed.
         """
 
-    def form(self, spec: BuildSpec) -> OnnxForm:
+    def form(self, spec: BuildSpec) -> SourceForm:
         """What to export for `spec`; asked only of a backend that builds from ONNX, after `check`."""
-        return OnnxForm()
+        return SourceForm()
 
     @abc.abstractmethod
     def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
@@ -244,6 +258,7 @@ BACKENDS = {
     "torch_compile": "backends.pytorch:TorchCompile",
     "ort": "backends.ort:OnnxRuntime",
     "trt": "backends.tensorrt_.native:TensorRT",
+    "trt_plugin": "backends.tensorrt_.plugin:TensorRTPlugin",
 }
 
 

@@ -1,4 +1,4 @@
-"""The ONNX file of a checkpoint in the form that a backend asks for, and inputs to calibrate it with."""
+"""What backends build from, in the form that they ask for: an ONNX file, or plain weights."""
 
 from __future__ import annotations
 
@@ -8,44 +8,53 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, OnnxForm, Source, versions_of
+from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.quantize import quantize_onnx
+from backends.ranges import activation_ranges
 from backends.surgery import operate
 from backends.typed import cast_onnx
+from backends.weights import encoder_weights
 
 
 def prepare_source(
     folder: Path,
     weights_sha256: str,
-    form: OnnxForm,
+    form: SourceForm,
     quantization: Mapping[str, Any],
     texts: Sequence[str],
     seed: int,
     cache: ArtifactCache,
 ) -> Source:
-    """Exported, quantized and cast as `form` says, each step from the cache where it was made before.
+    """What `form` asks for: a graph, exported, rewritten, quantized and cast, or plain weights and ranges.
+
+    Each step comes from the cache where it was made before.
 
     Args:
         quantization: suites/config.py's QuantizationConfig; read only where `form` quantizes or calibrates.
         texts: what calibration sequences are made of where the checkpoint has a tokenizer.
     """
-    onnx = export_onnx(folder, weights_sha256, cache)
+    made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
+    sizes = {name: quantization[name] for name in ("samples", "sequence") if name in quantization}
+
+    def batches() -> list[dict[str, Array]]:
+        return calibration_batches(folder, texts, seed=seed, **sizes)
+
+    if form.arrays:
+        arrays, ranges = encoder_weights(folder, weights_sha256, cache), None
+        if form.ranges:
+            onnx = export_onnx(folder, weights_sha256, cache)
+            method, percentile = quantization["method"], quantization["percentile"]
+            ranges = activation_ranges(onnx, method, percentile, batches, {**made_from, **sizes}, cache)
+        return Source(folder, weights_sha256, arrays=arrays, ranges=ranges)
+    onnx, calibration = export_onnx(folder, weights_sha256, cache), None
     if form.rewrites:
         onnx = operate(onnx, form.rewrites, cache)
-    calibration = None
-    if form.quantized or form.calibration:
-        made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
-        sizes = {name: quantization[name] for name in ("samples", "sequence")}
-
-        def batches() -> list[dict[str, Array]]:
-            return calibration_batches(folder, texts, seed=seed, **sizes)
-
-        if form.quantized:
-            onnx = quantize_onnx(onnx, form.quantized, quantization, batches, made_from, cache)
-        if form.calibration:
-            calibration = _stacked(batches(), {**made_from, **sizes}, cache)
+    if form.quantized:
+        onnx = quantize_onnx(onnx, form.quantized, quantization, batches, made_from, cache)
+    if form.calibration:
+        calibration = _stacked(batches(), {**made_from, **sizes}, cache)
     if form.types != "fp32":
         onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
     return Source(folder, weights_sha256, onnx, calibration)

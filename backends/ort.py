@@ -13,9 +13,9 @@ from backends.base import (
     Backend,
     BuildSpec,
     Feeds,
-    OnnxForm,
     Session,
     Source,
+    SourceForm,
     Unavailable,
     Unsupported,
     versions_of,
@@ -49,8 +49,8 @@ class OnnxRuntime(Backend):
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
-    def form(self, spec: BuildSpec) -> OnnxForm:
-        return OnnxForm(quantized="int8" if spec.precision == "int8" else "")
+    def form(self, spec: BuildSpec) -> SourceForm:
+        return SourceForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """The ONNX file as it is, or, where fusion is on, rewritten by onnxruntime.transformers' BERT optimizer.

@@ -20,6 +20,9 @@ Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Scheme = Enum("Scheme", ["explicit", "implicit"])
 Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
+Layout = Enum("Layout", ["packed", "fixed"])
+Products = Enum("Products", ["auto", "convolution", "matmul", "plugin"])
+Part = Enum("Part", ["fp16", "int8"])
 Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets"])
 Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv"])
 Types = Enum("Types", ["auto", "flags", "graph"])
@@ -162,6 +165,19 @@ class TrtConfig:
 
 
 @dataclass
+class PluginConfig:
+    """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
+
+    `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
+    `attention` and `norms`: what precision=int8 makes of them; other precisions make their own.
+    """
+
+    products: Products = Products.auto
+    attention: Part = Part.int8
+    norms: Part = Part.int8
+
+
+@dataclass
 class RunConfig:
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -175,6 +191,7 @@ class RunConfig:
     sequence: list[int] = field(default_factory=lambda: [32, 128])
     profiles: Profiles = Profiles.per_shape
     keep_fp32: list[str] = field(default_factory=list)
+    layout: Layout = Layout.packed
     weights: Weights = Weights.trained
     seed: int = 0
     device: DeviceKind = DeviceKind.auto
@@ -188,6 +205,7 @@ class RunConfig:
     torch: TorchConfig = field(default_factory=TorchConfig)
     ort: OrtConfig = field(default_factory=OrtConfig)
     trt: TrtConfig = field(default_factory=TrtConfig)
+    plugin: PluginConfig = field(default_factory=PluginConfig)
 
 
 def plain(value: Any) -> Any:

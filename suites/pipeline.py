@@ -129,7 +129,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     built = stages.run("build", {**request.job, "source": source}, request.interpreter)
     if built.outcome != OK:
         return built, parts
-    named = {"onnx": source["onnx"], "inputs": inputs, "built": built.result}
+    files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
+    named = {**files, "inputs": inputs, "built": built.result}
     parts["artifacts"] = {"weights": {"sha256": source["sha256"]}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
         for name, artifact in named.items()

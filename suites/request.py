@@ -228,7 +228,7 @@ def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:
     on_cpu = machine.device.kind == "cpu"
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
-    if chosen["placement"] == "auto":
+    if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
@@ -248,6 +248,8 @@ def _own_options(config: RunConfig) -> dict[str, Any]:
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if name == "trt":
         return _tensorrt(config)
+    if name == "trt_plugin":
+        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
     return plain(asdict(owners[name])) if name in owners else {}
 
 

@@ -36,9 +36,9 @@ from backends.base import (
     BuildSpec,
     Device,
     Feeds,
-    OnnxForm,
     Shape,
     Source,
+    SourceForm,
     Unavailable,
     Unsupported,
     load_backend,
@@ -82,7 +82,7 @@ def export(job: Job) -> dict[str, Any]:
     inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
     source = Source(folder, sha256)
     if job["source"] == "onnx":
-        form = OnnxForm.from_json(job["form"])
+        form = SourceForm.from_json(job["form"])
         source = prepare_source(folder, sha256, form, job["quantization"], texts, seed, cache)
     return {"source": source.to_json(), "inputs": inputs.to_json()}
 

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from polygraphy.comparator import IterationResult, SimpleCompareFunc
 
-from backends.base import Artifact, OnnxForm
+from backends.base import Artifact, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx, prepare_source
@@ -79,7 +79,7 @@ def test_a_placement_quantizes_what_it_names_and_stays_near(
 
 def test_weights_stay_fp32_behind_their_pair(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     """TensorRT 8.6 reads no INT8 constants."""
-    form = OnnxForm(quantized="int8")
+    form = SourceForm(quantized="int8")
     folder, sha256 = tiny("bert")
     source = prepare_source(folder, sha256, form, {**INT8, "placement": "gemm"}, TEXTS, 0, shared_cache)
     assert source.onnx is not None
@@ -104,7 +104,7 @@ def test_a_cast_graph_carries_its_types(
     types: str, kind: int, quantized: str, tiny: Tiny, shared_cache: ArtifactCache
 ) -> None:
     folder, sha256 = tiny("bert")
-    form = OnnxForm(types=types, keep_fp32=("*/LayerNormalization",), quantized=quantized)
+    form = SourceForm(types=types, keep_fp32=("*/LayerNormalization",), quantized=quantized)
     quantization = {**INT8, "placement": "all"}
     source = prepare_source(folder, sha256, form, quantization, TEXTS, 0, shared_cache)
     assert source.onnx is not None

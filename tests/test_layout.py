@@ -7,7 +7,7 @@ from backends.base import Shape
 from backends.tensorrt_.layout import Columns, Layout, Packed, Rows
 from backends.tensorrt_.profiles import Profile
 
-LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed()]
+LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed(), Packed(positions=True)]
 PROFILE = Profile(Shape(1, 16), Shape(4, 32), Shape(8, 64))
 
 
@@ -38,7 +38,7 @@ def test_what_comes_out_lies_where_it_went_in(layout: Layout) -> None:
 
 
 def test_packed_tokens_know_their_sequence_and_place() -> None:
-    arrays = Packed().arrange(batch([3, 1, 2])).arrays
+    arrays = Packed(positions=True).arrange(batch([3, 1, 2])).arrays
     assert arrays["input_ids"].tolist() == [100, 101, 102, 105, 110, 111]
     assert arrays["positions"].tolist() == [0, 1, 2, 0, 0, 1]
     assert arrays["segment_ids"].tolist() == [1] * 6

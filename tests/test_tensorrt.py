@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from backends.base import BuildSpec, Device, OnnxForm, Shape, Unavailable, Unsupported
+from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
 from backends.tensorrt_ import native
@@ -123,21 +123,21 @@ def test_what_a_release_cannot_do_it_says(
 @pytest.mark.parametrize(
     ("version", "asked", "form"),
     [
-        ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm()),
-        ("8.6.0", spec("int8"), OnnxForm(quantized="int8")),
-        ("8.6.0", spec("int8", types="graph"), OnnxForm(types="fp16", quantized="int8")),
-        ("8.6.0", spec("int8", scheme="implicit"), OnnxForm(calibration=True)),
-        ("10.16.1", spec("bf16"), OnnxForm()),
-        ("10.16.1", spec("fp16", types="graph"), OnnxForm(types="fp16")),
-        ("11.4.0", spec("fp16", keep_fp32=["*Norm*"]), OnnxForm(types="fp16", keep_fp32=("*Norm*",))),
-        ("11.4.0", spec("bf16", rewrites=["merged_qkv"]), OnnxForm(types="bf16", rewrites=("merged_qkv",))),
-        ("11.4.0", spec("int8"), OnnxForm(types="fp16", quantized="int8")),
-        ("11.4.0", spec("fp8"), OnnxForm(types="fp16", quantized="fp8")),
-        ("11.4.0", spec("tf32"), OnnxForm()),
+        ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), SourceForm()),
+        ("8.6.0", spec("int8"), SourceForm(quantized="int8")),
+        ("8.6.0", spec("int8", types="graph"), SourceForm(types="fp16", quantized="int8")),
+        ("8.6.0", spec("int8", scheme="implicit"), SourceForm(calibration=True)),
+        ("10.16.1", spec("bf16"), SourceForm()),
+        ("10.16.1", spec("fp16", types="graph"), SourceForm(types="fp16")),
+        ("11.4.0", spec("fp16", keep_fp32=["*Norm*"]), SourceForm(types="fp16", keep_fp32=("*Norm*",))),
+        ("11.4.0", spec("bf16", rewrites=["merged_qkv"]), SourceForm(types="bf16", rewrites=("merged_qkv",))),
+        ("11.4.0", spec("int8"), SourceForm(types="fp16", quantized="int8")),
+        ("11.4.0", spec("fp8"), SourceForm(types="fp16", quantized="fp8")),
+        ("11.4.0", spec("tf32"), SourceForm()),
     ],
 )
 def test_a_release_asks_for_the_graph_it_needs(
-    version: str, asked: BuildSpec, form: OnnxForm, release: Callable[[str], None]
+    version: str, asked: BuildSpec, form: SourceForm, release: Callable[[str], None]
 ) -> None:
     release(version)
     TensorRT().check(asked)
@@ -233,7 +233,7 @@ def test_calibration_inputs_come_along_at_one_shape(
 ) -> None:
     folder, sha256 = tiny("bert")
     sizes = {"samples": 12, "sequence": 40}
-    source = prepare_source(folder, sha256, OnnxForm(calibration=True), sizes, ["a line"], 0, shared_cache)
+    source = prepare_source(folder, sha256, SourceForm(calibration=True), sizes, ["a line"], 0, shared_cache)
     assert source.calibration is not None
     arrays = np.load(source.calibration.path)
     ids, mask = arrays["input_ids"], arrays["attention_mask"]

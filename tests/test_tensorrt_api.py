@@ -31,6 +31,9 @@ CLASSES = {
     "_engine": "ICudaEngine",
     "_context": "IExecutionContext",
     "inspector": "EngineInspector",
+    "registry": "IPluginRegistry",
+    "tensor": "ITensor",
+    "result": "ITensor",
     "_runtime": "Runtime",
 }
 """What a variable or attribute of this name is an instance of, throughout the folder."""
@@ -160,8 +163,8 @@ def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list
 @pytest.mark.parametrize(
     ("release", "has"),
     [
-        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"}),
-        ("11.4.0", {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}),
+        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1", "plugin_v2"}),
+        ("11.4.0", {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors", "plugin_v3"}),
     ],
 )
 def test_the_capabilities_of_a_release(release: str, has: set[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from backends.base import OnnxForm, Shape
+from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs import prepare_inputs
 from backends.onnx_source import prepare_source
@@ -54,7 +54,7 @@ class Lab:
     def job(self, precision: str = "fp16", **options: Any) -> dict[str, Any]:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
         explicit = quantization.get("scheme") == "explicit"
-        form = OnnxForm(quantized="int8" if explicit else "", calibration=bool(quantization) and not explicit)
+        form = SourceForm(quantized="int8" if explicit else "", calibration=bool(quantization) and not explicit)
         source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
         lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
         inputs = prepare_inputs(self.folder, self.sha256, SHAPES, lengths, [], 0, "cpu", self.cache)

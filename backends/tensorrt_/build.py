@@ -1,21 +1,19 @@
-"""ONNX to a plan: parse, set precisions and profiles, build, and say what came out of it."""
+"""A network to a plan: configure, add profiles, build, and say what came out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorrt as trt
 
-from backends.base import BuildSpec, Source, Unsupported
+from backends.base import BuildSpec, Unsupported
 from backends.cuda import use_device
-from backends.tensorrt_.calibration import calibrator
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.inspection import write_layers
+from backends.tensorrt_.layout import Layout, Sizes
 from backends.tensorrt_.log import Log
-from backends.tensorrt_.precision import set_precision
 from backends.tensorrt_.profiles import plan_profiles
 from backends.tensorrt_.progress import Watch, monitor
 from backends.tensorrt_.timing_cache import load_timings, save_timings, timing_cache_path
@@ -23,14 +21,17 @@ from backends.tensorrt_.timing_cache import load_timings, save_timings, timing_c
 can = installed()
 
 
-def build_plan(spec: BuildSpec, source: Source, path: Path) -> Mapping[str, Any]:
-    """Build `source` as `spec` says and write the plan to `path` and its layers beside it; returns notes.
+Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
+"""Fills a network and sets what its precision asks of the configuration; gives the layout of its inputs and notes."""
+
+
+def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]:
+    """Build what `define` makes as `spec` says and write the plan to `path` and its layers beside it; returns notes.
 
     Raises:
-        Unsupported: the graph has something that this release cannot read or quantize.
+        Unsupported: the network has something that this release cannot read or quantize.
         RuntimeError: the build failed; the message is TensorRT's first error and what may help.
     """
-    assert source.onnx is not None
     use_device(spec.device.index)
     options, log = spec.options, Log()
     with Watch("starting the builder") as watch:
@@ -38,15 +39,14 @@ def build_plan(spec: BuildSpec, source: Source, path: Path) -> Mapping[str, Any]
             trt.get_plugin_registry().load_library(library)
         trt.init_libnvinfer_plugins(log, "")
         builder = trt.Builder(log)
-        watch.phase = "parsing"
+        watch.phase = "defining the network"
         network = builder.create_network(_network_flags(options))
-        parse(network, source.onnx.path, int(source.onnx.notes.get("opset", 0)), log)
         config = _configured(builder, options)
         monitor(config, watch)
-        held = set_precision(spec, network, config)
-        profiles = _add_profiles(builder, network, config, spec)
-        if spec.quantization.get("scheme") == "implicit":
-            _calibrate(builder, network, config, spec, source)
+        layout, notes = define(builder, network, config, log)
+        profiles = plan_profiles(spec.shapes, options)
+        for planned in profiles:
+            config.add_optimization_profile(_optimization_profile(builder, layout.sizes(planned)))
         timings = timing_cache_path(spec.cache, spec.device)
         load_timings(config, timings)
         watch.phase = "building"
@@ -56,14 +56,21 @@ def build_plan(spec: BuildSpec, source: Source, path: Path) -> Mapping[str, Any]
         save_timings(config, timings)
         path.write_bytes(memoryview(plan))
     return {
-        "profiles": profiles,
+        "profiles": [str(planned) for planned in profiles],
         "engine_bytes": path.stat().st_size,
-        "layers_in_fp32": held,
+        **notes,
         **write_layers(path, log),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
+
+
+def _optimization_profile(builder: trt.Builder, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Any:
+    profile = builder.create_optimization_profile()
+    for name, (low, best, high) in sizes.items():
+        profile.set_shape(name, low, best, high)
+    return profile
 
 
 def _network_flags(options: Mapping[str, Any]) -> int:
@@ -73,33 +80,6 @@ def _network_flags(options: Mapping[str, Any]) -> int:
     if can.strong_typing and options["types"] == "graph":
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     return flags
-
-
-def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> None:
-    """Read the file into `network`.
-
-    Raises:
-        Unsupported: it cannot be read; the message has the node and the reason of each error.
-    """
-    if opset > 17 and not can.opset_19:
-        raise Unsupported(
-            f"the ONNX file has opset {opset} and TensorRT {trt.__version__} reads up to 17: export lower"
-        )
-    parser = trt.OnnxParser(network, log)
-    if parser.parse_from_file(str(onnx)):
-        return
-    errors = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        node = f"{error.node_name()} [{error.node_operator()}]" if can.named_parser_errors else log.last_node
-        errors.append(f"node {error.node()} {node}: {error.desc()}")
-    known = trt.get_plugin_registry().plugin_creator_list if can.weak_typing else ()
-    advice = (
-        f"none of the registry's {len(known)} plugins is meant by it; trt.plugin_libraries=[FILE.so] adds more"
-        if any("lugin" in text for text in errors)
-        else "this release's parser has no importer for it"
-    )
-    raise Unsupported(f"TensorRT {trt.__version__} cannot read the ONNX file: {'; '.join(errors)}; {advice}")
 
 
 def _configured(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
@@ -128,43 +108,6 @@ def _tactic_sources(names: list[str]) -> int:
         if name != "none" and name.upper() not in known:
             raise Unsupported(f"trt.tactic_sources has {name}; this release has none, {', '.join(known).lower()}")
     return sum(1 << int(known[name.upper()]) for name in names if name != "none")
-
-
-def _add_profiles(
-    builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig, spec: BuildSpec
-) -> list[str]:
-    """Give `config` the cell's profiles; returns them as text."""
-    planned = plan_profiles(spec.shapes, spec.options)
-    for one in planned:
-        profile = builder.create_optimization_profile()
-        for index in range(network.num_inputs):
-            sizes = [(shape.batch, shape.sequence) for shape in (one.low, one.best, one.high)]
-            profile.set_shape(network.get_input(index).name, *sizes)
-        config.add_optimization_profile(profile)
-    return [str(one) for one in planned]
-
-
-def _calibrate(
-    builder: trt.Builder,
-    network: trt.INetworkDefinition,
-    config: trt.IBuilderConfig,
-    spec: BuildSpec,
-    source: Source,
-) -> None:
-    """Have `config` find INT8 ranges by itself, at the one shape of the calibration batches."""
-    if not can.calibration:
-        raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
-    assert source.onnx is not None
-    assert source.calibration is not None
-    method = spec.quantization["method"]
-    name = "-".join([trt.__version__, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
-    config.int8_calibrator = calibrator(source.calibration.path, method, spec.cache / "calibration" / name)
-    with np.load(source.calibration.path, allow_pickle=False) as batches:
-        shape = batches["input_ids"].shape[1:]
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        profile.set_shape(network.get_input(index).name, shape, shape, shape)
-    config.set_calibration_profile(profile)
 
 
 def _failure(log: Log, spec: BuildSpec) -> Exception:

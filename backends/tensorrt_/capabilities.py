@@ -33,6 +33,10 @@ class Capabilities:
     calibration: bool = _if_named("IInt8EntropyCalibrator2")
     """Implicit INT8: ranges found by the builder."""
 
+    plugin_v2: bool = _if_named("IPluginRegistry.get_plugin_creator")
+    plugin_v3: bool = _if_named("INetworkDefinition.add_plugin_v3")
+    """Interfaces of plugins; 11 kept the third alone."""
+
     progress: bool = _if_named("IProgressMonitor")
     library_tactics: bool = _if_named("TacticSource.CUBLAS")
     named_parser_errors: bool = _if_named("ParserError.node_name")

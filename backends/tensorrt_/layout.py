@@ -88,8 +88,12 @@ class Columns(Layout):
 
 
 class Packed(Layout):
-    """No padding: ids, segments and positions [tokens], where each sequence begins [batch + 1], and a tensor whose
-    length is the longest sequence allowed; the output [tokens, hidden, 1, 1]."""
+    """No padding: ids and segments [tokens], where each sequence begins [batch + 1], and a tensor whose length is the
+    longest sequence allowed; the output [tokens, hidden, 1, 1]. With `positions` also the place of each token in its
+    sequence [tokens]."""
+
+    def __init__(self, positions: bool = False) -> None:
+        self.positions = positions
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
         low, best, high = profile.low, profile.best, profile.high
@@ -99,7 +103,7 @@ class Packed(Layout):
         return {
             "input_ids": tokens,
             "segment_ids": tokens,
-            "positions": tokens,
+            **({"positions": tokens} if self.positions else {}),
             "cu_seqlens": (starts[0], starts[1], starts[2]),
             "max_seqlen": (longest[0], longest[1], longest[2]),
         }
@@ -112,11 +116,11 @@ class Packed(Layout):
         mask = feeds["attention_mask"]
         lengths = token_lengths(mask)
         kept = mask.astype(bool)
-        positions = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+        places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
         arrays = {
             "input_ids": feeds["input_ids"][kept],
             "segment_ids": segments(feeds)[kept],
-            "positions": positions[kept],
+            **({"positions": places[kept]} if self.positions else {}),
             "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
             "max_seqlen": np.zeros(mask.shape[1], np.int32),
         }

@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import Artifact, Backend, BuildSpec, OnnxForm, Session, Source, Unavailable, Unsupported, versions_of
+from backends.base import (
+    Artifact,
+    Backend,
+    BuildSpec,
+    Session,
+    Source,
+    SourceForm,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
 from backends.cache import ArtifactCache
 from backends.tensorrt_.capabilities import Capabilities, installed
 from backends.tensorrt_.profiles import plan_profiles
@@ -51,11 +62,11 @@ class TensorRT(Backend):
             raise Unsupported("trt.half_rest is for types by builder flags; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
-    def form(self, spec: BuildSpec) -> OnnxForm:
+    def form(self, spec: BuildSpec) -> SourceForm:
         """Q/DQ for explicit quantization; casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
         typed = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
-        return OnnxForm(
+        return SourceForm(
             rewrites=tuple(spec.options["rewrites"]),
             types=("bf16" if spec.precision == "bf16" else "fp16") if typed else "fp32",
             keep_fp32=tuple(spec.options["keep_fp32"]) if typed else (),
@@ -80,8 +91,9 @@ class TensorRT(Backend):
         def build(path: Path) -> Mapping[str, Any]:
             # Not before it is needed: a cell whose plan is there skips the import.
             from backends.tensorrt_.build import build_plan
+            from backends.tensorrt_.onnx_network import define_from_onnx
 
-            return build_plan(spec, source, path)
+            return build_plan(spec, path, partial(define_from_onnx, spec, source))
 
         return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(self.packages))
 

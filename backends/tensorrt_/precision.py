@@ -11,8 +11,8 @@ from backends.typed import matching
 can = installed()
 
 
-def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.IBuilderConfig) -> int:
-    """Set the flags of `spec.precision`, and hold the layers that `keep_fp32` names; returns how many are held.
+def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
+    """Set the builder flags of `spec.precision`, where a release has them.
 
     With weak typing INT8 and FP8 come with FP16, for all that is not quantized.
     """
@@ -20,9 +20,8 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    graph = spec.options["types"] == "graph"
-    if not can.weak_typing or (can.strong_typing and graph):
-        return 0
+    if not can.weak_typing or (can.strong_typing and spec.options["types"] == "graph"):
+        return
     if spec.precision in ("fp16", "int8", "fp8"):
         config.set_flag(trt.BuilderFlag.FP16)
     if spec.precision == "int8":
@@ -32,6 +31,14 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
             config.set_flag(trt.BuilderFlag.FP8)
         if spec.precision == "bf16":
             config.set_flag(trt.BuilderFlag.BF16)
+
+
+def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.IBuilderConfig) -> int:
+    """Set the flags, and hold the layers that `keep_fp32` names; returns how many are held."""
+    set_flags(spec, config)
+    if not can.weak_typing:
+        return 0
+    graph = spec.options["types"] == "graph"
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     if spec.options["half_rest"]:
         config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)

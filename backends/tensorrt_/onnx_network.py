@@ -1,0 +1,91 @@
+"""A network parsed from an ONNX file, with its precision and, where it is found implicitly, its INT8 ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+
+from backends.base import BuildSpec, Source, Unsupported
+from backends.tensorrt_.calibration import calibrator
+from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.layout import Layout, Rows
+from backends.tensorrt_.log import Log
+from backends.tensorrt_.precision import set_precision
+
+can = installed()
+
+
+def define_from_onnx(
+    spec: BuildSpec,
+    source: Source,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    log: Log,
+) -> tuple[Layout, Mapping[str, Any]]:
+    """Fill `network` from the source's ONNX file; see backends.tensorrt_.build.Define.
+
+    Raises:
+        Unsupported: it cannot be read or calibrated.
+    """
+    assert source.onnx is not None
+    parse(network, source.onnx.path, int(source.onnx.notes.get("opset", 0)), log)
+    held = set_precision(spec, network, config)
+    if spec.quantization.get("scheme") == "implicit":
+        _calibrate(builder, network, config, spec, source)
+    names = tuple(network.get_input(index).name for index in range(network.num_inputs))
+    return Rows(names), {"layers_in_fp32": held}
+
+
+def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> None:
+    """Read the file into `network`.
+
+    Raises:
+        Unsupported: it cannot be read; the message has the node and the reason of each error.
+    """
+    if opset > 17 and not can.opset_19:
+        raise Unsupported(
+            f"the ONNX file has opset {opset} and TensorRT {trt.__version__} reads up to 17: export lower"
+        )
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(onnx)):
+        return
+    errors = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        node = f"{error.node_name()} [{error.node_operator()}]" if can.named_parser_errors else log.last_node
+        errors.append(f"node {error.node()} {node}: {error.desc()}")
+    known = trt.get_plugin_registry().plugin_creator_list if can.weak_typing else ()
+    advice = (
+        f"none of the registry's {len(known)} plugins is meant by it; trt.plugin_libraries=[FILE.so] adds more"
+        if any("lugin" in text for text in errors)
+        else "this release's parser has no importer for it"
+    )
+    raise Unsupported(f"TensorRT {trt.__version__} cannot read the ONNX file: {'; '.join(errors)}; {advice}")
+
+
+def _calibrate(
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    spec: BuildSpec,
+    source: Source,
+) -> None:
+    """Have `config` find INT8 ranges by itself, at the one shape of the calibration batches."""
+    if not can.calibration:
+        raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
+    assert source.onnx is not None
+    assert source.calibration is not None
+    method = spec.quantization["method"]
+    name = "-".join([trt.__version__, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
+    config.int8_calibrator = calibrator(source.calibration.path, method, spec.cache / "calibration" / name)
+    with np.load(source.calibration.path, allow_pickle=False) as batches:
+        shape = batches["input_ids"].shape[1:]
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        profile.set_shape(network.get_input(index).name, shape, shape, shape)
+    config.set_calibration_profile(profile)

@@ -1,0 +1,131 @@
+"""TensorRT through its BERT plugins: padded sequences (layout=fixed) or packed ones without padding (layout=packed)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, versions_of
+from backends.cache import ArtifactCache
+from backends.tensorrt_.layout import Columns, Layout, Packed
+from backends.tensorrt_.native import available
+from backends.tensorrt_.profiles import plan_profiles
+from backends.weights import pad_heads
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+    from backends.tensorrt_.log import Log
+    from backends.tensorrt_.plugin_network import Choices
+
+HEAD = 64
+"""The head size that the fused attention kernels have on every GPU since compute capability 8.0."""
+
+
+class TensorRTPlugin(Backend):
+    packages = ("tensorrt", "cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+
+    def check(self, spec: BuildSpec) -> None:
+        can = available()
+        options = spec.options
+        if spec.precision not in ("fp32", "fp16", "int8"):
+            raise Unsupported(f"the BERT plugins compute in fp32, fp16 and int8, not in {spec.precision}")
+        if options["layout"] == "packed" and spec.precision == "fp32":
+            raise Unsupported("packed attention has no FP32 kernels; use layout=fixed, or precision=fp16")
+        if options["products"] == "convolution" and options["layout"] == "fixed":
+            raise Unsupported("plugin.products=convolution wants packed tokens; with layout=fixed use matmul")
+        if options["products"] == "plugin" and options["layout"] == "packed":
+            raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
+        for name in ("rewrites", "keep_fp32", "half_rest"):
+            if options[name]:
+                raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
+        if spec.precision == "int8":
+            if not can.weak_typing:
+                raise Unsupported("INT8 plugins want dynamic ranges, which ended with TensorRT 10; use backend=trt")
+            if spec.quantization["scheme"] != "explicit":
+                raise Unsupported("INT8 plugins take the ranges that the suite finds; use quantization.scheme=explicit")
+        plan_profiles(spec.shapes, options)
+
+    def form(self, spec: BuildSpec) -> SourceForm:
+        return SourceForm(arrays=True, ranges=spec.precision == "int8")
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        """A plan, keyed by all that changes it."""
+        assert source.arrays is not None
+        key = {
+            "arrays": source.arrays.sha256,
+            "ranges": source.ranges.sha256 if source.ranges else "",
+            "precision": spec.precision,
+            "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
+            "options": {name: value for name, value in spec.options.items() if name != "threads"},
+            "gpu": [spec.device.name, list(spec.device.compute_capability)],
+            "driver": spec.device.driver,
+        }
+
+        def build(path: Path) -> Mapping[str, Any]:
+            from backends.tensorrt_.build import build_plan
+
+            return build_plan(spec, path, lambda *parts: _define(spec, source, *parts))
+
+        return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(self.packages))
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        from backends.tensorrt_.session import TensorRTSession
+
+        return TensorRTSession(spec, artifact, layout_of(spec))
+
+
+def layout_of(spec: BuildSpec) -> Layout:
+    from backends.tensorrt_.plugin_network import PLUGIN_POSITIONS
+
+    if spec.options["layout"] == "fixed":
+        return Columns()
+    longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
+    return Packed(positions=longest > PLUGIN_POSITIONS)
+
+
+def _define(
+    spec: BuildSpec,
+    source: Source,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    log: Log,
+) -> tuple[Layout, Mapping[str, Any]]:
+    """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
+    from backends.tensorrt_.plugin_network import PluginNetwork, check_sizes
+    from backends.tensorrt_.precision import set_flags
+
+    assert source.arrays is not None
+    with np.load(source.arrays.path, allow_pickle=False) as loaded:
+        arrays = pad_heads({name: loaded[name] for name in loaded.files}, HEAD)
+    heads = int(source.arrays.notes["heads"])
+    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
+    choices = _choices(spec)
+    check_sizes(choices, len(arrays["position"]))
+    ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
+    set_flags(spec, config)
+    PluginNetwork(network, choices, arrays, notes, ranges).define()
+    return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD}
+
+
+def _choices(spec: BuildSpec) -> Choices:
+    from backends.tensorrt_.plugin_network import Choices
+
+    options, packed = spec.options, spec.options["layout"] == "packed"
+    products = options["products"]
+    if products == "auto":
+        products = "convolution" if packed else "matmul"
+    return Choices(
+        packed=packed,
+        half=spec.precision != "fp32",
+        products=products,
+        int8_attention=spec.precision == "int8" and options["attention"] == "int8",
+        int8_norms=spec.precision == "int8" and options["norms"] == "int8",
+        positions=max(held.high.sequence for held in plan_profiles(spec.shapes, options)),
+    )

@@ -1,0 +1,255 @@
+"""An encoder of plugins and plain layers, built from its weights by the network API.
+
+Between layers tensors are [tokens, E, 1, 1] where tokens are packed and [sequence, batch, E, 1, 1] where they are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+
+from backends.base import Array, Unsupported
+from backends.tensorrt_ import plugins
+from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.plugins import add_plugin
+
+can = installed()
+
+PLUGIN_POSITIONS = 384
+"""Positions that the packed embedding plugin fills (NVIDIA/TensorRT 2948); beyond them plain layers do it."""
+
+
+PACKED_POSITIONS = 512
+"""The longest sequence that packed attention has kernels for."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What of an engine of plugins can be chosen.
+
+    Attributes:
+        packed: no padding: version 2 of the plugins; else version 1.
+        half: compute in FP16 where INT8 does not; else FP32.
+        products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
+        int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
+        positions: the longest sequence.
+    """
+
+    packed: bool
+    half: bool
+    products: str
+    int8_attention: bool
+    int8_norms: bool
+    positions: int
+
+    @property
+    def plain_embeddings(self) -> bool:
+        """Whether plain layers embed the tokens: the packed plugin stops at some position."""
+        return self.packed and self.positions > PLUGIN_POSITIONS
+
+
+@dataclass
+class PluginNetwork:
+    """Adds an encoder to `network`.
+
+    Attributes:
+        arrays: weights under the names of backends/weights.py, heads padded.
+        notes: layers, heads, hidden (of attention: heads x head size).
+        ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
+    """
+
+    network: trt.INetworkDefinition
+    choices: Choices
+    arrays: Mapping[str, Array]
+    notes: Mapping[str, int]
+    ranges: Mapping[str, float]
+
+    def define(self) -> None:
+        """Inputs, embeddings, layers, output."""
+        hidden, mask = self._embeddings()
+        self._hold_range(hidden, "embeddings")
+        for index in range(self.notes["layers"]):
+            attended = self._attention(hidden, mask, index)
+            hidden = self._norm(attended, hidden, index, "attention")
+            down = self._feed_forward(hidden, index)
+            hidden = self._norm(down, hidden, index, "output")
+        self._output(hidden)
+
+    def _input(self, name: str, rank: int) -> trt.ITensor:
+        return self.network.add_input(name, trt.int32, (-1,) * rank)
+
+    def _embeddings(self) -> tuple[trt.ITensor, list[trt.ITensor]]:
+        """Embeddings after their norm, and what attention takes beside them."""
+        packed = self.choices.packed
+        names = ("input_ids", "segment_ids", *(("cu_seqlens", "max_seqlen") if packed else ("input_mask",)))
+        inputs = [self._input(name, 1 if packed else 2) for name in names]
+        fields = {
+            "bert_embeddings_layernorm_beta": self.arrays["embeddings_beta"],
+            "bert_embeddings_layernorm_gamma": self.arrays["embeddings_gamma"],
+            "bert_embeddings_word_embeddings": self.arrays["word"],
+            "bert_embeddings_token_type_embeddings": self.arrays["type"],
+            "bert_embeddings_position_embeddings": self.arrays["position"],
+            "output_fp16": int(self.choices.half),
+        }
+        kind = self._attention_type()
+        fields |= {} if packed else {"mha_type_id": kind}
+        layer = add_plugin(self.network, plugins.EMBEDDINGS, 2 if packed else 1, inputs, fields, "embeddings")
+        hidden = layer.get_output(0)
+        if self.choices.plain_embeddings:
+            hidden = self._plain_embeddings(inputs[0], inputs[1], self._input("positions", 1))
+        if "projection_weight" in self.arrays:
+            hidden = self._linear(
+                hidden, self.arrays["projection_weight"], self.arrays["projection_bias"], "projection"
+            )
+        return hidden, [layer.get_output(1), *(inputs[2:] if packed else [])]
+
+    def _plain_embeddings(self, ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor) -> trt.ITensor:
+        """What the packed embedding plugin computes, for any length, of gathers and a norm."""
+        total = None
+        for name, index in (("word", ids), ("type", segments), ("position", positions)):
+            table = self._constant(self.arrays[name])
+            rows = self.network.add_gather(table, index, 0).get_output(0)
+            add = trt.ElementWiseOperation.SUM
+            total = rows if total is None else self.network.add_elementwise(total, rows, add).get_output(0)
+        gamma, beta = (self._constant(self.arrays[f"embeddings_{name}"][None]) for name in ("gamma", "beta"))
+        norm = self.network.add_normalization(total, gamma, beta, 1 << 1)
+        return self._reshaped(norm.get_output(0), (0, self.arrays["word"].shape[1], 1, 1))
+
+    def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
+        """Projections, attention and the output projection of a layer."""
+        weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
+        # The kernels read query, key and value of a head beside one another.
+        by_head = weight.swapaxes(0, 1).reshape(-1, weight.shape[-1])
+        qkv = self._linear(hidden, by_head, bias.swapaxes(0, 1).reshape(-1), f"{index}/qkv")
+        self._hold_range(qkv, f"{index}/qkv")
+        fields: dict[str, Any] = {
+            "type_id": self._attention_type(),
+            "hidden_size": self.notes["hidden"],
+            "num_heads": self.notes["heads"],
+            "has_mask": 1,
+            # The probabilities that softmax gives are at most 1.
+            "dq_probs": 1 / 127,
+        }
+        fields |= {"var_seqlen": 1} if self.choices.packed else {}
+        version = 2 if self.choices.packed else 1
+        layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
+        context = layer.get_output(0)
+        self._hold_range(context, f"{index}/context")
+        output = self.arrays[f"{index}/output_weight"]
+        attended = self._linear(
+            context, output.reshape(len(output), -1), self.arrays[f"{index}/output_bias"], f"{index}/attended"
+        )
+        self._hold_range(attended, f"{index}/attended")
+        return attended
+
+    def _attention_type(self) -> int:
+        if self.choices.int8_attention:
+            return plugins.INT8
+        return plugins.FP16 if self.choices.half else plugins.FP32
+
+    def _norm(self, tensor: trt.ITensor, skip: trt.ITensor, index: int, name: str) -> trt.ITensor:
+        """The norm of `tensor` + `skip`."""
+        kind = plugins.INT8 if self.choices.int8_norms else plugins.FP16 if self.choices.half else plugins.FP32
+        gamma, beta = self.arrays[f"{index}/{name}_gamma"], self.arrays[f"{index}/{name}_beta"]
+        fields: dict[str, Any] = {"type_id": kind, "beta": beta, "gamma": gamma}
+        version = 2 if self.choices.packed else 1
+        fields |= {} if self.choices.packed else {"ld": len(gamma)}
+        layer = add_plugin(self.network, plugins.SKIP_NORM, version, [tensor, skip], fields, f"{index}/{name}_norm")
+        self._hold_range(layer.get_output(0), f"{index}/{name}")
+        return layer.get_output(0)
+
+    def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
+        up = self._linear(hidden, self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"], f"{index}/up")
+        self._hold_range(up, f"{index}/up")
+        gelu = self._gelu(up)
+        self._hold_range(gelu, f"{index}/gelu")
+        down = self._linear(
+            gelu, self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"], f"{index}/down"
+        )
+        self._hold_range(down, f"{index}/down")
+        return down
+
+    def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:
+        """x / 2 (1 + erf(x / sqrt 2)), as the checkpoints were trained; the GELU plugin has another form."""
+        operation, one = trt.ElementWiseOperation, np.ones((1,) * len(tensor.shape), np.float32)
+
+        def combined(left: trt.ITensor, right: trt.ITensor, how: trt.ElementWiseOperation) -> trt.ITensor:
+            return self.network.add_elementwise(left, right, how).get_output(0)
+
+        scaled = combined(tensor, self._constant(one * np.float32(math.sqrt(0.5))), operation.PROD)
+        erf = self.network.add_unary(scaled, trt.UnaryOperation.ERF).get_output(0)
+        share = combined(erf, self._constant(one), operation.SUM)
+        return combined(combined(tensor, self._constant(one / 2), operation.PROD), share, operation.PROD)
+
+    def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ITensor:
+        """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen."""
+        out, into = weight.shape
+        if self.choices.products == "convolution":
+            kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
+            layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
+            layer.name = name
+            return layer.get_output(0)
+        lead = (0,) if self.choices.packed else (0, 0)
+        ones = (1,) * len(lead)
+        if self.choices.products == "plugin":
+            kind = plugins.FP16 if self.choices.half else plugins.FP32
+            fields = {"out_dims": out, "type_id": kind, "W": weight}
+            product = add_plugin(self.network, plugins.LINEAR, 1, [tensor], fields, name).get_output(0)
+            offset = self._constant(bias.reshape(*ones, out, 1, 1))
+            return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM).get_output(0)
+        flat = self._reshaped(tensor, (*lead, into))
+        kernel = self._constant(np.ascontiguousarray(weight.T).reshape(*ones[1:], into, out))
+        none = trt.MatrixOperation.NONE
+        layer = self.network.add_matrix_multiply(flat, none, kernel, none)
+        layer.name = name
+        offset = self._constant(bias.reshape(*ones, out))
+        total = self.network.add_elementwise(layer.get_output(0), offset, trt.ElementWiseOperation.SUM).get_output(0)
+        return self._reshaped(total, (*lead, out, 1, 1))
+
+    def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
+        """A 0 in `sizes` keeps that size."""
+        shuffle = self.network.add_shuffle(tensor)
+        shuffle.reshape_dims = sizes
+        return shuffle.get_output(0)
+
+    def _typed(self, array: Array) -> Array:
+        """Where types come from the graph, weights carry them; elsewhere TensorRT rounds FP32 ones itself."""
+        half = self.choices.half and not can.weak_typing
+        return np.ascontiguousarray(array, np.float16 if half else np.float32)
+
+    def _constant(self, array: Array) -> trt.ITensor:
+        typed = self._typed(array)
+        return self.network.add_constant(typed.shape, trt.Weights(typed)).get_output(0)
+
+    def _hold_range(self, tensor: trt.ITensor, point: str) -> None:
+        if self.ranges and can.weak_typing:
+            tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
+
+    def _output(self, hidden: trt.ITensor) -> None:
+        """The last hidden state, of a floating-point type: plugins may leave it in INT8."""
+        identity = self.network.add_identity(hidden)
+        if can.weak_typing and self.choices.half:
+            identity.set_output_type(0, trt.DataType.HALF)
+        result = identity.get_output(0)
+        result.name = "last_hidden_state"
+        self.network.mark_output(result)
+        if can.weak_typing and self.choices.half:
+            result.dtype = trt.DataType.HALF
+
+
+def check_sizes(choices: Choices, positions: int) -> None:
+    """
+    Raises:
+        Unsupported: the plugins cannot hold the longest sequence, or the model has no position for it.
+    """
+    if choices.positions > positions:
+        raise Unsupported(f"sequences of {choices.positions} are longer than the model's {positions} positions")
+    if choices.packed and choices.positions > PACKED_POSITIONS:
+        raise Unsupported(
+            f"packed attention stops at {PACKED_POSITIONS} tokens; for {choices.positions} use layout=fixed"
+        )

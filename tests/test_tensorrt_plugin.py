@@ -1,0 +1,112 @@
+"""The plugin backend without a GPU: what it asks for, what it refuses, and its fields against TensorRT's registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from backends.base import BuildSpec, Device, Shape, Source, SourceForm, Unsupported
+from backends.cache import ArtifactCache
+from backends.onnx_source import prepare_source
+from backends.tensorrt_ import plugin
+from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.plugin import TensorRTPlugin
+from suites.config import PluginConfig, QuantizationConfig, TrtConfig, plain
+
+H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 128], max=[8, 128]))),
+    **plain(vars(PluginConfig())),
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "layout": "packed",
+    "threads": 0,
+}
+INT8 = plain(vars(QuantizationConfig(samples=8, sequence=24)))
+
+
+def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> BuildSpec:
+    quantization = {**INT8, "scheme": scheme} if precision == "int8" else {}
+    return BuildSpec(precision, H200, (Shape(8, 128),), True, Path("cache"), {**OPTIONS, **options}, quantization)
+
+
+@pytest.fixture
+def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    def install(weak: bool) -> None:
+        able = Capabilities(**{name: weak == (name == "weak_typing") for name in Capabilities.__dataclass_fields__})
+        monkeypatch.setattr(plugin, "available", lambda: able)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("weak", "asked", "says"),
+    [
+        (True, spec("bf16"), "not in bf16"),
+        (True, spec("fp32"), "use layout=fixed"),
+        (True, spec(layout="fixed", products="convolution"), "with layout=fixed use matmul"),
+        (True, spec(products="plugin"), "with packed tokens use convolution"),
+        (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
+        (True, spec("int8", scheme="implicit"), "scheme=explicit"),
+        (False, spec("int8"), "ended with TensorRT 10"),
+        (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
+    ],
+)
+def test_what_cannot_be_built_says_why(
+    weak: bool, asked: BuildSpec, says: str, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(weak)
+    with pytest.raises(Unsupported, match=says):
+        TensorRTPlugin().check(asked)
+
+
+def test_it_builds_from_weights_and_for_int8_from_ranges_too(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(True)
+    backend, asked = TensorRTPlugin(), spec("int8")
+    backend.check(asked)
+    assert backend.form(spec("fp16")) == SourceForm(arrays=True)
+    assert backend.form(asked) == SourceForm(arrays=True, ranges=True)
+    folder, sha256 = tiny("bert")
+    source = prepare_source(folder, sha256, backend.form(asked), asked.quantization, ["a line"], 0, shared_cache)
+    assert source.onnx is None
+    assert source.arrays is not None
+    assert source.ranges is not None
+    assert "1/gelu" in json.loads(source.ranges.path.read_text())
+    assert "1/up_weight" in np.load(source.arrays.path).files
+    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+
+
+PYTHON = os.environ.get("SUITES_TRT_PYTHON", "")
+CODE = """
+import json, tensorrt
+tensorrt.init_libnvinfer_plugins(tensorrt.Logger(tensorrt.Logger.ERROR), "")
+creators = tensorrt.get_plugin_registry().plugin_creator_list
+print(json.dumps({f"{c.name} {c.plugin_version}": [f.name for f in c.field_names] for c in creators}))
+"""
+
+
+@pytest.mark.skipif(not PYTHON, reason="SUITES_TRT_PYTHON names no Python with TensorRT")
+def test_every_field_is_in_the_registry() -> None:
+    """Of TensorRT 8.6; plugin_network.py names fields where it makes them."""
+    done = subprocess.run([PYTHON, "-c", CODE], capture_output=True, text=True, check=True)
+    registry = json.loads(done.stdout)
+    attention, norm = {"type_id", "hidden_size", "num_heads", "has_mask", "dq_probs"}, {"type_id", "beta", "gamma"}
+    assert attention <= set(registry["CustomQKVToContextPluginDynamic 1"])
+    assert attention | {"var_seqlen"} <= set(registry["CustomQKVToContextPluginDynamic 2"])
+    assert norm | {"ld"} <= set(registry["CustomSkipLayerNormPluginDynamic 1"])
+    assert norm <= set(registry["CustomSkipLayerNormPluginDynamic 2"])
+    assert {"out_dims", "type_id", "W"} <= set(registry["CustomFCPluginDynamic 1"])
+    assert {"mha_type_id", "output_fp16"} <= set(registry["CustomEmbLayerNormPluginDynamic 1"])
+    source = (ROOT / "backends" / "tensorrt_" / "plugin_network.py").read_text()
+    for name in registry["CustomEmbLayerNormPluginDynamic 2"]:
+        assert f'"{name}"' in source
