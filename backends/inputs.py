@@ -83,7 +83,8 @@ def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed:
     """Tokens in each sequence of a batch, at most `shape.sequence`, and how many had to be cut to that.
 
     Args:
-        lengths: distribution ("full", "uniform", "texts" or "file"), low (of "uniform"), values (of "file").
+        lengths: distribution ("full", "uniform", "texts", "file", "histogram" or "lognormal") and what it needs, see
+            suites/config.py's LengthsConfig.
     """
     generator = np.random.default_rng([seed, shape.batch, shape.sequence])
     if lengths["distribution"] == "full":
@@ -93,8 +94,14 @@ def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed:
         return generator.integers(low, shape.sequence + 1, shape.batch).tolist(), 0
     if lengths["distribution"] == "texts":
         drawn = [tokens.natural_length(row) for row in range(shape.batch)]
+    elif lengths["distribution"] == "lognormal":
+        location = np.log(lengths["mean"]) - lengths["sigma"] ** 2 / 2
+        free = generator.lognormal(location, lengths["sigma"], shape.batch)
+        drawn = np.maximum(free, lengths["low"]).round().astype(int).tolist()
     else:
-        drawn = generator.choice(np.asarray(lengths["values"]), shape.batch).tolist()
+        counts = lengths.get("counts")
+        shares = None if counts is None else np.asarray(counts) / sum(counts)
+        drawn = generator.choice(np.asarray(lengths["values"]), shape.batch, p=shares).tolist()
     return [min(n, shape.sequence) for n in drawn], sum(n > shape.sequence for n in drawn)
 
 

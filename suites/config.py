@@ -13,7 +13,7 @@ Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
 SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
-Distribution = Enum("Distribution", ["full", "uniform", "texts", "file"])
+Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histogram", "lognormal"])
 TokenKind = Enum("TokenKind", ["auto", "text", "random"])
 Switch = Enum("Switch", ["auto", "on", "off"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
@@ -104,9 +104,19 @@ class TaskConfig:
 
 @dataclass
 class LengthsConfig:
+    """How many tokens a sequence has, special ones included; see backends/inputs.py.
+
+    `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
+    histogram; `path` of file.
+    """
+
     distribution: Distribution = Distribution.full
     tokens: TokenKind = TokenKind.auto
     low: int = 8
+    mean: float = 177.0
+    sigma: float = 0.45
+    values: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     path: str = ""
 
 

@@ -275,17 +275,27 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
 
 
 def _lengths(config: RunConfig) -> dict[str, Any]:
+    """The distribution and what it needs, nothing else: it is part of the cell."""
     lengths = plain(asdict(config.lengths))
-    path = lengths.pop("path")
+    kind = lengths["distribution"]
+    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")}
     _at_least("lengths.low", lengths["low"], 2)
-    if lengths["distribution"] != "file":
-        return lengths  # type: ignore[no-any-return]
-    values = []
+    if kind == "lognormal":
+        mean, sigma = (_positive(f"lengths.{name}", lengths[name]) for name in ("mean", "sigma"))
+        return {**chosen, "mean": mean, "sigma": sigma}
+    if kind == "histogram":
+        values, counts = lengths["values"], lengths["counts"]
+        if not values or len(values) != len(counts) or min(values) < 2 or min(counts) < 0 or not sum(counts):
+            raise Refused("lengths.values and lengths.counts must be lists of one size, the lengths from 2 on")
+        return {**chosen, "values": values, "counts": counts}
+    if kind != "file":
+        return chosen
+    values, path = [], lengths["path"]
     for number, line in enumerate(_lines("lengths.path", path), 1):
         if not line.isdigit() or int(line) < 2:
             raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
         values.append(int(line))
-    return {**lengths, "values": values}
+    return {**chosen, "values": values}
 
 
 def _lines(key: str, path: str) -> list[str]:

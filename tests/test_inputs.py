@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
 
 from backends.base import Shape, Unavailable
 from backends.inputs import Tokens, calibration_batches, draw_lengths
@@ -47,12 +49,33 @@ def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> N
         ({"distribution": "full"}, [6, 6, 6, 6], 0),
         ({"distribution": "texts"}, [5, 4, 6, 5], 1),
         ({"distribution": "file", "values": [9]}, [6, 6, 6, 6], 4),
+        ({"distribution": "histogram", "values": [3, 5], "counts": [0, 7]}, [5, 5, 5, 5], 0),
     ],
 )
 def test_lengths_follow_their_distribution_and_what_was_cut_is_counted(
     lengths: dict[str, object], drawn: list[int], cut: int
 ) -> None:
     assert draw_lengths(lengths, Shape(4, 6), TOKENS, seed=0) == (drawn, cut)
+
+
+def test_stsb_lengths_are_those_of_its_histogram() -> None:
+    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "lengths" / "stsb.yaml"))
+    assert isinstance(chosen, dict)
+    values, counts = np.array(chosen["values"]), np.array(chosen["counts"])
+    assert counts.sum() == 5758
+    drawn, cut = draw_lengths({**chosen, "low": 8}, Shape(4000, 128), TOKENS, seed=0)
+    assert cut == 0
+    assert np.mean(drawn) == pytest.approx((values * counts).sum() / counts.sum(), rel=0.02)
+
+
+def test_squad_like_lengths_have_their_mean_and_are_cut_at_the_sequence() -> None:
+    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "lengths" / "squad_like.yaml"))
+    assert isinstance(chosen, dict)
+    drawn, cut = draw_lengths(chosen, Shape(4000, 384), TOKENS, seed=0)
+    assert np.mean(drawn) == pytest.approx(chosen["mean"], rel=0.05)
+    assert min(drawn) >= chosen["low"]
+    assert max(drawn) == 384
+    assert 0 < cut < 400
 
 
 def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:

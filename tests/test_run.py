@@ -244,6 +244,8 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("model.path=/nowhere",), "/nowhere has no config.json"),
         (("backend=null", "device=cuda"), "runs on the CPU only"),
         (("backend=null", "lengths=file"), "lengths.path"),
+        (("backend=null", "lengths=stsb", "lengths.counts=[1]"), "lists of one size"),
+        (("backend=null", "lengths=squad_like", "lengths.sigma=0"), "lengths.sigma=0.0 must be greater"),
         (("backend=null", "lengths=file", "lengths.path=Makefile"), "Makefile, line 1"),
         (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
         (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),
