@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,9 +21,12 @@ from conftest import ROOT
 from backends.base import BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
-from backends.tensorrt_ import plugin
+from backends.tensorrt_ import capabilities, plugin
 from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.layout import Columns, Packed
 from backends.tensorrt_.plugin import TensorRTPlugin
+from backends.tensorrt_.profiles import Profile
+from backends.weights import pad_heads
 from suites.config import PluginConfig, QuantizationConfig, TrtConfig, plain
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
@@ -110,3 +118,116 @@ def test_every_field_is_in_the_registry() -> None:
     source = (ROOT / "backends" / "tensorrt_" / "plugin_network.py").read_text()
     for name in registry["CustomEmbLayerNormPluginDynamic 2"]:
         assert f'"{name}"' in source
+
+
+class Recorder:
+    """Stands in for a network: remembers the layers that were added, and gives tensors that remember their layer."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[str, tuple[Any, ...]]] = []
+        self.ranges: list[float] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        if not verb.startswith(("add_", "mark_")):
+            raise AttributeError(verb)
+
+        def add(*arguments: Any) -> Any:
+            self.added.append((verb, arguments))
+            return self.layer() if verb != "add_input" else self.tensor()
+
+        return add
+
+    def layer(self) -> Any:
+        return SimpleNamespace(get_output=lambda index: self.tensor(), set_output_type=lambda index, kind: None)
+
+    def tensor(self) -> Any:
+        return SimpleNamespace(shape=(-1, 1, 1, 1), set_dynamic_range=lambda low, high: self.ranges.append(high))
+
+
+@pytest.fixture
+def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """backends.tensorrt_.plugin_network over a TensorRT of which nothing is real but that arrays pass through it."""
+    fake = MagicMock()
+    fake.Weights = lambda array: array
+    names = ("plugin_network", "plugins")
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    for name in names:
+        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
+    able = Capabilities(**{name: name != "strong_typing" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: able)
+    yield importlib.import_module("backends.tensorrt_.plugin_network")
+    for name in names:
+        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+
+
+@pytest.mark.parametrize("family", ["bert", "electra"])
+@pytest.mark.parametrize(
+    ("packed", "products", "positions"), [(True, "convolution", 128), (True, "matmul", 512), (False, "plugin", 128)]
+)
+def test_a_network_has_the_layers_of_the_model(
+    packed: bool, products: str, positions: int, family: str, plugin_network: Any,
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network, called = Recorder(), []
+
+    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
+        called.append((name.removeprefix("Custom").removesuffix("PluginDynamic"), version, len(inputs), fields))
+        return network.layer()
+
+    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
+    form = SourceForm(arrays=True, ranges=True)
+    source = prepare_source(*tiny(family), form, INT8, ["a line"], 0, shared_cache)
+    assert source.arrays is not None
+    assert source.ranges is not None
+    arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
+    choices = plugin_network.Choices(packed, True, products, True, False, positions)
+    notes = {"layers": 2, "heads": 2, "hidden": 128}
+    ranges = json.loads(source.ranges.path.read_text())
+    plugin_network.PluginNetwork(network, choices, arrays, notes, ranges).define()
+
+    kinds = Counter(name for name, *_ in called)
+    projected = int(family == "electra")
+    assert kinds == Counter({"EmbLayerNorm": 1, "QKVToContext": 2, "SkipLayerNorm": 4}) + Counter(
+        {"FC": 8 + projected} if products == "plugin" else {}
+    )
+    assert {version for name, version, *_ in called if name != "FC"} == {2 if packed else 1}
+    attention = next(fields for name, *_, fields in called if name == "QKVToContext")
+    assert (attention["type_id"], attention["hidden_size"], attention["num_heads"]) == (2, 128, 2)
+    assert {fields["type_id"] for name, *_, fields in called if name == "SkipLayerNorm"} == {1}
+    # Every point of every layer has its range, as often as the tensor is made.
+    assert sorted(network.ranges) == sorted(ranges.values())
+    verbs = Counter(verb for verb, _ in network.added)
+    inputs = [arguments[0] for verb, arguments in network.added if verb == "add_input"]
+    expected = plugin_network_inputs(packed, positions)
+    assert sorted(inputs) == sorted(expected)
+    assert verbs["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
+    assert verbs["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
+    assert verbs["add_gather"] == (3 if packed and positions > 384 else 0)
+    assert verbs["add_unary"] == 2
+    assert verbs["mark_output"] == 1
+
+
+def plugin_network_inputs(packed: bool, positions: int) -> list[str]:
+    layout = Packed(positions=positions > 384) if packed else Columns()
+    shape = Shape(2, positions)
+    return list(layout.sizes(Profile(shape, shape, shape)))
+
+
+def test_query_key_and_value_lie_by_head(
+    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network = Recorder()
+    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
+    source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
+    assert source.arrays is not None
+    arrays = dict(np.load(source.arrays.path))
+    choices = plugin_network.Choices(True, True, "convolution", False, False, 128)
+    plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
+    _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
+    assert out == 3 * 64
+    assert network.ranges == []
+    head, part = 1, 2  # the value of the second head
+    rows = slice((head * 3 + part) * 32, (head * 3 + part + 1) * 32)
+    np.testing.assert_array_equal(kernel[rows], arrays["0/qkv_weight"][part, head])
+    np.testing.assert_array_equal(bias[rows], arrays["0/qkv_bias"][part, head])
