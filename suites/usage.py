@@ -30,6 +30,7 @@ Set any value, as key=value:
                                    .activation .per_channel .reduce_range
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
   trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job
+  layout=packed                    plugins: or fixed; plugin.products=auto, plugin.attention and .norms for INT8
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
   results=results cache=.cache     where records and tables go, and artifacts
   rerun=false seed=0
@@ -40,5 +41,5 @@ them again. Exit status: 0 all well, 1 a cell failed, 2 refused. `--cfg job` pri
 
 def group_choices() -> str:
     """One line a group: its name and the choices that have a file."""
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
     return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)

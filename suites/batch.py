@@ -1,0 +1,117 @@
+"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--seconds S] [key=value ...]`.
+
+FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
+lines matter most. Engines are built first, N at a time on each GPU, then every GPU measures one cell after another.
+Nothing new is begun after S seconds, and what was not finished goes on from there with the same command. Key=value
+arguments go to every line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from suites.clock import now_ns
+from suites.machine import gpus
+
+
+@dataclass
+class Batch:
+    """Runs lines as processes of `suites.run`; `end_ns` is when to begin nothing new."""
+
+    common: Sequence[str]
+    end_ns: float
+    processes: set[subprocess.Popen[str]] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+
+    def run(self, line: Sequence[str], *extra: str) -> None:
+        """Run one line to its end, print its last line, and remember if it failed."""
+        if now_ns() >= self.end_ns:
+            print(f"left out, the time is over: {shlex.join(line)}", flush=True)
+            return
+        flags = [word for word in line if word.startswith("-")]
+        rest = [word for word in line if not word.startswith("-")]
+        command = [sys.executable, "-m", "suites.run", *flags, *rest, *self.common, *extra]
+        began = now_ns()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.processes.add(process)
+        _, error = process.communicate()
+        self.processes.discard(process)
+        if process.returncode:
+            self.failed.append(shlex.join(line))
+        said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
+        print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
+
+    def build(self, lines: Sequence[Sequence[str]], devices: Sequence[str], builders: int) -> None:
+        """Build every line, `builders` at a time on each device."""
+        with ThreadPoolExecutor(builders * len(devices)) as pool:
+            for number, line in enumerate(lines):
+                pool.submit(self.run, line, "until=build", *_on(devices[number % len(devices)]))
+
+    def measure(self, lines: Sequence[Sequence[str]], devices: Sequence[str]) -> None:
+        """Measure every line, one at a time on each device."""
+        waiting: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
+        for line in lines:
+            waiting.put(line)
+
+        def work(device: str) -> None:
+            while True:
+                try:
+                    line = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                self.run(line, *_on(device))
+
+        threads = [threading.Thread(target=work, args=(device,)) for device in devices]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def stop(self) -> None:
+        for process in list(self.processes):
+            process.terminate()
+
+
+def read_lines(path: Path) -> list[list[str]]:
+    """The words of each line that has any."""
+    lines = [shlex.split(line, comments=True) for line in path.read_text().splitlines()]
+    return [line for line in lines if line]
+
+
+def _on(device: str) -> list[str]:
+    return [f"gpu={device}"] if device else []
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the batch; returns 0 if every line that was begun ended well, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none first")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after this many")
+    options, common = parser.parse_known_args(arguments)
+    lines = read_lines(options.file)
+    devices = [str(index) for index, _ in enumerate(gpus())] or [""]
+    batch = Batch(common, now_ns() + options.seconds * 1e9)
+    try:
+        if options.builders:
+            batch.build(lines, devices, options.builders)
+        batch.measure(lines, devices)
+    except KeyboardInterrupt:
+        batch.stop()
+        return 130
+    for line in batch.failed:
+        print(f"failed: {line}")
+    return int(bool(batch.failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
+from suites import batch
+from suites.config import RunConfig
+from suites.record import read_records
+
+ConfigStore.instance().store(name="schema", node=RunConfig)
+QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]")
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return [f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
+
+
+def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("# two kinds\nbackend=null null.step_ms=1  # fast\n\n-m backend=null null.step_ms=2,3\n")
+    assert batch.read_lines(file) == [["backend=null", "null.step_ms=1"], ["-m", "backend=null", "null.step_ms=2,3"]]
+    assert batch.main([str(file), "--builders", "2", *QUICK, *folders(tmp_path)]) == 0
+    records = list(read_records(tmp_path / "results", "latency"))
+    assert sorted(record.cell.options["step_ms"] for record in records) == [1.0, 2.0, 3.0]
+    printed = capsys.readouterr().out
+    assert printed.count("until=build") == 2
+    assert printed.count("not measured") == 3
+
+
+def test_a_line_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null null.behaviour=raise\nbackend=null\n")
+    assert batch.main([str(file), "--builders", "0", *QUICK, *folders(tmp_path)]) == 1
+    assert "failed: backend=null null.behaviour=raise" in capsys.readouterr().out
+    assert {record.outcome for record in read_records(tmp_path / "results", "latency")} == {"ok", "failed"}
+
+
+def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null\n")
+    assert batch.main([str(file), "--seconds", "0", *folders(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("left out, the time is over: backend=null") == 2
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("line", batch.read_lines(ROOT / "conf" / "batches" / "tensorrt.txt"), ids=" ".join)
+def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
+    """A sweep as its first cell does."""
+    words = [re.sub(r"^(\w[\w.]*=)(\[[^\]]*\]|[^\[,]+),.*$", r"\1\2", word) for word in line if word != "-m"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        compose("run", overrides=words)
