@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
-from backends.tensorrt_ import native
+from backends.tensorrt_ import installation, native
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.native import TensorRT
 from backends.tensorrt_.profiles import Profile, choose, plan_profiles
@@ -158,9 +158,9 @@ def test_no_tensorrt_is_an_unavailable_cell_that_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("version", ["7.2.3", "8.5.1", "9.3.0", "12.0.1"])
 def test_a_release_that_is_not_known_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "versions_of", lambda names: {"tensorrt": version})
+    monkeypatch.setattr(installation, "versions_of", lambda names: {"tensorrt": version})
     with pytest.raises(Unavailable, match=rf"TensorRT {version} is not one .*8.6, 10, 11.*make trt86"):
-        native.available()
+        installation.available()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_release_that_is_not_known_is_unavailable(version: str, monkeypatch: p
     ],
 )
 def test_a_missing_library_is_named_with_its_package(error: str, advice: str) -> None:
-    assert advice in native.missing(error)
+    assert advice in installation.missing(error)
 
 
 def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:

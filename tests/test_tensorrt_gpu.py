@@ -190,6 +190,15 @@ def test_a_node_without_importer_or_plugin_is_named(lab: Lab) -> None:
     assert "trt.plugin_libraries" in answer.reason
 
 
+def test_an_onnx_file_above_the_releases_opset_says_so(lab: Lab) -> None:
+    job = lab.job()
+    job["source"]["onnx"]["notes"] = {**job["source"]["onnx"]["notes"], "opset": 19}
+    job["source"]["onnx"]["sha256"] = "1" * 64
+    answer = lab.run("build", job)
+    assert answer.outcome == "unsupported"
+    assert "has opset 19 and TensorRT 8.6.0 reads up to 17" in answer.reason
+
+
 def test_too_little_memory_says_so(lab: Lab) -> None:
     """Nearly all of the device's memory is held by somebody else while the builder runs."""
     from cuda.bindings import runtime

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from backends.base import (
-    Artifact,
-    Backend,
-    BuildSpec,
-    Session,
-    Source,
-    SourceForm,
-    Unavailable,
-    Unsupported,
-    versions_of,
-)
-from backends.cache import ArtifactCache
+from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, versions_of
 from backends.tensorrt_.capabilities import Capabilities, installed
+from backends.tensorrt_.engine import cached_plan
+from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.profiles import plan_profiles
 
 if TYPE_CHECKING:
-    pass
-
-RELEASES = ("8.6", "10", "11")
-ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max")
-"""Options that change no plan by themselves, or that the ONNX file and the profiles of its key stand for."""
-
-SET_UP = "run `make trt86`, or pip install tensorrt for release 10 or 11, and point interpreter.trt at that Python"
+    from backends.tensorrt_.build import Define
 
 
 class TensorRT(Backend):
-    packages = ("tensorrt", "cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+    packages = PACKAGES
 
     def check(self, spec: BuildSpec) -> None:
         can = available()
@@ -75,66 +56,24 @@ class TensorRT(Backend):
         )
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        """A plan, keyed by all that changes it: a plan of another release, GPU or driver is never looked at."""
         assert source.onnx is not None
-        key = {
+        made_from = {
             "onnx": source.onnx.sha256,
             "calibration": source.calibration.sha256 if source.calibration else "",
-            "precision": spec.precision,
             "method": spec.quantization.get("method") if source.calibration else "",
-            "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
-            "options": {name: value for name, value in spec.options.items() if name not in ELSEWHERE},
-            "gpu": [spec.device.name, list(spec.device.compute_capability)],
-            "driver": spec.device.driver,
         }
 
-        def build(path: Path) -> Mapping[str, Any]:
-            # Not before it is needed: a cell whose plan is there skips the import.
-            from backends.tensorrt_.build import build_plan
+        def define() -> Define:
             from backends.tensorrt_.onnx_network import define_from_onnx
 
-            return build_plan(spec, path, partial(define_from_onnx, spec, source))
+            return partial(define_from_onnx, spec, source)
 
-        return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(self.packages))
+        return cached_plan(spec, made_from, define)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
         from backends.tensorrt_.session import TensorRTSession
 
         return TensorRTSession(spec, artifact)
-
-
-def available() -> Capabilities:
-    """What the installed TensorRT can do.
-
-    Raises:
-        Unavailable: there is none, it is of a release this backend does not know, or a library it needs is missing.
-    """
-    release = versions_of(("tensorrt",)).get("tensorrt")
-    if release is None:
-        raise Unavailable(f"TensorRT is not installed in this interpreter: {SET_UP}")
-    if not any(release == known or release.startswith(f"{known}.") for known in RELEASES):
-        raise Unavailable(f"TensorRT {release} is not one this backend knows ({', '.join(RELEASES)}): {SET_UP}")
-    try:
-        import cuda.bindings.runtime  # noqa: F401
-
-        return installed()
-    except ImportError as error:
-        raise Unavailable(missing(str(error))) from error
-
-
-def missing(error: str) -> str:
-    """What to install when importing TensorRT or cuda-python said `error`."""
-    if "cuda" in error and "No module" in error:
-        return "cuda-python is not installed beside TensorRT: pip install 'cuda-python>=13,<14'"
-    library = re.search(r"lib\w+\.so[.\d]*", error)
-    packages = {"libcudnn.so.8": "'nvidia-cudnn-cu12<9'", "libcublas.so.12": "nvidia-cublas-cu12",
-                "libcublasLt.so.12": "nvidia-cublas-cu12"}  # fmt: skip
-    if library and library.group() in packages:
-        name = library.group()
-        return (
-            f"TensorRT needs {name}, which was not found: pip install {packages[name]} beside it, or run `make trt86`"
-        )
-    return f"TensorRT cannot be imported ({error}): {SET_UP}"
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, versions_of
-from backends.cache import ArtifactCache
+from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
+from backends.tensorrt_.engine import cached_plan
+from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Columns, Layout, Packed
-from backends.tensorrt_.native import available
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import pad_heads
 
@@ -28,7 +27,7 @@ HEAD = 64
 
 
 class TensorRTPlugin(Backend):
-    packages = ("tensorrt", "cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+    packages = PACKAGES
 
     def check(self, spec: BuildSpec) -> None:
         can = available()
@@ -55,24 +54,9 @@ class TensorRTPlugin(Backend):
         return SourceForm(arrays=True, ranges=spec.precision == "int8")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        """A plan, keyed by all that changes it."""
         assert source.arrays is not None
-        key = {
-            "arrays": source.arrays.sha256,
-            "ranges": source.ranges.sha256 if source.ranges else "",
-            "precision": spec.precision,
-            "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
-            "options": {name: value for name, value in spec.options.items() if name != "threads"},
-            "gpu": [spec.device.name, list(spec.device.compute_capability)],
-            "driver": spec.device.driver,
-        }
-
-        def build(path: Path) -> Mapping[str, Any]:
-            from backends.tensorrt_.build import build_plan
-
-            return build_plan(spec, path, lambda *parts: _define(spec, source, *parts))
-
-        return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(self.packages))
+        made_from = {"arrays": source.arrays.sha256, "ranges": source.ranges.sha256 if source.ranges else ""}
+        return cached_plan(spec, made_from, lambda: partial(_define, spec, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
         from backends.tensorrt_.session import TensorRTSession
