@@ -9,14 +9,14 @@ arguments go to every line.
 from __future__ import annotations
 
 import argparse
-import queue
 import shlex
+import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from suites.clock import now_ns
@@ -52,31 +52,34 @@ class Batch:
 
     def build(self, lines: Sequence[Sequence[str]], devices: Sequence[str], builders: int) -> None:
         """Build every line, `builders` at a time on each device."""
-        with ThreadPoolExecutor(builders * len(devices)) as pool:
-            for number, line in enumerate(lines):
-                pool.submit(self.run, line, "until=build", *_on(devices[number % len(devices)]))
+        on = [devices[number % len(devices)] for number in range(len(lines))]
+        jobs = [partial(self.run, line, "until=build", *_on(device)) for line, device in zip(lines, on, strict=True)]
+        self._all(jobs, builders * len(devices))
 
     def measure(self, lines: Sequence[Sequence[str]], devices: Sequence[str]) -> None:
         """Measure every line, one at a time on each device."""
-        waiting: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
-        for line in lines:
-            waiting.put(line)
+        waiting = iter(lines)
 
         def work(device: str) -> None:
-            while True:
-                try:
-                    line = waiting.get_nowait()
-                except queue.Empty:
-                    return
+            # All that are at it share one iterator, which CPython advances for one thread at a time.
+            for line in waiting:
                 self.run(line, *_on(device))
 
-        threads = [threading.Thread(target=work, args=(device,)) for device in devices]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        self._all([partial(work, device) for device in devices], len(devices))
+
+    def _all(self, jobs: Sequence[Callable[[], None]], at_a_time: int) -> None:
+        with ThreadPoolExecutor(at_a_time) as pool:
+            running = [pool.submit(job) for job in jobs]
+            try:
+                for job in wait(running).done:
+                    job.result()
+            except KeyboardInterrupt:
+                self.stop()  # or leaving the block would begin all the lines that wait
+                raise
 
     def stop(self) -> None:
+        """Begin nothing more, and interrupt what runs."""
+        self.end_ns = 0
         for process in list(self.processes):
             process.terminate()
 
@@ -100,13 +103,13 @@ def main(arguments: Sequence[str]) -> int:
     options, common = parser.parse_known_args(arguments)
     lines = read_lines(options.file)
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     try:
         if options.builders:
             batch.build(lines, devices, options.builders)
         batch.measure(lines, devices)
     except KeyboardInterrupt:
-        batch.stop()
         return 130
     for line in batch.failed:
         print(f"failed: {line}")

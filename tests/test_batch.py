@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +50,22 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.Cap
     assert batch.main([str(file), "--seconds", "0", *folders(tmp_path)]) == 0
     assert capsys.readouterr().out.count("left out, the time is over: backend=null") == 2
     assert not (tmp_path / "results").exists()
+
+
+def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null null.behaviour=hang\nbackend=null null.step_ms=9\n")
+    command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK, *folders(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "cache").rglob("measure/log.txt")):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "left out, the time is over: backend=null null.step_ms=9" in printed
+    time.sleep(0.2)
+    assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("line", batch.read_lines(ROOT / "conf" / "batches" / "tensorrt.txt"), ids=" ".join)
