@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
 
@@ -16,8 +19,9 @@ QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
 def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: ArtifactCache) -> Artifact:
     """`source` computing in `types`, "fp16" or "bf16"; its float inputs and outputs, if any, change type with it.
 
-    Nodes whose name matches one of the patterns `keep_fp32`, and Q/DQ nodes, whose scales stay FP32 below opset 19,
-    are left in FP32 between casts.
+    Nodes whose name matches one of the patterns `keep_fp32` are left in FP32 between casts. So are Q/DQ nodes, whose
+    scales are FP32 below opset 19, and what reads them: a cast between a DequantizeLinear and its product would hide
+    from TensorRT that the two are one INT8 product.
 
     Raises:
         ValueError: a pattern matches no node.
@@ -26,7 +30,7 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
     def build(path: Path) -> Mapping[str, Any]:
         return _cast(source.path, path, types, keep_fp32)
 
-    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 1}
+    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 2}
     artifact = cache.get("typed", key, "model.onnx", build, versions_of(("onnxruntime-gpu", "onnxruntime", "onnx")))
     return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
 
@@ -38,15 +42,39 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
 
     model = onnx.load(str(source))
     held = matching([node.name for node in model.graph.node], keep_fp32)
-    model = convert_float_to_float16(
-        model, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS], node_block_list=held, keep_io_types=False
-    )
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
+    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=held, keep_io_types=False)
+    graph = gs.import_onnx(model)
+    _read_directly(graph)
     # The converter appends its casts at the end of the list of nodes.
-    model = gs.export_onnx(gs.import_onnx(model).toposort())
+    model = gs.export_onnx(graph.cleanup().toposort())
     if types == "bf16":
         _half_to_bfloat16(model, {i.name: i for i in onnx.load(str(source)).graph.initializer})
     onnx.save(model, str(path))
     return {"types": types, "kept_fp32": len(held)}
+
+
+def _read_directly(graph: gs.Graph) -> None:
+    """Have what multiplies or adds dequantized tensors read them as they are, in FP32, and cast its own output."""
+    import numpy as np
+    import onnx_graphsurgeon as gs
+    from onnx import TensorProto
+
+    def dequantized(tensor: Any) -> Any:
+        """The FP32 tensor behind a cast of a DequantizeLinear's output, or None."""
+        cast = tensor.inputs[0] if tensor.inputs else None
+        wide = cast.inputs[0] if cast is not None and cast.op == "Cast" else None
+        return wide if wide is not None and wide.inputs and wide.inputs[0].op == "DequantizeLinear" else None
+
+    for node in [node for node in graph.nodes if node.op in ("MatMul", "Add")]:
+        sources = [dequantized(tensor) for tensor in node.inputs]
+        if any(source is None for source in sources):
+            continue
+        (half,) = node.outputs
+        wide = gs.Variable(f"{half.name}_fp32", np.float32)
+        node.inputs, node.outputs = sources, [wide]
+        cast = gs.Node("Cast", f"{node.name}/Cast", {"to": TensorProto.FLOAT16}, inputs=[wide], outputs=[half])
+        graph.nodes.append(cast)
 
 
 def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:

@@ -116,6 +116,12 @@ def test_a_cast_graph_carries_its_types(
     weights = {i.data_type for i in model.graph.initializer if len(i.dims) == 2 and "MatMul" not in i.name}
     assert weights == {kind}
     made = {output: node for node in model.graph.node for output in node.output}
+    direct = Counter(
+        node.op_type
+        for node in model.graph.node
+        if len(node.input) == 2 and {made[n].op_type for n in node.input if n in made} == {"DequantizeLinear"}
+    )
+    assert direct == ({"MatMul": 16, "Add": 4} if quantized else {})
     norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
     assert all(made[norm.input[0]].op_type in ("Cast", "DequantizeLinear") for norm in norms)
     if types == "fp16":  # onnxruntime's CPU provider has no BF16 addition
