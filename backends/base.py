@@ -256,6 +256,7 @@ BACKENDS = {
     "null": "backends.null:Null",
     "torch_eager": "backends.pytorch:TorchEager",
     "torch_compile": "backends.pytorch:TorchCompile",
+    "torch_packed": "backends.pytorch_packed:TorchPacked",
     "ort": "backends.ort:OnnxRuntime",
     "trt": "backends.tensorrt_.native:TensorRT",
     "trt_plugin": "backends.tensorrt_.plugin:TensorRTPlugin",

@@ -51,7 +51,7 @@ OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
 
 
 def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact:
-    """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size and hidden.
+    """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size, hidden, epsilon.
 
     Raises:
         Unsupported: the activation is not GELU by the error function, or positions are relative.
@@ -66,7 +66,7 @@ def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
-    key = {"weights": sha256, "config": (folder / "config.json").read_text(), "form": 1}
+    key = {"weights": sha256, "config": (folder / "config.json").read_text(), "form": 2}
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 
@@ -105,7 +105,10 @@ def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Ar
                 f"{layer}/{name}_beta": part(f"{name}_norm", "bias"),
             }
     head_size = arrays["0/qkv_weight"].shape[2]
-    return arrays, {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
+    # DistilBERT's configuration does not say it.
+    epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
+    notes = {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
+    return arrays, {**notes, "epsilon": epsilon}
 
 
 def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:

@@ -214,6 +214,10 @@ def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], 
     built = record.artifacts.get("built", {})
     if "engine_bytes" in built.get("notes", {}):
         notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
+    batch, sequence = (int(size) for size in shape.split("x"))
+    tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
+    if tokens < batch * sequence:
+        notes.append(f"{1 - tokens / (batch * sequence):.0%} padding")
     facts = record.facts.get(shape, {})
     if "no_cuda_graph" in facts:
         notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")

@@ -39,6 +39,8 @@ def spec(precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
     [
         ("torch_eager", "fp32", 0.99999, {}),
         ("torch_eager", "bf16", 0.999, {}),
+        ("torch_packed", "fp32", 0.99999, {}),
+        ("torch_packed", "bf16", 0.999, {}),
         ("ort", "fp32", 0.99999, {}),
         ("ort", "fp32", 0.99999, {"fusion": "on"}),
         ("ort", "int8", 0.98, {}),
@@ -54,7 +56,7 @@ def test_outputs_match_the_reference(
     inputs = prepare_inputs(folder, sha256, sorted(set(SHAPES)), lengths, TEXTS, 0, "cpu", shared_cache)
     chosen, asked = load_backend(backend), spec(precision, shared_cache, **options)
     source = Source(folder, sha256)
-    if backend == "ort":
+    if backend in ("ort", "torch_packed"):
         source = prepare_source(folder, sha256, chosen.form(asked), asked.quantization, TEXTS, 0, shared_cache)
     arrays = np.load(inputs.path)
     with chosen.open(asked, chosen.build(asked, source)) as session:

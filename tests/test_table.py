@@ -80,6 +80,14 @@ def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
     assert "throttled in 2 of 2 windows (software power cap)" in row["notes"]
 
 
+def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
+    notes = {"tokens": "text", "shapes": {"2x16": {"tokens": 8, "cut": 0}}}
+    (row,) = rows(latency_section([make_record(artifacts={"inputs": {"notes": notes}})]))
+    assert "75% padding" in row["notes"]
+    (row,) = rows(latency_section([make_record()]))
+    assert "padding" not in row["notes"]
+
+
 def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
     one, two = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
     notes = [row["notes"] for row in rows(latency_section([one, two]))]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backends.base import Array, Feeds, Shape
+from backends.packing import pack, segments, token_lengths
 from backends.tensorrt_.profiles import Profile
 
 Sizes = tuple[int, ...]
@@ -113,42 +114,16 @@ class Packed(Layout):
         return Profile(*(Shape(starts - 1, longest) for (starts,), (longest,) in pairs))
 
     def arrange(self, feeds: Feeds) -> Arranged:
-        mask = feeds["attention_mask"]
-        lengths = token_lengths(mask)
-        kept = mask.astype(bool)
-        places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+        packed = pack(feeds)
         arrays = {
-            "input_ids": feeds["input_ids"][kept],
-            "segment_ids": segments(feeds)[kept],
-            **({"positions": places[kept]} if self.positions else {}),
-            "cu_seqlens": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-            "max_seqlen": np.zeros(mask.shape[1], np.int32),
+            "input_ids": packed.ids,
+            "segment_ids": packed.segments,
+            **({"positions": packed.positions} if self.positions else {}),
+            "cu_seqlens": packed.starts,
+            "max_seqlen": np.zeros(packed.kept.shape[1], np.int32),
         }
 
         def restore(output: Array) -> Array:
-            values = output.reshape(len(arrays["input_ids"]), -1)
-            rows = np.zeros((*mask.shape, values.shape[1]), values.dtype)
-            rows[kept] = values
-            return rows
+            return packed.restore(output.reshape(len(packed.ids), -1))
 
         return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
-
-
-def segments(feeds: Feeds) -> Array:
-    """Token types, zero for the families that have none."""
-    return feeds.get("token_type_ids", np.zeros_like(feeds["input_ids"]))
-
-
-def token_lengths(mask: Array) -> Array:
-    """Tokens in each row of a mask [batch, sequence] of ones followed by zeros.
-
-    Raises:
-        ValueError: a row has no token, or a token after padding.
-    """
-    lengths = mask.sum(1)
-    if empty := np.flatnonzero(lengths == 0).tolist():
-        raise ValueError(f"sequence {empty[0]} of the batch has no token; leave it out")
-    prefix = np.arange(mask.shape[1]) < lengths[:, None]
-    if broken := np.flatnonzero((mask.astype(bool) != prefix).any(1)).tolist():
-        raise ValueError(f"sequence {broken[0]} of the batch has tokens after padding; move its tokens to the front")
-    return np.asarray(lengths)

@@ -1,0 +1,65 @@
+"""Batches without their padding: the tokens of all sequences end to end, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.base import Array, Feeds
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One batch, packed.
+
+    Attributes:
+        ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence.
+        starts: int32 [batch + 1], where each sequence begins, and the end.
+        kept: bool [batch, sequence], where there is a token.
+    """
+
+    ids: Array
+    segments: Array
+    positions: Array
+    starts: Array
+    kept: Array
+
+    def restore(self, values: Array) -> Array:
+        """[batch, sequence, hidden] from [tokens, hidden]; zeros where padding was."""
+        rows = np.zeros((*self.kept.shape, values.shape[-1]), values.dtype)
+        rows[self.kept] = values
+        return rows
+
+
+def pack(feeds: Feeds) -> Packing:
+    """
+    Raises:
+        ValueError: a sequence has no token, or a token after padding; the message names it.
+    """
+    mask = feeds["attention_mask"]
+    lengths = token_lengths(mask)
+    kept = mask.astype(bool)
+    places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return Packing(feeds["input_ids"][kept], segments(feeds)[kept], places[kept], starts, kept)
+
+
+def segments(feeds: Feeds) -> Array:
+    """Token types, zero for the families that have none."""
+    return feeds.get("token_type_ids", np.zeros_like(feeds["input_ids"]))
+
+
+def token_lengths(mask: Array) -> Array:
+    """Tokens in each row of a mask [batch, sequence] of ones followed by zeros.
+
+    Raises:
+        ValueError: a row has no token, or a token after padding.
+    """
+    lengths = mask.sum(1)
+    if empty := np.flatnonzero(lengths == 0).tolist():
+        raise ValueError(f"sequence {empty[0]} of the batch has no token; leave it out")
+    prefix = np.arange(mask.shape[1]) < lengths[:, None]
+    if broken := np.flatnonzero((mask.astype(bool) != prefix).any(1)).tolist():
+        raise ValueError(f"sequence {broken[0]} of the batch has tokens after padding; move its tokens to the front")
+    return np.asarray(lengths)

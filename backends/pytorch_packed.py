@@ -1,0 +1,180 @@
+"""PyTorch without padding: an encoder over packed tokens with variable-length attention, from plain weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends.base import (
+    Array,
+    Artifact,
+    Backend,
+    BuildSpec,
+    Feeds,
+    Session,
+    Source,
+    SourceForm,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
+from backends.packing import Packing, pack
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Mapping[str, torch.Tensor]
+
+
+class TorchPacked(Backend):
+    packages = ("torch",)
+
+    def check(self, spec: BuildSpec) -> None:
+        if spec.precision not in ("fp16", "bf16", "fp32") or (spec.device.kind == "cuda" and spec.precision == "fp32"):
+            raise Unsupported("variable-length attention computes in fp16 and bf16 (on a CPU in fp32 too)")
+        if not versions_of(("torch",)):
+            raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
+
+    def form(self, spec: BuildSpec) -> SourceForm:
+        return SourceForm(arrays=True)
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        assert source.arrays is not None
+        return source.arrays
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        import torch
+
+        if spec.options["threads"]:
+            torch.set_num_threads(spec.options["threads"])
+        kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
+        with np.load(artifact.path, allow_pickle=False) as loaded:
+            weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, kind) for name in loaded.files}
+        return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index)
+
+
+def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> torch.Tensor:
+    """Last hidden state [tokens, hidden] of packed tokens.
+
+    Args:
+        weights: under the names of backends/weights.py.
+        inputs: ids, segments, positions [tokens] and starts [batch + 1], int32.
+        longest: the longest sequence.
+    """
+    import torch.nn.functional as functional
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        gamma, beta = weights[f"{name}_gamma"], weights[f"{name}_beta"]
+        return functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.linear(x, weights[f"{name}_weight"], weights[f"{name}_bias"])
+
+    x = weights["word"][inputs["ids"]] + weights["type"][inputs["segments"]] + weights["position"][inputs["positions"]]
+    x = norm(x, "embeddings")
+    if "projection_weight" in weights:
+        x = linear(x, "projection")
+    for layer in range(sum(name.endswith("/qkv_weight") for name in weights)):
+        qkv_weight, qkv_bias = weights[f"{layer}/qkv_weight"], weights[f"{layer}/qkv_bias"]
+        qkv = functional.linear(x, qkv_weight.flatten(0, 2), qkv_bias.flatten()).reshape(len(x), *qkv_bias.shape)
+        query, key, value = qkv.unbind(1)
+        context = attend(query, key, value, inputs["starts"], longest).flatten(1)
+        output = weights[f"{layer}/output_weight"].flatten(1)
+        x = norm(x + functional.linear(context, output, weights[f"{layer}/output_bias"]), f"{layer}/attention")
+        x = norm(x + linear(functional.gelu(linear(x, f"{layer}/up")), f"{layer}/down"), f"{layer}/output")
+    return x
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, longest: int
+) -> torch.Tensor:
+    """Attention within each sequence; all [tokens, heads, d]. On a CPU, where there is no kernel for it, one by one."""
+    import torch
+
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        attended: torch.Tensor = varlen_attn(query, key, value, starts, starts, longest, longest)  # type: ignore[assignment]
+        return attended
+    parts = []
+    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        q, k, v = (tensor[begin:end].transpose(0, 1)[None] for tensor in (query, key, value))
+        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+class PackedSession(Session):
+    """Static device buffers for as long as the number of tokens stays the same."""
+
+    def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int) -> None:
+        import torch
+
+        self._torch = torch
+        self._weights, self._epsilon = weights, epsilon
+        self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
+        self._inputs: dict[str, torch.Tensor] = {}
+        self._staging: dict[str, torch.Tensor] = {}
+        self._packing: Packing | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._output: torch.Tensor | None = None
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()
+        if kind == "cuda":
+            from backends.cuda import CudaStream
+
+            self.stream = CudaStream(index)
+            stream = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(stream)
+
+    def close(self) -> None:
+        self._mode.__exit__(None, None, None)
+
+    def load(self, feeds: Feeds) -> None:
+        torch = self._torch
+        packing = pack(feeds)
+        arrays = {name: getattr(packing, name) for name in ("ids", "segments", "positions", "starts")}
+        before = None if self._packing is None else self._packing.kept.shape
+        sizes = {name: tensor.shape for name, tensor in self._inputs.items()}
+        if before != packing.kept.shape or sizes != {name: array.shape for name, array in arrays.items()}:
+            self._graph = self._output = None
+            self._staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            if self._device.type == "cuda":
+                self._staging = {name: tensor.pin_memory() for name, tensor in self._staging.items()}
+            self._inputs = {name: torch.empty_like(t, device=self._device) for name, t in self._staging.items()}
+        self._packing = packing
+        for name, array in arrays.items():
+            self._staging[name].numpy()[...] = array
+            self._inputs[name].copy_(self._staging[name], non_blocking=True)
+
+    def step(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._output = self._forward()
+
+    def _forward(self) -> torch.Tensor:
+        assert self._packing is not None
+        return encode(self._weights, self._inputs, self._packing.kept.shape[1], self._epsilon)
+
+    def wait(self) -> None:
+        if self.stream is not None:
+            self.stream.synchronize()
+
+    def fetch(self) -> Array:
+        assert self._output is not None
+        assert self._packing is not None
+        output = self._output.float() if self._output.dtype == self._torch.bfloat16 else self._output
+        self.wait()
+        return self._packing.restore(output.cpu().numpy())
+
+    def capture(self) -> None:
+        torch = self._torch
+        if self.stream is None:
+            raise Unsupported("CUDA graphs need a GPU")
+        self.wait()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            self._output = self._forward()
+        self._graph = graph
