@@ -17,6 +17,7 @@ from suites.config import RunConfig
 from suites.record import read_records
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
+COMMITTED = [line for file in (ROOT / "conf" / "batches").glob("*.txt") for line in batch.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]")
 
 
@@ -68,7 +69,7 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
     assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("line", batch.read_lines(ROOT / "conf" / "batches" / "tensorrt.txt"), ids=" ".join)
+@pytest.mark.parametrize("line", COMMITTED, ids=" ".join)
 def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
     """A sweep as its first cell does."""
     words = [re.sub(r"^(\w[\w.]*=)(\[[^\]]*\]|[^\[,]+),.*$", r"\1\2", word) for word in line if word != "-m"]
