@@ -13,10 +13,11 @@ from typing import Any
 
 from suites import record
 from suites.cell import Cell
+from suites.checks import Refused
 from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
-from suites.request import Refused, Request
+from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
 Progress = Callable[[str, str, bool], None]

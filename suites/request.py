@@ -10,21 +10,16 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
+from suites.checks import Refused, at_least, lines, positive, writable
 from suites.config import Precision, RunConfig, SourceKind, Weights, plain
 from suites.machine import Machine, cpu, gpus
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Refused(Exception):
-    """The request cannot run as it stands; the message is one line that says what to do."""
+from suites.options import lengths_of, own_options, quantization_of
 
 
 @dataclass(frozen=True)
@@ -62,14 +57,14 @@ def resolve(config: RunConfig) -> Request:
     _named(config)
     machine = _machine(config)
     shapes = _shapes(config)
-    results, cache = _writable("results", config.results), _writable("cache", config.cache)
+    results, cache = writable("results", config.results), writable("cache", config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = low and config.backend.source is SourceKind.onnx
-    quantization = _quantization(config, machine) if quantized else {}
+    quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**_own_options(config), "threads": _at_least("threads", config.threads, 0)}
-    texts = _lines("task.path", config.task.path)
-    lengths = _lengths(config)
+    options = {**own_options(config), "threads": at_least("threads", config.threads, 0)}
+    texts = lines("task.path", config.task.path)
+    lengths = lengths_of(config)
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -83,7 +78,7 @@ def resolve(config: RunConfig) -> Request:
         "model": _model(config),
         "lengths": lengths,
         "texts": texts,
-        "seed": _at_least("seed", config.seed, 0),
+        "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
@@ -93,7 +88,7 @@ def resolve(config: RunConfig) -> Request:
         backend=config.backend.name,
         interpreter=_interpreter(config, config.backend.interpreter),
         main_interpreter=_interpreter(config, "main"),
-        time_limit=_positive("backend.time_limit", config.backend.time_limit),
+        time_limit=positive("backend.time_limit", config.backend.time_limit),
         minimum_cosine=config.suite.minimum_cosine,
         until=config.until.name,
         rerun=config.rerun,
@@ -113,11 +108,11 @@ def resolve(config: RunConfig) -> Request:
             "options": {"cuda_graph": graph, **options, **({"quantization": quantization} if quantization else {})},
         },
         effort={
-            "warm_up_s": _positive("suite.warm_up_s", config.suite.warm_up_s),
-            "seconds": _positive("suite.seconds", config.suite.seconds),
-            "min_samples": _at_least("suite.min_samples", config.suite.min_samples, 2),
-            "max_samples": _at_least("suite.max_samples", config.suite.max_samples, 2),
-            "tolerance": _positive("suite.tolerance", config.suite.tolerance),
+            "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
+            "seconds": positive("suite.seconds", config.suite.seconds),
+            "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
+            "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
+            "tolerance": positive("suite.tolerance", config.suite.tolerance),
         },
     )
 
@@ -217,99 +212,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _quantization(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    """The settings with `auto` resolved.
-
-    On a GPU activations are signed and symmetric, which is what TensorRT reads too. x86 CPUs multiply
-    unsigned by signed bytes; without VNNI the 16-bit sums of two such products can saturate, which 7-bit
-    weights avoid (onnxruntime's quantization guide).
-    """
-    chosen = plain(asdict(config.quantization))
-    on_cpu = machine.device.kind == "cpu"
-    if chosen["activation"] == "auto":
-        chosen["activation"] = "uint8" if on_cpu else "int8"
-    if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
-        chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
-    saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
-    switch = chosen["reduce_range"]
-    chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
-    if chosen["scheme"] == "implicit" and chosen["method"] == "percentile":
-        raise Refused("quantization.method=percentile has no implicit form; use minmax or entropy")
-    _at_least("quantization.samples", chosen["samples"], 1)
-    _at_least("quantization.sequence", chosen["sequence"], 2)
-    if not 50 < chosen["percentile"] <= 100:
-        raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")
-    return chosen  # type: ignore[no-any-return]
-
-
-def _own_options(config: RunConfig) -> dict[str, Any]:
-    """The backend's own options, and no other's: they are part of the cell."""
-    name = config.backend.name
-    owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
-    if name == "trt":
-        return _tensorrt(config)
-    if name == "trt_plugin":
-        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
-    return plain(asdict(owners[name])) if name in owners else {}
-
-
-def _tensorrt(config: RunConfig) -> dict[str, Any]:
-    """TensorRT's options with the range of the dynamic profile resolved, as [batch, sequence]."""
-    chosen = plain(asdict(config.trt))
-    largest = [max(config.batch), max(config.sequence)]
-    chosen["min"] = chosen["min"] or [1, min(16, *config.sequence)]
-    chosen["max"] = chosen["max"] or largest
-    chosen["opt"] = chosen["opt"] or chosen["max"]
-    for name in ("min", "opt", "max"):
-        if len(chosen[name]) != 2 or min(chosen[name]) < 1:
-            raise Refused(f"trt.{name}={chosen[name]} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
-    for axis, (least, best, most) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
-        if not least <= best <= most:
-            of = ("batch", "sequence")[axis]
-            raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
-    if not 0 <= chosen["optimization_level"] <= 5:
-        raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
-    _at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
-    _at_least("trt.aux_streams", chosen["aux_streams"], -1)
-    return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
-
-
-def _lengths(config: RunConfig) -> dict[str, Any]:
-    """The distribution and what it needs, nothing else: it is part of the cell."""
-    lengths = plain(asdict(config.lengths))
-    kind = lengths["distribution"]
-    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")}
-    _at_least("lengths.low", lengths["low"], 2)
-    if kind == "lognormal":
-        mean, sigma = (_positive(f"lengths.{name}", lengths[name]) for name in ("mean", "sigma"))
-        return {**chosen, "mean": mean, "sigma": sigma}
-    if kind == "histogram":
-        values, counts = lengths["values"], lengths["counts"]
-        if not values or len(values) != len(counts) or min(values) < 2 or min(counts) < 0 or not sum(counts):
-            raise Refused("lengths.values and lengths.counts must be lists of one size, the lengths from 2 on")
-        return {**chosen, "values": values, "counts": counts}
-    if kind != "file":
-        return chosen
-    values, path = [], lengths["path"]
-    for number, line in enumerate(_lines("lengths.path", path), 1):
-        if not line.isdigit() or int(line) < 2:
-            raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
-        values.append(int(line))
-    return {**chosen, "values": values}
-
-
-def _lines(key: str, path: str) -> list[str]:
-    """The lines of a text file that are not empty; a relative path is looked for here and in the project."""
-    for candidate in (Path(path), ROOT / path):
-        if path and candidate.is_file():
-            lines = [line.strip() for line in candidate.read_text().splitlines()]
-            found = [line for line in lines if line]
-            if found:
-                return found
-            raise Refused(f"{key}={path} is empty; give a file with one entry a line")
-    raise Refused(f"{key}={path or '(nothing)'} is not a file; give one with an entry a line")
-
-
 def _interpreter(config: RunConfig, name: str) -> str:
     known: dict[str, str] = asdict(config.interpreter)
     if name not in known:
@@ -321,26 +223,3 @@ def _interpreter(config: RunConfig, name: str) -> str:
             "set it on the command line or in conf/interpreter/local.yaml"
         )
     return path
-
-
-def _writable(key: str, path: str) -> Path:
-    folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"0" * 4096)
-    except OSError as error:
-        raise Refused(f"{key}={path} cannot be written ({error.strerror}); choose another folder") from None
-    return folder
-
-
-def _positive(key: str, value: float) -> float:
-    if not value > 0:
-        raise Refused(f"{key}={value} must be greater than 0")
-    return value
-
-
-def _at_least(key: str, value: int, least: int) -> int:
-    if value < least:
-        raise Refused(f"{key}={value} must be at least {least}")
-    return value

@@ -33,10 +33,11 @@ class Invocation:
     def run(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
 
+        from suites.checks import Refused
         from suites.explain import added_keys, unknown_key
         from suites.pipeline import run_request
         from suites.progress import Display
-        from suites.request import Refused, resolve
+        from suites.request import resolve
 
         if self.display is None:
             self.display = Display()

@@ -26,9 +26,10 @@ from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.native import TensorRT
 from backends.tensorrt_.profiles import Profile, choose, plan_profiles
 from suites import request, worker
+from suites.checks import Refused
 from suites.config import RunConfig, TrtConfig, plain
 from suites.machine import Machine
-from suites.request import Refused, resolve
+from suites.request import resolve
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))

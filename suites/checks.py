@@ -1,0 +1,47 @@
+"""Refusing what cannot run, in one line that tells the fix, and the checks that many keys share."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Refused(Exception):
+    """The request cannot run as it stands; the message is one line that says what to do."""
+
+
+def positive(key: str, value: float) -> float:
+    if not value > 0:
+        raise Refused(f"{key}={value} must be greater than 0")
+    return value
+
+
+def at_least(key: str, value: int, least: int) -> int:
+    if value < least:
+        raise Refused(f"{key}={value} must be at least {least}")
+    return value
+
+
+def lines(key: str, path: str) -> list[str]:
+    """The lines of a text file that are not empty; a relative path is looked for here and in the project."""
+    for candidate in (Path(path), ROOT / path):
+        if path and candidate.is_file():
+            lines = [line.strip() for line in candidate.read_text().splitlines()]
+            found = [line for line in lines if line]
+            if found:
+                return found
+            raise Refused(f"{key}={path} is empty; give a file with one entry a line")
+    raise Refused(f"{key}={path or '(nothing)'} is not a file; give one with an entry a line")
+
+
+def writable(key: str, path: str) -> Path:
+    folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0" * 4096)
+    except OSError as error:
+        raise Refused(f"{key}={path} cannot be written ({error.strerror}); choose another folder") from None
+    return folder

@@ -1,0 +1,94 @@
+"""What the groups of options resolve to: values checked, defaults given their meaning, nothing that does not matter.
+
+What is returned becomes part of the cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from suites.checks import Refused, at_least, lines, positive
+from suites.config import RunConfig, plain
+from suites.machine import Machine
+
+
+def own_options(config: RunConfig) -> dict[str, Any]:
+    """The backend's own options, and no other's: they are part of the cell."""
+    name = config.backend.name
+    owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
+    if name == "trt":
+        return _tensorrt(config)
+    if name == "trt_plugin":
+        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
+    return plain(asdict(owners[name])) if name in owners else {}
+
+
+def _tensorrt(config: RunConfig) -> dict[str, Any]:
+    """TensorRT's options with the range of the dynamic profile resolved, as [batch, sequence]."""
+    chosen = plain(asdict(config.trt))
+    largest = [max(config.batch), max(config.sequence)]
+    chosen["min"] = chosen["min"] or [1, min(16, *config.sequence)]
+    chosen["max"] = chosen["max"] or largest
+    chosen["opt"] = chosen["opt"] or chosen["max"]
+    for name in ("min", "opt", "max"):
+        if len(chosen[name]) != 2 or min(chosen[name]) < 1:
+            raise Refused(f"trt.{name}={chosen[name]} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
+    for axis, (least, best, most) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
+        if not least <= best <= most:
+            of = ("batch", "sequence")[axis]
+            raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
+    if not 0 <= chosen["optimization_level"] <= 5:
+        raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
+    at_least("trt.aux_streams", chosen["aux_streams"], -1)
+    return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
+
+
+def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """The settings with `auto` resolved.
+
+    On a GPU activations are signed and symmetric, which is what TensorRT reads too. x86 CPUs multiply
+    unsigned by signed bytes; without VNNI the 16-bit sums of two such products can saturate, which 7-bit
+    weights avoid (onnxruntime's quantization guide).
+    """
+    chosen = plain(asdict(config.quantization))
+    on_cpu = machine.device.kind == "cpu"
+    if chosen["activation"] == "auto":
+        chosen["activation"] = "uint8" if on_cpu else "int8"
+    if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
+        chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
+    saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
+    switch = chosen["reduce_range"]
+    chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
+    if chosen["scheme"] == "implicit" and chosen["method"] == "percentile":
+        raise Refused("quantization.method=percentile has no implicit form; use minmax or entropy")
+    at_least("quantization.samples", chosen["samples"], 1)
+    at_least("quantization.sequence", chosen["sequence"], 2)
+    if not 50 < chosen["percentile"] <= 100:
+        raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")
+    return chosen  # type: ignore[no-any-return]
+
+
+def lengths_of(config: RunConfig) -> dict[str, Any]:
+    """The distribution and what it needs, nothing else: it is part of the cell."""
+    lengths = plain(asdict(config.lengths))
+    kind = lengths["distribution"]
+    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")}
+    at_least("lengths.low", lengths["low"], 2)
+    if kind == "lognormal":
+        mean, sigma = (positive(f"lengths.{name}", lengths[name]) for name in ("mean", "sigma"))
+        return {**chosen, "mean": mean, "sigma": sigma}
+    if kind == "histogram":
+        values, counts = lengths["values"], lengths["counts"]
+        if not values or len(values) != len(counts) or min(values) < 2 or min(counts) < 0 or not sum(counts):
+            raise Refused("lengths.values and lengths.counts must be lists of one size, the lengths from 2 on")
+        return {**chosen, "values": values, "counts": counts}
+    if kind != "file":
+        return chosen
+    values, path = [], lengths["path"]
+    for number, line in enumerate(lines("lengths.path", path), 1):
+        if not line.isdigit() or int(line) < 2:
+            raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
+        values.append(int(line))
+    return {**chosen, "values": values}
