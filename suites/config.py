@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-Suite = Enum("Suite", ["latency"])
+Suite = Enum("Suite", ["latency", "accuracy"])
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
@@ -17,6 +17,7 @@ Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histog
 TokenKind = Enum("TokenKind", ["auto", "text", "random"])
 Switch = Enum("Switch", ["auto", "on", "off"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
+TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Scheme = Enum("Scheme", ["explicit", "implicit"])
 Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
@@ -98,8 +99,12 @@ class QuantizationConfig:
 
 @dataclass
 class TaskConfig:
+    """What texts come from and what a model is judged by; see suites/task.py."""
+
     name: str = "sentences"
+    kind: TaskKind = TaskKind.fidelity
     path: str = "suites/sentences.txt"
+    hub: str = ""
 
 
 @dataclass

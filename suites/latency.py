@@ -17,14 +17,11 @@ from suites import clock
 from suites.clock import Effort, Samples
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 
-Inputs = Callable[[Shape], tuple[Feeds, Array, Array]]
-"""Shape -> feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch it belongs to."""
-
 
 def measure(
     session: Session,
     shapes: Sequence[Shape],
-    inputs: Inputs,
+    arrays: Mapping[str, Array],
     effort: Effort,
     cuda_graph: bool,
     progress: Callable[[str], None],
@@ -37,7 +34,7 @@ def measure(
     # In the order of their size: the memory of a process only grows, so that a peak is that of its shape.
     for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
-            feeds, reference, rows = inputs(shape)
+            feeds, reference, rows = _inputs(arrays, shape)
             first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once
             facts[str(shape)] = {"first_step_ns": first}
             for graph in (False, True) if cuda_graph else (False,):
@@ -65,6 +62,12 @@ def measure(
         "facts": facts,
         "failures": failures,
     }
+
+
+def _inputs(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
+    """Feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch it belongs to."""
+    named = {name.split("/", 1)[1]: arrays[name] for name in arrays if name.startswith(f"{shape}/")}
+    return named, named.pop("reference"), named.pop("rows")
 
 
 def _first_step(session: Session, feeds: Feeds) -> None:

@@ -145,10 +145,18 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if measured.outcome != OK:
         return measured, parts
     found = measured.result
+    if "embeddings" in found:
+        scored = {**request.task, "inputs": inputs["path"], "embeddings": found["embeddings"]}
+        answer = stages.run("score", scored, request.main_interpreter)
+        if answer.outcome != OK:
+            return answer, parts
+        parts["scores"] = answer.result
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
     problems = dict(found["failures"])
+    if parts.get("scores", {}).get("nonfinite"):
+        problems["all texts"] = f"{parts['scores']['nonfinite']} outputs are NaN or Inf"
     for check in parts["checks"]:
         if check["problem"]:
             graph = " with CUDA graph" if check["cuda_graph"] else ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from suites.accuracy_table import accuracy_tables
 from suites.record import read_records, write_whole
 from suites.table import latency_tables
 
-SUITES = {"latency": latency_tables}
+SUITES = {"latency": latency_tables, "accuracy": accuracy_tables}
 
 
 def write_tables(results: Path) -> list[Path]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
-from suites.checks import Refused, at_least, lines, positive, writable
-from suites.config import Precision, RunConfig, SourceKind, Weights, plain
+from suites.checks import Refused, at_least, positive, writable
+from suites.config import Precision, RunConfig, SourceKind, Suite, Weights, plain
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of
+from suites.task import Task, load_task
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Request:
 
     Attributes:
         job: what workers are told, as JSON; see suites/worker.py.
+        task: kind and targets of what a model is judged by.
         cell: the fields of the `Cell` that are known already.
         effort: seconds and caps for suites/clock.py.
     """
@@ -44,6 +46,7 @@ class Request:
     results: Path
     cache: Path
     job: Mapping[str, Any]
+    task: Mapping[str, Any]
     cell: Mapping[str, Any]
     effort: Mapping[str, Any]
 
@@ -63,7 +66,9 @@ def resolve(config: RunConfig) -> Request:
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**own_options(config), "threads": at_least("threads", config.threads, 0)}
-    texts = lines("task.path", config.task.path)
+    task = load_task(config.task)
+    texts = list(task.calibration)
+    judged = _judged(config, task)
     lengths = lengths_of(config)
     job = {
         "suite": config.suite.name.name,
@@ -78,6 +83,7 @@ def resolve(config: RunConfig) -> Request:
         "model": _model(config),
         "lengths": lengths,
         "texts": texts,
+        "evaluated": list(task.texts) if judged else [],
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
     }
@@ -95,6 +101,7 @@ def resolve(config: RunConfig) -> Request:
         results=results,
         cache=cache,
         job=job,
+        task={"kind": task.kind, "targets": dict(task.targets)},
         cell={
             "suite": config.suite.name.name,
             "model": "none" if none else config.model.name,
@@ -104,7 +111,7 @@ def resolve(config: RunConfig) -> Request:
             "precision": config.precision.name.name,
             "device": machine.device.kind,
             "shapes": tuple((batch, sequence) for batch, sequence in shapes),
-            "lengths": {**lengths, "seed": config.seed, "texts": _digest(texts)},
+            "lengths": {**lengths, "seed": config.seed, "texts": _digest(texts), **judged},
             "options": {"cuda_graph": graph, **options, **({"quantization": quantization} if quantization else {})},
         },
         effort={
@@ -123,6 +130,17 @@ def _named(config: RunConfig) -> None:
         raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
     if not re.fullmatch(r"[\w.-]+", config.model.name):
         raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
+
+
+def _judged(config: RunConfig, task: Task) -> dict[str, str]:
+    """What of a task belongs to a cell of the accuracy suite; nothing for another."""
+    if config.suite.name is not Suite.accuracy:
+        return {}
+    if config.backend.source is SourceKind.none:
+        raise Refused(f"backend={config.backend.name} runs no model; suite=accuracy needs one that does")
+    if config.weights is Weights.random and task.kind != "fidelity":
+        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=sentences")
+    return {"task": config.task.name, "evaluated": _digest(list(task.texts))}
 
 
 def _machine(config: RunConfig) -> Machine:

@@ -7,12 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
+from suites.rows import joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.stats import Summary, summarize
-
-
-class Incomparable(ValueError):
-    """Rows that must not stand in one table: measured on different GPUs, drivers or CPUs."""
-
 
 COLUMNS = (
     "backend", "precision", "profiles", "batch", "seq",
@@ -20,9 +16,6 @@ COLUMNS = (
     "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms",
     "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "notes",
 )  # fmt: skip
-
-PROFILES = ("profiles", "min", "opt", "max")
-"""Options that the column "profiles" speaks for."""
 
 Phases = Mapping[tuple[str, bool], Measurement]
 
@@ -35,25 +28,18 @@ def latency_tables(records: Iterable[Record]) -> str:
 
 
 def latency_section(records: Sequence[Record]) -> str:
-    """The records of one machine.
-
-    Raises:
-        Incomparable: the records come from different GPUs, drivers or CPUs.
-    """
-    machines = sorted({str(record.environment["machine"]) for record in records})
-    if len(machines) > 1:
-        raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
-    lines = ["", f"## {_machine_title(records[0])}"]
+    """The records of one machine; raises Incomparable if they are not."""
+    lines = ["", one_machine(records)]
     ordered = sorted(records, key=_workload)
     for workload, members in groupby(ordered, key=_workload):
         group = list(members)
-        varied = _varied(group)
+        varied = varied_options(group)
         rows = [row for record in group for row in _rows(record, varied)]
         lines += [
             "",
             f"### {', '.join(workload)}, {_tokens(group)} tokens",
             "",
-            _markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])]),
+            markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])]),
         ]
     return "\n".join(lines)
 
@@ -81,36 +67,10 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _machine_title(record: Record) -> str:
-    environment = record.environment
-    if "gpu" in environment:
-        return f"{environment['gpu']}, driver {environment['driver']}"
-    return f"CPU: {environment['cpu']}, {environment['cores']} cores"
-
-
-def _varied(records: Sequence[Record]) -> set[str]:
-    """Options in which records of one backend and precision differ: without them their rows would look alike."""
-    seen: dict[tuple[str, str, str], set[str]] = {}
-    for record in records:
-        for name, value in _flat(record.cell.options):
-            seen.setdefault((record.cell.backend, record.cell.precision, name), set()).add(value)
-    return {name for (_, _, name), values in seen.items() if len(values) > 1} - set(PROFILES)
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
-    return found
-
-
 def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[str]]]:
     """Rows of a record with the key they are sorted by: one a shape, or one that says why there is none."""
     cell, rows = record.cell, []
-    options = "; ".join(f"{name}={value}" for name, value in _flat(cell.options) if name in varied and value)
+    options = options_text(record, varied)
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:
@@ -118,8 +78,8 @@ def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[
             rows.append((key, _row(record, batch, sequence, options)))
     if not rows or record.outcome != OK:
         last = (1 << 30, 0, cell.backend, cell.precision, cell.id)
-        reason = _joined(options, f"{record.outcome}: {record.reason}")
-        rows.append((last, [cell.backend, cell.precision, _profiles(record), *[""] * (len(COLUMNS) - 4), reason]))
+        reason = joined(options, f"{record.outcome}: {record.reason}")
+        rows.append((last, [cell.backend, cell.precision, profiles_of(record), *[""] * (len(COLUMNS) - 4), reason]))
     return rows
 
 
@@ -132,24 +92,13 @@ def _row(record: Record, batch: int, sequence: int, options: str) -> list[str]:
     tokens = record.artifacts["inputs"]["notes"]["shapes"][f"{batch}x{sequence}"]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     return [
-        record.cell.backend, record.cell.precision, _profiles(record), str(batch), str(sequence),
+        record.cell.backend, record.cell.precision, profiles_of(record), str(batch), str(sequence),
         _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),
         _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
         _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
         _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, f"{batch}x{sequence}"),
-        _energy(phases), _cosine(checks), _joined(options, _notes(record, phases, checks, f"{batch}x{sequence}")),
+        _energy(phases), _cosine(checks), joined(options, _notes(record, phases, checks, f"{batch}x{sequence}")),
     ]  # fmt: skip
-
-
-def _profiles(record: Record) -> str:
-    """The optimization profiles of an engine: which kind, and the range where there is one."""
-    options = record.cell.options
-    if "profiles" not in options:
-        return ""
-    low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
-    if options["profiles"] == "per_shape":
-        return "per_shape"
-    return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
 
 
 def _summary(phases: Phases, phase: str, graph: bool) -> Summary | None:
@@ -199,10 +148,6 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
 
 
-def _joined(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
-
-
 def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], shape: str) -> str:
     notes = [record.cell.release] if record.cell.release else []
     if not all(m.steady for m in phases.values()):
@@ -225,17 +170,3 @@ def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], 
     if problems:
         notes.append(f"**invalid**: {'; '.join(problems)}")
     return "; ".join(notes)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table without the columns that are empty in every row, padded so that it can be read as plain text."""
-    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    body = [[row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows]
-    lines = [[header[i] for i in kept], *body]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
-    first, *others = (_line(line, widths) for line in lines)
-    return "\n".join([first, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *others])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

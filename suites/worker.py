@@ -31,11 +31,9 @@ from typing import Any
 import numpy as np
 
 from backends.base import (
-    Array,
     Artifact,
     BuildSpec,
     Device,
-    Feeds,
     Shape,
     Source,
     SourceForm,
@@ -73,13 +71,17 @@ def export(job: Job) -> dict[str, Any]:
         return prepare(Path(job["cache"]), _shapes(job))
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
+    from backends.evaluation import prepare_evaluation
     from backends.inputs import prepare_inputs
     from backends.onnx_source import prepare_source
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
     lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
-    inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
+    if job["suite"] == "accuracy":
+        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], seed, device.kind, cache)
+    else:
+        inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
     source = Source(folder, sha256)
     if job["source"] == "onnx":
         form = SourceForm.from_json(job["form"])
@@ -100,19 +102,23 @@ def measure(job: Job) -> dict[str, Any]:
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
-
-    def inputs(shape: Shape) -> tuple[Feeds, Array, Array]:
-        named = {name.split("/", 1)[1]: arrays[name] for name in arrays.files if name.startswith(f"{shape}/")}
-        return named, named.pop("reference"), named.pop("rows")
-
     _progress("opening")
     began = clock.now_ns()
     with backend.open(spec, artifact) as session:
         opened = clock.now_ns() - began
         effort = clock.Effort(**job["effort"])
-        answer: dict[str, Any] = question.measure(session, spec.shapes, inputs, effort, spec.cuda_graph, _progress)
+        answer: dict[str, Any] = question.measure(session, spec.shapes, arrays, effort, spec.cuda_graph, _progress)
     answer["facts"] |= {"open_ns": opened, "loaded": _loaded()}
     return answer
+
+
+def score(job: Job) -> dict[str, Any]:
+    """What the embeddings that `measure` wrote are worth; runs in the main interpreter."""
+    from suites.scoring import score as score_embeddings
+
+    with np.load(job["inputs"], allow_pickle=False) as arrays:
+        reference = arrays["reference"]
+    return score_embeddings(job["kind"], job["targets"], np.load(job["embeddings"], allow_pickle=False), reference)
 
 
 def _loaded() -> dict[str, str]:
@@ -137,6 +143,7 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "export": export,
     "build": build,
     "measure": measure,
+    "score": score,
 }
 
 

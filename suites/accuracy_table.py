@@ -1,0 +1,64 @@
+"""Accuracy records to markdown: what each path is worth on a task, beside FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from suites.record import OK, Record
+from suites.rows import joined, markdown, one_machine, options_text, profiles_of, varied_options
+
+COLUMNS = (
+    "backend", "precision", "profiles", "metric", "value", "FP32", "difference [95% CI]", "verdict", "changed",
+    "cosine min", "cosine mean", "max difference", "relative error", "notes",
+)  # fmt: skip
+
+LEGEND = """\
+*value*: the metric of the path's own outputs; *FP32*: of PyTorch's in FP32 on the same texts. *difference*: with its
+95% interval by paired bootstrap; *verdict*: what the interval allows to say. *changed*: share of predictions that are
+not FP32's. Cosine, difference and relative error are those of mean-pooled embeddings. Every text ran in a batch of
+other texts of other lengths, in the shapes of the cell."""
+
+
+def accuracy_tables(records: Iterable[Record]) -> str:
+    """All records in markdown: one section a machine, one table a model and task in it."""
+    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
+    sections = [accuracy_section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
+    return "\n".join(["# Accuracy", "", LEGEND, *sections]) + "\n"
+
+
+def accuracy_section(records: Sequence[Record]) -> str:
+    """The records of one machine; raises Incomparable if they are not."""
+    lines = ["", one_machine(records)]
+    ordered = sorted(records, key=_question)
+    for (model, weights, task), members in groupby(ordered, key=_question):
+        group = list(members)
+        varied = varied_options(group)
+        rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, varied)) for r in group)
+        lines += ["", f"### {model}, {weights} weights, {task}", "", markdown(COLUMNS, [row for _, row in rows])]
+    return "\n".join(lines)
+
+
+def _question(record: Record) -> tuple[str, str, str]:
+    return record.cell.model, record.cell.weights, str(record.cell.lengths["task"])
+
+
+def _row(record: Record, varied: set[str]) -> list[str]:
+    cell, scores = record.cell, record.scores
+    reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
+    notes = joined(options_text(record, varied), cell.release, _cut(record), reason)
+    head = [cell.backend, cell.precision, profiles_of(record)]
+    if "value" not in scores:
+        return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]
+    changed = f"{scores['changed']:.2%}" if "changed" in scores else ""
+    return [
+        *head, scores["metric"], f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
+        f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]", scores["verdict"], changed,
+        f"{scores['cosine_min']:.5f}", f"{scores['cosine_mean']:.5f}", f"{scores['max_difference']:.2e}",
+        f"{scores['relative_error']:.2e}", notes,
+    ]  # fmt: skip
+
+
+def _cut(record: Record) -> str:
+    notes = record.artifacts.get("inputs", {}).get("notes", {})
+    return f"{notes['cut']} of {notes['texts']} texts cut" if notes.get("cut") else ""

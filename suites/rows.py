@@ -1,0 +1,87 @@
+"""What the rows of every table have in common: whose they are, what tells them apart, and how they become markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from suites.record import Record
+
+PROFILES = ("profiles", "min", "opt", "max")
+"""Options that the column "profiles" speaks for."""
+
+
+class Incomparable(ValueError):
+    """Rows that must not stand in one table: measured on different GPUs, drivers or CPUs."""
+
+
+def one_machine(records: Sequence[Record]) -> str:
+    """The heading of a section.
+
+    Raises:
+        Incomparable: the records come from different GPUs, drivers or CPUs.
+    """
+    machines = sorted({str(record.environment["machine"]) for record in records})
+    if len(machines) > 1:
+        raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
+    return f"## {machine_title(records[0])}"
+
+
+def options_text(record: Record, varied: set[str]) -> str:
+    """The options that tell this record's row from others'."""
+    return "; ".join(f"{name}={value}" for name, value in flat(record.cell.options) if name in varied and value)
+
+
+def machine_title(record: Record) -> str:
+    environment = record.environment
+    if "gpu" in environment:
+        return f"{environment['gpu']}, driver {environment['driver']}"
+    return f"CPU: {environment['cpu']}, {environment['cores']} cores"
+
+
+def varied_options(records: Sequence[Record]) -> set[str]:
+    """Options in which records of one backend and precision differ: without them their rows would look alike."""
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for record in records:
+        for name, value in flat(record.cell.options):
+            seen.setdefault((record.cell.backend, record.cell.precision, name), set()).add(value)
+    return {name for (_, _, name), values in seen.items() if len(values) > 1} - set(PROFILES)
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
+    return found
+
+
+def profiles_of(record: Record) -> str:
+    """The optimization profiles of an engine: which kind, and the range where there is one."""
+    options = record.cell.options
+    if "profiles" not in options:
+        return ""
+    low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
+    if options["profiles"] == "per_shape":
+        return "per_shape"
+    return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
+
+
+def joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table without the columns that are empty in every row, padded so that it can be read as plain text."""
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    body = [[row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows]
+    lines = [[header[i] for i in kept], *body]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
+    first, *others = (_line(line, widths) for line in lines)
+    return "\n".join([first, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *others])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

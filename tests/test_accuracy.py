@@ -1,0 +1,196 @@
+"""Tasks, scores and the accuracy suite; on the real data where it is at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Cli
+
+from backends.base import Shape
+from backends.evaluation import batches, pool
+from suites.checks import Refused
+from suites.config import TaskConfig, TaskKind
+from suites.record import read_records
+from suites.scoring import score, verdict
+from suites.task import load_task
+
+DATA = ROOT.parent / "shared" / "data"
+STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"
+QUICK = ("suite=accuracy", "batch=[3,8]", "sequence=[16,64]")
+
+
+def stsb(folder: Path, **changes: str) -> TaskConfig:
+    rows = [
+        ("5.0", "a cat sits", "a cat is sitting"),
+        ("0.0", "a cat sits", "stocks fell"),
+        ("2.5", "rain", "snow falls"),
+    ]
+    lines = [STSB_ROW.format(score=s, one=a, two=b) for s, a, b in rows]
+    for split in ("test", "dev"):
+        (folder / f"sts-{split}.csv").write_text("\n".join([*lines, changes.get(split, lines[0])]) + "\n")
+    return TaskConfig("stsb", TaskKind.stsb, str(folder))
+
+
+def banking(folder: Path, test: str = "text,category\nwhere is it,lost\n") -> TaskConfig:
+    rows = [f"card {number},{label}" for label in ("lost", "found") for number in range(10)]
+    (folder / "train.csv").write_text("\n".join(["text,category", *rows]) + "\n")
+    (folder / "test.csv").write_text(test)
+    return TaskConfig("banking77", TaskKind.banking77, str(folder))
+
+
+def test_texts_are_embedded_once_and_calibration_is_another_part(tmp_path: Path) -> None:
+    task = load_task(stsb(tmp_path, dev=STSB_ROW.format(score="1", one="only here", two="and here")))
+    assert task.texts == ("a cat is sitting", "a cat sits", "rain", "snow falls", "stocks fell")
+    assert task.targets["pairs"][0] == [1, 0]
+    assert task.targets["scores"] == [5.0, 0.0, 2.5, 5.0]
+    assert "only here" in task.calibration
+
+
+def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
+    task = load_task(banking(tmp_path))
+    labels = task.targets["labels"]
+    assert len(task.targets["experiments"]) == 10
+    for picked in task.targets["experiments"]:
+        assert sorted(labels[index] for index in picked) == ["found"] * 8 + ["lost"] * 8
+    assert task.targets["experiments"][0] != task.targets["experiments"][1]
+    assert [task.texts[index] for index in task.targets["test"]] == ["where is it"]
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        (STSB_ROW.format(score="high", one="a", two="b"), "sts-test.csv, line 4: the score 'high' is not a number"),
+        (STSB_ROW.format(score="1", one=" ", two="b"), "sts-test.csv, line 4: sentence1 is empty"),
+        ("g\tf\t2012\t1\t2.0\talone", "sts-test.csv, line 4: there is no column sentence2"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(test: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        load_task(stsb(tmp_path, test=test))
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        ("text,category\nwhere,stolen\n", "test.csv, line 2: the label 'stolen' is not one of the 2"),
+        ("text\nwhere\n", "test.csv, line 2: there is no column category"),
+        ("text,category\n,lost\n", "test.csv, line 2: text is empty"),
+    ],
+)
+def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        load_task(banking(tmp_path, test))
+    assert says in str(refused.value)
+
+
+def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"has no sts-test\.csv"):
+        load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
+    with pytest.raises(Refused, match=r"task\.path=FOLDER"):
+        load_task(TaskConfig("stsb", TaskKind.stsb, "", "no/such-data"))
+
+
+def test_batches_hold_every_text_once_in_the_shapes_asked_for() -> None:
+    lengths = [3, 60, 9, 16, 17, 200, 5, 5, 5, 5, 5]
+    shapes = [Shape(b, s) for b in (1, 4) for s in (16, 64)]
+    made = list(batches(lengths, shapes, seed=0))
+    assert sorted(row for rows, _ in made for row in rows) == list(range(11))
+    assert {shape for _, shape in made} <= set(shapes)
+    for rows, shape in made:
+        assert shape.sequence == (16 if max(lengths[row] for row in rows) <= 16 else 64)
+
+
+def test_pooling_leaves_padding_out() -> None:
+    hidden = np.array([[[1.0, 2], [3, 4], [np.nan, 9]]], np.float16)
+    assert pool(hidden, np.array([[1, 1, 0]])).tolist() == [[2, 3]]
+
+
+def targets(count: int) -> dict[str, object]:
+    return {"pairs": [[i, i + count] for i in range(count)], "scores": list(np.linspace(0, 5, count))}
+
+
+def test_a_worse_path_is_told_from_one_that_is_not() -> None:
+    generator = np.random.default_rng(0)
+    count = 200
+    angles = np.linspace(np.pi / 2, 0, count) + generator.normal(0, 0.05, count)
+    first = np.stack([np.ones(count), np.zeros(count)], 1)
+    reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
+    same = score("stsb", targets(count), reference * 3, reference)
+    assert (same["difference"], same["verdict"]) == (0, "no difference found")
+    assert same["cosine_min"] == pytest.approx(1)
+    assert same["relative_error"] == pytest.approx(2)
+    noisy = reference + generator.normal(0, 0.3, reference.shape).astype(np.float32)
+    worse = score("stsb", targets(count), noisy, reference)
+    assert worse["high"] < 0
+    assert worse["verdict"] == f"worse by {-worse['difference']:.4f}"
+    broken = reference.copy()
+    broken[3, 1] = np.inf
+    assert score("stsb", targets(count), broken, reference) == {"nonfinite": 1}
+
+
+def test_changed_predictions_are_counted() -> None:
+    labels = ["a"] * 4 + ["b"] * 4 + ["a", "b"]
+    points = np.array([[1.0, 0]] * 4 + [[0, 1.0]] * 4 + [[1, 0.1], [0.1, 1]], np.float32)
+    task = {"labels": labels, "experiments": [list(range(8))] * 2, "test": [8, 9]}
+    moved = points.copy()
+    moved[9] = [1, 0.1]
+    assert score("banking77", task, points, points)["changed"] == 0
+    found = score("banking77", task, moved, points)
+    assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "says"),
+    [
+        (-0.1, -0.2, 0.1, "no difference found"),
+        (-0.1, -0.2, -0.05, "worse by 0.1000"),
+        (0.1, 0.05, 0.2, "better by 0.1000"),
+    ],
+)
+def test_a_verdict_is_what_the_interval_allows(difference: float, low: float, high: float, says: str) -> None:
+    assert verdict(difference, low, high) == says
+
+
+def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", "backend=torch_eager,torch_packed,ort", *QUICK)
+    assert done.returncode == 0, done.stderr
+    records = list(read_records(tmp_path / "results", "accuracy"))
+    assert len(records) == 3
+    for record in records:
+        assert record.scores["metric"] == "rank agreement"
+        assert record.scores["cosine_min"] > 0.99999
+        assert record.scores["value"] > 0.9999
+    assert "### minilm, trained weights, sentences" in done.stdout
+    assert (tmp_path / "results" / "tables" / "accuracy.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("backend=null", "suite=accuracy"), "runs no model"),
+        (("task=stsb", "task.path=/nowhere"), "task.path=/nowhere has no sts-test.csv"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
+@pytest.mark.parametrize(
+    ("task", "backend", "value"),
+    [("stsb", "torch_eager", 0.820325), ("stsb", "ort", 0.820325), ("banking77", "ort", 0.800422)],
+)
+def test_published_figures_are_reproduced(task: str, backend: str, value: float, cli: Cli, tmp_path: Path) -> None:
+    done = cli(f"backend={backend}", f"task={task}", f"task.path={DATA / task}", "suite=accuracy", "batch=[16,32]",
+               "sequence=[16,32,64,128]")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "accuracy")
+    tolerance = 1e-4 if task == "stsb" else 1e-3
+    assert record.scores["value"] == pytest.approx(value, abs=tolerance)
+    assert record.scores["reference_value"] == pytest.approx(value, abs=tolerance)
+    assert record.scores["verdict"] == "no difference found"
