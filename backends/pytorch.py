@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,22 +83,17 @@ def TorchCompile() -> Torch:
     return Torch(compiled=True)
 
 
-class TorchSession(Session):
-    """Static device buffers and one stream, current for the whole life of the process.
+class TorchSteps(Session):
+    """What PyTorch's sessions share: one stream, current for the whole life of the process, buffers that stay where
+    they are while the sizes of the inputs do, and a graph of `_forward`."""
 
-    The attention mask is left out when no sequence is padded, as a server that knows its lengths would do:
-    attention then takes its fastest kernel. Otherwise it goes in as a boolean mask [batch, 1, 1, sequence].
-    """
-
-    def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
+    def __init__(self, kind: str, index: int) -> None:
         import torch
 
         self._torch = torch
-        self._model = model
         self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
         self._inputs: dict[str, torch.Tensor] = {}
         self._staging: dict[str, torch.Tensor] = {}
-        self._unpadded = False
         self._graph: torch.cuda.CUDAGraph | None = None
         self._output: torch.Tensor | None = None
         self._host: torch.Tensor | None = None
@@ -109,23 +106,25 @@ class TorchSession(Session):
             stream = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
             torch.cuda.set_stream(stream)
 
+    @abc.abstractmethod
+    def _forward(self) -> torch.Tensor:
+        """Last hidden state of what is in the inputs, on the device."""
+
     def close(self) -> None:
         self._mode.__exit__(None, None, None)
 
-    def load(self, feeds: Feeds) -> None:
+    def _copy_in(self, arrays: Mapping[str, Array], anew: bool) -> None:
+        """Put `arrays` into the inputs; into new ones where sizes differ or `anew` asks for them."""
         torch = self._torch
-        pinned = self._device.type == "cuda"
-        fits = {k: v.shape for k, v in self._inputs.items()} == {k: v.shape for k, v in feeds.items()}
-        unpadded = bool(feeds["attention_mask"].all())
-        if not fits or unpadded != self._unpadded:
+        fits = {name: tuple(t.shape) for name, t in self._inputs.items()} == {n: a.shape for n, a in arrays.items()}
+        if anew or not fits:
             self._graph = self._output = self._host = None
-            self._unpadded = unpadded
-            self._staging = {k: torch.from_numpy(v.copy()) for k, v in feeds.items()}
-            if pinned:
-                self._staging = {k: v.pin_memory() for k, v in self._staging.items()}
-            self._inputs = {k: torch.empty_like(v, device=self._device) for k, v in self._staging.items()}
-        for name, values in feeds.items():
-            self._staging[name].numpy()[...] = values
+            self._staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            if self._device.type == "cuda":
+                self._staging = {name: tensor.pin_memory() for name, tensor in self._staging.items()}
+            self._inputs = {name: torch.empty_like(t, device=self._device) for name, t in self._staging.items()}
+        for name, array in arrays.items():
+            self._staging[name].numpy()[...] = array
             self._inputs[name].copy_(self._staging[name], non_blocking=True)
 
     def step(self) -> None:
@@ -134,19 +133,12 @@ class TorchSession(Session):
         else:
             self._output = self._forward()
 
-    def _forward(self) -> torch.Tensor:
-        inputs = dict(self._inputs)
-        mask = inputs.pop("attention_mask")
-        output: torch.Tensor = self._model(
-            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
-        ).last_hidden_state
-        return output
-
     def wait(self) -> None:
         if self.stream is not None:
             self.stream.synchronize()
 
-    def fetch(self) -> Array:
+    def _copy_out(self) -> Array:
+        """The last output, in host memory."""
         torch = self._torch
         assert self._output is not None
         output = self._output.float() if self._output.dtype == torch.bfloat16 else self._output
@@ -167,3 +159,31 @@ class TorchSession(Session):
         with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
             self._output = self._forward()
         self._graph = graph
+
+
+class TorchSession(TorchSteps):
+    """A model of transformers.
+
+    The attention mask is left out when no sequence is padded, as a server that knows its lengths would do:
+    attention then takes its fastest kernel. Otherwise it goes in as a boolean mask [batch, 1, 1, sequence].
+    """
+
+    def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
+        super().__init__(kind, index)
+        self._model = model
+        self._unpadded = False
+
+    def load(self, feeds: Feeds) -> None:
+        before, self._unpadded = self._unpadded, bool(feeds["attention_mask"].all())
+        self._copy_in(feeds, anew=before != self._unpadded)
+
+    def _forward(self) -> torch.Tensor:
+        inputs = dict(self._inputs)
+        mask = inputs.pop("attention_mask")
+        output: torch.Tensor = self._model(
+            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
+        ).last_hidden_state
+        return output
+
+    def fetch(self) -> Array:
+        return self._copy_out()

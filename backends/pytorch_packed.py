@@ -21,6 +21,7 @@ from backends.base import (
     versions_of,
 )
 from backends.packing import Packing, pack
+from backends.pytorch import TorchSteps
 
 if TYPE_CHECKING:
     import torch
@@ -105,76 +106,23 @@ def attend(
     return torch.cat(parts)
 
 
-class PackedSession(Session):
-    """Static device buffers for as long as the number of tokens stays the same."""
+class PackedSession(TorchSteps):
+    """An encoder over packed tokens; a CUDA graph lasts while the number of tokens and the padded shape do."""
 
     def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int) -> None:
-        import torch
-
-        self._torch = torch
+        super().__init__(kind, index)
         self._weights, self._epsilon = weights, epsilon
-        self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
-        self._inputs: dict[str, torch.Tensor] = {}
-        self._staging: dict[str, torch.Tensor] = {}
         self._packing: Packing | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._output: torch.Tensor | None = None
-        self._mode = torch.inference_mode()
-        self._mode.__enter__()
-        if kind == "cuda":
-            from backends.cuda import CudaStream
-
-            self.stream = CudaStream(index)
-            stream = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
-            torch.cuda.set_stream(stream)
-
-    def close(self) -> None:
-        self._mode.__exit__(None, None, None)
 
     def load(self, feeds: Feeds) -> None:
-        torch = self._torch
-        packing = pack(feeds)
-        arrays = {name: getattr(packing, name) for name in ("ids", "segments", "positions", "starts")}
-        before = None if self._packing is None else self._packing.kept.shape
-        sizes = {name: tensor.shape for name, tensor in self._inputs.items()}
-        if before != packing.kept.shape or sizes != {name: array.shape for name, array in arrays.items()}:
-            self._graph = self._output = None
-            self._staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-            if self._device.type == "cuda":
-                self._staging = {name: tensor.pin_memory() for name, tensor in self._staging.items()}
-            self._inputs = {name: torch.empty_like(t, device=self._device) for name, t in self._staging.items()}
-        self._packing = packing
-        for name, array in arrays.items():
-            self._staging[name].numpy()[...] = array
-            self._inputs[name].copy_(self._staging[name], non_blocking=True)
-
-    def step(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            self._output = self._forward()
+        before, self._packing = self._packing, pack(feeds)
+        arrays = {name: getattr(self._packing, name) for name in ("ids", "segments", "positions", "starts")}
+        self._copy_in(arrays, anew=before is None or before.kept.shape != self._packing.kept.shape)
 
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
         return encode(self._weights, self._inputs, self._packing.kept.shape[1], self._epsilon)
 
-    def wait(self) -> None:
-        if self.stream is not None:
-            self.stream.synchronize()
-
     def fetch(self) -> Array:
-        assert self._output is not None
         assert self._packing is not None
-        output = self._output.float() if self._output.dtype == self._torch.bfloat16 else self._output
-        self.wait()
-        return self._packing.restore(output.cpu().numpy())
-
-    def capture(self) -> None:
-        torch = self._torch
-        if self.stream is None:
-            raise Unsupported("CUDA graphs need a GPU")
-        self.wait()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            self._output = self._forward()
-        self._graph = graph
+        return self._packing.restore(self._copy_out())

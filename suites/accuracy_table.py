@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from suites.record import OK, Record
-from suites.rows import joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 
 COLUMNS = (
     "backend", "precision", "profiles", "metric", "value", "FP32", "difference [95% CI]", "verdict", "changed",
@@ -22,9 +22,7 @@ other texts of other lengths, in the shapes of the cell."""
 
 def accuracy_tables(records: Iterable[Record]) -> str:
     """All records in markdown: one section a machine, one table a model and task in it."""
-    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
-    sections = [accuracy_section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
-    return "\n".join(["# Accuracy", "", LEGEND, *sections]) + "\n"
+    return by_machine("Accuracy", LEGEND, records, accuracy_section)
 
 
 def accuracy_section(records: Sequence[Record]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from suites.record import Record
@@ -13,6 +14,13 @@ PROFILES = ("profiles", "min", "opt", "max")
 
 class Incomparable(ValueError):
     """Rows that must not stand in one table: measured on different GPUs, drivers or CPUs."""
+
+
+def by_machine(title: str, legend: str, records: Iterable[Record], section: Callable[[Sequence[Record]], str]) -> str:
+    """All records in markdown: one section a machine."""
+    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
+    sections = [section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
+    return "\n".join([f"# {title}", "", legend, *sections]) + "\n"
 
 
 def one_machine(records: Sequence[Record]) -> str:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
-from suites.rows import joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.stats import Summary, summarize
 
 COLUMNS = (
@@ -22,9 +22,7 @@ Phases = Mapping[tuple[str, bool], Measurement]
 
 def latency_tables(records: Iterable[Record]) -> str:
     """All records in markdown: one section a machine, one table a model in it."""
-    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
-    sections = [latency_section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
-    return "\n".join(["# Latency", "", LEGEND, *sections]) + "\n"
+    return by_machine("Latency", LEGEND, records, latency_section)
 
 
 def latency_section(records: Sequence[Record]) -> str:
