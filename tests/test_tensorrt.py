@@ -41,8 +41,8 @@ OPTIONS = {
 }
 MODERN = {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}
 RELEASES = {
-    "8.6.0": {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"},
-    "10.16.1": {"explicit_batch", "weak_typing", "calibration", "library_tactics", "memory_size_v1"} | MODERN,
+    "8.6.0": {"explicit_batch", "weak_typing", "calibration", "memory_size_v1"},
+    "10.16.1": {"explicit_batch", "weak_typing", "calibration", "memory_size_v1"} | MODERN,
     "11.4.0": MODERN,
 }
 

@@ -64,6 +64,7 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec(products="plugin"), "with packed tokens use convolution"),
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
+        (True, spec(types="graph"), "leave trt.types at auto"),
         (False, spec("int8"), "ended with TensorRT 10"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
     ],

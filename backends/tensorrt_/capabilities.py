@@ -38,7 +38,6 @@ class Capabilities:
     """Interfaces of plugins; 11 kept the third alone."""
 
     progress: bool = _if_named("IProgressMonitor")
-    library_tactics: bool = _if_named("TacticSource.CUBLAS")
     named_parser_errors: bool = _if_named("ParserError.node_name")
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")
 

@@ -1,4 +1,4 @@
-"""One step of a cached engine for a profiler to look at:
+"""One step of a cached engine of backend=trt for a profiler to look at:
 
     ncu --profile-from-start off --metrics gpu__time_duration.sum --csv --log-file kernels.csv \\
         PYTHON -m backends.tensorrt_.one_step .cache/engine/DIGEST BATCH SEQUENCE

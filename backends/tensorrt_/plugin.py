@@ -43,6 +43,8 @@ class TensorRTPlugin(Backend):
         for name in ("rewrites", "keep_fp32", "half_rest"):
             if options[name]:
                 raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
+        if options["types"] != "auto":
+            raise Unsupported("an engine of plugins takes its types from the precision; leave trt.types at auto")
         if spec.precision == "int8":
             if not can.weak_typing:
                 raise Unsupported("INT8 plugins want dynamic ranges, which ended with TensorRT 10; use backend=trt")
