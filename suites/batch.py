@@ -1,9 +1,9 @@
 """Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--seconds S] [key=value ...]`.
 
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
-lines matter most. Engines are built first, N at a time on each GPU, then every GPU measures one cell after another.
-Nothing new is begun after S seconds, and what was not finished goes on from there with the same command. Key=value
-arguments go to every line.
+lines matter most. A sweep is taken apart into its cells. Engines are built first, N at a time on each GPU, then every
+GPU measures one cell after another. Nothing new is begun after S seconds, and what was not finished goes on from there
+with the same command. Key=value arguments go to every line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from suites.clock import now_ns
 from suites.machine import gpus
@@ -90,18 +94,39 @@ def read_lines(path: Path) -> list[list[str]]:
     return [line for line in lines if line]
 
 
+def cells(line: Sequence[str]) -> list[list[str]]:
+    """A line for each combination of what `line` sweeps over; what an experiment's file sweeps over stays in one.
+
+    Raises:
+        HydraException: a word is no override that Hydra knows.
+    """
+    parser = OverridesParser.create()
+    choices = []
+    for word in line:
+        override = None if word.startswith("-") else parser.parse_override(word)
+        if override is not None and override.is_sweep_override():
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([word])
+    return [list(words) for words in product(*choices)]
+
+
 def _on(device: str) -> list[str]:
     return [f"gpu={device}"] if device else []
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the batch; returns 0 if every line that was begun ended well, else 1."""
+    """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
     parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("file", type=Path)
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none first")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after this many")
     options, common = parser.parse_known_args(arguments)
-    lines = read_lines(options.file)
+    try:
+        lines = [cell for line in read_lines(options.file) for cell in cells(line)]
+    except (OSError, HydraException) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     batch = Batch(common, now_ns() + options.seconds * 1e9)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -33,8 +32,26 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     records = list(read_records(tmp_path / "results", "latency"))
     assert sorted(record.cell.options["step_ms"] for record in records) == [1.0, 2.0, 3.0]
     printed = capsys.readouterr().out
-    assert printed.count("until=build") == 2
+    assert printed.count("until=build") == 3
     assert printed.count("not measured") == 3
+
+
+@pytest.mark.parametrize("text", ["batch=[1,2", None])
+def test_a_file_that_is_no_batch_is_refused(text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    if text:
+        file.write_text(text)
+    assert batch.main([str(file)]) == 2
+    assert capsys.readouterr().err.startswith("refused: ")
+
+
+def test_a_sweep_is_taken_apart_into_its_cells() -> None:
+    line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
+    assert batch.cells(line) == [
+        ["-m", f"backend={backend}", f"sequence={sequence}", "trt.tactic_sources=[none]", "experiment=demo"]
+        for backend in ("null", "ort")
+        for sequence in ("[128]", "[384]")
+    ]
 
 
 def test_a_line_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +89,6 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", COMMITTED, ids=" ".join)
 def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
     """A sweep as its first cell does."""
-    words = [re.sub(r"^(\w[\w.]*=)(\[[^\]]*\]|[^\[,]+),.*$", r"\1\2", word) for word in line if word != "-m"]
+    words = [word for word in batch.cells(line)[0] if word != "-m"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         compose("run", overrides=words)
