@@ -15,6 +15,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
+from backends.calibration import alone, reader
 
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
@@ -47,17 +48,15 @@ def activation_ranges(
     """
 
     def build(path: Path) -> None:
-        path.write_text(json.dumps(_collect(source.path, path, method, percentile, calibration()), indent=1))
+        path.write_text(json.dumps(_collect(source.path, method, percentile, calibration()), indent=1))
 
     everything = {"source": source.sha256, "method": method, "percentile": percentile, "form": 1, **key}
     return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
 
 
-def _collect(
-    source: Path, path: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]]
-) -> dict[str, float]:
+def _collect(source: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]]) -> dict[str, float]:
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, calibrate
+    from onnxruntime.quantization import calibrate
 
     points = points_of([(node.name, node.output[0]) for node in onnx.load(str(source)).graph.node])
     kinds = {
@@ -72,23 +71,16 @@ def _collect(
             tensors, infos = super().select_tensors_to_calibrate(model)
             return tensors & set(points), infos
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = iter(batches)
-
-        def get_next(self) -> Mapping[str, Array] | None:
-            return next(self._batches, None)
-
-    augmented = path.with_name("augmented.onnx")
-    calibrator = Calibrator(str(source), None, str(augmented), symmetric=True, **options)
-    calibrator.augment_graph()
-    calibrator.create_inference_session()
-    calibrator.collect_data(Reader())
+    with alone(source) as link:
+        calibrator = Calibrator(str(link), None, str(link.with_name("augmented.onnx")), symmetric=True, **options)
+        calibrator.augment_graph()
+        calibrator.create_inference_session()
+        calibrator.collect_data(reader(batches))
+        tensors = calibrator.compute_data()
     found: dict[str, float] = {}
-    for tensor, values in calibrator.compute_data().items():
+    for tensor, values in tensors.items():
         largest = float(np.abs(np.stack(values.range_value)).max())
         found[points[tensor]] = max(found.get(points[tensor], 0.0), largest)
-    augmented.unlink(missing_ok=True)
     return found
 
 

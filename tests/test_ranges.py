@@ -13,7 +13,9 @@ from backends.cache import ArtifactCache
 from backends.checkpoint import load_encoder, run_encoder
 from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx
+from backends.quantize import quantize_onnx
 from backends.ranges import POINTS, activation_ranges, points_of
+from suites.config import QuantizationConfig, plain
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -50,6 +52,18 @@ def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cac
     assert set(cut) == set(whole)
     assert all(0 < cut[point] <= whole[point] * 1.01 for point in whole)
     assert method == "entropy" or all(cut[point] < whole[point] for point in whole)
+
+
+def test_nothing_is_written_beside_the_model(tiny: Tiny, tmp_path: Path) -> None:
+    """onnxruntime writes model-inferred.onnx beside what it reads; here a folder stands in its way."""
+    folder, sha256 = tiny("bert")
+    cache = ArtifactCache(tmp_path)
+    onnx = export_onnx(folder, sha256, cache)
+    onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
+    batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
+    assert activation_ranges(onnx, "minmax", 0, batches, {}, cache).path.exists()
+    options = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "reduce_range": False}
+    assert quantize_onnx(onnx, "int8", options, batches, {}, cache).path.exists()
 
 
 def test_names_that_changed_are_noticed() -> None:
