@@ -14,6 +14,9 @@ from backends.tensorrt_.profiles import Profile
 
 Sizes = tuple[int, ...]
 
+PLUGIN_POSITIONS = 384
+"""Positions that the packed embedding plugin fills (NVIDIA/TensorRT 2948); beyond them plain layers do it."""
+
 
 @dataclass(frozen=True)
 class Arranged:
@@ -127,3 +130,8 @@ class Packed(Layout):
             return packed.restore(output.reshape(len(packed.ids), -1))
 
         return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
+
+
+def plugin_layout(name: str, longest: int) -> Layout:
+    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`."""
+    return Columns() if name == "fixed" else Packed(positions=longest > PLUGIN_POSITIONS)

@@ -1,4 +1,4 @@
-"""One step of a cached engine of backend=trt for a profiler to look at:
+"""One step of a cached engine, native or of plugins, for a profiler to look at:
 
     ncu --profile-from-start off --metrics gpu__time_duration.sum --csv --log-file kernels.csv \\
         PYTHON -m backends.tensorrt_.one_step .cache/engine/DIGEST BATCH SEQUENCE
@@ -18,6 +18,7 @@ from cuda.bindings import runtime
 
 from backends.base import Artifact, BuildSpec, Device, Shape
 from backends.cuda import checked
+from backends.tensorrt_.layout import plugin_layout
 from backends.tensorrt_.session import TensorRTSession
 
 
@@ -29,7 +30,9 @@ def run(entry: Path, shape: Shape) -> None:
     spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])
     ids = np.random.default_rng(0).integers(1000, 20000, (shape.batch, shape.sequence), dtype=np.int32)
     ones = np.ones_like(ids)
-    with TensorRTSession(spec, artifact) as session:
+    longest = max(profile["high"]["sequence"] for profile in key["profiles"])
+    layout = plugin_layout(key["options"]["layout"], longest) if "arrays" in key else None
+    with TensorRTSession(spec, artifact, layout) as session:
         session.load({"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0})
         for _ in range(3):
             session.step()

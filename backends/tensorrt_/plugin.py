@@ -12,7 +12,7 @@ import numpy as np
 from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
 from backends.tensorrt_.engine import cached_plan
 from backends.tensorrt_.installation import PACKAGES, available
-from backends.tensorrt_.layout import Columns, Layout, Packed
+from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import pad_heads
 
@@ -67,12 +67,8 @@ class TensorRTPlugin(Backend):
 
 
 def layout_of(spec: BuildSpec) -> Layout:
-    from backends.tensorrt_.plugin_network import PLUGIN_POSITIONS
-
-    if spec.options["layout"] == "fixed":
-        return Columns()
     longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
-    return Packed(positions=longest > PLUGIN_POSITIONS)
+    return plugin_layout(spec.options["layout"], longest)
 
 
 def _define(

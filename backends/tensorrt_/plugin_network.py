@@ -16,13 +16,10 @@ import tensorrt as trt
 from backends.base import Array, Unsupported
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.layout import PLUGIN_POSITIONS
 from backends.tensorrt_.plugins import add_plugin
 
 can = installed()
-
-PLUGIN_POSITIONS = 384
-"""Positions that the packed embedding plugin fills (NVIDIA/TensorRT 2948); beyond them plain layers do it."""
-
 
 PACKED_POSITIONS = 512
 """The longest sequence that packed attention has kernels for."""
