@@ -158,8 +158,7 @@ class TrtConfig:
 
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
     asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
-    where a release has them, or from casts in the ONNX file. `half_rest` asks for FP16 in what Q/DQ leaves out.
-    `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
+    where a release has them, or from casts in the ONNX file. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
     """
 
     min: list[int] = field(default_factory=list)
@@ -171,7 +170,6 @@ class TrtConfig:
     aux_streams: int = -1
     tactic_sources: list[str] = field(default_factory=list)
     types: Types = Types.auto
-    half_rest: bool = False
     hardware_compatible: bool = False
     version_compatible: bool = False
     refit: bool = False

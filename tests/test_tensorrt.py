@@ -104,7 +104,6 @@ def test_a_shape_outside_every_profile_says_which_there_are(release: Callable[[s
     [
         ("8.6.0", spec("bf16"), "no BF16; use precision=fp16"),
         ("8.6.0", spec("fp8"), "opset 17"),
-        ("11.4.0", spec("int8", half_rest=True), "trt.half_rest is for types by builder flags"),
         ("11.4.0", spec("int8", scheme="implicit"), "no calibrator"),
         ("11.4.0", spec(types="flags"), "types from the graph only"),
         ("10.16.1", spec("int8", scheme="implicit", types="graph"), "no calibrator"),

@@ -39,8 +39,6 @@ class TensorRT(Backend):
                 raise Unsupported(f"TensorRT {release} has no calibrator here; use quantization.scheme=explicit")
         if spec.options["types"] == "flags" and not can.weak_typing:
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
-        if spec.options["half_rest"] and types_from_graph(spec, can):
-            raise Unsupported("trt.half_rest is for types by builder flags; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
     def form(self, spec: BuildSpec) -> SourceForm:

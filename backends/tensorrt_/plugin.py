@@ -40,7 +40,7 @@ class TensorRTPlugin(Backend):
             raise Unsupported("plugin.products=convolution wants packed tokens; with layout=fixed use matmul")
         if options["products"] == "plugin" and options["layout"] == "packed":
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
-        for name in ("rewrites", "keep_fp32", "half_rest"):
+        for name in ("rewrites", "keep_fp32"):
             if options[name]:
                 raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
         if options["types"] != "auto":

@@ -40,35 +40,15 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         return 0
     graph = spec.options["types"] == "graph"
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    if spec.options["half_rest"]:
-        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
-        _set_type(unquantized(layers), trt.DataType.HALF)
     held = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
     if held:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-        _set_type([layer for layer in layers if layer.name in held], trt.DataType.FLOAT)
+        _hold_in_fp32([layer for layer in layers if layer.name in held])
     return len(held)
 
 
-def unquantized(layers: list[trt.ILayer]) -> list[trt.ILayer]:
-    """Layers that neither quantize nor dequantize nor read what was dequantized."""
-    quantizers = (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE)
-    from_int8 = {
-        layer.get_output(index).name
-        for layer in layers
-        if layer.type == trt.LayerType.DEQUANTIZE
-        for index in range(layer.num_outputs)
-    }
-
-    def reads_int8(layer: trt.ILayer) -> bool:
-        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
-        return any(tensor is not None and tensor.name in from_int8 for tensor in inputs)
-
-    return [layer for layer in layers if layer.type not in quantizers and not reads_int8(layer)]
-
-
-def _set_type(layers: list[trt.ILayer], kind: trt.DataType) -> None:
-    """Have layers of floating-point outputs compute and give `kind`; shape computations are left alone."""
+def _hold_in_fp32(layers: list[trt.ILayer]) -> None:
+    """Have layers of floating-point outputs compute and give FP32; shape computations are left alone."""
     if not can.weak_typing:
         return
     for layer in layers:
@@ -77,6 +57,6 @@ def _set_type(layers: list[trt.ILayer], kind: trt.DataType) -> None:
             output.is_shape_tensor or output.dtype not in (trt.DataType.FLOAT, trt.DataType.HALF) for output in outputs
         ):
             continue
-        layer.precision = kind
+        layer.precision = trt.DataType.FLOAT
         for index in range(layer.num_outputs):
-            layer.set_output_type(index, kind)
+            layer.set_output_type(index, trt.DataType.FLOAT)
