@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from suites.accuracy_table import accuracy_tables
+from suites.kernel_table import kernel_tables
 from suites.record import read_records, write_whole
 from suites.table import latency_tables
 
@@ -13,7 +14,7 @@ SUITES = {"latency": latency_tables, "accuracy": accuracy_tables}
 
 
 def write_tables(results: Path) -> list[Path]:
-    """Write one table a suite that has records; returns the files.
+    """Write one table a suite that has records, and one of kernels if any were profiled; returns the files.
 
     Raises:
         ValueError: a file among the records is none.
@@ -25,6 +26,9 @@ def write_tables(results: Path) -> list[Path]:
             path = results / "tables" / f"{suite}.md"
             write_whole(path, tables(records))
             written.append(path)
+    if kernels := kernel_tables(results):
+        written.append(results / "tables" / "kernels.md")
+        write_whole(written[-1], kernels)
     return written
 
 

@@ -37,7 +37,9 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("text", ["batch=[1,2", None])
-def test_a_file_that_is_no_batch_is_refused(text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_batch_is_refused(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "cells.txt"
     if text:
         file.write_text(text)

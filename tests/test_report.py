@@ -32,7 +32,24 @@ def test_a_file_that_is_no_record_is_named(make_record: Callable[..., Record], t
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "records", tmp_path / "records")
-    (table,) = write_tables(tmp_path)
-    assert table.read_text() == (ROOT / "results" / "tables" / "latency.md").read_text()
+    for table in write_tables(tmp_path):
+        assert table.read_text() == (ROOT / "results" / "tables" / table.name).read_text()
     for record in read_records(tmp_path, "latency"):
         assert record.environment["machine"].startswith("nvidia-h200") or record.cell.device == "cpu"
+
+
+def test_kernels_are_added_up_by_what_they_do(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    record = write_record(tmp_path, make_record())
+    rows = [("mha0", "2,000", "us"), ("sm90_xmma_gemm_f16", "3", "ms"), ("__myl_bb0_2_ResMovTra", "500000", "ns")]
+    names = ("Kernel Name", "Metric Value", "Metric Unit")
+    lines = [",".join(f'"{cell}"' for cell in row) for row in (names, *rows)]
+    profile = record.parents[1] / "kernels" / f"{record.stem}-8x128.csv"
+    profile.parent.mkdir()
+    profile.write_text("\n".join(lines))
+    table = write_tables(tmp_path)[-1]
+    assert table.name == "kernels.md"
+    cells = [cell.strip() for cell in table.read_text().splitlines()[-1].split("|")]
+    assert cells[-8:-1] == ["8", "128", "3", "5.50", "2.00 (1)", "3.00 (1)", "0.50 (1)"]
+    profile.write_text("no,such\n1,2\n")
+    with pytest.raises(ValueError, match=r"8x128.csv is no CSV of kernel times"):
+        write_tables(tmp_path)

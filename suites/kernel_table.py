@@ -1,0 +1,85 @@
+"""What kernels one step runs, as Nsight Compute counted them, to markdown.
+
+A profile is the CSV that `backends/tensorrt_/one_step.py` says how to get, without the lines around it, kept as
+`records/<machine>/kernels/<record>-<batch>x<sequence>.csv` beside the latency record of the same engine.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+from suites.record import Record, read_record
+from suites.rows import machine_title, markdown, profiles_of
+
+GROUPS = {
+    "fused attention": r"^mha|fmha|fused_multihead|flash",
+    "matrix products": r"gemm|xmma|cutlass|nvjet",
+    "softmax": r"ExpSum|softmax",
+    "GELU": r"Erf|gelu",
+    "additions and norms": r"Mea|Sqr|[Ll]ayer_?[Nn]orm|skipln",
+    "copies and the rest": r"",
+}
+"""Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd."""
+
+COLUMNS = ("backend", "precision", "profiles", "batch", "seq", "kernels", "sum ms", *GROUPS)
+
+LEGEND = """\
+One forward pass, kernel by kernel, as Nsight Compute timed them: milliseconds and, in brackets, how many. Under the
+profiler kernels run one by one at the base clock, so that their sum is longer than the step in the latency table; what
+counts is how it is divided."""
+
+NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
+
+
+def kernel_tables(results: Path) -> str:
+    """All profiles under `results` in markdown, one section a machine and one table a model; empty without any.
+
+    Raises:
+        ValueError: a profile is no such CSV file.
+        FileNotFoundError: its record is not there.
+    """
+    profiles = sorted((results / "records").glob("*/kernels/*.csv"))
+    sections = []
+    for machine, in_machine in groupby(profiles, key=lambda path: path.parents[1]):
+        rows: dict[str, list[tuple[str, ...]]] = {}
+        for path in in_machine:
+            stem, _, shape = path.stem.rpartition("-")
+            record = read_record(machine / "latency" / f"{stem}.json")
+            rows.setdefault(str(record.cell.model), []).append(_row(record, shape, read_kernels(path)))
+        sections += ["", f"## {machine_title(record)}"]
+        for model in rows:
+            sections += ["", f"### {model}", "", markdown(COLUMNS, rows[model])]
+    return "\n".join(["# Kernels", "", LEGEND, *sections]) + "\n" if sections else ""
+
+
+def read_kernels(path: Path) -> list[tuple[str, float]]:
+    """Name and nanoseconds of each kernel, in the order they ran.
+
+    Raises:
+        ValueError: a row is not one of gpu__time_duration.sum.
+    """
+    with path.open(newline="") as stream:
+        try:
+            return [
+                (row["Kernel Name"], float(row["Metric Value"].replace(",", "")) * NANOSECONDS[row["Metric Unit"]])
+                for row in csv.DictReader(stream)
+            ]
+        except (KeyError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is no CSV of kernel times by Nsight Compute: {error!r}") from None
+
+
+def _row(record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
+    count: Counter[str] = Counter()
+    spent = dict.fromkeys(GROUPS, 0.0)
+    for name, nanoseconds in kernels:
+        group = next(group for group, pattern in GROUPS.items() if re.search(pattern, name))
+        count[group] += 1
+        spent[group] += nanoseconds
+    groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
+    cell, (batch, sequence) = record.cell, shape.split("x")
+    total = f"{sum(spent.values()) / 1e6:.2f}"
+    return (cell.backend, cell.precision, profiles_of(record), batch, sequence, str(len(kernels)), total, *groups)
