@@ -7,6 +7,7 @@ from itertools import groupby
 
 from suites.record import OK, Record
 from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.validity import past_tolerance
 
 COLUMNS = (
     "backend", "precision", "profiles", "metric", "value", "FP32", "difference [95% CI]", "verdict", "changed",
@@ -44,7 +45,9 @@ def _question(record: Record) -> tuple[str, str, str]:
 def _row(record: Record, varied: set[str]) -> list[str]:
     cell, scores = record.cell, record.scores
     reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
-    notes = joined(options_text(record, varied), cell.release, _cut(record), reason)
+    wrong = past_tolerance(scores) if scores else ""
+    invalid = f"**invalid**: {wrong}" if wrong else ""
+    notes = joined(options_text(record, varied), cell.release, _cut(record), reason, invalid)
     head = [cell.backend, cell.precision, profiles_of(record)]
     if "value" not in scores:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]

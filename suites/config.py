@@ -99,12 +99,16 @@ class QuantizationConfig:
 
 @dataclass
 class TaskConfig:
-    """What texts come from and what a model is judged by; see suites/task.py."""
+    """What texts come from and what a model is judged by; see suites/task.py.
+
+    `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing.
+    """
 
     name: str = "sentences"
     kind: TaskKind = TaskKind.fidelity
     path: str = "suites/sentences.txt"
     hub: str = ""
+    tolerance: float = 0.01
 
 
 @dataclass

@@ -150,7 +150,7 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         answer = stages.run("score", scored, request.main_interpreter)
         if answer.outcome != OK:
             return answer, parts
-        parts["scores"] = answer.result
+        parts["scores"] = {**answer.result, "tolerance": request.task["tolerance"]}
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from suites.accuracy_table import accuracy_tables
 from suites.kernel_table import kernel_tables
-from suites.record import read_records, write_whole
+from suites.record import Record, read_records, write_whole
 from suites.table import latency_tables
 
-SUITES = {"latency": latency_tables, "accuracy": accuracy_tables}
+SUITES = ("latency", "accuracy")
+
+
+def tables_of(suite: str, records: Sequence[Record], results: Path) -> str:
+    """The tables of some records of one suite; what `results` holds of accuracy says which latencies count."""
+    if suite == "accuracy":
+        return accuracy_tables(records)
+    return latency_tables(records, read_records(results, "accuracy"))
 
 
 def write_tables(results: Path) -> list[Path]:
@@ -19,17 +27,13 @@ def write_tables(results: Path) -> list[Path]:
     Raises:
         ValueError: a file among the records is none.
     """
-    written = []
-    for suite, tables in SUITES.items():
-        records = list(read_records(results, suite))
-        if records:
-            path = results / "tables" / f"{suite}.md"
-            write_whole(path, tables(records))
-            written.append(path)
+    made = {suite: list(read_records(results, suite)) for suite in SUITES}
+    texts = {suite: tables_of(suite, records, results) for suite, records in made.items() if records}
     if kernels := kernel_tables(results):
-        written.append(results / "tables" / "kernels.md")
-        write_whole(written[-1], kernels)
-    return written
+        texts["kernels"] = kernels
+    for name, text in texts.items():
+        write_whole(results / "tables" / f"{name}.md", text)
+    return [results / "tables" / f"{name}.md" for name in texts]
 
 
 if __name__ == "__main__":

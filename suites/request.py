@@ -101,7 +101,11 @@ def resolve(config: RunConfig) -> Request:
         results=results,
         cache=cache,
         job=job,
-        task={"kind": task.kind, "targets": dict(task.targets)},
+        task={
+            "kind": task.kind,
+            "targets": dict(task.targets),
+            "tolerance": positive("task.tolerance", config.task.tolerance),
+        },
         cell={
             "suite": config.suite.name.name,
             "model": "none" if none else config.model.name,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.stats import Summary, summarize
+from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
     "backend", "precision", "profiles", "batch", "seq",
@@ -18,28 +20,55 @@ COLUMNS = (
 )  # fmt: skip
 
 Phases = Mapping[tuple[str, bool], Measurement]
+Judged = Mapping[Way, Mapping[str, Scores]]
 
 
-def latency_tables(records: Iterable[Record]) -> str:
-    """All records in markdown: one section a machine, one table a model in it."""
-    return by_machine("Latency", LEGEND, records, latency_section)
+@dataclass(frozen=True)
+class Row:
+    """Cells of a row by column, what it is sorted by, and its best time if its speed counts."""
+
+    key: tuple[Any, ...]
+    cells: Mapping[str, str]
+    best: Summary | None = None
 
 
-def latency_section(records: Sequence[Record]) -> str:
+def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
+    """All records in markdown: one section a machine, one table a model in it.
+
+    Records of the accuracy suite add what each path is worth, and mark it where that is too little.
+    """
+    scores = judged(accuracy)
+    return by_machine("Latency", LEGEND, records, lambda group: latency_section(group, scores))
+
+
+def latency_section(records: Sequence[Record], scores: Judged | None = None) -> str:
     """The records of one machine; raises Incomparable if they are not."""
     lines = ["", one_machine(records)]
     ordered = sorted(records, key=_workload)
     for workload, members in groupby(ordered, key=_workload):
         group = list(members)
         varied = varied_options(group)
-        rows = [row for record in group for row in _rows(record, varied)]
-        lines += [
-            "",
-            f"### {', '.join(workload)}, {_tokens(group)} tokens",
-            "",
-            markdown(COLUMNS, [cells for _, cells in sorted(rows, key=lambda r: r[0])]),
-        ]
+        rows = [row for record in group for row in _rows(record, varied, (scores or {}).get(way(record), {}))]
+        tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
+        columns = (*COLUMNS[:-1], *tasks, "notes")
+        table = [[cells.get(name, "") for name in columns] for cells in _with_fastest(rows)]
+        title = f"### {', '.join(workload)}, {_tokens(group)} tokens"
+        lines += ["", title, "", markdown(columns, table)]
     return "\n".join(lines)
+
+
+def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
+    """In order, and with a note at the fastest row of each shape and at those that its interval does not tell from it;
+    one alone is not called so."""
+    marked: list[Mapping[str, str]] = []
+    for _, members in groupby(sorted(rows, key=lambda row: row.key), key=lambda row: row.key[:2]):
+        group = list(members)
+        times = [row.best for row in group if row.best is not None]
+        reach = min(times, key=lambda time: time.p50).high if len(times) > 1 else 0.0
+        for row in group:
+            fastest = "**fastest**" if row.best is not None and row.best.low <= reach else ""
+            marked.append({**row.cells, "notes": joined(fastest, row.cells["notes"])})
+    return marked
 
 
 LEGEND = """\
@@ -48,8 +77,11 @@ step on a CPU. *graph*: the same step replayed as a CUDA graph. *enqueue*: host 
 device. *end-to-end*: host time with inputs copied in and outputs copied out. seq/s and tokens/s (padding not counted):
 of steps run back to back, plain or graph, whichever is faster. *peak MB*: the most memory that the process had taken
 by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
-*cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Intervals speak of the noise
-within one process: small batches without a graph wait for the host, whose pace differs from process to process."""
+*cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
+path's outputs are worth and, in brackets, the difference to FP32's. **fastest**: of its shape, plain or as a graph,
+among the rows that are not **invalid**: with NaN, far from FP32, or past a task's tolerance; several rows, where their
+intervals meet. Intervals speak of the noise within one process: small batches without a graph wait for the host, whose
+pace differs from process to process."""
 
 
 def _workload(record: Record) -> tuple[str, ...]:
@@ -65,38 +97,48 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, varied: set[str]) -> list[tuple[tuple[Any, ...], list[str]]]:
-    """Rows of a record with the key they are sorted by: one a shape, or one that says why there is none."""
+def _rows(record: Record, varied: set[str], tasks: Mapping[str, Scores]) -> list[Row]:
+    """Rows of a record: one a shape, or one that says why there is none."""
     cell, rows = record.cell, []
     options = options_text(record, varied)
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:
-            key = (sequence, batch, cell.backend, cell.precision, cell.id)
-            rows.append((key, _row(record, batch, sequence, options)))
+            rows.append(_row(record, batch, sequence, options, tasks))
     if not rows or record.outcome != OK:
-        last = (1 << 30, 0, cell.backend, cell.precision, cell.id)
-        reason = joined(options, f"{record.outcome}: {record.reason}")
-        rows.append((last, [cell.backend, cell.precision, profiles_of(record), *[""] * (len(COLUMNS) - 4), reason]))
+        notes = joined(options, f"{record.outcome}: {record.reason}")
+        named = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record), "notes": notes}
+        rows.append(Row((1 << 30, 0, cell.backend, cell.precision, cell.id), named))
     return rows
 
 
-def _row(record: Record, batch: int, sequence: int, options: str) -> list[str]:
+def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping[str, Scores]) -> Row:
+    cell, shape = record.cell, f"{batch}x{sequence}"
     phases = {(m.phase, m.cuda_graph): m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)}
     main = GPU if (GPU, False) in phases else LATENCY
     plain, graph = _summary(phases, main, False), _summary(phases, main, True)
     sustained = [_summary(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)]
     pace = min(s.p50 for s in sustained if s is not None)
-    tokens = record.artifacts["inputs"]["notes"]["shapes"][f"{batch}x{sequence}"]["tokens"]
+    tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
-    return [
-        record.cell.backend, record.cell.precision, profiles_of(record), str(batch), str(sequence),
+    wrong = problems(checks, tasks)
+    values = (
+        cell.backend, cell.precision, profiles_of(record), str(batch), str(sequence),
         _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),
         _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
         _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
-        _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, f"{batch}x{sequence}"),
-        _energy(phases), _cosine(checks), joined(options, _notes(record, phases, checks, f"{batch}x{sequence}")),
-    ]  # fmt: skip
+        _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases), _cosine(checks),
+        joined(options, _notes(record, phases, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else ""),
+    )  # fmt: skip
+    return Row(
+        key=(sequence, batch, cell.backend, cell.precision, cell.id),
+        cells={**dict(zip(COLUMNS, values, strict=True)), **{task: _worth(scores) for task, scores in tasks.items()}},
+        best=None if wrong else min((s for s in (plain, graph) if s is not None), key=lambda summary: summary.p50),
+    )
+
+
+def _worth(scores: Scores) -> str:
+    return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
 
 
 def _summary(phases: Phases, phase: str, graph: bool) -> Summary | None:
@@ -146,7 +188,7 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
 
 
-def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], shape: str) -> str:
+def _notes(record: Record, phases: Phases, shape: str) -> str:
     notes = [record.cell.release] if record.cell.release else []
     if not all(m.steady for m in phases.values()):
         notes.append("not steady after warm-up")
@@ -164,7 +206,4 @@ def _notes(record: Record, phases: Phases, checks: Sequence[Mapping[str, Any]], 
     facts = record.facts.get(shape, {})
     if "no_cuda_graph" in facts:
         notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")
-    problems = sorted({check["problem"] for check in checks if check["problem"]})
-    if problems:
-        notes.append(f"**invalid**: {'; '.join(problems)}")
     return "; ".join(notes)

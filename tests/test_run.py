@@ -46,7 +46,7 @@ def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
     assert "10 s" in records["hang"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
     assert len(done.stderr.splitlines()) == 5  # one plain line a cell where the output is no terminal
-    assert (tmp_path / "results" / "tables" / "latency.md").read_text().count("**invalid**") == 4
+    assert (tmp_path / "results" / "tables" / "latency.md").read_text().count("**invalid**: cosine") == 4
 
 
 @pytest.mark.parametrize(

@@ -92,13 +92,13 @@ def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
 def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
     one, two = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
     notes = [row["notes"] for row in rows(latency_section([one, two]))]
-    assert sorted(note.split(";")[0] for note in notes) == ["fusion=off", "fusion=on"]
+    assert sorted(note.split("; ")[1] for note in notes) == ["fusion=off", "fusion=on"]
     assert not any("threads" in note for note in notes)
 
 
 def test_a_list_that_differs_is_named_where_it_is_not_empty(make_record: MakeRecord) -> None:
     one, two = (make_record(options={"rewrites": rewrites}) for rewrites in ([], ["merged_qkv", "other"]))
-    notes = sorted(row["notes"].split(";")[0] for row in rows(latency_section([one, two])))
+    notes = sorted(row["notes"].split("; ")[1] for row in rows(latency_section([one, two])))
     assert notes == ["null 1.0", "rewrites=merged_qkv+other"]
 
 
@@ -116,3 +116,40 @@ def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, m
     found = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
     assert found
     assert not any(name in row["notes"] for row in found for name in ("max=", "opt=", "min="))
+
+
+def scores(**changes: object) -> dict[str, object]:
+    known = {"metric": "spearman", "value": 0.81, "difference": -0.002, "nonfinite": 0, "tolerance": 0.01}
+    return {**known, **changes}
+
+
+def accuracy(make_record: MakeRecord, task: str = "stsb", **changes: object) -> Record:
+    found = scores(**changes)
+    return make_record(suite="accuracy", shapes=((8, 64),), lengths={"task": task}, measurements=(), scores=found)
+
+
+def test_the_fastest_row_of_a_shape_is_named_and_what_cannot_be_told_from_it(make_record: MakeRecord) -> None:
+    slow = make_record(samples=(2_000_000,) * 20)
+    quick, as_quick = make_record(backend="quick"), make_record(backend="as-quick")
+    found = {row["backend"]: row["notes"] for row in rows(latency_section([slow, quick, as_quick]))}
+    assert [name for name, notes in found.items() if "**fastest**" in notes] == ["as-quick", "quick"]
+    assert "**fastest**" not in latency_section([slow])
+
+
+def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) -> None:
+    quick, exact = make_record(), make_record(backend="exact", samples=(2_000_000,) * 20)
+    good = accuracy(make_record)
+    table = latency_tables([quick, exact], [good, accuracy(make_record, "banking77", value=0.5, difference=0.001)])
+    found = {row["backend"]: row for row in rows(table)}
+    assert (found["null"]["stsb"], found["null"]["banking77"]) == ("0.8100 (-0.0020)", "0.5000 (+0.0010)")
+    assert found["exact"]["stsb"] == ""
+    assert found["null"]["notes"].startswith("**fastest**")
+    found = {
+        row["backend"]: row
+        for row in rows(latency_tables([quick, exact], [good, accuracy(make_record, difference=-0.02)]))
+    }
+    assert found["null"]["notes"].endswith("**invalid**: stsb: spearman falls by 0.0200, more than 0.01")
+    assert "**fastest**" not in found["null"]["notes"]
+    found = {row["backend"]: row for row in rows(latency_tables([quick], [accuracy(make_record, nonfinite=2)]))}
+    assert found["null"]["stsb"] == "NaN"
+    assert "**invalid**: stsb: 2 outputs are NaN or Inf" in found["null"]["notes"]
