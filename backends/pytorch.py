@@ -65,7 +65,13 @@ class Torch(Backend):
         if spec.options["threads"]:
             torch.set_num_threads(spec.options["threads"])
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        model: Any = load_encoder(artifact.path.parent).to(spec.device.kind, dtype)
+        model: Any = load_encoder(artifact.path.parent).to(spec.device.kind)
+        if spec.options.get("keep_fp32"):
+            from backends.mixed import lower
+
+            lower(model, dtype, spec.options["keep_fp32"])
+        else:
+            model.to(dtype)
         if self.compiled:
             # One specialized graph a shape, as a server with fixed shapes would have; the default limit of 8
             # would silently fall back to eager in the middle of a grid.

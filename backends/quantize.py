@@ -7,6 +7,7 @@ opset 17 for INT8, 19 for FP8, where these operators learn its type.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.calibration import alone, reader
+from backends.typed import matching
 
 WEIGHT_PRODUCTS = {
     "query": r"/(query|q_lin|qkv)/MatMul$",
@@ -60,9 +62,9 @@ def quantize_onnx(
 
     Args:
         kind: "int8" or "fp8" (E4M3; per tensor, its ranges by the distribution of the values).
-        options: placement, a name from `PLACEMENTS`, and for INT8 method (minmax, entropy or percentile), percentile,
-            activation (int8 or uint8), per_channel and reduce_range (7-bit weights, for CPUs whose 8-bit products
-            saturate).
+        options: placement, a name from `PLACEMENTS`, leave_out, patterns of nodes to leave alone, and for INT8 method
+            (minmax, entropy or percentile), percentile, activation (int8 or uint8), per_channel and reduce_range (7-bit
+            weights, for CPUs whose 8-bit products saturate).
         calibration: gives the feeds that are run through the FP32 model to find activation ranges.
         key: what the calibration was made from.
 
@@ -84,7 +86,12 @@ def _quantize(
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    chosen, others = _split_nodes(onnx.load(str(source)).graph, PLACEMENTS[options["placement"]])
+    chosen, others = _split_nodes(
+        onnx.load(str(source)).graph, PLACEMENTS[options["placement"]], options.get("leave_out", ())
+    )
+    if not chosen and options.get("leave_out"):
+        shutil.copyfile(source, path)
+        return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
     if not chosen:
         raise ValueError(f"nothing that quantization.placement={options['placement']} names is in {source.name}")
     signed = options["activation"] == "int8"
@@ -119,13 +126,20 @@ def _quantize(
                 "QuantizeBias": False,
             },
         )
-    opset = next(entry.version for entry in onnx.load(str(path)).opset_import if not entry.domain)
-    return {"opset": opset, "quantized": len(chosen), "weight_products_left": len(others)}
+    return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
 
 
-def _split_nodes(graph: Any, products: Sequence[str]) -> tuple[list[str], list[str]]:
+def _opset(path: Path) -> int:
+    import onnx
+
+    return int(next(entry.version for entry in onnx.load(str(path)).opset_import if not entry.domain))
+
+
+def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of the nodes to quantize, and of the MatMul nodes with constant weights that are left."""
     chosen = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
+    left = matching([node.name for node in graph.node], leave_out)
+    chosen = [name for name in chosen if name not in left]
     constants = {initializer.name for initializer in graph.initializer}
     weighted = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
     return chosen, [name for name in weighted if name not in chosen]

@@ -112,5 +112,5 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
-            raise ValueError(f"keep_fp32={pattern} matches none of {len(names)} nodes, e.g. {', '.join(names[-3:])}")
+            raise ValueError(f"{pattern} matches none of {len(names)} names, e.g. {', '.join(names[-3:])}")
     return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-Suite = Enum("Suite", ["latency", "accuracy"])
+Suite = Enum("Suite", ["latency", "accuracy", "layers"])
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
@@ -84,7 +84,8 @@ class PrecisionConfig:
 class QuantizationConfig:
     """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
     (backends/quantize.py; `auto` is what runs fastest: `all` for TensorRT, `gemm` for others); `implicit` leaves ranges
-    and places to TensorRT's calibrator (method: minmax or entropy)."""
+    and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns (fnmatch) of nodes that stay
+    as they are, whatever the placement."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto
@@ -95,6 +96,7 @@ class QuantizationConfig:
     activation: Activation = Activation.auto
     per_channel: bool = True
     reduce_range: Switch = Switch.auto
+    leave_out: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -109,6 +111,21 @@ class TaskConfig:
     path: str = "suites/sentences.txt"
     hub: str = ""
     tolerance: float = 0.01
+
+
+@dataclass
+class SearchConfig:
+    """When suites/search.py is content: the task's tolerance, and this smallest cosine to FP32."""
+
+    cosine: float = 0.999
+
+
+@dataclass
+class LayersConfig:
+    """Of suite=layers: how many outputs are marked in one engine, and the relative error that is past the threshold."""
+
+    chunk: int = 16
+    threshold: float = 0.05
 
 
 @dataclass
@@ -202,6 +219,8 @@ class RunConfig:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    layers: LayersConfig = field(default_factory=LayersConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     interpreter: InterpreterConfig = field(default_factory=InterpreterConfig)
     batch: list[int] = field(default_factory=lambda: [1, 8])

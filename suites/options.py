@@ -17,8 +17,12 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
     name = config.backend.name
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
+    if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
+        raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")
     if name == "trt":
         return _tensorrt(config)
+    if name == "torch_eager":
+        return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
         return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
     return plain(asdict(owners[name])) if name in owners else {}
@@ -58,6 +62,10 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
+    if not chosen["leave_out"]:
+        del chosen["leave_out"]
+    elif config.backend.name == "trt_plugin":
+        raise Refused("quantization.leave_out is for Q/DQ in a graph; of plugins use plugin.attention and plugin.norms")
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from suites.cell import Cell
 from suites.checks import Refused
 from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
+from suites.layers import first_past
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
@@ -62,7 +63,7 @@ class Stages:
             self.request.time_limit,
             lambda text, keep: self.progress(stage, text, keep),
         )
-        self.seconds[stage] = round((now_ns() - start) / 1e9, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + (now_ns() - start) / 1e9, 3)
         self.log_tail = answer.log_tail
         return answer
 
@@ -104,7 +105,7 @@ def _run(request: Request, stages: Stages) -> Ended:
         # From export on, for it too would disturb whoever measures on this device.
         device = request.machine.device.uuid or "cpu"
         with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not measuring):
-            answer, parts = _stages(request, stages, facts["form"])
+            answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -132,7 +133,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         return built, parts
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     named = {**files, "inputs": inputs, "built": built.result}
-    parts["artifacts"] = {"weights": {"sha256": source["sha256"]}} | {
+    known = {name: exported.result[name] for name in ("parts", "points") if name in exported.result}
+    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
         for name, artifact in named.items()
         if artifact
@@ -164,6 +166,22 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if problems:
         return Answer(FAILED, _by_reason(problems), None, measured.log_tail), parts
     return measured, parts
+
+
+def _layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
+    """`_stages` for one chunk of marked outputs after another, each with an engine of its own."""
+    layers: list[Mapping[str, Any]] = []
+    (begin, size), count = request.job["chunk"], 1
+    while begin < count:
+        part = replace(request, job={**request.job, "chunk": [begin, size]})
+        answer, parts = _stages(part, stages, form)
+        if answer.outcome != OK or request.until == "export":
+            return answer, parts
+        begin, count = begin + size, parts["artifacts"]["weights"]["points"]
+        layers += answer.result.get("layers", [])
+    threshold = request.task["threshold"]
+    parts["scores"] = {"layers": layers, "threshold": threshold, "first": first_past(layers, threshold)}
+    return answer, parts
 
 
 def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:

@@ -8,16 +8,22 @@ from pathlib import Path
 
 from suites.accuracy_table import accuracy_tables
 from suites.kernel_table import kernel_tables
+from suites.layers_table import layers_tables
 from suites.record import Record, read_records, write_whole
+from suites.search_table import search_tables
 from suites.table import latency_tables
 
-SUITES = ("latency", "accuracy")
+SUITES = ("latency", "accuracy", "search", "layers")
 
 
 def tables_of(suite: str, records: Sequence[Record], results: Path) -> str:
     """The tables of some records of one suite; what `results` holds of accuracy says which latencies count."""
     if suite == "accuracy":
         return accuracy_tables(records)
+    if suite == "layers":
+        return layers_tables(records)
+    if suite == "search":
+        return search_tables(records, results)
     return latency_tables(records, read_records(results, "accuracy"))
 
 

@@ -70,6 +70,8 @@ def resolve(config: RunConfig) -> Request:
     texts = list(task.calibration)
     judged = _judged(config, task)
     lengths = lengths_of(config)
+    marked = _marked(config)
+    shapes = shapes[-1:] if marked else shapes
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -86,6 +88,7 @@ def resolve(config: RunConfig) -> Request:
         "evaluated": list(task.texts) if judged else [],
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
+        **({"chunk": [0, marked]} if marked else {}),
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
@@ -105,6 +108,7 @@ def resolve(config: RunConfig) -> Request:
             "kind": task.kind,
             "targets": dict(task.targets),
             "tolerance": positive("task.tolerance", config.task.tolerance),
+            "threshold": positive("layers.threshold", config.layers.threshold),
         },
         cell={
             "suite": config.suite.name.name,
@@ -116,7 +120,12 @@ def resolve(config: RunConfig) -> Request:
             "device": machine.device.kind,
             "shapes": tuple((batch, sequence) for batch, sequence in shapes),
             "lengths": {**lengths, "seed": config.seed, "texts": _digest(texts), **judged},
-            "options": {"cuda_graph": graph, **options, **({"quantization": quantization} if quantization else {})},
+            "options": {
+                "cuda_graph": graph,
+                **options,
+                **({"quantization": quantization} if quantization else {}),
+                **({"marked": marked} if marked else {}),
+            },
         },
         effort={
             "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
@@ -145,6 +154,17 @@ def _judged(config: RunConfig, task: Task) -> dict[str, str]:
     if config.weights is Weights.random and task.kind != "fidelity":
         raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=sentences")
     return {"task": config.task.name, "evaluated": _digest(list(task.texts))}
+
+
+def _marked(config: RunConfig) -> int:
+    """How many outputs suite=layers marks at a time; 0 for another suite."""
+    if config.suite.name is not Suite.layers:
+        return 0
+    if config.backend.source is not SourceKind.onnx or config.backend.name == "trt_plugin":
+        raise Refused(
+            f"suite=layers marks outputs of a graph and backend={config.backend.name} runs none; use ort or trt"
+        )
+    return at_least("layers.chunk", config.layers.chunk, 1)
 
 
 def _machine(config: RunConfig) -> Machine:

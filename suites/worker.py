@@ -24,7 +24,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,31 @@ def export(job: Job) -> dict[str, Any]:
     from backends.checkpoint import locate
     from backends.evaluation import prepare_evaluation
     from backends.inputs import prepare_inputs
-    from backends.onnx_source import prepare_source
+    from backends.marks import mark, marked_points, prepare_marked
+    from backends.onnx_source import export_onnx, prepare_source
+    from backends.parts import parts_of
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
     lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
-    if job["suite"] == "accuracy":
-        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], seed, device.kind, cache)
-    else:
-        inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
     source = Source(folder, sha256)
     if job["source"] == "onnx":
         form = SourceForm.from_json(job["form"])
         source = prepare_source(folder, sha256, form, job["quantization"], texts, seed, cache)
-    return {"source": source.to_json(), "inputs": inputs.to_json()}
+    found: dict[str, Any] = {"parts": parts_of(folder)}
+    if job["suite"] == "accuracy":
+        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], seed, device.kind, cache)
+    elif job["suite"] == "layers":
+        onnx, (begin, size) = export_onnx(folder, sha256, cache), job["chunk"]
+        points = marked_points(onnx)
+        found["points"], chunk = len(points), points[begin : begin + size]
+        inputs = prepare_marked(folder, sha256, onnx, chunk, shapes[-1], lengths, texts, seed, device.kind, cache)
+        if source.onnx is None:
+            raise Unsupported(f"backend={job['backend']} builds from no graph whose layers could be marked")
+        source = replace(source, onnx=mark(source.onnx, chunk, cache))
+    else:
+        inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
+    return {"source": source.to_json(), "inputs": inputs.to_json(), **found}
 
 
 def build(job: Job) -> dict[str, Any]:

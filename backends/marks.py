@@ -1,0 +1,106 @@
+"""Outputs of layers, set beside one another in the one output that every session can fetch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Shape, versions_of
+from backends.cache import ArtifactCache
+from backends.inputs import prepare_inputs
+from backends.ranges import POINTS, points_of
+
+MARKED = tuple(point for point in POINTS if point not in ("qkv", "context", "up"))
+"""Points of backends/ranges.py whose tensors are [batch, sequence, features] and tell one step from the next."""
+
+
+SIZES = (("intermediate_size", "hidden_dim"), ("hidden_size", "dim"))
+"""Names of the inner and the outer size in config.json: DistilBERT has its own."""
+
+
+def marked_points(source: Artifact) -> list[str]:
+    """The points of a graph, "embeddings" or "<layer>/<point>", in the order in which they are computed."""
+    import onnx
+
+    nodes = onnx.load(str(source.path), load_external_data=False).graph.node
+    found = points_of([(node.name, node.output[0]) for node in nodes])
+    return [point for point in dict.fromkeys(found.values()) if point.rpartition("/")[2] in MARKED]
+
+
+def mark(source: Artifact, points: Sequence[str], cache: ArtifactCache) -> Artifact:
+    """`source` with the tensors at `points` for its output: FP32 [batch, sequence, all their features]."""
+    key = {"source": source.sha256, "points": list(points), "form": 1}
+    versions = versions_of(("onnx-graphsurgeon", "onnx"))
+    artifact = cache.get("marked", key, "model.onnx", lambda path: _mark(source.path, path, points), versions)
+    return replace(artifact, notes={**source.notes, **artifact.notes})
+
+
+def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+    graph = gs.import_onnx(onnx.load(str(source)))
+    (output,) = graph.outputs
+    name, output.name = output.name, f"{output.name}_alone"
+    places = points_of([(node.name, node.outputs[0].name) for node in graph.nodes])
+    by_point = {places[t.name]: t for node in graph.nodes for t in node.outputs if t.name in places}
+    wide = []
+    for point in points:
+        cast = gs.Variable(f"marked/{point}", np.float32)
+        to = {"to": onnx.TensorProto.FLOAT}
+        graph.nodes.append(gs.Node("Cast", f"marked/{point}/Cast", to, [by_point[point]], [cast]))
+        wide.append(cast)
+    together = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
+    graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, wide, [together]))
+    graph.outputs = [together]
+    onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
+
+
+def prepare_marked(
+    folder: Path,
+    weights_sha256: str,
+    onnx: Artifact,
+    points: Sequence[str],
+    shape: Shape,
+    lengths: Mapping[str, Any],
+    texts: Sequence[str],
+    seed: int,
+    device: str,
+    cache: ArtifactCache,
+) -> Artifact:
+    """An .npz of one batch: "feeds/<input>" [batch, sequence] int32, and of the FP32 graph `onnx` at `points` the
+    `reference` [batch, sequence, all features], with `points` and how many features each has in `widths`."""
+    inputs = prepare_inputs(folder, weights_sha256, (shape,), lengths, texts, seed, device, cache)
+
+    def build(path: Path) -> Mapping[str, Any]:
+        with np.load(inputs.path, allow_pickle=False) as arrays:
+            names = [name.partition("/")[2] for name in arrays.files]
+            feeds = {name: arrays[f"{shape}/{name}"] for name in names if name not in ("reference", "rows")}
+        with TemporaryDirectory() as scratch:
+            _mark(onnx.path, Path(scratch) / "model.onnx", points)
+            reference = _run(Path(scratch) / "model.onnx", feeds)
+        config = json.loads((folder / "config.json").read_text())
+        inner, outer = (config.get(one) or config[other] for one, other in SIZES)
+        widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
+        assert widths.sum() == reference.shape[-1]
+        named = {f"feeds/{name}": array for name, array in feeds.items()}
+        np.savez(path, reference=reference, points=np.asarray(points), widths=widths, **named)
+        return dict(inputs.notes)
+
+    key = {"onnx": onnx.sha256, "inputs": inputs.sha256, "points": list(points)}
+    versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon"))
+    return cache.get("marked-inputs", key, "inputs.npz", build, versions)
+
+
+def _run(path: Path, feeds: Mapping[str, Array]) -> Array:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, dict(feeds))
+    return np.asarray(output)

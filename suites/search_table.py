@@ -1,0 +1,70 @@
+"""Records of precision searches to markdown: every step with what it gives and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from suites.record import GPU, LATENCY, Record, read_record
+from suites.rows import by_machine, markdown, one_machine, profiles_of
+from suites.stats import summarize
+
+COLUMNS = ("step", "held back", "content", "metric", "difference", "cosine min", "p50 ms by shape", "graph p50 ms")
+
+LEGEND = """\
+Which parts of a model are held in FP32, or left out of quantization, until the rest is accurate enough: *content* is a
+step whose task and smallest cosine are within the tolerance of the search. Steps stand in the order in which they were
+tried; the last line of a table is what the search ended with."""
+
+
+def search_tables(records: Iterable[Record], results: Path) -> str:
+    """All records in markdown: one section a machine, one table a search.
+
+    Raises:
+        FileNotFoundError: the record of a step is not under `results`.
+    """
+    return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, results))
+
+
+def _section(records: Sequence[Record], results: Path) -> str:
+    lines = ["", one_machine(records)]
+    for record in sorted(records, key=lambda r: r.cell.id):
+        cell, held = record.cell, record.scores["held"]
+        rows = [_row(record, results, number, step) for number, step in enumerate(record.scores["steps"], 1)]
+        task = f"{cell.lengths['task']}, cosine at least {record.scores['cosine']:g}"
+        title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
+        answer = "Nothing is enough." if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
+        lines += ["", f"### {cell.model}, {title.strip()}: {task}", "", markdown(COLUMNS, rows), "", answer]
+    return "\n".join(lines)
+
+
+def _row(record: Record, results: Path, number: int, step: Mapping[str, Any]) -> list[str]:
+    folder = results / "records" / record.environment["machine"]
+    scores = read_record(folder / "accuracy" / f"{step['accuracy']}.json").scores
+    timed = read_record(folder / "latency" / f"{step['latency']}.json") if step["latency"] else None
+    broken = f"{scores['nonfinite']} NaN or Inf" if scores["nonfinite"] else ""
+    return [
+        str(number),
+        _parts(step["held"], len(record.scores["parts"])),
+        "yes" if step["content"] else "no",
+        broken or f"{scores['metric']} {scores['value']:.4f}",
+        "" if broken else f"{scores['difference']:+.4f}",
+        "" if broken else f"{scores['cosine_min']:.5f}",
+        *(_times(timed, graph) for graph in (False, True)),
+    ]
+
+
+def _parts(held: Sequence[str], of: int) -> str:
+    if len(held) == of:
+        return "all"
+    names = ", ".join(part.removeprefix("*/").removesuffix("/*") for part in held)
+    return names if 0 < len(held) <= 6 else f"{len(held)} of {of} parts" if held else "none"
+
+
+def _times(record: Record | None, graph: bool) -> str:
+    if record is None:
+        return ""
+    phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
+    found = [m for m in record.measurements if (m.phase, m.cuda_graph) == (phase, graph)]
+    return ", ".join(f"{m.batch}x{m.sequence}: {summarize(m.samples).p50 / 1e6:.3f}" for m in found)
