@@ -154,15 +154,16 @@ def prepare_inputs(
 
 
 def calibration_batches(
-    folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int
+    folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int, tokens: str = "auto"
 ) -> list[dict[str, Array]]:
     """Batches of 8 calibration sequences of 1 to 4 sentences each, cut to `sequence` tokens and padded to the longest.
 
-    All have one shape, as calibrators want it; a last batch with fewer sequences is filled up from the start.
+    All have one shape, as calibrators want it; a last batch with fewer sequences is filled up from the start. `tokens`
+    is "text", "random", or "auto": text where the checkpoint has a tokenizer.
     """
-    tokens = Tokens.of(folder, "auto", texts, seed)
+    source = Tokens.of(folder, tokens, texts, seed)
     names = input_names(folder)
     rows = [*range(samples), *range(-samples % 8)]
-    lengths = [min(sequence, sum(tokens.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
+    lengths = [min(sequence, sum(source.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
     eights = [slice(start, start + 8) for start in range(0, len(rows), 8)]
-    return [tokens.feeds(lengths[eight], max(lengths), names, rows[eight]) for eight in eights]
+    return [source.feeds(lengths[eight], max(lengths), names, rows[eight]) for eight in eights]

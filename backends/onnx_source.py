@@ -13,6 +13,7 @@ from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.quantize import quantize_onnx
 from backends.ranges import activation_ranges
+from backends.smooth import smooth_onnx
 from backends.surgery import operate
 from backends.typed import cast_onnx
 from backends.weights import encoder_weights
@@ -36,7 +37,7 @@ def prepare_source(
         texts: what calibration sequences are made of where the checkpoint has a tokenizer.
     """
     made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
-    sizes = {name: quantization[name] for name in ("samples", "sequence") if name in quantization}
+    sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
 
     def batches() -> list[dict[str, Array]]:
         return calibration_batches(folder, texts, seed=seed, **sizes)
@@ -51,6 +52,8 @@ def prepare_source(
     onnx, calibration = export_onnx(folder, weights_sha256, cache), None
     if form.rewrites:
         onnx = operate(onnx, form.rewrites, cache)
+    if form.quantized and quantization.get("smooth"):
+        onnx = smooth_onnx(onnx, quantization["smooth"], batches, {**made_from, **sizes}, cache)
     if form.quantized:
         onnx = quantize_onnx(onnx, form.quantized, quantization, batches, made_from, cache)
     if form.calibration:

@@ -85,7 +85,8 @@ class QuantizationConfig:
     """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
     (backends/quantize.py; `auto` is what runs fastest: `all` for TensorRT, `gemm` for others); `implicit` leaves ranges
     and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns (fnmatch) of nodes that stay
-    as they are, whatever the placement."""
+    as they are, whatever the placement. `smooth`: SmoothQuant's alpha, 0 for none (backends/smooth.py). `tokens`: what
+    calibration reads, the task's text or random ids."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto
@@ -97,6 +98,8 @@ class QuantizationConfig:
     per_channel: bool = True
     reduce_range: Switch = Switch.auto
     leave_out: list[str] = field(default_factory=list)
+    smooth: float = 0.0
+    tokens: TokenKind = TokenKind.auto
 
 
 @dataclass

@@ -62,10 +62,16 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
-    if not chosen["leave_out"]:
-        del chosen["leave_out"]
-    elif config.backend.name == "trt_plugin":
-        raise Refused("quantization.leave_out is for Q/DQ in a graph; of plugins use plugin.attention and plugin.norms")
+    if not 0 <= chosen["smooth"] <= 1:
+        raise Refused(f"quantization.smooth={chosen['smooth']} must lie between 0 and 1")
+    of_a_graph = {"leave_out": [], "smooth": 0.0}
+    for name, nothing in of_a_graph.items():
+        if chosen[name] != nothing and (config.backend.name == "trt_plugin" or chosen["scheme"] == "implicit"):
+            raise Refused(f"quantization.{name} is for explicit Q/DQ in a graph; use backend=ort or trt")
+    # What is not asked for leaves cells as they were before it could be.
+    for name, nothing in {**of_a_graph, "tokens": "auto"}.items():
+        if chosen[name] == nothing:
+            del chosen[name]
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"

@@ -27,7 +27,7 @@ Set any value, as key=value:
   backend.cuda_graph=true          measure CUDA graphs beside plain steps
   threads=0                        CPU threads of the backend; 0 leaves it to the library
   quantization.placement=auto      Q/DQ around all, gemm, ffn or attention; also .scheme .method .samples .sequence
-                                   .activation .per_channel .reduce_range
+                                   .activation .per_channel .reduce_range .smooth .tokens
   suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
   trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job

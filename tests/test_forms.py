@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 from polygraphy.comparator import IterationResult, SimpleCompareFunc
+from safetensors.torch import load_file, save_file
 
-from backends.base import Artifact, SourceForm
+from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx, prepare_source
 from backends.quantize import quantize_onnx
+from backends.smooth import smooth_onnx
 from backends.surgery import REWRITES, operate
 from backends.typed import cast_onnx
 from suites.config import QuantizationConfig, plain
@@ -163,3 +166,38 @@ def test_rewrites_and_the_choices_of_the_command_line_are_the_same() -> None:
     from suites.config import Rewrite
 
     assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_smoothing_changes_nothing_in_fp32_and_helps_int8(
+    family: str, tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path
+) -> None:
+    """One channel of what the products read is thirty times larger, as in trained models."""
+    folder, _ = tiny(family)
+    shutil.copytree(folder, tmp_path / "odd")
+    weights = load_file(folder / "model.safetensors")
+    for name in weights:
+        if name.endswith("LayerNorm.weight") or name.endswith("layer_norm.weight"):
+            weights[name][3] *= 30
+    save_file(weights, tmp_path / "odd" / "model.safetensors", {"format": "pt"})
+    odd = tmp_path / "odd"
+    source = export_onnx(odd, f"odd {family}", shared_cache)
+    batches = lambda: calibration_batches(odd, TEXTS, 8, 24, seed=0)  # noqa: E731
+    smoothed = smooth_onnx(source, 0.5, batches, {}, shared_cache)
+    assert smoothed.notes["smoothed"] == 12
+    assert agree(source, smoothed, odd, 1e-3)  # of values up to a hundred
+    settings = {**INT8, "placement": "gemm"}
+    wanted = outputs(source, odd)["last_hidden_state"]
+    errors = []
+    for start in (source, smoothed):
+        found = outputs(quantize_onnx(start, "int8", settings, batches, {"family": family}, shared_cache), odd)
+        errors.append(np.linalg.norm(found["last_hidden_state"] - wanted) / np.linalg.norm(wanted))
+    assert errors[1] < errors[0] / 2
+
+
+def test_calibration_by_random_tokens_is_another(tiny: Tiny, tmp_path: Path) -> None:
+    folder, _ = tiny("bert")
+    text, random = (calibration_batches(folder, TEXTS, 8, 24, seed=s, tokens="random") for s in (0, 1))
+    assert not np.array_equal(text[0]["input_ids"], random[0]["input_ids"])
+    with pytest.raises(Unavailable, match="needs a tokenizer"):
+        calibration_batches(folder, TEXTS, 8, 24, seed=0, tokens="text")
