@@ -10,6 +10,10 @@ from typing import Any
 
 from backends.base import Array
 
+ENTROPY_BINS = 1024
+"""Bins of the histograms that entropy calibration chooses a range from. onnxruntime's own number, 128, is that of the
+quantized levels, which leaves one range to choose: that of min-max."""
+
 
 @contextmanager
 def alone(source: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import alone, reader
+from backends.calibration import ENTROPY_BINS, alone, reader
 from backends.typed import matching
 
 WEIGHT_PRODUCTS = {
@@ -38,6 +38,9 @@ NODES = {
 
 What is added to is shared with the products that read it and quantized with them; a residual here rounds what is added.
 """
+
+QUANTIZED = ["MatMul", "Add"]
+"""Types of operators that are quantized at all."""
 
 PLACEMENTS = {
     "gemm": tuple(WEIGHT_PRODUCTS),
@@ -76,7 +79,13 @@ def quantize_onnx(
         return _quantize(source.path, path, kind, options, calibration())
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx"))
-    everything = {"source": source.sha256, "kind": kind, "options": dict(options), "form": 2, **key}
+    everything = {
+        "source": source.sha256,
+        "kind": kind,
+        "options": dict(options),
+        "form": 3 if options.get("method") == "entropy" else 2,
+        **key,
+    }
     return cache.get("qdq", everything, "model.onnx", build, versions)
 
 
@@ -102,18 +111,20 @@ def _quantize(
     }
     fp8 = kind == "fp8"
     with alone(source) as link:
+        ranges = _entropy_ranges(link, calibration) if options["method"] == "entropy" and not fp8 else None
         quantize_static(
             str(link),
             str(path),
             reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul", "Add"],
+            op_types_to_quantize=QUANTIZED,
             nodes_to_quantize=chosen,
             per_channel=options["per_channel"] and not fp8,
             reduce_range=options["reduce_range"] and not fp8,
             activation_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
             calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options["method"]],
+            calibration_cache_path=ranges,
             extra_options={
                 "ActivationSymmetric": signed or fp8,
                 "WeightSymmetric": True,
@@ -127,6 +138,20 @@ def _quantize(
             },
         )
     return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
+
+
+def _entropy_ranges(source: Path, calibration: Sequence[Mapping[str, Array]]) -> Path:
+    """A file of ranges beside `source`, of finer histograms than quantize_static would make."""
+    from onnxruntime.quantization import calibrate
+
+    augmented = str(source.with_name("augmented.onnx"))
+    calibrator = calibrate.EntropyCalibrater(str(source), QUANTIZED, augmented, num_bins=ENTROPY_BINS)
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
+    calibrator.collect_data(reader(calibration))
+    ranges = source.with_name("ranges.json")
+    calibrate.save_tensors_data(calibrator.compute_data(), ranges)
+    return ranges
 
 
 def _opset(path: Path) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import alone, reader
+from backends.calibration import ENTROPY_BINS, alone, reader
 
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
@@ -50,7 +50,13 @@ def activation_ranges(
     def build(path: Path) -> None:
         path.write_text(json.dumps(_collect(source.path, method, percentile, calibration()), indent=1))
 
-    everything = {"source": source.sha256, "method": method, "percentile": percentile, "form": 1, **key}
+    everything = {
+        "source": source.sha256,
+        "method": method,
+        "percentile": percentile,
+        "form": 2 if method == "entropy" else 1,
+        **key,
+    }
     return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
 
 
@@ -59,9 +65,9 @@ def _collect(source: Path, method: str, percentile: float, batches: Sequence[Map
     from onnxruntime.quantization import calibrate
 
     points = points_of([(node.name, node.output[0]) for node in onnx.load(str(source)).graph.node])
-    kinds = {
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "minmax": (calibrate.MinMaxCalibrater, {}),
-        "entropy": (calibrate.EntropyCalibrater, {}),
+        "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
         "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
     }
     base, options = kinds[method]
