@@ -1,9 +1,9 @@
 """Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--seconds S] [key=value ...]`.
 
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
-lines matter most. A sweep is taken apart into its cells. Engines are built first, N at a time on each GPU, then every
-GPU measures one cell after another. Nothing new is begun after S seconds, and what was not finished goes on from there
-with the same command. Key=value arguments go to every line.
+lines matter most. A sweep is taken apart into its cells. Each GPU takes N cells at a time, builds their engines beside
+one another and then measures them one by one. No cells are taken after S seconds: those at hand are finished, and the
+same command goes on from there. Key=value arguments go to every line.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
+from threading import Lock
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -29,17 +29,18 @@ from suites.machine import gpus
 
 @dataclass
 class Batch:
-    """Runs lines as processes of `suites.run`; `end_ns` is when to begin nothing new."""
+    """Runs lines as processes of `suites.run`; `end_ns` is when to take no more of them."""
 
     common: Sequence[str]
     end_ns: float
     processes: set[subprocess.Popen[str]] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
+    taking: Lock = field(default_factory=Lock)
+    stopped: bool = False
 
     def run(self, line: Sequence[str], *extra: str) -> None:
         """Run one line to its end, print its last line, and remember if it failed."""
-        if now_ns() >= self.end_ns:
-            print(f"left out, the time is over: {shlex.join(line)}", flush=True)
+        if self.stopped:
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
@@ -49,41 +50,33 @@ class Batch:
         self.processes.add(process)
         _, error = process.communicate()
         self.processes.discard(process)
-        if process.returncode:
+        if process.returncode and shlex.join(line) not in self.failed:
             self.failed.append(shlex.join(line))
         said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
 
-    def build(self, lines: Sequence[Sequence[str]], devices: Sequence[str], builders: int) -> None:
-        """Build every line, `builders` at a time on each device."""
-        on = [devices[number % len(devices)] for number in range(len(lines))]
-        jobs = [partial(self.run, line, "until=build", *_on(device)) for line, device in zip(lines, on, strict=True)]
-        self._all(jobs, builders * len(devices))
+    def work(self, waiting: Iterator[Sequence[str]], device: str, builders: int) -> None:
+        """Take cells off `waiting`, shared with other devices, until it is empty or the time is over."""
+        where = [f"gpu={device}"] if device else []
+        while lines := self._taken(waiting, max(1, builders)):
+            if builders:
+                with ThreadPoolExecutor(builders) as pool:
+                    for done in [pool.submit(self.run, line, "until=build", *where) for line in lines]:
+                        done.result()
+            for line in lines:
+                self.run(line, *where)
 
-    def measure(self, lines: Sequence[Sequence[str]], devices: Sequence[str]) -> None:
-        """Measure every line, one at a time on each device."""
-        waiting = iter(lines)
-
-        def work(device: str) -> None:
-            # All that are at it share one iterator, which CPython advances for one thread at a time.
+    def _taken(self, waiting: Iterator[Sequence[str]], most: int) -> list[Sequence[str]]:
+        with self.taking:
+            if now_ns() < self.end_ns:
+                return list(islice(waiting, most))
             for line in waiting:
-                self.run(line, *_on(device))
-
-        self._all([partial(work, device) for device in devices], len(devices))
-
-    def _all(self, jobs: Sequence[Callable[[], None]], at_a_time: int) -> None:
-        with ThreadPoolExecutor(at_a_time) as pool:
-            running = [pool.submit(job) for job in jobs]
-            try:
-                for job in wait(running).done:
-                    job.result()
-            except KeyboardInterrupt:
-                self.stop()  # or leaving the block would begin all the lines that wait
-                raise
+                print(f"left out, the time is over: {shlex.join(line)}", flush=True)
+            return []
 
     def stop(self) -> None:
         """Begin nothing more, and interrupt what runs."""
-        self.end_ns = 0
+        self.end_ns, self.stopped = 0, True
         for process in list(self.processes):
             process.terminate()
 
@@ -111,16 +104,12 @@ def cells(line: Sequence[str]) -> list[list[str]]:
     return [list(words) for words in product(*choices)]
 
 
-def _on(device: str) -> list[str]:
-    return [f"gpu={device}"] if device else []
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
     parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none first")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after this many")
+    parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more cells after this many")
     options, common = parser.parse_known_args(arguments)
     try:
         lines = [cell for line in read_lines(options.file) for cell in cells(line)]
@@ -131,9 +120,15 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     try:
-        if options.builders:
-            batch.build(lines, devices, options.builders)
-        batch.measure(lines, devices)
+        with ThreadPoolExecutor(len(devices)) as pool:
+            waiting = iter(lines)
+            running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
+            try:
+                for done in wait(running).done:
+                    done.result()
+            except KeyboardInterrupt:
+                batch.stop()  # or leaving the block would wait for all the lines that are left
+                raise
     except KeyboardInterrupt:
         return 130
     for line in batch.failed:

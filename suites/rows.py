@@ -48,12 +48,18 @@ def machine_title(record: Record) -> str:
 
 
 def varied_options(records: Sequence[Record]) -> set[str]:
-    """Options in which records of one backend and precision differ: without them their rows would look alike."""
-    seen: dict[tuple[str, str, str], set[str]] = {}
+    """Options in which records of one backend and precision differ: without them their rows would look alike.
+
+    An option that one has and another lacks is one in which they differ.
+    """
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for record in records:
-        for name, value in flat(record.cell.options):
-            seen.setdefault((record.cell.backend, record.cell.precision, name), set()).add(value)
-    return {name for (_, _, name), values in seen.items() if len(values) > 1} - set(PROFILES)
+        groups.setdefault((record.cell.backend, record.cell.precision), []).append(dict(flat(record.cell.options)))
+    varied = set()
+    for group in groups.values():
+        names = {name for options in group for name in options}
+        varied |= {name for name in names if len({options.get(name, "") for options in group}) > 1}
+    return varied - set(PROFILES)
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

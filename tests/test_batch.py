@@ -68,8 +68,16 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "cells.txt"
     file.write_text("backend=null\n")
     assert batch.main([str(file), "--seconds", "0", *folders(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("left out, the time is over: backend=null") == 2
+    assert capsys.readouterr().out.count("left out, the time is over: backend=null") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_a_gpu_measures_what_it_built_before_it_builds_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("-m backend=null null.step_ms=1,2,3\n")
+    assert batch.main([str(file), "--builders", "2", *QUICK, *folders(tmp_path)]) == 0
+    built = ["until=build" in line for line in capsys.readouterr().out.splitlines()]
+    assert built == [True, True, False, False, True, False]
 
 
 def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:

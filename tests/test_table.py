@@ -118,6 +118,12 @@ def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, m
     assert not any(name in row["notes"] for row in found for name in ("max=", "opt=", "min="))
 
 
+def test_an_option_that_only_one_has_is_said(make_record: MakeRecord) -> None:
+    one, two = make_record(options={"quantization": {}}), make_record(options={"quantization": {"tokens": "random"}})
+    notes = [row["notes"] for row in rows(latency_section([one, two]))]
+    assert sum("quantization.tokens=random" in note for note in notes) == 1
+
+
 def scores(**changes: object) -> dict[str, object]:
     known = {"metric": "spearman", "value": 0.81, "difference": -0.002, "nonfinite": 0, "tolerance": 0.01}
     return {**known, **changes}
