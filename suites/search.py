@@ -56,14 +56,16 @@ class Search:
         parts = list(self.base.artifacts["weights"]["parts"])
         held = smallest(parts, self._enough)
         reason = "" if held is not None else f"{precision} with every part held is not within the tolerance either"
+        wanted = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
+        cell = self.base.cell
         record = replace(
             self.base,
-            cell=replace(self.base.cell, suite="search"),
+            cell=replace(cell, suite="search", options={**cell.options, "search": wanted}),
             outcome=OK if held is not None else "failed",
             reason=reason,
             measurements=(),
             checks=(),
-            scores={"held": held, "parts": parts, "cosine": self._cosine, "steps": list(self.steps.values())},
+            scores={"held": held, "parts": parts, **wanted, "steps": list(self.steps.values())},
             command=(os.path.basename(sys.executable), *sys.orig_argv[1:]),
         )
         assert self.results is not None

@@ -15,7 +15,7 @@ COLUMNS = ("step", "held back", "content", "metric", "difference", "cosine min",
 LEGEND = """\
 Which parts of a model are held in FP32, or left out of quantization, until the rest is accurate enough: *content* is a
 step whose task and smallest cosine are within the tolerance of the search. Steps stand in the order in which they were
-tried; the last line of a table is what the search ended with."""
+tried; the line below a table is what the search ended with."""
 
 
 def search_tables(records: Iterable[Record], results: Path) -> str:
@@ -32,7 +32,8 @@ def _section(records: Sequence[Record], results: Path) -> str:
     for record in sorted(records, key=lambda r: r.cell.id):
         cell, held = record.cell, record.scores["held"]
         rows = [_row(record, results, number, step) for number, step in enumerate(record.scores["steps"], 1)]
-        task = f"{cell.lengths['task']}, cosine at least {record.scores['cosine']:g}"
+        wanted = record.scores
+        task = f"{cell.lengths['task']} within {wanted['tolerance']:g}, cosine at least {wanted['cosine']:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
         answer = "Nothing is enough." if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
         lines += ["", f"### {cell.model}, {title.strip()}: {task}", "", markdown(COLUMNS, rows), "", answer]

@@ -40,6 +40,10 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         return 0
     graph = spec.options["types"] == "graph"
     layers = [network.get_layer(index) for index in range(network.num_layers)]
+    explicit = spec.quantization.get("scheme") == "explicit"
+    if spec.precision == "int8" and explicit and not any(x.type == trt.LayerType.QUANTIZE for x in layers):
+        # All of it was left out of quantization: with the flag TensorRT would ask for ranges.
+        config.clear_flag(trt.BuilderFlag.INT8)
     held = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
     if held:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
