@@ -29,6 +29,7 @@ Set any value, as key=value:
   quantization.placement=auto      Q/DQ around all, gemm, ffn or attention; also .scheme .method .samples .sequence
                                    .activation .per_channel .reduce_range .smooth .tokens
   suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
+  suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
   trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job
   layout=packed                    plugins: or fixed; plugin.products=auto, plugin.attention and .norms for INT8
