@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from suites.accuracy_table import accuracy_tables
@@ -13,18 +13,14 @@ from suites.record import Record, read_records, write_whole
 from suites.search_table import search_tables
 from suites.table import latency_tables
 
-SUITES = ("latency", "accuracy", "search", "layers")
-
-
-def tables_of(suite: str, records: Sequence[Record], results: Path) -> str:
-    """The tables of some records of one suite; what `results` holds of accuracy says which latencies count."""
-    if suite == "accuracy":
-        return accuracy_tables(records)
-    if suite == "layers":
-        return layers_tables(records)
-    if suite == "search":
-        return search_tables(records, results)
-    return latency_tables(records, read_records(results, "accuracy"))
+SUITES: Mapping[str, Callable[[Sequence[Record], Path], str]] = {
+    "latency": lambda records, results: latency_tables(records, read_records(results, "accuracy")),
+    "accuracy": lambda records, results: accuracy_tables(records),
+    "layers": lambda records, results: layers_tables(records),
+    "search": search_tables,
+}
+"""What makes a suite's tables of some of its records; the folder of results holds what else they need, such as the
+accuracy that says which latencies count."""
 
 
 def write_tables(results: Path) -> list[Path]:
@@ -34,7 +30,7 @@ def write_tables(results: Path) -> list[Path]:
         ValueError: a file among the records is none.
     """
     made = {suite: list(read_records(results, suite)) for suite in SUITES}
-    texts = {suite: tables_of(suite, records, results) for suite, records in made.items() if records}
+    texts = {suite: SUITES[suite](records, results) for suite, records in made.items() if records}
     if kernels := kernel_tables(results):
         texts["kernels"] = kernels
     for name, text in texts.items():
