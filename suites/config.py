@@ -206,12 +206,14 @@ class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
     `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
-    `attention` and `norms`: what precision=int8 makes of them; other precisions make their own.
+    `attention` and `norms`: what precision=int8 makes of them; other precisions make their own. `interleaved`: INT8
+    tensors with 32 channels beside one another, from the embeddings to the output.
     """
 
     products: Products = Products.auto
     attention: Part = Part.int8
     norms: Part = Part.int8
+    interleaved: bool = False
 
 
 @dataclass

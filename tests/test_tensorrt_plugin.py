@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,8 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec(products="plugin"), "with packed tokens use convolution"),
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
+        (True, spec(interleaved=True), "plugin.interleaved wants precision=int8"),
+        (True, spec("int8", interleaved=True, norms="fp16"), "plugin.norms=int8"),
         (True, spec(types="graph"), "leave trt.types at auto"),
         (False, spec("int8"), "ended with TensorRT 10"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
@@ -114,6 +117,8 @@ def test_every_field_is_in_the_registry() -> None:
     assert attention | {"var_seqlen"} <= set(registry["CustomQKVToContextPluginDynamic 2"])
     assert norm | {"ld"} <= set(registry["CustomSkipLayerNormPluginDynamic 1"])
     assert norm <= set(registry["CustomSkipLayerNormPluginDynamic 2"])
+    assert {"hidden_size", "num_heads", "dq_probs"} <= set(registry["CustomQKVToContextPluginDynamic 3"])
+    assert {"beta", "gamma"} <= set(registry["CustomSkipLayerNormPluginDynamic 3"])
     assert {"out_dims", "type_id", "W"} <= set(registry["CustomFCPluginDynamic 1"])
     assert {"mha_type_id", "output_fp16"} <= set(registry["CustomEmbLayerNormPluginDynamic 1"])
     source = (ROOT / "backends" / "tensorrt_" / "plugin_network.py").read_text()
@@ -181,7 +186,7 @@ def test_a_network_has_the_layers_of_the_model(
     assert source.arrays is not None
     assert source.ranges is not None
     arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
-    choices = plugin_network.Choices(packed, True, products, True, False, positions)
+    choices = plugin_network.Choices(packed, False, True, products, True, False, positions)
     notes = {"layers": 2, "heads": 2, "hidden": 128}
     ranges = json.loads(source.ranges.path.read_text())
     plugin_network.PluginNetwork(network, choices, arrays, notes, ranges).define()
@@ -214,8 +219,45 @@ def plugin_network_inputs(packed: bool, positions: int) -> list[str]:
     return list(layout.sizes(Profile(shape, shape, shape)))
 
 
-def test_query_key_and_value_lie_by_head(
+def test_an_interleaved_network_is_of_version_three_without_a_mask(
     plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network, called = Recorder(), []
+
+    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
+        called.append((name, version, len(inputs), set(fields)))
+        return network.layer()
+
+    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
+    form = SourceForm(arrays=True, ranges=True)
+    source = prepare_source(*tiny("bert"), form, INT8, ["a line"], 0, shared_cache)
+    assert source.arrays is not None
+    assert source.ranges is not None
+    arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
+    choices = plugin_network.Choices(True, True, True, "convolution", True, True, 128)
+    plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, ranges).define()
+    layers = {(name, version, inputs, frozenset(fields)) for name, version, inputs, fields in called[1:]}
+    assert layers == {
+        (plugin_network.plugins.ATTENTION, 3, 3, frozenset({"hidden_size", "num_heads", "dq_probs"})),
+        (plugin_network.plugins.SKIP_NORM, 3, 2, frozenset({"beta", "gamma"})),
+    }
+    assert sum(verb == "add_shuffle" for verb, _ in network.added) == 2
+
+
+@pytest.mark.parametrize(
+    ("positions", "hidden", "says"),
+    [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
+)
+def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str, plugin_network: Any) -> None:
+    choices = plugin_network.Choices(True, True, True, "convolution", True, True, positions)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        plugin_network.check_sizes(choices, 512, hidden)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_query_key_and_value_lie_by_head(
+    interleaved: bool, plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     network = Recorder()
@@ -223,12 +265,13 @@ def test_query_key_and_value_lie_by_head(
     source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
     assert source.arrays is not None
     arrays = dict(np.load(source.arrays.path))
-    choices = plugin_network.Choices(True, True, "convolution", False, False, 128)
+    choices = plugin_network.Choices(True, interleaved, True, "convolution", False, False, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
     _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
     assert out == 3 * 64
     assert network.ranges == []
     head, part = 1, 2  # the value of the second head
-    rows = slice((head * 3 + part) * 32, (head * 3 + part + 1) * 32)
+    place = part * 2 + head if interleaved else head * 3 + part
+    rows = slice(place * 32, (place + 1) * 32)
     np.testing.assert_array_equal(kernel[rows], arrays["0/qkv_weight"][part, head])
     np.testing.assert_array_equal(bias[rows], arrays["0/qkv_bias"][part, head])

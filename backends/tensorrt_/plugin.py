@@ -40,6 +40,11 @@ class TensorRTPlugin(Backend):
             raise Unsupported("plugin.products=convolution wants packed tokens; with layout=fixed use matmul")
         if options["products"] == "plugin" and options["layout"] == "packed":
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
+        if options["interleaved"] and not _all_int8(spec):
+            raise Unsupported(
+                "plugin.interleaved wants precision=int8, layout=packed, plugin.attention=int8, plugin.norms=int8 and "
+                "convolutions"
+            )
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
                 raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
@@ -89,11 +94,18 @@ def _define(
     heads = int(source.arrays.notes["heads"])
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
     choices = _choices(spec)
-    check_sizes(choices, len(arrays["position"]))
+    check_sizes(choices, len(arrays["position"]), len(arrays["0/output_gamma"]))
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
     PluginNetwork(network, choices, arrays, notes, ranges).define()
     return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD}
+
+
+def _all_int8(spec: BuildSpec) -> bool:
+    """Whether every tensor between the embeddings and the output may be INT8."""
+    options = spec.options
+    packed = options["layout"] == "packed" and options["products"] in ("auto", "convolution")
+    return packed and {spec.precision, options["attention"], options["norms"]} == {"int8"}
 
 
 def _choices(spec: BuildSpec) -> Choices:
@@ -105,6 +117,7 @@ def _choices(spec: BuildSpec) -> Choices:
         products = "convolution" if packed else "matmul"
     return Choices(
         packed=packed,
+        interleaved=options["interleaved"],
         half=spec.precision != "fp32",
         products=products,
         int8_attention=spec.precision == "int8" and options["attention"] == "int8",

@@ -1,6 +1,7 @@
 """An encoder of plugins and plain layers, built from its weights by the network API.
 
-Between layers tensors are [tokens, E, 1, 1] where tokens are packed and [sequence, batch, E, 1, 1] where they are not.
+Between layers tensors are [tokens, E, 1, 1] where tokens are packed, [1, E, tokens, 1] where they are interleaved too,
+and [sequence, batch, E, 1, 1] where they are neither.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ can = installed()
 PACKED_POSITIONS = 512
 """The longest sequence that packed attention has kernels for."""
 
+INTERLEAVED_HIDDEN = (768, 1024)
+"""The hidden sizes that the interleaved norm has kernels for."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -31,6 +35,8 @@ class Choices:
 
     Attributes:
         packed: no padding: version 2 of the plugins; else version 1.
+        interleaved: packed, and INT8 throughout with 32 channels beside one another (CHW32): version 3 of attention
+            and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
         products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
@@ -38,6 +44,7 @@ class Choices:
     """
 
     packed: bool
+    interleaved: bool
     half: bool
     products: str
     int8_attention: bool
@@ -48,6 +55,11 @@ class Choices:
     def plain_embeddings(self) -> bool:
         """Whether plain layers embed the tokens: the packed plugin stops at some position."""
         return self.packed and self.positions > PLUGIN_POSITIONS
+
+    @property
+    def version(self) -> int:
+        """Of the attention and norm plugins."""
+        return 3 if self.interleaved else 2 if self.packed else 1
 
 
 @dataclass
@@ -103,6 +115,8 @@ class PluginNetwork:
             hidden = self._linear(
                 hidden, self.arrays["projection_weight"], self.arrays["projection_bias"], "projection"
             )
+        if self.choices.interleaved:
+            return self._transposed(hidden), inputs[2:]
         return hidden, [layer.get_output(1), *(inputs[2:] if packed else [])]
 
     def _plain_embeddings(self, ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor) -> trt.ITensor:
@@ -120,20 +134,21 @@ class PluginNetwork:
     def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
         """Projections, attention and the output projection of a layer."""
         weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
-        # The kernels read query, key and value of a head beside one another.
-        by_head = weight.swapaxes(0, 1).reshape(-1, weight.shape[-1])
-        qkv = self._linear(hidden, by_head, bias.swapaxes(0, 1).reshape(-1), f"{index}/qkv")
+        if not self.choices.interleaved:
+            # The kernels read query, key and value of a head beside one another; interleaved ones read all queries first.
+            weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
+        qkv = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
         self._hold_range(qkv, f"{index}/qkv")
         fields: dict[str, Any] = {
-            "type_id": self._attention_type(),
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
-            "has_mask": 1,
             # The probabilities that softmax gives are at most 1.
             "dq_probs": 1 / 127,
         }
-        fields |= {"var_seqlen": 1} if self.choices.packed else {}
-        version = 2 if self.choices.packed else 1
+        if not self.choices.interleaved:
+            fields |= {"type_id": self._attention_type(), "has_mask": 1}
+            fields |= {"var_seqlen": 1} if self.choices.packed else {}
+        version = self.choices.version
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
         context = layer.get_output(0)
         self._hold_range(context, f"{index}/context")
@@ -153,10 +168,11 @@ class PluginNetwork:
         """The norm of `tensor` + `skip`."""
         kind = plugins.INT8 if self.choices.int8_norms else plugins.FP16 if self.choices.half else plugins.FP32
         gamma, beta = self.arrays[f"{index}/{name}_gamma"], self.arrays[f"{index}/{name}_beta"]
-        fields: dict[str, Any] = {"type_id": kind, "beta": beta, "gamma": gamma}
-        version = 2 if self.choices.packed else 1
+        fields: dict[str, Any] = {"beta": beta, "gamma": gamma}
+        fields |= {} if self.choices.interleaved else {"type_id": kind}
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
-        layer = add_plugin(self.network, plugins.SKIP_NORM, version, [tensor, skip], fields, f"{index}/{name}_norm")
+        inputs, version = [tensor, skip], self.choices.version
+        layer = add_plugin(self.network, plugins.SKIP_NORM, version, inputs, fields, f"{index}/{name}_norm")
         self._hold_range(layer.get_output(0), f"{index}/{name}")
         return layer.get_output(0)
 
@@ -214,6 +230,12 @@ class PluginNetwork:
         shuffle.reshape_dims = sizes
         return shuffle.get_output(0)
 
+    def _transposed(self, tensor: trt.ITensor) -> trt.ITensor:
+        """[tokens, E, 1, 1] to [1, E, tokens, 1] and back."""
+        shuffle = self.network.add_shuffle(tensor)
+        shuffle.first_transpose = (2, 1, 0, 3)
+        return shuffle.get_output(0)
+
     def _typed(self, array: Array) -> Array:
         """Where types come from the graph, weights carry them; elsewhere TensorRT rounds FP32 ones itself."""
         half = self.choices.half and not can.weak_typing
@@ -229,7 +251,7 @@ class PluginNetwork:
 
     def _output(self, hidden: trt.ITensor) -> None:
         """The last hidden state, of a floating-point type: plugins may leave it in INT8."""
-        identity = self.network.add_identity(hidden)
+        identity = self.network.add_identity(self._transposed(hidden) if self.choices.interleaved else hidden)
         if can.weak_typing and self.choices.half:
             identity.set_output_type(0, trt.DataType.HALF)
         result = identity.get_output(0)
@@ -239,10 +261,11 @@ class PluginNetwork:
             result.dtype = trt.DataType.HALF
 
 
-def check_sizes(choices: Choices, positions: int) -> None:
+def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
     """
     Raises:
-        Unsupported: the plugins cannot hold the longest sequence, or the model has no position for it.
+        Unsupported: the plugins cannot hold the longest sequence, or the model has no position for it, or no kernel
+            has its hidden size.
     """
     if choices.positions > positions:
         raise Unsupported(f"sequences of {choices.positions} are longer than the model's {positions} positions")
@@ -250,3 +273,8 @@ def check_sizes(choices: Choices, positions: int) -> None:
         raise Unsupported(
             f"packed attention stops at {PACKED_POSITIONS} tokens; for {choices.positions} use layout=fixed"
         )
+    if choices.interleaved and choices.positions > PLUGIN_POSITIONS:
+        raise Unsupported(f"interleaved attention stops at {PLUGIN_POSITIONS} tokens; use plugin.interleaved=false")
+    if choices.interleaved and hidden not in INTERLEAVED_HIDDEN:
+        sizes = " and ".join(map(str, INTERLEAVED_HIDDEN))
+        raise Unsupported(f"interleaved norms are for hidden sizes {sizes}, not {hidden}; use plugin.interleaved=false")
