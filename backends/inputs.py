@@ -105,6 +105,23 @@ def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed:
     return [min(n, shape.sequence) for n in drawn], sum(n > shape.sequence for n in drawn)
 
 
+def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> list[tuple[Shape, list[int]]]:
+    """Shape and rows of each pass over a batch of sequences of `drawn` tokens, padded to `longest` if it is one pass.
+
+    Raises:
+        ValueError: the batch cannot be split into so many equal parts.
+    """
+    if passes == 1:
+        return [(Shape(len(drawn), longest), list(range(len(drawn))))]
+    size, rest = divmod(len(drawn), passes)
+    if rest or not size:
+        raise ValueError(f"a batch of {len(drawn)} cannot be split into {passes} equal passes")
+    order = sorted(range(len(drawn)), key=lambda row: drawn[row])
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    ends = [min(longest, -(-drawn[part[-1]] // multiple) * multiple) for part in parts]
+    return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
+
+
 def prepare_inputs(
     folder: Path,
     weights_sha256: str,
@@ -118,7 +135,9 @@ def prepare_inputs(
     """An .npz with, for each shape, its feeds, `reference` [rows, sequence, hidden] FP32 and `rows` it belongs to.
 
     Names are "<batch>x<sequence>/<array>". The artifact's notes say per shape how many tokens are not padding
-    and how many sequences were cut.
+    and how many sequences were cut. With `lengths["passes"]` a batch is sorted by length and split into so many, each
+    padded to its own longest sequence, rounded up to a multiple of `lengths["multiple"]`: the shapes are those of
+    the passes then, and the notes list by batch their rows, lengths and tokens. Passes of one shape share their arrays.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -130,15 +149,22 @@ def prepare_inputs(
         notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
         encoder = load_encoder(folder).to(device)
         torch.set_float32_matmul_precision("highest")
-        for shape in shapes:
-            drawn, cut = draw_lengths(lengths, shape, tokens, seed)
-            feeds = tokens.feeds(drawn, shape.sequence, names)
-            rows = np.unique(np.linspace(0, shape.batch - 1, min(shape.batch, REFERENCE_ROWS)).round().astype(int))
-            with torch.inference_mode():
-                reference = run_encoder(encoder, {name: feeds[name][rows] for name in names}).cpu().numpy()
-            arrays |= {f"{shape}/{name}": feeds[name] for name in names}
-            arrays |= {f"{shape}/reference": reference, f"{shape}/rows": rows}
-            notes["shapes"][str(shape)] = {"tokens": int(sum(drawn)), "cut": cut}
+        for whole in shapes:
+            drawn, cut = draw_lengths(lengths, whole, tokens, seed)
+            passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
+            for shape, members in passes:
+                if str(shape) in notes["shapes"]:
+                    continue
+                feeds = tokens.feeds([drawn[row] for row in members], shape.sequence, names, members)
+                rows = np.unique(np.linspace(0, shape.batch - 1, min(shape.batch, REFERENCE_ROWS)).round().astype(int))
+                with torch.inference_mode():
+                    reference = run_encoder(encoder, {name: feeds[name][rows] for name in names}).cpu().numpy()
+                arrays |= {f"{shape}/{name}": feeds[name] for name in names}
+                arrays |= {f"{shape}/reference": reference, f"{shape}/rows": rows}
+                notes["shapes"][str(shape)] = {"tokens": sum(drawn[row] for row in members), "cut": cut}
+            if len(passes) > 1:
+                counted = [[s.batch, s.sequence, sum(drawn[row] for row in members)] for s, members in passes]
+                notes.setdefault("passes", {})[str(whole)] = counted
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 

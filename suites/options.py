@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from suites.checks import Refused, at_least, lines, positive
-from suites.config import RunConfig, plain
+from suites.config import RunConfig, Suite, plain
 from suites.machine import Machine
 
 
@@ -84,11 +84,31 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     return chosen  # type: ignore[no-any-return]
 
 
+def _passes(config: RunConfig) -> dict[str, int]:
+    """Into how many passes a batch is split, if it is: a cell of one pass is as it was before there could be more."""
+    passes, multiple = config.lengths.passes, config.lengths.multiple
+    at_least("lengths.passes", passes, 1)
+    at_least("lengths.multiple", multiple, 1)
+    if passes == 1:
+        return {}
+    if config.suite.name is not Suite.latency:
+        raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
+    if config.lengths.distribution.name == "full":
+        raise Refused("lengths.passes sorts sequences of different lengths; choose them too, e.g. lengths=stsb")
+    packed = {"torch_packed": True, "trt_plugin": config.layout.name == "packed"}
+    if packed.get(config.backend.name, False):
+        raise Refused("lengths.passes is for padded batches: packed ones hold no padding to save")
+    for batch in config.batch:
+        if batch % passes:
+            raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")
+    return {"passes": passes, "multiple": multiple}
+
+
 def lengths_of(config: RunConfig) -> dict[str, Any]:
     """The distribution and what it needs, nothing else: it is part of the cell."""
     lengths = plain(asdict(config.lengths))
     kind = lengths["distribution"]
-    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")}
+    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")} | _passes(config)
     at_least("lengths.low", lengths["low"], 2)
     if kind == "lognormal":
         mean, sigma = (positive(f"lengths.{name}", lengths[name]) for name in ("mean", "sigma"))

@@ -128,7 +128,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if exported.outcome != OK or request.until == "export":
         return exported, parts
     source, inputs = exported.result["source"], exported.result["inputs"]
-    built = stages.run("build", {**request.job, "source": source}, request.interpreter)
+    asked = {**request.job, "shapes": exported.result["shapes"]}
+    built = stages.run("build", {**asked, "source": source}, request.interpreter)
     if built.outcome != OK:
         return built, parts
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
@@ -141,14 +142,14 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     }
     if request.until == "build":
         return built, parts
-    job = {**request.job, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
+    job = {**asked, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     with Telemetry(request.machine.device.uuid) as telemetry:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
         return measured, parts
     found = measured.result
-    if "embeddings" in found:
-        scored = {**request.task, "inputs": inputs["path"], "embeddings": found["embeddings"]}
+    if "found" in found:
+        scored = {**request.task, "inputs": inputs["path"], "found": found["found"], "checkpoint": source["checkpoint"]}
         answer = stages.run("score", scored, request.main_interpreter)
         if answer.outcome != OK:
             return answer, parts

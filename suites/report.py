@@ -12,25 +12,39 @@ from suites.layers_table import layers_tables
 from suites.record import Record, read_records, write_whole
 from suites.search_table import search_tables
 from suites.table import latency_tables
+from suites.workload_table import workload_tables
 
-SUITES: Mapping[str, Callable[[Sequence[Record], Path], str]] = {
-    "latency": lambda records, results: latency_tables(records, read_records(results, "accuracy")),
-    "accuracy": lambda records, results: accuracy_tables(records),
-    "layers": lambda records, results: layers_tables(records),
-    "search": search_tables,
+Table = Callable[[Sequence[Record], Path], str]
+
+TABLES: Mapping[str, Mapping[str, Table]] = {
+    "latency": {
+        "latency": lambda records, results: latency_tables(records, read_records(results, "accuracy")),
+        "workloads": lambda records, results: workload_tables(records, read_records(results, "accuracy")),
+    },
+    "accuracy": {"accuracy": lambda records, results: accuracy_tables(records)},
+    "layers": {"layers": lambda records, results: layers_tables(records)},
+    "search": {"search": search_tables},
 }
-"""What makes a suite's tables of some of its records; the folder of results holds what else they need, such as the
-accuracy that says which latencies count."""
+"""By suite, what makes each of its tables of some of its records, empty where they have nothing for it; the folder of
+results holds what else they need, such as the accuracy that says which latencies count."""
+
+
+def tables_of(suite: str, records: Sequence[Record], results: Path) -> dict[str, str]:
+    """The tables of one suite's records by name, those that are not empty."""
+    made = {name: table(records, results) for name, table in TABLES[suite].items()}
+    return {name: text for name, text in made.items() if text}
 
 
 def write_tables(results: Path) -> list[Path]:
-    """Write one table a suite that has records, and one of kernels if any were profiled; returns the files.
+    """Write the tables of all suites that have records, and one of kernels if any were profiled; returns the files.
 
     Raises:
         ValueError: a file among the records is none.
     """
-    made = {suite: list(read_records(results, suite)) for suite in SUITES}
-    texts = {suite: SUITES[suite](records, results) for suite, records in made.items() if records}
+    texts: dict[str, str] = {}
+    for suite in TABLES:
+        if records := list(read_records(results, suite)):
+            texts |= tables_of(suite, records, results)
     if kernels := kernel_tables(results):
         texts["kernels"] = kernels
     for name, text in texts.items():

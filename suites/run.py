@@ -62,7 +62,7 @@ class Invocation:
 
     def report(self) -> None:
         """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
-        from suites.report import SUITES, write_tables
+        from suites.report import tables_of, write_tables
 
         measured = [(e.record, e.path) for e in self.ended if e.path is not None]
         if not measured:
@@ -70,7 +70,7 @@ class Invocation:
         records, paths = zip(*measured, strict=True)
         results = paths[0].parents[3]
         try:
-            print(SUITES[records[0].cell.suite](records, results))
+            print("\n".join(tables_of(records[0].cell.suite, records, results).values()))
             write_tables(results)
         except (OSError, ValueError) as error:
             self.refused += 1

@@ -131,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     from suites.config import RunConfig
     from suites.explain import explain
     from suites.progress import Display
-    from suites.report import SUITES, write_tables
+    from suites.report import tables_of, write_tables
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
         with display:
             record = search.run()
         assert search.results is not None
-        print(SUITES["search"]([record], search.results))
+        print(tables_of("search", [record], search.results)["search"])
         write_tables(search.results)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"refused: {explain(error)}", file=sys.stderr)

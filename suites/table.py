@@ -33,12 +33,13 @@ class Row:
 
 
 def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
-    """All records in markdown: one section a machine, one table a model in it.
+    """All records in markdown: one section a machine, one table a model in it; empty if there are none.
 
-    Records of the accuracy suite add what each path is worth, and mark it where that is too little.
+    Records of the accuracy suite add what each path is worth, and mark it where that is too little. Batches that ran in
+    several passes are left to suites/workload_table.py.
     """
-    scores = judged(accuracy)
-    return by_machine("Latency", LEGEND, records, lambda group: latency_section(group, scores))
+    wanted, scores = [record for record in records if "passes" not in record.cell.lengths], judged(accuracy)
+    return by_machine("Latency", LEGEND, wanted, lambda group: latency_section(group, scores)) if wanted else ""
 
 
 def latency_section(records: Sequence[Record], scores: Judged | None = None) -> str:
@@ -79,9 +80,9 @@ of steps run back to back, plain or graph, whichever is faster. *peak MB*: the m
 by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
 *cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
 path's outputs are worth and, in brackets, the difference to FP32's. **fastest**: of its shape, plain or as a graph,
-among the rows that are not **invalid**: with NaN, far from FP32, or past a task's tolerance; several rows, where their
-intervals meet. Intervals speak of the noise within one process: small batches without a graph wait for the host, whose
-pace differs from process to process."""
+among the rows that are not **invalid**: with NaN, far from FP32, much further from it than at another shape, or past
+a task's tolerance; several rows, where their intervals meet. Intervals speak of the noise within one process: small
+batches without a graph wait for the host, whose pace differs from process to process."""
 
 
 def _workload(record: Record) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
     pace = min(s.p50 for s in sustained if s is not None)
     tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
-    wrong = problems(checks, tasks)
+    wrong = problems(record, {(batch, sequence)}, tasks)
     values = (
         cell.backend, cell.precision, profiles_of(record), str(batch), str(sequence),
         _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),

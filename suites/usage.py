@@ -32,7 +32,7 @@ Set any value, as key=value:
   suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
   trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job
-  layout=packed                    plugins: or fixed; plugin.products=auto; for INT8 plugin.attention .norms .interleaved
+  layout=packed                    plugins: or fixed; plugin.products=auto; INT8: plugin.attention .norms .interleaved
   quantization.leave_out=[PATTERN] nodes left out of Q/DQ; suites.search finds which: python -m suites.search --help
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
   results=results cache=.cache     where records and tables go, and artifacts

@@ -9,7 +9,8 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from backends.base import Shape, Unavailable
-from backends.inputs import Tokens, calibration_batches, draw_lengths
+from backends.cache import ArtifactCache
+from backends.inputs import Tokens, calibration_batches, draw_lengths, prepare_inputs, split
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
 NAMES = ("input_ids", "attention_mask")
@@ -76,6 +77,40 @@ def test_squad_like_lengths_have_their_mean_and_are_cut_at_the_sequence() -> Non
     assert min(drawn) >= chosen["low"]
     assert max(drawn) == 384
     assert 0 < cut < 400
+
+
+@pytest.mark.parametrize(
+    ("drawn", "passes", "multiple", "found"),
+    [
+        ([5, 3], 1, 8, [(Shape(2, 20), [0, 1])]),
+        ([9, 3, 17, 4], 2, 8, [(Shape(2, 8), [1, 3]), (Shape(2, 20), [0, 2])]),
+        ([9, 3, 17, 4], 4, 1, [(Shape(1, 3), [1]), (Shape(1, 4), [3]), (Shape(1, 9), [0]), (Shape(1, 17), [2])]),
+    ],
+)
+def test_a_batch_is_sorted_into_passes_that_are_padded_to_their_own_longest(
+    drawn: list[int], passes: int, multiple: int, found: list[tuple[Shape, list[int]]]
+) -> None:
+    assert split(drawn, 20, passes, multiple) == found
+
+
+def test_a_batch_of_unequal_parts_is_not_split() -> None:
+    with pytest.raises(ValueError, match="batch of 3 cannot be split into 2 equal passes"):
+        split([5, 6, 7], 8, 2, 1)
+
+
+def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
+) -> None:
+    lengths = {"distribution": "file", "values": [3, 3, 30], "tokens": "random", "passes": 3, "multiple": 16}
+    prepared = prepare_inputs(*tiny("bert"), (Shape(6, 32),), lengths, [], 3, "cpu", shared_cache)
+    passes = prepared.notes["passes"]["6x32"]
+    assert [rows for rows, *_ in passes] == [2, 2, 2]
+    assert passes[0] == [2, 16, 6]
+    assert {f"{rows}x{longest}" for rows, longest, _ in passes} == set(prepared.notes["shapes"])
+    arrays = np.load(prepared.path)
+    assert "6x32/input_ids" not in arrays
+    for name, notes in prepared.notes["shapes"].items():
+        assert arrays[f"{name}/attention_mask"].sum() == notes["tokens"]
 
 
 def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:

@@ -1,0 +1,130 @@
+"""Latency records on sequences of real lengths to markdown: padded, sorted into passes and packed, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
+from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.stats import summarize
+from suites.validity import Scores, Way, judged, problems, way
+
+COLUMNS = (
+    "batch", "longest", "backend", "precision", "layout", "profiles", "passes", "tokens", "waste",
+    "ms a batch", "seq/s", "tokens/s", "notes",
+)  # fmt: skip
+
+LEGEND = """\
+One row is one way of running a batch of sequences whose lengths were drawn from a distribution. *layout*: padded to the
+longest that is allowed, sorted by length and run in several passes that are each padded to their own longest, or packed
+end to end without padding. *tokens*: without padding; *waste*: the share of all computed tokens that is padding.
+*ms a batch*: the sum over its passes of the median time, plain or as a graph, whichever is faster; what it costs to
+change the shape between passes is not in it. seq/s and tokens/s (padding not counted): of passes run back to back.
+**fastest**: the most sequences a second of its batch, among rows that are not **invalid**."""
+
+
+def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
+    """All records whose sequences differ in length: one section a machine, one table a model and distribution in it.
+
+    Empty if there are none. Records of the accuracy suite mark the paths that are worth too little.
+    """
+    wanted = [r for r in records if r.cell.lengths["distribution"] != "full" and r.cell.model != "none"]
+    scores = judged(accuracy)
+    return by_machine("Workloads", LEGEND, wanted, lambda group: _section(group, scores)) if wanted else ""
+
+
+def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores]]) -> str:
+    lines = ["", one_machine(records)]
+    ordered = sorted(records, key=_workload)
+    for (model, weights, lengths), members in groupby(ordered, key=_workload):
+        group = list(members)
+        varied = varied_options(group) - {"layout"}
+        rows = [row for record in group for row in _rows(record, varied, scores.get(way(record), {}))]
+        lines += ["", f"### {model}, {weights} weights, {lengths} lengths", "", markdown(COLUMNS, _marked(rows))]
+    return "\n".join(lines)
+
+
+def _workload(record: Record) -> tuple[str, str, str]:
+    lengths = record.cell.lengths
+    known = {name: lengths[name] for name in ("low", "mean", "sigma") if name in lengths}
+    if lengths["distribution"] in ("histogram", "file"):
+        known = {"mean": f"{_mean(lengths):.1f}"}
+    details = f" ({', '.join(f'{name} {value}' for name, value in known.items())})" if known else ""
+    return record.cell.model, record.cell.weights, f"{lengths['distribution']}{details}"
+
+
+def _mean(lengths: Mapping[str, Any]) -> float:
+    values, counts = lengths["values"], lengths.get("counts") or [1] * len(lengths["values"])
+    return float(sum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts))
+
+
+Row = tuple[tuple[int, int], float, Mapping[str, str]]
+"""Longest sequence and batch, sequences a nanosecond (0 if they do not count), and the cells by column."""
+
+
+def _rows(record: Record, varied: set[str], tasks: Mapping[str, Scores]) -> list[Row]:
+    cell = record.cell
+    rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
+    notes = "" if rows else f"{record.outcome}: {record.reason}"
+    shared = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record)}
+    head = joined(options_text(record, varied), cell.release, notes)
+    return [
+        (key, rate, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
+        for key, rate, cells in rows or [((1 << 30, 0), 0.0, {})]
+    ]
+
+
+def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
+    notes, name = record.artifacts["inputs"]["notes"], f"{batch}x{longest}"
+    whole = [[batch, longest, notes["shapes"][name]["tokens"]]] if name in notes["shapes"] else []
+    passes = notes.get("passes", {}).get(name, whole)
+    shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
+    packed = record.cell.backend == "torch_packed" or record.cell.options.get("layout") == "packed"
+    computed = tokens if packed else sum(rows * longest for rows, longest in shapes)
+    time = sum(_quickest(record, shape, (GPU, LATENCY)) for shape in shapes)
+    pace = sum(_quickest(record, shape, (SUSTAINED, LATENCY)) for shape in shapes)
+    wrong = problems(record, shapes, tasks)
+    cells = {
+        "batch": str(batch),
+        "longest": str(longest),
+        "layout": "packed" if packed else "sorted" if len(shapes) > 1 else "padded",
+        "passes": _counted(shapes) if len(shapes) > 1 else "",
+        "tokens": f"{tokens:,}",
+        "waste": f"{1 - tokens / computed:.0%}",
+        "ms a batch": f"{time / 1e6:.3f}",
+        "seq/s": f"{batch / pace * 1e9:,.0f}",
+        "tokens/s": f"{tokens / pace * 1e9:,.0f}",
+        "notes": f"**invalid**: {'; '.join(wrong)}" if wrong else "",
+    }
+    return (longest, batch), 0.0 if wrong else batch / pace, cells
+
+
+def _quickest(record: Record, shape: tuple[int, int], phases: Sequence[str]) -> float:
+    """Median in ns of the first of `phases` that was measured at `shape`, plain or as a graph."""
+    for phase in phases:
+        found = [m for m in record.measurements if m.phase == phase and (m.batch, m.sequence) == shape]
+        if found:
+            return min(summarize(m.samples).p50 for m in found)
+    raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
+
+
+def _counted(shapes: Sequence[tuple[int, int]]) -> str:
+    """Equal shapes together, e.g. "2 of 32x16, 32x48"."""
+    runs = [(shape, len(list(members))) for shape, members in groupby(shapes)]
+    return ", ".join(f"{f'{count} of ' if count > 1 else ''}{rows}x{longest}" for (rows, longest), count in runs)
+
+
+def _marked(rows: Sequence[Row]) -> list[list[str]]:
+    """Cells in the order of the columns, the fastest of each batch with a note; one alone is not called so."""
+    table = []
+    ordered = sorted(rows, key=lambda row: (row[0], row[2]["backend"], row[2]["precision"], row[2]["notes"]))
+    for _, members in groupby(ordered, key=lambda row: row[0]):
+        group = list(members)
+        best = max(rate for _, rate, _ in group)
+        for _, rate, cells in group:
+            fastest = "**fastest**" if rate and rate == best and len(group) > 1 else ""
+            notes = joined(fastest, cells["notes"])
+            table.append([notes if name == "notes" else cells.get(name, "") for name in COLUMNS])
+    return table
