@@ -30,6 +30,11 @@ def use_device(index: int) -> None:
     checked(runtime.cudaSetDevice(index))
 
 
+def free_memory() -> int:
+    """Bytes of the current device that nobody holds."""
+    return int(checked(runtime.cudaMemGetInfo())[0])
+
+
 class CudaEvent:
     """A timing event of one stream."""
 

@@ -9,9 +9,9 @@ from typing import Any
 import tensorrt as trt
 
 from backends.base import BuildSpec, Unsupported
-from backends.cuda import use_device
+from backends.cuda import free_memory, use_device
 from backends.tensorrt_.capabilities import installed
-from backends.tensorrt_.inspection import write_layers
+from backends.tensorrt_.inspection import opens, write_layers
 from backends.tensorrt_.layout import Layout, Sizes
 from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import plan_profiles
@@ -20,6 +20,9 @@ from backends.tensorrt_.timing_cache import load_timings, save_timings, timing_c
 
 can = installed()
 
+SCARCE = 2 << 30
+"""Bytes of free device memory below which a failed build is put down to that. The builder, cuBLAS and cuDNN take about
+1 GB before any tensor; when they cannot, TensorRT names many things, memory not always among them."""
 
 Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
 """Fills a network and sets what its precision asks of the configuration; gives the layout of its inputs and notes."""
@@ -33,7 +36,7 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         RuntimeError: the build failed; the message is TensorRT's first error and what may help.
     """
     use_device(spec.device.index)
-    options, log = spec.options, Log()
+    options, log, free = spec.options, Log(), free_memory()
     with Watch("starting the builder") as watch:
         for library in options["plugin_libraries"]:
             trt.get_plugin_registry().load_library(library)
@@ -51,8 +54,15 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         load_timings(config, timings)
         watch.phase = "building"
         plan = builder.build_serialized_network(network, config)
+        if plan is not None and not opens(plan, log):
+            # What it timed led it there: time everything anew.
+            watch.phase = "building again, for TensorRT cannot open what it built"
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+            plan = builder.build_serialized_network(network, config)
+            if plan is not None and not opens(plan, log):
+                raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.errors[-1]}")
         if plan is None:
-            raise _failure(log, spec)
+            raise _failure(log, spec, free)
         save_timings(config, timings)
         path.write_bytes(memoryview(plan))
     return {
@@ -110,13 +120,14 @@ def _tactic_sources(names: list[str]) -> int:
     return sum(1 << int(known[name.upper()]) for name in names if name != "none")
 
 
-def _failure(log: Log, spec: BuildSpec) -> Exception:
-    """Why nothing was built, by TensorRT's own errors."""
+def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
+    """Why nothing was built, by TensorRT's own errors and the bytes that were free before."""
     errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
     text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
-    if any("memory" in message.lower() for message in errors):
+    if free < SCARCE or any("memory" in message.lower() for message in errors):
         return RuntimeError(
-            f"too little GPU memory to build: free some, set trt.workspace_mb, or ask for smaller shapes ({text})"
+            f"too little GPU memory to build, of which {free >> 20} MiB were free: free some, set trt.workspace_mb, or "
+            f"ask for smaller shapes ({text})"
         )
     if spec.quantization.get("scheme") == "implicit":
         return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")

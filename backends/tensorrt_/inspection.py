@@ -16,6 +16,12 @@ from backends.tensorrt_.log import Log
 can = installed()
 
 
+def opens(plan: Any, log: Log) -> bool:
+    """Whether an execution context comes of a plan: Myelin in 8.6 now and then compiles a graph that it cannot load."""
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    return engine is not None and engine.create_execution_context() is not None
+
+
 def write_layers(path: Path, log: Log) -> Mapping[str, Any]:
     """Inspect the plan that was just written to `path`, write layers.json beside it, and return a summary.
 

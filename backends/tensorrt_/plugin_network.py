@@ -135,7 +135,7 @@ class PluginNetwork:
         """Projections, attention and the output projection of a layer."""
         weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
         if not self.choices.interleaved:
-            # The kernels read query, key and value of a head beside one another; interleaved ones read all queries first.
+            # The kernels read query, key and value of a head beside one another; interleaved ones, all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
         qkv = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
         self._hold_range(qkv, f"{index}/qkv")
