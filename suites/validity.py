@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from suites.record import Record
@@ -14,6 +14,9 @@ Scores = Mapping[str, Any]
 
 NOT_THE_WAY = {*PROFILES, "cuda_graph", "threads"}
 """Options that change how fast a path is and not what it computes."""
+
+DRIFT, DRIFT_ALLOWED = 10.0, 0.01
+"""How many times further from FP32, by 1 - cosine, a shape may be than its record's best, and how much besides."""
 
 
 def way(record: Record) -> Way:
@@ -45,10 +48,25 @@ def past_tolerance(scores: Scores) -> str:
     return ""
 
 
-def problems(checks: Iterable[Mapping[str, Any]], tasks: Mapping[str, Scores]) -> list[str]:
-    """All that makes a row invalid, each once."""
-    of_checks = sorted({str(check["problem"]) for check in checks if check["problem"]})
-    return of_checks + [f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))]
+def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping[str, Scores]) -> list[str]:
+    """All that makes a row of a record invalid, each once; `shapes` are those that the row speaks of."""
+    checks = [check for check in record.checks if (check["batch"], check["sequence"]) in shapes]
+    found = sorted({str(check["problem"]) for check in checks if check["problem"]})
+    found += [text] if (text := _drift(record.checks, checks)) else []
+    return found + [f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))]
+
+
+def _drift(everywhere: Iterable[Mapping[str, Any]], here: Iterable[Mapping[str, Any]]) -> str:
+    """Whether outputs are far worse here than at the record's best shape: rounding is alike at all, faults are not."""
+    known = [check for check in everywhere if check["cosine"] is not None]
+    worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=None)
+    if worst is None:
+        return ""
+    best = max(known, key=lambda check: float(check["cosine"]))
+    if 1 - worst <= DRIFT * (1 - best["cosine"]) + DRIFT_ALLOWED:
+        return ""
+    elsewhere = f"{best['cosine']:.4f} at {best['batch']}x{best['sequence']}"
+    return f"outputs depend on the shape: cosine {worst:.4f}, {elsewhere}"
 
 
 def _loss(scores: Scores) -> float:

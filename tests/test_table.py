@@ -142,6 +142,16 @@ def test_the_fastest_row_of_a_shape_is_named_and_what_cannot_be_told_from_it(mak
     assert "**fastest**" not in latency_section([slow])
 
 
+@pytest.mark.parametrize(("cosine", "valid"), [(0.995, True), (0.98, False)])
+def test_outputs_that_depend_on_the_shape_are_invalid(cosine: float, valid: bool, make_record: MakeRecord) -> None:
+    record = make_record(shapes=((2, 16), (1, 16)))
+    elsewhere = tuple({**check, "batch": 1} for check in record.checks)
+    here = tuple({**check, "cosine": cosine} for check in record.checks)
+    (row,) = rows(latency_section([replace(record, checks=here + elsewhere)]))
+    says = f"**invalid**: outputs depend on the shape: cosine {cosine:.4f}, 1.0000 at 1x16"
+    assert (says not in row["notes"]) == valid
+
+
 def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) -> None:
     quick, exact = make_record(), make_record(backend="exact", samples=(2_000_000,) * 20)
     good = accuracy(make_record)
