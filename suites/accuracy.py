@@ -1,4 +1,4 @@
-"""The accuracy question: what embeddings does a path give for a task's texts? suites/scoring.py judges them.
+"""The accuracy question: what does a path make of a task's texts? suites/scoring.py judges it.
 
 Runs in the measuring worker, over any session.
 """
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Session, Shape
-from backends.evaluation import pool
+from backends.evaluation import put
+from backends.readout import READOUTS
 from suites.clock import Effort
 
 
@@ -24,14 +25,17 @@ def measure(
     cuda_graph: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Embeddings of every batch in `arrays` (see backends/evaluation.py): [texts, hidden] FP32, mean-pooled, written to
-    embeddings.npy in the job's folder. Plain steps: a CUDA graph replays the same kernels."""
+    """What `arrays` (see backends/evaluation.py) want read of every batch: [rows, ...] FP32, in found.npy in the job's
+    folder. Plain steps: a CUDA graph replays the same kernels."""
     batches: dict[int, dict[str, Array]] = {}
+    head: dict[str, Array] = {}
     for name in arrays:
-        number, _, key = name.partition("/")
-        if key:
-            batches.setdefault(int(number), {})[key] = arrays[name]
-    found = np.zeros_like(arrays["reference"])
+        owner, _, key = name.partition("/")
+        if owner == "head":
+            head[key] = arrays[name]
+        elif key:
+            batches.setdefault(int(owner), {})[key] = arrays[name]
+    found, read = np.zeros_like(arrays["reference"]), READOUTS[str(arrays["readout"])]
     for place, feeds in batches.items():
         if place % 50 == 0:
             progress(f"batch {place} of {len(batches)}")
@@ -39,7 +43,7 @@ def measure(
         session.load(feeds)
         session.step()
         session.wait()
-        found[rows] = pool(session.fetch(), feeds["attention_mask"])[: len(rows)]
-    path = Path("embeddings.npy").resolve()
+        put(found, rows, read(session.fetch(), feeds["attention_mask"], head))
+    path = Path("found.npy").resolve()
     np.save(path, found)
-    return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "embeddings": str(path)}
+    return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "found": str(path)}

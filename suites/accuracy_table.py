@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from suites.record import OK, Record
 from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
@@ -53,11 +54,16 @@ def _row(record: Record, varied: set[str]) -> list[str]:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]
     changed = f"{scores['changed']:.2%}" if "changed" in scores else ""
     return [
-        *head, scores["metric"], f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
+        *head, _metric(scores), f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
         f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]", scores["verdict"], changed,
         f"{scores['cosine_min']:.5f}", f"{scores['cosine_mean']:.5f}", f"{scores['max_difference']:.2e}",
         f"{scores['relative_error']:.2e}", notes,
     ]  # fmt: skip
+
+
+def _metric(scores: Mapping[str, Any]) -> str:
+    exact = f" (exact match {scores['exact_match']:.4f})" if "exact_match" in scores else ""
+    return f"{scores['metric']}{exact}"
 
 
 def _cut(record: Record) -> str:

@@ -17,7 +17,8 @@ Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histog
 TokenKind = Enum("TokenKind", ["auto", "text", "random"])
 Switch = Enum("Switch", ["auto", "on", "off"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
-TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77"])
+TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77", "sequence_classification", "question_answering"])
+Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
 Method = Enum("Method", ["minmax", "entropy", "percentile"])
 Scheme = Enum("Scheme", ["explicit", "implicit"])
 Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
@@ -106,7 +107,9 @@ class QuantizationConfig:
 class TaskConfig:
     """What texts come from and what a model is judged by; see suites/task.py.
 
-    `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing.
+    `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
+    fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and
+    `label`, the columns; `metric` of classification; `calibration`, a file of texts that INT8 is calibrated with.
     """
 
     name: str = "sentences"
@@ -114,6 +117,13 @@ class TaskConfig:
     path: str = "suites/sentences.txt"
     hub: str = ""
     tolerance: float = 0.01
+    subset: str = ""
+    split: str = "validation"
+    text: str = "text"
+    pair: str = ""
+    label: str = "label"
+    metric: Metric = Metric.accuracy
+    calibration: str = "suites/sentences.txt"
 
 
 @dataclass
@@ -136,7 +146,8 @@ class LengthsConfig:
     """How many tokens a sequence has, special ones included; see backends/inputs.py.
 
     `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
-    histogram; `path` of file.
+    histogram; `path` of file. With `passes` above 1 a batch is sorted by length and run in so many passes, each padded
+    to its longest sequence, rounded up to a `multiple` of tokens.
     """
 
     distribution: Distribution = Distribution.full
@@ -147,6 +158,8 @@ class LengthsConfig:
     values: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     path: str = ""
+    passes: int = 1
+    multiple: int = 16
 
 
 @dataclass

@@ -86,6 +86,8 @@ def resolve(config: RunConfig) -> Request:
         "lengths": lengths,
         "texts": texts,
         "evaluated": list(task.texts) if judged else [],
+        "readout": task.readout,
+        "labels": task.labels,
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
         **({"chunk": [0, marked]} if marked else {}),

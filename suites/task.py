@@ -6,14 +6,17 @@ the library `datasets`.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from suites.checks import Refused, lines
 from suites.config import TaskConfig, TaskKind
+from suites.finetuned import question_answering, sequence_classification
+from suites.task_rows import Rows, from_hub, from_table, texts_of
+
+STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
 SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 """Of BANKING77 as MTEB runs it: a classifier on 8 texts a label, 10 times, each shuffle from the same seed."""
@@ -21,16 +24,26 @@ SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 
 @dataclass(frozen=True)
 class Task:
-    """Texts to embed, texts to calibrate with, and targets as JSON that suites/scoring.py reads.
+    """Texts to judge by (one part or two), texts to calibrate with, and targets as JSON that suites/scoring.py reads.
 
     `targets` of stsb: pairs (indices of two texts) and scores (0 to 5); of banking77: labels by text, experiments
-    (indices of the texts to learn from) and test (indices).
+    (indices of the texts to learn from) and test (indices); of the others see suites/finetuned.py.
     """
 
     kind: str
-    texts: tuple[str, ...]
+    texts: tuple[str | Sequence[str], ...]
     calibration: tuple[str, ...]
     targets: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def readout(self) -> str:
+        """What of a model's output the task is judged by, a name of backends/readout.py."""
+        return {"sequence_classification": "first", "question_answering": "spans"}.get(self.kind, "mean")
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that the checkpoint itself must know."""
+        return sorted(set(self.targets["labels"])) if self.kind == "sequence_classification" else []
 
 
 def load_task(config: TaskConfig) -> Task:
@@ -42,14 +55,21 @@ def load_task(config: TaskConfig) -> Task:
         return _stsb(config)
     if config.kind is TaskKind.banking77:
         return _banking77(config)
-    texts = tuple(lines("task.path", config.path))
-    return Task("fidelity", texts, texts)
+    if config.kind is TaskKind.fidelity:
+        texts = tuple(lines("task.path", config.path))
+        return Task("fidelity", texts, texts)
+    # What calibrates a fine-tuned model is not what judges it.
+    calibration = tuple(lines("task.calibration", config.calibration))
+    load = sequence_classification if config.kind is TaskKind.sequence_classification else question_answering
+    judged, targets = load(config)
+    return Task(config.kind.name, tuple(judged), calibration, targets)
 
 
 def _stsb(config: TaskConfig) -> Task:
     def rows(split: str) -> list[tuple[str, str, float]]:
         found = []
-        for place, row in _rows(config, split, f"sts-{split}.csv", ("sentence1", "sentence2", "score"), tabs=True):
+        rows = _rows(config, split, f"sts-{split}.csv", STSB_COLUMNS)
+        for place, row in texts_of(rows, ("sentence1", "sentence2", "score")):
             try:
                 score = float(row["score"])
             except ValueError:
@@ -71,7 +91,7 @@ def _banking77(config: TaskConfig) -> Task:
     train, test = (
         [
             (place, row["text"], row["category"])
-            for place, row in _rows(config, split, f"{split}.csv", ("text", "category"))
+            for place, row in texts_of(_rows(config, split, f"{split}.csv"), ("text", "category"))
         ]
         for split in ("train", "test")
     )
@@ -110,46 +130,10 @@ def few_shot(labels: list[str]) -> list[list[int]]:
     return experiments
 
 
-STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
-
-
-def _rows(
-    config: TaskConfig, split: str, file: str, columns: tuple[str, ...], tabs: bool = False
-) -> Iterable[tuple[str, dict[str, str]]]:
-    """(where it is, the row) for each row of a split, with no column missing and no text empty."""
-    rows = _from_folder(Path(config.path), file, tabs) if config.path else _from_hub(config.hub, split)
-    for place, row in rows:
-        for column in columns:
-            if row.get(column) is None:
-                raise Refused(f"{place}: there is no column {column}; {config.kind.name} needs {', '.join(columns)}")
-            if not row[column].strip():
-                raise Refused(f"{place}: {column} is empty")
-        yield place, {column: row[column].strip() for column in columns}
-
-
-def _from_folder(folder: Path, file: str, tabs: bool) -> Iterable[tuple[str, dict[str, Any]]]:
-    path = folder / file
-    if not path.is_file():
-        raise Refused(f"task.path={folder} has no {file}")
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader: Any
-        if tabs:
-            reader = csv.DictReader(stream, STSB_COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE)
-        else:
-            reader = csv.DictReader(stream)
-        for row in reader:
-            yield f"{path}, line {reader.line_num}", row
-
-
-def _from_hub(hub: str, split: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise Refused("give task.path=FOLDER, or pip install datasets to fetch the task from the hub") from None
-    try:
-        data = load_dataset(hub, split="validation" if split == "dev" else split)
-    except Exception as error:  # the library raises whatever its HTTP client of the day raises
-        raise Refused(f"{hub} cannot be fetched ({type(error).__name__}); give task.path=FOLDER") from None
+def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str] | None = None) -> Rows:
+    if config.path:
+        yield from from_table(Path(config.path) / file, columns)
+        return
     names = {"label_text": "category"}
-    for number, row in enumerate(data, 1):
-        yield f"{hub}, {split} row {number}", {names.get(name, name): str(value) for name, value in row.items()}
+    for place, row in from_hub(config.hub, "validation" if split == "dev" else split):
+        yield place, {names.get(name, name): value for name, value in row.items()}

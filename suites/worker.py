@@ -64,14 +64,18 @@ def probe(job: Job) -> dict[str, Any]:
 
 
 def export(job: Job) -> dict[str, Any]:
-    """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch."""
+    """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch.
+
+    `shapes` of the answer are those to build and to measure: batches may be run in several passes.
+    """
     if job["source"] == "none":
         from suites.placeholder import prepare
 
-        return prepare(Path(job["cache"]), _shapes(job))
+        return {**prepare(Path(job["cache"]), _shapes(job)), "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
     from backends.evaluation import prepare_evaluation
+    from backends.heads import check_head
     from backends.inputs import prepare_inputs
     from backends.marks import mark, marked_points, prepare_marked
     from backends.onnx_source import export_onnx, prepare_source
@@ -84,9 +88,10 @@ def export(job: Job) -> dict[str, Any]:
     if job["source"] == "onnx":
         form = SourceForm.from_json(job["form"])
         source = prepare_source(folder, sha256, form, job["quantization"], texts, seed, cache)
-    found: dict[str, Any] = {"parts": parts_of(folder)}
+    found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
     if job["suite"] == "accuracy":
-        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], seed, device.kind, cache)
+        check_head(folder, job["readout"], job["labels"])
+        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)
     elif job["suite"] == "layers":
         onnx, (begin, size) = export_onnx(folder, sha256, cache), job["chunk"]
         points = marked_points(onnx)
@@ -97,6 +102,7 @@ def export(job: Job) -> dict[str, Any]:
         source = replace(source, onnx=mark(source.onnx, chunk, cache))
     else:
         inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
+        found["shapes"] = [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]
     return {"source": source.to_json(), "inputs": inputs.to_json(), **found}
 
 
@@ -124,12 +130,13 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def score(job: Job) -> dict[str, Any]:
-    """What the embeddings that `measure` wrote are worth; runs in the main interpreter."""
-    from suites.scoring import score as score_embeddings
+    """What the outputs that `measure` wrote are worth; runs in the main interpreter."""
+    from suites.scoring import score as score_outputs
 
     with np.load(job["inputs"], allow_pickle=False) as arrays:
-        reference = arrays["reference"]
-    return score_embeddings(job["kind"], job["targets"], np.load(job["embeddings"], allow_pickle=False), reference)
+        inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
+    found = np.load(job["found"], allow_pickle=False)
+    return score_outputs(job["kind"], job["targets"], found, inputs, Path(job["checkpoint"]))
 
 
 def _loaded() -> dict[str, str]:

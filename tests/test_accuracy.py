@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT, Cli
 
-from backends.base import Shape
-from backends.evaluation import batches, pool
+from backends.base import Array, Shape
+from backends.evaluation import batches
+from backends.readout import mean
 from suites.checks import Refused
 from suites.config import TaskConfig, TaskKind
 from suites.record import read_records
@@ -89,7 +91,7 @@ def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Pa
 def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"has no sts-test\.csv"):
         load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
-    with pytest.raises(Refused, match=r"task\.path=FOLDER"):
+    with pytest.raises(Refused, match=r"local copy as task\.path="):
         load_task(TaskConfig("stsb", TaskKind.stsb, "", "no/such-data"))
 
 
@@ -105,7 +107,11 @@ def test_batches_hold_every_text_once_in_the_shapes_asked_for() -> None:
 
 def test_pooling_leaves_padding_out() -> None:
     hidden = np.array([[[1.0, 2], [3, 4], [np.nan, 9]]], np.float16)
-    assert pool(hidden, np.array([[1, 1, 0]])).tolist() == [[2, 3]]
+    assert mean(hidden, np.array([[1, 1, 0]]), {}).tolist() == [[2, 3]]
+
+
+def worth(kind: str, wanted: dict[str, object], found: Array, reference: Array) -> dict[str, Any]:
+    return score(kind, wanted, found, {"reference": reference}, Path())
 
 
 def targets(count: int) -> dict[str, object]:
@@ -118,17 +124,17 @@ def test_a_worse_path_is_told_from_one_that_is_not() -> None:
     angles = np.linspace(np.pi / 2, 0, count) + generator.normal(0, 0.05, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    same = score("stsb", targets(count), reference * 3, reference)
+    same = worth("stsb", targets(count), reference * 3, reference)
     assert (same["difference"], same["verdict"]) == (0, "no difference found")
     assert same["cosine_min"] == pytest.approx(1)
     assert same["relative_error"] == pytest.approx(2)
     noisy = reference + generator.normal(0, 0.3, reference.shape).astype(np.float32)
-    worse = score("stsb", targets(count), noisy, reference)
+    worse = worth("stsb", targets(count), noisy, reference)
     assert worse["high"] < 0
     assert worse["verdict"] == f"worse by {-worse['difference']:.4f}"
     broken = reference.copy()
     broken[3, 1] = np.inf
-    assert score("stsb", targets(count), broken, reference) == {"nonfinite": 1}
+    assert worth("stsb", targets(count), broken, reference) == {"nonfinite": 1}
 
 
 def test_changed_predictions_are_counted() -> None:
@@ -137,8 +143,8 @@ def test_changed_predictions_are_counted() -> None:
     task = {"labels": labels, "experiments": [list(range(8))] * 2, "test": [8, 9]}
     moved = points.copy()
     moved[9] = [1, 0.1]
-    assert score("banking77", task, points, points)["changed"] == 0
-    found = score("banking77", task, moved, points)
+    assert worth("banking77", task, points, points)["changed"] == 0
+    found = worth("banking77", task, moved, points)
     assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
 
 

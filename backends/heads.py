@@ -1,0 +1,111 @@
+"""The heads of fine-tuned checkpoints, applied to hidden states that any path computed.
+
+A path runs the encoder; what classification and question answering put on top of it is a few small products, which
+stay FP32 and are the same for every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Unsupported
+
+
+def span_head(folder: Path) -> dict[str, Array]:
+    """weight [2, hidden] and bias [2] FP32 of a question answering head.
+
+    Raises:
+        Unsupported: the checkpoint has none.
+    """
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "np") as tensors:
+        if not {"qa_outputs.weight", "qa_outputs.bias"} <= set(tensors.keys()):
+            raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
+        return {kind: tensors.get_tensor(f"qa_outputs.{kind}").astype(np.float32) for kind in ("weight", "bias")}
+
+
+def classifier(folder: Path) -> Callable[[Array], Array]:
+    """From first tokens' hidden states [texts, hidden] to the places of the most likely labels [texts].
+
+    Raises:
+        Unsupported: the checkpoint has no classification head.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+    )
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"]))
+        raise Unsupported(f"this checkpoint has no classification head: it lacks {missing}")
+    given = _given(getattr(model, model.base_model_prefix))
+    setattr(model, model.base_model_prefix, given)
+    model.float().eval()
+
+    def classify(hidden: Array) -> Array:
+        given.hidden = torch.from_numpy(hidden.astype(np.float32))[:, None]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.zeros(len(hidden), 1, dtype=torch.long)).logits
+        return np.asarray(logits.argmax(-1).numpy())
+
+    return classify
+
+
+def _given(base: Any) -> Any:
+    """A module in the place of the encoder that answers with the hidden states it was given."""
+    import torch
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    class Given(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pooler = getattr(base, "pooler", None)
+            self.hidden = torch.empty(0)
+
+        def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPooling:
+            pooled = None if self.pooler is None else self.pooler(self.hidden)
+            return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
+
+    return Given()
+
+
+def check_head(folder: Path, readout: str, labels: Sequence[str]) -> None:
+    """That the checkpoint has the head that `readout` (see backends/readout.py) is for, and knows the labels.
+
+    Raises:
+        Unsupported: it has no such head.
+        ValueError: a label is not one of the checkpoint's.
+    """
+    if readout == "spans":
+        span_head(folder)
+    if readout == "first":
+        classifier(folder)
+        known_labels(folder, labels)
+
+
+def known_labels(folder: Path, labels: Sequence[str]) -> list[int]:
+    """The place of each label in the checkpoint's outputs; raises ValueError for one that is not there."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return label_places(config.id2label, labels)
+
+
+def label_places(names: Mapping[int, str], labels: Sequence[str]) -> list[int]:
+    """The place in a checkpoint's outputs of each label, given by name (in any case) or by number.
+
+    Raises:
+        ValueError: a label is not one of the checkpoint's.
+    """
+    by_name = {name.lower(): place for place, name in names.items()}
+    by_name |= {str(place): place for place in names if str(place) not in by_name}
+    for label in labels:
+        if label.lower() not in by_name:
+            raise ValueError(f"the label {label!r} is not one of the checkpoint's: {', '.join(names.values())}")
+    return [by_name[label.lower()] for label in labels]

@@ -1,0 +1,269 @@
+"""Tasks of fine-tuned checkpoints: their files, their heads on hidden states, and their answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY_MODELS, Cli
+
+from backends.base import Shape, Unavailable, Unsupported
+from backends.cache import ArtifactCache, digest_of
+from backends.checkpoint import load_encoder, run_encoder
+from backends.evaluation import prepare_evaluation
+from backends.features import NOWHERE, featurize
+from backends.heads import check_head, classifier, label_places, span_head
+from backends.readout import spans
+from suites.checks import Refused
+from suites.config import TaskConfig, TaskKind
+from suites.record import read_records
+from suites.spans import answers
+from suites.task import load_task
+
+WORDS = ("the", "cat", "sat", "on", "mat", "where", "is", "who", "it", "dog", "a", "red", "was", "big")
+LABELS = {0: "good", 1: "bad", 2: "neither"}
+Checkpoint = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A folder with a tiny checkpoint of a family, of random weights that matter, and a tokenizer of words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import (
+        AutoConfig,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+        PreTrainedTokenizerFast,
+    )
+
+    def make(head: str, family: str = "bert") -> Path:
+        folder = tmp_path_factory.mktemp(f"{family}-{head}")
+        kinds = {"classification": AutoModelForSequenceClassification, "answers": AutoModelForQuestionAnswering}
+        architecture = dict(TINY_MODELS[family])
+        labels = {"id2label": LABELS} if head == "classification" else {}
+        config = AutoConfig.for_model(architecture.pop("model_type"), **architecture, **labels)
+        torch.manual_seed(0)
+        model = kinds[head].from_config(config)
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+        model.save_pretrained(folder)
+        vocabulary = {word: place for place, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def ids(batch: int, length: int) -> dict[str, Any]:
+    generator = np.random.default_rng(0)
+    return {
+        "input_ids": generator.integers(4, 18, (batch, length)).astype(np.int32),
+        "attention_mask": np.ones((batch, length), np.int32),
+    }
+
+
+@pytest.mark.parametrize("family", list(TINY_MODELS))
+def test_a_head_on_hidden_states_says_what_the_whole_model_says(family: str, checkpoint: Checkpoint) -> None:
+    import torch
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+    feeds = ids(40, 9)
+    inputs = {name: torch.from_numpy(array).long() for name, array in feeds.items()}
+    folder = checkpoint("classification", family)
+    with torch.inference_mode():
+        hidden = run_encoder(load_encoder(folder), feeds).numpy()
+        wanted = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
+    assert classifier(folder)(hidden[:, 0]).tolist() == wanted.tolist()
+    assert len(set(wanted.tolist())) > 1
+
+    folder = checkpoint("answers", family)
+    with torch.inference_mode():
+        hidden = run_encoder(load_encoder(folder), feeds).numpy()
+        found = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
+    scores = spans(hidden, feeds["attention_mask"], span_head(folder))
+    np.testing.assert_allclose(scores[:, 0], found.start_logits.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 1], found.end_logits.numpy(), atol=2e-5)
+
+
+def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tuple[Path, str]]) -> None:
+    folder, _ = tiny("bert")
+    with pytest.raises(Unsupported, match=r"no classification head: it lacks classifier\.bias"):
+        check_head(folder, "first", [])
+    with pytest.raises(Unsupported, match="no question answering head"):
+        check_head(folder, "spans", [])
+    check_head(folder, "mean", [])
+
+
+def test_labels_are_names_or_numbers_of_the_checkpoint() -> None:
+    assert label_places(LABELS, ["Bad", "good", "2"]) == [1, 0, 2]
+    with pytest.raises(ValueError, match="the label 'awful' is not one of the checkpoint's: good, bad, neither"):
+        label_places(LABELS, ["bad", "awful"])
+
+
+def test_pairs_are_cut_and_counted_and_types_tell_them_apart(checkpoint: Checkpoint) -> None:
+    found = featurize(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
+    assert found.cut == 1
+    assert [len(row) for row in found.ids] == [6, 12]
+    assert found.ids[0] == [2, 4, 5, 3, 6, 3]
+    assert found.ids[1][-2:] == [13, 3]  # the longer part is cut, the other stays
+    feeds = found.feeds([0], Shape(1, 8), ("input_ids", "attention_mask", "token_type_ids"))
+    assert feeds["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0]]
+    assert feeds["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1, 0, 0]]
+
+
+def test_a_long_context_is_read_in_windows_that_overlap(checkpoint: Checkpoint) -> None:
+    words = [WORDS[place % len(WORDS)] for place in range(20)]
+    context = " ".join(words)
+    found = featurize(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
+    assert list(found.texts) == [0] * (len(found.texts) - 1) + [1]
+    seen = [[context[a:b] for a, b in places if (a, b) != NOWHERE] for places in found.offsets[:-1]]
+    assert all(len(row) <= 12 for row in found.ids)
+    assert seen[0][-4:] == seen[1][:4]
+    assert {word for row in seen for word in row} == set(words)
+
+
+def test_pairs_want_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
+    with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
+        featurize(tiny("bert")[0], [["one", "two"]], 16, 0)
+
+
+def test_the_best_span_runs_forwards_within_its_context_and_over_all_windows() -> None:
+    contexts = ["the cat sat", "a dog"]
+    offsets = np.full((3, 6, 2), -1)
+    offsets[0, 2:5] = [[0, 3], [4, 7], [8, 11]]
+    offsets[1, 2:4] = [[4, 7], [8, 11]]
+    offsets[2, 2:4] = [[0, 1], [2, 5]]
+    scores = np.zeros((3, 2, 6))
+    scores[0, 0, 0] = scores[0, 1, 1] = 99  # outside of the context
+    scores[0, 0, 4], scores[0, 1, 2] = 5, 5  # backwards
+    scores[0, 0, 3], scores[0, 1, 4] = 2, 1
+    scores[1, 0, 2], scores[1, 1, 3] = 9, 9
+    scores[2, 0, 3], scores[2, 1, 3] = 1, 1
+    assert answers(scores[[0, 2]], np.array([0, 1]), offsets[[0, 2]], contexts) == ["sat", "dog"]
+    assert answers(scores, np.array([0, 0, 1]), offsets, contexts) == ["cat sat", "dog"]
+
+
+def labelled(folder: Path, rows: str, **changes: Any) -> TaskConfig:
+    (folder / "texts.csv").write_text(rows)
+    named = {"name": "mine", "kind": TaskKind.sequence_classification, "path": str(folder / "texts.csv")}
+    return TaskConfig(**{**named, **changes})
+
+
+def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
+    task = load_task(labelled(tmp_path, "text,label,other\nthe cat,good,x\nthe dog,bad,y\n"))
+    assert (task.texts, task.labels, task.readout) == ((["the cat"], ["the dog"]), ["bad", "good"], "first")
+    pairs = load_task(labelled(tmp_path, "one,two,label\nthe cat,sat,1\n", text="one", pair="two"))
+    assert pairs.texts == (["the cat", "sat"],)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "says"),
+    [
+        ("text\nthe cat\n", {}, "texts.csv, line 2: there is no column label"),
+        ("text,label\n ,good\n", {}, "texts.csv, line 2: text is empty"),
+        ("text,label\n", {}, "holds no texts"),
+        ("text,label\n", {"path": ""}, "needs task.path=FILE"),
+        ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
+    ],
+)
+def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        load_task(labelled(tmp_path, rows, **changes))
+    assert says in str(refused.value)
+
+
+def squad(path: Path, *asked: tuple[str, str, list[str]]) -> TaskConfig:
+    paragraphs = [
+        {"context": context, "qas": [{"id": f"q{n}", "question": question, "answers": [{"text": a} for a in right]}]}
+        for n, (question, context, right) in enumerate(asked)
+    ]
+    path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return TaskConfig("mine", TaskKind.question_answering, str(path))
+
+
+def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
+    task = load_task(squad(tmp_path / "dev.json", ("who sat", "the cat sat", ["the cat", "cat"])))
+    assert task.texts == (["who sat", "the cat sat"],)
+    assert task.targets == {"contexts": ["the cat sat"], "answers": [["the cat", "cat"]]}
+    assert task.readout == "spans"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not JSON"),
+        ('{"data": [{}]}', "not in SQuAD's form: KeyError 'paragraphs'"),
+        ('{"data": []}', "holds no questions"),
+    ],
+)
+def test_a_file_in_another_form_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text(text)
+    with pytest.raises(Refused, match=says):
+        load_task(TaskConfig("mine", TaskKind.question_answering, str(tmp_path / "dev.json")))
+
+
+@pytest.mark.parametrize(("question", "right", "says"), [(" ", ["cat"], "question is empty"), ("who", [], "no answer")])
+def test_a_question_without_text_or_answer_is_refused(
+    question: str, right: list[str], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match=f"question q0: .*{says}"):
+        load_task(squad(tmp_path / "dev.json", (question, "the cat sat", right)))
+
+
+def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, cli: Cli, tmp_path: Path) -> None:
+    folder = checkpoint("classification")
+    rows = [f"{' '.join(WORDS[place % 7 : place % 7 + 5])},{LABELS[place % 3]}" for place in range(30)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    done = cli("-m", "backend=torch_eager,ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
+               "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.metric=f1",
+               "batch=[3,8]", "sequence=[8,16]", "device=cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = list(read_records(tmp_path / "results", "accuracy"))
+    assert len(records) == 2
+    for record in records:
+        assert record.scores["metric"] == "f1"
+        assert (record.scores["difference"], record.scores["changed"]) == (0, 0)
+        assert record.scores["cosine_min"] > 0.99999
+    unknown = cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
+                  "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
+                  "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
+    assert unknown.returncode == 1
+    assert "is not one of the checkpoint's: good, bad, neither" in unknown.stderr
+
+
+def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, cli: Cli, tmp_path: Path) -> None:
+    folder, context = checkpoint("answers"), " ".join(WORDS * 3)
+    config = squad(tmp_path / "dev.json", ("who sat", context, ["the cat"]), ("where", "on the mat", ["the mat"]))
+    done = cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy", "task=question_answering",
+               f"task.path={config.path}", "batch=[2,3]", "sequence=[16,24]", "device=cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "accuracy")
+    assert record.scores["metric"] == "F1"
+    assert record.scores["exact_match"] == record.scores["reference_exact_match"]
+    assert (record.scores["difference"], record.scores["changed"]) == (0, 0)
+    assert "F1 (exact match" in done.stdout
+
+
+def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: ArtifactCache) -> None:
+    from suites.scoring import score
+
+    folder = checkpoint("answers")
+    texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
+    sha256 = digest_of(folder / "model.safetensors")
+    made = prepare_evaluation(folder, sha256, (Shape(2, 16),), texts, "spans", 0, "cpu", shared_cache)
+    inputs = dict(np.load(made.path))
+    said = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
+    targets = {"contexts": [context for _, context in texts], "answers": [[said[0]], ["nothing of it"]]}
+    found = score("question_answering", targets, inputs["reference"], inputs, folder)
+    assert (found["exact_match"], found["reference_exact_match"]) == (0.5, 0.5)
+    assert 0.5 <= found["value"] < 1
+    assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
