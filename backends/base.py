@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -184,17 +184,29 @@ class Stream(Protocol):
 class Session(abc.ABC):
     """A model ready to run at one shape after another.
 
-    `load` sets the shape, binds buffers and copies in; `step` enqueues one forward pass over what was loaded
-    last; `wait` returns when all enqueued work is done; `fetch` copies the output out. `capture` turns the
-    coming steps into replays of one CUDA graph, until the next change of shape.
+    `load` makes ready for a shape and copies in (`set_shape` and `copy_in`, where a caller wants them apart); `step`
+    enqueues one forward pass over what was loaded last; `wait` returns when all enqueued work is done; `fetch` copies
+    the output out. `capture` turns the coming steps into replays of one CUDA graph, until the next change of shape.
     """
 
     stream: Stream | None = None
     """None on a CPU, where `step` returns only when the work is done."""
 
-    @abc.abstractmethod
+    remembers: bool = False
+    """Whether what was made for a shape (buffers, a CUDA graph) is kept and taken up when the shape returns."""
+
     def load(self, feeds: Feeds) -> None:
-        """Take over `feeds`; allocates only if the shape differs from the last one's."""
+        """Take over `feeds`."""
+        self.set_shape(feeds)
+        self.copy_in(feeds)
+
+    @abc.abstractmethod
+    def set_shape(self, feeds: Feeds) -> None:
+        """Make ready for arrays of these sizes; does nothing where they are the last ones'."""
+
+    @abc.abstractmethod
+    def copy_in(self, feeds: Feeds) -> None:
+        """Enqueue the copy of `feeds`, for which `set_shape` was called last."""
 
     @abc.abstractmethod
     def step(self) -> None: ...
@@ -250,6 +262,17 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session: ...
+
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        """`open` step by step, each yielded by name when it is done; the session comes with the last."""
+        yield "open", self.open(spec, artifact)
+
+
+def last_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
+    """The session that `Backend.opening` ends with."""
+    *_, (_, session) = opening
+    assert session is not None
+    return session
 
 
 BACKENDS = {

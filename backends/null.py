@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,7 +36,8 @@ class Null(Backend):
         return Artifact(source.checkpoint, source.sha256)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> NullSession:
-        return NullSession(spec.options["behaviour"], spec.options["step_ms"], spec.options["gpu_ms"])
+        costs = {field.name: spec.options[field.name] for field in fields(Costs)}
+        return NullSession(spec.options["behaviour"], Costs(**costs))
 
 
 class NullEvent:
@@ -64,20 +66,56 @@ class NullStream:
         pass
 
 
-class NullSession(Session):
-    """Takes `step_ms` of host time a step and, where `gpu_ms` is not 0, that much time on a pretended GPU."""
+@dataclass(frozen=True)
+class Costs:
+    """Milliseconds of host time, but for `gpu_ms`.
 
-    def __init__(self, behaviour: str, step_ms: float, gpu_ms: float) -> None:
+    Attributes:
+        step_ms: each step.
+        gpu_ms: each step, on a pretended GPU; without it there is none.
+        shape_ms: making ready for another shape.
+        first_ms: the first step after that, besides.
+        cold_ms: the first step ever at a shape, besides.
+        capture_ms: capturing a graph, whose steps then take `gpu_ms` alone.
+    """
+
+    step_ms: float = 0.0
+    gpu_ms: float = 0.0
+    shape_ms: float = 0.0
+    first_ms: float = 0.0
+    cold_ms: float = 0.0
+    capture_ms: float = 0.0
+
+
+class NullSession(Session):
+    """Takes the time it was told to take, and computes next to nothing."""
+
+    def __init__(self, behaviour: str, costs: Costs) -> None:
         self._behaviour = behaviour
-        self._step_seconds = step_ms / 1e3
-        self._gpu_nanoseconds = round(gpu_ms * 1e6)
+        self._costs = costs
         self._null_stream = NullStream()
-        self._ids: Array = np.zeros((1, 1), np.int32)
+        self._ids: Array = np.zeros((0, 0), np.int32)
         self._output: Array = null_hidden(self._ids)
-        if gpu_ms:
+        self._due = 0.0
+        self._seen: set[tuple[int, ...]] = set()
+        self._graphs: set[tuple[int, ...]] = set()
+        if costs.gpu_ms:
             self.stream = self._null_stream
 
-    def load(self, feeds: Feeds) -> None:
+    def set_shape(self, feeds: Feeds) -> None:
+        shape = feeds["input_ids"].shape
+        if shape == self._ids.shape:
+            return
+        if not self.remembers:
+            self._graphs.clear()
+        if shape not in self._graphs:
+            _spend(self._costs.shape_ms)
+            self._due = self._costs.first_ms
+        if shape not in self._seen:
+            self._seen.add(shape)
+            self._due += self._costs.cold_ms
+
+    def copy_in(self, feeds: Feeds) -> None:
         self._ids = feeds["input_ids"]
 
     def step(self) -> None:
@@ -89,8 +127,10 @@ class NullSession(Session):
             os._exit(0)
         if self._behaviour == "hang":
             time.sleep(3600)
-        time.sleep(self._step_seconds)
-        self._null_stream.now += self._gpu_nanoseconds
+        captured = self._ids.shape in self._graphs
+        _spend(self._costs.gpu_ms if captured else self._costs.step_ms + self._due)
+        self._due = 0.0
+        self._null_stream.now += round(self._costs.gpu_ms * 1e6)
         self._output = null_hidden(self._ids)
         if self._behaviour == "nonfinite":
             self._output[0, 0, 0] = np.nan
@@ -106,3 +146,10 @@ class NullSession(Session):
     def capture(self) -> None:
         if self.stream is None:
             raise Unsupported("null has CUDA graphs only where null.gpu_ms is set")
+        _spend(self._costs.capture_ms)
+        self._graphs.add(self._ids.shape)
+
+
+def _spend(milliseconds: float) -> None:
+    if milliseconds:
+        time.sleep(milliseconds / 1e3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +98,26 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
     return {"fused": fused}
 
 
+Key = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass
+class Bound:
+    """What one shape needs: values that stay where they are, their binding, and options that name its graph."""
+
+    inputs: dict[str, Any]
+    output: Any
+    binding: Any
+    run: onnxruntime.RunOptions
+    pinned: dict[str, Any] = field(default_factory=dict)
+    host: Any = None
+
+
 class OrtSession(Session):
     """IO-bound to buffers that stay on the device; on a GPU all work goes to one stream of ours.
 
     With CUDA graphs on, every run names a graph: -1 runs plainly, a number captures at its first run and
-    replays after. Buffers keep their addresses for as long as a shape is loaded, as replaying needs.
+    replays after. Buffers keep their addresses for as long as a shape is loaded, or for good, as replaying needs.
     """
 
     def __init__(self, spec: BuildSpec, path: Path) -> None:
@@ -136,12 +152,9 @@ class OrtSession(Session):
                 "it needs the CUDA and cuDNN libraries of its release, see the log"
             )
         self._half = "float16" in self._session.get_outputs()[0].type
-        self._run = self._run_options(-1)
-        self._binding: Any = None
-        self._inputs: dict[str, Any] = {}
-        self._pinned: dict[str, Any] = {}
-        self._output: Any = None
-        self._host: Any = None
+        self._bound = Bound({}, None, None, self._run_options(-1))
+        self._key: Key = ()
+        self._kept: dict[Key, Bound] = {}
         hidden = self._session.get_outputs()[0].shape[-1]
         self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
 
@@ -156,42 +169,49 @@ class OrtSession(Session):
     def _probe_hidden(self) -> int:
         """Hidden size, by one run at 1 x 2: the exported file leaves it symbolic."""
         ones = np.ones((1, 2), np.int32)
-        (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._run)
+        (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._bound.run)
         return int(output.shape[-1])
 
-    def load(self, feeds: Feeds) -> None:
-        if {k: tuple(v.shape()) for k, v in self._inputs.items()} != {k: v.shape for k, v in feeds.items()}:
-            self._allocate(feeds)
+    def set_shape(self, feeds: Feeds) -> None:
+        key = tuple((name, array.shape) for name, array in feeds.items())
+        if key == self._key:
+            return
+        if self.remembers and self._key:
+            self._kept[self._key] = self._bound
+        self._key = key
+        self._bound = self._kept.get(key) or self._bind(feeds)
+
+    def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():
             if self._cuda is None:
-                self._inputs[name].update_inplace(np.ascontiguousarray(values))
+                self._bound.inputs[name].update_inplace(np.ascontiguousarray(values))
             else:
-                self._pinned[name].array[...] = values
-                self._cuda.copy_in(self._inputs[name].data_ptr(), self._pinned[name].array)
+                pinned = self._bound.pinned[name].array
+                pinned[...] = values
+                self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
 
-    def _allocate(self, feeds: Feeds) -> None:
-        """Buffers and bindings for a new shape; the next step runs plainly."""
+    def _bind(self, feeds: Feeds) -> Bound:
+        """Buffers and bindings for a new shape, whose steps run plainly."""
         ort = self._ort
         place = ("cuda", 0) if self._gpu else ("cpu", 0)
         shape = (*feeds["input_ids"].shape, self._hidden)
         dtype = np.float16 if self._half else np.float32
-        self._run = self._run_options(-1)
-        self._inputs = {
-            k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()
-        }
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *place)
-        self._binding = self._session.io_binding()
-        for name, value in self._inputs.items():
-            self._binding.bind_ortvalue_input(name, value)
-        self._binding.bind_ortvalue_output(self._session.get_outputs()[0].name, self._output)
+        inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()}
+        output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *place)
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
+        bound = Bound(inputs, output, binding, self._run_options(-1))
         if self._gpu:
             from backends.cuda import PinnedArray
 
-            self._pinned = {k: PinnedArray(v.shape, np.int32) for k, v in feeds.items()}
-            self._host = PinnedArray(shape, dtype)
+            bound.pinned = {k: PinnedArray(v.shape, np.int32) for k, v in feeds.items()}
+            bound.host = PinnedArray(shape, dtype)
+        return bound
 
     def step(self) -> None:
-        self._session.run_with_iobinding(self._binding, self._run)
+        self._session.run_with_iobinding(self._bound.binding, self._bound.run)
 
     def wait(self) -> None:
         if self.stream is not None:
@@ -199,16 +219,16 @@ class OrtSession(Session):
 
     def fetch(self) -> Array:
         if self._cuda is None:
-            return self._output.numpy()  # type: ignore[no-any-return]
-        self._cuda.copy_out(self._host.array, self._output.data_ptr())
+            return self._bound.output.numpy()  # type: ignore[no-any-return]
+        self._cuda.copy_out(self._bound.host.array, self._bound.output.data_ptr())
         self.wait()
-        return self._host.array  # type: ignore[no-any-return]
+        return self._bound.host.array  # type: ignore[no-any-return]
 
     def capture(self) -> None:
         if not self._graphs:
             raise Unsupported("CUDA graphs need a GPU, and backend.cuda_graph=true when the session is opened")
         self.wait()
-        self._run = self._run_options(self._next_graph)
+        self._bound.run = self._run_options(self._next_graph)
         self._next_graph += 1
         self.step()
         self.wait()

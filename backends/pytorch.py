@@ -89,20 +89,29 @@ def TorchCompile() -> Torch:
     return Torch(compiled=True)
 
 
+@dataclass
+class Buffers:
+    """What one shape needs: tensors that stay where they are, the output of the last step and a graph of it."""
+
+    inputs: dict[str, torch.Tensor]
+    staging: dict[str, torch.Tensor]
+    graph: torch.cuda.CUDAGraph | None = None
+    output: torch.Tensor | None = None
+    host: torch.Tensor | None = None
+
+
 class TorchSteps(Session):
-    """What PyTorch's sessions share: one stream, current for the whole life of the process, buffers that stay where
-    they are while the sizes of the inputs do, and a graph of `_forward`."""
+    """What PyTorch's sessions share: one stream, current for the whole life of the process, buffers for as long as the
+    sizes of the inputs last or for good, and a graph of `_forward`."""
 
     def __init__(self, kind: str, index: int) -> None:
         import torch
 
         self._torch = torch
         self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
-        self._inputs: dict[str, torch.Tensor] = {}
-        self._staging: dict[str, torch.Tensor] = {}
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._output: torch.Tensor | None = None
-        self._host: torch.Tensor | None = None
+        self._buffers = Buffers({}, {})
+        self._key: tuple[Any, ...] = ()
+        self._kept: dict[tuple[Any, ...], Buffers] = {}
         self._mode = torch.inference_mode()
         self._mode.__enter__()
         if kind == "cuda":
@@ -119,25 +128,33 @@ class TorchSteps(Session):
     def close(self) -> None:
         self._mode.__exit__(None, None, None)
 
-    def _copy_in(self, arrays: Mapping[str, Array], anew: bool) -> None:
-        """Put `arrays` into the inputs; into new ones where sizes differ or `anew` asks for them."""
+    def _use(self, arrays: Mapping[str, Array], *more: object) -> None:
+        """Take up the buffers for arrays of these sizes, and of what `more` says of them; new ones if none are kept."""
+        key = (*((name, array.shape) for name, array in arrays.items()), *more)
+        if key == self._key:
+            return
+        if self.remembers and self._key:
+            self._kept[self._key] = self._buffers
+        self._key = key
+        self._buffers = self._kept.get(key) or self._allocate(arrays)
+
+    def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch
-        fits = {name: tuple(t.shape) for name, t in self._inputs.items()} == {n: a.shape for n, a in arrays.items()}
-        if anew or not fits:
-            self._graph = self._output = self._host = None
-            self._staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-            if self._device.type == "cuda":
-                self._staging = {name: tensor.pin_memory() for name, tensor in self._staging.items()}
-            self._inputs = {name: torch.empty_like(t, device=self._device) for name, t in self._staging.items()}
+        staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        if self._device.type == "cuda":
+            staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
+        return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
+
+    def _fill(self, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
-            self._staging[name].numpy()[...] = array
-            self._inputs[name].copy_(self._staging[name], non_blocking=True)
+            self._buffers.staging[name].numpy()[...] = array
+            self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
 
     def step(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
+        if self._buffers.graph is not None:
+            self._buffers.graph.replay()
         else:
-            self._output = self._forward()
+            self._buffers.output = self._forward()
 
     def wait(self) -> None:
         if self.stream is not None:
@@ -145,16 +162,16 @@ class TorchSteps(Session):
 
     def _copy_out(self) -> Array:
         """The last output, in host memory."""
-        torch = self._torch
-        assert self._output is not None
-        output = self._output.float() if self._output.dtype == torch.bfloat16 else self._output
+        torch, buffers = self._torch, self._buffers
+        assert buffers.output is not None
+        output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
         if self.stream is None:
             return output.numpy()
-        if self._host is None:
-            self._host = torch.empty_like(output, device="cpu", pin_memory=True)
-        self._host.copy_(output, non_blocking=True)
+        if buffers.host is None:
+            buffers.host = torch.empty_like(output, device="cpu", pin_memory=True)
+        buffers.host.copy_(output, non_blocking=True)
         self.wait()
-        return self._host.numpy()
+        return buffers.host.numpy()
 
     def capture(self) -> None:
         torch = self._torch
@@ -163,8 +180,8 @@ class TorchSteps(Session):
         self.wait()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            self._output = self._forward()
-        self._graph = graph
+            self._buffers.output = self._forward()
+        self._buffers.graph = graph
 
 
 class TorchSession(TorchSteps):
@@ -179,12 +196,15 @@ class TorchSession(TorchSteps):
         self._model = model
         self._unpadded = False
 
-    def load(self, feeds: Feeds) -> None:
-        before, self._unpadded = self._unpadded, bool(feeds["attention_mask"].all())
-        self._copy_in(feeds, anew=before != self._unpadded)
+    def set_shape(self, feeds: Feeds) -> None:
+        self._unpadded = bool(feeds["attention_mask"].all())
+        self._use(feeds, self._unpadded)
+
+    def copy_in(self, feeds: Feeds) -> None:
+        self._fill(feeds)
 
     def _forward(self) -> torch.Tensor:
-        inputs = dict(self._inputs)
+        inputs = dict(self._buffers.inputs)
         mask = inputs.pop("attention_mask")
         output: torch.Tensor = self._model(
             **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()

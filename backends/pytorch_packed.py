@@ -114,14 +114,19 @@ class PackedSession(TorchSteps):
         self._weights, self._epsilon = weights, epsilon
         self._packing: Packing | None = None
 
-    def load(self, feeds: Feeds) -> None:
-        before, self._packing = self._packing, pack(feeds)
-        arrays = {name: getattr(self._packing, name) for name in ("ids", "segments", "positions", "starts")}
-        self._copy_in(arrays, anew=before is None or before.kept.shape != self._packing.kept.shape)
+    def set_shape(self, feeds: Feeds) -> None:
+        self._packing = pack(feeds)
+        self._use(self._arrays(), self._packing.kept.shape)
+
+    def copy_in(self, feeds: Feeds) -> None:
+        self._fill(self._arrays())
+
+    def _arrays(self) -> dict[str, Array]:
+        return {name: getattr(self._packing, name) for name in ("ids", "segments", "positions", "starts")}
 
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
-        return encode(self._weights, self._inputs, self._packing.kept.shape[1], self._epsilon)
+        return encode(self._weights, self._buffers.inputs, self._packing.kept.shape[1], self._epsilon)
 
     def fetch(self) -> Array:
         assert self._packing is not None

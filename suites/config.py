@@ -25,7 +25,9 @@ Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "ge
 Layout = Enum("Layout", ["packed", "fixed"])
 Products = Enum("Products", ["auto", "convolution", "matmul", "plugin"])
 Part = Enum("Part", ["fp16", "int8"])
-Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets"])
+Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets", "ranges"])
+Contexts = Enum("Contexts", ["one", "per_profile"])
+Engines = Enum("Engines", ["one", "per_shape"])
 Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv"])
 Types = Enum("Types", ["auto", "flags", "graph"])
 Verbosity = Enum("Verbosity", ["none", "layer_names_only", "detailed"])
@@ -87,7 +89,8 @@ class QuantizationConfig:
     (backends/quantize.py; `auto` is what runs fastest: `all` for TensorRT, `gemm` for others); `implicit` leaves ranges
     and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns (fnmatch) of nodes that stay
     as they are, whatever the placement. `smooth`: SmoothQuant's alpha, 0 for none (backends/smooth.py). `tokens`: what
-    calibration reads, the task's text or random ids."""
+    calibration reads, the task's text or random ids. With `qat_steps` the model is first trained under fake
+    quantization to give its FP32 outputs (backends/qat.py), at most at `qat_rate`."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto
@@ -101,6 +104,8 @@ class QuantizationConfig:
     leave_out: list[str] = field(default_factory=list)
     smooth: float = 0.0
     tokens: TokenKind = TokenKind.auto
+    qat_steps: int = 0
+    qat_rate: float = 5e-5
 
 
 @dataclass
@@ -173,9 +178,15 @@ class InterpreterConfig:
 
 @dataclass
 class NullConfig:
+    """What the null backend does, and what each part of it costs; see backends/null.py."""
+
     behaviour: Behaviour = Behaviour.ok
     step_ms: float = 1.0
     gpu_ms: float = 0.0
+    shape_ms: float = 0.0
+    first_ms: float = 0.0
+    cold_ms: float = 0.0
+    capture_ms: float = 0.0
 
 
 @dataclass
@@ -196,11 +207,16 @@ class TrtConfig:
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
     asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
     where a release has them, or from casts in the ONNX file. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
+    `ranges` are the profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the
+    largest shape. `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape.
     """
 
     min: list[int] = field(default_factory=list)
     opt: list[int] = field(default_factory=list)
     max: list[int] = field(default_factory=list)
+    ranges: list[list[int]] = field(default_factory=list)
+    contexts: Contexts = Contexts.one
+    engines: Engines = Engines.one
     rewrites: list[Rewrite] = field(default_factory=list)
     workspace_mb: int = 0
     optimization_level: int = 3

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from suites.checks import Refused, at_least, lines, positive
-from suites.config import RunConfig, Suite, plain
+from suites.config import Precision, RunConfig, Suite, plain
 from suites.machine import Machine
 
 
@@ -44,9 +44,32 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
             raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
     if not 0 <= chosen["optimization_level"] <= 5:
         raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    _check_ranges(config)
+    if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
+        raise Refused("trt.engines=per_shape gives each shape an engine tuned for it alone; use profiles=per_shape")
+    # What is not asked for leaves cells as they were before it could be.
+    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one"}.items():
+        if chosen[name] == nothing:
+            del chosen[name]
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
     at_least("trt.aux_streams", chosen["aux_streams"], -1)
     return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
+
+
+def _check_ranges(config: RunConfig) -> None:
+    """That every range of profiles=ranges holds something and none holds what another does."""
+    ranges = config.trt.ranges
+    if bool(ranges) != (config.profiles.name == "ranges"):
+        raise Refused("profiles=ranges and trt.ranges=[[batch,sequence,batch,sequence],...] go together")
+    for number, ends in enumerate(ranges, 1):
+        if len(ends) != 4 or min(ends) < 1:
+            raise Refused(f"trt.ranges: number {number} is {list(ends)}, not [batch,sequence,batch,sequence]")
+        if ends[0] > ends[2] or ends[1] > ends[3]:
+            raise Refused(f"trt.ranges: number {number}, {list(ends)}, is empty: the smallest shape comes first")
+        for earlier, others in enumerate(ranges[: number - 1], 1):
+            low = [max(ends[axis], others[axis]) for axis in (0, 1)]
+            if all(low[axis] <= min(ends[axis + 2], others[axis + 2]) for axis in (0, 1)):
+                raise Refused(f"trt.ranges: numbers {earlier} and {number} both hold {low[0]}x{low[1]}")
 
 
 def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
@@ -68,6 +91,12 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     for name, nothing in of_a_graph.items():
         if chosen[name] != nothing and (config.backend.name == "trt_plugin" or chosen["scheme"] == "implicit"):
             raise Refused(f"quantization.{name} is for explicit Q/DQ in a graph; use backend=ort or trt")
+    at_least("quantization.qat_steps", chosen["qat_steps"], 0)
+    positive("quantization.qat_rate", chosen["qat_rate"])
+    if not chosen["qat_steps"]:
+        del chosen["qat_steps"], chosen["qat_rate"]
+    elif config.precision.name is not Precision.int8:
+        raise Refused("quantization.qat_steps rounds to INT8; use precision=int8")
     # What is not asked for leaves cells as they were before it could be.
     for name, nothing in {**of_a_graph, "tokens": "auto"}.items():
         if chosen[name] == nothing:

@@ -80,15 +80,20 @@ def export(job: Job) -> dict[str, Any]:
     from backends.marks import mark, marked_points, prepare_marked
     from backends.onnx_source import export_onnx, prepare_source
     from backends.parts import parts_of
+    from backends.qat import train
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
     lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
     source = Source(folder, sha256)
-    if job["source"] == "onnx":
-        form = SourceForm.from_json(job["form"])
-        source = prepare_source(folder, sha256, form, job["quantization"], texts, seed, cache)
     found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
+    if job["source"] == "onnx":
+        form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
+        built_from = folder, sha256
+        if quantization.get("qat_steps"):
+            trained = train(folder, sha256, quantization, texts, seed, device.kind, cache)
+            found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
+        source = prepare_source(*built_from, form, quantization, texts, seed, cache)
     if job["suite"] == "accuracy":
         check_head(folder, job["readout"], job["labels"])
         inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)

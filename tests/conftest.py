@@ -14,6 +14,7 @@ import pytest
 
 from backends.base import Device
 from backends.cache import ArtifactCache
+from backends.null import Costs
 from suites.cell import Cell
 from suites.record import Measurement, Record
 
@@ -80,7 +81,7 @@ def null_job(tmp_path: Path) -> dict[str, Any]:
         "shapes": [[2, 16]],
         "cuda_graph": False,
         "cache": str(tmp_path / "cache"),
-        "options": {"behaviour": "ok", "step_ms": 0.1, "gpu_ms": 0.0},
+        "options": {"behaviour": "ok", **asdict(Costs(step_ms=0.1))},
     }
 
 

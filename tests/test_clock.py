@@ -6,7 +6,7 @@ from itertools import count, pairwise
 import numpy as np
 import pytest
 
-from backends.null import NullSession
+from backends.null import Costs, NullSession
 from suites import clock
 from suites.clock import Effort
 
@@ -15,13 +15,13 @@ FEEDS = {"input_ids": np.ones((1, 4), np.int32)}
 
 
 def test_device_times_are_those_of_the_stream() -> None:
-    samples = clock.time_device(NullSession("ok", step_ms=0, gpu_ms=2.5), QUICK)
+    samples = clock.time_device(NullSession("ok", Costs(0, 2.5)), QUICK)
     assert set(samples.values) == {2_500_000}
     assert sum(n for _, _, n in samples.windows) == len(samples.values) <= 225
 
 
 def test_host_times_hold_the_programmed_step() -> None:
-    session = NullSession("ok", step_ms=2, gpu_ms=1)
+    session = NullSession("ok", Costs(2, 1))
     enqueue, latency = clock.time_enqueue(session, QUICK)
     end_to_end = clock.time_end_to_end(session, FEEDS, QUICK)
     sustained = clock.time_sustained(session, QUICK)
@@ -31,7 +31,7 @@ def test_host_times_hold_the_programmed_step() -> None:
 
 
 def test_a_sustained_window_counts_steps_not_samples() -> None:
-    samples = clock.time_sustained(NullSession("ok", step_ms=1, gpu_ms=1), QUICK)
+    samples = clock.time_sustained(NullSession("ok", Costs(1, 1)), QUICK)
     steps = sum(steps for _, _, steps in samples.windows)
     assert steps % len(samples.values) == 0
     assert 2 <= steps // len(samples.values) <= 25
@@ -45,7 +45,7 @@ def test_long_steps_are_taken_one_at_a_time() -> None:
             self.steps += 1
             super().step()
 
-    session = Counting("ok", step_ms=60, gpu_ms=1)
+    session = Counting("ok", Costs(60, 1))
     effort = Effort(warm_up_s=0.6, seconds=0.05, min_samples=2, max_samples=10, tolerance=0.05)
     assert clock.steps_within(session, 0.05, 25) == 1
     assert clock.warm_up(session, effort) is True
@@ -55,7 +55,7 @@ def test_long_steps_are_taken_one_at_a_time() -> None:
 
 def test_windows_follow_one_another_and_are_short() -> None:
     effort = Effort(warm_up_s=1, seconds=0.35, min_samples=2, max_samples=100_000, tolerance=0.1)
-    windows = clock.time_end_to_end(NullSession("ok", step_ms=1, gpu_ms=0), FEEDS, effort).windows
+    windows = clock.time_end_to_end(NullSession("ok", Costs(1, 0)), FEEDS, effort).windows
     assert len(windows) >= 3
     assert all(a < b for a, b, _ in windows)
     assert all(earlier[1] == later[0] for earlier, later in pairwise(windows))
@@ -64,7 +64,7 @@ def test_windows_follow_one_another_and_are_short() -> None:
 def test_too_few_samples_prolong_a_phase_but_not_for_ever() -> None:
     effort = Effort(warm_up_s=1, seconds=0.02, min_samples=1000, max_samples=2000, tolerance=0.1)
     start = time.perf_counter()
-    samples = clock.time_end_to_end(NullSession("ok", step_ms=10, gpu_ms=0), FEEDS, effort)
+    samples = clock.time_end_to_end(NullSession("ok", Costs(10, 0)), FEEDS, effort)
     assert 15 <= len(samples.values) <= 25
     assert time.perf_counter() - start < 1
 
@@ -90,5 +90,5 @@ def test_warm_up_says_when_it_never_settles() -> None:
         def step(self) -> None:
             self._null_stream.now += 1000 * next(self.ticks)
 
-    assert clock.warm_up(Drifting("ok", 0, 1), QUICK) is False
-    assert clock.warm_up(NullSession("ok", 0, 1), QUICK) is True
+    assert clock.warm_up(Drifting("ok", Costs(0, 1)), QUICK) is False
+    assert clock.warm_up(NullSession("ok", Costs(0, 1)), QUICK) is True

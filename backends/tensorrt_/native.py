@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, versions_of
+from backends.base import (
+    Artifact,
+    Backend,
+    BuildSpec,
+    Session,
+    Source,
+    SourceForm,
+    Unsupported,
+    last_of,
+    versions_of,
+)
 from backends.tensorrt_.capabilities import Capabilities, installed
-from backends.tensorrt_.engine import cached_plan
+from backends.tensorrt_.engine import cached_engine
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.profiles import plan_profiles
 
@@ -61,17 +72,23 @@ class TensorRT(Backend):
             "method": spec.quantization.get("method") if source.calibration else "",
         }
 
-        def define() -> Define:
-            from backends.tensorrt_.onnx_network import define_from_onnx
+        def define(one: BuildSpec) -> Callable[[], Define]:
+            def imported() -> Define:
+                from backends.tensorrt_.onnx_network import define_from_onnx
 
-            return partial(define_from_onnx, spec, source)
+                return partial(define_from_onnx, one, source)
 
-        return cached_plan(spec, made_from, define)
+            return imported
+
+        return cached_engine(spec, made_from, define)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        from backends.tensorrt_.session import TensorRTSession
+        return last_of(self.opening(spec, artifact))
 
-        return TensorRTSession(spec, artifact)
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        from backends.tensorrt_.several import opening
+
+        return opening(spec, artifact)
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from cuda.bindings import runtime
 
-from backends.base import Artifact, BuildSpec, Device, Shape
+from backends.base import Artifact, BuildSpec, Device, Shape, last_of
 from backends.cuda import checked
 from backends.tensorrt_.layout import plugin_layout
-from backends.tensorrt_.session import TensorRTSession
+from backends.tensorrt_.several import opening
 
 
 def run(entry: Path, shape: Shape) -> None:
@@ -32,7 +32,7 @@ def run(entry: Path, shape: Shape) -> None:
     ones = np.ones_like(ids)
     longest = max(profile["high"]["sequence"] for profile in key["profiles"])
     layout = plugin_layout(key["options"]["layout"], longest) if "arrays" in key else None
-    with TensorRTSession(spec, artifact, layout) as session:
+    with last_of(opening(spec, artifact, layout)) as session:
         session.load({"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0})
         for _ in range(3):
             session.step()

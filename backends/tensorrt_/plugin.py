@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
-from backends.tensorrt_.engine import cached_plan
+from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, last_of
+from backends.tensorrt_.engine import cached_engine
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.profiles import plan_profiles
@@ -63,12 +63,15 @@ class TensorRTPlugin(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
         made_from = {"arrays": source.arrays.sha256, "ranges": source.ranges.sha256 if source.ranges else ""}
-        return cached_plan(spec, made_from, lambda: partial(_define, spec, source))
+        return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        from backends.tensorrt_.session import TensorRTSession
+        return last_of(self.opening(spec, artifact))
 
-        return TensorRTSession(spec, artifact, layout_of(spec))
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        from backends.tensorrt_.several import opening
+
+        return opening(spec, artifact, layout_of(spec))
 
 
 def layout_of(spec: BuildSpec) -> Layout:

@@ -35,8 +35,9 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
 
     Args:
         options: `profiles`: "dynamic" (one range, `min` to `max`, tuned for `opt`), "per_shape" (one fixed profile a
-            shape) or "buckets" (`min` to the largest shape cut at the batches and sequences asked for, each range
-            tuned for its upper end); `min`, `opt` and `max` as [batch, sequence].
+            shape), "buckets" (`min` to the largest shape cut at the batches and sequences asked for) or "ranges" (those
+            of `ranges`, each [batch, sequence, batch, sequence] from the smallest to the largest shape); the last two
+            tuned for their upper ends; `min`, `opt` and `max` as [batch, sequence].
 
     Raises:
         Unsupported: a shape is in none of them.
@@ -46,6 +47,9 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
         profiles = tuple(Profile(shape, shape, shape) for shape in sorted(set(shapes)))
     elif options["profiles"] == "dynamic":
         profiles = (Profile(low, best, high),)
+    elif options["profiles"] == "ranges":
+        ends = [(Shape(*four[:2]), Shape(*four[2:])) for four in options["ranges"]]
+        profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ends)
     else:
         batches = _ranges(low.batch, [shape.batch for shape in shapes])
         sequences = _ranges(low.sequence, [shape.sequence for shape in shapes])
@@ -68,7 +72,9 @@ def choose(profiles: Sequence[Profile], shape: Shape) -> int:
     fitting = [(profile.width, index) for index, profile in enumerate(profiles) if profile.holds(shape)]
     if not fitting:
         ranges = ", ".join(str(profile) for profile in profiles)
-        raise Unsupported(f"shape {shape} is in no optimization profile ({ranges}); widen trt.min and trt.max")
+        raise Unsupported(
+            f"shape {shape} is in no optimization profile ({ranges}); widen trt.min and trt.max, or trt.ranges"
+        )
     return min(fitting)[1]
 
 

@@ -1,28 +1,31 @@
-"""A plan ready to run: one context, one stream, buffers for the largest shape of any profile."""
+"""A plan ready to run: one context, one stream, buffers for the largest shape of its profiles."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorrt as trt
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
+from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.layout import Arranged, Layout, Rows, Sizes
 from backends.tensorrt_.log import Log
-from backends.tensorrt_.profiles import choose
+from backends.tensorrt_.profiles import Profile, choose
+
+can = installed()
 
 HOST_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
 
 
-class TensorRTSession(Session):
-    """Runs on `execute_async_v3`; inputs and output are found by name.
+class LoadedPlan:
+    """A deserialized plan: its inputs and output by name, and its profiles.
 
-    A change of shape is a change of profile where another one holds the shape more narrowly. Nothing is allocated
-    after opening, so that addresses stay the same for CUDA graphs. `layout` says how a batch lies in the inputs: by
-    default in rows.
+    `layout` says how a batch lies in the inputs: by default in rows.
     """
 
     def __init__(self, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> None:
@@ -31,58 +34,97 @@ class TensorRTSession(Session):
         if hashlib.sha256(plan).hexdigest() != artifact.sha256:
             raise RuntimeError("the plan is not the one that was built here; run the cell again to have it rebuilt")
         use_device(spec.device.index)
-        self._log = Log()
+        self.log = Log()
         for library in spec.options["plugin_libraries"]:
             trt.get_plugin_registry().load_library(library)
-        trt.init_libnvinfer_plugins(self._log, "")
-        self._runtime = trt.Runtime(self._log)
+        trt.init_libnvinfer_plugins(self.log, "")
+        self._runtime = trt.Runtime(self.log)
         self._runtime.engine_host_code_allowed = spec.options["version_compatible"]
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self._log.errors)}")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise RuntimeError(f"TensorRT gave no execution context: {'; '.join(self._log.errors) or 'no reason'}")
-        self.stream = self._stream = CudaStream(spec.device.index)
-        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        outputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
-        self._inputs, self._output = [name for name in names if name not in outputs], outputs[0]
-        self._layout = layout or Rows(tuple(self._inputs))
-        self._ranges = [self._read_ranges(index) for index in range(self._engine.num_optimization_profiles)]
-        self._profiles = [self._layout.profile(ranges) for ranges in self._ranges]
-        self._profile = 0
-        self._batch = Arranged({}, lambda output: output)
-        self._graph: CudaGraph | None = None
-        self._allocate()
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
+        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
+        outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+        self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
+        self.layout = layout or Rows(tuple(self.inputs))
+        self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
+        self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
+
+    @property
+    def activation_bytes(self) -> int:
+        """Device memory that an execution context takes."""
+        return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
 
     def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
         """Smallest, best and largest sizes of each input in a profile."""
         ranges = {}
-        for name in self._inputs:
-            low, best, high = self._engine.get_tensor_profile_shape(name, index)
+        for name in self.inputs:
+            low, best, high = self.engine.get_tensor_profile_shape(name, index)
             ranges[name] = (tuple(low), tuple(best), tuple(high))
         return ranges
 
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph of one step, and the sizes of the output that it gives."""
+
+    graph: CudaGraph
+    output: tuple[int, ...]
+
+
+class TensorRTSession(Session):
+    """Runs on `execute_async_v3`; inputs and output are found by name.
+
+    A change of shape is a change of profile where another one holds the shape more narrowly. Nothing is allocated
+    after opening, so that addresses stay the same for CUDA graphs.
+
+    Args:
+        stream: the session's own where none is given.
+        only: the profiles to use, by index; all where none are given.
+    """
+
+    def __init__(self, plan: LoadedPlan, stream: CudaStream, only: Sequence[int] = ()) -> None:
+        engine, self._plan, self._log = plan.engine, plan, plan.log
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise RuntimeError(f"TensorRT gave no execution context: {'; '.join(self._log.errors) or 'no reason'}")
+        self.stream = self._stream = stream
+        self._usable = list(only) or list(range(len(plan.profiles)))
+        self.profiles: list[Profile] = [plan.profiles[index] for index in self._usable]
+        self._profile = 0
+        self._batch = Arranged({}, lambda output: output)
+        self._in_context: dict[str, tuple[int, ...]] = {}
+        self._captured: Captured | None = None
+        self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], Captured] = {}
+        self._allocate()
+
     def _allocate(self) -> None:
         """Buffers for the largest sizes of any profile, on the device and pinned on the host."""
-        most = {name: max(math.prod(ranges[name][2]) for ranges in self._ranges) for name in self._inputs}
-        kind = self._engine.get_tensor_dtype(self._output)
+        plan, engine = self._plan, self._plan.engine
+        ranges = [plan.ranges[index] for index in self._usable]
+        most = {name: max(math.prod(held[name][2]) for held in ranges) for name in plan.inputs}
+        kind = engine.get_tensor_dtype(plan.output)
         # numpy has no bfloat16: its bits are the upper half of a float32's.
         self._host_type = HOST_TYPES.get(kind, np.uint16)
-        hidden = self._engine.get_tensor_shape(self._output)[self._layout.hidden_axis]
-        tokens = max(held.high.batch * held.high.sequence for held in self._profiles)
+        hidden = engine.get_tensor_shape(plan.output)[plan.layout.hidden_axis]
+        tokens = max(held.high.batch * held.high.sequence for held in self.profiles)
         self._pinned = {name: PinnedArray((size,), np.int32) for name, size in most.items()}
         self._pinned_output = PinnedArray((tokens * hidden,), self._host_type)
         sizes = {name: buffer.array.nbytes for name, buffer in self._pinned.items()}
-        sizes[self._output] = self._pinned_output.array.nbytes
+        sizes[plan.output] = self._pinned_output.array.nbytes
         self._device = {name: DeviceArray(size) for name, size in sizes.items()}
         for name, buffer in self._device.items():
             self._context.set_tensor_address(name, buffer.pointer)
 
-    def load(self, feeds: Feeds) -> None:
-        before, self._batch = self._batch, self._layout.arrange(feeds)
-        if _sizes(before) != _sizes(self._batch):
+    def set_shape(self, feeds: Feeds) -> None:
+        before, self._batch = self._batch, self._plan.layout.arrange(feeds)
+        if _sizes(before) == _sizes(self._batch):
+            return
+        self._captured = self._kept.get(tuple(_sizes(self._batch).items())) if self.remembers else None
+        if self._captured is None:
             self._change(Shape(*feeds["input_ids"].shape))
+
+    def copy_in(self, feeds: Feeds) -> None:
         for name, array in self._batch.arrays.items():
             host = self._pinned[name].array[: array.size]
             host[...] = array.reshape(-1)
@@ -90,19 +132,20 @@ class TensorRTSession(Session):
 
     def _change(self, shape: Shape) -> None:
         """Make the sizes of the batch the context's, in the profile that holds `shape` most narrowly."""
-        self._graph = None
-        profile = choose(self._profiles, shape)
+        profile = self._usable[choose(self.profiles, shape)]
         if profile != self._profile:
             # The switch is enqueued on the stream of the coming steps, which orders it before them.
             self._context.set_optimization_profile_async(profile, int(self._stream.handle))
             self._profile = profile
         for name, array in self._batch.arrays.items():
             if not self._context.set_input_shape(name, array.shape):
-                raise ValueError(f"{name} of sizes {array.shape} is outside the profile {self._profiles[profile]}")
+                held = self._plan.profiles[profile]
+                raise ValueError(f"{name} of sizes {array.shape} is outside the profile {held}")
+        self._in_context = _sizes(self._batch)
 
     def step(self) -> None:
-        if self._graph is not None:
-            self._graph.launch()
+        if self._captured is not None:
+            self._captured.graph.launch()
         elif not self._context.execute_async_v3(int(self._stream.handle)):
             raise RuntimeError(f"TensorRT could not enqueue: {'; '.join(self._log.errors[-3:])}")
 
@@ -110,17 +153,25 @@ class TensorRTSession(Session):
         self._stream.synchronize()
 
     def fetch(self) -> Array:
-        sizes = tuple(self._context.get_tensor_shape(self._output))
-        host = self._pinned_output.array[: int(np.prod(sizes))]
-        self._stream.copy_out(host, self._device[self._output].pointer)
+        sizes = self._captured.output if self._captured else self._output_sizes()
+        host = self._pinned_output.array[: math.prod(sizes)]
+        self._stream.copy_out(host, self._device[self._plan.output].pointer)
         self.wait()
         values = (host.astype(np.uint32) << 16).view(np.float32) if self._host_type == np.uint16 else host
         return self._batch.restore(values.reshape(sizes))
 
+    def _output_sizes(self) -> tuple[int, ...]:
+        return tuple(self._context.get_tensor_shape(self._plan.output))
+
     def capture(self) -> None:
+        """Record one step, which must have been taken plainly at this shape before."""
         self.wait()
-        self._graph = None
-        self._graph = CudaGraph(self._stream, self.step)
+        self._captured = None
+        if self._in_context != _sizes(self._batch):
+            raise RuntimeError("capture wants a plain step at this shape first")
+        self._captured = Captured(CudaGraph(self._stream, self.step), self._output_sizes())
+        if self.remembers:
+            self._kept[tuple(_sizes(self._batch).items())] = self._captured
 
 
 def _sizes(batch: Arranged) -> dict[str, tuple[int, ...]]:
