@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
+from backends.qat import RANGES
 from backends.quantize import quantize_onnx
 from backends.ranges import activation_ranges
 from backends.smooth import smooth_onnx
@@ -37,6 +39,7 @@ def prepare_source(
         texts: what calibration sequences are made of where the checkpoint has a tokenizer.
     """
     made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
+    trained = json.loads((folder / RANGES).read_text()) if (folder / RANGES).is_file() else {}
     sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
 
     def batches() -> list[dict[str, Array]]:
@@ -47,7 +50,7 @@ def prepare_source(
         if form.ranges:
             onnx = export_onnx(folder, weights_sha256, cache)
             method, percentile = quantization["method"], quantization["percentile"]
-            ranges = activation_ranges(onnx, method, percentile, batches, {**made_from, **sizes}, cache)
+            ranges = activation_ranges(onnx, method, percentile, batches, trained, {**made_from, **sizes}, cache)
         return Source(folder, weights_sha256, arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, weights_sha256, cache), None
     if form.rewrites:
@@ -55,7 +58,7 @@ def prepare_source(
     if form.quantized and quantization.get("smooth"):
         onnx = smooth_onnx(onnx, quantization["smooth"], batches, {**made_from, **sizes}, cache)
     if form.quantized:
-        onnx = quantize_onnx(onnx, form.quantized, quantization, batches, made_from, cache)
+        onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)
     if form.calibration:
         calibration = _stacked(batches(), {**made_from, **sizes}, cache)
     if form.types != "fp32":

@@ -1,11 +1,12 @@
 """Quantization-aware training: an encoder learns to give its FP32 outputs while its tensors are rounded to INT8.
 
 The teacher is the checkpoint itself, so no labels are needed: texts are enough. What comes out is a checkpoint like the
-one that went in, which every path then quantizes in its own way.
+one that went in, and beside it the ranges of activations that were learned with it (RANGES), for every path to take.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,8 +26,11 @@ logger = logging.getLogger(__name__)
 WARM_UP = 0.1
 """Share of the steps over which the rate rises; from there it falls to 0."""
 
-SETTLED = 0.8
-"""Share of the steps after which the ranges of activations stay as they are."""
+FASTER = 100.0
+"""How many times the weights' rate the ranges, which are logarithms, are learned at."""
+
+RANGES = "trained_ranges.json"
+"""Largest absolute activation by place in the exported graph, see backends/rounding.py's round_encoder."""
 
 BATCH = 32
 
@@ -57,7 +61,10 @@ def train(
                 shutil.copy(file, path.with_name(file.name))
         tokens = Tokens.of(folder, quantization.get("tokens", "auto"), texts, seed)
         batches = _batches(tokens, input_names(folder), chosen["qat_steps"], chosen["sequence"], seed)
-        losses = _train(folder, path, nodes, batches, chosen["qat_steps"], chosen["qat_rate"], seed, device)
+        losses, ranges = _train(
+            folder, path, nodes, placement == "auto", batches, chosen["qat_steps"], chosen["qat_rate"], seed, device
+        )
+        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
         tenth = max(1, len(losses) // 10)
         return {"steps": len(losses), "loss_first": losses[0], "loss_last": float(np.mean(losses[-tenth:]))}
 
@@ -86,10 +93,10 @@ def _batches(tokens: Tokens, names: Sequence[str], steps: int, sequence: int, se
 
 
 def _train(
-    folder: Path, path: Path, nodes: Collection[str], batches: Iterator[Mapping[str, Array]], steps: int, rate: float,
-    seed: int, device: str,
-) -> list[float]:  # fmt: skip
-    """Write the trained weights to `path`; gives the loss of each step."""
+    folder: Path, path: Path, nodes: Collection[str], one_for_qkv: bool, batches: Iterator[Mapping[str, Array]],
+    steps: int, rate: float, seed: int, device: str,
+) -> tuple[list[float], dict[str, float]]:  # fmt: skip
+    """Write the trained weights to `path`; gives the loss of each step, and the ranges."""
     import torch
     from torch.nn.utils import parametrize
 
@@ -100,22 +107,23 @@ def _train(
     register(nodes)
     teacher = load_encoder(folder).to(device)
     student = load_encoder(folder, "rounded").to(device)
-    roundings = round_encoder(student, nodes)
-    optimizer = torch.optim.AdamW(student.parameters(), rate, weight_decay=0.0)
+    weights = list(student.parameters())
+    roundings = round_encoder(student, nodes, one_for_qkv)
+    ranges = [rounding.to(device).logarithm for rounding in roundings.values()]
+    groups = [{"params": weights, "lr": rate}, {"params": ranges, "lr": FASTER * rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     warm = max(1, round(WARM_UP * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
     losses = []
     for step, feeds in enumerate(batches):
-        for rounding in roundings:
-            rounding.following = step < SETTLED * steps
         with torch.no_grad():
             wanted = run_encoder(teacher, feeds)
         loss = _distance(run_encoder(student, feeds), wanted, torch.from_numpy(feeds["attention_mask"]).to(device))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
@@ -125,7 +133,7 @@ def _train(
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
     _save(folder, path, student.state_dict())
-    return losses
+    return losses, {place: float(rounding.largest.detach()) for place, rounding in roundings.items()}
 
 
 def _distance(found: Any, wanted: Any, mask: Any) -> Any:

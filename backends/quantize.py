@@ -58,6 +58,7 @@ def quantize_onnx(
     kind: str,
     options: Mapping[str, Any],
     calibration: Callable[[], Sequence[Mapping[str, Array]]],
+    trained: Mapping[str, float],
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
@@ -69,6 +70,7 @@ def quantize_onnx(
             (minmax, entropy or percentile), percentile, activation (int8 or uint8), per_channel and reduce_range (7-bit
             weights, for CPUs whose 8-bit products saturate).
         calibration: gives the feeds that are run through the FP32 model to find activation ranges.
+        trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
         key: what the calibration was made from.
 
     Raises:
@@ -76,7 +78,7 @@ def quantize_onnx(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        return _quantize(source.path, path, kind, options, calibration())
+        return _quantize(source.path, path, kind, options, calibration(), trained)
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx"))
     everything = {
@@ -84,14 +86,16 @@ def quantize_onnx(
         "kind": kind,
         "options": dict(options),
         "form": 3 if options.get("method") == "entropy" else 2,
+        **({"trained": dict(trained)} if trained else {}),
         **key,
     }
     return cache.get("qdq", everything, "model.onnx", build, versions)
 
 
 def _quantize(
-    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]]
-) -> Mapping[str, Any]:
+    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]],
+    trained: Mapping[str, float],
+) -> Mapping[str, Any]:  # fmt: skip
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -111,7 +115,8 @@ def _quantize(
     }
     fp8 = kind == "fp8"
     with alone(source) as link:
-        ranges = _entropy_ranges(link, calibration) if options["method"] == "entropy" and not fp8 else None
+        own = (options["method"] == "entropy" and not fp8) or trained
+        ranges = _ranges(link, options, calibration, trained) if own else None
         quantize_static(
             str(link),
             str(path),
@@ -140,18 +145,49 @@ def _quantize(
     return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
 
 
-def _entropy_ranges(source: Path, calibration: Sequence[Mapping[str, Array]]) -> Path:
-    """A file of ranges beside `source`, of finer histograms than quantize_static would make."""
+def _ranges(
+    source: Path, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
+) -> Path:
+    """A file of ranges beside `source`: for entropy of finer histograms than quantize_static would make, and with those
+    that were trained."""
+    import numpy as np
+    import onnx
     from onnxruntime.quantization import calibrate
 
     augmented = str(source.with_name("augmented.onnx"))
-    calibrator = calibrate.EntropyCalibrater(str(source), QUANTIZED, augmented, num_bins=ENTROPY_BINS)
+    kinds = {
+        "minmax": lambda: calibrate.MinMaxCalibrater(str(source), QUANTIZED, augmented),
+        "entropy": lambda: calibrate.EntropyCalibrater(str(source), QUANTIZED, augmented, num_bins=ENTROPY_BINS),
+        "percentile": lambda: calibrate.PercentileCalibrater(
+            str(source), QUANTIZED, augmented, percentile=options["percentile"]
+        ),
+    }
+    calibrator = kinds[options["method"]]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
     calibrator.collect_data(reader(calibration))
+    found = calibrator.compute_data()
+    for tensor, largest in placed(onnx.load(str(source)).graph, trained).items():
+        edge = np.array(largest, np.float32)
+        found[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     ranges = source.with_name("ranges.json")
-    calibrate.save_tensors_data(calibrator.compute_data(), ranges)
+    calibrate.save_tensors_data(found, ranges)
     return ranges
+
+
+def placed(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
+    """Ranges by tensor, of those by place ("<node> <input or output> <index>").
+
+    Raises:
+        ValueError: the graph lacks a place, as after a change of the exporter's names.
+    """
+    nodes, found = {node.name: node for node in graph.node}, {}
+    for place, largest in trained.items():
+        name, side, index = place.rsplit(" ", 2)
+        if name not in nodes:
+            raise ValueError(f"the graph has no node {name}, whose range was trained")
+        found[getattr(nodes[name], side)[int(index)]] = largest
+    return found
 
 
 def _opset(path: Path) -> int:

@@ -36,6 +36,7 @@ def activation_ranges(
     method: str,
     percentile: float,
     calibration: Callable[[], Sequence[Mapping[str, Array]]],
+    trained: Mapping[str, float],
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
@@ -44,27 +45,32 @@ def activation_ranges(
     Args:
         method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values).
         calibration: gives the feeds, all of one shape.
+        trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
         key: what the calibration was made from.
     """
 
     def build(path: Path) -> None:
-        path.write_text(json.dumps(_collect(source.path, method, percentile, calibration()), indent=1))
+        path.write_text(json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1))
 
     everything = {
         "source": source.sha256,
         "method": method,
         "percentile": percentile,
         "form": 2 if method == "entropy" else 1,
+        **({"trained": dict(trained)} if trained else {}),
         **key,
     }
     return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
 
 
-def _collect(source: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]]) -> dict[str, float]:
+def _collect(
+    source: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
+) -> dict[str, float]:
     import onnx
     from onnxruntime.quantization import calibrate
 
-    points = points_of([(node.name, node.output[0]) for node in onnx.load(str(source)).graph.node])
+    graph = onnx.load(str(source)).graph
+    points = points_of([(node.name, node.output[0]) for node in graph.node])
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "minmax": (calibrate.MinMaxCalibrater, {}),
         "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
@@ -87,7 +93,20 @@ def _collect(source: Path, method: str, percentile: float, batches: Sequence[Map
     for tensor, values in tensors.items():
         largest = float(np.abs(np.stack(values.range_value)).max())
         found[points[tensor]] = max(found.get(points[tensor], 0.0), largest)
-    return found
+    return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
+
+
+def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
+    """The point that a trained place is, if it is one: attention's inputs lie behind a transposition of the product."""
+    from backends.quantize import placed
+
+    producers = {output: node for node in graph.node for output in node.output}
+    (tensor,) = placed(graph, {place: 0.0})
+    while tensor not in points:
+        if tensor not in producers or producers[tensor].op_type not in ("Transpose", "Reshape"):
+            return []
+        tensor = producers[tensor].input[0]
+    return [points[tensor]]
 
 
 def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:

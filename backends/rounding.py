@@ -1,13 +1,14 @@
 """Fake quantization of an encoder: INT8 rounding in FP32 arithmetic, where Q/DQ pairs will stand, with a gradient.
 
 Weights are rounded by output channel and activations by tensor, symmetrically to -127..127. The gradient goes through
-the rounding as if it were not there, and not through what is clipped (Jacob et al., arXiv:1712.05877, section 3).
+the rounding as if it were not there, and not through what is clipped (Jacob et al., arXiv:1712.05877, section 3); how
+far an activation reaches is learned with the weights (Esser et al., arXiv:1902.08153).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from backends.quantize import WEIGHT_PRODUCTS
 Tensor = torch.Tensor
 
 LEVELS = 127
-DECAY = 0.95
-"""Of the moving average that follows the largest absolute activation of each batch."""
+START = 0.9999
+"""Share of the first batch's values that a range holds at first. Min-max, which holds all, hardly lets minilm's error
+fall: the few largest values of the feed-forward block take every level."""
 
 NORMS = {
     "attention_norm": r"/(attention/output/LayerNorm|sa_layer_norm)$",
@@ -30,10 +32,10 @@ NORMS = {
 
 
 def rounded(values: Tensor, largest: Tensor) -> Tensor:
-    """`values` to the nearest of 255 levels up to `largest`, the gradient as if only clipped."""
+    """`values` to the nearest of 255 levels up to `largest`; the gradient is as if they were only clipped."""
     scale = largest.clamp_min(1e-12) / LEVELS
-    clipped = values.clamp(-largest, largest)
-    return clipped + (torch.round(clipped / scale) * scale - clipped).detach()
+    levels = (values / scale).clamp(-LEVELS, LEVELS)
+    return (levels + (torch.round(levels) - levels).detach()) * scale
 
 
 class Weight(torch.nn.Module):
@@ -44,67 +46,80 @@ class Weight(torch.nn.Module):
 
 
 class Activation(torch.nn.Module):
-    """Rounds a tensor by its range, which follows what comes by while `following`."""
-
-    largest: Tensor
+    """Rounds a tensor by a range of its own, the exponential of a parameter: it stays positive and moves by shares."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("largest", torch.zeros(()))
-        self.following = True
+        self.logarithm = torch.nn.Parameter(torch.zeros(()))
+        self.started = False
+
+    @property
+    def largest(self) -> Tensor:
+        return self.logarithm.exp()
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.following:
-            now = values.detach().abs().max()
-            seen = self.largest > 0
-            self.largest = torch.where(seen, DECAY * self.largest + (1 - DECAY) * now, now)
+        if not self.started:
+            sizes = values.detach().abs().flatten()
+            kept = max(1, round(START * len(sizes)))
+            self.logarithm.data = sizes.kthvalue(kept).values.clamp_min(1e-6).log()
+            self.started = True
         return rounded(values, self.largest)
 
 
-def round_encoder(encoder: torch.nn.Module, nodes: Collection[str]) -> list[Activation]:
-    """Have `encoder`, loaded after `register(nodes)`, round what Q/DQ around `nodes` rounds; gives the roundings of
-    activations.
+def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv: bool) -> dict[str, Activation]:
+    """Have `encoder`, loaded after `register(nodes)`, round what Q/DQ around `nodes` rounds.
 
     Args:
         nodes: names out of backends/quantize.py's NODES.
+        one_for_qkv: whether query, key and value share a range, as plugins have it.
+
+    Returns:
+        The roundings of activations by the place of their tensor in the exported graph: "<node> <input or output>
+        <index>".
     """
-    roundings: list[Activation] = []
-
-    def after(module: torch.nn.Module) -> None:
-        rounding = _added(module, roundings)
-        module.register_forward_hook(lambda _, inputs, output: rounding(output))
-
-    def before(module: torch.nn.Module) -> None:
-        rounding = _added(module, roundings)
-        module.register_forward_pre_hook(lambda _, inputs: (rounding(inputs[0]), *inputs[1:]))
-
-    multiplied = {"query": "scores", "key": "scores", "value": "context"}
-    added = {"attention_output": "attention_residual", "ffn_down": "ffn_residual"}
-    norms = {"attention_norm": "ffn_residual", "layer_norm": "attention_residual"}
-    modules = {f"/{name.replace('.', '/')}": module for name, module in encoder.named_modules()}
+    found: dict[str, Activation] = {}
+    # As the exporter names nodes, of a module that has the encoder in it: /encoder/encoder/layer.0/attention/self/query
+    modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
     *_, last = (path for path in modules if _kind(path, NORMS))
+    read_rounded = {"attention_residual": ("query", "key", "value"), "ffn_residual": ("ffn_up",)}
+    done = {product for node, products in read_rounded.items() if node in nodes for product in products}
     for path, module in modules.items():
-        product = _kind(f"{path}/MatMul", WEIGHT_PRODUCTS)
+        product, parent = _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
         if product in nodes:
             parametrize.register_parametrization(module, "weight", Weight())
-            before(module)
-        if multiplied.get(product) in nodes or added.get(product) in nodes:
-            after(module)
+        if product in nodes and product not in done:
+            # Query, key and value read one tensor.
+            first = f"{parent}/query/MatMul" if f"{parent}/query" in modules else f"{parent}/q_lin/MatMul"
+            place = first if product in ("query", "key", "value") else f"{path}/MatMul"
+            module.register_forward_pre_hook(_before(found.setdefault(f"{place} input 0", Activation())))
+        place = {
+            "query": f"{parent}/MatMul input 0" if "scores" in nodes else "",
+            "key": f"{parent}/MatMul input 1" if "scores" in nodes else "",
+            "value": f"{parent}/MatMul_1 input 1" if "context" in nodes else "",
+            "attention_output": f"{path}/Add output 0" if "attention_residual" in nodes else "",
+            "ffn_down": f"{path}/Add output 0" if "ffn_residual" in nodes else "",
+        }.get(product, "")
+        if place and one_for_qkv and product in ("query", "key", "value"):
+            place = f"{parent}/MatMul input 0"
+        norm = {"attention_norm": "ffn_residual", "layer_norm": "attention_residual"}.get(_kind(path, NORMS), "")
         # Nothing reads what the last norm gives.
-        if path != last and norms.get(_kind(path, NORMS)) in nodes:
-            after(module)
-    return roundings
+        if norm in nodes and path != last:
+            place = f"{path}/LayerNormalization output 0"
+        if place:
+            module.register_forward_hook(_after(found.setdefault(place, Activation())))
+    return found
 
 
-def _kind(path: str, patterns: dict[str, str]) -> str:
+def _before(rounding: Activation) -> Callable[..., Any]:
+    return lambda module, inputs: (rounding(inputs[0]), *inputs[1:])
+
+
+def _after(rounding: Activation) -> Callable[..., Any]:
+    return lambda module, inputs, output: rounding(output)
+
+
+def _kind(path: str, patterns: Mapping[str, str]) -> str:
     return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "")
-
-
-def _added(module: torch.nn.Module, roundings: list[Activation]) -> Activation:
-    """A new rounding on the device of `module`, whose weights it is no part of."""
-    rounding = Activation().to(next(module.parameters()).device)
-    roundings.append(rounding)
-    return rounding
 
 
 def register(nodes: Collection[str]) -> None:

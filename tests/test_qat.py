@@ -1,0 +1,137 @@
+"""Quantization-aware training on a tiny encoder: what is rounded, what is learned, and that every path takes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import TINY_MODELS
+from safetensors.numpy import load_file, save_file
+
+from backends.base import SourceForm
+from backends.cache import ArtifactCache, digest_of
+from backends.checkpoint import load_encoder, run_encoder
+from backends.onnx_source import export_onnx, prepare_source
+from backends.qat import RANGES, train
+from backends.quantize import PLACEMENTS, placed
+from backends.rounding import Activation, register, round_encoder, rounded
+from suites.config import QuantizationConfig, plain
+
+Tiny = Callable[[str], tuple[Path, str]]
+TEXTS = ["a line", "another", "and a third line"]
+CHOSEN: dict[str, Any] = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
+                          "activation": "int8", "reduce_range": False, "qat_steps": 200, "qat_rate": 2e-4}  # fmt: skip
+
+
+def test_rounding_has_255_levels_and_a_gradient_inside_its_range() -> None:
+    values = torch.linspace(-2, 2, 4001, requires_grad=True)
+    found = rounded(values, torch.tensor(1.0))
+    assert len(found.unique()) == 255
+    assert float((found - values).abs()[1001:3000].max().detach()) <= 0.5 / 127 + 1e-6
+    found.sum().backward()
+    assert values.grad is not None
+    assert set(values.grad[1001:3000].tolist()) == {1.0}
+    assert set(values.grad[:990].tolist()) == {0.0}
+
+
+def test_a_range_starts_at_nearly_all_of_the_values_and_learns() -> None:
+    rounding = Activation()
+    values = torch.cat([torch.linspace(0, 1, 99_999), torch.tensor([1000.0])])
+    rounding(values)
+    assert rounding.largest.item() == pytest.approx(1, rel=0.01)
+    rounding(values).sum().backward()
+    assert rounding.logarithm.grad is not None
+    assert float(rounding.logarithm.grad) > 0  # what is clipped wants more room
+
+
+@pytest.mark.parametrize("family", list(TINY_MODELS))
+@pytest.mark.parametrize("placement", list(PLACEMENTS))
+def test_what_is_rounded_is_in_the_exported_graph(
+    placement: str, family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(family)
+    nodes = PLACEMENTS[placement]
+    register(nodes)
+    encoder = load_encoder(folder, "rounded")
+    roundings = round_encoder(encoder, nodes, one_for_qkv=False)
+    feeds = {"input_ids": np.ones((2, 8), np.int32) * 7, "attention_mask": np.ones((2, 8), np.int32)}
+    with torch.no_grad():
+        run_encoder(encoder, feeds)
+    assert all(rounding.started for rounding in roundings.values())
+    graph = onnx.load(str(export_onnx(folder, sha256, shared_cache).path)).graph
+    tensors = placed(graph, {place: float(r.largest.detach()) for place, r in roundings.items()})
+    assert len(tensors) == len(roundings)
+    assert sum(hasattr(m, "parametrizations") for m in encoder.modules()) == 2 * sum(
+        name in nodes for name in PLACEMENTS["gemm"]
+    )
+
+
+def test_a_place_that_the_graph_lacks_is_named(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    graph = onnx.load(str(export_onnx(*tiny("bert"), shared_cache).path)).graph
+    with pytest.raises(ValueError, match="no node /nowhere"):
+        placed(graph, {"/nowhere input 0": 1.0})
+
+
+@pytest.fixture(scope="module")
+def coarse(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint whose layers matter to its output: fresh ones add next to nothing to the residual stream."""
+    folder = tmp_path_factory.mktemp("coarse")
+    for file in tiny("bert")[0].iterdir():
+        shutil.copy(file, folder / file.name)
+    tensors = load_file(folder / "model.safetensors")
+    larger = {name: x * 20 if x.ndim == 2 and ".layer." in name else x for name, x in tensors.items()}
+    save_file(larger, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def trained(coarse: Path, shared_cache: ArtifactCache) -> Path:
+    made = train(coarse, digest_of(coarse / "model.safetensors"), CHOSEN, TEXTS, 0, "cpu", shared_cache)
+    assert made.notes["loss_last"] < 0.8 * made.notes["loss_first"]
+    return made.path.parent
+
+
+def test_training_moves_the_encoder_and_keeps_the_rest(trained: Path, coarse: Path) -> None:
+    before, after = (load_file(folder / "model.safetensors") for folder in (coarse, trained))
+    assert set(before) == set(after)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert "encoder.layer.0.attention.self.query.weight" in moved
+    assert (trained / "config.json").is_file()
+    ranges = json.loads((trained / RANGES).read_text())
+    assert len(ranges) == 2 * 4  # one for query, key and value, one for each other product
+    assert min(ranges.values()) > 0
+
+
+def test_learned_ranges_are_those_of_the_graph_and_of_the_plugins(trained: Path, shared_cache: ArtifactCache) -> None:
+    sha256, ranges = "trained" * 4, json.loads((trained / RANGES).read_text())
+    wanted = ranges["/encoder/encoder/layer.1/output/dense/MatMul input 0"]
+    source = prepare_source(trained, sha256, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
+    assert source.onnx is not None
+    model = onnx.load(str(source.onnx.path))
+    product = next(node for node in model.graph.node if node.name == "/encoder/encoder/layer.1/output/dense/MatMul")
+    makers = {output: node for node in model.graph.node for output in node.output}
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    assert constants[makers[product.input[0]].input[1]] == pytest.approx(wanted / 127, rel=0.01)
+    source = prepare_source(trained, sha256, SourceForm(arrays=True, ranges=True), CHOSEN, TEXTS, 0, shared_cache)
+    assert source.ranges is not None
+    found = json.loads(source.ranges.path.read_text())
+    assert found["1/gelu"] == wanted
+    assert found["1/context"] == ranges["/encoder/encoder/layer.1/attention/output/dense/MatMul input 0"]
+    assert found["embeddings"] == ranges["/encoder/encoder/layer.0/attention/self/query/MatMul input 0"]
+    assert found["1/output"] not in ranges.values()
+
+
+def test_query_key_and_value_share_a_range_for_plugins(tiny: Tiny) -> None:
+    nodes = PLACEMENTS["all"]
+    register(nodes)
+    found = round_encoder(load_encoder(tiny("bert")[0], "rounded"), nodes, one_for_qkv=True)
+    assert [place for place in found if "/layer.0/attention/self" in place] == [
+        "/encoder/encoder/layer.0/attention/self/MatMul input 0"
+    ]
