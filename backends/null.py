@@ -98,7 +98,8 @@ class NullSession(Session):
         self._output: Array = null_hidden(self._ids)
         self._due = 0.0
         self._seen: set[tuple[int, ...]] = set()
-        self._graphs: set[tuple[int, ...]] = set()
+        self._replays = False
+        self._kept: set[tuple[int, ...]] = set()
         if costs.gpu_ms:
             self.stream = self._null_stream
 
@@ -106,9 +107,8 @@ class NullSession(Session):
         shape = feeds["input_ids"].shape
         if shape == self._ids.shape:
             return
-        if not self.remembers:
-            self._graphs.clear()
-        if shape not in self._graphs:
+        self._replays = self.remembers and shape in self._kept
+        if not self._replays:
             _spend(self._costs.shape_ms)
             self._due = self._costs.first_ms
         if shape not in self._seen:
@@ -127,8 +127,7 @@ class NullSession(Session):
             os._exit(0)
         if self._behaviour == "hang":
             time.sleep(3600)
-        captured = self._ids.shape in self._graphs
-        _spend(self._costs.gpu_ms if captured else self._costs.step_ms + self._due)
+        _spend(self._costs.gpu_ms if self._replays else self._costs.step_ms + self._due)
         self._due = 0.0
         self._null_stream.now += round(self._costs.gpu_ms * 1e6)
         self._output = null_hidden(self._ids)
@@ -147,7 +146,9 @@ class NullSession(Session):
         if self.stream is None:
             raise Unsupported("null has CUDA graphs only where null.gpu_ms is set")
         _spend(self._costs.capture_ms)
-        self._graphs.add(self._ids.shape)
+        self._replays = True
+        if self.remembers:
+            self._kept.add(self._ids.shape)
 
 
 def _spend(milliseconds: float) -> None:

@@ -26,10 +26,15 @@ def at_least(key: str, value: int, least: int) -> int:
 
 def lines(key: str, path: str) -> list[str]:
     """The lines of a text file that are not empty; a relative path is looked for here and in the project."""
+    return [line for _, line in numbered_lines(key, path)]
+
+
+def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
+    """The same with their numbers in the file."""
     for candidate in (Path(path), ROOT / path):
         if path and candidate.is_file():
-            lines = [line.strip() for line in candidate.read_text().splitlines()]
-            found = [line for line in lines if line]
+            stripped = [line.strip() for line in candidate.read_text().splitlines()]
+            found = [(number, line) for number, line in enumerate(stripped, 1) if line]
             if found:
                 return found
             raise Refused(f"{key}={path} is empty; give a file with one entry a line")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backends.base import Feeds, Session
@@ -136,6 +136,71 @@ def time_once(action: Callable[[], object]) -> int:
     start = now_ns()
     action()
     return now_ns() - start
+
+
+@dataclass(frozen=True)
+class Change:
+    """What going to a shape took, in ns.
+
+    Attributes:
+        shape: host time of `set_shape`.
+        copy: of `copy_in` until it was done, and of what `set_shape` left to be done.
+        enqueue, first: of the first step until its call returned, and until it was done; `first_gpu` on the device.
+        enqueue_again, again, again_gpu: of the second, which is the steady state to compare with.
+    """
+
+    shape: int
+    copy: int
+    enqueue: int
+    first: int
+    first_gpu: int
+    enqueue_again: int
+    again: int
+    again_gpu: int
+
+
+def time_change(session: Session, feeds: Feeds) -> Change:
+    """Go to the shape of `feeds` and take two steps there. On a CPU device times are 0."""
+    marks = [session.stream.event() for _ in range(4)] if session.stream else []
+    start = now_ns()
+    session.set_shape(feeds)
+    ready = now_ns()
+    session.copy_in(feeds)
+    session.wait()
+    copied = now_ns()
+    steps = []
+    for pair in (marks[:2], marks[2:]):
+        began = now_ns()
+        for mark in pair[:1]:
+            mark.record()
+        session.step()
+        returned = now_ns()
+        for mark in pair[1:]:
+            mark.record()
+        session.wait()
+        steps.append((returned - began, now_ns() - began))
+    on_device = [after.nanoseconds_since(before) for before, after in (marks[:2], marks[2:])] if marks else [0, 0]
+    (enqueue, first), (enqueue_again, again) = steps
+    return Change(ready - start, copied - ready, enqueue, first, on_device[0], enqueue_again, again, on_device[1])
+
+
+def time_step(session: Session) -> int:
+    """Host time of a step and its `wait`."""
+    return _host_time(session)
+
+
+def time_requests(session: Session, requests: Sequence[Feeds]) -> Samples:
+    """Host time of each request, one after another: shape, inputs and one step, until it is done."""
+    values, begin = [], now_ns()
+    start = begin
+    for feeds in requests:
+        session.load(feeds)
+        session.step()
+        session.wait()
+        end = now_ns()
+        values.append(end - start)
+        start = end
+    return Samples(tuple(values), ((begin, start, len(values)),))
 
 
 def _host_time(session: Session) -> int:

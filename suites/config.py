@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-Suite = Enum("Suite", ["latency", "accuracy", "layers"])
+Suite = Enum("Suite", ["latency", "accuracy", "layers", "switching"])
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
@@ -105,7 +105,7 @@ class QuantizationConfig:
     smooth: float = 0.0
     tokens: TokenKind = TokenKind.auto
     qat_steps: int = 0
-    qat_rate: float = 5e-5
+    qat_rate: float = 1e-4
 
 
 @dataclass
@@ -144,6 +144,23 @@ class LayersConfig:
 
     chunk: int = 16
     threshold: float = 0.05
+
+
+@dataclass
+class SwitchingConfig:
+    """What suite=switching asks; see suites/switching.py.
+
+    `repeats`: of each ordered pair of shapes. `requests`: of each trace; one for each probability in `switch` that a
+    request has another shape than the one before, one of the file `trace` (a batch and a sequence length a line), and
+    one of `lengths`, where they differ. `pad_to`: shapes, [batch, sequence] each, that requests are padded up to; where
+    there are none each runs as it is.
+    """
+
+    repeats: int = 20
+    requests: int = 500
+    switch: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.1, 0.5, 1.0])
+    trace: str = ""
+    pad_to: list[list[int]] = field(default_factory=list)
 
 
 @dataclass
@@ -255,6 +272,7 @@ class RunConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    switching: SwitchingConfig = field(default_factory=SwitchingConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     interpreter: InterpreterConfig = field(default_factory=InterpreterConfig)
     batch: list[int] = field(default_factory=lambda: [1, 8])

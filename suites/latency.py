@@ -34,7 +34,7 @@ def measure(
     # In the order of their size: the memory of a process only grows, so that a peak is that of its shape.
     for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
-            feeds, reference, rows = _inputs(arrays, shape)
+            feeds, reference, rows = inputs_of(arrays, shape)
             first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once
             facts[str(shape)] = {"first_step_ns": first}
             for graph in (False, True) if cuda_graph else (False,):
@@ -64,7 +64,7 @@ def measure(
     }
 
 
-def _inputs(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
+def inputs_of(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
     """Feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch it belongs to."""
     named = {name.split("/", 1)[1]: arrays[name] for name in arrays if name.startswith(f"{shape}/")}
     return named, named.pop("reference"), named.pop("rows")

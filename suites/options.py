@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from suites.checks import Refused, at_least, lines, positive
+from suites.checks import Refused, at_least, numbered_lines, positive
 from suites.config import Precision, RunConfig, Suite, plain
 from suites.machine import Machine
 
@@ -150,7 +150,7 @@ def lengths_of(config: RunConfig) -> dict[str, Any]:
     if kind != "file":
         return chosen
     values, path = [], lengths["path"]
-    for number, line in enumerate(lines("lengths.path", path), 1):
+    for number, line in numbered_lines("lengths.path", path):
         if not line.isdigit() or int(line) < 2:
             raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
         values.append(int(line))

@@ -155,6 +155,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
             return answer, parts
         parts["scores"] = {**answer.result, "tolerance": request.task["tolerance"]}
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
+    if "switching" in found:
+        parts["scores"] = found["switching"]
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
     problems = dict(found["failures"])

@@ -22,6 +22,7 @@ OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailabl
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
 
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
+REPLAY = "replay"
 """Phases: device time by events; host time of enqueueing on an idle device; host time of a step and its wait,
 inputs resident; the same with inputs copied in and outputs out; host time a step, back to back without a mark."""
 

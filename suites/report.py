@@ -11,6 +11,7 @@ from suites.kernel_table import kernel_tables
 from suites.layers_table import layers_tables
 from suites.record import Record, read_records, write_whole
 from suites.search_table import search_tables
+from suites.switching_table import switching_tables
 from suites.table import latency_tables
 from suites.workload_table import workload_tables
 
@@ -24,6 +25,7 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
     "accuracy": {"accuracy": lambda records, results: accuracy_tables(records)},
     "layers": {"layers": lambda records, results: layers_tables(records)},
     "search": {"search": search_tables},
+    "switching": {"switching": lambda records, results: switching_tables(records)},
 }
 """By suite, what makes each of its tables of some of its records, empty where they have nothing for it; the folder of
 results holds what else they need, such as the accuracy that says which latencies count."""

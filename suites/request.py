@@ -20,6 +20,7 @@ from suites.checks import Refused, at_least, positive, writable
 from suites.config import Precision, RunConfig, SourceKind, Suite, Weights, plain
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of
+from suites.switching_options import switching_of
 from suites.task import Task, load_task
 
 
@@ -72,13 +73,14 @@ def resolve(config: RunConfig) -> Request:
     lengths = lengths_of(config)
     marked = _marked(config)
     shapes = shapes[-1:] if marked else shapes
+    switching = switching_of(config, shapes, lengths)
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
         "source": config.backend.source.name,
         "precision": config.precision.name.name,
         "device": asdict(machine.device),
-        "shapes": shapes,
+        "shapes": switching.held if switching else shapes,
         "cuda_graph": graph,
         "cache": str(cache),
         "options": options,
@@ -91,6 +93,7 @@ def resolve(config: RunConfig) -> Request:
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
         **({"chunk": [0, marked]} if marked else {}),
+        **({"traffic": switching.traffic, "repeats": switching.repeats} if switching else {}),
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
@@ -121,12 +124,19 @@ def resolve(config: RunConfig) -> Request:
             "precision": config.precision.name.name,
             "device": machine.device.kind,
             "shapes": tuple((batch, sequence) for batch, sequence in shapes),
-            "lengths": {**lengths, "seed": config.seed, "texts": _digest(texts), **judged},
+            "lengths": {
+                **lengths,
+                "seed": config.seed,
+                "texts": _digest(texts),
+                **judged,
+                **({"traffic": _digest(switching.traffic), "repeats": switching.repeats} if switching else {}),
+            },
             "options": {
                 "cuda_graph": graph,
                 **options,
                 **({"quantization": quantization} if quantization else {}),
                 **({"marked": marked} if marked else {}),
+                **({"pad_to": switching.held} if switching and config.switching.pad_to else {}),
             },
         },
         effort={

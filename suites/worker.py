@@ -125,12 +125,18 @@ def measure(job: Job) -> dict[str, Any]:
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
     _progress("opening")
-    began = clock.now_ns()
-    with backend.open(spec, artifact) as session:
-        opened = clock.now_ns() - began
-        effort = clock.Effort(**job["effort"])
-        answer: dict[str, Any] = question.measure(session, spec.shapes, arrays, effort, spec.cuda_graph, _progress)
-    answer["facts"] |= {"open_ns": opened, "loaded": _loaded()}
+    steps: dict[str, int] = {}
+    session, began = None, clock.now_ns()
+    for name, session in backend.opening(spec, artifact):  # noqa: B007  the last one is used
+        steps[name] = clock.now_ns() - began - sum(steps.values())
+    assert session is not None
+    own = {}
+    if "traffic" in job:
+        own = {name: job[name] for name in ("traffic", "repeats")} | {"again": lambda: backend.open(spec, artifact)}
+    with session:
+        effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
+        answer: dict[str, Any] = question.measure(session, spec.shapes, arrays, effort, graph, _progress, **own)
+    answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps, "loaded": _loaded()}
     return answer
 
 

@@ -67,7 +67,7 @@ def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
 
 
 def _check_memory(plans: Sequence[LoadedPlan]) -> None:
-    """Refuse before the first context, one for each of `plans`, what would fail at the last; say what bytes it takes."""
+    """Refuse before the first of the contexts, one for each of `plans`, what would fail at the last."""
     needed, free = sum(plan.activation_bytes for plan in plans), free_memory()
     if needed > free:
         raise RuntimeError(

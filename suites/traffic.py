@@ -1,0 +1,101 @@
+"""Seeded traces of requests, each a shape: runs of equal shapes, draws from a distribution of lengths, a user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from suites.checks import Refused, numbered_lines
+
+Size = tuple[int, int]
+"""Batch and sequence."""
+
+
+def runs(count: int, switch: float, shapes: int, seed: int) -> list[int]:
+    """Shapes by index: with probability `switch` a request has another shape than the one before, any of the others."""
+    generator = np.random.default_rng([seed, round(switch * 1e6)])
+    trace = [int(generator.integers(shapes))]
+    while len(trace) < count:
+        changes = shapes > 1 and generator.random() < switch
+        step = int(generator.integers(1, shapes)) if changes else 0
+        trace.append((trace[-1] + step) % shapes)
+    return trace
+
+
+def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:
+    """Shapes by index: a batch size at random, as many lengths from the distribution, and the shape that holds them.
+
+    Args:
+        lengths: what suites/options.py's lengths_of gives, of a distribution that needs no tokenizer.
+    """
+    from backends.base import Shape
+    from backends.inputs import Tokens, draw_lengths
+
+    generator = np.random.default_rng([seed, 1])
+    batches, longest = sorted({batch for batch, _ in shapes}), max(sequence for _, sequence in shapes)
+    nothing = Tokens("random", ((0,),), 0, 0, 0)
+    trace = []
+    for _ in range(count):
+        batch = int(generator.choice(batches))
+        found, _ = draw_lengths(lengths, Shape(batch, longest), nothing, int(generator.integers(1 << 30)))
+        trace.append(smallest((batch, max(found)), shapes))
+    return trace
+
+
+def read_trace(path: str) -> list[tuple[int, Size]]:
+    """The requests of a file with a batch and a sequence length a line, each with the number of its line.
+
+    Raises:
+        Refused: a line is malformed; the message has the file and the line.
+    """
+    trace = []
+    for number, line in numbered_lines("the trace", path):
+        words = line.replace(",", " ").split()
+        if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+            raise Refused(f"{path}, line {number}: {line!r} is not a batch and a sequence length, e.g. 8 128")
+        trace.append((number, (int(words[0]), int(words[1]))))
+    return trace
+
+
+def from_file(path: str, shapes: Sequence[Size]) -> list[int]:
+    """Shapes by index, of a file as `read_trace` reads it.
+
+    Raises:
+        Refused: a line is malformed or fits no shape; the message has the file and the line.
+    """
+    trace = []
+    for number, wanted in read_trace(path):
+        try:
+            trace.append(smallest(wanted, shapes))
+        except ValueError as error:
+            raise Refused(f"{path}, line {number}: {error}") from None
+    return trace
+
+
+def smallest(wanted: Size, shapes: Sequence[Size]) -> int:
+    """The index of the shape with the fewest tokens that holds `wanted`.
+
+    Raises:
+        ValueError: none does.
+    """
+    fitting = [(b * s, index) for index, (b, s) in enumerate(shapes) if b >= wanted[0] and s >= wanted[1]]
+    if not fitting:
+        known = ", ".join(f"{batch}x{sequence}" for batch, sequence in shapes)
+        raise ValueError(f"no shape holds {wanted[0]}x{wanted[1]}; there are {known}")
+    return min(fitting)[1]
+
+
+def walk(nodes: int, repeats: int, seed: int) -> list[int]:
+    """A random closed walk that takes each ordered pair of nodes, a node with itself too, `repeats` times (an Euler
+    circuit, by Hierholzer's algorithm)."""
+    generator = np.random.default_rng(seed)
+    ahead = [generator.permutation(np.tile(np.arange(nodes), repeats)).tolist() for _ in range(nodes)]
+    path, circuit = [0], []
+    while path:
+        if ahead[path[-1]]:
+            path.append(ahead[path[-1]].pop())
+        else:
+            circuit.append(path.pop())
+    return circuit[::-1]
