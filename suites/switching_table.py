@@ -21,10 +21,10 @@ bootstrap interval, and how that is divided: *set shape*, the host time of the c
 (with TensorRT set_input_shape and, for another profile, set_optimization_profile_async), and *first step* beyond the
 second one. With CUDA graphs every shape's graph is kept: to return to one is to launch it. *capture*: recording and
 instantiating a graph; *first launch* beyond the next. *cold*: the first step ever at a shape in a process, beyond the
-second. Replays serve one request after another. *build*: all engines. *opening*: deserializing plans and creating
-contexts. *MB*: device memory of the process. *parity*: the largest difference, as a share of the largest output,
-between outputs after any change and those of a context that saw no other shape, and how many of the outputs were
-other bits."""
+second. Replays serve one request after another. *build*: all engines. *context MB*: activations of one execution
+context. *opening*: deserializing plans and creating contexts. *MB*: device memory of the process. *parity*: the
+largest difference, as a share of the largest output, between outputs after any change and those of a context that saw
+no other shape, and how many of the outputs were other bits."""
 
 
 def switching_tables(records: Iterable[Record]) -> str:
@@ -67,9 +67,15 @@ def _changes(costs: Sequence[Costs]) -> str:
             over = summarize(np.concatenate([one.change[pair] for pair in pairs]).tolist())
             shape = np.median(np.concatenate([one.parts[pair]["shape"] for pair in pairs]))
             first = np.median(np.concatenate([one.parts[pair]["first"] - one.parts[pair]["again"] for pair in pairs]))
+            on_device = [one.parts[pair]["first_gpu"] - one.parts[pair]["again_gpu"] for pair in pairs]
+            gpu = (
+                _us(np.median(np.concatenate(on_device)))
+                if any(x["again_gpu"].any() for x in one.parts.values())
+                else ""
+            )
             interval = f"{_us(over.p50)} [{_us(over.low)}, {_us(over.high)}]"
-            rows.append([_name(one), kind, interval, _us(over.p99), _us(shape), _us(first)])
-    header = ("strategy", "change", "over steady us [95% CI]", "p99", "set shape", "first step")
+            rows.append([_name(one), kind, interval, _us(over.p99), _us(shape), _us(first), gpu])
+    header = ("strategy", "change", "over steady us [95% CI]", "p99", "set shape", "first step", "of it on the GPU")
     return markdown(header, rows)
 
 
@@ -86,22 +92,29 @@ def _openings(records: Sequence[Record]) -> str:
         reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
         notes = joined(options_text(record, varied - {"contexts", "engines", "layout"}), record.cell.release, reason)
         if not record.scores:
-            rows.append([strategy(record, False), *[""] * 6, notes])
+            rows.append([strategy(record, False), *[""] * 7, notes])
             continue
         opening = "; ".join(f"{name} {took / 1e6:.0f}" for name, took in record.facts["opening_ns"].items())
         cold = [
             np.subtract(t["samples"]["first"], t["samples"]["again"]) for t in record.scores["transitions"] if t["cold"]
         ]
         captures = record.scores["captures"]
-        built = record.artifacts["built"]["seconds"]
+        built, met_first = record.artifacts["built"]["seconds"], np.median(np.concatenate(cold))
         rows.append([
-            strategy(record, False), f"{built:.0f}", opening, f"{np.median(np.concatenate(cold)) / 1e6:.2f}",
+            strategy(record, False), f"{built:.0f}", opening, _context(record), f"{met_first / 1e6:.2f}",
             f"{np.median([x for c in captures for x in c['capture']]) / 1e6:.2f}" if captures else "",
             _us(np.median([np.subtract(c["launch"], c["again"]) for c in captures])) if captures else "",
             _parity(record), notes,
         ])  # fmt: skip
-    header = ("strategy", "build s", "opening ms", "cold ms", "capture ms", "first launch us", "parity", "notes")
+    header = ("strategy", "build s", "opening ms", "context MB", "cold ms", "capture ms", "first launch us", "parity",
+              "notes")  # fmt: skip
     return markdown(header, rows)
+
+
+def _context(record: Record) -> str:
+    """Activation memory of an execution context, where the engine says it."""
+    size = record.artifacts["built"].get("notes", {}).get("activation_bytes")
+    return "" if size is None else f"{size / 1e6:,.0f}"
 
 
 def _parity(record: Record) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from conftest import Cli
 
+from backends import null
 from backends.base import Array, Feeds, Shape
 from backends.null import Costs as Programmed
 from backends.null import NullSession
-from suites import placeholder, switching
+from suites import clock, placeholder, switching
 from suites.advise import advise, chosen, confidence, main, report
 from suites.checks import Refused
 from suites.clock import Effort
@@ -32,12 +33,26 @@ MakeRecord = Callable[..., Record]
 Measured = Callable[..., Record]
 
 
+@pytest.fixture(autouse=True)
+def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that programmed costs move, each with noise: a tenth up or down, one in fifty three times as long. The
+    machine that runs the test has no part in it."""
+    now, generator = [0], np.random.default_rng(0)
+
+    def spend(milliseconds: float) -> None:
+        noise = 3.0 if generator.random() < 0.02 else generator.normal(1, 0.1)
+        now[0] += round(milliseconds * 1e6 * noise) + 2000
+
+    monkeypatch.setattr(null, "_spend", spend)
+    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
+
+
 @pytest.fixture
 def measured(tmp_path: Path, make_record: MakeRecord) -> Measured:
     """The record of a null session with programmed costs, measured as a worker would."""
 
     def measure(
-        programmed: Programmed, session: type[NullSession] = NullSession, repeats: int = 3, requests: int = 20,
+        programmed: Programmed, session: type[NullSession] = NullSession, repeats: int = 40, requests: int = 1000,
         switches: tuple[float, ...] = (), **options: Any,
     ) -> Record:  # fmt: skip
         arrays = np.load(placeholder.prepare(tmp_path, SHAPES)["inputs"]["path"])
@@ -72,7 +87,7 @@ def test_programmed_costs_are_found_within_five_percent(measured: Measured) -> N
             0 if before == after else 30, rel=0.05, abs=0.5
         )
     assert all(cost / 1e6 == pytest.approx(10, rel=0.05) for cost in fixed.medians[0].values())
-    assert all(abs(cost) / 1e6 < 0.5 for cost in wide.medians[1].values())
+    assert all(abs(cost) / 1e6 < 0.05 * 20 for cost in wide.medians[1].values())
     # 20 ms against 10 ms and 50 ms more for the share that switches: they meet at a fifth.
     assert break_even(wide, fixed) == pytest.approx(0.2, rel=0.05)
     assert break_even(fixed, wide) == pytest.approx(0.2, rel=0.05)
@@ -97,7 +112,7 @@ def test_the_first_time_at_a_shape_is_apart(measured: Measured) -> None:
     assert [t["to"] for t in cold] == [list(size) for size in SIZES]
     for transition in cold:
         (first,), (again,) = transition["samples"]["first"], transition["samples"]["again"]
-        assert (first - again) / 1e6 == pytest.approx(40, rel=0.05)
+        assert (first - again) / 1e6 == pytest.approx(40, rel=0.3)  # once in a process: one sample
     assert all(abs(cost) / 1e6 < 0.5 for cost in Costs.of(record, False).medians[1].values())
 
 

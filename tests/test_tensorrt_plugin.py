@@ -28,7 +28,9 @@ from backends.tensorrt_.layout import Columns, Packed
 from backends.tensorrt_.plugin import TensorRTPlugin
 from backends.tensorrt_.profiles import Profile
 from backends.weights import pad_heads
-from suites.config import PluginConfig, QuantizationConfig, TrtConfig, plain
+from suites.checks import Refused
+from suites.config import PluginConfig, Profiles, QuantizationConfig, RunConfig, TrtConfig, plain
+from suites.options import own_options
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 OPTIONS = {
@@ -96,6 +98,24 @@ def test_it_builds_from_weights_and_for_int8_from_ranges_too(
     assert "1/gelu" in json.loads(source.ranges.path.read_text())
     assert "1/up_weight" in np.load(source.arrays.path).files
     assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+
+
+@pytest.mark.parametrize(
+    ("ranges", "says"),
+    [
+        ([[1, 1, 8, 64], [4, 64, 16, 128]], "numbers 1 and 2 both hold 4x64"),
+        ([[1, 64, 8, 32]], "is empty"),
+        ([[1, 64, 8]], "number 1 is"),
+        ([], "go together"),
+    ],
+)
+def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], says: str) -> None:
+    config = RunConfig(profiles=Profiles.ranges, trt=TrtConfig(ranges=ranges))
+    config.backend.name = "trt"
+    with pytest.raises(Refused, match=says):
+        own_options(config)
+    config.trt.ranges, config.sequence = [[1, 1, 8, 64], [9, 1, 16, 64]], [64]
+    assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
 PYTHON = os.environ.get("SUITES_TRT_PYTHON", "")

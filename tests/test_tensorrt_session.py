@@ -1,0 +1,186 @@
+"""Which calls a session makes of TensorRT as shapes come and go, over an engine that only remembers them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session, last_of
+from backends.tensorrt_ import capabilities
+from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.layout import Rows
+
+MODULES = ("session", "several", "log")
+PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
+"""A fixed profile, and a wide one that holds it too: smallest, best and largest [batch, sequence]."""
+HIDDEN = 4
+
+
+class Context:
+    """An execution context that writes down what is asked of it."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
+        self.calls, self.number, self.shape = calls, number, (0, 0)
+
+    def set_tensor_address(self, name: str, pointer: int) -> None: ...
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> None:
+        self.calls.append(("profile", self.number, profile))
+
+    def set_input_shape(self, name: str, shape: tuple[int, int]) -> bool:
+        self.shape = shape
+        if name == "input_ids":
+            self.calls.append(("shape", self.number, shape))
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (*self.shape, HIDDEN)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.calls.append(("run", self.number, self.shape))
+        return True
+
+
+class Engine:
+    num_io_tensors, num_optimization_profiles, device_memory_size_v2 = 3, len(PROFILES), 1 << 30
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls, self.contexts = calls, 0
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("input_ids", "attention_mask", "last_hidden_state")[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "output" if name == "last_hidden_state" else "input"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> Any:
+        return PROFILES[profile]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, -1, HIDDEN)
+
+    def create_execution_context(self) -> Context:
+        self.contexts += 1
+        return Context(self.calls, self.contexts)
+
+
+class Graph:
+    def __init__(self, stream: Any, work: Callable[[], None]) -> None:
+        work()
+        self.calls = stream.calls
+        self.calls[-1] = ("capture", *self.calls[-1][1:])
+        self.captured = self.calls[-1][1:]
+
+    def launch(self) -> None:
+        self.calls.append(("launch", *self.captured))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Session]]:
+    """Opens a session on the engine above; `calls` of its stream are what it asked for since it was opened."""
+    calls: list[tuple[Any, ...]] = []
+    fake = MagicMock()
+    fake.ILogger = object
+    fake.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
+    fake.TensorIOMode.OUTPUT = "output"
+    fake.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    able = Capabilities(**{name: name != "memory_size_v1" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: able)
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
+    session = importlib.import_module("backends.tensorrt_.session")
+    several = importlib.import_module("backends.tensorrt_.several")
+    stream = SimpleNamespace(handle=0, calls=calls, copy_in=lambda *_: None, copy_out=lambda *_: None,
+                             synchronize=lambda: None)  # fmt: skip
+    monkeypatch.setattr(session, "use_device", lambda index: None)
+    monkeypatch.setattr(session, "CudaGraph", Graph)
+    monkeypatch.setattr(session, "DeviceArray", lambda size: SimpleNamespace(pointer=size))
+    monkeypatch.setattr(session, "PinnedArray", lambda shape, kind: SimpleNamespace(array=np.zeros(shape, kind)))
+    monkeypatch.setattr(several, "CudaStream", lambda index: stream)
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+
+    def open_session(free: int = 8 << 30, **options: Any) -> Session:
+        monkeypatch.setattr(several, "free_memory", lambda: free)
+        sha256 = hashlib.sha256(b"plan").hexdigest()
+        spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
+                         {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
+        found = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
+        calls.clear()
+        return found
+
+    yield open_session
+    for name in MODULES:
+        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+
+
+def feeds(batch: int, sequence: int) -> Feeds:
+    ones = np.ones((batch, sequence), np.int32)
+    return {"input_ids": ones, "attention_mask": ones}
+
+
+def asked(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
+    """The calls that going through `shapes`, a step at each, made."""
+    calls = session.stream.calls  # type: ignore[union-attr]
+    calls.clear()
+    for shape in shapes:
+        session.load(feeds(*shape))
+        session.step()
+    return list(calls)
+
+
+def test_one_context_changes_profile_and_shape_only_where_they_differ(opened: Callable[..., Session]) -> None:
+    session = opened()
+    assert asked(session, (1, 8), (1, 8)) == [("shape", 1, (1, 8)), ("run", 1, (1, 8)), ("run", 1, (1, 8))]
+    assert asked(session, (2, 8), (4, 16), (1, 8)) == [
+        ("profile", 1, 1), ("shape", 1, (2, 8)), ("run", 1, (2, 8)),
+        ("shape", 1, (4, 16)), ("run", 1, (4, 16)),
+        ("profile", 1, 0), ("shape", 1, (1, 8)), ("run", 1, (1, 8)),
+    ]  # fmt: skip
+
+
+def test_a_graph_ends_with_its_shape_unless_it_is_remembered(opened: Callable[..., Session]) -> None:
+    session = opened()
+    asked(session, (1, 8))
+    session.capture()
+    assert asked(session, (1, 8)) == [("launch", 1, (1, 8))]
+    assert asked(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
+    session.remembers = True
+    session.capture()
+    assert asked(session, (2, 8), (1, 8)) == [
+        ("profile", 1, 1), ("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (1, 8)),
+    ]  # fmt: skip
+    assert session.fetch().shape == (1, 8, HIDDEN)
+    with pytest.raises(RuntimeError, match="a plain step at this shape"):
+        session.capture()
+
+
+def test_a_context_a_profile_keeps_each_as_it_was(opened: Callable[..., Session]) -> None:
+    session = opened(contexts="per_profile")
+    first = asked(session, (1, 8), (4, 16))
+    assert {number for _, number, _ in first} == {1, 2}
+    assert ("profile", 2, 1) in first
+    assert asked(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("run", 2, (4, 16))]
+    session.remembers = True
+    session.capture()
+    assert asked(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("launch", 2, (4, 16))]
+    assert session.fetch().shape == (4, 16, HIDDEN)
+
+
+def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Session]) -> None:
+    assert opened(free=1 << 30) is not None
+    with pytest.raises(RuntimeError, match="2 contexts need 2048 MiB of device memory and 1024 MiB are free"):
+        opened(free=1 << 30, contexts="per_profile")
