@@ -27,11 +27,13 @@ Set any value, as key=value:
   backend.cuda_graph=true          measure CUDA graphs beside plain steps
   threads=0                        CPU threads of the backend; 0 leaves it to the library
   quantization.placement=auto      Q/DQ around all, gemm, ffn or attention; also .scheme .method .samples .sequence
-                                   .activation .per_channel .reduce_range .smooth .tokens
+                                   .activation .per_channel .reduce_range .smooth .tokens .qat_steps
   suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
   suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
-  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets; keep_fp32=[PATTERN,...]
-  trt.optimization_level=3         also .tactic_sources .workspace_mb .aux_streams .rewrites ...: see --cfg job
+  suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to;
+                                   python -m suites.advise TRACE then names the cheapest strategy
+  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=[...]
+  trt.optimization_level=3         also .contexts .engines .tactic_sources .workspace_mb .rewrites ...: see --cfg job
   layout=packed                    plugins: or fixed; plugin.products=auto; INT8: plugin.attention .norms .interleaved
   quantization.leave_out=[PATTERN] nodes left out of Q/DQ; suites.search finds which: python -m suites.search --help
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
