@@ -268,13 +268,6 @@ class Backend(abc.ABC):
         yield "open", self.open(spec, artifact)
 
 
-def last_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
-    """The session that `Backend.opening` ends with."""
-    *_, (_, session) = opening
-    assert session is not None
-    return session
-
-
 BACKENDS = {
     "null": "backends.null:Null",
     "torch_eager": "backends.pytorch:TorchEager",

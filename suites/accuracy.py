@@ -1,4 +1,4 @@
-"""The accuracy question: what does a path make of a task's texts? suites/scoring.py judges it.
+"""The accuracy question: what does a path make of a task's texts? suites/tasks/scoring.py judges it.
 
 Runs in the measuring worker, over any session.
 """

@@ -19,8 +19,8 @@ import numpy as np
 
 from suites.checks import Refused
 from suites.record import OK, Record, read_records
-from suites.rows import markdown
 from suites.switching_model import Costs, strategy
+from suites.tables.rows import markdown
 from suites.traffic import Size, read_trace, smallest
 
 RESAMPLES = 500
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
         trace = [size for _, size in read_trace(options.trace)]
         costs = chosen(read_records(results, "switching"), wanted)
         print(report(advise(costs, trace, options.memory_mb * 1e6), trace))
-        from suites.switching_plot import plot
+        from suites.tables.plot import plot
 
         path = results / "plots" / "switching.svg"
         plot(costs, path)

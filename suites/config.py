@@ -7,34 +7,34 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-Suite = Enum("Suite", ["latency", "accuracy", "layers", "switching"])
-Until = Enum("Until", ["export", "build", "measure"])
-Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
-DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
-Weights = Enum("Weights", ["trained", "random"])
-SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
-Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histogram", "lognormal"])
-TokenKind = Enum("TokenKind", ["auto", "text", "random"])
-Switch = Enum("Switch", ["auto", "on", "off"])
-Activation = Enum("Activation", ["auto", "int8", "uint8"])
-TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77", "sequence_classification", "question_answering"])
-Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
-Method = Enum("Method", ["minmax", "entropy", "percentile"])
-Scheme = Enum("Scheme", ["explicit", "implicit"])
-Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
-Layout = Enum("Layout", ["packed", "fixed"])
-Products = Enum("Products", ["auto", "convolution", "matmul", "plugin"])
-Part = Enum("Part", ["fp16", "int8"])
-Profiles = Enum("Profiles", ["dynamic", "per_shape", "buckets", "ranges"])
-Contexts = Enum("Contexts", ["one", "per_profile"])
-Engines = Enum("Engines", ["one", "per_shape"])
-Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv"])
-Types = Enum("Types", ["auto", "flags", "graph"])
-Verbosity = Enum("Verbosity", ["none", "layer_names_only", "detailed"])
-CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
-Behaviour = Enum(
-    "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nonfinite", "garbage", "unsupported", "unavailable"]
-)
+from suites.choices import (
+    Activation,
+    Behaviour,
+    CompileMode,
+    Contexts,
+    DeviceKind,
+    Distribution,
+    Engines,
+    Layout,
+    Method,
+    Metric,
+    Part,
+    Placement,
+    Precision,
+    Products,
+    Profiles,
+    Rewrite,
+    Scheme,
+    SourceKind,
+    Suite,
+    Switch,
+    TaskKind,
+    TokenKind,
+    Types,
+    Until,
+    Verbosity,
+    Weights,
+)  # fmt: skip
 
 
 @dataclass
@@ -110,7 +110,7 @@ class QuantizationConfig:
 
 @dataclass
 class TaskConfig:
-    """What texts come from and what a model is judged by; see suites/task.py.
+    """What texts come from and what a model is judged by; see suites/tasks/task.py.
 
     `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
     fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from suites.checks import Refused, at_least, numbered_lines, positive
-from suites.config import Precision, RunConfig, Suite, plain
+from suites.choices import Precision, Suite
+from suites.config import RunConfig, plain
 from suites.machine import Machine
 
 

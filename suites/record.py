@@ -64,7 +64,7 @@ class Record:
         reason: one line that says why, for every outcome but `ok`.
         checks: for each shape and CUDA graph setting, the output against the FP32 reference.
         facts: figures that are not timings: seconds to open, first steps, peak memory, token counts.
-        scores: what a task says of the outputs, see suites/scoring.py.
+        scores: what a task says of the outputs, see suites/tasks/scoring.py.
         environment: machine, GPU or CPU, driver and versions; `environment["machine"]` is the key by which
             tables refuse to mix.
         artifacts: SHA-256, versions and seconds of what was built, by name.

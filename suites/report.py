@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from suites.accuracy_table import accuracy_tables
-from suites.kernel_table import kernel_tables
-from suites.layers_table import layers_tables
 from suites.record import Record, read_records, write_whole
-from suites.search_table import search_tables
-from suites.switching_table import switching_tables
-from suites.table import latency_tables
-from suites.workload_table import workload_tables
+from suites.tables.accuracy import accuracy_tables
+from suites.tables.kernels import kernel_tables
+from suites.tables.latency import latency_tables
+from suites.tables.layers import layers_tables
+from suites.tables.search import search_tables
+from suites.tables.switching import switching_tables
+from suites.tables.workloads import workload_tables
 
 Table = Callable[[Sequence[Record], Path], str]
 

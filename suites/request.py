@@ -17,11 +17,12 @@ from typing import Any
 
 from backends.base import BACKENDS
 from suites.checks import Refused, at_least, positive, writable
-from suites.config import Precision, RunConfig, SourceKind, Suite, Weights, plain
+from suites.choices import Precision, SourceKind, Suite, Weights
+from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of
 from suites.switching_options import switching_of
-from suites.task import Task, load_task
+from suites.tasks.task import Task, load_task
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from backends.base import Array, Shape, Unsupported
 from suites.record import Record
-from suites.rows import profiles_of
+from suites.tables.rows import profiles_of
 from suites.traffic import Size
 
 Pair = tuple[Size, Size]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from suites.checks import Refused, at_least
-from suites.config import RunConfig, Suite
+from suites.choices import Suite
+from suites.config import RunConfig
 from suites.traffic import Size, drawn, from_file, runs, smallest
 
 

@@ -32,7 +32,7 @@ Set any value, as key=value:
   suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
   suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to;
                                    python -m suites.advise TRACE then names the cheapest strategy
-  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=[...]
+  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=
   trt.optimization_level=3         also .contexts .engines .tactic_sources .workspace_mb .rewrites ...: see --cfg job
   layout=packed                    plugins: or fixed; plugin.products=auto; INT8: plugin.attention .norms .interleaved
   quantization.leave_out=[PATTERN] nodes left out of Q/DQ; suites.search finds which: python -m suites.search --help

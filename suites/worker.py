@@ -142,7 +142,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def score(job: Job) -> dict[str, Any]:
     """What the outputs that `measure` wrote are worth; runs in the main interpreter."""
-    from suites.scoring import score as score_outputs
+    from suites.tasks.scoring import score as score_outputs
 
     with np.load(job["inputs"], allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}

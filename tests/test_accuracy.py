@@ -13,10 +13,11 @@ from backends.base import Array, Shape
 from backends.evaluation import batches
 from backends.readout import mean
 from suites.checks import Refused
-from suites.config import TaskConfig, TaskKind
+from suites.choices import TaskKind
+from suites.config import TaskConfig
 from suites.record import read_records
-from suites.scoring import score, verdict
-from suites.task import load_task
+from suites.tasks.scoring import score, verdict
+from suites.tasks.task import load_task
 
 DATA = ROOT.parent / "shared" / "data"
 STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"

@@ -19,10 +19,11 @@ from backends.features import NOWHERE, featurize
 from backends.heads import check_head, classifier, label_places, span_head
 from backends.readout import spans
 from suites.checks import Refused
-from suites.config import TaskConfig, TaskKind
+from suites.choices import TaskKind
+from suites.config import TaskConfig
 from suites.record import read_records
-from suites.spans import answers
-from suites.task import load_task
+from suites.tasks.spans import answers
+from suites.tasks.task import load_task
 
 WORDS = ("the", "cat", "sat", "on", "mat", "where", "is", "who", "it", "dog", "a", "red", "was", "big")
 LABELS = {0: "good", 1: "bad", 2: "neither"}
@@ -254,7 +255,7 @@ def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, cli: Cl
 
 
 def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: ArtifactCache) -> None:
-    from suites.scoring import score
+    from suites.tasks.scoring import score
 
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]

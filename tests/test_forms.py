@@ -163,7 +163,7 @@ def test_a_rewrite_computes_the_same(
 
 
 def test_rewrites_and_the_choices_of_the_command_line_are_the_same() -> None:
-    from suites.config import Rewrite
+    from suites.choices import Rewrite
 
     assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)
 

@@ -23,7 +23,7 @@ from suites.checks import Refused
 from suites.clock import Effort
 from suites.record import Measurement, Record, read_records, write_record
 from suites.switching_model import Costs, break_even, kinds, strategy
-from suites.switching_table import switching_tables
+from suites.tables.switching import switching_tables
 from suites.traffic import drawn, from_file, runs, smallest, walk
 
 SHAPES = (Shape(1, 16), Shape(2, 16), Shape(3, 16))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from suites.record import Record
-from suites.rows import Incomparable
-from suites.table import latency_section, latency_tables
+from suites.tables.latency import latency_section, latency_tables
+from suites.tables.rows import Incomparable
 
 GOLDEN = Path(__file__).parent / "golden" / "latency.md"
 MakeRecord = Callable[..., Record]

@@ -14,9 +14,10 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Session, last_of
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.engine import last_of
 from backends.tensorrt_.layout import Rows
 
 MODULES = ("session", "several", "log")

@@ -8,8 +8,8 @@ import pytest
 from test_table import rows
 
 from suites.record import Measurement, Record
-from suites.table import latency_tables
-from suites.workload_table import workload_tables
+from suites.tables.latency import latency_tables
+from suites.tables.workloads import workload_tables
 
 MakeRecord = Callable[..., Record]
 UNIFORM = {"distribution": "uniform", "low": 8, "tokens": "auto"}

@@ -14,11 +14,10 @@ from backends.base import (
     Source,
     SourceForm,
     Unsupported,
-    last_of,
     versions_of,
 )
 from backends.tensorrt_.capabilities import Capabilities, installed
-from backends.tensorrt_.engine import cached_engine
+from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.profiles import plan_profiles
 

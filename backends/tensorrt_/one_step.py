@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from cuda.bindings import runtime
 
-from backends.base import Artifact, BuildSpec, Device, Shape, last_of
+from backends.base import Artifact, BuildSpec, Device, Shape
 from backends.cuda import checked
+from backends.tensorrt_.engine import last_of
 from backends.tensorrt_.layout import plugin_layout
 from backends.tensorrt_.several import opening
 

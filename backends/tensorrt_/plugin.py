@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported, last_of
-from backends.tensorrt_.engine import cached_engine
+from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
+from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.profiles import plan_profiles

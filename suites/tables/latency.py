@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
-from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.stats import Summary, summarize
+from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
@@ -36,7 +36,7 @@ def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -
     """All records in markdown: one section a machine, one table a model in it; empty if there are none.
 
     Records of the accuracy suite add what each path is worth, and mark it where that is too little. Batches that ran in
-    several passes are left to suites/workload_table.py.
+    several passes are left to suites/tables/workloads.py.
     """
     wanted, scores = [record for record in records if "passes" not in record.cell.lengths], judged(accuracy)
     return by_machine("Latency", LEGEND, wanted, lambda group: latency_section(group, scores)) if wanted else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from suites.checks import Refused
 from suites.config import TaskConfig
-from suites.task_rows import from_hub, from_table, texts_of
+from suites.tasks.rows import from_hub, from_table, texts_of
 
 
 def sequence_classification(config: TaskConfig) -> tuple[list[list[str]], dict[str, Any]]:

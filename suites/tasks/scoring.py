@@ -22,7 +22,7 @@ def score(
     """What a path's outputs are worth.
 
     Args:
-        kind: of a suites/task.py Task, which says what `targets` are.
+        kind: of a suites/tasks/task.py Task, which says what `targets` are.
         found: [rows, ...] what backends/readout.py read of the path's outputs.
         inputs: `reference`, the same of FP32's, and what else backends/evaluation.py wrote down of the rows.
         checkpoint: the folder whose head classifies.
@@ -134,7 +134,7 @@ def _question_answering(
     targets: Mapping[str, Any], found: Array, reference: Array, inputs: Mapping[str, Array]
 ) -> dict[str, Any]:
     """SQuAD's F1 of the best spans, and its exact match beside it."""
-    from suites.spans import answers
+    from suites.tasks.spans import answers
 
     said = [answers(x, inputs["text"], inputs["offsets"], targets["contexts"]) for x in (found, reference)]
     exact, f1 = np.stack([_squad(one, targets["answers"]) for one in said], axis=1)

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import OK, Record
-from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.validity import past_tolerance
 
 COLUMNS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from suites.record import OK, Record
-from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 
 COLUMNS = ("layer", "output", "NaN or Inf", "max difference", "relative error", "cosine min", "")
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from suites.checks import Refused, lines
-from suites.config import TaskConfig, TaskKind
-from suites.finetuned import question_answering, sequence_classification
-from suites.task_rows import Rows, from_hub, from_table, texts_of
+from suites.choices import TaskKind
+from suites.config import TaskConfig
+from suites.tasks.finetuned import question_answering, sequence_classification
+from suites.tasks.rows import Rows, from_hub, from_table, texts_of
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
@@ -24,10 +25,10 @@ SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 
 @dataclass(frozen=True)
 class Task:
-    """Texts to judge by (one part or two), texts to calibrate with, and targets as JSON that suites/scoring.py reads.
+    """Texts to judge by (one part or two), texts to calibrate with, and targets as JSON for suites/tasks/scoring.py.
 
     `targets` of stsb: pairs (indices of two texts) and scores (0 to 5); of banking77: labels by text, experiments
-    (indices of the texts to learn from) and test (indices); of the others see suites/finetuned.py.
+    (indices of the texts to learn from) and test (indices); of the others see suites/tasks/finetuned.py.
     """
 
     kind: str

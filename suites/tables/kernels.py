@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from suites.record import Record, read_record
-from suites.rows import machine_title, markdown, profiles_of
+from suites.tables.rows import machine_title, markdown, profiles_of
 
 GROUPS = {
     "fused attention": r"^mha|fmha|fused_multihead|flash",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from suites.record import GPU, LATENCY, Record, read_record
-from suites.rows import by_machine, markdown, one_machine, profiles_of
 from suites.stats import summarize
+from suites.tables.rows import by_machine, markdown, one_machine, profiles_of
 
 COLUMNS = ("step", "held back", "content", "metric", "difference", "cosine min", "p50 ms by shape", "graph p50 ms")
 

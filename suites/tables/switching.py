@@ -9,9 +9,9 @@ import numpy as np
 
 from backends.base import Array
 from suites.record import OK, REPLAY, Measurement, Record
-from suites.rows import by_machine, joined, markdown, one_machine, options_text, varied_options
 from suites.stats import summarize
 from suites.switching_model import Costs, break_even, kinds, strategy
+from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, varied_options
 from suites.traffic import Size
 
 LEGEND = """\

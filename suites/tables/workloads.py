@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
-from suites.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.stats import summarize
+from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
