@@ -24,11 +24,15 @@ START = 0.9999
 """Share of the first batch's values that a range holds at first. Min-max, which holds all, hardly lets minilm's error
 fall: the few largest values of the feed-forward block take every level."""
 
-NORMS = {
-    "attention_norm": r"/(attention/output/LayerNorm|sa_layer_norm)$",
-    "layer_norm": r"/(embeddings/LayerNorm|(?<!attention/)output/LayerNorm|output_layer_norm)$",
+READ = {
+    r"/(embeddings/LayerNorm|(?<!attention/)output/LayerNorm|output_layer_norm)$": ("query", "key", "value"),
+    r"/embeddings_project$": ("query", "key", "value"),
+    r"/(attention/output/LayerNorm|sa_layer_norm)$": ("ffn_up",),
 }
-"""Norms by module: the one after attention, and those whose output a layer reads."""
+"""Modules whose output is what a layer, or its feed-forward block, begins with, and the products that read it. It is also
+added to the block's own output: Q/DQ there stands before all who read it, the addition too."""
+
+RESIDUALS = {"query": "attention_residual", "ffn_up": "ffn_residual"}
 
 
 def rounded(values: Tensor, largest: Tensor) -> Tensor:
@@ -80,31 +84,27 @@ def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv:
     found: dict[str, Activation] = {}
     # As the exporter names nodes, of a module that has the encoder in it: /encoder/encoder/layer.0/attention/self/query
     modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
-    *_, last = (path for path in modules if _kind(path, NORMS))
-    read_rounded = {"attention_residual": ("query", "key", "value"), "ffn_residual": ("ffn_up",)}
-    done = {product for node, products in read_rounded.items() if node in nodes for product in products}
+    begun = [path for path in modules if any(re.search(pattern, path) for pattern in READ)]
+    # A projection takes the place of the norm before it, and nothing reads what the last norm gives.
+    begun = begun[1:-1] if any(path.endswith("/embeddings_project") for path in begun) else begun[:-1]
     for path, module in modules.items():
         product, parent = _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
         if product in nodes:
             parametrize.register_parametrization(module, "weight", Weight())
-        if product in nodes and product not in done:
-            # Query, key and value read one tensor.
-            first = f"{parent}/query/MatMul" if f"{parent}/query" in modules else f"{parent}/q_lin/MatMul"
-            place = first if product in ("query", "key", "value") else f"{path}/MatMul"
-            module.register_forward_pre_hook(_before(found.setdefault(f"{place} input 0", Activation())))
+        if product in nodes and product in ("attention_output", "ffn_down"):
+            module.register_forward_pre_hook(_before(found.setdefault(f"{path}/MatMul input 0", Activation())))
         place = {
             "query": f"{parent}/MatMul input 0" if "scores" in nodes else "",
-            "key": f"{parent}/MatMul input 1" if "scores" in nodes else "",
-            "value": f"{parent}/MatMul_1 input 1" if "context" in nodes else "",
+            "key": f"{parent}/MatMul input {0 if one_for_qkv else 1}" if "scores" in nodes else "",
+            "value": f"{parent}/MatMul{' input 0' if one_for_qkv else '_1 input 1'}" if "context" in nodes else "",
             "attention_output": f"{path}/Add output 0" if "attention_residual" in nodes else "",
             "ffn_down": f"{path}/Add output 0" if "ffn_residual" in nodes else "",
         }.get(product, "")
-        if place and one_for_qkv and product in ("query", "key", "value"):
-            place = f"{parent}/MatMul input 0"
-        norm = {"attention_norm": "ffn_residual", "layer_norm": "attention_residual"}.get(_kind(path, NORMS), "")
-        # Nothing reads what the last norm gives.
-        if norm in nodes and path != last:
-            place = f"{path}/LayerNormalization output 0"
+        readers = next(
+            (products for pattern, products in READ.items() if path in begun and re.search(pattern, path)), ()
+        )
+        if readers and {*readers, RESIDUALS[readers[0]]} & {*nodes}:
+            place = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
         if place:
             module.register_forward_hook(_after(found.setdefault(place, Activation())))
     return found
@@ -119,6 +119,7 @@ def _after(rounding: Activation) -> Callable[..., Any]:
 
 
 def _kind(path: str, patterns: Mapping[str, str]) -> str:
+    """The name of the first pattern that `path` matches; empty if none does."""
     return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "")
 
 

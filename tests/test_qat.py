@@ -106,6 +106,7 @@ def test_training_moves_the_encoder_and_keeps_the_rest(trained: Path, coarse: Pa
     assert (trained / "config.json").is_file()
     ranges = json.loads((trained / RANGES).read_text())
     assert len(ranges) == 2 * 4  # one for query, key and value, one for each other product
+    assert "/encoder/encoder/layer.1/output/LayerNorm/LayerNormalization output 0" not in ranges
     assert min(ranges.values()) > 0
 
 
@@ -124,8 +125,30 @@ def test_learned_ranges_are_those_of_the_graph_and_of_the_plugins(trained: Path,
     found = json.loads(source.ranges.path.read_text())
     assert found["1/gelu"] == wanted
     assert found["1/context"] == ranges["/encoder/encoder/layer.1/attention/output/dense/MatMul input 0"]
-    assert found["embeddings"] == ranges["/encoder/encoder/layer.0/attention/self/query/MatMul input 0"]
+    assert found["embeddings"] == ranges["/encoder/embeddings/LayerNorm/LayerNormalization output 0"]
     assert found["1/output"] not in ranges.values()
+
+
+def test_fake_quantization_computes_what_the_graph_with_qdq_computes(
+    trained: Path, shared_cache: ArtifactCache
+) -> None:
+    """To the last rounding step: a rounding in another place would show."""
+    import onnxruntime
+
+    source = prepare_source(trained, "trained" * 4, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
+    assert source.onnx is not None
+    nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
+    register(nodes)
+    encoder = load_encoder(trained, "rounded")
+    for place, rounding in round_encoder(encoder, nodes, one_for_qkv=False).items():
+        rounding.logarithm.data, rounding.started = torch.tensor(ranges[place]).log(), True
+    ids = np.random.default_rng(0).integers(10, 400, (4, 12)).astype(np.int32)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    with torch.no_grad():
+        found = run_encoder(encoder, feeds).numpy()
+    graph = onnxruntime.InferenceSession(str(source.onnx.path)).run(None, feeds)[0]
+    plain = run_encoder(load_encoder(trained), feeds).detach().numpy()
+    assert np.linalg.norm(found - graph) < 0.2 * np.linalg.norm(found - plain)
 
 
 def test_query_key_and_value_share_a_range_for_plugins(tiny: Tiny) -> None:
