@@ -29,8 +29,8 @@ READ = {
     r"/embeddings_project$": ("query", "key", "value"),
     r"/(attention/output/LayerNorm|sa_layer_norm)$": ("ffn_up",),
 }
-"""Modules whose output is what a layer, or its feed-forward block, begins with, and the products that read it. It is also
-added to the block's own output: Q/DQ there stands before all who read it, the addition too."""
+"""Modules whose output is what a layer, or its feed-forward block, begins with, and the products that read it. It is
+also added to the block's own output: Q/DQ there stands before all who read it, the addition too."""
 
 RESIDUALS = {"query": "attention_residual", "ffn_up": "ffn_residual"}
 
