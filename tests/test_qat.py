@@ -130,7 +130,7 @@ def test_learned_ranges_are_those_of_the_graph_and_of_the_plugins(trained: Path,
 
 
 def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, shared_cache: ArtifactCache) -> None:
-    """But for values at the edge of a rounding step, which layers amplify: a rounding left out or put elsewhere shows."""
+    """But for values at the edge of a rounding step, which layers amplify: a rounding in another place shows."""
     import onnxruntime
 
     source = prepare_source(trained, "trained" * 4, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
