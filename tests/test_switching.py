@@ -198,6 +198,8 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     options = {"profiles": "per_shape", "contexts": "per_profile", "pad_to": [[8, 128]], **ends}
     name = strategy(make_record(backend="trt", precision="fp16", options=options), True)
     assert name == "trt, fp16, per_shape, a context a profile, padded up to 1 shapes, CUDA graphs"
+    options = {**ends, "profiles": "ranges", "ranges": [[1, 1, 2, 16], [3, 1, 8, 16]]}
+    assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:

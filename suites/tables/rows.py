@@ -8,7 +8,7 @@ from typing import Any
 
 from suites.record import Record
 
-PROFILES = ("profiles", "min", "opt", "max")
+PROFILES = ("profiles", "min", "opt", "max", "ranges")
 """Options that the column "profiles" speaks for."""
 
 
@@ -80,6 +80,8 @@ def profiles_of(record: Record) -> str:
     low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
         return "per_shape"
+    if options["profiles"] == "ranges":
+        return f"ranges {' '.join(f'{b}x{s}..{most}x{longest}' for b, s, most, longest in options['ranges'])}"
     return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
 
 
