@@ -62,7 +62,7 @@ def measure(
     Args:
         traffic: traces by name, each a list of shapes by index.
         repeats: of each ordered pair of shapes.
-        again: opens another session like `session`.
+        again: opens one more like `session`.
 
     Returns:
         As suites/latency.py, and `switching`: transitions (samples in ns by part of suites/clock.py's Change, for each

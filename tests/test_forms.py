@@ -63,7 +63,7 @@ def test_a_placement_quantizes_what_it_names_and_stays_near(
     source = exported(tiny, shared_cache, family)
     options = {**INT8, "placement": placement}
     batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
-    artifact = quantize_onnx(source, "int8", options, batches, {"family": family}, shared_cache)
+    artifact = quantize_onnx(source, "int8", options, batches, {}, {"family": family}, shared_cache)
     graph = onnx.load(str(artifact.path)).graph
     made = {output: node for node in graph.node for output in node.output}
     fed = Counter(
@@ -95,7 +95,7 @@ def test_fp8_moves_to_the_opset_that_has_it(tiny: Tiny, shared_cache: ArtifactCa
     folder, _ = tiny("bert")
     batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
     options = {**INT8, "placement": "gemm"}
-    artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, batches, {}, shared_cache)
+    artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, batches, {}, {}, shared_cache)
     assert artifact.notes["opset"] == 19
     kinds = {i.data_type for i in onnx.load(str(artifact.path)).graph.initializer if i.name.endswith("zero_point")}
     assert kinds == {onnx.TensorProto.FLOAT8E4M3FN}
@@ -190,7 +190,7 @@ def test_smoothing_changes_nothing_in_fp32_and_helps_int8(
     wanted = outputs(source, odd)["last_hidden_state"]
     errors = []
     for start in (source, smoothed):
-        found = outputs(quantize_onnx(start, "int8", settings, batches, {"family": family}, shared_cache), odd)
+        found = outputs(quantize_onnx(start, "int8", settings, batches, {}, {"family": family}, shared_cache), odd)
         errors.append(np.linalg.norm(found["last_hidden_state"] - wanted) / np.linalg.norm(wanted))
     assert errors[1] < errors[0] / 2
 

@@ -28,7 +28,9 @@ def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: Art
     def batches() -> list[dict[str, np.ndarray]]:
         return calibration_batches(folder, [], 8, 16, seed=0)
 
-    found = json.loads(activation_ranges(onnx, "minmax", 0, batches, {"family": family}, shared_cache).path.read_text())
+    found = json.loads(
+        activation_ranges(onnx, "minmax", 0, batches, {}, {"family": family}, shared_cache).path.read_text()
+    )
     assert set(found) == {"embeddings", *(f"{i}/{point}" for i in (0, 1) for point in POINTS if point != "embeddings")}
     (feeds,) = batches()
     encoder = load_encoder(folder)
@@ -44,7 +46,7 @@ def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cac
 
     def ranges(method: str) -> dict[str, float]:
         batches = lambda: calibration_batches(folder, [], 16, 16, seed=0)  # noqa: E731
-        artifact = activation_ranges(onnx, method, 99.0, batches, {}, shared_cache)
+        artifact = activation_ranges(onnx, method, 99.0, batches, {}, {}, shared_cache)
         found: dict[str, float] = json.loads(artifact.path.read_text())
         return found
 
@@ -62,9 +64,9 @@ def test_nothing_is_written_beside_the_model(tiny: Tiny, tmp_path: Path) -> None
     onnx = export_onnx(folder, sha256, cache)
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
     batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
-    assert activation_ranges(onnx, "minmax", 0, batches, {}, cache).path.exists()
+    assert activation_ranges(onnx, "minmax", 0, batches, {}, {}, cache).path.exists()
     options = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "reduce_range": False}
-    assert quantize_onnx(onnx, "int8", options, batches, {}, cache).path.exists()
+    assert quantize_onnx(onnx, "int8", options, batches, {}, {}, cache).path.exists()
 
 
 def test_names_that_changed_are_noticed() -> None:
