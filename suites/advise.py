@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from suites.checks import Refused
-from suites.record import OK, Record, read_records
+from suites.record import Record, read_records
 from suites.switching_model import Costs, strategy
 from suites.tables.rows import markdown
 from suites.traffic import Size, read_trace, smallest
@@ -59,6 +59,8 @@ def advise(costs: Iterable[Costs], trace: Sequence[Size], memory: float = float(
             time, against = one.of_trace(held(one, trace)) / len(trace), ""
         except ValueError as error:
             time, against = float("inf"), str(error)
+        if not one.counts:
+            against = "its outputs are wrong"
         if taken > memory:
             against = f"takes {taken / 1e6:,.0f} MB"
         found.append(Advice(one, time, taken, against))
@@ -94,7 +96,7 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Costs]:
     Raises:
         Refused: there are none, or they are of several models or machines.
     """
-    kept = [r for r in records if r.outcome == OK and r.scores and all(_of(r, key) == x for key, x in wanted.items())]
+    kept = [r for r in records if r.scores and all(_of(r, key) == x for key, x in wanted.items())]
     for key in ("machine", "model"):
         values = sorted({_of(record, key) for record in kept})
         if len(values) > 1:

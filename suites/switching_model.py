@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Shape, Unsupported
-from suites.record import Record
+from suites.record import OK, Record
 from suites.tables.rows import profiles_of
 from suites.traffic import Size
+from suites.validity import problems
 
 Pair = tuple[Size, Size]
 
@@ -56,6 +57,11 @@ class Costs:
         }
         change = {pair: x["shape"] + x["copy"] + x["first"] - x["again"] - copies[pair[1]] for pair, x in parts.items()}
         return cls(record, cuda_graph, steady, change, parts)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the strategy gave right outputs, without which it is no choice however fast."""
+        return self.record.outcome == OK and not problems(self.record, set(self.shapes), {})
 
     @property
     def shapes(self) -> list[Size]:

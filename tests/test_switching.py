@@ -233,6 +233,16 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
         chosen([wide], {"model": "other"})
 
 
+def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured) -> None:
+    quick, slow = measured(FIXED), measured(WIDE, other="yes")
+    drifting = tuple({"batch": b, "sequence": s, "problem": "", "cosine": 0.8 if b == 3 else 0.9999} for b, s in SIZES)
+    for wrong in (replace(quick, outcome="failed", reason="parity"), replace(quick, checks=drifting)):
+        best, dropped = advise(chosen([wrong, slow], {}), SIZES[:1] * 3)
+        assert best.costs.record is slow
+        assert dropped.against == "its outputs are wrong"
+        assert "- 0.000 to 1.000" in switching_tables([wrong, slow])
+
+
 def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_record(tmp_path / "results", measured(FIXED, switches=(0.0, 1.0)))
     trace = tmp_path / "trace.txt"

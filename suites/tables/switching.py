@@ -160,7 +160,7 @@ def _matrix(costs: Costs) -> str:
 
 def _crossings(costs: Sequence[Costs]) -> list[str]:
     """Where the cheapest strategy changes with the share of requests that switch."""
-    held = [one for one in costs if len(one.shapes) > 1]
+    held = [one for one in costs if one.counts and len(one.shapes) > 1]
     meetings = {break_even(a, b): (a, b) for a, b in combinations(held, 2)}
     edges = sorted({0.0, 1.0, *(switch for switch in meetings if switch is not None)})
     best: list[tuple[float, float, Costs]] = []
