@@ -150,10 +150,10 @@ class LayersConfig:
 class SwitchingConfig:
     """What suite=switching asks; see suites/switching.py.
 
-    `repeats`: of each ordered pair of shapes. `requests`: of each trace; one for each probability in `switch` that a
-    request has another shape than the one before, one of the file `trace` (a batch and a sequence length a line), and
-    one of `lengths`, where they differ. `pad_to`: shapes, [batch, sequence] each, that requests are padded up to; where
-    there are none each runs as it is.
+    `repeats`: of each ordered pair of shapes. `requests`: of each trace (more where a shape would be left out); one for
+    each probability in `switch` that a request has another shape than the one before, one of the file `trace` (a batch
+    and a sequence length a line), and one of `lengths`, where they differ. `pad_to`: shapes, [batch, sequence] each,
+    that requests are padded up to; where there are none each runs as it is.
     """
 
     repeats: int = 20

@@ -54,13 +54,13 @@ def measure(
     effort: Effort,
     cuda_graph: bool,
     progress: Callable[[str], None],
-    traffic: Mapping[str, Sequence[int]],
+    traffic: Mapping[str, Sequence[Sequence[int]]],
     repeats: int,
     again: Callable[[], AbstractContextManager[Session]],
 ) -> dict[str, Any]:
     """
     Args:
-        traffic: traces by name, each a list of shapes by index.
+        traffic: traces by name, in stretches of shapes by index.
         repeats: of each ordered pair of shapes.
         again: opens one more like `session`.
 
@@ -153,13 +153,19 @@ def _captures(switcher: Switcher, shapes: Sequence[Shape]) -> list[dict[str, Any
 
 
 def _replays(
-    switcher: Switcher, traffic: Mapping[str, Sequence[int]], graph: bool, progress: Callable[[str], None]
+    switcher: Switcher, traffic: Mapping[str, Sequence[Sequence[int]]], graph: bool, progress: Callable[[str], None]
 ) -> list[Measurement]:
     found = []
-    for name, trace in traffic.items():
+    for name, stretches in traffic.items():
         progress(f"replaying {name}{' with graphs' if graph else ''}")
-        samples: Samples = clock.time_requests(switcher.session, [switcher.feeds[index] for index in trace])
-        found.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, samples.values, samples.windows, True))
+        taken: list[Samples] = []
+        for stretch in stretches:
+            # What came before the stretch is not part of it: its first shape is met once already.
+            switcher.go(stretch[0])
+            taken.append(clock.time_requests(switcher.session, [switcher.feeds[index] for index in stretch]))
+        values = tuple(value for samples in taken for value in samples.values)
+        windows = tuple(window for samples in taken for window in samples.windows)
+        found.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, values, windows, True))
     return found
 
 

@@ -17,12 +17,12 @@ class Switching:
     """
     Attributes:
         held: [batch, sequence] of each shape that is built and run.
-        traffic: by name the shapes of a trace, by index among the held.
+        traffic: by name the stretches of a trace, each of shapes by index among the held.
         repeats: of each ordered pair of held shapes.
     """
 
     held: list[list[int]]
-    traffic: Mapping[str, list[int]]
+    traffic: Mapping[str, list[list[int]]]
     repeats: int
 
 
@@ -44,7 +44,7 @@ def switching_of(config: RunConfig, shapes: Sequence[Sequence[int]], lengths: Ma
     except ValueError as error:
         raise Refused(f"switching.pad_to: {error}") from None
     count = at_least("switching.requests", chosen.requests, 2)
-    traces: dict[str, list[int]] = {}
+    traces: dict[str, list[list[int]]] = {}
     for switch in chosen.switch:
         if not 0 <= switch <= 1:
             raise Refused(f"switching.switch={switch} is no probability; it must lie between 0 and 1")
@@ -54,10 +54,12 @@ def switching_of(config: RunConfig, shapes: Sequence[Sequence[int]], lengths: Ma
             "suite=switching draws lengths without a tokenizer; use lengths=stsb, squad_like, uniform or file"
         )
     if lengths["distribution"] != "full":
-        traces[config.lengths.distribution.name] = drawn(count, lengths, asked, config.seed)
+        traces[config.lengths.distribution.name] = [drawn(count, lengths, asked, config.seed)]
     if chosen.trace:
-        traces["trace"] = from_file(chosen.trace, asked)
-    traffic = {name: [place[index] for index in trace] for name, trace in traces.items()}
+        traces["trace"] = [from_file(chosen.trace, asked)]
+    traffic = {
+        name: [[place[index] for index in stretch] for stretch in stretches] for name, stretches in traces.items()
+    }
     sizes = [[batch, sequence] for batch, sequence in held]
     return Switching(sizes, traffic, at_least("switching.repeats", chosen.repeats, 1))
 

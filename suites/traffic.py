@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +15,41 @@ Size = tuple[int, int]
 """Batch and sequence."""
 
 
-def runs(count: int, switch: float, shapes: int, seed: int) -> list[int]:
-    """Shapes by index: with probability `switch` a request has another shape than the one before, any of the others."""
+def runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
+    """Stretches of shapes by index, every shape as often as every other, in which a request has another shape than the
+    one before with probability `switch`: one stretch, or without changes one for each shape.
+
+    A random walk would have the shapes that it happens to reach; these traces differ in nothing but their changes.
+
+    Args:
+        count: of requests; there are more where so few would not reach every shape.
+    """
+    if switch == 0 or shapes == 1:
+        return [[shape] * _share(count, shapes, shape) for shape in range(shapes)]
     generator = np.random.default_rng([seed, round(switch * 1e6)])
-    trace = [int(generator.integers(shapes))]
-    while len(trace) < count:
-        changes = shapes > 1 and generator.random() < switch
-        step = int(generator.integers(1, shapes)) if changes else 0
-        trace.append((trace[-1] + step) % shapes)
-    return trace
+    count = max(count, math.ceil((shapes - 1) / switch) + 1)
+    order = _alternating(round(switch * (count - 1)) + 1, shapes, generator)
+    lengths = {}
+    for rank, (shape, parts) in enumerate(Counter(order).most_common()):
+        total = _share(count, shapes, rank)
+        # Cut anywhere with equal probability: as long as the runs of a chain that changes by chance.
+        cuts = np.sort(generator.choice(np.arange(1, total), parts - 1, replace=False))
+        lengths[shape] = np.diff([0, *cuts, total]).tolist()
+    return [[shape for run in order for shape in [run] * lengths[run].pop()]]
+
+
+def _share(count: int, parts: int, index: int) -> int:
+    """Of `count` in `parts` equal parts, the first ones larger by one where they must be."""
+    return len(range(index, count, parts))
+
+
+def _alternating(count: int, shapes: int, generator: np.random.Generator) -> list[int]:
+    """All shapes in random order, again and again, none after itself."""
+    order: list[int] = []
+    while len(order) < count:
+        following = generator.permutation(shapes).tolist()
+        order += following[1:] + following[:1] if order and order[-1] == following[0] else following
+    return order[:count]
 
 
 def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:

@@ -92,18 +92,19 @@ def test_programmed_costs_are_found_within_five_percent(measured: Measured) -> N
     assert break_even(wide, fixed) == pytest.approx(0.2, rel=0.05)
     assert break_even(fixed, wide) == pytest.approx(0.2, rel=0.05)
     assert break_even(fixed, fixed) is None
-    trace = [SIZES[index] for index in runs(400, 0.1, 3, 0)]
+    trace = [SIZES[index] for index in runs(400, 0.1, 3, 0)[0]]
     assert wide.of_trace(trace) > fixed.of_trace(trace)
-    busy = [SIZES[index] for index in runs(400, 0.5, 3, 0)]
+    busy = [SIZES[index] for index in runs(400, 0.5, 3, 0)[0]]
     assert wide.of_trace(busy) < fixed.of_trace(busy)
 
 
 def test_replays_agree_with_what_single_changes_add_up_to(measured: Measured) -> None:
-    record = measured(FIXED, switches=(0.0, 1.0))
+    switches = (0.0, 0.01, 0.5, 1.0)
+    record = measured(FIXED, switches=switches)
     costs = Costs.of(record, False)
-    for switch in (0.0, 1.0):
+    for switch in switches:
         (replayed,) = [m for m in record.measurements if m.phase == f"replay switch={switch:g}"]
-        assert np.mean(replayed.samples[1:]) == pytest.approx(costs.at(switch), rel=0.05)
+        assert np.mean(replayed.samples) == pytest.approx(costs.at(switch), rel=0.05)
 
 
 def test_the_first_time_at_a_shape_is_apart(measured: Measured) -> None:
@@ -149,15 +150,28 @@ def test_wrong_outputs_after_a_change_are_found(measured: Measured) -> None:
     assert record.scores["parity"][0]["unequal"] == 1
 
 
-@pytest.mark.parametrize("switch", [0, 0.1, 1])
-def test_runs_switch_as_often_as_asked_to_any_other_shape(switch: float) -> None:
-    trace = runs(5000, switch, 4, seed=1)
+@pytest.mark.parametrize("switch", [0.001, 0.1, 0.9, 1])
+def test_runs_switch_as_often_as_asked_and_have_all_shapes_as_often(switch: float) -> None:
+    (trace,) = runs(5000, switch, 4, seed=1)
     changes = [pair for pair in pairwise(trace) if pair[0] != pair[1]]
-    assert len(changes) / 4999 == pytest.approx(switch, abs=0.02)
-    assert runs(5000, switch, 4, seed=1) == trace
+    assert len(changes) == round(switch * 4999)
+    assert all(count == pytest.approx(1250, abs=1) for count in Counter(trace).values())
+    assert runs(5000, switch, 4, seed=1) == [trace]
     if switch == 1:
         assert min(Counter(changes).values()) > 300
         assert len(Counter(changes)) == 12
+
+
+def test_runs_without_changes_are_a_stretch_for_each_shape() -> None:
+    assert runs(6, 0, 3, seed=0) == [[0, 0], [1, 1], [2, 2]]
+    assert runs(3, 0.5, 1, seed=0) == [[0, 0, 0]]
+    assert runs(3, 0, 2, seed=0) == [[0, 0], [1]]
+
+
+def test_runs_are_long_enough_for_every_shape() -> None:
+    (trace,) = runs(100, 0.01, 4, seed=0)
+    assert len(trace) == 301
+    assert set(trace) == {0, 1, 2, 3}
 
 
 def test_a_walk_takes_every_pair_as_often() -> None:
@@ -218,7 +232,7 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
         Measurement("replay x", 0, 0, False, (1,), ((0, 1, 1),), True, telemetry={"memory_bytes": 5e9}) for _ in (0,)
     ))  # fmt: skip
     costs = chosen([wide, heavy], {"model": "tiny"})
-    calm = [SIZES[index] for index in runs(300, 0.05, 3, 0)]
+    calm = [SIZES[index] for index in runs(300, 0.05, 3, 0)[0]]
     best, other = advise(costs, calm)
     assert best.costs.record is heavy
     assert confidence(best, [other], calm) == 1

@@ -128,7 +128,7 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
 )
 def test_outputs_after_changes_are_those_of_a_fresh_context(options: dict[str, Any], lab: Lab) -> None:
     """With plain steps and with graphs that are kept: a known fault of one context a profile (NVIDIA/TensorRT 2648)."""
-    job = {**lab.job("fp16", **options), "suite": "switching", "traffic": {"some": [0, 1, 1, 0]}, "repeats": 2}
+    job = {**lab.job("fp16", **options), "suite": "switching", "traffic": {"some": [[0, 1, 1, 0]]}, "repeats": 2}
     result = lab.measured(job)
     assert [part["cuda_graph"] for part in result["switching"]["parity"]] == [False, True]
     assert all(part["difference"] == 0 for part in result["switching"]["parity"])

@@ -21,11 +21,11 @@ bootstrap interval, and how that is divided: *set shape*, the host time of the c
 (with TensorRT set_input_shape and, for another profile, set_optimization_profile_async), and *first step* beyond the
 second one. With CUDA graphs every shape's graph is kept: to return to one is to launch it. *capture*: recording and
 instantiating a graph; *first launch* beyond the next. *cold*: the first step ever at a shape in a process, beyond the
-second. Replays serve one request after another. Where requests seldom switch, a trace is of few shapes, and of which
-is chance: compare strategies within a table, not tables. *build*: all engines. *context MB*: activations of one
-execution context. *opening*: deserializing plans and creating contexts. *MB*: device memory of the process. *parity*:
-the largest difference, as a share of the largest output, between outputs after any change and those of a context that
-saw no other shape, and how many of the outputs were other bits."""
+second. Replays serve one request after another; those with a switching probability have every shape as often as every
+other. *build*: all engines. *context MB*: activations of one execution context. *opening*: deserializing plans and
+creating contexts. *MB*: device memory of the process. *parity*: the largest difference, as a share of the largest
+output, between outputs after any change and those of a context that saw no other shape, and how many of the outputs
+were other bits."""
 
 
 def switching_tables(records: Iterable[Record]) -> str:
