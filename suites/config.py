@@ -252,13 +252,13 @@ class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
     `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
-    `attention` and `norms`: what precision=int8 makes of them; other precisions make their own. `interleaved`: INT8
-    tensors with 32 channels beside one another, from the embeddings to the output.
+    `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions make
+    their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
     """
 
     products: Products = Products.auto
-    attention: Part = Part.int8
-    norms: Part = Part.int8
+    attention: Part = Part.auto
+    norms: Part = Part.auto
     interleaved: bool = False
 
 

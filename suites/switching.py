@@ -92,6 +92,7 @@ def measure(
         try:
             progress("capturing")
             captures = _captures(switcher, shapes)
+            _keep_graphs(switcher)
             transitions += _pairs(switcher, shapes, repeats, True)
             replays += _replays(switcher, traffic, True, progress)
             parity.append(_parity(switcher, shapes, fresh, True))
@@ -135,21 +136,32 @@ def _transition(
 
 
 def _captures(switcher: Switcher, shapes: Sequence[Shape]) -> list[dict[str, Any]]:
-    """A graph of each shape, captured several times for its cost; the last stays."""
+    """A graph of each shape, captured several times for its cost and not kept."""
     session, found = switcher.session, []
+    session.remembers = False
     for index, shape in enumerate(shapes):
         taken: dict[str, list[int]] = {"capture": [], "launch": [], "again": []}
-        session.remembers = False
-        for count in range(CAPTURES):
+        for _ in range(CAPTURES):
             # Another shape in between, so that each capture follows a plain step of its own.
             switcher.output((index + 1) % len(shapes))
-            session.remembers = count == CAPTURES - 1
             switcher.output(index)
             taken["capture"].append(clock.time_once(session.capture))
             for launch in ("launch", "again"):
                 taken[launch].append(clock.time_step(session))
         found.append({"shape": [shape.batch, shape.sequence], **taken})
     return found
+
+
+def _keep_graphs(switcher: Switcher) -> None:
+    """Have a graph of each shape, to be launched whenever the shape comes again.
+
+    Raises:
+        Unsupported: the session cannot keep them.
+    """
+    switcher.session.remembers = True
+    for index in range(len(switcher.feeds)):
+        switcher.output(index)
+        switcher.session.capture()
 
 
 def _replays(

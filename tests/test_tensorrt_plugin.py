@@ -69,7 +69,7 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
         (True, spec(interleaved=True), "plugin.interleaved wants precision=int8"),
-        (True, spec("int8", interleaved=True, norms="fp16"), "plugin.norms=int8"),
+        (True, spec("int8", interleaved=True, norms="fp16"), "nor plugin.norms=fp16"),
         (True, spec(types="graph"), "leave trt.types at auto"),
         (False, spec("int8"), "ended with TensorRT 10"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),

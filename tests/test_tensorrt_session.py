@@ -14,7 +14,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Session
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.engine import last_of
@@ -160,11 +160,21 @@ def test_a_graph_ends_with_its_shape_unless_it_is_remembered(opened: Callable[..
     assert asked(session, (1, 8)) == [("launch", 1, (1, 8))]
     assert asked(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
     session.remembers = True
+    with pytest.raises(Unsupported, match="use trt.contexts=per_profile"):
+        session.capture()
+
+
+def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
+    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    session = opened()
+    session.remembers = True
+    asked(session, (4, 16))
     session.capture()
-    assert asked(session, (2, 8), (1, 8)) == [
-        ("profile", 1, 1), ("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (1, 8)),
-    ]  # fmt: skip
-    assert session.fetch().shape == (1, 8, HIDDEN)
+    assert asked(session, (2, 8), (4, 16)) == [("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (4, 16))]
+    assert session.fetch().shape == (4, 16, HIDDEN)
     with pytest.raises(RuntimeError, match="a plain step at this shape"):
         session.capture()
 

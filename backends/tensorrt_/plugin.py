@@ -42,8 +42,8 @@ class TensorRTPlugin(Backend):
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
         if options["interleaved"] and not _all_int8(spec):
             raise Unsupported(
-                "plugin.interleaved wants precision=int8, layout=packed, plugin.attention=int8, plugin.norms=int8 and "
-                "convolutions"
+                "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither plugin.attention=fp16 "
+                "nor plugin.norms=fp16"
             )
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
@@ -96,34 +96,43 @@ def _define(
         arrays = pad_heads({name: loaded[name] for name in loaded.files}, HEAD)
     heads = int(source.arrays.notes["heads"])
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
-    choices = _choices(spec)
-    check_sizes(choices, len(arrays["position"]), len(arrays["0/output_gamma"]))
+    hidden = len(arrays["0/output_gamma"])
+    choices = _choices(spec, hidden)
+    check_sizes(choices, len(arrays["position"]), hidden)
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
     PluginNetwork(network, choices, arrays, notes, ranges).define()
-    return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD}
+    return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD, **choices.notes()}
 
 
 def _all_int8(spec: BuildSpec) -> bool:
     """Whether every tensor between the embeddings and the output may be INT8."""
     options = spec.options
     packed = options["layout"] == "packed" and options["products"] in ("auto", "convolution")
-    return packed and {spec.precision, options["attention"], options["norms"]} == {"int8"}
+    parts = {options["attention"], options["norms"]}
+    return packed and spec.precision == "int8" and "fp16" not in parts
 
 
-def _choices(spec: BuildSpec) -> Choices:
-    from backends.tensorrt_.plugin_network import Choices
+def _choices(spec: BuildSpec, hidden: int) -> Choices:
+    from backends.tensorrt_.plugin_network import INT8_NORM_HIDDEN, INT8_PADDED_SEQUENCES, Choices
 
     options, packed = spec.options, spec.options["layout"] == "packed"
     products = options["products"]
     if products == "auto":
         products = "convolution" if packed else "matmul"
+    profiles = plan_profiles(spec.shapes, options)
+    in_int8 = {
+        "attention": packed
+        or all(held.low.sequence == held.high.sequence in INT8_PADDED_SEQUENCES for held in profiles),
+        "norms": hidden in INT8_NORM_HIDDEN,
+    }
+    in_int8 |= {name: options[name] == "int8" for name in in_int8 if options[name] != "auto"}
     return Choices(
         packed=packed,
         interleaved=options["interleaved"],
         half=spec.precision != "fp32",
         products=products,
-        int8_attention=spec.precision == "int8" and options["attention"] == "int8",
-        int8_norms=spec.precision == "int8" and options["norms"] == "int8",
-        positions=max(held.high.sequence for held in plan_profiles(spec.shapes, options)),
+        int8_attention=spec.precision == "int8" and in_int8["attention"],
+        int8_norms=spec.precision == "int8" and in_int8["norms"],
+        positions=max(held.high.sequence for held in profiles),
     )

@@ -25,8 +25,11 @@ can = installed()
 PACKED_POSITIONS = 512
 """The longest sequence that packed attention has kernels for."""
 
-INTERLEAVED_HIDDEN = (768, 1024)
-"""The hidden sizes that the interleaved norm has kernels for."""
+INT8_NORM_HIDDEN = (768, 1024)
+"""The hidden sizes that the INT8 norm has kernels for, interleaved or not."""
+
+INT8_PADDED_SEQUENCES = (128, 384)
+"""The lengths that INT8 attention over padded sequences has kernels for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,14 @@ class Choices:
     int8_attention: bool
     int8_norms: bool
     positions: int
+
+    def notes(self) -> dict[str, str]:
+        """What attention and norms compute in."""
+        plain = "fp16" if self.half else "fp32"
+        return {
+            "attention": "int8" if self.int8_attention else plain,
+            "norms": "int8" if self.int8_norms else plain,
+        }
 
     @property
     def plain_embeddings(self) -> bool:
@@ -211,7 +222,7 @@ class PluginNetwork:
         ones = (1,) * len(lead)
         if self.choices.products == "plugin":
             kind = plugins.FP16 if self.choices.half else plugins.FP32
-            fields = {"out_dims": out, "type_id": kind, "W": weight}
+            fields = {"out_dims": out, "type_id": kind, "W": weight.T}
             product = add_plugin(self.network, plugins.LINEAR, 1, [tensor], fields, name).get_output(0)
             offset = self._constant(bias.reshape(*ones, out, 1, 1))
             return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM).get_output(0)
@@ -275,6 +286,7 @@ def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
         )
     if choices.interleaved and choices.positions > PLUGIN_POSITIONS:
         raise Unsupported(f"interleaved attention stops at {PLUGIN_POSITIONS} tokens; use plugin.interleaved=false")
-    if choices.interleaved and hidden not in INTERLEAVED_HIDDEN:
-        sizes = " and ".join(map(str, INTERLEAVED_HIDDEN))
-        raise Unsupported(f"interleaved norms are for hidden sizes {sizes}, not {hidden}; use plugin.interleaved=false")
+    if (choices.int8_norms or choices.interleaved) and hidden not in INT8_NORM_HIDDEN:
+        sizes = " and ".join(map(str, INT8_NORM_HIDDEN))
+        repair = "plugin.interleaved=false" if choices.interleaved else "plugin.norms=fp16"
+        raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {repair}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorrt as trt
 
-from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
+from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.layout import Arranged, Layout, Rows, Sizes
@@ -165,6 +165,9 @@ class TensorRTSession(Session):
 
     def capture(self) -> None:
         """Record one step, which must have been taken plainly at this shape before."""
+        if self.remembers and len(self.profiles) > 1:
+            # Seen on 8.6: a graph of a profile that the context has left ends the process when it is launched.
+            raise Unsupported("a context that changes its profile cannot keep graphs: use trt.contexts=per_profile")
         self.wait()
         self._captured = None
         if self._in_context != _sizes(self._batch):

@@ -19,11 +19,12 @@ GROUPS = {
     "fused attention": r"^mha|fmha|fused_multihead|flash",
     "matrix products": r"gemm|xmma|cutlass|nvjet",
     "softmax": r"ExpSum|softmax",
-    "GELU": r"Erf|gelu",
+    "GELU": r"Erf|gelu|NativePointwise",
     "additions and norms": r"Mea|Sqr|[Ll]ayer_?[Nn]orm|skipln",
     "copies and the rest": r"",
 }
-"""Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd."""
+"""Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd; the
+only pointwise layers of an engine of plugins are those of GELU."""
 
 COLUMNS = ("backend", "precision", "profiles", "batch", "seq", "kernels", "sum ms", *GROUPS)
 
