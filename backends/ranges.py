@@ -20,6 +20,7 @@ from backends.calibration import ENTROPY_BINS, alone, reader
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
     "qkv": r"/(query|q_lin|key|k_lin|value|v_lin)/Add$",
+    "probs": r"/attention/(self/)?Softmax$",
     "context": r"/attention/(self/)?MatMul_1$",
     "attended": r"/attention/(output/dense|out_lin)/Add$",
     "attention": r"/(attention/output/LayerNorm|sa_layer_norm)/LayerNormalization$",
@@ -56,7 +57,7 @@ def activation_ranges(
         "source": source.sha256,
         "method": method,
         "percentile": percentile,
-        "form": 2 if method == "entropy" else 1,
+        "form": 3,
         **({"trained": dict(trained)} if trained else {}),
         **key,
     }

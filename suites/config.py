@@ -15,6 +15,7 @@ from suites.choices import (
     DeviceKind,
     Distribution,
     Engines,
+    Gelu,
     Layout,
     Method,
     Metric,
@@ -252,11 +253,13 @@ class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
     `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
-    `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions make
-    their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
+    `gelu`: as backends/tensorrt_/gelu.py has it, or by the plugin, whose form by tanh is another function.
+    `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
+    make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
     """
 
     products: Products = Products.auto
+    gelu: Gelu = Gelu.auto
     attention: Part = Part.auto
     norms: Part = Part.auto
     interleaved: bool = False

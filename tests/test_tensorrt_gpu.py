@@ -143,7 +143,10 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
     [
         ("fp32", {"layout": "fixed"}, 0.999999),
         ("fp16", {"layout": "fixed"}, 0.9999),
-        ("fp16", {"layout": "fixed", "products": "plugin"}, 0.9999),
+        # cuBLASLt as the plugin asks for it adds up in FP16.
+        ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
+        ("fp16", {"gelu": "sigmoid"}, 0.9999),
+        ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
         ("int8", {}, 0.95),

@@ -189,10 +189,11 @@ def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.parametrize("family", ["bert", "electra"])
 @pytest.mark.parametrize(
-    ("packed", "products", "positions"), [(True, "convolution", 128), (True, "matmul", 512), (False, "plugin", 128)]
+    ("packed", "products", "gelu", "positions"),
+    [(True, "convolution", "sigmoid", 128), (True, "matmul", "erf", 512), (False, "plugin", "plugin", 128)],
 )
 def test_a_network_has_the_layers_of_the_model(
-    packed: bool, products: str, positions: int, family: str, plugin_network: Any,
+    packed: bool, products: str, gelu: str, positions: int, family: str, plugin_network: Any,
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     network, called = Recorder(), []
@@ -207,7 +208,7 @@ def test_a_network_has_the_layers_of_the_model(
     assert source.arrays is not None
     assert source.ranges is not None
     arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
-    choices = plugin_network.Choices(packed, False, True, products, True, False, positions)
+    choices = plugin_network.Choices(packed, False, True, products, gelu, True, False, positions)
     notes = {"layers": 2, "heads": 2, "hidden": 128}
     ranges = json.loads(source.ranges.path.read_text())
     plugin_network.PluginNetwork(network, choices, arrays, notes, ranges).define()
@@ -215,14 +216,15 @@ def test_a_network_has_the_layers_of_the_model(
     kinds = Counter(name for name, *_ in called)
     projected = int(family == "electra")
     assert kinds == Counter({"EmbLayerNorm": 1, "QKVToContext": 2, "SkipLayerNorm": 4}) + Counter(
-        {"FC": 8 + projected} if products == "plugin" else {}
+        {"FC": 8 + projected, "Gelu": 2} if products == "plugin" else {}
     )
-    assert {version for name, version, *_ in called if name != "FC"} == {2 if packed else 1}
+    assert {version for name, version, *_ in called if name not in ("FC", "Gelu")} == {2 if packed else 1}
     attention = next(fields for name, *_, fields in called if name == "QKVToContext")
     assert (attention["type_id"], attention["hidden_size"], attention["num_heads"]) == (2, 128, 2)
     assert {fields["type_id"] for name, *_, fields in called if name == "SkipLayerNorm"} == {1}
-    # Every point of every layer has its range, as often as the tensor is made.
-    assert sorted(network.ranges) == sorted(ranges.values())
+    assert attention["dq_probs"] == ranges["0/probs"] / 127
+    # Every point of every layer has its range, as often as the tensor is made: all but what softmax keeps to itself.
+    assert sorted(network.ranges) == sorted(held for point, held in ranges.items() if not point.endswith("/probs"))
     verbs = Counter(verb for verb, _ in network.added)
     inputs = [arguments[0] for verb, arguments in network.added if verb == "add_input"]
     expected = plugin_network_inputs(packed, positions)
@@ -230,7 +232,8 @@ def test_a_network_has_the_layers_of_the_model(
     assert verbs["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
     assert verbs["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
     assert verbs["add_gather"] == (3 if packed and positions > 384 else 0)
-    assert verbs["add_unary"] == 2
+    assert verbs["add_unary"] == (2 if gelu == "erf" else 0)
+    assert verbs["add_activation"] == (4 if gelu == "sigmoid" else 0)
     assert verbs["mark_output"] == 1
 
 
@@ -256,7 +259,7 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(
     assert source.arrays is not None
     assert source.ranges is not None
     arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
-    choices = plugin_network.Choices(True, True, True, "convolution", True, True, 128)
+    choices = plugin_network.Choices(True, True, True, "convolution", "erf", True, True, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, ranges).define()
     layers = {(name, version, inputs, frozenset(fields)) for name, version, inputs, fields in called[1:]}
     assert layers == {
@@ -271,7 +274,7 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(
     [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
 )
 def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str, plugin_network: Any) -> None:
-    choices = plugin_network.Choices(True, True, True, "convolution", True, True, positions)
+    choices = plugin_network.Choices(True, True, True, "convolution", "erf", True, True, positions)
     with pytest.raises(Unsupported, match=says) if says else nullcontext():
         plugin_network.check_sizes(choices, 512, hidden)
 
@@ -286,7 +289,7 @@ def test_query_key_and_value_lie_by_head(
     source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
     assert source.arrays is not None
     arrays = dict(np.load(source.arrays.path))
-    choices = plugin_network.Choices(True, interleaved, True, "convolution", False, False, 128)
+    choices = plugin_network.Choices(True, interleaved, True, "convolution", "erf", False, False, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
     _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
     assert out == 3 * 64

@@ -42,8 +42,8 @@ class TensorRTPlugin(Backend):
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
         if options["interleaved"] and not _all_int8(spec):
             raise Unsupported(
-                "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither plugin.attention=fp16 "
-                "nor plugin.norms=fp16"
+                "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither "
+                "plugin.attention=fp16 nor plugin.norms=fp16"
             )
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
@@ -132,6 +132,7 @@ def _choices(spec: BuildSpec, hidden: int) -> Choices:
         interleaved=options["interleaved"],
         half=spec.precision != "fp32",
         products=products,
+        gelu="erf" if options["gelu"] == "auto" else options["gelu"],
         int8_attention=spec.precision == "int8" and in_int8["attention"],
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(held.high.sequence for held in profiles),

@@ -6,7 +6,6 @@ and [sequence, batch, E, 1, 1] where they are neither.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,10 @@ import tensorrt as trt
 from backends.base import Array, Unsupported
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.gelu import FORMS
 from backends.tensorrt_.layout import PLUGIN_POSITIONS
 from backends.tensorrt_.plugins import add_plugin
+from backends.tensorrt_.pointwise import Pointwise
 
 can = installed()
 
@@ -42,6 +43,7 @@ class Choices:
             and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
         products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
+        gelu: a form of backends/tensorrt_/gelu.py, or "plugin", which computes the approximation by tanh.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.
     """
@@ -50,6 +52,7 @@ class Choices:
     interleaved: bool
     half: bool
     products: str
+    gelu: str
     int8_attention: bool
     int8_norms: bool
     positions: int
@@ -153,8 +156,8 @@ class PluginNetwork:
         fields: dict[str, Any] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
-            # The probabilities that softmax gives are at most 1.
-            "dq_probs": 1 / 127,
+            # What one step of softmax's rounded probabilities is worth: over long texts they can all lie far below 1.
+            "dq_probs": self.ranges.get(f"{index}/probs", 1.0) / 127,
         }
         if not self.choices.interleaved:
             fields |= {"type_id": self._attention_type(), "has_mask": 1}
@@ -199,16 +202,10 @@ class PluginNetwork:
         return down
 
     def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:
-        """x / 2 (1 + erf(x / sqrt 2)), as the checkpoints were trained; the GELU plugin has another form."""
-        operation, one = trt.ElementWiseOperation, np.ones((1,) * len(tensor.shape), np.float32)
-
-        def combined(left: trt.ITensor, right: trt.ITensor, how: trt.ElementWiseOperation) -> trt.ITensor:
-            return self.network.add_elementwise(left, right, how).get_output(0)
-
-        scaled = combined(tensor, self._constant(one * np.float32(math.sqrt(0.5))), operation.PROD)
-        erf = self.network.add_unary(scaled, trt.UnaryOperation.ERF).get_output(0)
-        share = combined(erf, self._constant(one), operation.SUM)
-        return combined(combined(tensor, self._constant(one / 2), operation.PROD), share, operation.PROD)
+        if self.choices.gelu == "plugin":
+            fields = {"type_id": plugins.FP16 if self.choices.half else plugins.FP32}
+            return add_plugin(self.network, plugins.GELU, 1, [tensor], fields, "gelu").get_output(0)
+        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._constant))
 
     def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ITensor:
         """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen."""
