@@ -1,9 +1,11 @@
-"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--seconds S] [key=value ...]`.
+"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--measuring M] [--seconds S]
+[key=value ...]`.
 
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
 lines matter most. A sweep is taken apart into its cells. Each GPU takes N cells at a time, builds their engines beside
-one another and then measures them one by one. No cells are taken after S seconds: those at hand are finished, and the
-same command goes on from there. Key=value arguments go to every line.
+one another and then measures them one by one. With --measuring the last M GPUs only measure, and the others only build
+for them. No cells are taken after S seconds: those at hand are finished, and the same command goes on from there.
+Key=value arguments go to every line.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
+from queue import Queue
 from threading import Lock
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -57,14 +60,37 @@ class Batch:
 
     def work(self, waiting: Iterator[Sequence[str]], device: str, builders: int) -> None:
         """Take cells off `waiting`, shared with other devices, until it is empty or the time is over."""
-        where = [f"gpu={device}"] if device else []
         while lines := self._taken(waiting, max(1, builders)):
             if builders:
                 with ThreadPoolExecutor(builders) as pool:
-                    for done in [pool.submit(self.run, line, "until=build", *where) for line in lines]:
+                    for done in [pool.submit(self.run, line, "until=build", *_on(device)) for line in lines]:
                         done.result()
             for line in lines:
-                self.run(line, *where)
+                self.run(line, *_on(device))
+
+    def divide(
+        self, waiting: Iterator[Sequence[str]], building: Sequence[str], measuring: Sequence[str], builders: int
+    ) -> None:
+        """The same with devices that only build, `builders` cells at a time each, and others that only measure."""
+        built: Queue[Sequence[str] | None] = Queue()
+
+        def build(device: str) -> None:
+            while lines := self._taken(waiting, 1):
+                self.run(lines[0], "until=build", *_on(device))
+                built.put(lines[0])
+
+        def measure(device: str) -> None:
+            while (line := built.get()) is not None:
+                self.run(line, *_on(device))
+
+        with ThreadPoolExecutor(len(measuring)) as pool:
+            ends = [pool.submit(measure, device) for device in measuring]
+            with ThreadPoolExecutor(len(building) * builders) as builds:
+                begun = [builds.submit(build, device) for device in building for _ in range(builders)]
+            for _ in measuring:
+                built.put(None)
+            for done in (*begun, *ends):
+                done.result()
 
     def _taken(self, waiting: Iterator[Sequence[str]], most: int) -> list[Sequence[str]]:
         with self.taking:
@@ -79,6 +105,10 @@ class Batch:
         self.end_ns, self.stopped = 0, True
         for process in list(self.processes):
             process.terminate()
+
+
+def _on(device: str) -> list[str]:
+    return [f"gpu={device}"] if device else []
 
 
 def read_lines(path: Path) -> list[list[str]]:
@@ -109,6 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("file", type=Path)
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
+    parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more cells after this many")
     options, common = parser.parse_known_args(arguments)
     try:
@@ -117,12 +148,21 @@ def main(arguments: Sequence[str]) -> int:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
+    if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
+        print(
+            f"refused: --measuring {options.measuring} leaves none of {len(devices)} devices to build", file=sys.stderr
+        )
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     try:
         with ThreadPoolExecutor(len(devices)) as pool:
             waiting = iter(lines)
-            running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
+            if options.measuring:
+                building, measuring = devices[: -options.measuring], devices[-options.measuring :]
+                running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
+            else:
+                running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
             try:
                 for done in wait(running).done:
                     done.result()

@@ -36,7 +36,8 @@ class Measurement:
         steady: whether the warm-up before it settled before its cap.
         throttled: for each window, whether the GPU reported throttling during it; empty without a GPU.
         telemetry: what was read from the device meanwhile: clocks in MHz, power in W, temperature in
-            degrees C, throttle reasons, memory in use in bytes, energy per sequence in mJ.
+            degrees C, throttle reasons, memory in use in bytes, other processes that computed, energy per sequence
+            in mJ.
     """
 
     phase: str

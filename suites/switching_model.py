@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from backends.base import Array, Shape, Unsupported
 from suites.record import OK, Record
 from suites.tables.rows import profiles_of
-from suites.traffic import Size
+from suites.traffic import Size, smallest
 from suites.validity import problems
 
 Pair = tuple[Size, Size]
@@ -73,12 +73,17 @@ class Costs:
         steady = {shape: float(np.median(samples)) for shape, samples in self.steady.items()}
         return steady, {pair: float(np.median(samples)) for pair, samples in self.change.items()}
 
+    @cached_property
+    def served(self) -> list[Size]:
+        """The shape that is run for each shape that requests have: another one where they are padded up."""
+        return [self.shapes[smallest(_size(asked), self.shapes)] for asked in self.record.cell.shapes]
+
     def at(self, switch: float) -> float:
         """The mean time in ns of a request, where one has another shape than the last with probability `switch`: any of
         the others, all as often."""
         steady, change = self.medians
-        others = [cost for (before, after), cost in change.items() if before != after]
-        return float(np.mean(list(steady.values())) + (switch * np.mean(others) if others else 0.0))
+        changes = [change[pair] for pair in permutations(self.served, 2)]
+        return float(np.mean([steady[shape] for shape in self.served]) + (switch * np.mean(changes) if changes else 0))
 
     def of_trace(self, trace: Sequence[Size]) -> float:
         """The time in ns of all requests of a trace, one after another."""

@@ -30,7 +30,8 @@ SHORTEST_ENERGY_SECONDS = 0.4
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at the device: time in ns, clocks in MHz, power in W, energy counter in mJ, memory in bytes."""
+    """One look at the device: time in ns, clocks in MHz, power in W, energy counter in mJ, memory in bytes, and how
+    many processes compute on it."""
 
     at: int
     sm_clock: int
@@ -40,6 +41,7 @@ class Reading:
     reasons: int
     energy: int
     memory: int
+    processes: int
 
 
 @dataclass
@@ -90,6 +92,7 @@ def _read(handle: Any) -> Reading:
         reasons=ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
         energy=ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
+        processes=len(ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
     )
 
 
@@ -113,6 +116,8 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         "temperature_c": max(r.temperature for r in during),
         "throttle_reasons": [name for bit, name in REASONS.items() if any(b & bit for b in bits)],
         "memory_bytes": max(r.memory for r in during) - readings[0].memory,
+        # One is the worker, by whatever number the driver knows it.
+        "other_processes": max(0, max(r.processes for r in during) - 1),
         "readings": len(during),
     }
     if measurement.phase == SUSTAINED and last - first >= SHORTEST_ENERGY_SECONDS * 1e9:

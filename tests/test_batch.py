@@ -80,6 +80,24 @@ def test_a_gpu_measures_what_it_built_before_it_builds_more(tmp_path: Path, caps
     assert built == [True, True, False, False, True, False]
 
 
+def test_some_gpus_build_and_others_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("-m backend=null null.step_ms=1,2,3\n")
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(batch, "gpus", lambda: ["a", "b", "c"])
+    monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((line[-1], *extra)))
+    assert batch.main([str(file), "--builders", "2", "--measuring", "1"]) == 0
+    steps = [f"null.step_ms={step}" for step in (1, 2, 3)]
+    assert sorted(line for line, *extra in ran if extra == ["gpu=2"]) == steps
+    assert sorted(line for line, *extra in ran if "until=build" in extra) == steps
+    assert {extra[-1] for _, *extra in ran if "until=build" in extra} <= {"gpu=0", "gpu=1"}
+    assert all(ran.index((step, "gpu=2")) > [line for line, *_ in ran].index(step) for step in steps)
+    assert batch.main([str(file), "--measuring", "3"]) == 2
+    assert "leaves none of 3 devices to build" in capsys.readouterr().err
+
+
 def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=hang\nbackend=null null.step_ms=9\n")

@@ -107,6 +107,15 @@ def test_replays_agree_with_what_single_changes_add_up_to(measured: Measured) ->
         assert np.mean(replayed.samples) == pytest.approx(costs.at(switch), rel=0.05)
 
 
+def test_padding_up_is_counted_by_what_requests_ask_for(measured: Measured) -> None:
+    record = measured(FIXED)
+    asked = ((1, 8), (1, 16), (2, 16), (3, 16))
+    costs = Costs.of(replace(record, cell=replace(record.cell, shapes=asked)), False)
+    assert costs.served == [(1, 16), *SIZES]
+    # Of the twelve changes of shape two are none: both shapes run as 1x16.
+    assert costs.at(1) / 1e6 == pytest.approx(10 + 50 * 10 / 12, rel=0.05)
+
+
 def test_the_first_time_at_a_shape_is_apart(measured: Measured) -> None:
     record = measured(Programmed(step_ms=2, cold_ms=40))
     cold = [t for t in record.scores["transitions"] if t["cold"]]

@@ -72,13 +72,14 @@ def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
             m,
             steady=False,
             throttled=(True,),
-            telemetry={"throttle_reasons": ["software power cap"], "memory_bytes": 5},
+            telemetry={"throttle_reasons": ["software power cap"], "memory_bytes": 5, "other_processes": 2},
         )
         for m in record.measurements
     ]
     (row,) = rows(latency_section([replace(record, measurements=tuple(spoiled))]))
     assert "not steady after warm-up" in row["notes"]
     assert "throttled in 2 of 2 windows (software power cap)" in row["notes"]
+    assert "2 other processes on the GPU" in row["notes"]
 
 
 def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:

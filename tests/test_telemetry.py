@@ -27,6 +27,7 @@ READINGS = [
         reasons=0x1 if tenth < 20 else 0x4,
         energy=60_000 * tenth,
         memory=1_000 + 50 * tenth,
+        processes=1,
     )
     for tenth in range(41)
 ]
@@ -58,10 +59,16 @@ def test_no_energy_where_it_would_mean_little(change: dict[str, object]) -> None
     assert "energy_mj_per_sequence" not in annotated.telemetry
 
 
+def test_others_on_the_gpu_are_counted() -> None:
+    assert "other_processes" not in annotate(MEASUREMENT, READINGS).telemetry
+    crowded = [replace(reading, processes=3 if index == 25 else 1) for index, reading in enumerate(READINGS)]
+    assert annotate(MEASUREMENT, crowded).telemetry["other_processes"] == 2
+
+
 def test_what_a_gpu_does_not_report_is_left_out() -> None:
-    silent = [replace(reading, energy=0, power=0.0, memory_clock=0) for reading in READINGS]
+    silent = [replace(reading, energy=0, power=0.0, memory_clock=0, processes=0) for reading in READINGS]
     telemetry = annotate(MEASUREMENT, silent).telemetry
-    assert not {"energy_mj_per_sequence", "power_w", "memory_clock_mhz"} & set(telemetry)
+    assert not {"energy_mj_per_sequence", "power_w", "memory_clock_mhz", "other_processes"} & set(telemetry)
     assert telemetry["sm_clock_mhz"] == 1500
 
 

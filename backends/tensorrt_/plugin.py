@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from backends.tensorrt_.log import Log
     from backends.tensorrt_.plugin_network import Choices
 
+FORM = 2
+"""Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
+
 HEAD = 64
 """The head size that the fused attention kernels have on every GPU since compute capability 8.0."""
 
@@ -62,7 +65,8 @@ class TensorRTPlugin(Backend):
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
-        made_from = {"arrays": source.arrays.sha256, "ranges": source.ranges.sha256 if source.ranges else ""}
+        ranges = source.ranges.sha256 if source.ranges else ""
+        made_from = {"arrays": source.arrays.sha256, "ranges": ranges, "form": FORM}
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:

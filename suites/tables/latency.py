@@ -197,6 +197,8 @@ def _notes(record: Record, phases: Phases, shape: str) -> str:
     if any(windows):
         reasons = sorted({r for m in phases.values() for r in m.telemetry.get("throttle_reasons", ())})
         notes.append(f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})")
+    if others := max((m.telemetry.get("other_processes", 0) for m in phases.values()), default=0):
+        notes.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     built = record.artifacts.get("built", {})
     if "engine_bytes" in built.get("notes", {}):
         notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
