@@ -42,6 +42,8 @@ OPTIONS = {
     "profiles": "per_shape",
     "keep_fp32": [],
     "threads": 0,
+    # Fewer tactics to time: what is tested is right or wrong at any level.
+    "optimization_level": 1,
 }
 
 Tiny = Callable[[str], tuple[Path, str]]
