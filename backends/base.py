@@ -123,6 +123,7 @@ class Source:
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/weights.py.
         ranges: the largest activations, see backends/ranges.py.
+        marked: points of backends/ranges.py that are to be the output, side by side; those of `onnx` are already.
     """
 
     checkpoint: Path
@@ -131,18 +132,18 @@ class Source:
     calibration: Artifact | None = None
     arrays: Artifact | None = None
     ranges: Artifact | None = None
+    marked: tuple[str, ...] = ()
 
     FILES: ClassVar[tuple[str, ...]] = ("onnx", "calibration", "arrays", "ranges")
 
     def to_json(self) -> dict[str, Any]:
-        files = {name: getattr(self, name) for name in self.FILES}
-        named = {name: file.to_json() if file else None for name, file in files.items()}
-        return {"checkpoint": str(self.checkpoint), "sha256": self.sha256, **named}
+        named = {name: (file := getattr(self, name)) and file.to_json() for name in self.FILES}
+        return {"checkpoint": str(self.checkpoint), "sha256": self.sha256, **named, "marked": list(self.marked)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
         files = {name: Artifact.from_json(data[name]) if data[name] else None for name in cls.FILES}
-        return cls(Path(data["checkpoint"]), data["sha256"], **files)
+        return cls(Path(data["checkpoint"]), data["sha256"], **files, marked=tuple(data["marked"]))
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,8 @@ class Backend(abc.ABC):
 
     packages: tuple[str, ...] = ()
     """Distributions whose versions belong in the record; the first names the release of the backend."""
+
+    marks: bool = False  # whether it gives what Source.marked asks for
 
     @abc.abstractmethod
     def check(self, spec: BuildSpec) -> None:

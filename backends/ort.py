@@ -33,6 +33,7 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
 class OnnxRuntime(Backend):
     packages = (*INSTALLED, "onnx")
+    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         if not versions_of(INSTALLED):

@@ -33,6 +33,7 @@ class Torch(Backend):
 
     compiled: bool
     packages = ("torch", "transformers", "triton")
+    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         if spec.precision not in PRECISIONS:
@@ -54,7 +55,9 @@ class Torch(Backend):
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """The checkpoint as it is: PyTorch compiles in the process that runs."""
-        return Artifact(source.checkpoint / "model.safetensors", source.sha256, versions_of(self.packages))
+        notes = {"marked": list(source.marked)} if source.marked else {}
+        path = source.checkpoint / "model.safetensors"
+        return Artifact(path, source.sha256, versions_of(self.packages), notes=notes)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
         import torch
@@ -72,6 +75,10 @@ class Torch(Backend):
             lower(model, dtype, spec.options["keep_fp32"])
         else:
             model.to(dtype)
+        if marked := artifact.notes.get("marked"):
+            from backends.pytorch_marks import Marked
+
+            model = Marked(model, marked)
         if self.compiled:
             # One specialized graph a shape, as a server with fixed shapes would have; the default limit of 8
             # would silently fall back to eager in the middle of a grid.

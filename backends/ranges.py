@@ -116,6 +116,16 @@ def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
     Raises:
         ValueError: a layer lacks a point, as after a change of the exporter's names.
     """
+    points = named_points(nodes)
+    layers = {point.split("/")[0] for point in points.values() if "/" in point}
+    wanted = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
+    if not layers or wanted - set(points.values()):
+        raise ValueError(f"the graph lacks {', '.join(sorted(wanted - set(points.values()))) or 'layers'}")
+    return points
+
+
+def named_points(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """As `points_of`, of whichever nodes there are."""
     points = {}
     for name, output in nodes:
         layer = re.search(r"/layer\.(\d+)/", name)
@@ -125,8 +135,4 @@ def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
     # An ELECTRA projects its embeddings after their norm: the projection is what the layers read.
     if any("_project/" in output for output in points):
         points = {output: point for output, point in points.items() if "/embeddings/LayerNorm" not in output}
-    layers = {point.split("/")[0] for point in points.values() if "/" in point}
-    wanted = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
-    if not layers or wanted - set(points.values()):
-        raise ValueError(f"the graph lacks {', '.join(sorted(wanted - set(points.values()))) or 'layers'}")
     return points

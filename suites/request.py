@@ -173,10 +173,8 @@ def _marked(config: RunConfig) -> int:
     """How many outputs suite=layers marks at a time; 0 for another suite."""
     if config.suite.name is not Suite.layers:
         return 0
-    if config.backend.source is not SourceKind.onnx or config.backend.name == "trt_plugin":
-        raise Refused(
-            f"suite=layers marks outputs of a graph and backend={config.backend.name} runs none; use ort or trt"
-        )
+    if config.backend.source is SourceKind.none:
+        raise Refused(f"backend={config.backend.name} runs no model; suite=layers needs one that does")
     return at_least("layers.chunk", config.layers.chunk, 1)
 
 

@@ -98,13 +98,13 @@ def export(job: Job) -> dict[str, Any]:
         check_head(folder, job["readout"], job["labels"])
         inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)
     elif job["suite"] == "layers":
+        if not load_backend(job["backend"]).marks:
+            raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
         onnx, (begin, size) = export_onnx(folder, sha256, cache), job["chunk"]
         points = marked_points(onnx)
         found["points"], chunk = len(points), points[begin : begin + size]
         inputs = prepare_marked(folder, sha256, onnx, chunk, shapes[-1], lengths, texts, seed, device.kind, cache)
-        if source.onnx is None:
-            raise Unsupported(f"backend={job['backend']} builds from no graph whose layers could be marked")
-        source = replace(source, onnx=mark(source.onnx, chunk, cache))
+        source = replace(source, onnx=source.onnx and mark(source.onnx, chunk, cache), marked=tuple(chunk))
     else:
         inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
         found["shapes"] = [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY_MODELS, Cli
 
+from backends.base import Shape
 from backends.cache import ArtifactCache
-from backends.marks import MARKED, marked_points
+from backends.checkpoint import load_encoder
+from backends.marks import MARKED, marked_points, prepare_marked
 from backends.onnx_source import export_onnx
+from backends.pytorch_marks import Marked
 from suites.layers import compared, first_past
 from suites.record import read_records
 
 Tiny = Callable[[str], tuple[Path, str]]
 QUICK = ("suite=layers", "backend=ort", "device=cpu", "weights=random", "batch=[4]", "sequence=[32]", "lengths=uniform")
+SIZES = "num_hidden_layers: 2, hidden_size: 64, num_attention_heads: 2, intermediate_size: 128"
+SMALL = f"model.architecture={{model_type: bert, {SIZES}}}"
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
@@ -38,11 +44,9 @@ def test_a_difference_is_measured_and_the_first_one_found() -> None:
 
 
 def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_path: Path) -> None:
-    sizes = "num_hidden_layers: 2, hidden_size: 64, num_attention_heads: 2, intermediate_size: 128"
-    small = f"model.architecture={{model_type: bert, {sizes}}}"
-    assert cli(*QUICK, small, "precision=fp32", "layers.chunk=100").returncode == 0
+    assert cli(*QUICK, SMALL, "precision=fp32", "layers.chunk=100").returncode == 0
     for chunk in (4, 100):
-        done = cli(*QUICK, small, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
+        done = cli(*QUICK, SMALL, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
         assert done.returncode == 0, done.stderr
     exact, *quantized = sorted(read_records(tmp_path / "results", "layers"), key=lambda r: r.cell.precision)
     assert exact.scores["first"] == ""
@@ -58,8 +62,40 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_pat
     assert "First past a relative error of 0.05: none." in table
 
 
-@pytest.mark.parametrize("backend", ["torch_eager", "null"])
-def test_a_backend_without_a_graph_is_refused(backend: str, cli: Cli) -> None:
-    refused = cli("suite=layers", f"backend={backend}", "device=cpu")
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_modules_of_pytorch_stand_for_the_nodes_of_the_graph(
+    family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(family)
+    onnx = export_onnx(folder, sha256, shared_cache)
+    points = marked_points(onnx)
+    lengths = {"distribution": "full", "tokens": "random"}
+    marked = prepare_marked(folder, sha256, onnx, points, Shape(2, 8), lengths, [], 0, "cpu", shared_cache)
+    arrays = np.load(marked.path)
+    inputs = {name.partition("/")[2]: torch.tensor(arrays[name]) for name in arrays.files if name.startswith("feeds/")}
+    inputs["attention_mask"] = inputs["attention_mask"].bool()
+    with torch.inference_mode():
+        found = Marked(load_encoder(folder), points)(**inputs).last_hidden_state
+    assert np.abs(found.numpy() - arrays["reference"]).max() < 1e-5
+    with pytest.raises(ValueError, match="no module's output is 0/probs"):
+        Marked(load_encoder(folder), ["0/probs"])
+
+
+def test_pytorch_marks_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*QUICK[:1], "backend=torch_eager", "precision=bf16", *QUICK[2:], SMALL, "layers.chunk=4",
+               "layers.threshold=1e-4")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "layers")
+    assert len(record.scores["layers"]) == 11
+    assert record.scores["first"] == "embeddings"
+    assert all(1e-4 < layer["relative_error"] < 0.05 for layer in record.scores["layers"])
+
+
+def test_a_backend_that_cannot_mark_says_so(cli: Cli, tmp_path: Path) -> None:
+    refused = cli("suite=layers", "backend=null", "device=cpu")
     assert refused.returncode == 2
-    assert "suite=layers marks outputs of a graph" in refused.stderr
+    assert "backend=null runs no model" in refused.stderr
+    assert cli(*QUICK[:1], "backend=torch_packed", *QUICK[2:], SMALL).returncode == 0
+    (record,) = read_records(tmp_path / "results", "layers")
+    assert record.outcome == "unsupported"
+    assert record.reason == "backend=torch_packed gives no outputs but the last; others mark layers"

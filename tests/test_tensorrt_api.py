@@ -22,6 +22,9 @@ RELEASES = sorted(path.stem for path in (ROOT / "tests" / "tensorrt_api").glob("
 CLASSES = {
     "builder": "Builder",
     "network": "INetworkDefinition",
+    "_network": "INetworkDefinition",
+    "activation": "IActivationLayer",
+    "joined": "IConcatenationLayer",
     "config": "IBuilderConfig",
     "parser": "OnnxParser",
     "error": "ParserError",

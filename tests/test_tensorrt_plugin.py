@@ -26,6 +26,7 @@ from backends.tensorrt_ import capabilities, plugin
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.layout import Columns, Packed
 from backends.tensorrt_.plugin import TensorRTPlugin
+from backends.tensorrt_.plugin_choices import Choices, check_sizes, choices_of
 from backends.tensorrt_.profiles import Profile
 from backends.weights import pad_heads
 from suites.checks import Refused
@@ -208,7 +209,7 @@ def test_a_network_has_the_layers_of_the_model(
     assert source.arrays is not None
     assert source.ranges is not None
     arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
-    choices = plugin_network.Choices(packed, False, True, products, gelu, True, False, positions)
+    choices = Choices(packed, False, True, products, gelu, True, False, positions)
     notes = {"layers": 2, "heads": 2, "hidden": 128}
     ranges = json.loads(source.ranges.path.read_text())
     plugin_network.PluginNetwork(network, choices, arrays, notes, ranges).define()
@@ -259,7 +260,7 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(
     assert source.arrays is not None
     assert source.ranges is not None
     arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
-    choices = plugin_network.Choices(True, True, True, "convolution", "erf", True, True, 128)
+    choices = Choices(True, True, True, "convolution", "erf", True, True, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, ranges).define()
     layers = {(name, version, inputs, frozenset(fields)) for name, version, inputs, fields in called[1:]}
     assert layers == {
@@ -270,13 +271,46 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(
 
 
 @pytest.mark.parametrize(
+    ("asked", "hidden", "found"),
+    [
+        (spec("int8"), 768, ("int8", "int8")),
+        (spec("int8"), 384, ("int8", "fp16")),
+        (spec("int8", attention="fp16"), 768, ("fp16", "int8")),
+        (spec("int8", layout="fixed"), 768, ("int8", "int8")),
+        (spec("int8", layout="fixed", profiles="dynamic", max=[8, 256]), 768, ("fp16", "int8")),
+        (spec("fp16"), 768, ("fp16", "fp16")),
+        (spec("fp32", layout="fixed"), 768, ("fp32", "fp32")),
+    ],
+)
+def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found: tuple[str, str]) -> None:
+    assert tuple(choices_of(asked, hidden).notes().values()) == found
+
+
+def test_marked_points_are_the_output(
+    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network = Recorder()
+    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
+    source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
+    assert source.arrays is not None
+    arrays, points = dict(np.load(source.arrays.path)), ["0/attended", "1/gelu", "1/output"]
+    choices = Choices(True, False, True, "convolution", "erf", False, False, 128)
+    notes = {"layers": 2, "heads": 2, "hidden": 64}
+    plugin_network.PluginNetwork(network, choices, arrays, notes, {}, points).define()
+    ((joined,),) = [arguments for verb, arguments in network.added if verb == "add_concatenation"]
+    assert len(joined) == 3
+    assert sum(verb == "add_identity" for verb, _ in network.added) == 3
+
+
+@pytest.mark.parametrize(
     ("positions", "hidden", "says"),
     [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
 )
 def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str, plugin_network: Any) -> None:
-    choices = plugin_network.Choices(True, True, True, "convolution", "erf", True, True, positions)
+    choices = Choices(True, True, True, "convolution", "erf", True, True, positions)
     with pytest.raises(Unsupported, match=says) if says else nullcontext():
-        plugin_network.check_sizes(choices, 512, hidden)
+        check_sizes(choices, 512, hidden)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -289,7 +323,7 @@ def test_query_key_and_value_lie_by_head(
     source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
     assert source.arrays is not None
     arrays = dict(np.load(source.arrays.path))
-    choices = plugin_network.Choices(True, interleaved, True, "convolution", "erf", False, False, 128)
+    choices = Choices(True, interleaved, True, "convolution", "erf", False, False, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
     _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
     assert out == 3 * 64

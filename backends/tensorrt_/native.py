@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 class TensorRT(Backend):
     packages = PACKAGES
+    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         can = available()

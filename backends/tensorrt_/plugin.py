@@ -13,6 +13,7 @@ from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceF
 from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Layout, plugin_layout
+from backends.tensorrt_.plugin_choices import check_sizes, choices_of
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import pad_heads
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
     from backends.tensorrt_.log import Log
-    from backends.tensorrt_.plugin_network import Choices
 
 FORM = 2
 """Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
@@ -31,6 +31,7 @@ HEAD = 64
 
 class TensorRTPlugin(Backend):
     packages = PACKAGES
+    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         can = available()
@@ -66,7 +67,7 @@ class TensorRTPlugin(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
         ranges = source.ranges.sha256 if source.ranges else ""
-        made_from = {"arrays": source.arrays.sha256, "ranges": ranges, "form": FORM}
+        made_from = {"arrays": source.arrays.sha256, "ranges": ranges, "form": FORM, "marked": list(source.marked)}
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
@@ -92,7 +93,7 @@ def _define(
     log: Log,
 ) -> tuple[Layout, Mapping[str, Any]]:
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
-    from backends.tensorrt_.plugin_network import PluginNetwork, check_sizes
+    from backends.tensorrt_.plugin_network import PluginNetwork
     from backends.tensorrt_.precision import set_flags
 
     assert source.arrays is not None
@@ -101,11 +102,11 @@ def _define(
     heads = int(source.arrays.notes["heads"])
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
     hidden = len(arrays["0/output_gamma"])
-    choices = _choices(spec, hidden)
+    choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
-    PluginNetwork(network, choices, arrays, notes, ranges).define()
+    PluginNetwork(network, choices, arrays, notes, ranges, source.marked).define()
     return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD, **choices.notes()}
 
 
@@ -115,29 +116,3 @@ def _all_int8(spec: BuildSpec) -> bool:
     packed = options["layout"] == "packed" and options["products"] in ("auto", "convolution")
     parts = {options["attention"], options["norms"]}
     return packed and spec.precision == "int8" and "fp16" not in parts
-
-
-def _choices(spec: BuildSpec, hidden: int) -> Choices:
-    from backends.tensorrt_.plugin_network import INT8_NORM_HIDDEN, INT8_PADDED_SEQUENCES, Choices
-
-    options, packed = spec.options, spec.options["layout"] == "packed"
-    products = options["products"]
-    if products == "auto":
-        products = "convolution" if packed else "matmul"
-    profiles = plan_profiles(spec.shapes, options)
-    in_int8 = {
-        "attention": packed
-        or all(held.low.sequence == held.high.sequence in INT8_PADDED_SEQUENCES for held in profiles),
-        "norms": hidden in INT8_NORM_HIDDEN,
-    }
-    in_int8 |= {name: options[name] == "int8" for name in in_int8 if options[name] != "auto"}
-    return Choices(
-        packed=packed,
-        interleaved=options["interleaved"],
-        half=spec.precision != "fp32",
-        products=products,
-        gelu="erf" if options["gelu"] == "auto" else options["gelu"],
-        int8_attention=spec.precision == "int8" and in_int8["attention"],
-        int8_norms=spec.precision == "int8" and in_int8["norms"],
-        positions=max(held.high.sequence for held in profiles),
-    )

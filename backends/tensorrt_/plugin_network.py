@@ -6,74 +6,22 @@ and [sequence, batch, E, 1, 1] where they are neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorrt as trt
 
-from backends.base import Array, Unsupported
+from backends.base import Array
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.gelu import FORMS
-from backends.tensorrt_.layout import PLUGIN_POSITIONS
+from backends.tensorrt_.plugin_choices import Choices
 from backends.tensorrt_.plugins import add_plugin
 from backends.tensorrt_.pointwise import Pointwise
 
 can = installed()
-
-PACKED_POSITIONS = 512
-"""The longest sequence that packed attention has kernels for."""
-
-INT8_NORM_HIDDEN = (768, 1024)
-"""The hidden sizes that the INT8 norm has kernels for, interleaved or not."""
-
-INT8_PADDED_SEQUENCES = (128, 384)
-"""The lengths that INT8 attention over padded sequences has kernels for."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What of an engine of plugins can be chosen.
-
-    Attributes:
-        packed: no padding: version 2 of the plugins; else version 1.
-        interleaved: packed, and INT8 throughout with 32 channels beside one another (CHW32): version 3 of attention
-            and norm, without an FP16 tensor between the embeddings and the output.
-        half: compute in FP16 where INT8 does not; else FP32.
-        products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
-        gelu: a form of backends/tensorrt_/gelu.py, or "plugin", which computes the approximation by tanh.
-        int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
-        positions: the longest sequence.
-    """
-
-    packed: bool
-    interleaved: bool
-    half: bool
-    products: str
-    gelu: str
-    int8_attention: bool
-    int8_norms: bool
-    positions: int
-
-    def notes(self) -> dict[str, str]:
-        """What attention and norms compute in."""
-        plain = "fp16" if self.half else "fp32"
-        return {
-            "attention": "int8" if self.int8_attention else plain,
-            "norms": "int8" if self.int8_norms else plain,
-        }
-
-    @property
-    def plain_embeddings(self) -> bool:
-        """Whether plain layers embed the tokens: the packed plugin stops at some position."""
-        return self.packed and self.positions > PLUGIN_POSITIONS
-
-    @property
-    def version(self) -> int:
-        """Of the attention and norm plugins."""
-        return 3 if self.interleaved else 2 if self.packed else 1
 
 
 @dataclass
@@ -84,6 +32,7 @@ class PluginNetwork:
         arrays: weights under the names of backends/weights.py, heads padded.
         notes: layers, heads, hidden (of attention: heads x head size).
         ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
+        marked: points that are the output, side by side, instead of the last hidden state.
     """
 
     network: trt.INetworkDefinition
@@ -91,11 +40,13 @@ class PluginNetwork:
     arrays: Mapping[str, Array]
     notes: Mapping[str, int]
     ranges: Mapping[str, float]
+    marked: Sequence[str] = ()
+    _seen: dict[str, trt.ITensor] = field(default_factory=dict)
 
     def define(self) -> None:
         """Inputs, embeddings, layers, output."""
         hidden, mask = self._embeddings()
-        self._hold_range(hidden, "embeddings")
+        self._pass(hidden, "embeddings")
         for index in range(self.notes["layers"]):
             attended = self._attention(hidden, mask, index)
             hidden = self._norm(attended, hidden, index, "attention")
@@ -152,7 +103,7 @@ class PluginNetwork:
             # The kernels read query, key and value of a head beside one another; interleaved ones, all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
         qkv = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
-        self._hold_range(qkv, f"{index}/qkv")
+        self._pass(qkv, f"{index}/qkv")
         fields: dict[str, Any] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
@@ -165,12 +116,12 @@ class PluginNetwork:
         version = self.choices.version
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
         context = layer.get_output(0)
-        self._hold_range(context, f"{index}/context")
+        self._pass(context, f"{index}/context")
         output = self.arrays[f"{index}/output_weight"]
         attended = self._linear(
             context, output.reshape(len(output), -1), self.arrays[f"{index}/output_bias"], f"{index}/attended"
         )
-        self._hold_range(attended, f"{index}/attended")
+        self._pass(attended, f"{index}/attended")
         return attended
 
     def _attention_type(self) -> int:
@@ -187,18 +138,18 @@ class PluginNetwork:
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
         inputs, version = [tensor, skip], self.choices.version
         layer = add_plugin(self.network, plugins.SKIP_NORM, version, inputs, fields, f"{index}/{name}_norm")
-        self._hold_range(layer.get_output(0), f"{index}/{name}")
+        self._pass(layer.get_output(0), f"{index}/{name}")
         return layer.get_output(0)
 
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
         up = self._linear(hidden, self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"], f"{index}/up")
-        self._hold_range(up, f"{index}/up")
+        self._pass(up, f"{index}/up")
         gelu = self._gelu(up)
-        self._hold_range(gelu, f"{index}/gelu")
+        self._pass(gelu, f"{index}/gelu")
         down = self._linear(
             gelu, self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"], f"{index}/down"
         )
-        self._hold_range(down, f"{index}/down")
+        self._pass(down, f"{index}/down")
         return down
 
     def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:
@@ -253,37 +204,28 @@ class PluginNetwork:
         typed = self._typed(array)
         return self.network.add_constant(typed.shape, trt.Weights(typed)).get_output(0)
 
-    def _hold_range(self, tensor: trt.ITensor, point: str) -> None:
+    def _pass(self, tensor: trt.ITensor, point: str) -> None:
+        """Give a tensor its range, and remember it if it is to be an output."""
         if self.ranges and can.weak_typing:
             tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
+        if point in self.marked:
+            self._seen[point] = tensor
 
     def _output(self, hidden: trt.ITensor) -> None:
-        """The last hidden state, of a floating-point type: plugins may leave it in INT8."""
-        identity = self.network.add_identity(self._transposed(hidden) if self.choices.interleaved else hidden)
-        if can.weak_typing and self.choices.half:
-            identity.set_output_type(0, trt.DataType.HALF)
-        result = identity.get_output(0)
+        """The last hidden state, or what is marked side by side, of a floating-point type: plugins may leave INT8."""
+        real = [self._real(tensor) for tensor in ([self._seen[point] for point in self.marked] or [hidden])]
+        result = real[0]
+        if len(real) > 1:
+            joined = self.network.add_concatenation(real)
+            joined.axis = 1 if self.choices.packed else 2
+            result = joined.get_output(0)
         result.name = "last_hidden_state"
         self.network.mark_output(result)
         if can.weak_typing and self.choices.half:
             result.dtype = trt.DataType.HALF
 
-
-def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
-    """
-    Raises:
-        Unsupported: the plugins cannot hold the longest sequence, or the model has no position for it, or no kernel
-            has its hidden size.
-    """
-    if choices.positions > positions:
-        raise Unsupported(f"sequences of {choices.positions} are longer than the model's {positions} positions")
-    if choices.packed and choices.positions > PACKED_POSITIONS:
-        raise Unsupported(
-            f"packed attention stops at {PACKED_POSITIONS} tokens; for {choices.positions} use layout=fixed"
-        )
-    if choices.interleaved and choices.positions > PLUGIN_POSITIONS:
-        raise Unsupported(f"interleaved attention stops at {PLUGIN_POSITIONS} tokens; use plugin.interleaved=false")
-    if (choices.int8_norms or choices.interleaved) and hidden not in INT8_NORM_HIDDEN:
-        sizes = " and ".join(map(str, INT8_NORM_HIDDEN))
-        repair = "plugin.interleaved=false" if choices.interleaved else "plugin.norms=fp16"
-        raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {repair}")
+    def _real(self, tensor: trt.ITensor) -> trt.ITensor:
+        identity = self.network.add_identity(self._transposed(tensor) if self.choices.interleaved else tensor)
+        if can.weak_typing and self.choices.half:
+            identity.set_output_type(0, trt.DataType.HALF)
+        return identity.get_output(0)

@@ -29,9 +29,9 @@ class Pointwise:
         return self._network.add_activation(one, trt.ActivationType.SIGMOID).get_output(0)
 
     def clip(self, one: trt.ITensor, edge: float) -> trt.ITensor:
-        layer = self._network.add_activation(one, trt.ActivationType.CLIP)
-        layer.alpha, layer.beta = -edge, edge
-        return layer.get_output(0)
+        activation = self._network.add_activation(one, trt.ActivationType.CLIP)
+        activation.alpha, activation.beta = -edge, edge
+        return activation.get_output(0)
 
     def _elementwise(self, one: trt.ITensor, other: trt.ITensor | float, how: trt.ElementWiseOperation) -> trt.ITensor:
         if isinstance(other, float):

@@ -1,0 +1,106 @@
+"""What of an engine of plugins can be chosen, and what its kernels hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.base import BuildSpec, Unsupported
+from backends.tensorrt_.layout import PLUGIN_POSITIONS
+from backends.tensorrt_.profiles import plan_profiles
+
+PACKED_POSITIONS = 512
+"""The longest sequence that packed attention has kernels for."""
+
+INT8_NORM_HIDDEN = (768, 1024)
+"""The hidden sizes that the INT8 norm has kernels for, interleaved or not."""
+
+INT8_PADDED_SEQUENCES = (128, 384)
+"""The lengths that INT8 attention over padded sequences has kernels for."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What of an engine of plugins can be chosen.
+
+    Attributes:
+        packed: no padding: version 2 of the plugins; else version 1.
+        interleaved: packed, and INT8 throughout with 32 channels beside one another (CHW32): version 3 of attention
+            and norm, without an FP16 tensor between the embeddings and the output.
+        half: compute in FP16 where INT8 does not; else FP32.
+        products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
+        gelu: a form of backends/tensorrt_/gelu.py, or "plugin", which computes the approximation by tanh.
+        int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
+        positions: the longest sequence.
+    """
+
+    packed: bool
+    interleaved: bool
+    half: bool
+    products: str
+    gelu: str
+    int8_attention: bool
+    int8_norms: bool
+    positions: int
+
+    def notes(self) -> dict[str, str]:
+        """What attention and norms compute in."""
+        plain = "fp16" if self.half else "fp32"
+        return {
+            "attention": "int8" if self.int8_attention else plain,
+            "norms": "int8" if self.int8_norms else plain,
+        }
+
+    @property
+    def plain_embeddings(self) -> bool:
+        """Whether plain layers embed the tokens: the packed plugin stops at some position."""
+        return self.packed and self.positions > PLUGIN_POSITIONS
+
+    @property
+    def version(self) -> int:
+        """Of the attention and norm plugins."""
+        return 3 if self.interleaved else 2 if self.packed else 1
+
+
+def choices_of(spec: BuildSpec, hidden: int) -> Choices:
+    """What the options of `spec` come to for a model of this hidden size."""
+    options, packed = spec.options, spec.options["layout"] == "packed"
+    products = options["products"]
+    if products == "auto":
+        products = "convolution" if packed else "matmul"
+    profiles = plan_profiles(spec.shapes, options)
+    in_int8 = {
+        "attention": packed
+        or all(held.low.sequence == held.high.sequence in INT8_PADDED_SEQUENCES for held in profiles),
+        "norms": hidden in INT8_NORM_HIDDEN,
+    }
+    in_int8 |= {name: options[name] == "int8" for name in in_int8 if options[name] != "auto"}
+    return Choices(
+        packed=packed,
+        interleaved=options["interleaved"],
+        half=spec.precision != "fp32",
+        products=products,
+        gelu="erf" if options["gelu"] == "auto" else options["gelu"],
+        int8_attention=spec.precision == "int8" and in_int8["attention"],
+        int8_norms=spec.precision == "int8" and in_int8["norms"],
+        positions=max(held.high.sequence for held in profiles),
+    )
+
+
+def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
+    """
+    Raises:
+        Unsupported: the plugins cannot hold the longest sequence, or the model has no position for it, or no kernel
+            has its hidden size.
+    """
+    if choices.positions > positions:
+        raise Unsupported(f"sequences of {choices.positions} are longer than the model's {positions} positions")
+    if choices.packed and choices.positions > PACKED_POSITIONS:
+        raise Unsupported(
+            f"packed attention stops at {PACKED_POSITIONS} tokens; for {choices.positions} use layout=fixed"
+        )
+    if choices.interleaved and choices.positions > PLUGIN_POSITIONS:
+        raise Unsupported(f"interleaved attention stops at {PLUGIN_POSITIONS} tokens; use plugin.interleaved=false")
+    if (choices.int8_norms or choices.interleaved) and hidden not in INT8_NORM_HIDDEN:
+        sizes = " and ".join(map(str, INT8_NORM_HIDDEN))
+        repair = "plugin.interleaved=false" if choices.interleaved else "plugin.norms=fp16"
+        raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {repair}")
