@@ -14,7 +14,7 @@ import pytest
 from conftest import Cli
 
 from backends import null
-from backends.base import Array, Feeds, Shape
+from backends.base import Array, Feeds, Shape, Unsupported
 from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites import clock, placeholder, switching
@@ -67,7 +67,7 @@ def measured(tmp_path: Path, make_record: MakeRecord) -> Measured:
             outcome="failed" if found["failures"] else "ok",
             reason="; ".join(found["failures"].values()),
             measurements=tuple(Measurement.from_json(m) for m in found["measurements"]),
-            facts={"opening_ns": {"open": 1_000_000}},
+            facts={"opening_ns": {"open": 1_000_000}, **found["facts"]},
             artifacts={"built": {"seconds": 1.0}},
             scores=found["switching"],
         )
@@ -150,6 +150,24 @@ class Stale(NullSession):
 
     def fetch(self) -> Array:
         return self._output * (0.5 if self._before == (2, 16) and self._ids.shape == (3, 16) else 1)
+
+
+class Forgetful(NullSession):
+    """Captures graphs and keeps none."""
+
+    def capture(self) -> None:
+        if self.remembers:
+            raise Unsupported("keeps none")
+        super().capture()
+
+
+def test_a_session_that_keeps_no_graphs_is_measured_without(measured: Measured) -> None:
+    record = measured(Programmed(step_ms=10, gpu_ms=4, capture_ms=25), session=Forgetful, repeats=2)
+    assert record.outcome == "ok"
+    assert len(record.scores["captures"]) == len(SHAPES)
+    assert [one["cuda_graph"] for one in record.scores["parity"]] == [False]
+    assert not any(transition["cuda_graph"] for transition in record.scores["transitions"])
+    assert "no CUDA graphs: keeps none" in switching_tables([record])
 
 
 def test_wrong_outputs_after_a_change_are_found(measured: Measured) -> None:

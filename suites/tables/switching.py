@@ -91,7 +91,9 @@ def _openings(records: Sequence[Record]) -> str:
     varied, rows = varied_options(records), []
     for record in sorted(records, key=lambda r: (strategy(r, False), r.cell.id)):
         reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
-        notes = joined(options_text(record, varied - {"contexts", "engines", "layout"}), record.cell.release, reason)
+        graphs = record.facts.get("no_cuda_graph", "")
+        options = options_text(record, varied - {"contexts", "engines", "layout"})
+        notes = joined(options, record.cell.release, reason, f"no CUDA graphs: {graphs}" if graphs else "")
         if not record.scores:
             rows.append([strategy(record, False), *[""] * 7, notes])
             continue
