@@ -150,7 +150,7 @@ class Source:
 class BuildSpec:
     """Everything of a cell that changes what is built or opened.
 
-    `options` are the backend's own; a backend reads the keys that its schema in suites/config.py declares.
+    `options` are the backend's own; a backend reads the keys that its schema in suites/backend_config.py has.
     `quantization` is that file's QuantizationConfig for a precision that is quantized, else empty.
     """
 

@@ -26,8 +26,9 @@ from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.native import TensorRT
 from backends.tensorrt_.profiles import Profile, choose, plan_profiles
 from suites import request, worker
+from suites.backend_config import TrtConfig
 from suites.checks import Refused
-from suites.config import RunConfig, TrtConfig, plain
+from suites.config import RunConfig, plain
 from suites.machine import Machine
 from suites.request import resolve
 

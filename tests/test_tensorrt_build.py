@@ -15,7 +15,8 @@ import pytest
 from backends.base import BuildSpec, Device, Shape
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
-from suites.config import TrtConfig, plain
+from suites.backend_config import TrtConfig
+from suites.config import plain
 
 MODULES = ("build", "inspection", "log", "progress", "timing_cache")
 OPTIONS = {**plain(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}

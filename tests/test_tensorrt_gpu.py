@@ -20,7 +20,8 @@ from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs import prepare_inputs
 from backends.onnx_source import prepare_source
-from suites.config import PluginConfig, QuantizationConfig, TrtConfig, plain
+from suites.backend_config import PluginConfig, TrtConfig
+from suites.config import QuantizationConfig, plain
 from suites.launch import Answer, Interpreter, call
 from suites.machine import gpus
 

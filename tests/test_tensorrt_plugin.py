@@ -29,9 +29,10 @@ from backends.tensorrt_.plugin import TensorRTPlugin
 from backends.tensorrt_.plugin_choices import Choices, check_sizes, choices_of
 from backends.tensorrt_.profiles import Profile
 from backends.weights import pad_heads
+from suites.backend_config import PluginConfig, TrtConfig
 from suites.checks import Refused
 from suites.choices import Profiles
-from suites.config import PluginConfig, QuantizationConfig, RunConfig, TrtConfig, plain
+from suites.config import QuantizationConfig, RunConfig, plain
 from suites.options import own_options
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
