@@ -4,8 +4,8 @@
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
 lines matter most. A sweep is taken apart into its cells. Each GPU takes N cells at a time, builds their engines beside
 one another and then measures them one by one. With --measuring the last M GPUs only measure, and the others only build
-for them. No cells are taken after S seconds: those at hand are finished, and the same command goes on from there.
-Key=value arguments go to every line.
+for them. No cells are taken after S seconds: those at hand are finished, and the same command goes on from there, with
+what was built. Key=value arguments go to every line.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Batch:
 
         def measure(device: str) -> None:
             while (line := built.get()) is not None:
-                self.run(line, *_on(device))
+                for in_time in self._taken(iter([line]), 1):
+                    self.run(in_time, *_on(device))
 
         with ThreadPoolExecutor(len(measuring)) as pool:
             ends = [pool.submit(measure, device) for device in measuring]

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs import prepare_inputs
-from backends.onnx_source import prepare_source
+from backends.marks import marked_points, prepare_marked
+from backends.onnx_source import export_onnx, prepare_source
 from suites.backend_config import PluginConfig, TrtConfig
 from suites.config import QuantizationConfig, plain
 from suites.launch import Answer, Interpreter, call
@@ -167,6 +168,18 @@ def test_plugins_match_the_reference_plain_and_as_a_graph(
     assert [check["nonfinite"] for check in result["checks"]] == [0] * 4
     assert min(check["cosine"] for check in result["checks"]) >= least
     assert result["built"]["notes"]["padded_heads"] is True
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_marked_points_of_plugins_are_those_of_the_graph(layout: str, lab: Lab) -> None:
+    job = lab.job("fp16", "trt_plugin", layout=layout)
+    onnx = export_onnx(lab.folder, lab.sha256, lab.cache)
+    points, lengths = marked_points(onnx), {"distribution": "uniform", "tokens": "random", "low": 3}
+    inputs = prepare_marked(lab.folder, lab.sha256, onnx, points, SHAPES[-1], lengths, [], 0, "cpu", lab.cache)
+    job["source"]["marked"] = points
+    layers = lab.measured({**job, "suite": "layers", "inputs": str(inputs.path)})["layers"]
+    assert [layer["point"] for layer in layers] == points
+    assert all(layer["nonfinite"] == 0 and layer["relative_error"] < 0.01 for layer in layers)
 
 
 def test_packed_sequences_longer_than_the_embedding_plugin(
