@@ -45,6 +45,11 @@ class FakeNvml(SimpleNamespace):
             raise NVMLError("not supported")
         return 700_000
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        if handle == 1:
+            raise NVMLError("not supported")
+        return [SimpleNamespace(pid=7), SimpleNamespace(pid=8)]
+
     def __getattr__(self, name: str) -> Any:
         answers = {
             "nvmlSystemGetDriverVersion": lambda: "580.1",
@@ -96,8 +101,8 @@ def test_without_a_driver_there_are_none(nvml: FakeNvml) -> None:
     assert machine.gpus() == []
 
 
-@pytest.mark.parametrize(("uuid", "counts_energy"), [("GPU-0", True), ("GPU-1", False)])
-def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, counts_energy: bool) -> None:
+@pytest.mark.parametrize(("uuid", "answers_all"), [("GPU-0", True), ("GPU-1", False)])
+def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, answers_all: bool) -> None:
     with Telemetry(uuid, period_s=0.005) as telemetry:
         time.sleep(0.1)
     taken = len(telemetry.readings)
@@ -106,7 +111,8 @@ def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, count
     assert len(telemetry.readings) == taken
     last = telemetry.readings[-1]
     assert (last.sm_clock, last.memory_clock, last.power, last.temperature, last.reasons) == (1000, 2000, 350, 41, 4)
-    assert bool(last.energy) is counts_energy
+    assert bool(last.energy) is answers_all
+    assert last.processes == (2 if answers_all else 0)
     assert nvml.opened == 0
 
 
