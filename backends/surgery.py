@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
+from backends.gelu import by_sigmoid
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -93,7 +94,63 @@ def merged_qkv(graph: gs.Graph) -> int:
     return changed
 
 
-REWRITES = {"constant_reshapes": constant_reshapes, "merged_qkv": merged_qkv}
+def sigmoid_gelu(graph: gs.Graph) -> int:
+    """GELU by a sigmoid in the place of erf (backends/gelu.py), under the names of before. Returns how many."""
+    changed = 0
+    for erf in [node for node in graph.nodes if node.op == "Erf"]:
+        scaling, sum_ = erf.inputs[0].inputs[0], erf.outputs[0].outputs[0]
+        product = sum_.outputs[0].outputs[0]
+        last = product.outputs[0].outputs[0]
+        if [node.op for node in (sum_, product, last)] != ["Add", "Mul", "Mul"]:
+            continue
+        result = by_sigmoid(scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
+        output = last.outputs[0]
+        last.outputs.clear()
+        result.name, result.outputs = last.name, [output]
+        changed += 1
+    return changed
+
+
+class Nodes:
+    """Arithmetic in nodes of `graph` with names that begin with `base`; see backends/gelu.py."""
+
+    def __init__(self, graph: gs.Graph, base: str) -> None:
+        self._graph, self._base, self._count = graph, base, 0
+
+    def add(self, one: Any, other: Any) -> Any:
+        return self._node("Add", one, other)
+
+    def multiply(self, one: Any, other: Any) -> Any:
+        return self._node("Mul", one, other)
+
+    def erf(self, one: Any) -> Any:
+        return self._node("Erf", one)
+
+    def sigmoid(self, one: Any) -> Any:
+        return self._node("Sigmoid", one)
+
+    def tanh(self, one: Any) -> Any:
+        return self._node("Tanh", one)
+
+    def clip(self, one: Any, edge: float) -> Any:
+        return self._node("Clip", one, -edge, edge)
+
+    def _node(self, op: str, *inputs: Any) -> Any:
+        import numpy as np
+        import onnx_graphsurgeon as gs
+
+        self._count += 1
+        name = f"{self._base}/form/{op}_{self._count}"
+        made = [
+            gs.Constant(f"{name}/{place}", np.asarray(value, np.float32)) if isinstance(value, float) else value
+            for place, value in enumerate(inputs)
+        ]
+        output = gs.Variable(f"{name}_output", np.float32)
+        self._graph.nodes.append(gs.Node(op, name, inputs=made, outputs=[output]))
+        return output
+
+
+REWRITES = {"constant_reshapes": constant_reshapes, "merged_qkv": merged_qkv, "sigmoid_gelu": sigmoid_gelu}
 
 
 def _constant(tensor: Any) -> Any:

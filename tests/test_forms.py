@@ -150,7 +150,7 @@ def test_a_pattern_that_matches_nothing_is_an_error(tiny: Tiny, shared_cache: Ar
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
-@pytest.mark.parametrize(("rewrite", "changes"), [("constant_reshapes", 8), ("merged_qkv", 2)])
+@pytest.mark.parametrize(("rewrite", "changes"), [("constant_reshapes", 8), ("merged_qkv", 2), ("sigmoid_gelu", 2)])
 def test_a_rewrite_computes_the_same(
     rewrite: str, changes: int, family: str, tiny: Tiny, shared_cache: ArtifactCache
 ) -> None:

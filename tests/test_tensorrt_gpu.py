@@ -150,6 +150,7 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         # cuBLASLt as the plugin asks for it adds up in FP16.
         ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
         ("fp16", {"gelu": "sigmoid"}, 0.9999),
+        ("fp16", {"gelu": "tanh"}, 0.9999),
         ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),

@@ -14,9 +14,9 @@ import numpy as np
 import tensorrt as trt
 
 from backends.base import Array
+from backends.gelu import FORMS
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
-from backends.tensorrt_.gelu import FORMS
 from backends.tensorrt_.plugin_choices import Choices
 from backends.tensorrt_.plugins import add_plugin
 from backends.tensorrt_.pointwise import Pointwise

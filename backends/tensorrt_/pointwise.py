@@ -1,4 +1,4 @@
-"""Elementwise arithmetic in layers of a network; see backends/tensorrt_/gelu.py."""
+"""Elementwise arithmetic in layers of a network; see backends/gelu.py."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ class Pointwise:
 
     def sigmoid(self, one: trt.ITensor) -> trt.ITensor:
         return self._network.add_activation(one, trt.ActivationType.SIGMOID).get_output(0)
+
+    def tanh(self, one: trt.ITensor) -> trt.ITensor:
+        return self._network.add_activation(one, trt.ActivationType.TANH).get_output(0)
 
     def clip(self, one: trt.ITensor, edge: float) -> trt.ITensor:
         activation = self._network.add_activation(one, trt.ActivationType.CLIP)
