@@ -50,7 +50,8 @@ def prepare_source(
         if form.ranges:
             onnx = export_onnx(folder, weights_sha256, cache)
             method, percentile = quantization["method"], quantization["percentile"]
-            ranges = activation_ranges(onnx, method, percentile, batches, trained, {**made_from, **sizes}, cache)
+            left, key = quantization.get("leave_out", ()), {**made_from, **sizes}
+            ranges = activation_ranges(onnx, method, percentile, batches, trained, left, key, cache)
         return Source(folder, weights_sha256, arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, weights_sha256, cache), None
     if form.rewrites:

@@ -16,6 +16,8 @@ import numpy as np
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.calibration import ENTROPY_BINS, alone, reader
+from backends.quantize import NODES, placed
+from backends.typed import matching
 
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
@@ -31,6 +33,15 @@ POINTS = {
 }
 """Points by the name of the node whose output they are: `embeddings` once, the others in each layer."""
 
+COMPUTED = {
+    "qkv": ("query", "key", "value"),
+    "attention": ("scores", "context"),
+    "attended": ("attention_output",),
+    "up": ("ffn_up",),
+    "down": ("ffn_down",),
+}
+"""What plugins compute in INT8, by the nodes of the graph (backends/quantize.py's NODES) that it stands for."""
+
 
 def activation_ranges(
     source: Artifact,
@@ -38,20 +49,27 @@ def activation_ranges(
     percentile: float,
     calibration: Callable[[], Sequence[Mapping[str, Array]]],
     trained: Mapping[str, float],
+    leave_out: Sequence[str],
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
-    """A JSON file of the largest absolute value by point, "embeddings" or "<layer>/<point>".
+    """A JSON file of the largest absolute value by point, "embeddings" or "<layer>/<point>"; its notes have `left`,
+    what is not to be computed in INT8, "<layer>/<one of COMPUTED>".
 
     Args:
         method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values).
         calibration: gives the feeds, all of one shape.
         trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
+        leave_out: patterns of nodes of the graph that are left alone.
         key: what the calibration was made from.
+
+    Raises:
+        ValueError: a pattern of `leave_out` matches no node.
     """
 
-    def build(path: Path) -> None:
+    def build(path: Path) -> Mapping[str, Any]:
         path.write_text(json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1))
+        return {"left": _left(source.path, leave_out)}
 
     everything = {
         "source": source.sha256,
@@ -59,6 +77,7 @@ def activation_ranges(
         "percentile": percentile,
         "form": 3,
         **({"trained": dict(trained)} if trained else {}),
+        **({"leave_out": list(leave_out)} if leave_out else {}),
         **key,
     }
     return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
@@ -97,10 +116,20 @@ def _collect(
     return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
 
 
+def _left(source: Path, patterns: Sequence[str]) -> list[str]:
+    import onnx
+
+    found = set()
+    for name in matching([node.name for node in onnx.load(str(source)).graph.node], patterns):
+        layer = re.search(r"/layer\.(\d+)/", name)
+        for computed, nodes in COMPUTED.items():
+            if layer and any(re.search(NODES[node], name) for node in nodes):
+                found.add(f"{layer.group(1)}/{computed}")
+    return sorted(found)
+
+
 def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
     """The point that a trained place is, if it is one: attention's inputs lie behind a transposition of the product."""
-    from backends.quantize import placed
-
     producers = {output: node for node in graph.node for output in node.output}
     (tensor,) = placed(graph, {place: 0.0})
     while tensor not in points:

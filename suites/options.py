@@ -90,7 +90,8 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         raise Refused(f"quantization.smooth={chosen['smooth']} must lie between 0 and 1")
     of_a_graph = {"leave_out": [], "smooth": 0.0}
     for name, nothing in of_a_graph.items():
-        if chosen[name] != nothing and (config.backend.name == "trt_plugin" or chosen["scheme"] == "implicit"):
+        alone = name == "smooth" and config.backend.name == "trt_plugin"
+        if chosen[name] != nothing and (alone or chosen["scheme"] == "implicit"):
             raise Refused(f"quantization.{name} is for explicit Q/DQ in a graph; use backend=ort or trt")
     at_least("quantization.qat_steps", chosen["qat_steps"], 0)
     positive("quantization.qat_rate", chosen["qat_rate"])

@@ -14,7 +14,7 @@ from backends.checkpoint import load_encoder, run_encoder
 from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx
 from backends.quantize import quantize_onnx
-from backends.ranges import POINTS, activation_ranges, points_of
+from backends.ranges import COMPUTED, POINTS, activation_ranges, points_of
 from suites.config import QuantizationConfig, plain
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -29,7 +29,7 @@ def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: Art
         return calibration_batches(folder, [], 8, 16, seed=0)
 
     found = json.loads(
-        activation_ranges(onnx, "minmax", 0, batches, {}, {"family": family}, shared_cache).path.read_text()
+        activation_ranges(onnx, "minmax", 0, batches, {}, (), {"family": family}, shared_cache).path.read_text()
     )
     assert set(found) == {"embeddings", *(f"{i}/{point}" for i in (0, 1) for point in POINTS if point != "embeddings")}
     (feeds,) = batches()
@@ -46,7 +46,7 @@ def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cac
 
     def ranges(method: str) -> dict[str, float]:
         batches = lambda: calibration_batches(folder, [], 16, 16, seed=0)  # noqa: E731
-        artifact = activation_ranges(onnx, method, 99.0, batches, {}, {}, shared_cache)
+        artifact = activation_ranges(onnx, method, 99.0, batches, {}, (), {}, shared_cache)
         found: dict[str, float] = json.loads(artifact.path.read_text())
         return found
 
@@ -57,6 +57,24 @@ def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cac
     assert any(cut[point] < whole[point] * 0.95 for point in whole)
 
 
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_nodes_that_are_left_out_stand_for_what_plugins_compute(
+    family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(family)
+    onnx = export_onnx(folder, sha256, shared_cache)
+    batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
+    for patterns, left in (
+        (["*layer.1/*"], [f"1/{computed}" for computed in sorted(COMPUTED)]),
+        (["*layer.0/attention/*"], ["0/attended", "0/attention", "0/qkv"]),
+        ([], []),
+    ):
+        artifact = activation_ranges(onnx, "minmax", 0, batches, {}, patterns, {}, shared_cache)
+        assert artifact.notes["left"] == left
+    with pytest.raises(ValueError, match="matches none"):
+        activation_ranges(onnx, "minmax", 0, batches, {}, ["*layer.7*"], {}, shared_cache)
+
+
 def test_nothing_is_written_beside_the_model(tiny: Tiny, tmp_path: Path) -> None:
     """onnxruntime writes model-inferred.onnx beside what it reads; here a folder stands in its way."""
     folder, sha256 = tiny("bert")
@@ -64,7 +82,7 @@ def test_nothing_is_written_beside_the_model(tiny: Tiny, tmp_path: Path) -> None
     onnx = export_onnx(folder, sha256, cache)
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
     batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
-    assert activation_ranges(onnx, "minmax", 0, batches, {}, {}, cache).path.exists()
+    assert activation_ranges(onnx, "minmax", 0, batches, {}, (), {}, cache).path.exists()
     options = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "reduce_range": False}
     assert quantize_onnx(onnx, "int8", options, batches, {}, {}, cache).path.exists()
 

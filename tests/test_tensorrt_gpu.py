@@ -156,6 +156,7 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
         ("int8", {}, 0.95),
         ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
+        ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])

@@ -26,7 +26,7 @@ from backends.tensorrt_ import capabilities, plugin
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.layout import Columns, Packed
 from backends.tensorrt_.plugin import TensorRTPlugin
-from backends.tensorrt_.plugin_choices import Choices, check_sizes, choices_of
+from backends.tensorrt_.plugin_choices import Choices, check_left, check_sizes, choices_of
 from backends.tensorrt_.profiles import Profile
 from backends.weights import pad_heads
 from suites.backend_config import PluginConfig, TrtConfig
@@ -155,6 +155,7 @@ class Recorder:
     def __init__(self) -> None:
         self.added: list[tuple[str, tuple[Any, ...]]] = []
         self.ranges: list[float] = []
+        self.layers: list[Any] = []
 
     def __getattr__(self, verb: str) -> Any:
         if not verb.startswith(("add_", "mark_")):
@@ -167,7 +168,9 @@ class Recorder:
         return add
 
     def layer(self) -> Any:
-        return SimpleNamespace(get_output=lambda index: self.tensor(), set_output_type=lambda index, kind: None)
+        made = SimpleNamespace(get_output=lambda index: self.tensor(), set_output_type=lambda index, kind: None)
+        self.layers.append(made)
+        return made
 
     def tensor(self) -> Any:
         return SimpleNamespace(shape=(-1, 1, 1, 1), set_dynamic_range=lambda low, high: self.ranges.append(high))
@@ -287,6 +290,48 @@ def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found:
     assert tuple(choices_of(asked, hidden).notes().values()) == found
 
 
+def test_what_is_left_out_of_int8_is_half(
+    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network, kinds = Recorder(), {}
+
+    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
+        kinds[layer] = fields.get("type_id")
+        return network.layer()
+
+    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
+    form = SourceForm(arrays=True, ranges=True)
+    asked = {**INT8, "leave_out": ["*layer.0/attention/self/*", "*layer.1/intermediate/*"]}
+    source = prepare_source(*tiny("bert"), form, asked, ["a line"], 0, shared_cache)
+    assert source.arrays is not None
+    assert source.ranges is not None
+    left = source.ranges.notes["left"]
+    assert left == ["0/attention", "0/qkv", "1/up"]
+    arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
+    choices = Choices(True, False, True, "convolution", "erf", True, False, 128)
+    notes = {"layers": 2, "heads": 2, "hidden": 64}
+    plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, left).define()
+    named = {layer.name: layer for layer in network.layers if hasattr(layer, "name")}
+    assert {name for name, layer in named.items() if hasattr(layer, "precision")} == {"0/qkv", "1/up"}
+    assert (kinds["0/attention"], kinds["1/attention"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("interleaved", "packed", "left", "says"),
+    [
+        (False, True, ["0/attention"], ""),
+        (True, True, ["0/up"], "INT8 throughout"),
+        (False, False, ["0/up"], ""),
+        (False, False, ["0/attention"], "one mask for all layers"),
+    ],
+)
+def test_what_cannot_be_left_out_says_so(interleaved: bool, packed: bool, left: list[str], says: str) -> None:
+    choices = Choices(packed, interleaved, True, "convolution", "erf", True, True, 128)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        check_left(choices, left)
+
+
 def test_marked_points_are_the_output(
     plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
     monkeypatch: pytest.MonkeyPatch,
@@ -298,7 +343,7 @@ def test_marked_points_are_the_output(
     arrays, points = dict(np.load(source.arrays.path)), ["0/attended", "1/gelu", "1/output"]
     choices = Choices(True, False, True, "convolution", "erf", False, False, 128)
     notes = {"layers": 2, "heads": 2, "hidden": 64}
-    plugin_network.PluginNetwork(network, choices, arrays, notes, {}, points).define()
+    plugin_network.PluginNetwork(network, choices, arrays, notes, {}, (), points).define()
     ((joined,),) = [arguments for verb, arguments in network.added if verb == "add_concatenation"]
     assert len(joined) == 3
     assert sum(verb == "add_identity" for verb, _ in network.added) == 3

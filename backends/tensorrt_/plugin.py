@@ -13,7 +13,7 @@ from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceF
 from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Layout, plugin_layout
-from backends.tensorrt_.plugin_choices import check_sizes, choices_of
+from backends.tensorrt_.plugin_choices import check_left, check_sizes, choices_of
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import pad_heads
 
@@ -67,7 +67,13 @@ class TensorRTPlugin(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
         ranges = source.ranges.sha256 if source.ranges else ""
-        made_from = {"arrays": source.arrays.sha256, "ranges": ranges, "form": FORM, "marked": list(source.marked)}
+        made_from = {
+            "arrays": source.arrays.sha256,
+            "ranges": ranges,
+            "left": _left(source),
+            "marked": list(source.marked),
+            "form": FORM,
+        }
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
@@ -94,20 +100,28 @@ def _define(
 ) -> tuple[Layout, Mapping[str, Any]]:
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
     from backends.tensorrt_.plugin_network import PluginNetwork
-    from backends.tensorrt_.precision import set_flags
+    from backends.tensorrt_.precision import obey_layers, set_flags
 
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
         arrays = pad_heads({name: loaded[name] for name in loaded.files}, HEAD)
     heads = int(source.arrays.notes["heads"])
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
-    hidden = len(arrays["0/output_gamma"])
+    hidden, left = len(arrays["0/output_gamma"]), _left(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
+    check_left(choices, left)
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
-    PluginNetwork(network, choices, arrays, notes, ranges, source.marked).define()
+    if left:
+        obey_layers(config)
+    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked).define()
     return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD, **choices.notes()}
+
+
+def _left(source: Source) -> list[str]:
+    """What INT8 leaves out, see backends/ranges.py."""
+    return list(source.ranges.notes["left"]) if source.ranges else []
 
 
 def _all_int8(spec: BuildSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.base import BuildSpec, Unsupported
@@ -104,3 +105,14 @@ def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
         sizes = " and ".join(map(str, INT8_NORM_HIDDEN))
         repair = "plugin.interleaved=false" if choices.interleaved else "plugin.norms=fp16"
         raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {repair}")
+
+
+def check_left(choices: Choices, left: Sequence[str]) -> None:
+    """
+    Raises:
+        Unsupported: what INT8 is to leave out (see backends/ranges.py) has no way around it.
+    """
+    if left and choices.interleaved:
+        raise Unsupported("interleaved tensors are INT8 throughout; quantization.leave_out wants interleaved=false")
+    if choices.int8_attention and not choices.packed and any(place.endswith("/attention") for place in left):
+        raise Unsupported("padded attention has one mask for all layers; leave it out by plugin.attention=fp16")

@@ -6,7 +6,7 @@ and [sequence, batch, E, 1, 1] where they are neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class PluginNetwork:
         arrays: weights under the names of backends/weights.py, heads padded.
         notes: layers, heads, hidden (of attention: heads x head size).
         ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
+        left: what INT8 leaves out, "<layer>/<one of backends/ranges.py's COMPUTED>".
         marked: points that are the output, side by side, instead of the last hidden state.
     """
 
@@ -40,6 +41,7 @@ class PluginNetwork:
     arrays: Mapping[str, Array]
     notes: Mapping[str, int]
     ranges: Mapping[str, float]
+    left: Collection[str] = ()
     marked: Sequence[str] = ()
     _seen: dict[str, trt.ITensor] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ class PluginNetwork:
             "dq_probs": self.ranges.get(f"{index}/probs", 1.0) / 127,
         }
         if not self.choices.interleaved:
-            fields |= {"type_id": self._attention_type(), "has_mask": 1}
+            fields |= {"type_id": self._attention_type(f"{index}/attention" in self.left), "has_mask": 1}
             fields |= {"var_seqlen": 1} if self.choices.packed else {}
         version = self.choices.version
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
@@ -124,8 +126,8 @@ class PluginNetwork:
         self._pass(attended, f"{index}/attended")
         return attended
 
-    def _attention_type(self) -> int:
-        if self.choices.int8_attention:
+    def _attention_type(self, left: bool = False) -> int:
+        if self.choices.int8_attention and not left:
             return plugins.INT8
         return plugins.FP16 if self.choices.half else plugins.FP32
 
@@ -164,7 +166,7 @@ class PluginNetwork:
         if self.choices.products == "convolution":
             kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
             layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
-            layer.name = name
+            self._named(layer, name)
             return layer.get_output(0)
         lead = (0,) if self.choices.packed else (0, 0)
         ones = (1,) * len(lead)
@@ -178,10 +180,16 @@ class PluginNetwork:
         kernel = self._constant(np.ascontiguousarray(weight.T).reshape(*ones[1:], into, out))
         none = trt.MatrixOperation.NONE
         layer = self.network.add_matrix_multiply(flat, none, kernel, none)
-        layer.name = name
+        self._named(layer, name)
         offset = self._constant(bias.reshape(*ones, out))
         total = self.network.add_elementwise(layer.get_output(0), offset, trt.ElementWiseOperation.SUM).get_output(0)
         return self._reshaped(total, (*lead, out, 1, 1))
+
+    def _named(self, layer: trt.ILayer, name: str) -> None:
+        """Name a product, and keep it out of INT8 if it is left out."""
+        layer.name = name
+        if can.weak_typing and name in self.left:
+            layer.precision = trt.DataType.HALF
 
     def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
         """A 0 in `sizes` keeps that size."""

@@ -46,9 +46,15 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         config.clear_flag(trt.BuilderFlag.INT8)
     held = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
     if held:
-        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        obey_layers(config)
         _hold_in_fp32([layer for layer in layers if layer.name in held])
     return len(held)
+
+
+def obey_layers(config: trt.IBuilderConfig) -> None:
+    """Have the builder keep to the precisions that layers ask for, where they can."""
+    if can.weak_typing:
+        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 
 
 def _hold_in_fp32(layers: list[trt.ILayer]) -> None:
