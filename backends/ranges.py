@@ -75,7 +75,7 @@ def activation_ranges(
         "source": source.sha256,
         "method": method,
         "percentile": percentile,
-        "form": 3,
+        "form": 4,
         **({"trained": dict(trained)} if trained else {}),
         **({"leave_out": list(leave_out)} if leave_out else {}),
         **key,
