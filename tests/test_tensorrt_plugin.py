@@ -333,15 +333,19 @@ def test_what_cannot_be_left_out_says_so(interleaved: bool, packed: bool, left: 
         check_left(choices, left)
 
 
-def test_marked_points_are_the_output(
-    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    network = Recorder()
-    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
+@pytest.fixture
+def arrays(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> dict[str, Any]:
+    """Weights of a tiny BERT: two layers, two heads, hidden 64."""
     source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
     assert source.arrays is not None
-    arrays, points = dict(np.load(source.arrays.path)), ["0/attended", "1/gelu", "1/output"]
+    return dict(np.load(source.arrays.path))
+
+
+def test_marked_points_are_the_output(
+    plugin_network: Any, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, points = Recorder(), ["0/attended", "1/gelu", "1/output"]
+    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
     choices = Choices(True, False, True, "convolution", "erf", False, False, 128)
     notes = {"layers": 2, "heads": 2, "hidden": 64}
     plugin_network.PluginNetwork(network, choices, arrays, notes, {}, (), points).define()
@@ -362,14 +366,10 @@ def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says:
 
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_query_key_and_value_lie_by_head(
-    interleaved: bool, plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    interleaved: bool, plugin_network: Any, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = Recorder()
     monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
-    source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
-    assert source.arrays is not None
-    arrays = dict(np.load(source.arrays.path))
     choices = Choices(True, interleaved, True, "convolution", "erf", False, False, 128)
     plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
     _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
