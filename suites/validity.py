@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from suites.record import Record
-from suites.tables.rows import PROFILES
+from suites.tables.options import PROFILES
 
 Way = str
 Scores = Mapping[str, Any]

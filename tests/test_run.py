@@ -171,7 +171,7 @@ def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, sta
         time.sleep(0.5)
         process.send_signal(number)
         _, error = process.communicate(timeout=20)
-    assert process.returncode == status
+    assert process.returncode == status, error
     assert number == signal.SIGKILL or "interrupted" in one_line(error)
     time.sleep(0.2)
     workers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout

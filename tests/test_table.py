@@ -97,12 +97,6 @@ def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
     assert not any("threads" in note for note in notes)
 
 
-def test_a_list_that_differs_is_named_where_it_is_not_empty(make_record: MakeRecord) -> None:
-    one, two = (make_record(options={"rewrites": rewrites}) for rewrites in ([], ["merged_qkv", "other"]))
-    notes = sorted(row["notes"].split("; ")[1] for row in rows(latency_section([one, two])))
-    assert notes == ["null 1.0", "rewrites=merged_qkv+other"]
-
-
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
@@ -117,12 +111,6 @@ def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, m
     found = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
     assert found
     assert not any(name in row["notes"] for row in found for name in ("max=", "opt=", "min="))
-
-
-def test_an_option_that_only_one_has_is_said(make_record: MakeRecord) -> None:
-    one, two = make_record(options={"quantization": {}}), make_record(options={"quantization": {"tokens": "random"}})
-    notes = [row["notes"] for row in rows(latency_section([one, two]))]
-    assert sum("quantization.tokens=random" in note for note in notes) == 1
 
 
 def scores(**changes: object) -> dict[str, object]:

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import OK, Record
-from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.options import Distinctions, distinctions
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import past_tolerance
 
 COLUMNS = (
@@ -33,9 +34,10 @@ def accuracy_section(records: Sequence[Record]) -> str:
     ordered = sorted(records, key=_question)
     for (model, weights, task), members in groupby(ordered, key=_question):
         group = list(members)
-        varied = varied_options(group)
-        rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, varied)) for r in group)
-        lines += ["", f"### {model}, {weights} weights, {task}", "", markdown(COLUMNS, [row for _, row in rows])]
+        told = distinctions(group)
+        rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, told)) for r in group)
+        title, table = f"### {model}, {weights} weights, {task}", markdown(COLUMNS, [row for _, row in rows])
+        lines += ["", title, *told.caption(), "", table]
     return "\n".join(lines)
 
 
@@ -43,12 +45,12 @@ def _question(record: Record) -> tuple[str, str, str]:
     return record.cell.model, record.cell.weights, str(record.cell.lengths["task"])
 
 
-def _row(record: Record, varied: set[str]) -> list[str]:
+def _row(record: Record, told: Distinctions) -> list[str]:
     cell, scores = record.cell, record.scores
     reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     wrong = past_tolerance(scores) if scores else ""
     invalid = f"**invalid**: {wrong}" if wrong else ""
-    notes = joined(options_text(record, varied), cell.release, _cut(record), reason, invalid)
+    notes = joined(told.of(record), cell.release, _cut(record), reason, invalid)
     head = [cell.backend, cell.precision, profiles_of(record)]
     if "value" not in scores:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]

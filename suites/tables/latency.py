@@ -9,7 +9,8 @@ from typing import Any
 
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.stats import Summary, summarize
-from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.options import Distinctions, distinctions
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
@@ -48,13 +49,13 @@ def latency_section(records: Sequence[Record], scores: Judged | None = None) -> 
     ordered = sorted(records, key=_workload)
     for workload, members in groupby(ordered, key=_workload):
         group = list(members)
-        varied = varied_options(group)
-        rows = [row for record in group for row in _rows(record, varied, (scores or {}).get(way(record), {}))]
+        told = distinctions(group)
+        rows = [row for record in group for row in _rows(record, told, (scores or {}).get(way(record), {}))]
         tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
         columns = (*COLUMNS[:-1], *tasks, "notes")
         table = [[cells.get(name, "") for name in columns] for cells in _with_fastest(rows)]
         title = f"### {', '.join(workload)}, {_tokens(group)} tokens"
-        lines += ["", title, "", markdown(columns, table)]
+        lines += ["", title, *told.caption(), "", markdown(columns, table)]
     return "\n".join(lines)
 
 
@@ -98,10 +99,10 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, varied: set[str], tasks: Mapping[str, Scores]) -> list[Row]:
+def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
     """Rows of a record: one a shape, or one that says why there is none."""
     cell, rows = record.cell, []
-    options = options_text(record, varied)
+    options = told.of(record)
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from suites.record import OK, Record
-from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.options import distinctions
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 
 COLUMNS = ("layer", "output", "NaN or Inf", "max difference", "relative error", "cosine min", "")
 
@@ -22,12 +23,13 @@ def layers_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    lines, varied = ["", one_machine(records)], varied_options(records)
+    told = distinctions(records)
+    lines = ["", one_machine(records), *told.caption()]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell = record.cell
         shape = "x".join(str(size) for size in cell.shapes[-1])
         named = joined(cell.model, cell.weights, cell.backend, cell.release, cell.precision, profiles_of(record), shape)
-        lines += ["", f"### {joined(named, options_text(record, varied))}", ""]
+        lines += ["", f"### {joined(named, told.of(record))}", ""]
         lines += [_table(record)] if record.outcome == OK else [f"{record.outcome}: {record.reason}"]
     return "\n".join(lines)
 

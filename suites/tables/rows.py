@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any
 
 from suites.record import Record
-
-PROFILES = ("profiles", "min", "opt", "max", "ranges")
-"""Options that the column "profiles" speaks for."""
 
 
 class Incomparable(ValueError):
@@ -35,41 +31,11 @@ def one_machine(records: Sequence[Record]) -> str:
     return f"## {machine_title(records[0])}"
 
 
-def options_text(record: Record, varied: set[str]) -> str:
-    """The options that tell this record's row from others'."""
-    return "; ".join(f"{name}={value}" for name, value in flat(record.cell.options) if name in varied and value)
-
-
 def machine_title(record: Record) -> str:
     environment = record.environment
     if "gpu" in environment:
         return f"{environment['gpu']}, driver {environment['driver']}"
     return f"CPU: {environment['cpu']}, {environment['cores']} cores"
-
-
-def varied_options(records: Sequence[Record]) -> set[str]:
-    """Options in which records of one backend and precision differ: without them their rows would look alike.
-
-    An option that one has and another lacks is one in which they differ.
-    """
-    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for record in records:
-        groups.setdefault((record.cell.backend, record.cell.precision), []).append(dict(flat(record.cell.options)))
-    varied = set()
-    for group in groups.values():
-        names = {name for options in group for name in options}
-        varied |= {name for name in names if len({options.get(name, "") for options in group}) > 1}
-    return varied - set(PROFILES)
-
-
-def flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
-    return found
 
 
 def profiles_of(record: Record) -> str:

@@ -11,7 +11,8 @@ from backends.base import Array
 from suites.record import OK, REPLAY, Measurement, Record
 from suites.stats import summarize
 from suites.switching_model import Costs, break_even, kinds, strategy
-from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, varied_options
+from suites.tables.options import PROFILES, distinctions
+from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.traffic import Size
 
 LEGEND = """\
@@ -40,7 +41,7 @@ def _section(records: Sequence[Record]) -> str:
         group = list(members)
         costs = [Costs.of(r, graph) for r in group if r.scores for graph in _ways(r)]
         lines += ["", f"### {', '.join(workload)}", "", _changes(costs)]
-        lines += ["", _openings(group)]
+        lines += _openings(group)
         lines += [text for name in _traces(group) for text in ("", f"#### Requests: {name}", "", _replays(group, name))]
         lines += [text for one in costs for text in ("", f"#### Every pair: {_name(one)}, us", "", _matrix(one))]
         lines += ["", *_crossings(costs)]
@@ -87,13 +88,12 @@ def _by_kind(costs: Costs) -> dict[str, list[tuple[Size, Size]]]:
     return {kind: found[kind] for kind in ("same shape", "other shape", "other profile") if kind in found}
 
 
-def _openings(records: Sequence[Record]) -> str:
-    varied, rows = varied_options(records), []
+def _openings(records: Sequence[Record]) -> list[str]:
+    told, rows = distinctions(records, (*PROFILES, "contexts", "engines", "layout")), []
     for record in sorted(records, key=lambda r: (strategy(r, False), r.cell.id)):
         reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
         graphs = record.facts.get("no_cuda_graph", "")
-        options = options_text(record, varied - {"contexts", "engines", "layout"})
-        notes = joined(options, record.cell.release, reason, f"no CUDA graphs: {graphs}" if graphs else "")
+        notes = joined(told.of(record), record.cell.release, reason, f"no CUDA graphs: {graphs}" if graphs else "")
         if not record.scores:
             rows.append([strategy(record, False), *[""] * 7, notes])
             continue
@@ -111,7 +111,7 @@ def _openings(records: Sequence[Record]) -> str:
         ])  # fmt: skip
     header = ("strategy", "build s", "opening ms", "context MB", "cold ms", "capture ms", "first launch us", "parity",
               "notes")  # fmt: skip
-    return markdown(header, rows)
+    return [*told.caption(), "", markdown(header, rows)]
 
 
 def _context(record: Record) -> str:

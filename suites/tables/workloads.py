@@ -8,7 +8,8 @@ from typing import Any
 
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.stats import summarize
-from suites.tables.rows import by_machine, joined, markdown, one_machine, options_text, profiles_of, varied_options
+from suites.tables.options import PROFILES, Distinctions, distinctions
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
@@ -40,9 +41,10 @@ def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores
     ordered = sorted(records, key=_workload)
     for (model, weights, lengths), members in groupby(ordered, key=_workload):
         group = list(members)
-        varied = varied_options(group) - {"layout"}
-        rows = [row for record in group for row in _rows(record, varied, scores.get(way(record), {}))]
-        lines += ["", f"### {model}, {weights} weights, {lengths} lengths", "", markdown(COLUMNS, _marked(rows))]
+        told = distinctions(group, (*PROFILES, "layout"))
+        rows = [row for record in group for row in _rows(record, told, scores.get(way(record), {}))]
+        title, table = f"### {model}, {weights} weights, {lengths} lengths", markdown(COLUMNS, _marked(rows))
+        lines += ["", title, *told.caption(), "", table]
     return "\n".join(lines)
 
 
@@ -64,12 +66,12 @@ Row = tuple[tuple[int, int], float, Mapping[str, str]]
 """Longest sequence and batch, sequences a nanosecond (0 if they do not count), and the cells by column."""
 
 
-def _rows(record: Record, varied: set[str], tasks: Mapping[str, Scores]) -> list[Row]:
+def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
     cell = record.cell
     rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
     notes = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record)}
-    head = joined(options_text(record, varied), cell.release, notes)
+    head = joined(told.of(record), cell.release, notes)
     return [
         (key, rate, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
         for key, rate, cells in rows or [((1 << 30, 0), 0.0, {})]
