@@ -13,10 +13,11 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy.typing as npt
+
+from backends.stream import Stream
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -163,25 +164,6 @@ class BuildSpec:
     quantization: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Event(Protocol):
-    """A mark in a stream's order of work."""
-
-    def record(self) -> None:
-        """Put the mark after all work enqueued so far."""
-
-    def nanoseconds_since(self, earlier: Event) -> int:
-        """Device time between two marks that have both been reached."""
-
-
-class Stream(Protocol):
-    """The one queue of device work that a session uses; sessions enqueue on it, clocks put marks in it."""
-
-    def event(self) -> Event: ...
-
-    def synchronize(self) -> None:
-        """Return when all work enqueued so far is done."""
-
-
 class Session(abc.ABC):
     """A model ready to run at one shape after another.
 
@@ -193,8 +175,23 @@ class Session(abc.ABC):
     stream: Stream | None = None
     """None on a CPU, where `step` returns only when the work is done."""
 
-    remembers: bool = False
-    """Whether what was made for a shape (buffers, a CUDA graph) is kept and taken up when the shape returns."""
+    replays: bool = False  # whether the next step is a launch of a graph
+    _remembers = False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether graphs are kept by the sizes of the inputs that they were captured at, and taken up when these
+        return. Set to False, the coming steps are plain until the next capture."""
+        return self._remembers
+
+    @remembers.setter
+    def remembers(self, keep: bool) -> None:
+        self._remembers = keep
+        if not keep:
+            self._step_plainly()
+
+    def _step_plainly(self) -> None:  # noqa: B027  nothing to do where there are no graphs
+        """Put away the graph that the next step would launch."""
 
     def load(self, feeds: Feeds) -> None:
         """Take over `feeds`."""
@@ -204,6 +201,11 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def set_shape(self, feeds: Feeds) -> None:
         """Make ready for arrays of these sizes; does nothing where they are the last ones'."""
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        """`set_shape` part by part, each yielded by name when it is done."""
+        self.set_shape(feeds)
+        yield "set shape"
 
     @abc.abstractmethod
     def copy_in(self, feeds: Feeds) -> None:
@@ -233,9 +235,7 @@ class Session(abc.ABC):
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
 

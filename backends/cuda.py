@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from cuda.bindings import runtime
 
-from backends.base import Array, Event
+from backends.base import Array
+from backends.stream import Event
+
+FILLED = 64 << 20
+"""Bytes that a stream fills to keep the device busy."""
 
 
 def checked(result: tuple[Any, ...]) -> Any:
@@ -45,6 +49,10 @@ class CudaEvent:
     def record(self) -> None:
         checked(runtime.cudaEventRecord(self.handle, self._stream.handle))
 
+    def reached(self) -> bool:
+        (error,) = runtime.cudaEventQuery(self.handle)
+        return bool(error == runtime.cudaError_t.cudaSuccess)
+
     def nanoseconds_since(self, earlier: Event) -> int:
         assert isinstance(earlier, CudaEvent)
         return round(1e6 * float(checked(runtime.cudaEventElapsedTime(earlier.handle, self.handle))))
@@ -59,12 +67,34 @@ class CudaStream:
     def __init__(self, device: int) -> None:
         use_device(device)
         self.handle = checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        self._filled: DeviceArray | None = None
+        self._fill_ns = 0.0
 
     def event(self) -> CudaEvent:
         return CudaEvent(self)
 
     def synchronize(self) -> None:
         checked(runtime.cudaStreamSynchronize(self.handle))
+
+    def occupy(self, nanoseconds: int) -> None:
+        """By filling memory: a fill of 64 MiB takes the device ten times as long or more as the host takes to ask."""
+        if self._filled is None:
+            self._filled = DeviceArray(FILLED)
+            before, after = self.event(), self.event()
+            for mark in (before, after):  # the first fill loads its kernel
+                self._fill()
+                mark.record()
+            self.synchronize()
+            self._fill_ns = max(1.0, float(after.nanoseconds_since(before)))
+        for _ in range(1 + int(nanoseconds / self._fill_ns)):
+            self._fill()
+
+    def _fill(self) -> None:
+        assert self._filled is not None
+        checked(runtime.cudaMemsetAsync(self._filled.pointer, 0, FILLED, self.handle))
+
+    def free_memory(self) -> int:
+        return free_memory()
 
     def copy_in(self, device_pointer: int, host: Array) -> None:
         """Enqueue a copy of contiguous `host` to the device; truly asynchronous only from pinned memory."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from backends.base import Array, Artifact, Backend, BuildSpec, Event, Feeds, Session, Source, Unavailable, Unsupported
+from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported
+from backends.stream import Event
 
 HIDDEN = 8
 
@@ -36,55 +38,89 @@ class Null(Backend):
         return Artifact(source.checkpoint, source.sha256)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> NullSession:
-        costs = {field.name: spec.options[field.name] for field in fields(Costs)}
+        costs = {cost.name: spec.options[cost.name] for cost in fields(Costs) if cost.name in spec.options}
         return NullSession(spec.options["behaviour"], Costs(**costs))
 
 
 class NullEvent:
     def __init__(self, stream: NullStream) -> None:
         self._stream = stream
-        self.at = 0
+        self._at = 0.0
 
     def record(self) -> None:
-        self.at = self._stream.now
+        self._at = max(self._stream.host, self._stream.device)
+
+    def reached(self) -> bool:
+        return self._at <= self._stream.host
 
     def nanoseconds_since(self, earlier: Event) -> int:
         assert isinstance(earlier, NullEvent)
-        return self.at - earlier.at
+        return round(1e6 * (self._at - earlier._at))
 
 
 class NullStream:
-    """A stream on a clock of its own, moved by the session: GPU times that are known beforehand."""
+    """A device that works off what is enqueued, one after another, on a time of its own in ms, which only what the
+    session is told to spend moves: GPU times that are known beforehand."""
 
     def __init__(self) -> None:
-        self.now = 0
+        self.host = self.device = 0.0
 
     def event(self) -> NullEvent:
         return NullEvent(self)
 
+    def work(self, milliseconds: float) -> None:
+        """Enqueue work for the device."""
+        self.device = max(self.host, self.device) + milliseconds
+
+    def spend(self, milliseconds: float) -> None:
+        """Take the host's time."""
+        self.host += milliseconds
+        _spend(milliseconds)
+
     def synchronize(self) -> None:
-        pass
+        self.spend(max(0.0, self.device - self.host))
+
+    def occupy(self, nanoseconds: int) -> None:
+        self.work(nanoseconds / 1e6)
+
+    def free_memory(self) -> int:
+        return 1 << 30
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Milliseconds of host time, but for `gpu_ms`.
+    """Milliseconds of host time, but for `gpu_ms` and `first_gpu_ms`.
 
     Attributes:
         step_ms: each step.
-        gpu_ms: each step, on a pretended GPU; without it there is none.
+        gpu_ms: each step, on a pretended GPU, where it begins when the host's part is over; without it there is none.
+        copy_ms: copying in, on the device if there is one.
         shape_ms: making ready for another shape.
-        first_ms: the first step after that, besides.
+        profile_ms: the same for another profile, besides.
+        first_ms, first_gpu_ms: the first step after that, besides.
         cold_ms: the first step ever at a shape, besides.
         capture_ms: capturing a graph, whose steps then take `gpu_ms` alone.
+        other: milliseconds that stand in for one of the above, as `step_ms 2x16` at a shape or `shape_ms 1x16 2x16` for
+            an ordered pair of them.
+        profile_of: the profile of a shape, as `2x16`, by number; 0 where it is not said.
     """
 
     step_ms: float = 0.0
     gpu_ms: float = 0.0
+    copy_ms: float = 0.0
     shape_ms: float = 0.0
+    profile_ms: float = 0.0
     first_ms: float = 0.0
+    first_gpu_ms: float = 0.0
     cold_ms: float = 0.0
     capture_ms: float = 0.0
+    other: Mapping[str, float] = field(default_factory=dict)
+    profile_of: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, name: str, shape: str, before: str = "") -> float:
+        """Milliseconds of what is called `name` at a shape, or for coming there from the shape `before`."""
+        usual: float = self.other.get(f"{name} {shape}", getattr(self, name))
+        return self.other.get(f"{name} {before} {shape}", usual)
 
 
 class NullSession(Session):
@@ -96,27 +132,48 @@ class NullSession(Session):
         self._null_stream = NullStream()
         self._ids: Array = np.zeros((0, 0), np.int32)
         self._output: Array = null_hidden(self._ids)
-        self._due = 0.0
-        self._seen: set[tuple[int, ...]] = set()
-        self._replays = False
+        self._shape = ""
+        self._due, self._due_gpu = 0.0, 0.0
+        self._seen: set[str] = set()
+        self._sizes: tuple[int, ...] = ()
         self._kept: set[tuple[int, ...]] = set()
         if costs.gpu_ms:
             self.stream = self._null_stream
 
+    def _sizes_of(self, feeds: Feeds) -> tuple[int, ...]:
+        """What a graph is kept by."""
+        return tuple(feeds["input_ids"].shape)
+
+    def _step_plainly(self) -> None:
+        self.replays = False
+
     def set_shape(self, feeds: Feeds) -> None:
-        shape = feeds["input_ids"].shape
-        if shape == self._ids.shape:
+        for _ in self.changing(feeds):
+            pass
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        sizes, before = self._sizes_of(feeds), self._shape
+        self._shape = "x".join(map(str, feeds["input_ids"].shape))
+        if sizes == self._sizes:
+            yield "set shape"
             return
-        self._replays = self.remembers and shape in self._kept
-        if not self._replays:
-            _spend(self._costs.shape_ms)
-            self._due = self._costs.first_ms
-        if shape not in self._seen:
-            self._seen.add(shape)
+        self._sizes = sizes
+        self.replays = self.remembers and sizes in self._kept
+        if not self.replays:
+            if self._costs.profile_of.get(before, 0) != self._costs.profile_of.get(self._shape, 0):
+                self._null_stream.spend(self._costs.profile_ms)
+                yield "profile"
+            self._null_stream.spend(self._costs.of("shape_ms", self._shape, before))
+            self._due = self._costs.of("first_ms", self._shape, before)
+            self._due_gpu = self._costs.of("first_gpu_ms", self._shape, before)
+        if self._shape not in self._seen:
+            self._seen.add(self._shape)
             self._due += self._costs.cold_ms
+        yield "set shape"
 
     def copy_in(self, feeds: Feeds) -> None:
         self._ids = feeds["input_ids"]
+        (self._null_stream.work if self.stream else self._null_stream.spend)(self._costs.copy_ms)
 
     def step(self) -> None:
         if self._behaviour == "raise":
@@ -127,9 +184,11 @@ class NullSession(Session):
             os._exit(0)
         if self._behaviour == "hang":
             time.sleep(3600)
-        _spend(self._costs.gpu_ms if self._replays else self._costs.step_ms + self._due)
-        self._due = 0.0
-        self._null_stream.now += round(self._costs.gpu_ms * 1e6)
+        if not self.replays:
+            self._null_stream.spend(self._costs.of("step_ms", self._shape) + self._due)
+        if self.stream:
+            self._null_stream.work(self._costs.of("gpu_ms", self._shape) + self._due_gpu)
+        self._due = self._due_gpu = 0.0
         self._output = null_hidden(self._ids)
         if self._behaviour == "nonfinite":
             self._output[0, 0, 0] = np.nan
@@ -137,7 +196,7 @@ class NullSession(Session):
             self._output = np.random.default_rng(0).standard_normal(self._output.shape, np.float32)
 
     def wait(self) -> None:
-        pass
+        self._null_stream.synchronize()
 
     def fetch(self) -> Array:
         return self._output
@@ -145,10 +204,10 @@ class NullSession(Session):
     def capture(self) -> None:
         if self.stream is None:
             raise Unsupported("null has CUDA graphs only where null.gpu_ms is set")
-        _spend(self._costs.capture_ms)
-        self._replays = True
+        self._null_stream.spend(self._costs.of("capture_ms", self._shape))
+        self.replays = True
         if self.remembers:
-            self._kept.add(self._ids.shape)
+            self._kept.add(self._sizes)
 
 
 def _spend(milliseconds: float) -> None:

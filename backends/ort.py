@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +74,12 @@ class OnnxRuntime(Backend):
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
         return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of(self.packages))
 
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        import onnxruntime  # noqa: F401  timed on its own
+
+        yield "import", None
+        yield "load", self.open(spec, artifact)
+
     def open(self, spec: BuildSpec, artifact: Artifact) -> OrtSession:
         return OrtSession(spec, artifact.path)
 
@@ -104,21 +112,21 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass
 class Bound:
-    """What one shape needs: values that stay where they are, their binding, and options that name its graph."""
+    """What one shape needs: values that stay where they are, their binding, and options that name a kept graph."""
 
     inputs: dict[str, Any]
     output: Any
     binding: Any
-    run: onnxruntime.RunOptions
+    kept: onnxruntime.RunOptions | None = None
     pinned: dict[str, Any] = field(default_factory=dict)
     host: Any = None
 
 
 class OrtSession(Session):
-    """IO-bound to buffers that stay on the device; on a GPU all work goes to one stream of ours.
+    """IO-bound to buffers that stay on the device, each shape's own; on a GPU all work goes to one stream of ours.
 
-    With CUDA graphs on, every run names a graph: -1 runs plainly, a number captures at its first run and
-    replays after. Buffers keep their addresses for as long as a shape is loaded, or for good, as replaying needs.
+    With CUDA graphs on, every run names a graph: -1 runs plainly, a number captures at its first run and replays
+    after. onnxruntime gives no way to free a graph but to close the session.
     """
 
     def __init__(self, spec: BuildSpec, path: Path) -> None:
@@ -153,7 +161,8 @@ class OrtSession(Session):
                 "it needs the CUDA and cuDNN libraries of its release, see the log"
             )
         self._half = "float16" in self._session.get_outputs()[0].type
-        self._bound = Bound({}, None, None, self._run_options(-1))
+        self._plain = self._run = self._run_options(-1)
+        self._bound = Bound({}, None, None)
         self._key: Key = ()
         self._kept: dict[Key, Bound] = {}
         hidden = self._session.get_outputs()[0].shape[-1]
@@ -170,17 +179,31 @@ class OrtSession(Session):
     def _probe_hidden(self) -> int:
         """Hidden size, by one run at 1 x 2: the exported file leaves it symbolic."""
         ones = np.ones((1, 2), np.int32)
-        (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._bound.run)
+        (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._plain)
         return int(output.shape[-1])
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read alone
+        return self._run is not self._plain
+
+    def _step_plainly(self) -> None:
+        self._run = self._plain
+
+    def close(self) -> None:
+        self.wait()
+        self._kept, self._bound, self._key = {}, Bound({}, None, None), ()
+        del self._session
+        gc.collect()
 
     def set_shape(self, feeds: Feeds) -> None:
         key = tuple((name, array.shape) for name, array in feeds.items())
         if key == self._key:
             return
-        if self.remembers and self._key:
-            self._kept[self._key] = self._bound
         self._key = key
-        self._bound = self._kept.get(key) or self._bind(feeds)
+        if key not in self._kept:
+            self._kept[key] = self._bind(feeds)
+        self._bound = self._kept[key]
+        self._run = (self.remembers and self._bound.kept) or self._plain
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():
@@ -192,7 +215,7 @@ class OrtSession(Session):
                 self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
 
     def _bind(self, feeds: Feeds) -> Bound:
-        """Buffers and bindings for a new shape, whose steps run plainly."""
+        """Buffers and bindings for a new shape."""
         ort = self._ort
         place = ("cuda", 0) if self._gpu else ("cpu", 0)
         shape = (*feeds["input_ids"].shape, self._hidden)
@@ -203,7 +226,7 @@ class OrtSession(Session):
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
-        bound = Bound(inputs, output, binding, self._run_options(-1))
+        bound = Bound(inputs, output, binding)
         if self._gpu:
             from backends.cuda import PinnedArray
 
@@ -212,7 +235,7 @@ class OrtSession(Session):
         return bound
 
     def step(self) -> None:
-        self._session.run_with_iobinding(self._bound.binding, self._bound.run)
+        self._session.run_with_iobinding(self._bound.binding, self._run)
 
     def wait(self) -> None:
         if self.stream is not None:
@@ -229,7 +252,9 @@ class OrtSession(Session):
         if not self._graphs:
             raise Unsupported("CUDA graphs need a GPU, and backend.cuda_graph=true when the session is opened")
         self.wait()
-        self._bound.run = self._run_options(self._next_graph)
+        self._run = self._run_options(self._next_graph)
         self._next_graph += 1
+        if self.remembers:
+            self._bound.kept = self._run
         self.step()
         self.wait()

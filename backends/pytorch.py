@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import gc
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +61,12 @@ class Torch(Backend):
         path = source.checkpoint / "model.safetensors"
         return Artifact(path, source.sha256, versions_of(self.packages), notes=notes)
 
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        import torch  # noqa: F401  timed on its own
+
+        yield "import", None
+        yield "load", self.open(spec, artifact)
+
     def open(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
         import torch
 
@@ -96,20 +104,28 @@ def TorchCompile() -> Torch:
     return Torch(compiled=True)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A graph of one step, and the output that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    output: torch.Tensor
+
+
 @dataclass
 class Buffers:
-    """What one shape needs: tensors that stay where they are, the output of the last step and a graph of it."""
+    """What one shape needs: tensors that stay where they are, the output of the last step, and a graph that is kept."""
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
-    graph: torch.cuda.CUDAGraph | None = None
+    kept: Recorded | None = None
     output: torch.Tensor | None = None
     host: torch.Tensor | None = None
 
 
 class TorchSteps(Session):
-    """What PyTorch's sessions share: one stream, current for the whole life of the process, buffers for as long as the
-    sizes of the inputs last or for good, and a graph of `_forward`."""
+    """What PyTorch's sessions share: a stream of their own, buffers for all sizes that inputs have had, and graphs of
+    `_forward`."""
 
     def __init__(self, kind: str, index: int) -> None:
         import torch
@@ -119,49 +135,70 @@ class TorchSteps(Session):
         self._buffers = Buffers({}, {})
         self._key: tuple[Any, ...] = ()
         self._kept: dict[tuple[Any, ...], Buffers] = {}
+        self._recorded: Recorded | None = None
         self._mode = torch.inference_mode()
         self._mode.__enter__()
+        self._on_stream: AbstractContextManager[Any] = nullcontext()
         if kind == "cuda":
             from backends.cuda import CudaStream
 
             self.stream = CudaStream(index)
-            stream = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
-            torch.cuda.set_stream(stream)
+            self._own = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
+            # Around each piece of work: another session of this process has a stream of its own.
+            self._on_stream = torch.cuda.stream(self._own)
 
     @abc.abstractmethod
     def _forward(self) -> torch.Tensor:
         """Last hidden state of what is in the inputs, on the device."""
 
     def close(self) -> None:
+        self.wait()
+        self._kept, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
         self._mode.__exit__(None, None, None)
+        gc.collect()
+        if self.stream is not None:
+            self._torch.cuda.empty_cache()
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read alone
+        return self._recorded is not None
+
+    def _step_plainly(self) -> None:
+        self._recorded = None
 
     def _use(self, arrays: Mapping[str, Array], *more: object) -> None:
-        """Take up the buffers for arrays of these sizes, and of what `more` says of them; new ones if none are kept."""
+        """Take up the buffers for arrays of these sizes, and of what `more` says of them; new ones the first time."""
         key = (*((name, array.shape) for name, array in arrays.items()), *more)
         if key == self._key:
             return
-        if self.remembers and self._key:
-            self._kept[self._key] = self._buffers
+        self._buffers.host = self._buffers.output = None
         self._key = key
-        self._buffers = self._kept.get(key) or self._allocate(arrays)
+        if key not in self._kept:
+            self._kept[key] = self._allocate(arrays)
+        self._buffers = self._kept[key]
+        self._recorded = self._buffers.kept if self.remembers else None
 
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch
         staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         if self._device.type == "cuda":
             staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
-        return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
+        with self._on_stream:
+            return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
 
     def _fill(self, arrays: Mapping[str, Array]) -> None:
-        for name, array in arrays.items():
-            self._buffers.staging[name].numpy()[...] = array
-            self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
+        with self._on_stream:
+            for name, array in arrays.items():
+                self._buffers.staging[name].numpy()[...] = array
+                self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
 
     def step(self) -> None:
-        if self._buffers.graph is not None:
-            self._buffers.graph.replay()
-        else:
-            self._buffers.output = self._forward()
+        with self._on_stream:
+            if self._recorded is not None:
+                self._recorded.graph.replay()
+                self._buffers.output = self._recorded.output
+            else:
+                self._buffers.output = self._forward()
 
     def wait(self) -> None:
         if self.stream is not None:
@@ -171,12 +208,13 @@ class TorchSteps(Session):
         """The last output, in host memory."""
         torch, buffers = self._torch, self._buffers
         assert buffers.output is not None
-        output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
-        if self.stream is None:
-            return output.numpy()
-        if buffers.host is None:
-            buffers.host = torch.empty_like(output, device="cpu", pin_memory=True)
-        buffers.host.copy_(output, non_blocking=True)
+        with self._on_stream:
+            output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
+            if self.stream is None:
+                return output.numpy()
+            if buffers.host is None:
+                buffers.host = torch.empty_like(output, device="cpu", pin_memory=True)
+            buffers.host.copy_(output, non_blocking=True)
         self.wait()
         return buffers.host.numpy()
 
@@ -186,9 +224,12 @@ class TorchSteps(Session):
             raise Unsupported("CUDA graphs need a GPU")
         self.wait()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            self._buffers.output = self._forward()
-        self._buffers.graph = graph
+        with self._on_stream, torch.cuda.graph(graph, stream=self._own):
+            output = self._forward()
+        self._recorded = Recorded(graph, output)
+        self._buffers.output = output
+        if self.remembers:
+            self._buffers.kept = self._recorded
 
 
 class TorchSession(TorchSteps):
@@ -202,6 +243,10 @@ class TorchSession(TorchSteps):
         super().__init__(kind, index)
         self._model = model
         self._unpadded = False
+
+    def close(self) -> None:
+        del self._model
+        super().close()
 
     def set_shape(self, feeds: Feeds) -> None:
         self._unpadded = bool(feeds["attention_mask"].all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +44,12 @@ class TorchPacked(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
         return source.arrays
+
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        import torch  # noqa: F401  timed on its own
+
+        yield "import", None
+        yield "load", self.open(spec, artifact)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
         import torch
@@ -113,6 +119,10 @@ class PackedSession(TorchSteps):
         super().__init__(kind, index)
         self._weights, self._epsilon = weights, epsilon
         self._packing: Packing | None = None
+
+    def close(self) -> None:
+        self._weights = {}
+        super().close()
 
     def set_shape(self, feeds: Feeds) -> None:
         self._packing = pack(feeds)

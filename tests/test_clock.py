@@ -88,7 +88,7 @@ def test_warm_up_says_when_it_never_settles() -> None:
         ticks = count(1)
 
         def step(self) -> None:
-            self._null_stream.now += 1000 * next(self.ticks)
+            self._null_stream.work(next(self.ticks) / 1000)
 
     assert clock.warm_up(Drifting("ok", Costs(0, 1)), QUICK) is False
     assert clock.warm_up(NullSession("ok", Costs(0, 1)), QUICK) is True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +26,8 @@ MODULES = ("session", "several", "log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that holds it too: smallest, best and largest [batch, sequence]."""
 HIDDEN = 4
+CONTEXTS: list[Context] = []
+"""Those of the session that was opened last."""
 
 
 class Context:
@@ -74,7 +78,9 @@ class Engine:
 
     def create_execution_context(self) -> Context:
         self.contexts += 1
-        return Context(self.calls, self.contexts)
+        made = Context(self.calls, self.contexts)
+        CONTEXTS.append(made)
+        return made
 
 
 class Graph:
@@ -104,12 +110,13 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     session = importlib.import_module("backends.tensorrt_.session")
     several = importlib.import_module("backends.tensorrt_.several")
-    stream = SimpleNamespace(handle=0, calls=calls, copy_in=lambda *_: None, copy_out=lambda *_: None,
-                             synchronize=lambda: None)  # fmt: skip
+    nothing = dict.fromkeys(("copy_in", "copy_out", "synchronize"), lambda *_: None)
+    stream = SimpleNamespace(handle=0, calls=calls, contexts=CONTEXTS, **nothing)
     monkeypatch.setattr(session, "use_device", lambda index: None)
     monkeypatch.setattr(session, "CudaGraph", Graph)
     monkeypatch.setattr(session, "DeviceArray", lambda size: SimpleNamespace(pointer=size))
     monkeypatch.setattr(session, "PinnedArray", lambda shape, kind: SimpleNamespace(array=np.zeros(shape, kind)))
+    monkeypatch.setattr(several, "use_device", lambda index: None)
     monkeypatch.setattr(several, "CudaStream", lambda index: stream)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
@@ -117,6 +124,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     def open_session(free: int = 8 << 30, **options: Any) -> Session:
         monkeypatch.setattr(several, "free_memory", lambda: free)
         sha256 = hashlib.sha256(b"plan").hexdigest()
+        CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
         found = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
@@ -192,6 +200,49 @@ def test_a_context_a_profile_keeps_each_as_it_was(opened: Callable[..., Session]
 
 
 def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Session]) -> None:
-    assert opened(free=1 << 30) is not None
-    with pytest.raises(RuntimeError, match="2 contexts need 2048 MiB of device memory and 1024 MiB are free"):
-        opened(free=1 << 30, contexts="per_profile")
+    assert opened(free=1025 << 20) is not None
+    needs = r"2 contexts need \d+ bytes of device memory \(2048 MiB of activations.* and 1025 MiB are to be had"
+    with pytest.raises(RuntimeError, match=needs):
+        opened(free=1025 << 20, contexts="per_profile")
+    with pytest.raises(RuntimeError, match=r"1 contexts need .* and 700 MiB are to be had"):
+        opened(memory_mb=700)
+    # Activations alone would fit.
+    with pytest.raises(RuntimeError, match="1 contexts need 1073"):
+        opened(memory_mb=1024)
+
+
+def test_a_change_comes_in_parts(opened: Callable[..., Session]) -> None:
+    session = opened()
+    assert list(session.changing(feeds(2, 8))) == ["arrange", "profile", "input shape"]
+    assert list(session.changing(feeds(4, 16))) == ["arrange", "input shape"]
+    assert list(session.changing(feeds(4, 16))) == ["arrange"]
+    several = opened(contexts="per_profile")
+    assert list(several.changing(feeds(2, 8))) == ["context", "arrange", "profile", "input shape"]
+
+
+def test_a_session_that_remembers_no_more_steps_plainly(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
+    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    session = opened()
+    session.remembers = True
+    asked(session, (4, 16))
+    session.capture()
+    session.remembers = False
+    assert not session.replays
+    assert asked(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
+    session.capture()
+    session.remembers = True
+    assert asked(session, (2, 8), (4, 16))[-1] == ("launch", 1, (4, 16))
+
+
+def test_closing_lets_go_of_contexts_and_buffers(opened: Callable[..., Session]) -> None:
+    session = opened(contexts="per_profile")
+    asked(session, (1, 8), (4, 16))
+    held = [weakref.ref(context) for context in session.stream.contexts]  # type: ignore[union-attr]
+    assert len(held) == 2
+    session.stream.contexts.clear()  # type: ignore[union-attr]
+    session.close()
+    gc.collect()
+    assert [context() for context in held] == [None, None]

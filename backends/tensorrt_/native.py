@@ -88,7 +88,8 @@ class TensorRT(Backend):
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         from backends.tensorrt_.several import opening
 
-        return opening(spec, artifact)
+        yield "import", None
+        yield from opening(spec, artifact)
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:

@@ -82,7 +82,8 @@ class TensorRTPlugin(Backend):
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         from backends.tensorrt_.several import opening
 
-        return opening(spec, artifact, layout_of(spec))
+        yield "import", None
+        yield from opening(spec, artifact, layout_of(spec))
 
 
 def layout_of(spec: BuildSpec) -> Layout:

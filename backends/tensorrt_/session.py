@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +22,27 @@ can = installed()
 HOST_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
 
 
+def verified(artifact: Artifact) -> bytes:
+    """The plan in a file. It holds code that runs with our rights: only what was built here, to the byte, is opened.
+
+    Raises:
+        RuntimeError: it is not the one that was built here.
+    """
+    plan = artifact.path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != artifact.sha256:
+        raise RuntimeError("the plan is not the one that was built here; run the cell again to have it rebuilt")
+    return plan
+
+
 class LoadedPlan:
-    """A deserialized plan: its inputs and output by name, and its profiles.
+    """A deserialized plan: its inputs and output by name, and its profiles. `weight_bytes` is its size, of which
+    weights are nearly all.
 
     `layout` says how a batch lies in the inputs: by default in rows.
     """
 
-    def __init__(self, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> None:
-        # A plan holds code that runs with our rights: only what was built here, to the byte, is deserialized.
-        plan = artifact.path.read_bytes()
-        if hashlib.sha256(plan).hexdigest() != artifact.sha256:
-            raise RuntimeError("the plan is not the one that was built here; run the cell again to have it rebuilt")
+    def __init__(self, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
+        self.weight_bytes = len(plan)
         use_device(spec.device.index)
         self.log = Log()
         for library in spec.options["plugin_libraries"]:
@@ -49,6 +59,15 @@ class LoadedPlan:
         self.layout = layout or Rows(tuple(self.inputs))
         self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
         self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
+        # numpy has no bfloat16: its bits are the upper half of a float32's.
+        self.host_type = HOST_TYPES.get(self.engine.get_tensor_dtype(self.output), np.uint16)
+
+    def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
+        """Values of each input and of the output, by name, at the largest sizes of the profiles `only`, by index."""
+        most = {name: max(math.prod(self.ranges[index][name][2]) for index in only) for name in self.inputs}
+        hidden = self.engine.get_tensor_shape(self.output)[self.layout.hidden_axis]
+        tokens = max(self.profiles[index].high.batch * self.profiles[index].high.sequence for index in only)
+        return {**most, self.output: tokens * hidden}
 
     @property
     def activation_bytes(self) -> int:
@@ -76,7 +95,7 @@ class TensorRTSession(Session):
     """Runs on `execute_async_v3`; inputs and output are found by name.
 
     A change of shape is a change of profile where another one holds the shape more narrowly. Nothing is allocated
-    after opening, so that addresses stay the same for CUDA graphs.
+    after `allocate`, so that addresses stay the same for CUDA graphs.
 
     Args:
         stream: the session's own where none is given.
@@ -96,33 +115,50 @@ class TensorRTSession(Session):
         self._in_context: dict[str, tuple[int, ...]] = {}
         self._captured: Captured | None = None
         self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], Captured] = {}
-        self._allocate()
+        self._pinned: dict[str, PinnedArray] = {}
+        self._device: dict[str, DeviceArray] = {}
 
-    def _allocate(self) -> None:
-        """Buffers for the largest sizes of any profile, on the device and pinned on the host."""
-        plan, engine = self._plan, self._plan.engine
-        ranges = [plan.ranges[index] for index in self._usable]
-        most = {name: max(math.prod(held[name][2]) for held in ranges) for name in plan.inputs}
-        kind = engine.get_tensor_dtype(plan.output)
-        # numpy has no bfloat16: its bits are the upper half of a float32's.
-        self._host_type = HOST_TYPES.get(kind, np.uint16)
-        hidden = engine.get_tensor_shape(plan.output)[plan.layout.hidden_axis]
-        tokens = max(held.high.batch * held.high.sequence for held in self.profiles)
-        self._pinned = {name: PinnedArray((size,), np.int32) for name, size in most.items()}
-        self._pinned_output = PinnedArray((tokens * hidden,), self._host_type)
+    def allocate(self) -> None:
+        """Make buffers for the largest sizes of any profile, on the device and pinned on the host."""
+        plan = self._plan
+        values = plan.buffer_sizes(self._usable)
+        self._pinned = {name: PinnedArray((values[name],), np.int32) for name in plan.inputs}
+        self._pinned_output = PinnedArray((values[plan.output],), plan.host_type)
         sizes = {name: buffer.array.nbytes for name, buffer in self._pinned.items()}
         sizes[plan.output] = self._pinned_output.array.nbytes
         self._device = {name: DeviceArray(size) for name, size in sizes.items()}
         for name, buffer in self._device.items():
             self._context.set_tensor_address(name, buffer.pointer)
 
+    def close(self) -> None:
+        self.wait()
+        self._kept, self._captured, self._context = {}, None, None
+        self._device, self._pinned = {}, {}
+        del self._plan, self._pinned_output
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read alone
+        return self._captured is not None
+
+    def _step_plainly(self) -> None:
+        if self._captured is not None:
+            self._captured = None
+            # The context may have been elsewhere when the graph was launched: the next `set_shape` brings it here.
+            self._batch = Arranged({}, lambda output: output)
+
     def set_shape(self, feeds: Feeds) -> None:
+        for _ in self.changing(feeds):
+            pass
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
         before, self._batch = self._batch, self._plan.layout.arrange(feeds)
-        if _sizes(before) == _sizes(self._batch):
-            return
-        self._captured = self._kept.get(tuple(_sizes(self._batch).items())) if self.remembers else None
-        if self._captured is None:
-            self._change(Shape(*feeds["input_ids"].shape))
+        sizes = _sizes(self._batch)
+        changed = sizes != _sizes(before)
+        if changed:
+            self._captured = self._kept.get(tuple(sizes.items())) if self.remembers else None
+        yield "arrange"
+        if changed and self._captured is None:
+            yield from self._change(Shape(*feeds["input_ids"].shape))
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, array in self._batch.arrays.items():
@@ -130,18 +166,20 @@ class TensorRTSession(Session):
             host[...] = array.reshape(-1)
             self._stream.copy_in(self._device[name].pointer, host)
 
-    def _change(self, shape: Shape) -> None:
+    def _change(self, shape: Shape) -> Iterator[str]:
         """Make the sizes of the batch the context's, in the profile that holds `shape` most narrowly."""
         profile = self._usable[choose(self.profiles, shape)]
         if profile != self._profile:
             # The switch is enqueued on the stream of the coming steps, which orders it before them.
             self._context.set_optimization_profile_async(profile, int(self._stream.handle))
             self._profile = profile
+            yield "profile"
         for name, array in self._batch.arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 held = self._plan.profiles[profile]
                 raise ValueError(f"{name} of sizes {array.shape} is outside the profile {held}")
         self._in_context = _sizes(self._batch)
+        yield "input shape"
 
     def step(self) -> None:
         if self._captured is not None:
@@ -157,7 +195,7 @@ class TensorRTSession(Session):
         host = self._pinned_output.array[: math.prod(sizes)]
         self._stream.copy_out(host, self._device[self._plan.output].pointer)
         self.wait()
-        values = (host.astype(np.uint32) << 16).view(np.float32) if self._host_type == np.uint16 else host
+        values = (host.astype(np.uint32) << 16).view(np.float32) if self._plan.host_type == np.uint16 else host
         return self._batch.restore(values.reshape(sizes))
 
     def _output_sizes(self) -> tuple[int, ...]:

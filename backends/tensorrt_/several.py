@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+import tensorrt as trt
+
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
-from backends.cuda import CudaStream, free_memory
+from backends.cuda import CudaStream, free_memory, use_device
 from backends.tensorrt_.layout import Layout
+from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import choose
-from backends.tensorrt_.session import LoadedPlan, TensorRTSession
+from backends.tensorrt_.session import LoadedPlan, TensorRTSession, verified
 
 
 class SeveralContexts(Session):
@@ -18,14 +21,32 @@ class SeveralContexts(Session):
     def __init__(self, sessions: Sequence[TensorRTSession]) -> None:
         self._sessions = sessions
         self._current = sessions[0]
+        owned = [(session, profile) for session in sessions for profile in session.profiles]
+        self._owners, self._profiles = [session for session, _ in owned], [profile for _, profile in owned]
         self.stream = sessions[0].stream
 
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read alone
+        return self._current.replays
+
+    def _step_plainly(self) -> None:
+        for session in self._sessions:
+            session.remembers = False
+
     def set_shape(self, feeds: Feeds) -> None:
-        profiles = [(session, profile) for session in self._sessions for profile in session.profiles]
-        index = choose([profile for _, profile in profiles], Shape(*feeds["input_ids"].shape))
-        self._current = profiles[index][0]
-        self._current.remembers = self.remembers
-        self._current.set_shape(feeds)
+        for _ in self.changing(feeds):
+            pass
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        self._current = self._owners[choose(self._profiles, Shape(*feeds["input_ids"].shape))]
+        if self.remembers:
+            self._current.remembers = True
+        yield "context"
+        yield from self._current.changing(feeds)
 
     def copy_in(self, feeds: Feeds) -> None:
         self._current.copy_in(feeds)
@@ -49,14 +70,31 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
     Raises:
         RuntimeError: a plan is not the one that was built here, or the contexts want more memory than there is.
     """
-    plans = [LoadedPlan(spec, plan, layout) for plan in _artifacts(spec, artifact)]
-    yield "deserialize", None
+    use_device(spec.device.index)
+    allowed = min(free_memory(), (spec.options.get("memory_mb") or 1 << 30) << 20)
+    yield "device", None
+    trt.init_libnvinfer_plugins(Log(), "")
+    yield "plugins", None
     each = spec.options.get("contexts", "one") == "per_profile"
-    wanted = [(plan, [index] if each else []) for plan in plans for index in range(len(plan.profiles) if each else 1)]
-    _check_memory([plan for plan, _ in wanted])
+    plans = []
+    for one in _artifacts(spec, artifact):
+        read = verified(one)
+        yield "read and verify", None
+        plans.append(LoadedPlan(spec, read, layout))
+        yield "deserialize", None
+    wanted = [(plan, only) for plan in plans for only in _shares(len(plan.profiles), each)]
     stream = CudaStream(spec.device.index)
+    _check_memory(plans, wanted, allowed)
     sessions = [TensorRTSession(plan, stream, only) for plan, only in wanted]
-    yield "contexts", sessions[0] if len(sessions) == 1 else SeveralContexts(sessions)
+    yield "contexts", None
+    for session in sessions:
+        session.allocate()
+    yield "buffers", sessions[0] if len(sessions) == 1 else SeveralContexts(sessions)
+
+
+def _shares(profiles: int, each: bool) -> list[list[int]]:
+    """The profiles of each context, by index."""
+    return [[index] for index in range(profiles)] if each else [list(range(profiles))]
 
 
 def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
@@ -66,11 +104,20 @@ def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
     return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
 
 
-def _check_memory(plans: Sequence[LoadedPlan]) -> None:
-    """Refuse before the first of the contexts, one for each of `plans`, what would fail at the last."""
-    needed, free = sum(plan.activation_bytes for plan in plans), free_memory()
-    if needed > free:
+def _check_memory(plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan, list[int]]], allowed: int) -> None:
+    """Refuse before the first of the contexts what would fail at the last.
+
+    Args:
+        wanted: a plan and the profiles to use, by index, for each context.
+        allowed: bytes of device memory that were free before the plans were loaded, or less.
+    """
+    activations = sum(plan.activation_bytes for plan, _ in wanted)
+    weights = sum(plan.weight_bytes for plan in plans)
+    buffers = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in wanted)
+    needed = activations + weights + buffers
+    if needed > allowed:
         raise RuntimeError(
-            f"{len(plans)} contexts need {needed >> 20} MiB of device memory and {free >> 20} MiB are free: "
+            f"{len(wanted)} contexts need {needed} bytes of device memory ({activations >> 20} MiB of activations, "
+            f"{weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) and {allowed >> 20} MiB are to be had: "
             "use trt.contexts=one, or fewer profiles"
         )
