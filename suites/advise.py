@@ -2,28 +2,28 @@
 
 TRACE has one request a line, a batch and a sequence length. Strategies are the records of suite=switching in `results=`
 (by default results); other key=value arguments choose among them: model, precision, backend and machine. Prints what
-each would take, the cheapest with its margin and confidence, and writes a plot of cost against switching to
-results/plots/switching.svg.
+each would take, the cheapest with its margin and confidence, and writes a plot of cost against switching for each
+precision to results/plots/switching-MACHINE-MODEL-PRECISION.svg.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from suites.checks import Refused
 from suites.record import Record, read_records
-from suites.switching_model import Costs, strategy
+from suites.switching_model import RESAMPLES, Costs, Trace
+from suites.switching_names import Names
 from suites.tables.rows import markdown
+from suites.tables.switching import costs_of
 from suites.traffic import Size, read_trace, smallest
-
-RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -31,95 +31,104 @@ class Advice:
     """A strategy and what a trace would take with it.
 
     Attributes:
+        costs: None where it was not measured.
         nanoseconds: a request, on average.
-        memory: bytes of device memory at most; 0 where nothing is known of it.
+        memory: bytes of device memory at most; None where nothing is known of it.
         against: why it is no choice; empty if it is one.
     """
 
-    costs: Costs
+    name: str
+    costs: Costs | None
     nanoseconds: float
-    memory: float
+    memory: float | None
     against: str = ""
 
-    @property
-    def name(self) -> str:
-        return strategy(self.costs.record, self.costs.cuda_graph)
 
-
-def advise(costs: Iterable[Costs], trace: Sequence[Size], memory: float = float("inf")) -> list[Advice]:
+def advise(records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf")) -> list[Advice]:
     """All strategies, the cheapest that can be chosen first.
 
     Args:
         memory: bytes of device memory that there are.
     """
-    found = []
-    for one in costs:
-        taken = _memory(one)
-        try:
-            time, against = one.of_trace(held(one, trace)) / len(trace), ""
-        except ValueError as error:
-            time, against = float("inf"), str(error)
-        if not one.counts:
-            against = "its outputs are wrong"
-        if taken > memory:
-            against = f"takes {taken / 1e6:,.0f} MB"
-        found.append(Advice(one, time, taken, against))
+    names, found = Names(records), []
+    for record in records:
+        ways = costs_of(record)
+        found += [_of(one, names.of(record, one.cuda_graph), trace, memory) for one in ways]
+        if not ways:
+            against = f"{record.outcome}: {record.reason}"
+            found.append(Advice(names.of(record, False), None, float("inf"), None, against))
     return sorted(found, key=lambda advice: (bool(advice.against), advice.nanoseconds))
+
+
+def _of(one: Costs, name: str, trace: Sequence[Size], memory: float) -> Advice:
+    taken = _memory(one)
+    try:
+        time, against = float(one.means.of_trace(held(one, trace))) / len(trace), ""
+    except ValueError as error:
+        time, against = float("inf"), str(error)
+    if one.wrong:
+        against = f"its outputs are wrong: {one.wrong}"
+    if taken is None and memory < float("inf"):
+        against = against or "nothing is known of its memory, so not that it is within the budget"
+    if taken is not None and taken > memory:
+        against = f"takes {taken / 1e6:,.0f} MB"
+    return Advice(name, one, time, taken, against)
 
 
 def confidence(best: Advice, others: Sequence[Advice], trace: Sequence[Size]) -> float:
     """Share of resamplings of all measurements in which `best` stays the cheapest."""
-    generator, won = np.random.default_rng(0), 0
-    for _ in range(RESAMPLES):
-        times = [a.costs.resampled(generator).of_trace(held(a.costs, trace)) for a in (best, *others)]
-        won += times[0] == min(times)
-    return won / RESAMPLES
+    times = []
+    for seed, advice in enumerate((best, *others)):
+        assert advice.costs is not None
+        times.append(advice.costs.resampled(seed=seed).of_trace(held(advice.costs, trace)))
+    return float(np.mean(times[0] <= np.min(times, axis=0)))
 
 
-def held(costs: Costs, trace: Sequence[Size]) -> list[Size]:
+def held(costs: Costs, trace: Sequence[Size]) -> Trace:
     """The trace in the shapes that a strategy runs.
 
     Raises:
         ValueError: none of them holds a request.
     """
-    return [costs.shapes[smallest(wanted, costs.shapes)] for wanted in trace]
+    runs = {wanted: costs.shapes[smallest(wanted, costs.shapes)] for wanted in dict.fromkeys(trace)}
+    return Trace.of([runs[wanted] for wanted in trace])
 
 
-def _memory(costs: Costs) -> float:
-    known = [m.telemetry.get("memory_bytes", 0) for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
-    return float(max(known, default=0))
+def _memory(costs: Costs) -> float | None:
+    read = [m.telemetry.get("memory_bytes") for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
+    known = [size for size in read if size]
+    return float(max(known)) if known else None
 
 
-def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Costs]:
-    """Costs of the records that are of the model, precision, ... asked for, each with and without CUDA graphs.
+def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]:
+    """The records that are of the model, precision, ... asked for.
 
     Raises:
         Refused: there are none, or they are of several models or machines.
     """
-    kept = [r for r in records if r.scores and all(_of(r, key) == x for key, x in wanted.items())]
+    kept = [record for record in records if all(_value(record, key) == x for key, x in wanted.items())]
     for key in ("machine", "model"):
-        values = sorted({_of(record, key) for record in kept})
+        values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
             raise Refused(f"there are records of {', '.join(values)}; choose one with {key}=")
-    if not kept:
+    if not any(record.scores for record in kept):
         raise Refused("no record of suite=switching is of what was asked for; run it first, see README.md")
-    ways = [(r, graph) for r in kept for graph in sorted({t["cuda_graph"] for t in r.scores["transitions"]})]
-    return [Costs.of(record, graph) for record, graph in ways]
+    return kept
 
 
-def _of(record: Record, key: str) -> str:
+def _value(record: Record, key: str) -> str:
     return str(record.environment["machine"]) if key == "machine" else str(getattr(record.cell, key))
 
 
 def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
     """The ranking in markdown, and the advice in one sentence."""
-    changes = float(np.mean([a != b for a, b in pairwise(trace)])) if len(trace) > 1 else 0.0
+    share = sum(Trace.of(trace).changes.values()) / max(len(trace) - 1, 1)
     rows = [
         [a.name, "" if a.against else f"{a.nanoseconds / 1e6:.3f}", "" if a.against else f"{1e9 / a.nanoseconds:,.0f}",
-         f"{a.memory / 1e6:,.0f}" if a.memory else "", a.against]
+         "unknown" if a.memory is None else f"{a.memory / 1e6:,.0f}", a.against]
         for a in advices
     ]  # fmt: skip
-    lines = [f"{len(trace)} requests, {changes:.1%} of them of another shape than the one before.", ""]
+    lines = [f"{len(trace)} requests, {share:.1%} of them of another shape than the one before.", ""]
     lines += [markdown(("strategy", "ms a request", "requests/s", "MB", "no choice, because"), rows), ""]
     possible = [advice for advice in advices if not advice.against]
     if not possible:
@@ -130,7 +139,24 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
     margin = others[0].nanoseconds / best.nanoseconds - 1
     sure = confidence(best, others, trace)
     return "\n".join([*lines, f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of "
-                      f"{RESAMPLES} resamplings of the measurements."])  # fmt: skip
+                      f"{RESAMPLES} resamplings of the measurements, each of which is of one process: another process "
+                      "may differ by more."])  # fmt: skip
+
+
+def write_plots(records: Sequence[Record], folder: Path) -> list[Path]:
+    """A plot for each precision that has strategies with right outputs."""
+    from suites.tables.plot import plot
+
+    paths = []
+    for precision in sorted({record.cell.precision for record in records}):
+        group = [record for record in records if record.cell.precision == precision]
+        costs = [one for record in group for one in costs_of(record) if one.counts]
+        if not costs:
+            continue
+        title = [_value(group[0], "machine"), group[0].cell.model, precision]
+        paths.append(folder / f"switching-{re.sub(r'[^a-z0-9_.-]+', '-', '-'.join(title).lower())}.svg")
+        plot(costs, paths[-1], ", ".join(title))
+    return paths
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -148,13 +174,10 @@ def main(arguments: Sequence[str]) -> int:
         if unknown := set(wanted) - {"model", "precision", "backend", "machine"}:
             raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; use model, precision, backend or machine")
         trace = [size for _, size in read_trace(options.trace)]
-        costs = chosen(read_records(results, "switching"), wanted)
-        print(report(advise(costs, trace, options.memory_mb * 1e6), trace))
-        from suites.tables.plot import plot
-
-        path = results / "plots" / "switching.svg"
-        plot(costs, path)
-        print(f"\nCost against switching: {path}")
+        records = chosen(read_records(results, "switching"), wanted)
+        print(report(advise(records, trace, options.memory_mb * 1e6), trace))
+        for path in write_plots(records, results / "plots"):
+            print(f"\nCost against switching: {path}")
     except (Refused, OSError, ValueError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2

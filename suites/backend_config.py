@@ -26,10 +26,15 @@ class NullConfig:
     behaviour: Behaviour = Behaviour.ok
     step_ms: float = 1.0
     gpu_ms: float = 0.0
+    copy_ms: float = 0.0
     shape_ms: float = 0.0
+    profile_ms: float = 0.0
     first_ms: float = 0.0
+    first_gpu_ms: float = 0.0
     cold_ms: float = 0.0
     capture_ms: float = 0.0
+    other: dict[str, float] = field(default_factory=dict)
+    profile_of: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,6 +57,7 @@ class TrtConfig:
     where a release has them, or from casts in the ONNX file. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
     `ranges` are the profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the
     largest shape. `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape.
+    `memory_mb`: device memory that plans, contexts and buffers may take; 0 is what is free.
     """
 
     min: list[int] = field(default_factory=list)
@@ -60,6 +66,7 @@ class TrtConfig:
     ranges: list[list[int]] = field(default_factory=list)
     contexts: Contexts = Contexts.one
     engines: Engines = Engines.one
+    memory_mb: int = 0
     rewrites: list[Rewrite] = field(default_factory=list)
     workspace_mb: int = 0
     optimization_level: int = 3

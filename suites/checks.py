@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,12 +34,19 @@ def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
     """The same with their numbers in the file."""
     for candidate in (Path(path), ROOT / path):
         if path and candidate.is_file():
-            stripped = [line.strip() for line in candidate.read_text().splitlines()]
-            found = [(number, line) for number, line in enumerate(stripped, 1) if line]
+            found = [(number, line) for number, line in _decoded(key, path, candidate) if line]
             if found:
                 return found
             raise Refused(f"{key}={path} is empty; give a file with one entry a line")
     raise Refused(f"{key}={path or '(nothing)'} is not a file; give one with an entry a line")
+
+
+def _decoded(key: str, path: str, file: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            yield number, line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise Refused(f"{key}={path}, line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
 
 
 def writable(key: str, path: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from backends.base import Feeds, Session
@@ -26,6 +26,9 @@ class Effort:
         min_samples: wanted of each phase, for up to ten times the seconds.
         max_samples: a phase ends here, whatever the seconds.
         tolerance: two half-windows are steady when their medians differ by at most this share.
+        pairs_s: of suite=switching, with and without graphs each: time for all pairs of shapes on the host's clock,
+            and as much on the device's.
+        replay_s: the same for each trace.
     """
 
     warm_up_s: float
@@ -33,6 +36,8 @@ class Effort:
     min_samples: int
     max_samples: int
     tolerance: float
+    pairs_s: float = 0.0
+    replay_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,69 +143,21 @@ def time_once(action: Callable[[], object]) -> int:
     return now_ns() - start
 
 
-@dataclass(frozen=True)
-class Change:
-    """What going to a shape took, in ns.
-
-    Attributes:
-        shape: host time of `set_shape`.
-        copy: of `copy_in` until it was done, and of what `set_shape` left to be done.
-        enqueue, first: of the first step until its call returned, and until it was done; `first_gpu` on the device.
-        enqueue_again, again, again_gpu: of the second, which is the steady state to compare with.
-    """
-
-    shape: int
-    copy: int
-    enqueue: int
-    first: int
-    first_gpu: int
-    enqueue_again: int
-    again: int
-    again_gpu: int
-
-
-def time_change(session: Session, feeds: Feeds) -> Change:
-    """Go to the shape of `feeds` and take two steps there. On a CPU device times are 0."""
-    marks = [session.stream.event() for _ in range(4)] if session.stream else []
-    start = now_ns()
-    session.set_shape(feeds)
-    ready = now_ns()
-    session.copy_in(feeds)
-    session.wait()
-    copied = now_ns()
-    steps = []
-    for pair in (marks[:2], marks[2:]):
-        began = now_ns()
-        for mark in pair[:1]:
-            mark.record()
-        session.step()
-        returned = now_ns()
-        for mark in pair[1:]:
-            mark.record()
-        session.wait()
-        steps.append((returned - began, now_ns() - began))
-    on_device = [after.nanoseconds_since(before) for before, after in (marks[:2], marks[2:])] if marks else [0, 0]
-    (enqueue, first), (enqueue_again, again) = steps
-    return Change(ready - start, copied - ready, enqueue, first, on_device[0], enqueue_again, again, on_device[1])
+def time_opening(opening: Iterable[tuple[str, Session | None]]) -> tuple[Session, dict[str, int]]:
+    """A session and what each step of its opening took, in ns by name; steps of one name are added up."""
+    steps: dict[str, int] = {}
+    session, begin = None, now_ns()
+    for name, session in opening:  # noqa: B007  the last one is used
+        end = now_ns()
+        steps[name] = steps.get(name, 0) + end - begin
+        begin = end
+    assert session is not None
+    return session, steps
 
 
 def time_step(session: Session) -> int:
     """Host time of a step and its `wait`."""
     return _host_time(session)
-
-
-def time_requests(session: Session, requests: Sequence[Feeds]) -> Samples:
-    """Host time of each request, one after another: shape, inputs and one step, until it is done."""
-    values, begin = [], now_ns()
-    start = begin
-    for feeds in requests:
-        session.load(feeds)
-        session.step()
-        session.wait()
-        end = now_ns()
-        values.append(end - start)
-        start = end
-    return Samples(tuple(values), ((begin, start, len(values)),))
 
 
 def _host_time(session: Session) -> int:

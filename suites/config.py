@@ -39,6 +39,8 @@ class SuiteConfig:
     min_samples: int = 30
     max_samples: int = 1000
     tolerance: float = 0.02
+    pairs_s: float = 5.0
+    replay_s: float = 5.0
     minimum_cosine: float = 0.5
 
 
@@ -143,10 +145,11 @@ class LayersConfig:
 class SwitchingConfig:
     """What suite=switching asks; see suites/switching.py.
 
-    `repeats`: of each ordered pair of shapes. `requests`: of each trace (more where a shape would be left out); one for
+    `repeats`: of each ordered pair of shapes, as far as `suite.pairs_s` allows. `requests`: of each trace (more where
+    a shape would be left out, or fewer than a hundred would switch; served as far as `suite.replay_s` allows); one for
     each probability in `switch` that a request has another shape than the one before, one of the file `trace` (a batch
-    and a sequence length a line), and one of `lengths`, where they differ. `pad_to`: shapes, [batch, sequence] each,
-    that requests are padded up to; where there are none each runs as it is.
+    and a sequence length a line), and one of `lengths`, where they differ. With requests=0 there are no traces.
+    `pad_to`: shapes, [batch, sequence] each, that requests are padded up to; without them each runs as it is.
     """
 
     repeats: int = 20
@@ -158,13 +161,14 @@ class SwitchingConfig:
 
 @dataclass
 class LengthsConfig:
-    """How many tokens a sequence has, special ones included; see backends/inputs.py.
+    """How many tokens a sequence has, special ones included; see backends/inputs.py. `name` is that of the choice.
 
     `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
     histogram; `path` of file. With `passes` above 1 a batch is sorted by length and run in so many passes, each padded
     to its longest sequence, rounded up to a `multiple` of tokens.
     """
 
+    name: str = "full"
     distribution: Distribution = Distribution.full
     tokens: TokenKind = TokenKind.auto
     low: int = 8

@@ -49,10 +49,11 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
     if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
         raise Refused("trt.engines=per_shape gives each shape an engine tuned for it alone; use profiles=per_shape")
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one"}.items():
+    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one", "memory_mb": 0}.items():
         if chosen[name] == nothing:
             del chosen[name]
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
+    at_least("trt.memory_mb", config.trt.memory_mb, 0)
     at_least("trt.aux_streams", chosen["aux_streams"], -1)
     return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
 

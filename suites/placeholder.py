@@ -10,6 +10,7 @@ import numpy as np
 
 from backends.base import Array, Shape, Source, versions_of
 from backends.cache import ArtifactCache
+from backends.input_sets import REFERENCES, SETS, smallest
 from backends.null import null_hidden
 
 
@@ -29,4 +30,27 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
 
     key = {"placeholder": [str(shape) for shape in shapes]}
     inputs = ArtifactCache(root).get("inputs", key, "inputs.npz", build, versions_of(("numpy",)))
+    return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}
+
+
+def prepare_sets(root: Path, asked: Sequence[Shape], held: Sequence[Shape]) -> dict[str, Any]:
+    """The same with sets of inputs, as backends/input_sets.py has them, all of them full."""
+
+    def build(path: Path) -> Mapping[str, Any]:
+        arrays: dict[str, Array] = {}
+        for index, shape in enumerate(asked):
+            runs = held[smallest(shape, held)]
+            size = (runs.batch, runs.sequence)
+            for number in range(2 * SETS):
+                ids = np.random.default_rng([index, number]).integers(0, 1000, size, dtype=np.int32)
+                start = f"{index}/{number}/"
+                arrays |= {f"{start}input_ids": ids, f"{start}attention_mask": np.ones(size, np.int32)}
+                if number < REFERENCES:
+                    arrays |= {f"{start}reference": null_hidden(ids), f"{start}rows": np.arange(runs.batch)}
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        tokens = {str(shape): {"tokens": [shape.batch * shape.sequence] * SETS} for shape in asked}
+        return {"tokens": "random", "shapes": tokens, "made_up": []}
+
+    key = {"placeholder sets": [[str(shape) for shape in shapes] for shapes in (asked, held)]}
+    inputs = ArtifactCache(root).get("inputs", key, "sets.npz", build, versions_of(("numpy",)))
     return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}

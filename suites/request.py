@@ -60,21 +60,21 @@ def resolve(config: RunConfig) -> Request:
         Refused: something asked for does not exist, is out of range or cannot be written.
     """
     _named(config)
+    # What is wrong with the request comes before what this machine lacks.
+    shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
+    switching = switching_of(config, shapes, lengths, _positions(config))
     machine = _machine(config)
-    shapes = _shapes(config)
     results, cache = writable("results", config.results), writable("cache", config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = low and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own_options(config), "threads": at_least("threads", config.threads, 0)}
+    options = {**own, "threads": at_least("threads", config.threads, 0)}
     task = load_task(config.task)
     texts = list(task.calibration)
     judged = _judged(config, task)
-    lengths = lengths_of(config)
     marked = _marked(config)
     shapes = shapes[-1:] if marked else shapes
-    switching = switching_of(config, shapes, lengths)
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -94,7 +94,7 @@ def resolve(config: RunConfig) -> Request:
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
         **({"chunk": [0, marked]} if marked else {}),
-        **({"traffic": switching.traffic, "repeats": switching.repeats} if switching else {}),
+        **({"asked": switching.asked, "traffic": switching.traffic, "repeats": switching.repeats} if switching else {}),
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
@@ -130,7 +130,11 @@ def resolve(config: RunConfig) -> Request:
                 "seed": config.seed,
                 "texts": _digest(texts),
                 **judged,
-                **({"traffic": _digest(switching.traffic), "repeats": switching.repeats} if switching else {}),
+                **(
+                    {"traffic": _digest(switching.traffic), "repeats": switching.repeats, "choice": switching.choice}
+                    if switching
+                    else {}
+                ),
             },
             "options": {
                 "cuda_graph": graph,
@@ -146,6 +150,11 @@ def resolve(config: RunConfig) -> Request:
             "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
             "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
             "tolerance": positive("suite.tolerance", config.suite.tolerance),
+            **(
+                {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")}
+                if switching
+                else {}
+            ),
         },
     )
 

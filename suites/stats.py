@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,19 @@ def summarize(samples: Sequence[float], resamples: int = 1000, confidence: float
     tail = 50 * (1 - confidence)
     low, high = np.percentile(medians, [tail, 100 - tail])
     return Summary(float(p50), float(p90), float(p99), float(low), float(high), len(values))
+
+
+def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the percentile interval of figures from resamplings."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.asarray(drawn, dtype=np.float64), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: int = 1000) -> tuple[float, float]:
+    """A 95% bootstrap interval of the mean of samples that lie in blocks of so many each: blocks are drawn and not
+    samples, for those of a block depend on one another (Künsch 1989)."""
+    parts = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])
+    sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
+    drawn = np.random.default_rng(0).integers(0, len(parts), (resamples, len(parts)))
+    return bounds(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))

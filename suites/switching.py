@@ -1,210 +1,205 @@
 """The switching question: what does it cost to go from one shape to another, and what does that make of a trace?
 
-Runs in the measuring worker, over any session. Shapes are first met cold, then every ordered pair of them many times in
-random order, with plain steps and with a CUDA graph for each shape that is kept; then traces are replayed request by
-request.
+Runs in the measuring worker, over sessions of one backend, one open at a time: for each shape a fresh one that sees
+no other, and is the first to meet it in this process; one for plain steps; one whose graphs are captured for their
+cost and thrown away; and one that keeps a graph for each of the sizes that are known beforehand. In the second and
+the last every ordered pair of shapes comes many times in random order, and traces are replayed request by request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from itertools import pairwise
+import gc
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from backends.base import Array, Feeds, Session, Shape, Unsupported
+from backends.base import Array, Session, Shape, Unavailable, Unsupported
+from backends.stream import Stream
 from suites import clock
-from suites.clock import Effort, Samples
-from suites.latency import compare, inputs_of
-from suites.record import REPLAY, Measurement
-from suites.traffic import walk
+from suites.clock import Effort
+from suites.latency import compare
+from suites.record import Measurement
+from suites.request_clock import warm_up
+from suites.switching_changes import Traffic, captures, keep_graphs, met, on_device, pairs, replays
+from suites.switching_parity import Fresh, complaint, output, parity
+from suites.switching_workload import Workload
 
-CAPTURES = 5
-"""How often each shape's graph is captured for its cost."""
-
-DIFFERENT = 1e-2
-"""Outputs after a change may differ from a fresh context's by this share of their largest value."""
+Opening = Iterator[tuple[str, Session | None]]
 
 
-@dataclass(frozen=True)
-class Switcher:
-    """A session and what it is to run at each shape, by index."""
+@dataclass
+class Found:
+    """What a record will have; see `measure`."""
 
-    session: Session
-    feeds: Sequence[Feeds]
+    measurements: list[Measurement] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    switching: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {
+            name: [] for name in ("openings", "cold", "transitions", "device", "captures", "replays", "parity")
+        }
+    )
 
-    def go(self, index: int) -> clock.Change:
-        return clock.time_change(self.session, self.feeds[index])
+    def keep(self, name: str, found: Sequence[dict[str, Any]]) -> None:
+        self.switching[name] += found
 
-    def output(self, index: int) -> Array:
-        """What a step at a shape gives."""
-        self.session.load(self.feeds[index])
-        self.session.step()
-        self.session.wait()
-        return np.array(self.session.fetch())
+
+@dataclass
+class Question:
+    """All that is to be asked, and how a session is opened; `stream` is one that says how much memory is free."""
+
+    opening: Callable[[], Opening]
+    workload: Workload
+    effort: Effort
+    traffic: Traffic
+    repeats: int
+    progress: Callable[[str], None]
+    found: Found = field(default_factory=Found)
+    stream: Stream | None = None
+
+    @contextmanager
+    def opened(self, what: str, watch: bool = False) -> Iterator[Session]:
+        """A session, closed and let go of afterwards; if `watch`, each step of its opening also by memory."""
+        self.progress(f"opening {what}")
+        used: dict[str, int] = {}
+        opening = _watched(self.opening(), self.stream, used) if watch and self.stream else self.opening()
+        session, steps = clock.time_opening(opening)
+        self.found.keep("openings", [{"of": what, "ns": steps, "bytes": used}])
+        self.stream = session.stream
+        try:
+            yield session
+        finally:
+            session.close()
+            del session
+            gc.collect()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """A part whose error must not cost the others; vendors' errors share no type."""
+        self.progress(name)
+        try:
+            yield
+        except (Unsupported, Unavailable):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            self.found.failures[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+    def fresh(self) -> Fresh:
+        """Outputs of sessions that see one shape each."""
+        outputs: dict[int, list[Array]] = {}
+        for index, shape in enumerate(self.workload.shapes):
+            with self.part(f"a fresh context for {shape}"), self.opened(f"a fresh context for {shape}") as session:
+                self.found.keep("cold", [met(session, shape, self.workload, index, "process")])
+                judged = self.workload.judged[index]
+                outputs[index] = [output(session, one.feeds) for one in judged]
+                for one, given in zip(judged, outputs[index], strict=True):
+                    check = compare(given, one.reference, one.rows, one.feeds["attention_mask"])
+                    where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": False}
+                    self.found.checks.append({**where, **check})
+        return outputs
+
+    def serve(self, session: Session, fresh: Fresh, graph: bool) -> None:
+        """Every pair and every trace, plainly or with the graphs that the session keeps."""
+        how = " with graphs" if graph else ""
+        circle = [next(turn) for turn in self.workload.in_turn_at()]
+        steady = warm_up(session, circle, self.effort)
+        self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
+        taken: list[dict[str, Any]] = []
+        with self.part(f"every pair of shapes{how}"):
+            taken = pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
+            self.found.keep("transitions", taken)
+        with self.part(f"replays{how}"):
+            budget = self.effort.replay_s
+            measured, told = replays(session, self.workload, self.traffic, budget, graph, steady, self.progress)
+            self.found.measurements += measured
+            self.found.keep("replays", told)
+        with self.part(f"outputs after every change{how}"):
+            found = parity(session, self.workload, fresh, graph)
+            self.found.keep("parity", [found])
+            if text := complaint(found):
+                self.found.failures[f"every pair{how}"] = text
+        if session.stream is not None and taken:
+            with self.part(f"every pair of shapes on the device{how}"):
+                budget = self.effort.pairs_s
+                self.found.keep("device", on_device(session, self.workload, taken, self.repeats, budget, graph))
+
+    def plain(self, fresh: Fresh) -> None:
+        memory: dict[str, Any] = {}
+        with self.opened("plain steps", watch=True) as session:
+            free = session.stream.free_memory() if session.stream else 0
+            for index, shape in enumerate(self.workload.shapes):
+                self.found.keep("cold", [met(session, shape, self.workload, index, "context")])
+            if session.stream:
+                memory["shapes"] = free - session.stream.free_memory()
+                memory["opening"] = self.found.switching["openings"][-1]["bytes"]
+                self.found.facts["memory"] = memory
+            self.serve(session, fresh, False)
+
+    def graphs(self, fresh: Fresh) -> None:
+        try:
+            with self.part("captures"), self.opened("captures") as session:
+                self.found.keep("captures", captures(session, self.workload))
+            with self.part("kept graphs"), self.opened("kept graphs") as session:
+                free = session.stream.free_memory() if session.stream else 0
+                self.found.facts["graphs"] = keep_graphs(session, self.workload)
+                if session.stream:
+                    self.found.facts["memory"]["graphs"] = free - session.stream.free_memory()
+                self.serve(session, fresh, True)
+        except Unsupported as reason:
+            self.found.facts["no_cuda_graph"] = str(reason)
 
 
 def measure(
-    session: Session,
+    opening: Callable[[], Opening],
     shapes: Sequence[Shape],
     arrays: Mapping[str, Array],
     effort: Effort,
     cuda_graph: bool,
     progress: Callable[[str], None],
-    traffic: Mapping[str, Sequence[Sequence[int]]],
+    asked: Sequence[Shape],
+    traffic: Traffic,
     repeats: int,
-    again: Callable[[], AbstractContextManager[Session]],
 ) -> dict[str, Any]:
     """
     Args:
-        traffic: traces by name, in stretches of shapes by index.
-        repeats: of each ordered pair of shapes.
-        again: opens one more like `session`.
+        opening: begins to open a session, see Backend.opening.
+        shapes: those that are built and run, `asked` those that requests have.
+        arrays: as backends/input_sets.py writes them.
+        repeats: of each ordered pair of shapes, at most.
 
     Returns:
-        As suites/latency.py, and `switching`: transitions (samples in ns by part of suites/clock.py's Change, for each
-        pair; cold ones apart), captures (by shape) and parity (see `_parity`). Replays are measurements, one sample a
-        request.
+        As suites/latency.py, and `switching`: openings (ns and bytes by step), cold (the first requests at a shape in
+        this process and in this context), transitions and device (samples in ns by ordered pair), captures (by shape),
+        replays (what suites/switching_changes.py tells of them; their samples are measurements) and parity.
     """
-    loaded = [inputs_of(arrays, shape) for shape in shapes]
-    switcher = Switcher(session, [feeds for feeds, _, _ in loaded])
-    progress("cold")
-    transitions = _cold(switcher, shapes)
-    progress("every pair of shapes")
-    transitions += _pairs(switcher, shapes, repeats, False)
-    replays = _replays(switcher, traffic, False, progress)
-    fresh = []
-    for index, shape in enumerate(shapes):
-        progress(f"a fresh context for {shape}")
-        with again() as other:
-            fresh.append(Switcher(other, switcher.feeds).output(index))
-    parity = [_parity(switcher, shapes, fresh, False)]
-    checks = [
-        {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": False,
-         **compare(fresh[index], reference, rows, feeds["attention_mask"])}
-        for index, (shape, (feeds, reference, rows)) in enumerate(zip(shapes, loaded, strict=True))
-    ]  # fmt: skip
-    captures, facts = [], {}
+    workload = Workload.of(arrays, asked, shapes)
+    question = Question(opening, workload, effort, traffic, repeats, progress)
+    fresh = question.fresh()
+    question.plain(fresh)
     if cuda_graph:
-        try:
-            progress("capturing")
-            captures = _captures(switcher, shapes)
-            _keep_graphs(switcher)
-            transitions += _pairs(switcher, shapes, repeats, True)
-            replays += _replays(switcher, traffic, True, progress)
-            parity.append(_parity(switcher, shapes, fresh, True))
-        except Unsupported as reason:
-            facts["no_cuda_graph"] = str(reason)
-    wrong = [text for one in parity if (text := _unequal(one))]
+        question.graphs(fresh)
+    found = question.found
+    first = found.switching["openings"][0]["ns"]
+    loading = {"cuda_module_loading": os.environ.get("CUDA_MODULE_LOADING", "")} if question.stream else {}
     return {
-        "measurements": [m.__dict__ for m in replays],
-        "checks": checks,
-        "facts": facts,
-        "failures": {"every pair": "; ".join(wrong)} if wrong else {},
-        "switching": {"transitions": transitions, "captures": captures, "parity": parity},
+        "measurements": [m.__dict__ for m in found.measurements],
+        "checks": found.checks,
+        "facts": {"open_ns": sum(first.values()), "opening_ns": first, **loading, **found.facts},
+        "failures": found.failures,
+        "switching": found.switching,
     }
 
 
-def _cold(switcher: Switcher, shapes: Sequence[Shape]) -> list[dict[str, Any]]:
-    """The first time that each shape is met in this process."""
-    found, before = [], None
-    for index, shape in enumerate(shapes):
-        change = switcher.go(index)
-        found.append(_transition(before or shape, shape, True, False, [change]))
-        before = shape
-    return found
-
-
-def _pairs(switcher: Switcher, shapes: Sequence[Shape], repeats: int, graph: bool) -> list[dict[str, Any]]:
-    changes: dict[tuple[int, int], list[clock.Change]] = {}
-    path = walk(len(shapes), repeats, seed=repeats)
-    switcher.go(path[0])
-    for before, after in pairwise(path):
-        changes.setdefault((before, after), []).append(switcher.go(after))
-    return [_transition(shapes[a], shapes[b], False, graph, taken) for (a, b), taken in sorted(changes.items())]
-
-
-def _transition(
-    before: Shape, after: Shape, cold: bool, graph: bool, changes: Sequence[clock.Change]
-) -> dict[str, Any]:
-    samples = {part: [getattr(change, part) for change in changes] for part in clock.Change.__dataclass_fields__}
-    ends = {"from": [before.batch, before.sequence], "to": [after.batch, after.sequence]}
-    return {**ends, "cold": cold, "cuda_graph": graph, "samples": samples}
-
-
-def _captures(switcher: Switcher, shapes: Sequence[Shape]) -> list[dict[str, Any]]:
-    """A graph of each shape, captured several times for its cost and not kept."""
-    session, found = switcher.session, []
-    session.remembers = False
-    for index, shape in enumerate(shapes):
-        taken: dict[str, list[int]] = {"capture": [], "launch": [], "again": []}
-        for _ in range(CAPTURES):
-            # Another shape in between, so that each capture follows a plain step of its own.
-            switcher.output((index + 1) % len(shapes))
-            switcher.output(index)
-            taken["capture"].append(clock.time_once(session.capture))
-            for launch in ("launch", "again"):
-                taken[launch].append(clock.time_step(session))
-        found.append({"shape": [shape.batch, shape.sequence], **taken})
-    return found
-
-
-def _keep_graphs(switcher: Switcher) -> None:
-    """Have a graph of each shape, to be launched whenever the shape comes again.
-
-    Raises:
-        Unsupported: the session cannot keep them.
-    """
-    switcher.session.remembers = True
-    for index in range(len(switcher.feeds)):
-        switcher.output(index)
-        switcher.session.capture()
-
-
-def _replays(
-    switcher: Switcher, traffic: Mapping[str, Sequence[Sequence[int]]], graph: bool, progress: Callable[[str], None]
-) -> list[Measurement]:
-    found = []
-    for name, stretches in traffic.items():
-        progress(f"replaying {name}{' with graphs' if graph else ''}")
-        taken: list[Samples] = []
-        for stretch in stretches:
-            # What came before the stretch is not part of it: its first shape is met once already.
-            switcher.go(stretch[0])
-            taken.append(clock.time_requests(switcher.session, [switcher.feeds[index] for index in stretch]))
-        values = tuple(value for samples in taken for value in samples.values)
-        windows = tuple(window for samples in taken for window in samples.windows)
-        found.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, values, windows, True))
-    return found
-
-
-def _parity(switcher: Switcher, shapes: Sequence[Shape], fresh: Sequence[Array], graph: bool) -> dict[str, Any]:
-    """Outputs after every ordered pair of shapes against those of a context that never saw another shape.
-
-    Returns:
-        transitions, how many of them gave other bits, and the largest difference as a share of the largest value, with
-        where it was.
-    """
-    path = walk(len(shapes), 1, seed=0)
-    switcher.output(path[0])
-    worst: tuple[float, list[str]] = (0.0, [])
-    unequal = 0
-    for before, after in pairwise(path):
-        output, wanted = (x.astype(np.float64) for x in (switcher.output(after), fresh[after]))
-        unequal += not np.array_equal(output, wanted)
-        difference = float(np.abs(output - wanted).max() / np.abs(wanted).max())
-        if not difference <= worst[0]:  # NaN is the worst
-            worst = (difference, [str(shapes[before]), str(shapes[after])])
-    return {"cuda_graph": graph, "transitions": len(path) - 1, "unequal": unequal, "difference": worst[0],
-            "where": worst[1]}  # fmt: skip
-
-
-def _unequal(parity: Mapping[str, Any]) -> str:
-    if parity["difference"] <= DIFFERENT:
-        return ""
-    after = " to ".join(parity["where"])
-    how = " with CUDA graphs" if parity["cuda_graph"] else ""
-    return f"after {after}{how} outputs are not those of a fresh context (by {parity['difference']:.2g} of the largest)"
+def _watched(opening: Opening, stream: Stream, used: dict[str, int]) -> Opening:
+    """The same, with the bytes of device memory that each step took in `used`."""
+    free = stream.free_memory()
+    for name, session in opening:
+        left = stream.free_memory()
+        used[name] = used.get(name, 0) + free - left
+        free = left
+        yield name, session

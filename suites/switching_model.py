@@ -1,40 +1,110 @@
-"""What a record of suite=switching says of any trace: steady times, costs of changes, and where two strategies meet."""
+"""What a record of suite=switching says of any trace: steady times, costs of changes, and where two strategies meet.
+
+All of it is by means, with every sample in them: what comes once in a hundred requests is part of what a hundred take.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Shape, Unsupported
-from suites.record import OK, Record
-from suites.tables.rows import profiles_of
+from backends.base import Array
+from suites.record import Record
+from suites.stats import bounds
+from suites.switching_parity import complaint
 from suites.traffic import Size, smallest
 from suites.validity import problems
 
 Pair = tuple[Size, Size]
 
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What three requests of a shape after one of another took, often: ns, an array for each kind.
+
+    Attributes:
+        parts: [visits] of making ready for the shape, by name; of the first request, as `copy`.
+        enqueue, step, whole: [visits, 3] of each of the requests; `replayed`, whether it launched a graph.
+        earlier: the shape before the one that they came after.
+    """
+
+    parts: Mapping[str, Array]
+    copy: Array
+    enqueue: Array
+    step: Array
+    whole: Array
+    replayed: Array
+    earlier: Sequence[Size]
+
+    @classmethod
+    def of(cls, transition: Mapping[str, Any]) -> Visits:
+        found = transition["samples"]
+        arrays = {name: np.asarray(found[name], float) for name in ("copy", "enqueue", "step", "whole", "replayed")}
+        parts = {name: np.asarray(x, float) for name, x in found["parts"].items()}
+        return cls(parts, **arrays, earlier=[_size(size) for size in transition["earlier"]])
+
+    @property
+    def over(self) -> Array:
+        """What the first request took beyond the third, which found the shape as it left it: the cost of the change."""
+        return np.asarray(self.whole[:, 0] - self.whole[:, 2])
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How often each shape and each change comes in a trace of so many requests."""
+
+    shapes: Mapping[Size, int]
+    changes: Mapping[Pair, int]
+    requests: int
+
+    @classmethod
+    def of(cls, trace: Sequence[Size]) -> Trace:
+        changes = Counter(pair for pair in pairwise(trace) if pair[0] != pair[1])
+        return cls(Counter(trace), changes, len(trace))
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean times in ns, each a number or an array [resamples].
+
+    Attributes:
+        steady: by shape, of a request that has the shape of the one before: shape, inputs and a step.
+        change: by ordered pair of different shapes, what a request takes beyond that after one of the other shape.
+        served: the shape that is run for each shape that requests have.
+    """
+
+    steady: Mapping[Size, Array]
+    change: Mapping[Pair, Array]
+    served: Sequence[Size]
+
+    def at(self, switch: float | Array) -> Array:
+        """Of a request, where one has another shape than the last with probability `switch`: any of the others, all as
+        often."""
+        changes = [self.change.get(pair, np.asarray(0.0)) for pair in permutations(self.served, 2)]
+        steady = np.mean([self.steady[shape] for shape in self.served], axis=0)
+        return np.asarray(steady + (switch * np.mean(changes, axis=0) if changes else 0))
+
+    def of_trace(self, trace: Trace) -> Array:
+        """Of all requests of a trace, one after another."""
+        steady = sum(count * self.steady[shape] for shape, count in trace.shapes.items())
+        return np.asarray(steady + sum(count * self.change[pair] for pair, count in trace.changes.items()))
+
 
 @dataclass(frozen=True)
 class Costs:
-    """One strategy, stepping plainly or with a CUDA graph for each shape.
-
-    Attributes:
-        steady: samples in ns, by shape, of a request that has the shape of the one before: inputs and a step.
-        change: samples in ns, by ordered pair of shapes, of what a request costs beyond that for coming after another
-            shape; of a shape after itself they lie around 0.
-        parts: the samples that both were made of, by pair and part of suites/clock.py's Change.
-    """
+    """One strategy, stepping plainly or with CUDA graphs that are kept."""
 
     record: Record
     cuda_graph: bool
-    steady: Mapping[Size, Array]
-    change: Mapping[Pair, Array]
-    parts: Mapping[Pair, Mapping[str, Array]]
+    visits: Mapping[Pair, Visits]
 
     @classmethod
     def of(cls, record: Record, cuda_graph: bool) -> Costs:
@@ -42,107 +112,104 @@ class Costs:
         Raises:
             ValueError: the record has no transitions of this kind.
         """
-        taken = [t for t in record.scores["transitions"] if not t["cold"] and t["cuda_graph"] == cuda_graph]
+        taken = [t for t in record.scores["transitions"] if t["cuda_graph"] == cuda_graph]
         if not taken:
             raise ValueError(f"{record.cell.id} has no transitions {'with' if cuda_graph else 'without'} CUDA graphs")
-        parts: dict[Pair, Mapping[str, Array]] = {
-            (_size(t["from"]), _size(t["to"])): {name: np.asarray(x, float) for name, x in t["samples"].items()}
-            for t in taken
-        }
-        shapes = sorted({after for _, after in parts}, key=lambda size: (size[1], size[0]))
-        copies = {shape: float(np.median(parts[shape, shape]["copy"])) for shape in shapes}
-        steady = {
-            shape: np.concatenate([x["again"] for (_, after), x in parts.items() if after == shape]) + copies[shape]
-            for shape in shapes
-        }
-        change = {pair: x["shape"] + x["copy"] + x["first"] - x["again"] - copies[pair[1]] for pair, x in parts.items()}
-        return cls(record, cuda_graph, steady, change, parts)
+        return cls(record, cuda_graph, {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in taken})
 
     @property
     def counts(self) -> bool:
         """Whether the strategy gave right outputs, without which it is no choice however fast."""
-        return self.record.outcome == OK and not problems(self.record, set(self.shapes), {})
-
-    @property
-    def shapes(self) -> list[Size]:
-        return list(self.steady)
+        return not self.wrong
 
     @cached_property
-    def medians(self) -> tuple[dict[Size, float], dict[Pair, float]]:
-        """Of the steady times, and of the costs of changes."""
-        steady = {shape: float(np.median(samples)) for shape, samples in self.steady.items()}
-        return steady, {pair: float(np.median(samples)) for pair, samples in self.change.items()}
+    def wrong(self) -> str:
+        """Why it is no choice; empty if it is one."""
+        checked = [one for one in self.record.scores["parity"] if one["cuda_graph"] == self.cuda_graph]
+        unequal = [complaint(one) for one in checked] or ["outputs after changes were not checked"]
+        return "; ".join(text for text in (*problems(self.record, set(self.shapes), {}), *unequal) if text)
+
+    @cached_property
+    def shapes(self) -> list[Size]:
+        return sorted({after for _, after in self.visits}, key=lambda size: (size[1], size[0]))
 
     @cached_property
     def served(self) -> list[Size]:
         """The shape that is run for each shape that requests have: another one where they are padded up."""
         return [self.shapes[smallest(_size(asked), self.shapes)] for asked in self.record.cell.shapes]
 
-    def at(self, switch: float) -> float:
-        """The mean time in ns of a request, where one has another shape than the last with probability `switch`: any of
-        the others, all as often."""
-        steady, change = self.medians
-        changes = [change[pair] for pair in permutations(self.served, 2)]
-        return float(np.mean([steady[shape] for shape in self.served]) + (switch * np.mean(changes) if changes else 0))
+    @cached_property
+    def means(self) -> Means:
+        return self._means({pair: np.arange(len(visits.whole))[None] for pair, visits in self.visits.items()}, True)
 
-    def of_trace(self, trace: Sequence[Size]) -> float:
-        """The time in ns of all requests of a trace, one after another."""
-        steady, change = self.medians
-        return sum(steady[shape] for shape in trace) + sum(change[pair] for pair in pairwise(trace))
+    def resampled(self, count: int = RESAMPLES, seed: int = 0) -> Means:
+        """The same from the visits of each pair drawn anew from themselves, `count` times."""
+        generator = np.random.default_rng(seed)
+        return self._means(
+            {p: generator.integers(0, len(v.whole), (count, len(v.whole))) for p, v in self.visits.items()}, False
+        )
 
-    def resampled(self, generator: np.random.Generator) -> Costs:
-        """The same with every list of samples drawn anew from itself."""
+    def _means(self, drawn: Mapping[Pair, Array], single: bool) -> Means:
+        """Over the visits named by number [draws, visits] of each pair; if `single`, of the only draw."""
 
-        def draw(samples: Array) -> Array:
-            return generator.choice(samples, len(samples))
+        def settle(values: Array) -> Array:
+            return values[0] if single else values
 
-        steady = {shape: draw(samples) for shape, samples in self.steady.items()}
-        return replace(self, steady=steady, change={pair: draw(x) for pair, x in self.change.items()})
+        third = {pair: self.visits[pair].whole[:, 2][index].mean(axis=1) for pair, index in drawn.items()}
+        steady = {
+            shape: settle(np.mean([x for (_, after), x in third.items() if after == shape], axis=0))
+            for shape in self.shapes
+        }
+        change = {
+            pair: settle(self.visits[pair].over[index].mean(axis=1))
+            for pair, index in drawn.items()
+            if pair[0] != pair[1]
+        }
+        return Means(steady, change, self.served)
 
 
-def break_even(one: Costs, other: Costs) -> float | None:
-    """The switching probability at which both take as long; None where one is faster at every one."""
+@dataclass(frozen=True)
+class Meeting:
+    """Where two strategies take as long, with 95% bootstrap intervals.
+
+    Attributes:
+        switch: the share of requests that have another shape than the one before; `switch_low` to `switch_high`.
+        per_second: changes of shape in a second, where requests follow one another without a gap.
+        certain: the share of resamplings in which they meet at all.
+    """
+
+    switch: float
+    switch_low: float
+    switch_high: float
+    per_second: float
+    per_second_low: float
+    per_second_high: float
+    certain: float
+
+
+def break_even(one: Means, other: Means) -> Array:
+    """The switching probability at which both take as long; NaN where one is faster at every one."""
     still = one.at(0) - other.at(0)
     slope = (one.at(1) - one.at(0)) - (other.at(1) - other.at(0))
-    switch = -still / slope if slope else -1.0
-    return switch if 0 < switch < 1 else None
+    switch = -still / np.where(slope == 0, np.nan, slope)
+    return np.where((switch > 0) & (switch < 1), switch, np.nan)
 
 
-def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
-    """ "same shape", "other shape" or "other profile", by pair; without profiles the last does not occur."""
-    profile = _profiles(record, sorted({shape for pair in pairs for shape in pair}))
-
-    def kind(before: Size, after: Size) -> str:
-        if before == after:
-            return "same shape"
-        return "other profile" if profile[before] != profile[after] else "other shape"
-
-    return {pair: kind(*pair) for pair in pairs}
-
-
-def _profiles(record: Record, shapes: Sequence[Size]) -> dict[Size, int]:
-    from backends.tensorrt_.profiles import choose, plan_profiles
-
-    options = record.cell.options
-    if not profiles_of(record):
-        return dict.fromkeys(shapes, 0)
-    try:
-        planned = plan_profiles([Shape(*shape) for shape in shapes], options)
-        return {shape: choose(planned, Shape(*shape)) for shape in shapes}
-    except Unsupported:
-        return dict.fromkeys(shapes, 0)
-
-
-def strategy(record: Record, cuda_graph: bool) -> str:
-    """How requests are served, in words."""
-    options: Mapping[str, Any] = record.cell.options
-    parts = [record.cell.backend, record.cell.precision]
-    parts += [text for text in (profiles_of(record), options.get("layout", "")) if text]
-    parts += ["a context a profile"] if options.get("contexts") == "per_profile" else []
-    parts += ["an engine a shape"] if options.get("engines") == "per_shape" else []
-    parts += [f"padded up to {len(options['pad_to'])} shapes"] if "pad_to" in options else []
-    parts += ["CUDA graphs"] if cuda_graph else []
-    return ", ".join(parts)
+def meeting(one: Costs, other: Costs) -> Meeting | None:
+    """None where one is faster at every share of changes."""
+    switch = float(break_even(one.means, other.means))
+    if np.isnan(switch):
+        return None
+    first, second = one.resampled(seed=1), other.resampled(seed=2)
+    drawn = break_even(first, second)
+    per_second = 1e9 * drawn / first.at(drawn)
+    met = ~np.isnan(drawn)
+    if not met.any():
+        return Meeting(
+            switch, *(float("nan"),) * 2, 1e9 * switch / float(one.means.at(switch)), *(float("nan"),) * 2, 0
+        )
+    now = 1e9 * switch / float(one.means.at(switch))
+    return Meeting(switch, *bounds(drawn[met]), now, *bounds(per_second[met]), float(met.mean()))
 
 
 def _size(pair: Sequence[int]) -> Size:

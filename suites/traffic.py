@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,38 @@ from suites.checks import Refused, numbered_lines
 
 Size = tuple[int, int]
 """Batch and sequence."""
+
+BLOCKS = 10
+"""Parts of a trace that are balanced each: served one after another for as long as time is left, and resampled."""
+
+SWITCHES = 100
+"""Changes of shape that a trace has at least, or the tail of its latencies would rest on a handful."""
+
+MOST = 100_000
+"""Requests of a trace, at most."""
+
+
+def blocks_of_runs(count: int, switch: float, shapes: int, seed: int) -> list[list[list[int]]]:
+    """Blocks as `runs` gives them, together of `count` requests, and of more where fewer would not switch often enough.
+
+    Raises:
+        Refused: to reach every shape in each block would take too many.
+    """
+    reaching = math.ceil((shapes - 1) / switch) + 1 if switch else shapes
+    count = max(count, math.ceil(SWITCHES / switch) + 1 if switch and shapes > 1 else 0)
+    size = max(math.ceil(count / BLOCKS), reaching)
+    if size * BLOCKS > MOST:
+        raise Refused(
+            f"switching.switch={switch:g} takes {size * BLOCKS} requests to reach {shapes} shapes {BLOCKS} times and "
+            f"to switch {SWITCHES} times; at most {MOST} are served: ask for a larger probability"
+        )
+    return [runs(size, switch, shapes, seed + 1_000_003 * block) for block in range(BLOCKS)]
+
+
+def cut(trace: Sequence[int]) -> list[list[list[int]]]:
+    """A trace in blocks of a stretch each; one that is short in one."""
+    size = max(20, math.ceil(len(trace) / BLOCKS))
+    return [[list(trace[start : start + size])] for start in range(0, len(trace), size)]
 
 
 def runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
@@ -81,9 +114,11 @@ def read_trace(path: str) -> list[tuple[int, Size]]:
     trace = []
     for number, line in numbered_lines("the trace", path):
         words = line.replace(",", " ").split()
-        if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+        if len(words) != 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,8}", word) for word in words):
             raise Refused(f"{path}, line {number}: {line!r} is not a batch and a sequence length, e.g. 8 128")
         trace.append((number, (int(words[0]), int(words[1]))))
+    if len(trace) > MOST:
+        raise Refused(f"{path} has {len(trace)} requests; at most {MOST} are served: cut it")
     return trace
 
 
@@ -108,11 +143,10 @@ def smallest(wanted: Size, shapes: Sequence[Size]) -> int:
     Raises:
         ValueError: none does.
     """
-    fitting = [(b * s, index) for index, (b, s) in enumerate(shapes) if b >= wanted[0] and s >= wanted[1]]
-    if not fitting:
-        known = ", ".join(f"{batch}x{sequence}" for batch, sequence in shapes)
-        raise ValueError(f"no shape holds {wanted[0]}x{wanted[1]}; there are {known}")
-    return min(fitting)[1]
+    from backends import input_sets
+    from backends.base import Shape
+
+    return input_sets.smallest(Shape(*wanted), [Shape(*shape) for shape in shapes])
 
 
 def walk(nodes: int, repeats: int, seed: int) -> list[int]:

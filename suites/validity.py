@@ -12,7 +12,7 @@ from suites.tables.options import PROFILES
 Way = str
 Scores = Mapping[str, Any]
 
-NOT_THE_WAY = {*PROFILES, "cuda_graph", "threads", "contexts", "engines", "pad_to"}
+NOT_THE_WAY = {*PROFILES, "cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to"}
 """Options that change how fast a path is and not what it computes."""
 
 DRIFT, DRIFT_ALLOWED = 10.0, 0.01

@@ -25,6 +25,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,18 @@ def export(job: Job) -> dict[str, Any]:
 
     `shapes` of the answer are those to build and to measure: batches may be run in several passes.
     """
+    asked = _shapes({**job, "shapes": job.get("asked", job["shapes"])})
     if job["source"] == "none":
-        from suites.placeholder import prepare
+        from suites.placeholder import prepare, prepare_sets
 
-        return {**prepare(Path(job["cache"]), _shapes(job)), "shapes": job["shapes"]}
+        root, shapes = Path(job["cache"]), _shapes(job)
+        prepared = prepare_sets(root, asked, shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
     from backends.evaluation import prepare_evaluation
     from backends.heads import check_head
+    from backends.input_sets import prepare_sets as prepare_sets_of
     from backends.inputs import prepare_inputs
     from backends.marks import mark, marked_points, prepare_marked
     from backends.onnx_source import export_onnx, prepare_source
@@ -105,6 +110,8 @@ def export(job: Job) -> dict[str, Any]:
         found["points"], chunk = len(points), points[begin : begin + size]
         inputs = prepare_marked(folder, sha256, onnx, chunk, shapes[-1], lengths, texts, seed, device.kind, cache)
         source = replace(source, onnx=source.onnx and mark(source.onnx, chunk, cache), marked=tuple(chunk))
+    elif job["suite"] == "switching":
+        inputs = prepare_sets_of(folder, sha256, asked, shapes, lengths, texts, seed, device.kind, cache)
     else:
         inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
         found["shapes"] = [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]
@@ -124,19 +131,21 @@ def measure(job: Job) -> dict[str, Any]:
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
-    _progress("opening")
-    steps: dict[str, int] = {}
-    session, began = None, clock.now_ns()
-    for name, session in backend.opening(spec, artifact):  # noqa: B007  the last one is used
-        steps[name] = clock.now_ns() - began - sum(steps.values())
-    assert session is not None
-    own = {}
-    if "traffic" in job:
-        own = {name: job[name] for name in ("traffic", "repeats")} | {"again": lambda: backend.open(spec, artifact)}
-    with session:
-        effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
-        answer: dict[str, Any] = question.measure(session, spec.shapes, arrays, effort, graph, _progress, **own)
-    answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps, "loaded": _loaded()}
+    effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
+    answer: dict[str, Any]
+    if job["suite"] == "switching":
+        # It opens sessions itself, one after another.
+        asked = _shapes({**job, "shapes": job["asked"]})
+        own = {"asked": asked, "traffic": job["traffic"], "repeats": job["repeats"]}
+        opening = partial(backend.opening, spec, artifact)
+        answer = question.measure(opening, spec.shapes, arrays, effort, graph, _progress, **own)
+    else:
+        _progress("opening")
+        session, steps = clock.time_opening(backend.opening(spec, artifact))
+        with session:
+            answer = question.measure(session, spec.shapes, arrays, effort, graph, _progress)
+        answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps}
+    answer["facts"] |= {"loaded": _loaded()}
     return answer
 
 

@@ -6,17 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from backends.base import Device
+from backends.base import Device, Shape
 from backends.cache import ArtifactCache
-from backends.null import Costs
+from backends.null import Costs, NullSession
 from suites.cell import Cell
+from suites.clock import Effort
 from suites.record import Measurement, Record
+from suites.traffic import blocks_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
@@ -33,7 +36,12 @@ TINY_MODELS = {
     "electra": {"model_type": "electra", "embedding_size": 32, **TINY},
 }
 
+SWITCHED = (Shape(1, 16), Shape(2, 16), Shape(3, 16))
+"""Shapes of the records that `measured` makes."""
+PATIENT = Effort(0.1, 0.1, 2, 10, 0.1, pairs_s=1e6, replay_s=1e6)
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Measured = Callable[..., Record]
 
 
 @pytest.fixture
@@ -116,3 +124,61 @@ def make_record() -> Callable[..., Record]:
         return Record(**{**base, **changes})
 
     return make
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A clock that programmed costs move, each with noise: a tenth up or down, one in a hundred twice as long, and on
+    average as programmed. The machine that runs the test has no part in it. Called with a seed, it begins anew."""
+    from backends import null
+    from suites import clock
+
+    state: dict[str, Any] = {"now": 0, "generator": np.random.default_rng(0)}
+
+    def spend(milliseconds: float) -> None:
+        generator = state["generator"]
+        noise = 2.0 if generator.random() < 0.01 else generator.normal(0.99, 0.1)
+        state["now"] += round(milliseconds * 1e6 * noise)
+
+    monkeypatch.setattr(null, "_spend", spend)
+    monkeypatch.setattr(clock, "now_ns", lambda: state["now"])
+
+    def begin(seed: int) -> None:
+        state.update(now=0, generator=np.random.default_rng(seed))
+
+    return begin
+
+
+@pytest.fixture
+def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Callable[..., Record]) -> Measured:
+    """The record of null sessions with programmed costs at SWITCHED, measured as a worker would."""
+    from suites import placeholder, switching
+
+    def measure(
+        programmed: Costs, session: Callable[[Costs], Any] = lambda costs: NullSession("ok", costs), repeats: int = 40,
+        requests: int = 1000, switches: tuple[float, ...] = (), effort: Effort = PATIENT, seed: int = 0,
+        held: tuple[Shape, ...] = SWITCHED, **options: Any,
+    ) -> Record:  # fmt: skip
+        simulated(seed)
+        arrays = dict(np.load(placeholder.prepare_sets(tmp_path, SWITCHED, held)["inputs"]["path"]))
+        traffic = {f"switch={switch:g}": blocks_of_runs(requests, switch, len(SWITCHED), 0) for switch in switches}
+        found = switching.measure(
+            lambda: iter([("import", None), ("open", session(programmed))]), held, arrays, effort,
+            programmed.gpu_ms > 0, lambda text: None, SWITCHED, traffic, repeats,
+        )  # fmt: skip
+        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in found["checks"])
+        wrong = [*found["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
+        padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}
+        record = make_record(suite="switching", shapes=tuple((s.batch, s.sequence) for s in SWITCHED), checks=checks,
+                             options={**options, **padded})  # fmt: skip
+        return replace(
+            record,
+            outcome="failed" if wrong else "ok",
+            reason="; ".join(wrong),
+            measurements=tuple(Measurement.from_json(m) for m in found["measurements"]),
+            facts=found["facts"],
+            artifacts={"built": {"seconds": 1.0}},
+            scores=found["switching"],
+        )
+
+    return measure

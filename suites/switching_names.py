@@ -1,0 +1,84 @@
+"""What strategies and the changes within them are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backends.base import Shape, Unsupported
+from suites.record import Record
+from suites.switching_model import Pair
+from suites.tables.options import PROFILES, flat
+from suites.tables.rows import profiles_of
+from suites.traffic import Size
+
+SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout")
+"""Options that a strategy's name has words for."""
+
+
+def strategy(record: Record, cuda_graph: bool) -> str:
+    """How requests are served, in words."""
+    options: Mapping[str, Any] = record.cell.options
+    parts = [record.cell.backend, record.cell.precision]
+    parts += [text for text in (profiles_of(record), options.get("layout", "")) if text]
+    parts += ["a context a profile"] if options.get("contexts") == "per_profile" else []
+    parts += ["an engine a shape"] if options.get("engines") == "per_shape" else []
+    parts += [f"padded up to {len(options['pad_to'])} shapes"] if "pad_to" in options else []
+    parts += ["CUDA graphs"] if cuda_graph else []
+    return ", ".join(parts)
+
+
+class Names:
+    """Names for strategies that stand side by side: those that would be called alike have what tells them apart."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._own: dict[str, str] = {}
+        for name, count in Counter(strategy(record, False) for record in records).items():
+            alike = [record for record in records if strategy(record, False) == name]
+            for record in alike if count > 1 else []:
+                self._own[record.cell.id] = _apart(record, alike)
+
+    def of(self, record: Record, cuda_graph: bool) -> str:
+        own = self._own.get(record.cell.id, "")
+        return strategy(record, cuda_graph) + (f" ({own})" if own else "")
+
+
+def _apart(record: Record, alike: Sequence[Record]) -> str:
+    """What of a record's options and release the others do not have."""
+
+    def told(one: Record) -> dict[str, str]:
+        return {"release": one.cell.release, **dict(flat(one.cell.options))}
+
+    own = told(record)
+    differing = [
+        name
+        for name in dict.fromkeys(name for one in alike for name in told(one))
+        if name not in SPOKEN_FOR and len({told(one).get(name, "") for one in alike}) > 1
+    ]
+    return ", ".join(f"{name}={own.get(name) or 'unset'}" for name in differing)
+
+
+def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
+    """ "same shape", "other shape" or "other profile", by pair; without profiles the last does not occur."""
+    profile = profiles_by_shape(record, sorted({shape for pair in pairs for shape in pair}))
+
+    def kind(before: Size, after: Size) -> str:
+        if before == after:
+            return "same shape"
+        return "other profile" if profile[before] != profile[after] else "other shape"
+
+    return {pair: kind(*pair) for pair in pairs}
+
+
+def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]:
+    """The profile that runs each shape; all the same where there are none."""
+    from backends.tensorrt_.profiles import choose, plan_profiles
+
+    if not profiles_of(record):
+        return dict.fromkeys(shapes, "")
+    try:
+        planned = plan_profiles([Shape(*shape) for shape in shapes], record.cell.options)
+        return {shape: str(planned[choose(planned, Shape(*shape))]) for shape in shapes}
+    except Unsupported:
+        return dict.fromkeys(shapes, "")

@@ -1,0 +1,141 @@
+"""What changes of shape cost: by kind for every strategy, pair by pair, and profile by profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from backends.base import Array
+from suites.stats import summarize
+from suites.switching_model import Costs, Pair, Visits
+from suites.switching_names import Names, kinds, profiles_by_shape
+from suites.tables.rows import markdown
+
+Chosen = Callable[[Pair, Visits], Array]
+"""Which visits of a pair are meant, [visits] of bool."""
+
+
+def changes(costs: Sequence[Costs], names: Names) -> str:
+    """A row for each kind of change of each strategy."""
+    parts = list(dict.fromkeys(name for one in costs for visits in one.visits.values() for name in visits.parts))
+    rows = [row for one in costs for row in _rows(one, names, parts)]
+    header = ("strategy", "change", "count", "over steady us [95% CI]", "mean", "p99", *parts, "first step",
+              "second step", "enqueue 1st", "2nd", "3rd", "on the GPU", "notes")  # fmt: skip
+    return markdown(header, rows)
+
+
+def _rows(costs: Costs, names: Names, parts: Sequence[str]) -> list[list[str]]:
+    kind = kinds(costs.record, list(costs.visits))
+
+    def of(name: str) -> Chosen:
+        return lambda pair, visits: np.full(len(visits.whole), kind[pair] == name)
+
+    def back(pair: Pair, visits: Visits) -> Array:
+        came = np.array([earlier == pair[1] for earlier in visits.earlier])
+        return came & (pair[0] != pair[1])
+
+    def launched(wanted: bool) -> Chosen:
+        return lambda pair, visits: (visits.replayed[:, 0] == wanted) & (pair[0] != pair[1])
+
+    chosen: dict[str, Chosen] = {name: of(name) for name in ("same shape", "other shape", "other profile")}
+    chosen["back"] = back
+    if costs.cuda_graph:
+        chosen |= {"graph hit": launched(True), "graph miss": launched(False)}
+    found = []
+    for name, which in chosen.items():
+        picked = {pair: which(pair, visits) for pair, visits in costs.visits.items()}
+        if any(mask.any() for mask in picked.values()):
+            found.append([names.of(costs.record, costs.cuda_graph), name, *_row(costs, picked, parts)])
+    return found
+
+
+def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[str]:
+    def gathered(value: Callable[[Visits], Array]) -> Array:
+        return np.concatenate([value(costs.visits[pair])[mask] for pair, mask in picked.items()])
+
+    def median(value: Callable[[Visits], Array]) -> str:
+        return us(np.median(gathered(value)))
+
+    def part(name: str) -> str:
+        return median(lambda visits: visits.parts.get(name, np.zeros(len(visits.whole))))
+
+    def enqueue(at: int) -> str:
+        return median(lambda visits: np.asarray(visits.enqueue[:, at]))
+
+    over = gathered(lambda visits: visits.over)
+    summary = summarize(over.tolist())
+    return [
+        str(summary.count),
+        f"{us(summary.p50)} [{us(summary.low)}, {us(summary.high)}]",
+        us(over.mean()),
+        us(summary.p99),
+        *map(part, parts),
+        median(lambda visits: visits.step[:, 0] - visits.step[:, 2]),
+        median(lambda visits: visits.step[:, 1] - visits.step[:, 2]),
+        *map(enqueue, range(3)),
+        _on_device(costs, {pair for pair, mask in picked.items() if mask.all()}),
+        f"**invalid**: {costs.wrong}" if costs.wrong else "",
+    ]
+
+
+def _on_device(costs: Costs, pairs: set[Pair]) -> str:
+    """Of kinds of change that are whole pairs."""
+    found = []
+    for one in costs.record.scores["device"]:
+        pair = (tuple(one["from"]), tuple(one["to"]))
+        if one["cuda_graph"] == costs.cuda_graph and pair in pairs and one["first"]:
+            found.append(np.subtract(one["first"], one["again"]))
+    return us(np.median(np.concatenate(found))) if found else ""
+
+
+def steady_times(costs: Sequence[Costs], names: Names) -> str:
+    """The median time of a request that has the shape of the one before, by shape, and of its step on the device."""
+    shapes = sorted({shape for one in costs for shape in one.shapes}, key=lambda size: (size[1], size[0]))
+    rows = []
+    for one in costs:
+        whole = {s: np.concatenate([v.whole[:, 2] for (_, to), v in one.visits.items() if to == s]) for s in one.shapes}
+        row = [f"{np.median(whole[shape]) / 1e6:.3f}" if shape in whole else "" for shape in shapes]
+        rows.append([names.of(one.record, one.cuda_graph), "request", *row])
+        device = [d for d in one.record.scores["device"] if d["cuda_graph"] == one.cuda_graph and d["again"]]
+        again = {s: [x for d in device if tuple(d["to"]) == s for x in d["again"]] for s in one.shapes}
+        if device:
+            row = [f"{np.median(again[shape]) / 1e6:.3f}" if again.get(shape) else "" for shape in shapes]
+            rows.append([names.of(one.record, one.cuda_graph), "step on the GPU", *row])
+    return markdown(("strategy", "", *(f"{batch}x{sequence}" for batch, sequence in shapes)), rows)
+
+
+def matrices(costs: Costs, names: Names) -> list[str]:
+    """Every ordered pair of shapes and, where there are several, of profiles: medians and quartiles of what the request
+    after the change takes beyond the third."""
+    name, shapes = names.of(costs.record, costs.cuda_graph), costs.shapes
+    label = {shape: f"{shape[0]}x{shape[1]}" for shape in shapes}
+    cells = {(label[a], label[b]): visits.over for (a, b), visits in costs.visits.items()}
+    lines = ["", f"#### Every pair: {name}, us, median (quartiles)", "", _matrix(list(label.values()), cells)]
+    profile = profiles_by_shape(costs.record, shapes)
+    if len(set(profile.values())) in (1, len(shapes)):
+        return lines
+    pooled: dict[tuple[str, str], list[Array]] = {}
+    for (a, b), visits in costs.visits.items():
+        if a != b:
+            pooled.setdefault((profile[a], profile[b]), []).append(visits.over)
+    cells = {pair: np.concatenate(found) for pair, found in pooled.items()}
+    title = f"#### Every pair of profiles: {name}, us, median (quartiles), other shapes only"
+    return [*lines, "", title, "", _matrix(list(dict.fromkeys(profile.values())), cells)]
+
+
+def _matrix(names: Sequence[str], cells: dict[tuple[str, str], Array]) -> str:
+    rows = [[before, *(_quartiles(cells.get((before, after))) for after in names)] for before in names]
+    return markdown(("from \\ to", *names), rows)
+
+
+def _quartiles(samples: Array | None) -> str:
+    if samples is None:
+        return ""
+    low, middle, high = np.percentile(samples, [25, 50, 75])
+    return f"{us(middle)} ({us(low)} to {us(high)})"
+
+
+def us(nanoseconds: float | Array) -> str:
+    """Microseconds."""
+    return f"{float(nanoseconds) / 1e3:.1f}"

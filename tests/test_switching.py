@@ -1,0 +1,496 @@
+"""The switching suite on programmed costs, which it must find again, and on sessions that go wrong."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SWITCHED, Cli, Measured
+
+from backends.base import Array, Feeds, Unsupported
+from backends.null import Costs as Programmed
+from backends.null import NullSession
+from suites.clock import Effort
+from suites.record import read_records
+from suites.switching_model import Costs, Trace, break_even, meeting
+from suites.traffic import runs
+
+SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
+ONE, TWO, THREE = map(str, SWITCHED)
+LABEL = dict(zip(SIZES, (ONE, TWO, THREE), strict=True))
+REPEATS = 150
+
+# Every shape, every ordered pair and every part at a cost of its own.
+FIXED = Programmed(
+    step_ms=3, gpu_ms=5, copy_ms=0.3, shape_ms=6, profile_ms=4, first_ms=3, first_gpu_ms=2, cold_ms=40, capture_ms=25,
+    other={
+        f"step_ms {TWO}": 4, f"step_ms {THREE}": 6, f"gpu_ms {TWO}": 8, f"gpu_ms {THREE}": 14,
+        f"shape_ms {ONE} {TWO}": 12, f"shape_ms {TWO} {ONE}": 3, f"shape_ms {THREE} {ONE}": 20,
+        f"first_gpu_ms {THREE}": 4,
+    },
+    profile_of={TWO: 1},
+)  # fmt: skip
+MIDDLE = Programmed(step_ms=10, gpu_ms=4, shape_ms=5, first_gpu_ms=1)
+WIDE = Programmed(step_ms=2, gpu_ms=16)
+
+
+def steady_of(costs: Programmed, shape: str, graph: bool = False) -> float:
+    """Programmed ms of a request that has the shape of the one before."""
+    return costs.copy_ms + (0 if graph else costs.of("step_ms", shape)) + costs.of("gpu_ms", shape)
+
+
+def change_of(costs: Programmed, before: str, after: str) -> float:
+    """Programmed ms that a change of shape takes beyond that."""
+    profile = costs.profile_of.get(before, 0) != costs.profile_of.get(after, 0)
+    named = ("shape_ms", "first_ms", "first_gpu_ms")
+    return costs.profile_ms * profile + sum(costs.of(name, after, before) for name in named)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_programmed_costs_are_found_within_five_percent(measured: Measured, seed: int) -> None:
+    record = measured(FIXED, repeats=REPEATS, seed=seed)
+    costs = Costs.of(record, False)
+    for size, label in LABEL.items():
+        assert costs.means.steady[size] / 1e6 == pytest.approx(steady_of(FIXED, label), rel=0.05)
+    for before, after in permutations(SIZES, 2):
+        visits, labels = costs.visits[before, after], (LABEL[before], LABEL[after])
+        assert costs.means.change[before, after] / 1e6 == pytest.approx(change_of(FIXED, *labels), rel=0.05)
+        shape = FIXED.of("shape_ms", labels[1], labels[0])
+        assert np.mean(visits.parts["set shape"]) / 1e6 == pytest.approx(shape, rel=0.05)
+        assert ("profile" in visits.parts) == (TWO in labels)
+        if TWO in labels:
+            assert np.mean(visits.parts["profile"]) / 1e6 == pytest.approx(4, rel=0.05)
+        assert np.mean(visits.copy) / 1e6 == pytest.approx(0.3, rel=0.05)
+        step = FIXED.of("step_ms", labels[1])
+        assert np.mean(visits.enqueue, axis=0) / 1e6 == pytest.approx([step + 3, step, step], rel=0.05)
+    for size in SIZES:
+        assert abs(costs.visits[size, size].over.mean()) / 1e6 < 0.05 * steady_of(FIXED, LABEL[size])
+
+
+def test_device_times_hold_nothing_of_the_host(measured: Measured) -> None:
+    record = measured(FIXED, repeats=4)
+    taken = [one for one in record.scores["device"] if not one["cuda_graph"]]
+    assert {(*one["from"], *one["to"]) for one in taken} == {(*a, *b) for a, b in product(SIZES, SIZES)}
+    for one in taken:
+        before, after = (LABEL[tuple(one[end])] for end in ("from", "to"))
+        gpu = FIXED.of("gpu_ms", after)
+        more = FIXED.of("first_gpu_ms", after, before) if before != after else 0
+        assert set(one["again"]) == {round(1e6 * gpu)}
+        assert set(one["first"]) == {round(1e6 * (gpu + more))}
+        assert one["overtaken"] == 0
+
+
+class Slow(NullSession):
+    """A host that is far slower once it is timed on the device than it was before."""
+
+    _occupied = False
+
+    def step(self) -> None:
+        self._occupied |= self._null_stream.device - self._null_stream.host > 30
+        self._null_stream.spend(1000 if self._occupied else 0)
+        super().step()
+
+
+def test_a_device_that_waited_for_the_host_gives_no_sample(measured: Measured) -> None:
+    record = measured(FIXED, session=lambda costs: Slow("ok", costs), repeats=3)
+    plain = [one for one in record.scores["device"] if not one["cuda_graph"]]
+    assert {one["overtaken"] for one in plain} == {3}
+    assert not any(one["first"] for one in plain)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_strategies_are_ranked_and_meet_where_they_were_programmed_to(measured: Measured, seed: int) -> None:
+    # 6 or 12 ms the step and 26 the change; 14 and 6; 18 and none.
+    quick = Programmed(step_ms=2, gpu_ms=8, shape_ms=20, first_ms=6)
+    found = [Costs.of(measured(costs, repeats=REPEATS, seed=seed), False) for costs in (quick, MIDDLE, WIDE)]
+    first, middle, wide = found
+    for switch, ranked in ((0.0, [first, middle, wide]), (0.3, [middle, first, wide]), (0.45, [middle, wide, first]),
+                           (1.0, [wide, middle, first])):  # fmt: skip
+        assert sorted(found, key=lambda one, at=switch: float(one.means.at(at))) == ranked
+        trace = Trace.of([SIZES[index] for stretch in runs(3000, switch, 3, 0) for index in stretch])
+        assert sorted(found, key=lambda one, t=trace: float(one.means.of_trace(t))) == ranked
+    for one, other, switch in ((first, middle, 0.2), (first, wide, 8 / 26), (middle, wide, 4 / 6)):
+        assert break_even(one.means, other.means) == pytest.approx(switch, rel=0.05)
+        found_at = meeting(other, one)
+        assert found_at is not None
+        # A 95% interval misses now and then, but not by its own width.
+        width = found_at.switch_high - found_at.switch_low
+        assert found_at.switch_low - width < switch < found_at.switch_high + width
+        assert 0 < width < 0.2 * switch
+        taken = 1e-3 * (10 + switch * 26 if one is first else 14 + switch * 6)
+        assert found_at.per_second == pytest.approx(switch / taken, rel=0.05)
+        assert found_at.per_second_low < found_at.per_second < found_at.per_second_high
+        assert found_at.certain == 1
+    assert meeting(first, first) is None
+
+
+def test_a_trace_adds_up_by_its_shapes_and_changes(measured: Measured) -> None:
+    costs = Costs.of(measured(FIXED, repeats=REPEATS), False)
+    trace = [SIZES[index] for index in (2,) * 50 + (0, 1) * 25]
+    programmed = sum(steady_of(FIXED, LABEL[size]) for size in trace)
+    programmed += sum(change_of(FIXED, LABEL[a], LABEL[b]) for a, b in pairwise(trace) if a != b)
+    assert costs.means.of_trace(Trace.of(trace)) / 1e6 == pytest.approx(programmed, rel=0.03)
+    drawn = costs.resampled(50).of_trace(Trace.of(trace)) / 1e6
+    assert drawn.shape == (50,)
+    assert 0 < drawn.std() < 0.01 * programmed
+
+
+def test_replays_agree_with_what_single_changes_add_up_to(measured: Measured) -> None:
+    switches = (0.0, 0.01, 0.5, 1.0)
+    record = measured(FIXED, switches=switches, repeats=REPEATS)
+    for graph, switch in product((False, True), switches):
+        costs = Costs.of(record, graph)
+        (replayed,) = [
+            m for m in record.measurements if (m.phase, m.cuda_graph) == (f"replay switch={switch:g}", graph)
+        ]
+        # While the host enqueues, the copy is over.
+        hidden = 0 if graph else 0.3e6
+        assert np.mean(replayed.samples) == pytest.approx(float(costs.means.at(switch)) - hidden, rel=0.03)
+        (told,) = [one for one in record.scores["replays"]
+                   if (one["name"], one["cuda_graph"]) == (f"switch={switch:g}", graph)]  # fmt: skip
+        assert sum(told["blocks"]) == told["asked"] == len(replayed.samples)
+        assert told["switches"] == pytest.approx(switch * len(replayed.samples), rel=0.12)
+        assert told["replayed"] == graph * len(replayed.samples)
+
+
+def test_padding_up_is_counted_by_what_requests_ask_for(measured: Measured) -> None:
+    record = measured(FIXED, held=SWITCHED[1:], switches=(1.0,), repeats=REPEATS)
+    costs = Costs.of(record, False)
+    assert costs.served == [SIZES[1], SIZES[1], SIZES[2]]
+    # Of the six changes of shape two are none: both shapes run as 2x16.
+    four = 2 * change_of(FIXED, TWO, THREE) + 2 * change_of(FIXED, THREE, TWO)
+    steady = (2 * steady_of(FIXED, TWO) + steady_of(FIXED, THREE)) / 3
+    assert costs.means.at(1) / 1e6 == pytest.approx(steady + four / 6, rel=0.05)
+    (told,) = [one for one in record.scores["replays"] if not one["cuda_graph"]]
+    assert 0.5 * told["asked"] < told["switches"] < 0.8 * told["asked"]
+
+
+def test_the_first_time_at_a_shape_is_apart(measured: Measured) -> None:
+    record = measured(FIXED, repeats=2)
+    for where in ("process", "context"):
+        cold = [one for one in record.scores["cold"] if one["where"] == where]
+        assert [one["shape"] for one in cold] == [list(size) for size in SIZES]
+        for one in cold:
+            ((first, _, third),) = one["samples"]["enqueue"]
+            assert (first - third) / 1e6 == pytest.approx(43, rel=0.35)  # once: one sample
+    assert record.facts["opening_ns"].keys() == {"import", "open"}
+    assert [one["of"] for one in record.scores["openings"]][-3:] == ["plain steps", "captures", "kept graphs"]
+
+
+def test_a_change_back_is_told_by_the_shape_before(measured: Measured) -> None:
+    record = measured(FIXED, repeats=30)
+    for one in record.scores["transitions"]:
+        assert len(one["earlier"]) == len(one["samples"]["whole"])
+    counted = sum(size == one["to"] for one in record.scores["transitions"] for size in one["earlier"])
+    assert counted == pytest.approx(9 * 30 * 2 / 3, rel=1)
+    assert Costs.of(record, False).visits[SIZES[0], SIZES[1]].earlier.count(SIZES[1]) > 3
+
+
+def test_a_kept_graph_costs_no_change_and_its_capture_is_measured(measured: Measured) -> None:
+    record = measured(FIXED, repeats=REPEATS)
+    graph = Costs.of(record, True)
+    assert all(visits.replayed.all() for visits in graph.visits.values())
+    assert all(abs(float(cost)) / 1e6 < 0.7 for cost in graph.means.change.values())
+    for size, label in LABEL.items():
+        assert graph.means.steady[size] / 1e6 == pytest.approx(steady_of(FIXED, label, graph=True), rel=0.05)
+    assert [c["shape"] for c in record.scores["captures"]] == [list(size) for size in SIZES]
+    captures = [x for c in record.scores["captures"] for x in c["capture"]]
+    assert np.mean(captures) / 1e6 == pytest.approx(25, rel=0.1)
+    assert record.facts["graphs"] == len(SIZES)
+    plain, kept = record.scores["parity"]
+    assert (plain["replayed"], plain["unequal"], kept["unequal"]) == (0, 0, 0)
+    # Some steps are plain though there is a graph.
+    assert 0 < kept["replayed"] < kept["transitions"]
+
+
+class Various(NullSession):
+    """Has sizes that depend on the request, as packed tokens do: some come again and some do not."""
+
+    def _sizes_of(self, feeds: Feeds) -> tuple[int, ...]:
+        return (*super()._sizes_of(feeds), int(feeds["input_ids"][0, 0]) % 6)
+
+
+def test_graphs_of_sizes_that_come_by_chance_are_hit_by_chance(measured: Measured) -> None:
+    record = measured(FIXED, session=lambda costs: Various("ok", costs), switches=(0.5,), repeats=20)
+    (told,) = [one for one in record.scores["replays"] if one["cuda_graph"]]
+    assert 0.3 < told["replayed"] / told["asked"] < 1
+    visits = Costs.of(record, True).visits
+    hit = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 1] for v in visits.values()])
+    missed = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 0] for v in visits.values()])
+    assert hit.mean() + 8e6 < missed.mean()
+
+
+def test_time_bounds_pairs_and_replays(measured: Measured) -> None:
+    hasty = Effort(0.1, 0.1, 2, 10, 0.1, pairs_s=2.0, replay_s=3.0)
+    record = measured(FIXED, repeats=1000, switches=(0.01,), effort=hasty)
+    counts = {len(one["samples"]["whole"]) for one in record.scores["transitions"] if not one["cuda_graph"]}
+    # 27 requests of 10 to 30 ms a round.
+    assert counts <= {2, 3, 4, 5, 6}
+    assert len(counts) == 1
+    told = record.scores["replays"][0]
+    assert 1 <= len(told["blocks"]) < 10
+    assert sum(told["blocks"]) == len(record.measurements[0].samples) < told["asked"]
+
+
+class Drifting(NullSession):
+    """Gets slower and slower."""
+
+    def step(self) -> None:
+        self._slow = getattr(self, "_slow", 0) + 1
+        self._null_stream.spend(0.5 * self._slow)
+        super().step()
+
+
+def test_a_warm_up_that_never_settles_is_on_record(measured: Measured) -> None:
+    calm = measured(FIXED, repeats=2, switches=(1.0,), effort=Effort(20, 0.1, 2, 10, 0.1, 1e6, 1e6))
+    assert calm.measurements[0].steady is True
+    restless = measured(FIXED, session=lambda costs: Drifting("ok", costs), repeats=2, switches=(1.0,),
+                        effort=Effort(1.0, 0.1, 2, 10, 0.001, 1e6, 1e6))  # fmt: skip
+    assert restless.measurements[0].steady is False
+    assert restless.facts["steady"]["plain"] is False
+
+
+class Stale(NullSession):
+    """Gives, after shape 2x16, what it gave there, cut to the new shape: a context that mixes up its buffers."""
+
+    def set_shape(self, feeds: Feeds) -> None:
+        self._before = self._ids.shape
+        super().set_shape(feeds)
+
+    def fetch(self) -> Array:
+        return self._output * (0.5 if self._before == (2, 16) and self._ids.shape == (3, 16) else 1)
+
+
+class Once(NullSession):
+    """Computes a shape when it first comes, and gives that for ever."""
+
+    def __init__(self, behaviour: str, costs: Programmed) -> None:
+        super().__init__(behaviour, costs)
+        self._given: dict[tuple[int, ...], Array] = {}
+
+    def step(self) -> None:
+        super().step()
+        self._output = self._given.setdefault(self._ids.shape, self._output)
+
+
+class Deaf(NullSession):
+    """Copies in the inputs that come first at a shape, and no others."""
+
+    def __init__(self, behaviour: str, costs: Programmed) -> None:
+        super().__init__(behaviour, costs)
+        self._first: dict[tuple[int, ...], Feeds] = {}
+
+    def copy_in(self, feeds: Feeds) -> None:
+        super().copy_in(self._first.setdefault(feeds["input_ids"].shape, feeds))
+
+
+class FrozenGraph(NullSession):
+    """Graphs that give what they gave when they were captured."""
+
+    def capture(self) -> None:
+        super().capture()
+        self._captured = {**getattr(self, "_captured", {}), self._ids.shape: self._output}
+
+    def step(self) -> None:
+        super().step()
+        if self.replays:
+            self._output = self._captured[self._ids.shape]
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    (Stale, "after 2x16 to 3x16 outputs are not those"),
+    (Once, "outputs are not those of a fresh context"),
+    (Deaf, "outputs are not those of a fresh context"),
+    (FrozenGraph, "with CUDA graphs outputs are not those"),
+])  # fmt: skip
+def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], says: str) -> None:
+    opened = 0
+
+    def honest_at_first(costs: Programmed) -> NullSession:
+        nonlocal opened
+        opened += 1
+        return NullSession("ok", costs) if opened <= len(SWITCHED) else wrong("ok", costs)
+
+    record = measured(FIXED, session=honest_at_first, repeats=1)
+    assert record.outcome == "failed"
+    assert says in record.reason
+    assert Costs.of(record, True).wrong
+    assert bool(Costs.of(record, False).wrong) == (wrong is not FrozenGraph)
+
+
+@pytest.mark.parametrize("wrong", [Once, Deaf])
+def test_outputs_that_are_wrong_in_a_fresh_context_too_are_found(measured: Measured, wrong: type[NullSession]) -> None:
+    record = measured(FIXED, session=lambda costs: wrong("ok", costs), repeats=1)
+    assert record.outcome == "failed"
+    assert "cosine is low" in Costs.of(record, False).wrong
+
+
+class Forgetful(NullSession):
+    """Captures graphs and keeps none."""
+
+    def capture(self) -> None:
+        if self.remembers:
+            raise Unsupported("keeps none")
+        super().capture()
+
+
+class Breaking(NullSession):
+    """Fails when a graph is captured, as a driver would."""
+
+    def capture(self) -> None:
+        raise RuntimeError("CUDA: cudaErrorIllegalAddress\nand more")
+
+
+def test_a_session_that_keeps_no_graphs_is_measured_without(measured: Measured) -> None:
+    record = measured(FIXED, session=lambda costs: Forgetful("ok", costs), repeats=2)
+    assert record.outcome == "ok"
+    assert len(record.scores["captures"]) == len(SWITCHED)
+    assert [one["cuda_graph"] for one in record.scores["parity"]] == [False]
+    assert not any(one["cuda_graph"] for one in record.scores["transitions"])
+    assert record.facts["no_cuda_graph"] == "keeps none"
+
+
+def test_an_error_late_costs_nothing_that_was_measured_before(measured: Measured) -> None:
+    record = measured(FIXED, session=lambda costs: Breaking("ok", costs), repeats=2, switches=(0.5,))
+    assert record.outcome == "failed"
+    assert "RuntimeError: CUDA: cudaErrorIllegalAddress" in record.reason
+    assert len(record.scores["transitions"]) == 9
+    assert [m.cuda_graph for m in record.measurements] == [False]
+    assert not Costs.of(record, False).wrong
+
+
+def test_a_fresh_context_that_fails_leaves_the_others(measured: Measured) -> None:
+    opened = 0
+
+    def second_fails(costs: Programmed) -> NullSession:
+        nonlocal opened
+        opened += 1
+        if opened == 2:
+            raise RuntimeError("no memory")
+        return NullSession("ok", costs)
+
+    record = measured(FIXED, session=second_fails, repeats=2)
+    assert record.reason == "RuntimeError: no memory"
+    assert len(record.scores["transitions"]) == 18
+    assert {check["batch"] for check in record.checks} == {1, 3}
+
+
+def test_one_session_is_open_at_a_time_and_all_are_closed(measured: Measured) -> None:
+    now, most = [0], [0]
+
+    class Counted(NullSession):
+        def __init__(self, costs: Programmed) -> None:
+            super().__init__("ok", costs)
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+
+        def close(self) -> None:
+            now[0] -= 1
+
+    record = measured(FIXED, session=Counted, repeats=1)
+    assert len(record.scores["openings"]) == len(SWITCHED) + 3
+    assert (now[0], most[0]) == (0, 1)
+
+
+class Heavy(NullSession):
+    """Takes memory when it is opened, at the first request of a shape, and for a graph; gives it back when closed."""
+
+    used = 0
+
+    def __init__(self, costs: Programmed) -> None:
+        super().__init__("ok", costs)
+        self._own = 0
+        self._null_stream.free_memory = lambda: (1 << 30) - Heavy.used  # type: ignore[method-assign]
+        self._take(1000)
+
+    def _take(self, size: int) -> None:
+        Heavy.used += size
+        self._own += size
+
+    def set_shape(self, feeds: Feeds) -> None:
+        self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)
+        super().set_shape(feeds)
+
+    def changing(self, feeds: Feeds) -> Any:
+        self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)
+        return super().changing(feeds)
+
+    def capture(self) -> None:
+        self._take(100)
+        super().capture()
+
+    def close(self) -> None:
+        self._take(-self._own)
+
+
+def test_memory_is_told_by_what_it_is_for(simulated: Any, measured: Measured) -> None:
+    Heavy.used = 0
+    record = measured(FIXED, session=Heavy, repeats=1)
+    assert record.facts["memory"]["shapes"] == 30
+    assert record.facts["memory"]["graphs"] >= 300
+    assert record.facts["memory"]["opening"] == {"import": 0, "open": 0}
+    assert {x for one in record.scores["captures"] for x in one["bytes"]} == {100}
+    assert Heavy.used == 0
+
+
+def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
+    done = cli("suite=switching", "backend=null", "null.gpu_ms=1", "null.shape_ms=2", "batch=[1,2]", "sequence=[16,32]",
+               "switching.requests=10", "switching.repeats=2", "switching.switch=[0.5]", "suite.warm_up_s=0.05",
+               "suite.replay_s=0.05", "switching.pad_to=[[2,16],[2,32]]")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "switching")
+    assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
+    assert {tuple(t["to"]) for t in record.scores["transitions"]} == {(2, 16), (2, 32)}
+    told = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
+    assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
+    assert record.settings["replay_s"] == 0.05
+    assert "padded up to 2 shapes" in done.stdout
+    assert (tmp_path / "results" / "tables" / "switching.md").exists()
+
+
+def test_costs_programmed_on_the_command_line_are_found(cli: Cli, tmp_path: Path) -> None:
+    """On a real clock, as a user would: steps of 20 ms take longer than ten seconds in all."""
+    done = cli("suite=switching", "backend=null", "null.step_ms=20", "+null.other={shape_ms 1x16 2x16:60}",
+               "batch=[1,2]", "sequence=[16]", "switching.repeats=10", "switching.requests=20",
+               "switching.switch=[0,1]", "suite.warm_up_s=0.5", "suite.replay_s=2")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "switching")
+    costs = Costs.of(record, False)
+    assert np.median(costs.visits[(1, 16), (2, 16)].over) / 1e6 == pytest.approx(60, rel=0.05)
+    assert abs(np.median(costs.visits[(2, 16), (1, 16)].over)) / 1e6 < 1
+    assert float(costs.means.steady[2, 16]) / 1e6 == pytest.approx(20, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("switching.pad_to=[[1,16]]",), "switching.pad_to: no shape holds 1x32"),
+        (("switching.pad_to=[[1]]",), "which is not [batch,sequence]"),
+        (("switching.pad_to=[[8,513]]",), "beyond the 512 positions"),
+        (("switching.switch=[2]",), "switching.switch=2.0 is no probability"),
+        (("switching.switch=[1e-5]", "sequence=[16,32]"), "at most 100000 are served"),
+        (("switching.requests=1000000",), "switching.requests=1000000 is too many"),
+        (("switching.trace=Makefile",), "Makefile, line 1"),
+        (("lengths=texts",), "draws lengths without a tokenizer"),
+        (("suite.replay_s=0",), "suite.replay_s=0.0 must be greater than 0"),
+        # Said before this machine is found to have no GPU.
+        (("backend=trt", "trt.ranges=[[1,1,8,32],[2,2,4,8]]", "profiles=ranges"), "numbers 1 and 2 both hold 2x2"),
+        (("backend=trt", "trt.ranges=[[4,1,1,32]]", "profiles=ranges"), "is empty: the smallest shape comes first"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(arguments: tuple[str, ...], says: str, cli: Cli) -> None:
+    done = cli("suite=switching", "backend=null", "sequence=[32]", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_nothing_is_replayed_where_no_requests_are_asked_for(cli: Cli, tmp_path: Path) -> None:
+    done = cli("suite=switching", "backend=null", "sequence=[16]", "switching.requests=0", "switching.repeats=1",
+               "suite.warm_up_s=0.05")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "switching")
+    assert record.measurements == ()
+    assert len(record.scores["parity"]) == 1

@@ -1,0 +1,227 @@
+"""What tables, plots and advice make of records of suite=switching: names, rankings, and what is no choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SWITCHED, Measured
+
+from backends.null import Costs as Programmed
+from backends.null import NullSession
+from suites.advise import advise, chosen, confidence, held, main, report, write_plots
+from suites.checks import Refused
+from suites.record import Record, write_record
+from suites.stats import mean_of_blocks
+from suites.switching_model import Costs, Trace
+from suites.switching_names import Names, kinds, strategy
+from suites.tables.switching import switching_tables
+from suites.tables.switching_changes import matrices
+from suites.traffic import runs
+
+SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
+WIDE = Programmed(step_ms=2, gpu_ms=18)
+FIXED = Programmed(step_ms=2, gpu_ms=8, shape_ms=30, first_ms=20)
+HOST = Programmed(step_ms=10)
+MakeRecord = Callable[..., Record]
+
+
+def other_model(record: Record, **cell: object) -> Record:
+    return replace(record, cell=replace(record.cell, **cell))  # type: ignore[arg-type]
+
+
+def test_profiles_tell_changes_apart(make_record: MakeRecord) -> None:
+    ranges = [[1, 1, 2, 16], [3, 1, 8, 16]]
+    options = {"profiles": "ranges", "ranges": ranges, "min": [1, 16], "opt": [1, 16], "max": [1, 16]}
+    record = make_record(backend="trt", options=options, shapes=tuple(SIZES))
+    found = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
+    assert list(found.values()) == ["same shape", "other shape", "other profile"]
+
+
+def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
+    ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
+    options = {"profiles": "per_shape", "contexts": "per_profile", "pad_to": [[8, 128]], **ends}
+    name = strategy(make_record(backend="trt", precision="fp16", options=options), True)
+    assert name == "trt, fp16, per_shape, a context a profile, padded up to 1 shapes, CUDA graphs"
+    options = {**ends, "profiles": "ranges", "ranges": [[1, 1, 2, 16], [3, 1, 8, 16]]}
+    assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
+
+
+def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeRecord) -> None:
+    one, two, other = (
+        make_record(backend="trt_plugin", options={"products": "matmul", "gelu": "erf"}),
+        make_record(backend="trt_plugin", options={"products": "convolution", "gelu": "erf"}),
+        make_record(backend="ort", options={}),
+    )
+    names = Names([one, two, other])
+    assert names.of(one, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
+    assert names.of(two, False) == "trt_plugin, fp32 (products=convolution)"
+    assert names.of(other, False) == "ort, fp32"
+
+
+def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
+    text = switching_tables([measured(WIDE, wide="yes"), measured(FIXED)])
+    assert "| from \\ to | 1x16 " in text
+    assert "#### Every pair: null, fp32 (wide=unset), us" in text
+    graphs = "null, fp32, CUDA graphs (wide=unset)"
+    assert f"- 0.000 to 1.000: {graphs}" in text
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {graphs}") and "| graph hit" in line]
+    assert abs(float(line.split("|")[4].split("[")[0])) < 500
+
+
+def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
+    wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
+    fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
+    lines = [line for line in switching_tables([wide, fixed]).splitlines() if line.startswith("- ")]
+    assert [line.split(": ")[-1] for line in lines[:2]] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
+    words = lines[2].split()
+    assert float(words[4]) == pytest.approx(0.2, rel=0.06)
+    # A fifth of the requests of 20 ms.
+    assert float(words[8]) == pytest.approx(10, rel=0.06)
+    assert float(words[5].strip("[,")) < 0.2 < float(words[6].strip("]"))
+
+
+def test_precisions_and_other_requests_are_compared_among_themselves(measured: Measured) -> None:
+    record = measured(HOST, repeats=2)
+    text = switching_tables([record, other_model(record, precision="int8")])
+    assert text.count("Cheapest in fp32") == text.count("Cheapest in int8") == 1
+    assert text.count("\n### ") == 1
+    busier = other_model(record, lengths={**record.cell.lengths, "traffic": "ffff", "choice": "stsb"})
+    text = switching_tables([record, busier])
+    assert text.count("\n### ") == 2
+    assert "stsb lengths" in text
+
+
+def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path: Path) -> None:
+    quick, slow = measured(HOST, repeats=2, switches=(1.0,)), measured(Programmed(step_ms=20), repeats=2,
+                                                                      switches=(1.0,), other="yes")  # fmt: skip
+    drifting = tuple({"batch": b, "sequence": s, "problem": "", "cosine": 0.8 if b == 3 else 0.9999} for b, s in SIZES)
+    parity = [{**quick.scores["parity"][0], "difference": 0.5, "where": ["1x16", "2x16"]}]
+    nan = [{**parity[0], "difference": float("nan")}]
+    for wrong in (replace(quick, checks=drifting), replace(quick, scores={**quick.scores, "parity": parity}),
+                  replace(quick, scores={**quick.scores, "parity": nan}),
+                  replace(quick, scores={**quick.scores, "parity": []})):  # fmt: skip
+        best, dropped = advise(chosen([wrong, slow], {}), SIZES[:1] * 3)
+        assert best.costs is not None
+        assert best.costs.record is slow
+        assert dropped.against.startswith("its outputs are wrong: ")
+        text = switching_tables([wrong, slow])
+        assert "- 0.000 to 1.000: null, fp32 (other=yes)" in text
+        replays = text[text.index("#### Requests: switch=1") :].splitlines()[4:6]
+        assert ["**invalid**" in line for line in replays] == [False, True]
+        assert "(other=unset)" in replays[1]
+        (path,) = write_plots([wrong, slow], tmp_path)
+        assert "other=unset" not in path.read_text()
+
+
+def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:
+    record = measured(HOST, repeats=2)
+    failed = replace(record, outcome="failed", reason="9 contexts need 123 bytes", scores={}, checks=(), facts={},
+                     measurements=(), cell=replace(record.cell, options={"contexts": "per_profile"}))  # fmt: skip
+    text = switching_tables([record, failed])
+    assert "failed: 9 contexts need 123 bytes" in text
+    best, dropped = advise(chosen([record, failed], {}), SIZES)
+    assert best.costs is not None
+    assert dropped.name == "null, fp32, a context a profile"
+    assert dropped.against == "failed: 9 contexts need 123 bytes"
+    assert "failed: 9 contexts need 123 bytes" in report([best, dropped], SIZES)
+
+
+def weighing(record: Record, size: float) -> Record:
+    return replace(
+        record, measurements=tuple(replace(m, telemetry={"memory_bytes": size}) for m in record.measurements)
+    )
+
+
+def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) -> None:
+    wide = measured(Programmed(step_ms=20), which="wide", switches=(1.0,))
+    fixed = measured(Programmed(step_ms=10, shape_ms=50), which="fixed", switches=(1.0,))
+    light, heavy = weighing(wide, 1e8), weighing(fixed, 5e9)
+    calm = [SIZES[index] for index in runs(300, 0.05, 3, 0)[0]]
+    best, other = advise([light, heavy], calm)
+    assert best.costs is not None
+    assert best.costs.record is heavy
+    assert confidence(best, [other], calm) == 1
+    assert best.nanoseconds / 1e6 == pytest.approx(10 + 0.05 * 50, rel=0.05)
+    text = report([best, other], calm)
+    assert "cheaper than null, fp32 (which=wide); cheapest in 100% of 500 resamplings" in text
+    assert "of one process" in text
+    only, dropped = advise([light, heavy], calm, memory=1e9)
+    assert only.costs is not None
+    assert only.costs.record is light
+    assert dropped.against == "takes 5,000 MB"
+    assert "the only one" in report([only, dropped], calm)
+    assert "No strategy" in report(advise([light], [(64, 512)]), [(64, 512)])
+    with pytest.raises(Refused, match="run it first"):
+        chosen([wide], {"model": "other"})
+
+
+def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
+    record = measured(HOST, repeats=2)
+    (free,) = advise([record], SIZES)
+    assert not free.against
+    assert "| unknown |" in report([free], SIZES)
+    (bound,) = advise([record], SIZES, memory=1e12)
+    assert "nothing is known of its memory" in bound.against
+
+
+def test_two_that_cost_the_same_are_not_told_apart_with_confidence(measured: Measured) -> None:
+    records = [measured(HOST, repeats=10, seed=seed, which=str(seed)) for seed in (0, 1)]
+    best, other = advise(records, SIZES * 20)
+    assert 0.4 < confidence(best, [other], SIZES * 20) < 0.999
+
+
+def test_confidence_in_a_long_trace_counts_each_pair_once(measured: Measured) -> None:
+    record = measured(HOST, repeats=4)
+    long = [SIZES[index] for index in runs(50_000, 0.5, 3, 0)[0]]
+    costs = Costs.of(record, False)
+    trace = held(costs, long)
+    assert len(trace.changes) == 6
+    assert sum(trace.shapes.values()) == trace.requests == 50_000
+    assert sum(trace.changes.values()) == round(0.5 * 49_999)
+    by_hand = sum(float(costs.means.steady[size]) for size in long)
+    by_hand += sum(float(costs.means.change[a, b]) for a, b in pairwise(long) if a != b)
+    assert float(costs.means.of_trace(trace)) == pytest.approx(by_hand)
+    assert Trace.of([(1, 16)]).changes == {}
+
+
+def test_a_mean_has_the_interval_of_its_blocks() -> None:
+    generator = np.random.default_rng(0)
+    blocks = [generator.normal(level, 1, 100) for level in generator.normal(10, 3, 10)]
+    low, high = mean_of_blocks(np.concatenate(blocks).tolist(), [100] * 10)
+    assert low < np.mean(blocks) < high
+    # As wide as the levels of ten blocks make it, not as a thousand samples would.
+    assert 2 < high - low < 6
+
+
+def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
+    ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
+    costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
+    record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
+    text = "\n".join(matrices(Costs.of(record, False), Names([record])))
+    assert "Every pair of profiles" in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert float(rows["1x1..2x16"].split("|")[2].split("(")[0]) == pytest.approx(2000, rel=0.2)
+    assert float(rows["1x1..2x16"].split("|")[3].split("(")[0]) == pytest.approx(11000, rel=0.1)
+
+
+def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = measured(FIXED, switches=(0.0, 1.0), session=lambda costs: NullSession("ok", costs))
+    path = write_record(tmp_path / "results", record)
+    assert json.loads(path.read_text())["scores"]["transitions"]
+    trace = tmp_path / "trace.txt"
+    trace.write_text("1 16\n2 16\n2 16\n")
+    assert main([str(trace), f"results={tmp_path / 'results'}"]) == 0
+    assert "3 requests, 50.0% of them of another shape" in capsys.readouterr().out
+    plot = tmp_path / "results" / "plots" / "switching-gpu-a-tiny-fp32.svg"
+    assert plot.read_text().startswith("<?xml")
+    assert main([str(trace), f"results={tmp_path / 'results'}", "colour=red"]) == 2
+    assert "colour= chooses nothing" in capsys.readouterr().err
+    trace.write_text("1 16\nmany\n")
+    assert main([str(trace), f"results={tmp_path / 'results'}"]) == 2
+    assert "line 2: 'many' is not a batch" in capsys.readouterr().err
