@@ -140,8 +140,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         noise = 2.0 if generator.random() < 0.01 else generator.normal(0.99, 0.1)
         state["now"] += round(milliseconds * 1e6 * noise)
 
+    def now_ns() -> int:
+        state["now"] += 1000  # or what waits for it where nothing is spent would wait for ever
+        return int(state["now"])
+
     monkeypatch.setattr(null, "_spend", spend)
-    monkeypatch.setattr(clock, "now_ns", lambda: state["now"])
+    monkeypatch.setattr(clock, "now_ns", now_ns)
 
     def begin(seed: int) -> None:
         state.update(now=0, generator=np.random.default_rng(seed))

@@ -10,9 +10,14 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
-from suites import batch
+from backends.base import Device, Shape
+from backends.tensorrt_.profiles import plan_profiles
+from suites import batch, request
+from suites.cell import Cell
 from suites.config import RunConfig
+from suites.machine import Machine
 from suites.record import read_records
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -120,3 +125,36 @@ def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
     words = [word for word in batch.cells(line)[0] if word != "-m"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         compose("run", overrides=words)
+
+
+def test_cells_of_the_switching_batch_resolve_and_have_profiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the batch that has the least time on a GPU: no cell is refused there, and none asked for twice."""
+    card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
+    monkeypatch.setattr(request, "gpus", lambda: [card])
+    lines = batch.read_lines(ROOT / "conf" / "batches" / "switching.txt")
+    words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.cells(line)]
+    found = []
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for cell in words:
+            config = compose("run", overrides=[*cell, *folders(tmp_path)])
+            found.append(request.resolve(OmegaConf.to_object(config)))
+    assert len({Cell(release="", **one.cell).id for one in found}) == len(found)
+    for one in found:
+        shapes = [Shape(*size) for size in one.job["shapes"]]
+        if one.backend.startswith("trt"):
+            assert plan_profiles(shapes, one.job["options"])
+    shown = [one for one in found if one.cell["model"] == "bert_base" and one.backend.startswith("trt")]
+    assert {(one.backend, one.cell["precision"]) for one in shown} == {
+        (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")
+    }
+    for one in shown:
+        names = {"switch=0", "switch=0.01", "switch=0.1", "switch=0.5", "switch=1", "stsb"}
+        assert set(one.job["traffic"]) == names
+        assert len(one.job["asked"]) >= 6
+    # What must be shown comes first, and each engine once before any comes again.
+    assert found[: len(shown)] == shown
+    engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
+    assert len(set(engines[:12])) == 12
+    assert "backend=torch_compile" in words[-1]
