@@ -230,7 +230,7 @@ class Session(abc.ABC):
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 
     def close(self) -> None:  # noqa: B027  most sessions are freed with their process
-        """Free what the session holds."""
+        """Free what the session holds; raises nothing."""
 
     def __enter__(self) -> Session:
         return self

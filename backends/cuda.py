@@ -12,7 +12,7 @@ from cuda.bindings import runtime
 from backends.base import Array
 from backends.stream import Event
 
-FILLED = 64 << 20
+FILLED = 256 << 20
 """Bytes that a stream fills to keep the device busy."""
 
 
@@ -77,7 +77,7 @@ class CudaStream:
         checked(runtime.cudaStreamSynchronize(self.handle))
 
     def occupy(self, nanoseconds: int) -> None:
-        """By filling memory: a fill of 64 MiB takes the device ten times as long or more as the host takes to ask."""
+        """By filling memory: to fill 256 MiB takes the device ten times as long or more as the host takes to ask."""
         if self._filled is None:
             self._filled = DeviceArray(FILLED)
             before, after = self.event(), self.event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,8 @@ class OrtSession(Session):
         self._run = self._plain
 
     def close(self) -> None:
-        self.wait()
+        with suppress(RuntimeError):  # what went wrong before was said then
+            self.wait()
         self._kept, self._bound, self._key = {}, Bound({}, None, None), ()
         del self._session
         gc.collect()

@@ -6,7 +6,7 @@ import abc
 import gc
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,12 +152,14 @@ class TorchSteps(Session):
         """Last hidden state of what is in the inputs, on the device."""
 
     def close(self) -> None:
-        self.wait()
+        with suppress(RuntimeError):  # what went wrong before was said then
+            self.wait()
         self._kept, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
         self._mode.__exit__(None, None, None)
         gc.collect()
         if self.stream is not None:
-            self._torch.cuda.empty_cache()
+            with suppress(RuntimeError):
+                self._torch.cuda.empty_cache()
 
     @property
     def replays(self) -> bool:  # type: ignore[override]  # read alone
@@ -245,6 +247,9 @@ class TorchSession(TorchSteps):
         self._unpadded = False
 
     def close(self) -> None:
+        if hasattr(self._model, "_orig_mod"):
+            # What was compiled for this session counts against the limit of recompilations of the next.
+            self._torch._dynamo.reset()
         del self._model
         super().close()
 

@@ -68,6 +68,8 @@ def _of(one: Costs, name: str, trace: Sequence[Size], memory: float) -> Advice:
         time, against = float("inf"), str(error)
     if one.wrong:
         against = f"its outputs are wrong: {one.wrong}"
+    if one.single:
+        against = "each change was taken but once"
     if taken is None and memory < float("inf"):
         against = against or "nothing is known of its memory, so not that it is within the budget"
     if taken is not None and taken > memory:
@@ -150,7 +152,7 @@ def write_plots(records: Sequence[Record], folder: Path) -> list[Path]:
     paths = []
     for precision in sorted({record.cell.precision for record in records}):
         group = [record for record in records if record.cell.precision == precision]
-        costs = [one for record in group for one in costs_of(record) if one.counts]
+        costs = [one for record in group for one in costs_of(record) if one.counts and not one.single]
         if not costs:
             continue
         title = [_value(group[0], "machine"), group[0].cell.model, precision]

@@ -5,6 +5,7 @@ What is returned becomes part of the cell.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -154,7 +155,7 @@ def lengths_of(config: RunConfig) -> dict[str, Any]:
         return chosen
     values, path = [], lengths["path"]
     for number, line in numbered_lines("lengths.path", path):
-        if not line.isdigit() or int(line) < 2:
+        if not re.fullmatch(r"[0-9]{1,9}", line) or int(line) < 2:
             raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
         values.append(int(line))
     return {**chosen, "values": values}

@@ -73,7 +73,8 @@ class Question:
         try:
             yield session
         finally:
-            session.close()
+            with self.part(f"closing {what}"):
+                session.close()
             del session
             gc.collect()
 
@@ -106,8 +107,9 @@ class Question:
     def serve(self, session: Session, fresh: Fresh, graph: bool) -> None:
         """Every pair and every trace, plainly or with the graphs that the session keeps."""
         how = " with graphs" if graph else ""
-        circle = [next(turn) for turn in self.workload.in_turn_at()]
-        steady = warm_up(session, circle, self.effort)
+        steady = False
+        with self.part(f"warm-up{how}"):
+            steady = warm_up(session, [next(turn) for turn in self.workload.in_turn_at()], self.effort)
         self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
         taken: list[dict[str, Any]] = []
         with self.part(f"every pair of shapes{how}"):
@@ -132,8 +134,9 @@ class Question:
         memory: dict[str, Any] = {}
         with self.opened("plain steps", watch=True) as session:
             free = session.stream.free_memory() if session.stream else 0
-            for index, shape in enumerate(self.workload.shapes):
-                self.found.keep("cold", [met(session, shape, self.workload, index, "context")])
+            with self.part("first requests"):
+                for index, shape in enumerate(self.workload.shapes):
+                    self.found.keep("cold", [met(session, shape, self.workload, index, "context")])
             if session.stream:
                 memory["shapes"] = free - session.stream.free_memory()
                 memory["opening"] = self.found.switching["openings"][-1]["bytes"]

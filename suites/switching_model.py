@@ -122,6 +122,11 @@ class Costs:
         """Whether the strategy gave right outputs, without which it is no choice however fast."""
         return not self.wrong
 
+    @property
+    def single(self) -> bool:
+        """Whether some change was taken but once, as where outputs alone were to be checked: too little to judge by."""
+        return min(len(visits.whole) for visits in self.visits.values()) < 2
+
     @cached_property
     def wrong(self) -> str:
         """Why it is no choice; empty if it is one."""

@@ -30,10 +30,11 @@ Set any value, as key=value:
                                    .activation .per_channel .reduce_range .smooth .tokens .qat_steps
   suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
   suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
-  suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to;
+  suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to,
+                                   suite.pairs_s .replay_s (time for each);
                                    python -m suites.advise TRACE then names the cheapest strategy
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=
-  trt.optimization_level=3         also .contexts .engines .tactic_sources .workspace_mb .rewrites ...: see --cfg job
+  trt.optimization_level=3         also .contexts .engines .memory_mb .tactic_sources .workspace_mb ...: see --cfg job
   layout=packed                    plugins: or fixed; plugin.products .gelu; INT8: plugin.attention .norms .interleaved
   quantization.leave_out=[PATTERN] nodes left out of INT8; suites.search finds which: python -m suites.search --help
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like

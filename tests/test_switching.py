@@ -338,10 +338,22 @@ class Forgetful(NullSession):
 
 
 class Breaking(NullSession):
-    """Fails when a graph is captured, as a driver would."""
+    """Fails when a graph is captured, as a driver would, and for good."""
+
+    _broken = False
 
     def capture(self) -> None:
-        raise RuntimeError("CUDA: cudaErrorIllegalAddress\nand more")
+        self._broken = True
+        self.step()
+
+    def step(self) -> None:
+        if self._broken:
+            raise RuntimeError("CUDA: cudaErrorIllegalAddress\nand more")
+        super().step()
+
+    def close(self) -> None:
+        if self._broken:
+            raise RuntimeError("CUDA: still")
 
 
 def test_a_session_that_keeps_no_graphs_is_measured_without(measured: Measured) -> None:

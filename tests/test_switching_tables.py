@@ -161,6 +161,16 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
         chosen([wide], {"model": "other"})
 
 
+def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) -> None:
+    record = measured(HOST, repeats=1)
+    text = switching_tables([record])
+    assert "| 0.0e+00, 0 of 19 |" in text
+    assert "Cheapest" not in text
+    assert "Every pair" not in text
+    (advice,) = advise([record], SIZES)
+    assert advice.against == "each change was taken but once"
+
+
 def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     (free,) = advise([record], SIZES)

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
+from backends.input_sets import prepare_sets
 from backends.inputs import prepare_inputs
 from backends.marks import marked_points, prepare_marked
 from backends.onnx_source import export_onnx, prepare_source
@@ -134,12 +135,46 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
     options: dict[str, Any], graphs: list[bool], lab: Lab
 ) -> None:
     """With plain steps and with graphs that are kept: a known fault of one context a profile (NVIDIA/TensorRT 2648)."""
-    job = {**lab.job("fp16", **options), "suite": "switching", "traffic": {"some": [[0, 1, 1, 0]]}, "repeats": 2}
-    result = lab.measured(job)
+    result = lab.measured(switching(lab, lab.job("fp16", **options)))
     assert [part["cuda_graph"] for part in result["switching"]["parity"]] == graphs
     assert ("keep graphs" in result["facts"].get("no_cuda_graph", "")) == (graphs == [False])
     assert all(part["difference"] == 0 for part in result["switching"]["parity"])
     assert len(result["measurements"]) == len(graphs)
+    first, *_, plain = [one for one in result["switching"]["openings"] if one["of"] not in ("captures", "kept graphs")]
+    assert list(first["ns"]) == ["import", "device", "plugins", "read and verify", "deserialize", "contexts", "buffers"]
+    assert plain["bytes"]["buffers"] >= 0
+    assert result["facts"]["memory"]["opening"] == plain["bytes"]
+    assert result["facts"]["cuda_module_loading"] in ("", "LAZY", "EAGER")
+    for one in result["switching"]["device"]:
+        assert len(one["first"]) + one["overtaken"] == 2
+        assert all(0 < again < 5_000_000 for again in one["again"])
+    changed = next(one for one in result["switching"]["transitions"] if one["from"] != one["to"])
+    assert "input shape" in changed["samples"]["parts"]
+
+
+def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
+    lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
+    sets = prepare_sets(lab.folder, lab.sha256, SHAPES, SHAPES, lengths, [], 0, "cpu", lab.cache)
+    effort = {**job["effort"], "pairs_s": 1.0, "replay_s": 1.0}
+    return {**job, "suite": "switching", "asked": job["shapes"], "inputs": str(sets.path), "effort": effort,
+            "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip
+
+
+def test_packed_tokens_hit_and_miss_graphs(lab: Lab) -> None:
+    result = lab.measured(switching(lab, lab.job("fp16", "trt_plugin", profiles="dynamic")))
+    assert [part["difference"] for part in result["switching"]["parity"]] == [0, 0]
+    kept = result["switching"]["parity"][1]
+    assert 0 < kept["replayed"] < kept["transitions"]
+    assert result["facts"]["graphs"] > len(SHAPES)
+
+
+def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> None:
+    job = switching(lab, lab.job("fp16", contexts="per_profile", memory_mb=1))
+    built = lab.run("build", job)
+    answer = lab.run("measure", {**job, "artifact": built.result})
+    assert answer.outcome == "failed"
+    assert "2 contexts need" in answer.reason
+    assert "1 MiB are to be had" in answer.reason
 
 
 @pytest.mark.parametrize(

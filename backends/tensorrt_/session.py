@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +132,8 @@ class TensorRTSession(Session):
             self._context.set_tensor_address(name, buffer.pointer)
 
     def close(self) -> None:
-        self.wait()
+        with suppress(RuntimeError):  # what went wrong before was said then
+            self.wait()
         self._kept, self._captured, self._context = {}, None, None
         self._device, self._pinned = {}, {}
         del self._plan, self._pinned_output

@@ -50,7 +50,8 @@ def _section(records: Sequence[Record]) -> str:
     ordered = sorted(records, key=workload)
     for title, members in groupby(ordered, key=workload):
         group = list(members)
-        names, costs = Names(group), [one for record in group for one in costs_of(record)]
+        names = Names(group)
+        costs = [one for record in group for one in costs_of(record) if not one.single]
         costs.sort(key=lambda one: (not one.counts, names.of(one.record, one.cuda_graph)))
         lines += ["", f"### {', '.join(title[:-1])}", ""]
         if costs:
