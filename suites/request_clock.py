@@ -51,16 +51,16 @@ def time_request(session: Session, feeds: Feeds) -> Served:
 def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) -> tuple[int, int] | None:
     """Device time of the first and of the second step after a change of shape, in ns.
 
-    The device is kept busy for `ahead` ns, and with a step at the shape before, while the host enqueues all of this: or
-    what lies between two marks would be the host's time. None where the device was done with that too early.
+    The device is kept busy for `ahead` ns while the host enqueues them: or what lies between two marks would be the
+    host's time. That comes after the change, which may wait for the device. None where it was over too early.
     """
     assert session.stream is not None
     session.load(before)
     session.wait()
     marks = [session.stream.event() for _ in range(3)]
-    session.stream.occupy(ahead)
     session.step()
     session.load(after)
+    session.stream.occupy(ahead)
     marks[0].record()
     session.step()
     marks[1].record()

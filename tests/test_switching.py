@@ -1,20 +1,18 @@
-"""The switching suite on programmed costs, which it must find again, and on sessions that go wrong."""
+"""The switching suite on programmed costs, which it must find again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise, permutations, product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SWITCHED, Cli, Measured
+from conftest import SWITCHED, Measured
 
-from backends.base import Array, Feeds, Unsupported
+from backends.base import Feeds
 from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites.clock import Effort
-from suites.record import read_records
 from suites.switching_model import Costs, Trace, break_even, meeting
 from suites.traffic import runs
 
@@ -89,7 +87,7 @@ class Slow(NullSession):
     _occupied = False
 
     def step(self) -> None:
-        self._occupied |= self._null_stream.device - self._null_stream.host > 30
+        self._occupied |= self._null_stream.device - self._null_stream.host > 20
         self._null_stream.spend(1000 if self._occupied else 0)
         super().step()
 
@@ -99,6 +97,23 @@ def test_a_device_that_waited_for_the_host_gives_no_sample(measured: Measured) -
     plain = [one for one in record.scores["device"] if not one["cuda_graph"]]
     assert {one["overtaken"] for one in plain} == {3}
     assert not any(one["first"] for one in plain)
+
+
+class Waiting(NullSession):
+    """Waits for the device before it changes anything."""
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        self.wait()
+        return super().changing(feeds)
+
+    def set_shape(self, feeds: Feeds) -> None:
+        self.wait()
+        super().set_shape(feeds)
+
+
+def test_a_change_that_waits_for_the_device_is_timed_there_all_the_same(measured: Measured) -> None:
+    record = measured(FIXED, session=lambda costs: Waiting("ok", costs), repeats=3)
+    assert {one["overtaken"] for one in record.scores["device"]} == {0}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -233,276 +248,3 @@ def test_time_bounds_pairs_and_replays(measured: Measured) -> None:
     told = record.scores["replays"][0]
     assert 1 <= len(told["blocks"]) < 10
     assert sum(told["blocks"]) == len(record.measurements[0].samples) < told["asked"]
-
-
-class Drifting(NullSession):
-    """Gets slower and slower."""
-
-    def step(self) -> None:
-        self._slow = getattr(self, "_slow", 0) + 1
-        self._null_stream.spend(0.5 * self._slow)
-        super().step()
-
-
-def test_a_warm_up_that_never_settles_is_on_record(measured: Measured) -> None:
-    calm = measured(FIXED, repeats=2, switches=(1.0,), effort=Effort(20, 0.1, 2, 10, 0.1, 1e6, 1e6))
-    assert calm.measurements[0].steady is True
-    restless = measured(FIXED, session=lambda costs: Drifting("ok", costs), repeats=2, switches=(1.0,),
-                        effort=Effort(1.0, 0.1, 2, 10, 0.001, 1e6, 1e6))  # fmt: skip
-    assert restless.measurements[0].steady is False
-    assert restless.facts["steady"]["plain"] is False
-
-
-class Stale(NullSession):
-    """Gives, after shape 2x16, what it gave there, cut to the new shape: a context that mixes up its buffers."""
-
-    def set_shape(self, feeds: Feeds) -> None:
-        self._before = self._ids.shape
-        super().set_shape(feeds)
-
-    def fetch(self) -> Array:
-        return self._output * (0.5 if self._before == (2, 16) and self._ids.shape == (3, 16) else 1)
-
-
-class Once(NullSession):
-    """Computes a shape when it first comes, and gives that for ever."""
-
-    def __init__(self, behaviour: str, costs: Programmed) -> None:
-        super().__init__(behaviour, costs)
-        self._given: dict[tuple[int, ...], Array] = {}
-
-    def step(self) -> None:
-        super().step()
-        self._output = self._given.setdefault(self._ids.shape, self._output)
-
-
-class Deaf(NullSession):
-    """Copies in the inputs that come first at a shape, and no others."""
-
-    def __init__(self, behaviour: str, costs: Programmed) -> None:
-        super().__init__(behaviour, costs)
-        self._first: dict[tuple[int, ...], Feeds] = {}
-
-    def copy_in(self, feeds: Feeds) -> None:
-        super().copy_in(self._first.setdefault(feeds["input_ids"].shape, feeds))
-
-
-class FrozenGraph(NullSession):
-    """Graphs that give what they gave when they were captured."""
-
-    def capture(self) -> None:
-        super().capture()
-        self._captured = {**getattr(self, "_captured", {}), self._ids.shape: self._output}
-
-    def step(self) -> None:
-        super().step()
-        if self.replays:
-            self._output = self._captured[self._ids.shape]
-
-
-@pytest.mark.parametrize(("wrong", "says"), [
-    (Stale, "after 2x16 to 3x16 outputs are not those"),
-    (Once, "outputs are not those of a fresh context"),
-    (Deaf, "outputs are not those of a fresh context"),
-    (FrozenGraph, "with CUDA graphs outputs are not those"),
-])  # fmt: skip
-def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], says: str) -> None:
-    opened = 0
-
-    def honest_at_first(costs: Programmed) -> NullSession:
-        nonlocal opened
-        opened += 1
-        return NullSession("ok", costs) if opened <= len(SWITCHED) else wrong("ok", costs)
-
-    record = measured(FIXED, session=honest_at_first, repeats=1)
-    assert record.outcome == "failed"
-    assert says in record.reason
-    assert Costs.of(record, True).wrong
-    assert bool(Costs.of(record, False).wrong) == (wrong is not FrozenGraph)
-
-
-@pytest.mark.parametrize("wrong", [Once, Deaf])
-def test_outputs_that_are_wrong_in_a_fresh_context_too_are_found(measured: Measured, wrong: type[NullSession]) -> None:
-    record = measured(FIXED, session=lambda costs: wrong("ok", costs), repeats=1)
-    assert record.outcome == "failed"
-    assert "cosine is low" in Costs.of(record, False).wrong
-
-
-class Forgetful(NullSession):
-    """Captures graphs and keeps none."""
-
-    def capture(self) -> None:
-        if self.remembers:
-            raise Unsupported("keeps none")
-        super().capture()
-
-
-class Breaking(NullSession):
-    """Fails when a graph is captured, as a driver would, and for good."""
-
-    _broken = False
-
-    def capture(self) -> None:
-        self._broken = True
-        self.step()
-
-    def step(self) -> None:
-        if self._broken:
-            raise RuntimeError("CUDA: cudaErrorIllegalAddress\nand more")
-        super().step()
-
-    def close(self) -> None:
-        if self._broken:
-            raise RuntimeError("CUDA: still")
-
-
-def test_a_session_that_keeps_no_graphs_is_measured_without(measured: Measured) -> None:
-    record = measured(FIXED, session=lambda costs: Forgetful("ok", costs), repeats=2)
-    assert record.outcome == "ok"
-    assert len(record.scores["captures"]) == len(SWITCHED)
-    assert [one["cuda_graph"] for one in record.scores["parity"]] == [False]
-    assert not any(one["cuda_graph"] for one in record.scores["transitions"])
-    assert record.facts["no_cuda_graph"] == "keeps none"
-
-
-def test_an_error_late_costs_nothing_that_was_measured_before(measured: Measured) -> None:
-    record = measured(FIXED, session=lambda costs: Breaking("ok", costs), repeats=2, switches=(0.5,))
-    assert record.outcome == "failed"
-    assert "RuntimeError: CUDA: cudaErrorIllegalAddress" in record.reason
-    assert len(record.scores["transitions"]) == 9
-    assert [m.cuda_graph for m in record.measurements] == [False]
-    assert not Costs.of(record, False).wrong
-
-
-def test_a_fresh_context_that_fails_leaves_the_others(measured: Measured) -> None:
-    opened = 0
-
-    def second_fails(costs: Programmed) -> NullSession:
-        nonlocal opened
-        opened += 1
-        if opened == 2:
-            raise RuntimeError("no memory")
-        return NullSession("ok", costs)
-
-    record = measured(FIXED, session=second_fails, repeats=2)
-    assert record.reason == "RuntimeError: no memory"
-    assert len(record.scores["transitions"]) == 18
-    assert {check["batch"] for check in record.checks} == {1, 3}
-
-
-def test_one_session_is_open_at_a_time_and_all_are_closed(measured: Measured) -> None:
-    now, most = [0], [0]
-
-    class Counted(NullSession):
-        def __init__(self, costs: Programmed) -> None:
-            super().__init__("ok", costs)
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-
-        def close(self) -> None:
-            now[0] -= 1
-
-    record = measured(FIXED, session=Counted, repeats=1)
-    assert len(record.scores["openings"]) == len(SWITCHED) + 3
-    assert (now[0], most[0]) == (0, 1)
-
-
-class Heavy(NullSession):
-    """Takes memory when it is opened, at the first request of a shape, and for a graph; gives it back when closed."""
-
-    used = 0
-
-    def __init__(self, costs: Programmed) -> None:
-        super().__init__("ok", costs)
-        self._own = 0
-        self._null_stream.free_memory = lambda: (1 << 30) - Heavy.used  # type: ignore[method-assign]
-        self._take(1000)
-
-    def _take(self, size: int) -> None:
-        Heavy.used += size
-        self._own += size
-
-    def set_shape(self, feeds: Feeds) -> None:
-        self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)
-        super().set_shape(feeds)
-
-    def changing(self, feeds: Feeds) -> Any:
-        self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)
-        return super().changing(feeds)
-
-    def capture(self) -> None:
-        self._take(100)
-        super().capture()
-
-    def close(self) -> None:
-        self._take(-self._own)
-
-
-def test_memory_is_told_by_what_it_is_for(simulated: Any, measured: Measured) -> None:
-    Heavy.used = 0
-    record = measured(FIXED, session=Heavy, repeats=1)
-    assert record.facts["memory"]["shapes"] == 30
-    assert record.facts["memory"]["graphs"] >= 300
-    assert record.facts["memory"]["opening"] == {"import": 0, "open": 0}
-    assert {x for one in record.scores["captures"] for x in one["bytes"]} == {100}
-    assert Heavy.used == 0
-
-
-def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
-    done = cli("suite=switching", "backend=null", "null.gpu_ms=1", "null.shape_ms=2", "batch=[1,2]", "sequence=[16,32]",
-               "switching.requests=10", "switching.repeats=2", "switching.switch=[0.5]", "suite.warm_up_s=0.05",
-               "suite.replay_s=0.05", "switching.pad_to=[[2,16],[2,32]]")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (record,) = read_records(tmp_path / "results", "switching")
-    assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
-    assert {tuple(t["to"]) for t in record.scores["transitions"]} == {(2, 16), (2, 32)}
-    told = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
-    assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
-    assert record.settings["replay_s"] == 0.05
-    assert "padded up to 2 shapes" in done.stdout
-    assert (tmp_path / "results" / "tables" / "switching.md").exists()
-
-
-def test_costs_programmed_on_the_command_line_are_found(cli: Cli, tmp_path: Path) -> None:
-    """On a real clock, as a user would: steps of 20 ms take longer than ten seconds in all."""
-    done = cli("suite=switching", "backend=null", "null.step_ms=20", "+null.other={shape_ms 1x16 2x16:60}",
-               "batch=[1,2]", "sequence=[16]", "switching.repeats=10", "switching.requests=20",
-               "switching.switch=[0,1]", "suite.warm_up_s=0.5", "suite.replay_s=2")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (record,) = read_records(tmp_path / "results", "switching")
-    costs = Costs.of(record, False)
-    assert np.median(costs.visits[(1, 16), (2, 16)].over) / 1e6 == pytest.approx(60, rel=0.05)
-    assert abs(np.median(costs.visits[(2, 16), (1, 16)].over)) / 1e6 < 1
-    assert float(costs.means.steady[2, 16]) / 1e6 == pytest.approx(20, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("switching.pad_to=[[1,16]]",), "switching.pad_to: no shape holds 1x32"),
-        (("switching.pad_to=[[1]]",), "which is not [batch,sequence]"),
-        (("switching.pad_to=[[8,513]]",), "beyond the 512 positions"),
-        (("switching.switch=[2]",), "switching.switch=2.0 is no probability"),
-        (("switching.switch=[1e-5]", "sequence=[16,32]"), "at most 100000 are served"),
-        (("switching.requests=1000000",), "switching.requests=1000000 is too many"),
-        (("switching.trace=Makefile",), "Makefile, line 1"),
-        (("lengths=texts",), "draws lengths without a tokenizer"),
-        (("suite.replay_s=0",), "suite.replay_s=0.0 must be greater than 0"),
-        # Said before this machine is found to have no GPU.
-        (("backend=trt", "trt.ranges=[[1,1,8,32],[2,2,4,8]]", "profiles=ranges"), "numbers 1 and 2 both hold 2x2"),
-        (("backend=trt", "trt.ranges=[[4,1,1,32]]", "profiles=ranges"), "is empty: the smallest shape comes first"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused(arguments: tuple[str, ...], says: str, cli: Cli) -> None:
-    done = cli("suite=switching", "backend=null", "sequence=[32]", *arguments)
-    assert done.returncode == 2
-    assert says in done.stderr
-
-
-def test_nothing_is_replayed_where_no_requests_are_asked_for(cli: Cli, tmp_path: Path) -> None:
-    done = cli("suite=switching", "backend=null", "sequence=[16]", "switching.requests=0", "switching.repeats=1",
-               "suite.warm_up_s=0.05")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (record,) = read_records(tmp_path / "results", "switching")
-    assert record.measurements == ()
-    assert len(record.scores["parity"]) == 1

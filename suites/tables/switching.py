@@ -25,9 +25,9 @@ third request in the same place: the median over all pairs of that kind with its
 median: the host time of each call that makes ready for the shape (*context*: finding whose it is; *arrange*: laying
 out the inputs and finding a graph; *profile*: set_optimization_profile_async; *input shape*: set_input_shape), and
 *first step* and *second step* beyond the third. *enqueue*: until the call of that step returns. *on the GPU*: the first
-step beyond the second, between marks on a device that was busy while the host enqueued them. *back*: to the shape
-before the last one, A to B to A. With CUDA graphs, one is kept for all sizes that were known before the requests came:
-a *hit* launches it, a *miss* steps plainly.
+step beyond one after the same shape, between marks on a device that was busy while the host enqueued them. *back*: to
+the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes that were known before the
+requests came: a *hit* launches it, a *miss* steps plainly.
 
 *first in process*, *in context*: the first request ever of a shape, beyond the third, in a process and in a context of
 a process that has met it. *capture*: recording and instantiating a graph; *first launch* beyond the next. *opening*:
@@ -157,7 +157,7 @@ def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]
     for low, high, index in best:
         lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}")
     for (_, switch, earlier), (_, _, later) in pairwise(best):
-        found = meetings[min(earlier, later), max(earlier, later)]
+        found = meetings[min(earlier, later), max(earlier, later)]  # lines change places where they cross
         lines.append(
             f"- they meet at {switch:.3f} [{found.switch_low:.3f}, {found.switch_high:.3f}] or "
             f"{found.per_second:,.1f} [{found.per_second_low:,.1f}, {found.per_second_high:,.1f}] changes of shape a "

@@ -80,12 +80,10 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
 
 
 def _on_device(costs: Costs, pairs: set[Pair]) -> str:
-    """Of kinds of change that are whole pairs."""
-    found = []
-    for one in costs.record.scores["device"]:
-        pair = (tuple(one["from"]), tuple(one["to"]))
-        if one["cuda_graph"] == costs.cuda_graph and pair in pairs and one["first"]:
-            found.append(np.subtract(one["first"], one["again"]))
+    """Of kinds of change that are whole pairs: the first step beyond that after the same shape, taken alike."""
+    device = [one for one in costs.record.scores["device"] if one["cuda_graph"] == costs.cuda_graph]
+    first = {(tuple(one["from"]), tuple(one["to"])): one["first"] for one in device if one["first"]}
+    found = [np.asarray(first[a, b]) - np.median(first[b, b]) for a, b in pairs if (a, b) in first and (b, b) in first]
     return us(np.median(np.concatenate(found))) if found else ""
 
 
