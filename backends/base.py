@@ -8,6 +8,7 @@ lies behind them. This module runs on CPython 3.10 and needs the standard librar
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
@@ -242,8 +243,9 @@ class Session(abc.ABC):
 class Backend(abc.ABC):
     """One way to run a model."""
 
-    packages: tuple[str, ...] = ()
-    """Distributions whose versions belong in the record; the first names the release of the backend."""
+    distributions: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """What the library is installed as, the first that is there names its release, and what else goes on record."""
 
     marks: bool = False  # whether it gives what Source.marked asks for
 
@@ -293,8 +295,6 @@ def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
     """Installed version by distribution name, without importing any of them; missing ones are left out."""
     found = {}
     for package in packages:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

@@ -32,7 +32,8 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
 
 class OnnxRuntime(Backend):
-    packages = (*INSTALLED, "onnx")
+    distributions = INSTALLED
+    beside = ("onnx",)
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -70,7 +71,7 @@ class OnnxRuntime(Backend):
             return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
 
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
-        return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of(self.packages))
+        return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of((*INSTALLED, "onnx")))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> OrtSession:
         return OrtSession(spec, artifact.path)

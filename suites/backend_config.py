@@ -49,9 +49,10 @@ class TrtConfig:
 
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
     asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
-    where a release has them, or from casts in the ONNX file. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
-    `ranges` are the profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the
-    largest shape. `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape.
+    where a release has them, or from casts in the ONNX file. `workspace_mb` 0, `aux_streams` -1 and
+    `timing_iterations` 0 (how often a tactic is timed, for the average) are TensorRT's own. `ranges` are the
+    profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the largest shape.
+    `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape.
     """
 
     min: list[int] = field(default_factory=list)
@@ -64,6 +65,7 @@ class TrtConfig:
     workspace_mb: int = 0
     optimization_level: int = 3
     aux_streams: int = -1
+    timing_iterations: int = 0
     tactic_sources: list[str] = field(default_factory=list)
     types: Types = Types.auto
     hardware_compatible: bool = False

@@ -5,9 +5,12 @@ What is returned becomes part of the cell.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from backends.cache import digest_of
 from suites.checks import Refused, at_least, numbered_lines, positive
 from suites.choices import Precision, Suite
 from suites.config import RunConfig, plain
@@ -45,16 +48,35 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
             raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
     if not 0 <= chosen["optimization_level"] <= 5:
         raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    if chosen["refit"] and chosen["version_compatible"]:
+        raise Refused("TensorRT makes no engine that is both refittable and version compatible; choose one")
+    chosen["plugin_libraries"] = [_library(path) for path in chosen["plugin_libraries"]]
     _check_ranges(config)
     if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
         raise Refused("trt.engines=per_shape gives each shape an engine tuned for it alone; use profiles=per_shape")
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one"}.items():
+    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0}.items():
         if chosen[name] == nothing:
             del chosen[name]
+    at_least("trt.timing_iterations", config.trt.timing_iterations, 0)
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
     at_least("trt.aux_streams", chosen["aux_streams"], -1)
     return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
+
+
+def _library(path: str) -> str:
+    """The whole path of a shared library: workers run in folders of their own."""
+    if not Path(path).is_file():
+        raise Refused(f"trt.plugin_libraries has {path}, which is no file; give paths of shared libraries")
+    return str(Path(path).resolve())
+
+
+def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a cell holds them: a library by its name and content."""
+    libraries = [Path(path) for path in options.get("plugin_libraries", ())]
+    if not libraries:
+        return dict(options)
+    return {**options, "plugin_libraries": [f"{path.name} {digest_of(path)[:16]}" for path in libraries]}
 
 
 def _check_ranges(config: RunConfig) -> None:
@@ -103,6 +125,8 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     for name, nothing in {**of_a_graph, "tokens": "auto"}.items():
         if chosen[name] == nothing:
             del chosen[name]
+    if config.backend.name == "trt" and chosen["activation"] == "uint8":
+        raise Refused("quantization.activation=uint8: TensorRT reads no zero points; leave it at auto")
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
@@ -112,6 +136,10 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
         raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")
+    if chosen["scheme"] == "implicit":
+        # What says where Q/DQ goes and what it looks like means nothing to a calibrator.
+        for name in ("placement", "percentile", "activation", "per_channel", "reduce_range"):
+            del chosen[name]
     return chosen  # type: ignore[no-any-return]
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
+from backends.cache import digest_of
 from suites.checks import Refused, at_least, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
-from suites.options import lengths_of, own_options, quantization_of
+from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.switching_options import switching_of
 from suites.tasks.task import Task, load_task
 
@@ -134,7 +135,7 @@ def resolve(config: RunConfig) -> Request:
             },
             "options": {
                 "cuda_graph": graph,
-                **options,
+                **without_paths(options),
                 **({"quantization": quantization} if quantization else {}),
                 **({"marked": marked} if marked else {}),
                 **({"pad_to": switching.held} if switching and config.switching.pad_to else {}),
@@ -255,8 +256,6 @@ def _model_version(config: RunConfig) -> str:
     if config.weights is Weights.random:
         return _digest(plain(config.model.architecture))
     if _model_config(config):
-        from backends.cache import digest_of
-
         return digest_of(Path(config.model.path) / "model.safetensors")[:16]
     return f"{config.model.hub}@{config.model.revision}"
 

@@ -50,8 +50,9 @@ Job = Mapping[str, Any]
 def probe(job: Job) -> dict[str, Any]:
     """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
     backend, spec = load_backend(job["backend"]), _spec(job)
-    versions = {"python": platform.python_version(), **versions_of((*backend.packages, "numpy", "cuda-bindings"))}
-    release = next((f"{name} {versions[name]}" for name in backend.packages if name in versions), "")
+    packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
+    versions = {"python": platform.python_version(), **versions_of(packages)}
+    release = next((f"{name} {versions[name]}" for name in backend.distributions if name in versions), "")
     answer = {"versions": versions, "release": release, "outcome": OK, "reason": "", "form": {}}
     try:
         backend.check(spec)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +16,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from conftest import PYTHON_WITH_TENSORRT as PYTHON
 from conftest import ROOT
 
 from backends.base import BuildSpec, Device, Shape, Source, SourceForm, Unsupported
@@ -121,7 +121,6 @@ def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]],
     assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
-PYTHON = os.environ.get("SUITES_TRT_PYTHON", "")
 CODE = """
 import json, tensorrt
 tensorrt.init_libnvinfer_plugins(tensorrt.Logger(tensorrt.Logger.ERROR), "")
@@ -130,7 +129,7 @@ print(json.dumps({f"{c.name} {c.plugin_version}": [f.name for f in c.field_names
 """
 
 
-@pytest.mark.skipif(not PYTHON, reason="SUITES_TRT_PYTHON names no Python with TensorRT")
+@pytest.mark.skipif(not PYTHON, reason="no Python with TensorRT is named")
 def test_every_field_is_in_the_registry() -> None:
     """Of TensorRT 8.6; plugin_network.py names fields where it makes them."""
     done = subprocess.run([PYTHON, "-c", CODE], capture_output=True, text=True, check=True)

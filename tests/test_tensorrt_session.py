@@ -20,7 +20,7 @@ from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.engine import last_of
 from backends.tensorrt_.layout import Rows
 
-MODULES = ("session", "several", "log")
+MODULES = ("session", "several", "loading", "log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that holds it too: smallest, best and largest [batch, sequence]."""
 HIDDEN = 4
@@ -32,10 +32,12 @@ class Context:
     def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
         self.calls, self.number, self.shape = calls, number, (0, 0)
 
-    def set_tensor_address(self, name: str, pointer: int) -> None: ...
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        return True
 
-    def set_optimization_profile_async(self, profile: int, stream: int) -> None:
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self.calls.append(("profile", self.number, profile))
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, int]) -> bool:
         self.shape = shape

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
 from backends.tensorrt_.engine import cached_engine, last_of
-from backends.tensorrt_.installation import PACKAGES, available
+from backends.tensorrt_.installation import BESIDE, DISTRIBUTIONS, available
 from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.plugin_choices import check_left, check_sizes, choices_of
 from backends.tensorrt_.profiles import plan_profiles
@@ -30,7 +30,8 @@ HEAD = 64
 
 
 class TensorRTPlugin(Backend):
-    packages = PACKAGES
+    distributions = DISTRIBUTIONS
+    beside = BESIDE
     marks = True
 
     def check(self, spec: BuildSpec) -> None:

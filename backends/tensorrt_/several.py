@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
+from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory
 from backends.tensorrt_.layout import Layout
 from backends.tensorrt_.profiles import choose
@@ -62,6 +63,8 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
 def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
     if artifact.path.suffix != ".json":
         return [artifact]
+    if digest_of(artifact.path) != artifact.sha256:
+        raise RuntimeError("the list of plans is not the one that was made here; run the cell again to have it remade")
     listed = json.loads(artifact.path.read_text())
     return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
 
@@ -70,7 +73,9 @@ def _check_memory(plans: Sequence[LoadedPlan]) -> None:
     """Refuse before the first of the contexts, one for each of `plans`, what would fail at the last."""
     needed, free = sum(plan.activation_bytes for plan in plans), free_memory()
     if needed > free:
+        one = len(plans) == 1
+        advice = "ask for smaller shapes" if one else "use trt.contexts=one, or fewer profiles"
         raise RuntimeError(
-            f"{len(plans)} contexts need {needed >> 20} MiB of device memory and {free >> 20} MiB are free: "
-            "use trt.contexts=one, or fewer profiles"
+            f"{'the context needs' if one else f'{len(plans)} contexts need'} {needed >> 20} MiB of device memory and "
+            f"{free >> 20} MiB are free: {advice}"
         )
