@@ -21,17 +21,21 @@ from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
+KEPT_JOBS = 50
+
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A record, where it lies (nowhere if nothing was to be measured), and whether it was measured earlier."""
+    """A record, where it lies (nowhere if nothing was to be measured), whether it was measured earlier, and where the
+    log of a cell that failed is."""
 
     record: Record
     path: Path | None
     reused: bool
+    log: Path | None = None
 
 
 @dataclass
@@ -86,12 +90,24 @@ def run_request(request: Request, progress: Progress) -> Ended:
         raise Refused(f"cannot write: {error}; {advice}") from None
     if ended.record.outcome in (OK, record.UNSUPPORTED):
         shutil.rmtree(folder, ignore_errors=True)
-    return ended
+        return ended
+    _forget_old(folder.parent)
+    return replace(ended, log=max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None))
+
+
+def _forget_old(jobs: Path) -> None:
+    """Leave the folders of the last cells that failed, with their logs, and of those that still run."""
+    over = [path for path in jobs.iterdir() if not Path("/proc", path.name.partition("-")[0]).exists()]
+    for folder in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_JOBS]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(request: Request, stages: Stages) -> Ended:
     probed = stages.run("probe", request.job, request.interpreter)
-    facts = probed.result or {"release": "", "versions": {}, "outcome": probed.outcome, "reason": probed.reason}
+    advice = "; interpreter.main or the backend's own, as in conf/interpreter, must be a Python with numpy"
+    facts: dict[str, Any] = probed.result or {
+        "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
+    }  # fmt: skip
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
