@@ -45,9 +45,9 @@ trt86:
 	@test -e conf/interpreter/local.yaml || \
 	  printf '# Written by make trt86; yours to change.\nmain: ""\ntrt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
 	  > conf/interpreter/local.yaml
-	@grep -q "$(CURDIR)/.venv-trt86/bin/python" conf/interpreter/local.yaml || \
-	  echo "conf/interpreter/local.yaml is yours and stays as it is; to use this: trt: $(CURDIR)/.venv-trt86/bin/python"
-	@echo "conf/interpreter/local.yaml names the interpreter: python -m suites.run backend=trt precision=fp16"
+	@grep -q "$(CURDIR)/.venv-trt86/bin/python" conf/interpreter/local.yaml \
+	  && echo "conf/interpreter/local.yaml names it: python -m suites.run backend=trt precision=fp16" \
+	  || echo "conf/interpreter/local.yaml stays as it is; to use this one: trt: $(CURDIR)/.venv-trt86/bin/python"
 
 clean:
 	rm -rf .venv .venv-trt86 .cache

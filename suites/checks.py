@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,7 +21,7 @@ def positive(key: str, value: float) -> float:
     return value
 
 
-def at_least(key: str, value: int, least: int) -> int:
+def at_least(key: str, value: Number, least: int) -> Number:
     if value < least:
         raise Refused(f"{key}={value} must be at least {least}")
     return value
@@ -41,7 +44,15 @@ def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
     raise Refused(f"{key}={path or '(nothing)'} is not a file; give one with an entry a line")
 
 
+def between(key: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise Refused(f"{key}={value} must lie between {least:g} and {most:g}")
+    return value
+
+
 def writable(key: str, path: str) -> Path:
+    if not path:
+        raise Refused(f"{key}= names no folder; choose one, e.g. {key}=/tmp/{key}")
     folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,9 @@ from suites.machine import Machine
 def own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
     name = config.backend.name
+    for key, milliseconds in asdict(config.null).items():
+        if key.endswith("_ms"):
+            at_least(f"null.{key}", milliseconds, 0)
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
         raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")

@@ -17,7 +17,7 @@ from typing import Any
 
 from backends.base import BACKENDS
 from backends.cache import digest_of
-from suites.checks import Refused, at_least, positive, writable
+from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
@@ -105,7 +105,7 @@ def resolve(config: RunConfig) -> Request:
         interpreter=_interpreter(config, config.backend.interpreter),
         main_interpreter=_interpreter(config, "main"),
         time_limit=positive("backend.time_limit", config.backend.time_limit),
-        minimum_cosine=config.suite.minimum_cosine,
+        minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
         until=config.until.name,
         rerun=config.rerun,
         results=results,
@@ -197,6 +197,8 @@ def _machine(config: RunConfig) -> Machine:
     if not 0 <= config.gpu < len(visible):
         raise Refused(
             f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend, numbered from 0"
+            if visible
+            else f"gpu={config.gpu}: no GPU is visible to this backend; leave gpu at 0"
         )
     return visible[config.gpu]
 
@@ -243,6 +245,8 @@ def _positions(config: RunConfig) -> int:
 def _model(config: RunConfig) -> dict[str, Any]:
     model = plain(asdict(config.model))
     path = str(Path(config.model.path).resolve()) if config.model.path else ""
+    if config.weights is Weights.random and path:
+        raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
     if config.weights is Weights.random and not model["architecture"]:
         raise Refused(f"weights=random needs model.architecture, which model={config.model.name} does not give")
     return {**model, "path": path, "weights": config.weights.name, "seed": config.seed}
