@@ -94,7 +94,7 @@ def _short(path: Path) -> Path:
 def _sweeps_unasked(arguments: Sequence[str]) -> str:
     """The experiment in `arguments` that is a sweep, where -m is not among them: Hydra would run its defaults."""
     chosen = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
-    if {"-m", "--multirun"} & set(arguments):
+    if {"-m", "--multirun", "--cfg"} & set(arguments):
         return ""
     return next((name for name in chosen if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
 
