@@ -115,6 +115,31 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"version_compatible": True},
+        {"refit": True},
+        {"hardware_compatible": True},
+        {"verbosity": "none"},
+        {"workspace_mb": 2048, "timing_iterations": 2, "aux_streams": 0, "tactic_sources": ["cublas_lt"]},
+    ],
+    ids=" ".join,
+)
+def test_the_builders_options_give_engines_that_run(options: dict[str, Any], lab: Lab) -> None:
+    result = lab.measured(lab.job("fp16", **options))
+    assert min(check["cosine"] for check in result["checks"]) >= 0.9999
+    assert ("layers" in result["built"]["notes"]) == (options.get("verbosity") != "none")
+
+
+def test_a_library_that_is_none_of_plugins_says_so(lab: Lab) -> None:
+    library = lab.jobs / "nothing.so"
+    library.write_bytes(b"no library")
+    answer = lab.run("build", lab.job("fp16", plugin_libraries=[str(library)]))
+    assert answer.outcome == "unsupported"
+    assert f"cannot load {library}" in answer.reason
+
+
+@pytest.mark.parametrize(
     ("options", "graphs"),
     [
         ({"profiles": "dynamic"}, [False, True]),
