@@ -151,6 +151,8 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
         ("fp16", {"gelu": "sigmoid"}, 0.9999),
         ("fp16", {"gelu": "tanh"}, 0.9999),
+        ("fp16", {"gelu": "cubic"}, 0.9999),
+        ("int8", {"gelu": "cubic"}, 0.95),
         ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),

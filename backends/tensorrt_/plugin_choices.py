@@ -29,7 +29,7 @@ class Choices:
             and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
         products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
-        gelu: a form of backends/gelu.py, or "plugin", which computes the usual approximation.
+        gelu: a form of backends/gelu.py, or "plugin", which computes the cubic one.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.
     """

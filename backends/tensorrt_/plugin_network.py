@@ -145,7 +145,8 @@ class PluginNetwork:
 
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
         up = self._linear(hidden, self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"], f"{index}/up")
-        self._pass(up, f"{index}/up")
+        # Without a range: with one, TensorRT rounds to INT8 before GELU too.
+        self._mark(up, f"{index}/up")
         gelu = self._gelu(up)
         self._pass(gelu, f"{index}/gelu")
         down = self._linear(
@@ -158,7 +159,7 @@ class PluginNetwork:
         if self.choices.gelu == "plugin":
             fields = {"type_id": plugins.FP16 if self.choices.half else plugins.FP32}
             return add_plugin(self.network, plugins.GELU, 1, [tensor], fields, "gelu").get_output(0)
-        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._constant))
+        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._typed))
 
     def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ITensor:
         """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen."""
@@ -216,6 +217,9 @@ class PluginNetwork:
         """Give a tensor its range, and remember it if it is to be an output."""
         if self.ranges and can.weak_typing:
             tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
+        self._mark(tensor, point)
+
+    def _mark(self, tensor: trt.ITensor, point: str) -> None:
         if point in self.marked:
             self._seen[point] = tensor
 
