@@ -82,6 +82,8 @@ class PluginConfig:
     function, off by up to 4.7e-4.
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
     make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
+    `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
+    where the range is small enough.
     """
 
     products: Products = Products.auto
@@ -89,3 +91,4 @@ class PluginConfig:
     attention: Part = Part.auto
     norms: Part = Part.auto
     interleaved: bool = False
+    scale_max: Switch = Switch.auto

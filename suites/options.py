@@ -25,7 +25,11 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "torch_eager":
         return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
-        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
+        chosen = plain(asdict(config.plugin))
+        # What is not asked for leaves cells as they were before it could be.
+        if chosen["scale_max"] == "auto":
+            del chosen["scale_max"]
+        return {**_tensorrt(config), "layout": config.layout.name, **chosen}
     return plain(asdict(owners[name])) if name in owners else {}
 
 

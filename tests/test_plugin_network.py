@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -18,42 +18,89 @@ import numpy as np
 import pytest
 from test_tensorrt_plugin import INT8, spec
 
-from backends.base import BuildSpec, Shape, SourceForm, Unsupported
+from backends.base import BuildSpec, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.layout import Columns, Packed
-from backends.tensorrt_.plugin_choices import Choices, check_left, check_sizes, choices_of
+from backends.tensorrt_.plugin_choices import Choices, check_left, check_padded, check_sizes, choices_of, scale_max
 from backends.tensorrt_.profiles import Profile
-from backends.weights import pad_heads
+from backends.weights import pad_heads, share_range
+
+
+class Tensor:
+    """What a layer gives: remembers the layer and its range."""
+
+    shape = (-1, 1, 1, 1)
+
+    def __init__(self, maker: Layer | None = None) -> None:
+        self.maker, self.range = maker, 0.0
+
+    def set_dynamic_range(self, low: float, high: float) -> None:
+        assert low == -high
+        self.range = high
+
+
+class Layer:
+    def __init__(self, verb: str, arguments: tuple[Any, ...]) -> None:
+        self.verb, self.arguments, self.name, self.precision = verb, arguments, "", None
+        self.outputs = [Tensor(self), Tensor(self)]
+        self.types: dict[int, Any] = {}
+
+    def get_output(self, index: int) -> Tensor:
+        return self.outputs[index]
+
+    def set_output_type(self, index: int, kind: Any) -> None:
+        self.types[index] = kind
 
 
 class Recorder:
-    """Stands in for a network: remembers the layers that were added, and gives tensors that remember their layer."""
+    """Stands in for a network: remembers the layers that were added, plugins among them."""
 
     def __init__(self) -> None:
-        self.added: list[tuple[str, tuple[Any, ...]]] = []
-        self.ranges: list[float] = []
-        self.layers: list[Any] = []
+        self.layers: list[Layer] = []
+        self.inputs: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        self.output: Any = None
 
     def __getattr__(self, verb: str) -> Any:
-        if not verb.startswith(("add_", "mark_")):
+        if not verb.startswith("add_"):
             raise AttributeError(verb)
 
-        def add(*arguments: Any) -> Any:
-            self.added.append((verb, arguments))
-            return self.layer() if verb != "add_input" else self.tensor()
+        def add(*arguments: Any) -> Layer:
+            self.layers.append(Layer(verb, arguments))
+            return self.layers[-1]
 
         return add
 
-    def layer(self) -> Any:
-        made = SimpleNamespace(get_output=lambda index: self.tensor(), set_output_type=lambda index, kind: None)
+    def add_input(self, name: str, kind: Any, sizes: tuple[int, ...]) -> Tensor:
+        self.inputs[name] = Tensor(), sizes
+        return self.inputs[name][0]
+
+    def mark_output(self, tensor: Tensor) -> None:
+        assert self.output is None
+        self.output = tensor
+
+    def add_plugin(self, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Layer:
+        made = Layer(name.removeprefix("Custom").removesuffix("PluginDynamic"), (version, list(inputs), fields))
+        made.name = layer
         self.layers.append(made)
         return made
 
-    def tensor(self) -> Any:
-        return SimpleNamespace(shape=(-1, 1, 1, 1), set_dynamic_range=lambda low, high: self.ranges.append(high))
+    def of(self, verb: str) -> list[Layer]:
+        return [layer for layer in self.layers if layer.verb == verb]
+
+    def named(self, name: str) -> Layer:
+        (found,) = [layer for layer in self.layers if layer.name == name]
+        return found
+
+    def fields(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.named(name).arguments[2]
+        return found
+
+    @property
+    def ranges(self) -> list[float]:
+        return sorted(tensor.range for layer in self.layers for tensor in layer.outputs if tensor.range)
 
 
 @pytest.fixture
@@ -68,9 +115,50 @@ def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     able = Capabilities(**{name: name != "strong_typing" for name in Capabilities.__dataclass_fields__})
     monkeypatch.setattr(capabilities, "installed", lambda: able)
-    yield importlib.import_module("backends.tensorrt_.plugin_network")
+    module = importlib.import_module("backends.tensorrt_.plugin_network")
+    monkeypatch.setattr(module, "add_plugin", lambda network, *arguments: network.add_plugin(*arguments))
+    yield module
     for name in names:
         sys.modules.pop(f"backends.tensorrt_.{name}", None)
+
+
+Sources = Callable[..., Source]
+Define = Callable[..., tuple[Recorder, dict[str, float]]]
+
+
+@pytest.fixture
+def sources(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> Sources:
+    """Weights and ranges of a tiny model: two layers, two heads of 32, hidden 64."""
+
+    def prepare(family: str = "bert", leave_out: tuple[str, ...] = ()) -> Source:
+        asked = {**INT8, "leave_out": list(leave_out)}
+        return prepare_source(*tiny(family), SourceForm(arrays=True, ranges=True), asked, ["a line"], 0, shared_cache)
+
+    return prepare
+
+
+@pytest.fixture
+def define(sources: Sources, plugin_network: Any) -> Define:
+    """Defines a network of packed, INT8, convolution, erf and `changes`; gives it and the ranges."""
+
+    def build(
+        family: str = "bert", leave_out: tuple[str, ...] = (), marked: tuple[str, ...] = (), int8: bool = True,
+        **changes: Any,
+    ) -> tuple[Recorder, dict[str, float]]:  # fmt: skip
+        source, network = sources(family, leave_out), Recorder()
+        assert source.arrays is not None
+        assert source.ranges is not None
+        ranges = json.loads(source.ranges.path.read_text()) if int8 else {}
+        arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
+        if int8:
+            arrays, ranges = share_range(arrays, ranges, 2**0.5)
+        base = Choices(True, False, True, "convolution", "erf", int8, int8, 128)
+        choices = Choices(**{**vars(base), **changes})
+        notes, left = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
+        plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, left, marked).define()
+        return network, ranges
+
+    return build
 
 
 @pytest.mark.parametrize("family", ["bert", "electra"])
@@ -81,90 +169,127 @@ def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (True, "convolution", "cubic", 128),
         (True, "matmul", "erf", 512),
         (False, "plugin", "plugin", 128),
+        (False, "convolution", "erf", 128),
     ],
 )
 def test_a_network_has_the_layers_of_the_model(
-    packed: bool, products: str, gelu: str, positions: int, family: str, plugin_network: Any,
-    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    network, called = Recorder(), []
-
-    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
-        called.append((name.removeprefix("Custom").removesuffix("PluginDynamic"), version, len(inputs), fields))
-        return network.layer()
-
-    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
-    form = SourceForm(arrays=True, ranges=True)
-    source = prepare_source(*tiny(family), form, INT8, ["a line"], 0, shared_cache)
-    assert source.arrays is not None
-    assert source.ranges is not None
-    arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
-    choices = Choices(packed, False, True, products, gelu, True, False, positions)
-    notes = {"layers": 2, "heads": 2, "hidden": 128}
-    ranges = json.loads(source.ranges.path.read_text())
-    plugin_network.PluginNetwork(network, choices, arrays, notes, ranges).define()
-
-    kinds = Counter(name for name, *_ in called)
-    projected = int(family == "electra")
-    assert kinds == Counter({"EmbLayerNorm": 1, "QKVToContext": 2, "SkipLayerNorm": 4}) + Counter(
-        {"FC": 8 + projected, "Gelu": 2} if products == "plugin" else {}
+    packed: bool, products: str, gelu: str, positions: int, family: str, define: Define, plugin_network: Any
+) -> None:
+    network, ranges = define(family, packed=packed, products=products, gelu=gelu, positions=positions)
+    counted, projected, plain = (
+        Counter(layer.verb for layer in network.layers),
+        int(family == "electra"),
+        packed and positions > 384,
     )
-    assert {version for name, version, *_ in called if name not in ("FC", "Gelu")} == {2 if packed else 1}
-    attention = next(fields for name, *_, fields in called if name == "QKVToContext")
+    assert (counted["EmbLayerNorm"], counted["QKVToContext"], counted["SkipLayerNorm"]) == (0 if plain else 1, 2, 4)
+    assert (counted["FC"], counted["Gelu"]) == ((8 + projected, 2) if products == "plugin" else (0, 0))
+    versions = {layer.arguments[0] for layer in network.layers if layer.verb[:3] in ("Emb", "QKV", "Ski")}
+    assert versions == {2 if packed else 1}
+    attention = network.fields("0/attention")
     assert (attention["type_id"], attention["hidden_size"], attention["num_heads"]) == (2, 128, 2)
-    assert {fields["type_id"] for name, *_, fields in called if name == "SkipLayerNorm"} == {1}
     assert attention["dq_probs"] == ranges["0/probs"] / 127
-    # Every point of every layer has its range, as often as the tensor is made: all but what softmax keeps to itself,
-    # and what GELU reads.
-    unranged = ("/probs", "/up")
-    assert sorted(network.ranges) == sorted(held for point, held in ranges.items() if not point.endswith(unranged))
-    verbs = Counter(verb for verb, _ in network.added)
-    inputs = [arguments[0] for verb, arguments in network.added if verb == "add_input"]
-    expected = plugin_network_inputs(packed, positions)
-    assert sorted(inputs) == sorted(expected)
-    assert verbs["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
-    assert verbs["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
-    assert verbs["add_gather"] == (3 if packed and positions > 384 else 0)
-    assert verbs["add_unary"] == (2 if gelu == "erf" else 0)
-    assert verbs["add_activation"] == {"sigmoid": 4, "cubic": 2}.get(gelu, 0)
+    assert sorted(network.inputs) == sorted(plugin_inputs(packed, positions))
+    assert counted["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
+    assert counted["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
+    assert counted["add_gather"] == (3 if plain else 0)
+    assert counted["add_unary"] == (2 if gelu == "erf" else 0)
+    assert counted["add_activation"] == {"sigmoid": 4, "cubic": 2}.get(gelu, 0)
     # A layer of GELU, or a constant in it, that is not held in FP32 may be computed in half of it.
     numbers = {"erf": 3, "sigmoid": 5, "cubic": 5}.get(gelu, 0)
     operations = {"erf": 5, "sigmoid": 13, "cubic": 8}.get(gelu, 0)
     full = plugin_network.trt.DataType.FLOAT
-    assert sum(vars(layer).get("precision") is full for layer in network.layers) == 2 * (numbers + operations)
-    assert verbs["mark_output"] == 1
+    assert sum(layer.precision is full for layer in network.layers) == 2 * (numbers + operations)
+    assert network.output.name == "last_hidden_state"
 
 
-def plugin_network_inputs(packed: bool, positions: int) -> list[str]:
+def plugin_inputs(packed: bool, positions: int) -> list[str]:
     layout = Packed(positions=positions > 384) if packed else Columns()
     shape = Shape(2, positions)
     return list(layout.sizes(Profile(shape, shape, shape)))
 
 
-def test_an_interleaved_network_is_of_version_three_without_a_mask(
-    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    network, called = Recorder(), []
+ROUNDED = ("qkv", "context", "attended", "attention", "gelu", "down", "output")
+"""Points that INT8 throughout gives a range: not what GELU reads, nor what softmax keeps to itself."""
 
-    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
-        called.append((name, version, len(inputs), set(fields)))
-        return network.layer()
 
-    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
-    form = SourceForm(arrays=True, ranges=True)
-    source = prepare_source(*tiny("bert"), form, INT8, ["a line"], 0, shared_cache)
-    assert source.arrays is not None
-    assert source.ranges is not None
-    arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
-    choices = Choices(True, True, True, "convolution", "erf", True, True, 128)
-    plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, ranges).define()
-    layers = {(name, version, inputs, frozenset(fields)) for name, version, inputs, fields in called[1:]}
-    assert layers == {
-        (plugin_network.plugins.ATTENTION, 3, 3, frozenset({"hidden_size", "num_heads", "dq_probs"})),
-        (plugin_network.plugins.SKIP_NORM, 3, 2, frozenset({"beta", "gamma"})),
-    }
-    assert sum(verb == "add_shuffle" for verb, _ in network.added) == 2
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"interleaved": True}, []),
+        # The last norm gives floating point, and so does what it reads.
+        ({}, ["1/down", "1/output"]),
+        ({"int8_norms": False}, ["0/attended", "0/down", "1/attended", "1/down", "1/output"]),
+        ({"int8_attention": False}, ["0/qkv", "1/qkv", "1/down", "1/output"]),
+    ],
+)
+def test_what_floating_point_reads_has_no_range(
+    changes: dict[str, Any], without: list[str], define: Define, plugin_network: Any
+) -> None:
+    network, ranges = define(**changes)
+    points = {"embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in ROUNDED)}
+    assert network.ranges == sorted(ranges[point] for point in points - {*without})
+    half = {layer.name for layer in network.of("add_convolution_nd") if layer.types}
+    assert half == {point for point in without if not point.endswith("/output")}
+    assert all(
+        layer.types[0] is plugin_network.trt.DataType.HALF for layer in network.of("add_convolution_nd") if layer.types
+    )
+    kinds = [
+        network.fields(f"{layer}/{norm}_norm").get("type_id") for layer in (0, 1) for norm in ("attention", "output")
+    ]
+    norms = 1 if changes.get("int8_norms") is False else 2
+    assert kinds == ([None] * 4 if "interleaved" in changes else [norms, norms, norms, 1])
+
+
+def test_without_int8_nothing_has_a_range_or_a_type_of_its_own(define: Define) -> None:
+    network, _ = define(int8=False)
+    assert network.ranges == []
+    assert not any(layer.types for layer in network.of("add_convolution_nd"))
+
+
+def test_an_interleaved_network_is_of_version_three_without_a_mask(define: Define) -> None:
+    network, _ = define(interleaved=True)
+    attention, norm = network.named("0/attention"), network.named("0/attention_norm")
+    assert (attention.arguments[0], len(attention.arguments[1]), {*attention.arguments[2]}) == (
+        3, 3, {"hidden_size", "num_heads", "dq_probs", "use_int8_scale_max"},
+    )  # fmt: skip
+    assert (norm.arguments[0], len(norm.arguments[1]), {*norm.arguments[2]}) == (3, 2, {"beta", "gamma"})
+    assert len(network.of("add_shuffle")) == 2
+
+
+def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(define: Define) -> None:
+    network, _ = define(positions=512)
+    starts, longest = network.inputs["cu_seqlens"][0], network.inputs["max_seqlen"][0]
+    assert network.named("0/attention").arguments[1][1:] == [starts, starts, longest]
+    assert network.of("EmbLayerNorm") == []
+
+
+@pytest.mark.parametrize("sequence", [128, -1])
+def test_one_padded_length_is_known_when_the_engine_is_built(sequence: int, define: Define) -> None:
+    network, _ = define(packed=False, sequence=sequence)
+    assert {sizes for _, sizes in network.inputs.values()} == {(sequence, -1)}
+    assert "use_int8_scale_max" not in network.fields("0/attention")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reach", "on"),
+    [("auto", 21.9, True), ("auto", 22.0, False), ("on", 50.0, True), ("off", 1.0, False)],
+)
+def test_the_largest_score_comes_from_the_range_where_that_is_small(chosen: str, reach: float, on: bool) -> None:
+    assert scale_max(chosen, reach) is on
+
+
+def test_the_choice_of_scale_max_reaches_the_plugin(define: Define) -> None:
+    assert define()[0].fields("0/attention")["use_int8_scale_max"] == 1
+    assert define(scale_max="off")[0].fields("1/attention")["use_int8_scale_max"] == 0
+    assert "use_int8_scale_max" not in define(int8_attention=False)[0].fields("1/attention")
+
+
+def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -> None:
+    network, _ = define(leave_out=("*layer.0/attention/self/*", "*layer.1/intermediate/*"))
+    half = plugin_network.trt.DataType.HALF
+    assert {layer.name for layer in network.layers if layer.precision is half} == {"0/qkv", "1/up"}
+    assert [network.fields(f"{layer}/attention")["type_id"] for layer in (0, 1)] == [1, 2]
+    assert network.named("0/qkv").types == {0: half}
 
 
 @pytest.mark.parametrize(
@@ -180,34 +305,51 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(
     ],
 )
 def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found: tuple[str, str]) -> None:
-    assert tuple(choices_of(asked, hidden).notes().values()) == found
+    notes = choices_of(asked, hidden).notes()
+    assert (notes["attention"], notes["norms"]) == found
 
 
-def test_what_is_left_out_of_int8_is_half(
-    plugin_network: Any, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    network, kinds = Recorder(), {}
+@pytest.mark.parametrize(
+    ("precision", "sequences", "attention", "sequence", "unfused"),
+    [
+        ("int8", (128,), "int8", 128, []),
+        ("int8", (128, 384), "fp16", -1, []),
+        ("int8", (64,), "fp16", 64, []),
+        ("fp16", (64, 96), "fp16", -1, []),
+        ("fp16", (100, 128), "fp16", -1, ["4x100"]),
+        ("fp32", (128,), "fp32", 128, ["4x128"]),
+    ],
+)
+def test_padded_attention_says_where_it_is_fused(
+    precision: str, sequences: tuple[int, ...], attention: str, sequence: int, unfused: list[str]
+) -> None:
+    asked = replace(spec(precision, layout="fixed"), shapes=tuple(Shape(4, length) for length in sequences))
+    choices = choices_of(asked, 384)
+    assert (choices.sequence, choices.notes()["attention"], choices.notes()["attention_unfused"]) == (
+        sequence, attention, unfused,
+    )  # fmt: skip
+    assert choices.products == ("convolution" if precision == "int8" else "matmul")
 
-    def add_plugin(_: Any, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Any:
-        kinds[layer] = fields.get("type_id")
-        return network.layer()
 
-    monkeypatch.setattr(plugin_network, "add_plugin", add_plugin)
-    form = SourceForm(arrays=True, ranges=True)
-    asked = {**INT8, "leave_out": ["*layer.0/attention/self/*", "*layer.1/intermediate/*"]}
-    source = prepare_source(*tiny("bert"), form, asked, ["a line"], 0, shared_cache)
-    assert source.arrays is not None
-    assert source.ranges is not None
-    left = source.ranges.notes["left"]
-    assert left == ["0/attention", "0/qkv", "1/up"]
-    arrays, ranges = dict(np.load(source.arrays.path)), json.loads(source.ranges.path.read_text())
-    choices = Choices(True, False, True, "convolution", "erf", True, False, 128)
-    notes = {"layers": 2, "heads": 2, "hidden": 64}
-    plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, left).define()
-    named = {layer.name: layer for layer in network.layers if hasattr(layer, "name")}
-    assert {name for name, layer in named.items() if hasattr(layer, "precision")} == {"0/qkv", "1/up"}
-    assert (kinds["0/attention"], kinds["1/attention"]) == (1, 2)
+@pytest.mark.parametrize(
+    ("precision", "options", "sequences", "says"),
+    [
+        ("fp16", {}, (512,), "wrong numbers at 512 tokens, which profile 4x512 holds"),
+        ("fp16", {"profiles": "dynamic", "max": [8, 600], "opt": [8, 128]}, (128,), "wrong numbers at 512"),
+        ("int8", {}, (512,), "wrong numbers at 512"),
+        ("int8", {"attention": "int8"}, (128, 384), "wants one sequence length, 128 or 384"),
+        ("int8", {"attention": "int8"}, (256,), "wants one sequence length, 128 or 384"),
+        ("fp16", {}, (384, 600), ""),
+        ("fp32", {}, (512,), ""),
+        ("fp16", {"layout": "packed"}, (512,), ""),
+    ],
+)
+def test_padded_attention_is_refused_where_it_is_wrong(
+    precision: str, options: dict[str, Any], sequences: tuple[int, ...], says: str
+) -> None:
+    shapes = tuple(Shape(4, length) for length in sequences)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        check_padded(replace(spec(precision, **{"layout": "fixed", **options}), shapes=shapes))
 
 
 @pytest.mark.parametrize(
@@ -225,50 +367,37 @@ def test_what_cannot_be_left_out_says_so(interleaved: bool, packed: bool, left: 
         check_left(choices, left)
 
 
-@pytest.fixture
-def arrays(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> dict[str, Any]:
-    """Weights of a tiny BERT: two layers, two heads, hidden 64."""
-    source = prepare_source(*tiny("bert"), SourceForm(arrays=True), {}, [], 0, shared_cache)
-    assert source.arrays is not None
-    return dict(np.load(source.arrays.path))
-
-
-def test_marked_points_are_the_output(
-    plugin_network: Any, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network, points = Recorder(), ["0/attended", "1/gelu", "1/output"]
-    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
-    choices = Choices(True, False, True, "convolution", "erf", False, False, 128)
-    notes = {"layers": 2, "heads": 2, "hidden": 64}
-    plugin_network.PluginNetwork(network, choices, arrays, notes, {}, (), points).define()
-    ((joined,),) = [arguments for verb, arguments in network.added if verb == "add_concatenation"]
+def test_marked_points_are_the_output(define: Define) -> None:
+    network, _ = define(marked=("0/attended", "1/up", "1/output"), int8=False)
+    ((joined,),) = [layer.arguments for layer in network.of("add_concatenation")]
     assert len(joined) == 3
-    assert sum(verb == "add_identity" for verb, _ in network.added) == 3
+    read = [layer.arguments[0].maker.name for layer in network.of("add_identity")]
+    assert read == ["0/attended", "1/up", "1/output_norm"]
 
 
 @pytest.mark.parametrize(
     ("positions", "hidden", "says"),
     [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
 )
-def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str, plugin_network: Any) -> None:
+def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str) -> None:
     choices = Choices(True, True, True, "convolution", "erf", True, True, positions)
     with pytest.raises(Unsupported, match=says) if says else nullcontext():
         check_sizes(choices, 512, hidden)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_query_key_and_value_lie_by_head(
-    interleaved: bool, plugin_network: Any, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = Recorder()
-    monkeypatch.setattr(plugin_network, "add_plugin", lambda *_: network.layer())
-    choices = Choices(True, interleaved, True, "convolution", "erf", False, False, 128)
-    plugin_network.PluginNetwork(network, choices, arrays, {"layers": 2, "heads": 2, "hidden": 64}, {}).define()
-    _, out, _, kernel, bias = next(arguments for verb, arguments in network.added if verb == "add_convolution_nd")
-    assert out == 3 * 64
-    assert network.ranges == []
+def test_query_key_and_value_lie_by_head(interleaved: bool, define: Define, sources: Sources) -> None:
+    network, _ = define(interleaved=interleaved, int8=interleaved)
+    source = sources()
+    assert source.arrays is not None
+    assert source.ranges is not None
+    arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
+    if interleaved:
+        arrays, _ = share_range(arrays, json.loads(source.ranges.path.read_text()), 2**0.5)
+    _, out, _, kernel, bias = network.named("0/qkv").arguments
+    assert out == 3 * 128
     head, part = 1, 2  # the value of the second head
     place = part * 2 + head if interleaved else head * 3 + part
-    rows = slice(place * 32, (place + 1) * 32)
+    rows = slice(place * 64, (place + 1) * 64)
     np.testing.assert_array_equal(kernel[rows], arrays["0/qkv_weight"][part, head])
     np.testing.assert_array_equal(bias[rows], arrays["0/qkv_bias"][part, head])

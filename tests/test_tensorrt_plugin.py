@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from backends.base import BuildSpec, Device, Shape, Source, SourceForm, Unsupported
+from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
 from backends.tensorrt_ import plugin
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.plugin import TensorRTPlugin
+from backends.tensorrt_.profiles import Profile
 from suites.backend_config import PluginConfig, TrtConfig
 from suites.checks import Refused
-from suites.choices import Profiles
+from suites.choices import Profiles, Switch
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.options import own_options
 
@@ -34,6 +36,7 @@ OPTIONS = {
     "layout": "packed",
     "threads": 0,
 }
+PROFILE = Profile(*[Shape(8, 128)] * 3)
 INT8 = plain(vars(QuantizationConfig(samples=8, sequence=24)))
 
 
@@ -56,7 +59,7 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     [
         (True, spec("bf16"), "not in bf16"),
         (True, spec("fp32"), "use layout=fixed"),
-        (True, spec(layout="fixed", products="convolution"), "with layout=fixed use matmul"),
+        (True, spec("int8", layout="fixed", attention="int8", profiles="dynamic"), "wants one sequence length"),
         (True, spec(products="plugin"), "with packed tokens use convolution"),
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
@@ -111,6 +114,30 @@ def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]],
     assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
+def test_what_is_not_asked_of_attention_is_in_no_cell() -> None:
+    config = RunConfig(plugin=PluginConfig())
+    config.backend.name = "trt_plugin"
+    assert "scale_max" not in own_options(config)
+    config.plugin.scale_max = Switch.off
+    assert own_options(config)["scale_max"] == "off"
+
+
+def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(tmp_path: Path) -> None:
+    keys = []
+
+    def cached(asked: BuildSpec, made_from: Any, define: Any) -> None:
+        keys.append(made_from.get("tokens"))
+
+    source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugin, "cached_engine", cached)
+        for layout, tokens in (("packed", {Shape(8, 128): 300}), ("packed", {}), ("fixed", {Shape(8, 128): 300})):
+            TensorRTPlugin().build(replace(spec(layout=layout), tokens=tokens), source)
+    assert keys == [{"8x128": 300}, None, None]
+    sizes = plugin.layout_of(replace(spec(), tokens={Shape(8, 128): 300})).sizes(PROFILE)
+    assert sizes["input_ids"] == ((8,), (300,), (1024,))
+
+
 PYTHON = os.environ.get("SUITES_TRT_PYTHON", "")
 CODE = """
 import json, tensorrt
@@ -127,10 +154,12 @@ def test_every_field_is_in_the_registry() -> None:
     registry = json.loads(done.stdout)
     attention, norm = {"type_id", "hidden_size", "num_heads", "has_mask", "dq_probs"}, {"type_id", "beta", "gamma"}
     assert attention <= set(registry["CustomQKVToContextPluginDynamic 1"])
-    assert attention | {"var_seqlen"} <= set(registry["CustomQKVToContextPluginDynamic 2"])
+    assert attention | {"var_seqlen", "use_int8_scale_max"} <= set(registry["CustomQKVToContextPluginDynamic 2"])
     assert norm | {"ld"} <= set(registry["CustomSkipLayerNormPluginDynamic 1"])
     assert norm <= set(registry["CustomSkipLayerNormPluginDynamic 2"])
-    assert {"hidden_size", "num_heads", "dq_probs"} <= set(registry["CustomQKVToContextPluginDynamic 3"])
+    assert {"hidden_size", "num_heads", "dq_probs", "use_int8_scale_max"} <= set(
+        registry["CustomQKVToContextPluginDynamic 3"]
+    )
     assert {"beta", "gamma"} <= set(registry["CustomSkipLayerNormPluginDynamic 3"])
     assert {"out_dims", "type_id", "W"} <= set(registry["CustomFCPluginDynamic 1"])
     assert {"type_id"} <= set(registry["CustomGeluPluginDynamic 1"])
