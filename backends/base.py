@@ -1,7 +1,7 @@
 """The boundary that every path is built and measured across.
 
 A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens it as a
-`Session`, which never reads a clock: whoever times it sees the same six verbs. Standard library and numpy, CPython 3.10.
+`Session`, which never reads a clock: whoever times it sees the same six verbs. Needs CPython 3.10 and numpy alone.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Source:
 class BuildSpec:
     """Everything of a cell that changes what is built or opened.
 
-    `options` are the backend's own, by the keys of its schema in suites/backend_config.py; `quantization` is empty where
+    `options` are the backend's own, as its schema in suites/backend_config.py has them; `quantization` is empty where
     nothing is quantized. `tokens`: of a batch without its padding, by shape, where there is some.
     """
 

@@ -131,7 +131,7 @@ def share_range(
     arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """The same encoder with query, key and value of each layer reaching equally far, for attention that rounds all of
-    them in one range: queries are multiplied by what keys are divided by, and values by what the projection after them is
+    them in one range: queries are multiplied by what keys are divided by, values by what the projection after them is
     divided by. In real numbers nothing changes but the three and the context.
 
     Args:

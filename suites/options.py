@@ -130,9 +130,6 @@ def _passes(config: RunConfig) -> dict[str, int]:
         raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
     if config.lengths.distribution.name == "full":
         raise Refused("lengths.passes sorts sequences of different lengths; choose them too, e.g. lengths=stsb")
-    packed = {"torch_packed": True, "trt_plugin": config.layout.name == "packed"}
-    if packed.get(config.backend.name, False):
-        raise Refused("lengths.passes is for padded batches: packed ones hold no padding to save")
     for batch in config.batch:
         if batch % passes:
             raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")
