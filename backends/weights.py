@@ -127,6 +127,15 @@ def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
     return arrays
 
 
+def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The same encoder for attention that does not divide its scores: queries are divided by sqrt(d) before."""
+    divided = dict(arrays)
+    for name in [name for name in arrays if "/qkv_" in name]:
+        scale = np.array([1 / math.sqrt(arrays[name].shape[2]), 1, 1], np.float32)
+        divided[name] = arrays[name] * scale.reshape(3, *(1,) * (arrays[name].ndim - 1))
+    return divided
+
+
 def share_range(
     arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
 ) -> tuple[dict[str, Array], dict[str, float]]:

@@ -51,6 +51,9 @@ class Layer:
     def get_output(self, index: int) -> Tensor:
         return self.outputs[index]
 
+    def set_input(self, index: int, tensor: Tensor) -> None:
+        self.arguments = (*self.arguments, tensor)
+
     def set_output_type(self, index: int, kind: Any) -> None:
         self.types[index] = kind
 
@@ -109,11 +112,12 @@ def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     fake = MagicMock()
     fake.Weights = lambda array: array
     fake.__spec__ = ModuleSpec("tensorrt", None)  # torch asks for it
-    names = ("plugin_network", "plugins", "pointwise")
+    names = ("plugin_network", "plugins", "pointwise", "plain_layers")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     for name in names:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    able = Capabilities(**{name: name != "strong_typing" for name in Capabilities.__dataclass_fields__})
+    lacks = ("strong_typing", "packed_attention")
+    able = Capabilities(**{name: name not in lacks for name in Capabilities.__dataclass_fields__})
     monkeypatch.setattr(capabilities, "installed", lambda: able)
     module = importlib.import_module("backends.tensorrt_.plugin_network")
     monkeypatch.setattr(module, "add_plugin", lambda network, *arguments: network.add_plugin(*arguments))
@@ -254,6 +258,30 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(define: Defin
     )  # fmt: skip
     assert (norm.arguments[0], len(norm.arguments[1]), {*norm.arguments[2]}) == (3, 2, {"beta", "gamma"})
     assert len(network.of("add_shuffle")) == 2
+
+
+def test_a_release_with_packed_attention_needs_no_plugin(
+    define: Define, plugin_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able = replace(plugin_network.can, packed_attention=True, weak_typing=False, plugin_v2=False)
+    for module in (plugin_network, sys.modules["backends.tensorrt_.plain_layers"]):
+        monkeypatch.setattr(module, "can", able)
+    network, _ = define(int8=False)
+    counted = Counter(layer.verb for layer in network.layers)
+    assert {"EmbLayerNorm", "QKVToContext", "SkipLayerNorm"} & {*counted} == set()
+    assert (counted["add_attention_v2"], counted["add_normalization"], counted["add_gather"]) == (2, 5, 3 + 2 * 3)
+    assert sorted(network.inputs) == sorted(Packed(positions=True).sizes(Profile(*[Shape(2, 16)] * 3)))
+    io = plugin_network.trt.AttentionIOForm.PACKED_NHD
+    starts = network.inputs["cu_seqlens"][0]
+    for attention in network.of("add_attention_v2"):
+        assert (attention.query_form, attention.key_value_form, attention.query_lengths) == (io, io, starts)
+        assert attention.key_value_lengths.maker.arguments == (starts,)
+    # Whole rows of queries, keys and values: the first of the product's are all queries.
+    read = [layer.arguments[1].maker.arguments[1].tolist() for layer in network.of("add_gather")[3:]]
+    assert read == [0, 1, 2] * 2
+    assert all(layer.epsilon == 1e-12 for layer in network.of("add_normalization"))
+    used = [tensor for layer in network.layers for tensor in layer.arguments if isinstance(tensor, Tensor)]
+    assert all(tensor in used for tensor, _ in network.inputs.values())
 
 
 def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(define: Define) -> None:

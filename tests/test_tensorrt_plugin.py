@@ -122,7 +122,10 @@ def test_what_is_not_asked_of_attention_is_in_no_cell() -> None:
     assert own_options(config)["scale_max"] == "off"
 
 
-def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(tmp_path: Path) -> None:
+def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(
+    tmp_path: Path, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(True)
     keys = []
 
     def cached(asked: BuildSpec, made_from: Any, define: Any) -> None:
@@ -136,6 +139,14 @@ def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(tmp_path: Path)
     assert keys == [{"8x128": 300}, None, None]
     sizes = plugin.layout_of(replace(spec(), tokens={Shape(8, 128): 300})).sizes(PROFILE)
     assert sizes["input_ids"] == ((8,), (300,), (1024,))
+    assert "positions" not in sizes
+
+
+def test_without_plugins_the_inputs_say_where_a_token_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    able = Capabilities(**{name: name == "packed_attention" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(plugin, "available", lambda: able)
+    assert "positions" in plugin.layout_of(spec()).sizes(PROFILE)
+    assert "positions" not in plugin.layout_of(spec(layout="fixed")).sizes(PROFILE)
 
 
 PYTHON = os.environ.get("SUITES_TRT_PYTHON", "")

@@ -15,7 +15,7 @@ from conftest import TINY_MODELS
 from backends.base import Array, Unsupported
 from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
-from backends.weights import encoder_weights, named_weights, pad_heads, share_range
+from backends.weights import divide_queries, encoder_weights, named_weights, pad_heads, share_range
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -73,6 +73,17 @@ def test_the_arrays_are_the_encoder_also_with_padded_heads(
     found = encode(arrays, ids, feeds["token_type_ids"], mask, epsilon)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[mask == 1], wanted[mask == 1], atol=2e-6)
+
+
+def test_queries_are_divided_for_attention_that_divides_nothing(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    arrays = dict(np.load(encoder_weights(*tiny("bert"), shared_cache).path))
+    divided = divide_queries(arrays)
+    assert {name for name in arrays if divided[name] is not arrays[name]} == {
+        f"{layer}/qkv_{kind}" for layer in (0, 1) for kind in ("weight", "bias")
+    }
+    scale = np.array([math.sqrt(32), 1, 1])
+    np.testing.assert_allclose(divided["1/qkv_weight"] * scale[:, None, None, None], arrays["1/qkv_weight"], rtol=1e-6)
+    np.testing.assert_allclose(divided["1/qkv_bias"] * scale[:, None, None], arrays["1/qkv_bias"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)

@@ -37,6 +37,9 @@ class Capabilities:
     plugin_v3: bool = _if_named("INetworkDefinition.add_plugin_v3")
     """Interfaces of plugins; 11 kept the third alone."""
 
+    packed_attention: bool = _if_named("AttentionIOForm.PACKED_NHD")
+    """Attention over packed tokens without a plugin."""
+
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")

@@ -137,6 +137,7 @@ class Packed(Layout):
         return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
 
 
-def plugin_layout(name: str, longest: int, tokens: Mapping[Shape, int] | None = None) -> Layout:
-    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`; `tokens` as in Packed."""
-    return Columns() if name == "fixed" else Packed(longest > PLUGIN_POSITIONS, tokens)
+def plugin_layout(name: str, longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False) -> Layout:
+    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`; `tokens` as in Packed.
+    `native`: without plugins, whose embeddings alone know where in its sequence a token is."""
+    return Columns() if name == "fixed" else Packed(native or longest > PLUGIN_POSITIONS, tokens)

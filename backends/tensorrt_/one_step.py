@@ -43,6 +43,7 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     from cuda.bindings import runtime
 
     from backends.cuda import checked
+    from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.several import opening
 
     recorded = json.loads((entry / "artifact.json").read_text())
@@ -50,7 +51,8 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     artifact = Artifact(entry / recorded["path"], recorded["sha256"])
     spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])
     longest = max(profile["high"]["sequence"] for profile in key["profiles"])
-    layout = plugin_layout(key["options"]["layout"], longest) if "arrays" in key else None
+    native = installed().packed_attention
+    layout = plugin_layout(key["options"]["layout"], longest, native=native) if "arrays" in key else None
     with last_of(opening(spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):

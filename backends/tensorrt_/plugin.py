@@ -17,7 +17,7 @@ from backends.tensorrt_.installation import PACKAGES, available
 from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.plugin_choices import check_left, check_padded, check_sizes, choices_of, scale_max
 from backends.tensorrt_.profiles import plan_profiles
-from backends.weights import pad_heads, share_range
+from backends.weights import divide_queries, pad_heads, share_range
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -91,7 +91,7 @@ class TensorRTPlugin(Backend):
 
 def layout_of(spec: BuildSpec) -> Layout:
     longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
-    return plugin_layout(spec.options["layout"], longest, spec.tokens)
+    return plugin_layout(spec.options["layout"], longest, spec.tokens, available().packed_attention)
 
 
 def _define(
@@ -103,14 +103,18 @@ def _define(
     log: Log,
 ) -> tuple[Layout, Mapping[str, Any]]:
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
+    from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.plugin_network import PluginNetwork
     from backends.tensorrt_.precision import obey_layers, set_flags
 
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
-        arrays = pad_heads({name: loaded[name] for name in loaded.files}, HEAD)
-    heads = int(source.arrays.notes["heads"])
-    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
+        arrays = {name: loaded[name] for name in loaded.files}
+    heads, head_size = (int(source.arrays.notes[name]) for name in ("heads", "head_size"))
+    native = installed().packed_attention and spec.options["layout"] == "packed"
+    arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
+    hidden_heads = heads * (head_size if native else HEAD)
+    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": hidden_heads}
     hidden, left = len(arrays["0/output_gamma"]), _left(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
@@ -118,11 +122,12 @@ def _define(
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
     if choices.int8_attention:
-        arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / source.arrays.notes["head_size"]))
+        arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
     if left:
         obey_layers(config)
-    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked).define()
-    known = {"padded_heads": source.arrays.notes["head_size"] != HEAD, **choices.notes()}
+    epsilon = source.arrays.notes["epsilon"]
+    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked, epsilon).define()
+    known = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}
     if choices.packed and choices.int8_attention:
         reach = [ranges[f"{layer}/qkv"] for layer in range(notes["layers"])]
         known["scale_max_layers"] = sum(scale_max(choices.scale_max, one) for one in reach)

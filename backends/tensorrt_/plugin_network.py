@@ -17,6 +17,7 @@ from backends.base import Array
 from backends.gelu import FORMS
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.plain_layers import PlainLayers
 from backends.tensorrt_.plugin_choices import Choices, scale_max
 from backends.tensorrt_.plugins import add_plugin
 from backends.tensorrt_.pointwise import Pointwise
@@ -29,11 +30,12 @@ class PluginNetwork:
     """Adds an encoder to `network`.
 
     Attributes:
-        arrays: weights under the names of backends/weights.py, heads padded.
+        arrays: weights under the names of backends/weights.py, heads padded; without plugins queries divided instead.
         notes: layers, heads, hidden (of attention: heads x head size).
         ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
         left: what INT8 leaves out, "<layer>/<one of backends/ranges.py's COMPUTED>".
         marked: points that are the output, side by side, instead of the last hidden state.
+        epsilon: of the norms that are no plugin.
     """
 
     network: trt.INetworkDefinition
@@ -43,7 +45,17 @@ class PluginNetwork:
     ranges: Mapping[str, float]
     left: Collection[str] = ()
     marked: Sequence[str] = ()
+    epsilon: float = 1e-12
     _seen: dict[str, trt.ITensor] = field(default_factory=dict)
+
+    @property
+    def native(self) -> bool:
+        """Whether layers of TensorRT's own take the place of plugins: where it has packed attention."""
+        return can.packed_attention and self.choices.packed
+
+    @property
+    def plain(self) -> PlainLayers:
+        return PlainLayers(self.network, self._constant, self.epsilon)
 
     def define(self) -> None:
         """Inputs, embeddings, layers, output."""
@@ -66,10 +78,12 @@ class PluginNetwork:
         packed = self.choices.packed
         names = ("input_ids", "segment_ids", *(("cu_seqlens", "max_seqlen") if packed else ("input_mask",)))
         inputs = [self._input(name) for name in names]
-        if self.choices.plain_embeddings:
-            hidden = self._plain_embeddings(inputs[0], inputs[1], self._input("positions"))
-            # Packed attention takes any tensor for a mask and reads none.
-            return self._projected(hidden), [inputs[2], *inputs[2:]]
+        if self.native or self.choices.plain_embeddings:
+            ids, segments, starts, longest = inputs
+            unread = longest if self.native else None
+            hidden = self.plain.embeddings(self.arrays, ids, segments, self._input("positions"), unread)
+            # The plugin of packed attention takes any tensor for a mask and reads none.
+            return self._projected(hidden), [starts, starts, longest]
         fields = {
             "bert_embeddings_layernorm_beta": self.arrays["embeddings_beta"],
             "bert_embeddings_layernorm_gamma": self.arrays["embeddings_gamma"],
@@ -92,27 +106,26 @@ class PluginNetwork:
         weight, bias = self.arrays["projection_weight"], self.arrays["projection_bias"]
         return self._linear(hidden, weight, bias, "projection").get_output(0)
 
-    def _plain_embeddings(self, ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor) -> trt.ITensor:
-        """What the packed embedding plugin computes, for any length, of gathers and a norm."""
-        total = None
-        for name, index in (("word", ids), ("type", segments), ("position", positions)):
-            table = self._constant(self.arrays[name])
-            rows = self.network.add_gather(table, index, 0).get_output(0)
-            add = trt.ElementWiseOperation.SUM
-            total = rows if total is None else self.network.add_elementwise(total, rows, add).get_output(0)
-        gamma, beta = (self._constant(self.arrays[f"embeddings_{name}"][None]) for name in ("gamma", "beta"))
-        norm = self.network.add_normalization(total, gamma, beta, 1 << 1)
-        return self._reshaped(norm.get_output(0), (0, self.arrays["word"].shape[1], 1, 1)).get_output(0)
-
     def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
         """Projections, attention and the output projection of a layer."""
         weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
-        if not self.choices.interleaved:
-            # The kernels read query, key and value of a head beside one another; interleaved ones, all queries first.
+        if not self.choices.interleaved and not self.native:
+            # The kernels read query, key and value of a head beside one another; others, all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
         kind = self._attention_type(f"{index}/attention" in self.left)
         layer = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
         qkv = self._read_by(kind, layer, f"{index}/qkv")
+        if self.native:
+            context = self.plain.attention(qkv, mask[0], self.notes["heads"], self.notes["hidden"])
+        else:
+            context = self._context(qkv, mask, kind, index)
+        self._pass(context, f"{index}/context")
+        weight, bias = (self.arrays[f"{index}/output_{kind}"] for kind in ("weight", "bias"))
+        layer = self._linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
+        return self._read_by(self._norm_type(), layer, f"{index}/attended")
+
+    def _context(self, qkv: trt.ITensor, mask: list[trt.ITensor], kind: int, index: int) -> trt.ITensor:
+        """What the attention plugin gives."""
         fields: dict[str, Any] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
@@ -127,11 +140,7 @@ class PluginNetwork:
             fields["use_int8_scale_max"] = int(on)
         version = self.choices.version
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
-        context = layer.get_output(0)
-        self._pass(context, f"{index}/context")
-        weight, bias = (self.arrays[f"{index}/output_{kind}"] for kind in ("weight", "bias"))
-        layer = self._linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
-        return self._read_by(self._norm_type(), layer, f"{index}/attended")
+        return layer.get_output(0)
 
     def _attention_type(self, left: bool = False) -> int:
         if self.choices.int8_attention and not left:
@@ -143,6 +152,10 @@ class PluginNetwork:
         last = self._is_last(index, name)
         kind = self._norm_type(last)
         gamma, beta = self.arrays[f"{index}/{name}_gamma"], self.arrays[f"{index}/{name}_beta"]
+        if self.native:
+            normed = self.plain.skip_norm(tensor, skip, gamma, beta)
+            self._mark(normed, f"{index}/{name}")
+            return normed
         fields: dict[str, Any] = {"beta": beta, "gamma": gamma}
         fields |= {} if self.choices.interleaved else {"type_id": kind}
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
