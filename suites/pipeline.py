@@ -128,7 +128,11 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if exported.outcome != OK or request.until == "export":
         return exported, parts
     source, inputs = exported.result["source"], exported.result["inputs"]
-    asked = {**request.job, "shapes": exported.result["shapes"], "tokens": _tokens(inputs["notes"].get("shapes", {}))}
+    asked = {
+        **request.job,
+        "shapes": exported.result["shapes"],
+        "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
+    }
     built = stages.run("build", {**asked, "source": source}, request.interpreter)
     if built.outcome != OK:
         return built, parts
@@ -171,7 +175,7 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     return measured, parts
 
 
-def _tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
+def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
     """Batch, sequence and tokens of the shapes whose inputs have padding: an engine is tuned for what it will run."""
     named = [[*map(int, name.split("x")), known["tokens"]] for name, known in shapes.items()]
     return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]

@@ -12,6 +12,7 @@ from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs import Tokens, calibration_batches, draw_lengths, prepare_inputs, split
 from backends.tensorrt_.one_step import batch
+from suites.pipeline import padded_tokens
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
 NAMES = ("input_ids", "attention_mask")
@@ -108,6 +109,9 @@ def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
     assert [rows for rows, *_ in passes] == [2, 2, 2]
     assert passes[0] == [2, 16, 6]
     assert {f"{rows}x{longest}" for rows, longest, _ in passes} == set(prepared.notes["shapes"])
+    # Engines are tuned for what is not padding.
+    assert [2, 16, 6] in padded_tokens(prepared.notes["shapes"])
+    assert padded_tokens({"2x16": {"tokens": 32, "cut": 0}}) == []
     # A profiler sees what was measured.
     feeds = batch(Shape(2, 16), prepared.path.parent)
     assert feeds["attention_mask"].sum() == 6

@@ -78,6 +78,7 @@ class Lab:
             "shapes": [[shape.batch, shape.sequence] for shape in SHAPES], "cuda_graph": True,
             "cache": str(self.cache.root), "options": asked, "quantization": quantization,
             "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
+            "tokens": [[s.batch, s.sequence, inputs.notes["shapes"][str(s)]["tokens"]] for s in SHAPES],
         }  # fmt: skip
 
     def run(self, stage: str, job: dict[str, Any]) -> Answer:
