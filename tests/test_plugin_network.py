@@ -15,12 +15,12 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from test_tensorrt_plugin import INT8
+from test_tensorrt_plugin import INT8, spec
 
 from backends.base import Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.onnx_source import prepare_source
-from backends.tensorrt_ import capabilities
+from backends.tensorrt_ import capabilities, plugin
 from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.layout import Columns, Packed
 from backends.tensorrt_.plugin_choices import Choices
@@ -111,7 +111,7 @@ def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     fake = MagicMock()
     fake.Weights = lambda array: array
     fake.__spec__ = ModuleSpec("tensorrt", None)  # torch asks for it
-    names = ("plugin_network", "plugins", "pointwise", "plain_layers")
+    names = ("plugin_network", "plugins", "pointwise", "plain_layers", "precision")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     for name in names:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
@@ -281,6 +281,41 @@ def test_a_release_with_packed_attention_needs_no_plugin(
     assert all(layer.epsilon == 1e-12 for layer in network.of("add_normalization"))
     used = [tensor for layer in network.layers for tensor in layer.arguments if isinstance(tensor, Tensor)]
     assert all(tensor in used for tensor, _ in network.inputs.values())
+
+
+PACKED = {"padded_heads": True, "native": False}
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "noted"),
+    [
+        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
+        ("int8", {}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
+        ("int8", {"scale_max": "off"}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
+        ("int8", {"attention": "fp16"}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
+        ("int8", {"layout": "fixed"}, {**PACKED, "attention": "int8", "norms": "fp16", "attention_unfused": []}),
+        ("fp32", {"layout": "fixed"},
+         {**PACKED, "attention": "fp32", "norms": "fp32", "attention_unfused": ["8x128"]}),
+    ],
+)  # fmt: skip
+def test_a_definition_fills_the_network_and_says_what_was_chosen(
+    precision: str, options: dict[str, Any], noted: dict[str, Any], plugin_network: Any, sources: Sources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(plugin, "available", lambda: plugin_network.can)
+    source, network = sources(), Recorder()
+    source = source if precision == "int8" else replace(source, ranges=None)
+    asked = spec(precision, **options)
+    layout, notes = plugin._define(asked, source, MagicMock(), network, MagicMock(), MagicMock())  # type: ignore[arg-type]
+    assert notes == noted
+    assert {*network.inputs} == {*layout.sizes(Profile(*[Shape(8, 128)] * 3))}
+    assert network.output is not None
+    if noted["attention"] == "int8":
+        assert source.ranges is not None
+        ranges = json.loads(source.ranges.path.read_text())
+        # Padding heads of 32 to 64 made queries larger by the square root of two.
+        shared = (ranges["0/query"] * 2**0.5 * ranges["0/key"]) ** 0.5
+        assert network.named("0/qkv").get_output(0).range == pytest.approx(shared)
 
 
 def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(define: Define) -> None:
