@@ -23,9 +23,9 @@ from backends.tensorrt_.plugin import TensorRTPlugin
 from backends.tensorrt_.profiles import Profile
 from suites.backend_config import PluginConfig, TrtConfig
 from suites.checks import Refused
-from suites.choices import Profiles, Switch
+from suites.choices import Distribution, Layout, Profiles, Switch
 from suites.config import QuantizationConfig, RunConfig, plain
-from suites.options import own_options
+from suites.options import lengths_of, own_options
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 OPTIONS = {
@@ -120,6 +120,15 @@ def test_what_is_not_asked_of_attention_is_in_no_cell() -> None:
     assert "scale_max" not in own_options(config)
     config.plugin.scale_max = Switch.off
     assert own_options(config)["scale_max"] == "off"
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_batches_may_run_in_passes_whatever_the_layout(layout: str) -> None:
+    """Packed ones have no padding to save, but each pass has the attention kernel of its own longest sequence."""
+    config = RunConfig(batch=[8], layout=Layout[layout])
+    config.backend.name = "trt_plugin"
+    config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
+    assert lengths_of(config)["passes"] == 4
 
 
 def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(

@@ -16,7 +16,7 @@ can = installed()
 class Pointwise:
     """Adds layers to `network`, which TensorRT fuses; `typed` makes an array of the network's type.
 
-    Where layers have precisions theirs is FP32, constants included: with FP16 allowed TensorRT may otherwise compute
+    Where layers have precisions they ask for FP32, constants included: with FP16 allowed TensorRT may otherwise compute
     between them in FP16, and it fuses GELU into a product only so (add_gelu in demo/BERT of NVIDIA/TensorRT).
     """
 
