@@ -78,7 +78,7 @@ class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
     `products`: how weights are multiplied; `auto` is by convolution where tokens are packed or INT8, else by matrix
-    product.
+    product; `fully_connected` is a layer of TensorRT 8.6.
     `gelu`: as backends/gelu.py has it, `auto` by erf; `cubic`, and `plugin` which computes the same, are another
     function, off by up to 4.7e-4.
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions

@@ -170,6 +170,7 @@ def define(sources: Sources, plugin_network: Any) -> Define:
     [
         (True, "convolution", "sigmoid", 128),
         (True, "convolution", "cubic", 128),
+        (True, "fully_connected", "cubic", 128),
         (True, "matmul", "erf", 512),
         (False, "plugin", "plugin", 128),
         (False, "convolution", "erf", 128),
@@ -193,6 +194,7 @@ def test_a_network_has_the_layers_of_the_model(
     assert attention["dq_probs"] == ranges["0/probs"] / 127
     assert sorted(network.inputs) == sorted(plugin_inputs(packed, positions))
     assert counted["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
+    assert counted["add_fully_connected"] == (8 + projected if products == "fully_connected" else 0)
     assert counted["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
     assert counted["add_gather"] == (3 if plain else 0)
     assert counted["add_unary"] == (2 if gelu == "erf" else 0)

@@ -170,7 +170,7 @@ def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list
 @pytest.mark.parametrize(
     ("release", "has"),
     [
-        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2"}),
+        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2", "fully_connected"}),
         (
             "11.4.0",
             {

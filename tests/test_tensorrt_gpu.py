@@ -157,6 +157,7 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
+        ("fp16", {"products": "fully_connected", "gelu": "cubic"}, 0.9999),
         ("int8", {}, 0.95),
         ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
         ("int8", {"scale_max": "off"}, 0.95),

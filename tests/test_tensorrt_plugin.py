@@ -61,6 +61,7 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec("fp32"), "use layout=fixed"),
         (True, spec("int8", layout="fixed", attention="int8", profiles="dynamic"), "wants one sequence length"),
         (True, spec(products="plugin"), "with packed tokens use convolution"),
+        (True, spec(products="fully_connected"), "ended with TensorRT 8"),
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
         (True, spec(interleaved=True), "plugin.interleaved wants precision=int8"),

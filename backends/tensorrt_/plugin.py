@@ -44,6 +44,8 @@ class TensorRTPlugin(Backend):
             raise Unsupported("packed attention has no FP32 kernels; use layout=fixed, or precision=fp16")
         if options["products"] == "plugin" and options["layout"] == "packed":
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
+        if options["products"] == "fully_connected" and not can.fully_connected:
+            raise Unsupported("plugin.products=fully_connected is a layer that ended with TensorRT 8; use matmul")
         if options["interleaved"] and not _all_int8(spec):
             raise Unsupported(
                 "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither "

@@ -37,7 +37,7 @@ class Choices:
         interleaved: packed, and INT8 throughout with 32 channels beside one another (CHW32): version 3 of attention
             and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
-        products: "convolution" (1 x 1), "matmul" or "plugin" (cuBLASLt, padded only).
+        products: "convolution" (1 x 1), "matmul", "fully_connected" (8.6) or "plugin" (cuBLASLt, padded only).
         gelu: a form of backends/gelu.py, or "plugin", which computes the cubic one.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.

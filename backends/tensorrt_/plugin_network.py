@@ -207,9 +207,12 @@ class PluginNetwork:
     def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ILayer:
         """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen: the layer that gives it."""
         out, into = weight.shape
-        if self.choices.products == "convolution":
+        if self.choices.products in ("convolution", "fully_connected"):
             kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
-            layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
+            if can.fully_connected and self.choices.products == "fully_connected":
+                layer = self.network.add_fully_connected(tensor, out, kernel, offset)
+            else:
+                layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
             self._named(layer, name)
             return layer
         lead = (0,) if self.choices.packed else (0, 0)
