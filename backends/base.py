@@ -1,8 +1,7 @@
 """The boundary that every path is built and measured across.
 
-A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens
-the artifact as a `Session`. A session never reads a clock: whoever times it sees the same six verbs whatever
-lies behind them. This module runs on CPython 3.10 and needs the standard library and numpy.
+A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens it as a
+`Session`, which never reads a clock: whoever times it sees the same six verbs. Needs CPython 3.10 and numpy alone.
 """
 
 from __future__ import annotations
@@ -151,8 +150,8 @@ class Source:
 class BuildSpec:
     """Everything of a cell that changes what is built or opened.
 
-    `options` are the backend's own; a backend reads the keys that its schema in suites/backend_config.py has.
-    `quantization` is that file's QuantizationConfig for a precision that is quantized, else empty.
+    `options` are the backend's own, as its schema in suites/backend_config.py has them; `quantization` is empty where
+    nothing is quantized. `tokens`: of a batch without its padding, by shape, where there is some.
     """
 
     precision: str
@@ -162,6 +161,7 @@ class BuildSpec:
     cache: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[Shape, int] = field(default_factory=dict)
 
 
 class Event(Protocol):
@@ -229,7 +229,7 @@ class Session(abc.ABC):
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 
     def close(self) -> None:  # noqa: B027  most sessions are freed with their process
-        """Free what the session holds."""
+        """Free what it holds."""
 
     def __enter__(self) -> Session:
         return self

@@ -61,9 +61,7 @@ def train(
                 shutil.copy(file, path.with_name(file.name))
         tokens = Tokens.of(folder, quantization.get("tokens", "auto"), texts, seed)
         batches = _batches(tokens, input_names(folder), chosen["qat_steps"], chosen["sequence"], seed)
-        losses, ranges = _train(
-            folder, path, nodes, placement == "auto", batches, chosen["qat_steps"], chosen["qat_rate"], seed, device
-        )
+        losses, ranges = _train(folder, path, nodes, batches, chosen["qat_steps"], chosen["qat_rate"], seed, device)
         path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
         tenth = max(1, len(losses) // 10)
         return {"steps": len(losses), "loss_first": losses[0], "loss_last": float(np.mean(losses[-tenth:]))}
@@ -72,6 +70,7 @@ def train(
         "weights": weights_sha256,
         "config": (folder / "config.json").read_text(),
         "nodes": sorted(nodes),
+        "form": 2,
         "texts": list(texts),
         "tokens": quantization.get("tokens", "auto"),
         "seed": seed,
@@ -93,7 +92,7 @@ def _batches(tokens: Tokens, names: Sequence[str], steps: int, sequence: int, se
 
 
 def _train(
-    folder: Path, path: Path, nodes: Collection[str], one_for_qkv: bool, batches: Iterator[Mapping[str, Array]],
+    folder: Path, path: Path, nodes: Collection[str], batches: Iterator[Mapping[str, Array]],
     steps: int, rate: float, seed: int, device: str,
 ) -> tuple[list[float], dict[str, float]]:  # fmt: skip
     """Write the trained weights to `path`; gives the loss of each step, and the ranges."""
@@ -108,7 +107,7 @@ def _train(
     teacher = load_encoder(folder).to(device)
     student = load_encoder(folder, "rounded").to(device)
     weights = list(student.parameters())
-    roundings = round_encoder(student, nodes, one_for_qkv)
+    roundings = round_encoder(student, nodes)
     ranges = [rounding.to(device).logarithm for rounding in roundings.values()]
     groups = [{"params": weights, "lr": rate}, {"params": ranges, "lr": FASTER * rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)

@@ -70,12 +70,11 @@ class Activation(torch.nn.Module):
         return rounded(values, self.largest)
 
 
-def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv: bool) -> dict[str, Activation]:
+def round_encoder(encoder: torch.nn.Module, nodes: Collection[str]) -> dict[str, Activation]:
     """Have `encoder`, loaded after `register(nodes)`, round what Q/DQ around `nodes` rounds.
 
     Args:
         nodes: names out of backends/quantize.py's NODES.
-        one_for_qkv: whether query, key and value share a range, as plugins have it.
 
     Returns:
         The roundings of activations by the place of their tensor in the exported graph: "<node> <input or output>
@@ -95,8 +94,8 @@ def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv:
             module.register_forward_pre_hook(_before(found.setdefault(f"{path}/MatMul input 0", Activation())))
         place = {
             "query": f"{parent}/MatMul input 0" if "scores" in nodes else "",
-            "key": f"{parent}/MatMul input {0 if one_for_qkv else 1}" if "scores" in nodes else "",
-            "value": f"{parent}/MatMul{' input 0' if one_for_qkv else '_1 input 1'}" if "context" in nodes else "",
+            "key": f"{parent}/MatMul input 1" if "scores" in nodes else "",
+            "value": f"{parent}/MatMul_1 input 1" if "context" in nodes else "",
             "attention_output": f"{path}/Add output 0" if "attention_residual" in nodes else "",
             "ffn_down": f"{path}/Add output 0" if "ffn_residual" in nodes else "",
         }.get(product, "")

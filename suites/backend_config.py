@@ -79,10 +79,14 @@ class TrtConfig:
 class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
-    `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
-    `gelu`: as backends/gelu.py has it, or by the plugin, whose cubic is another function.
+    `products`: how weights are multiplied; `auto` is by convolution where tokens are packed or INT8, else by matrix
+    product; `fully_connected` is a layer of TensorRT 8.6.
+    `gelu`: as backends/gelu.py has it, `auto` by erf; `cubic`, and `plugin` which computes the same, are another
+    function, off by up to 4.7e-4.
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
     make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
+    `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
+    where the range is small enough.
     """
 
     products: Products = Products.auto
@@ -90,3 +94,4 @@ class PluginConfig:
     attention: Part = Part.auto
     norms: Part = Part.auto
     interleaved: bool = False
+    scale_max: Switch = Switch.auto

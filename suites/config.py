@@ -162,7 +162,8 @@ class LengthsConfig:
 
     `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
     histogram; `path` of file. With `passes` above 1 a batch is sorted by length and run in so many passes, each padded
-    to its longest sequence, rounded up to a `multiple` of tokens.
+    to its longest sequence, rounded up to a `multiple` of tokens. Packed batches have no padding to save, but a kernel
+    of attention for the longest sequence of a pass.
     """
 
     distribution: Distribution = Distribution.full

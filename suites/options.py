@@ -31,7 +31,11 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "torch_eager":
         return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
-        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
+        chosen = plain(asdict(config.plugin))
+        # What is not asked for leaves cells as they were before it could be.
+        if chosen["scale_max"] == "auto":
+            del chosen["scale_max"]
+        return {**_tensorrt(config), "layout": config.layout.name, **chosen}
     return plain(asdict(owners[name])) if name in owners else {}
 
 
@@ -157,9 +161,6 @@ def _passes(config: RunConfig) -> dict[str, int]:
         raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
     if config.lengths.distribution.name == "full":
         raise Refused("lengths.passes sorts sequences of different lengths; choose them too, e.g. lengths=stsb")
-    packed = {"torch_packed": True, "trt_plugin": config.layout.name == "packed"}
-    if packed.get(config.backend.name, False):
-        raise Refused("lengths.passes is for padded batches: packed ones hold no padding to save")
     for batch in config.batch:
         if batch % passes:
             raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")

@@ -144,7 +144,11 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if exported.outcome != OK or request.until == "export":
         return exported, parts
     source, inputs = exported.result["source"], exported.result["inputs"]
-    asked = {**request.job, "shapes": exported.result["shapes"]}
+    asked = {
+        **request.job,
+        "shapes": exported.result["shapes"],
+        "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
+    }
     built = stages.run("build", {**asked, "source": source}, request.interpreter)
     if built.outcome != OK:
         return built, parts
@@ -185,6 +189,12 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if problems:
         return Answer(FAILED, _by_reason(problems), None, measured.log_tail), parts
     return measured, parts
+
+
+def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
+    """Batch, sequence and tokens of the shapes whose inputs have padding: an engine is tuned for what it will run."""
+    named = [[*map(int, name.split("x")), known["tokens"]] for name, known in shapes.items()]
+    return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]
 
 
 def _layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:

@@ -190,6 +190,7 @@ def _spec(job: Job) -> BuildSpec:
         cache=Path(job["cache"]),
         options=job["options"],
         quantization=job.get("quantization", {}),
+        tokens={Shape(batch, sequence): tokens for batch, sequence, tokens in job.get("tokens", ())},
     )
 
 

@@ -18,9 +18,11 @@ from safetensors.numpy import load_file, save_file
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import load_encoder, run_encoder
+from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx, prepare_source
 from backends.qat import RANGES, train
 from backends.quantize import PLACEMENTS, placed
+from backends.ranges import activation_ranges
 from backends.rounding import Activation, register, round_encoder, rounded
 from suites.config import QuantizationConfig, plain
 
@@ -60,7 +62,7 @@ def test_what_is_rounded_is_in_the_exported_graph(
     nodes = PLACEMENTS[placement]
     register(nodes)
     encoder = load_encoder(folder, "rounded")
-    roundings = round_encoder(encoder, nodes, one_for_qkv=False)
+    roundings = round_encoder(encoder, nodes)
     feeds = {"input_ids": np.ones((2, 8), np.int32) * 7, "attention_mask": np.ones((2, 8), np.int32)}
     with torch.no_grad():
         run_encoder(encoder, feeds)
@@ -138,7 +140,7 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
     register(nodes)
     encoder = load_encoder(trained, "rounded")
-    for place, rounding in round_encoder(encoder, nodes, one_for_qkv=False).items():
+    for place, rounding in round_encoder(encoder, nodes).items():
         rounding.logarithm.data, rounding.started = torch.tensor(ranges[place]).log(), True
     ids = np.random.default_rng(0).integers(10, 400, (4, 12)).astype(np.int32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
@@ -149,10 +151,17 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     assert np.linalg.norm(found - graph) < 0.3 * np.linalg.norm(found - plain)
 
 
-def test_query_key_and_value_share_a_range_for_plugins(tiny: Tiny) -> None:
-    nodes = PLACEMENTS["all"]
+def test_ranges_learned_of_query_key_and_value_are_points_of_the_plugins(
+    tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    nodes, (folder, sha256) = PLACEMENTS["all"], tiny("bert")
     register(nodes)
-    found = round_encoder(load_encoder(tiny("bert")[0], "rounded"), nodes, one_for_qkv=True)
-    assert [place for place in found if "/layer.0/attention/self" in place] == [
-        "/encoder/encoder/layer.0/attention/self/MatMul input 0"
-    ]
+    places = round_encoder(load_encoder(folder, "rounded"), nodes)
+    learned = {place: 100.0 + number for number, place in enumerate(places)}
+    onnx, batches = export_onnx(folder, sha256, shared_cache), lambda: calibration_batches(folder, [], 8, 16, seed=0)
+    artifact = activation_ranges(onnx, "minmax", 0, batches, learned, (), {}, shared_cache)
+    found = json.loads(artifact.path.read_text())
+    products = "/encoder/encoder/layer.0/attention/self/MatMul"
+    assert found["0/query"] == learned[f"{products} input 0"]
+    assert found["0/key"] == learned[f"{products} input 1"]
+    assert found["0/value"] == learned[f"{products}_1 input 1"]

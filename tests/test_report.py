@@ -67,6 +67,15 @@ def test_kernels_are_added_up_by_what_they_do(make_record: Callable[..., Record]
     assert table.name == "kernels.md"
     cells = [cell.strip() for cell in table.read_text().splitlines()[-1].split("|")]
     assert cells[-8:-1] == ["8", "128", "3", "5.50", "2.00 (1)", "3.00 (1)", "0.50 (1)"]
+    drawn = write_record(tmp_path, make_record(lengths={"distribution": "lognormal", "mean": 177.0, "sigma": 0.45}))
+    profile.with_name(f"{drawn.stem}-8x128.csv").write_text(profile.read_text())
+    texts = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
+    assert "lengths" not in " ".join(texts[0])
+    table = write_tables(tmp_path)[-1]
+    header, _, *both = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in header].index("lengths")
+    assert sorted(row[place].strip() for row in both) == ["", "lognormal"]
+    profile.with_name(f"{drawn.stem}-8x128.csv").unlink()
     profile.write_text("no,such\n1,2\n")
     with pytest.raises(ValueError, match=r"8x128.csv is no CSV of kernel times"):
         write_tables(tmp_path)

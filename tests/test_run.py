@@ -256,7 +256,6 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "lengths=file", "lengths.path=Makefile"), "Makefile, line 1"),
         (("backend=null", "lengths.passes=2"), "lengths.passes sorts sequences of different lengths"),
         (("backend=null", "lengths=stsb", "lengths.passes=3"), "lengths.passes=3 does not divide batch=1"),
-        (("backend=torch_packed", "lengths=stsb", "lengths.passes=2"), "packed ones hold no padding"),
         (("backend=ort", "suite=accuracy", "lengths=stsb", "lengths.passes=2"), "lengths.passes is for suite=latency"),
         (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
         (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),

@@ -30,6 +30,10 @@ CLASSES = {
     "error": "ParserError",
     "profile": "IOptimizationProfile",
     "layer": "ILayer",
+    "attention": "IAttention",
+    "norm": "INormalizationLayer",
+    "cut": "ISliceLayer",
+    "shuffle": "IShuffleLayer",
     "engine": "ICudaEngine",
     "_engine": "ICudaEngine",
     "_context": "IExecutionContext",
@@ -38,7 +42,6 @@ CLASSES = {
     "tensor": "ITensor",
     "result": "ITensor",
     "reader": "Runtime",
-    "shuffle": "IShuffleLayer",
     "identity": "IIdentityLayer",
     "timings": "ITimingCache",
     "others": "ITimingCache",
@@ -180,8 +183,19 @@ def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list
 @pytest.mark.parametrize(
     ("release", "has"),
     [
-        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2"}),
-        ("11.4.0", {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors", "plugin_v3"}),
+        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2", "fully_connected"}),
+        (
+            "11.4.0",
+            {
+                "strong_typing",
+                "bfloat16",
+                "opset_19",
+                "progress",
+                "named_parser_errors",
+                "plugin_v3",
+                "packed_attention",
+            },
+        ),
     ],
 )
 def test_the_capabilities_of_a_release(release: str, has: set[str]) -> None:

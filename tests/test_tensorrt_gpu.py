@@ -70,6 +70,7 @@ class Lab:
         effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}
         return {
             **job, "suite": "latency", "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
+            "tokens": [[s.batch, s.sequence, inputs.notes["shapes"][str(s)]["tokens"]] for s in SHAPES],
             "release": probed["release"],
         }  # fmt: skip
 
@@ -169,11 +170,17 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
         ("fp16", {"gelu": "sigmoid"}, 0.9999),
         ("fp16", {"gelu": "tanh"}, 0.9999),
+        ("fp16", {"gelu": "cubic"}, 0.9999),
+        ("int8", {"gelu": "cubic"}, 0.95),
         ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
+        ("fp16", {"products": "fully_connected", "gelu": "cubic"}, 0.9999),
         ("int8", {}, 0.95),
         ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
+        ("int8", {"scale_max": "off"}, 0.95),
+        ("int8", {"layout": "fixed"}, 0.95),
+        ("fp16", {"layout": "fixed", "products": "convolution"}, 0.9999),
         ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
     ],
 )
@@ -200,6 +207,19 @@ def test_marked_points_of_plugins_are_those_of_the_graph(layout: str, lab: Lab) 
     layers = lab.measured({**job, "suite": "layers", "inputs": str(inputs.path)})["layers"]
     assert [layer["point"] for layer in layers] == points
     assert all(layer["nonfinite"] == 0 and layer["relative_error"] < 0.01 for layer in layers)
+
+
+@pytest.mark.parametrize("products", ["convolution", "matmul"])
+def test_padded_attention_in_int8_at_the_one_length_it_has(
+    products: str, shared_cache: ArtifactCache, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SHAPES", (Shape(2, 128), Shape(4, 128)))
+    lab = Lab(*tiny("bert"), shared_cache, tmp_path)
+    job = lab.job("int8", "trt_plugin", layout="fixed", products=products, min=[1, 128], opt=[4, 128], max=[4, 128])
+    result = lab.measured(job)
+    notes = result["built"]["notes"]
+    assert (notes["attention"], notes["attention_unfused"]) == ("int8", [])
+    assert all(check["nonfinite"] == 0 and check["cosine"] >= 0.95 for check in result["checks"])
 
 
 def test_packed_sequences_longer_than_the_embedding_plugin(
