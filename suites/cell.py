@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PROFILES = ("profiles", "min", "opt", "max", "ranges")
+"""Options that say for which shapes an engine is tuned."""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -18,6 +18,7 @@ from suites.config import TaskConfig
 from suites.record import read_records
 from suites.tasks.scoring import score, verdict
 from suites.tasks.task import load_task
+from suites.validity import past_tolerance, shortfall
 
 DATA = ROOT.parent / "shared" / "data"
 STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"
@@ -149,9 +150,31 @@ def test_changed_predictions_are_counted() -> None:
     assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
 
 
+def test_constant_embeddings_have_no_figure() -> None:
+    count = 20
+    angles = np.linspace(np.pi / 2, 0, count)
+    first = np.stack([np.ones(count), np.zeros(count)], 1)
+    reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
+    found = worth("stsb", targets(count), np.ones_like(reference), reference)
+    assert np.isnan(found["difference"])
+    assert found["verdict"] == "no figure"
+    assert past_tolerance({**found, "tolerance": 0.01}) == "spearman is nan"
+
+
+def test_drift_has_a_value_and_neither_interval_nor_verdict() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=(12, 8)).astype(np.float32)
+    found = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
+    assert found["difference"] < -0.01
+    assert not {"low", "high", "verdict"} & set(found)
+    assert past_tolerance({**found, "tolerance": 0.01}) == ""
+    assert shortfall({**found, "tolerance": 0.01}).startswith("rank agreement falls by")
+
+
 @pytest.mark.parametrize(
     ("difference", "low", "high", "says"),
     [
+        (float("nan"), float("nan"), float("nan"), "no figure"),
         (-0.1, -0.2, 0.1, "no difference found"),
         (-0.1, -0.2, -0.05, "worse by 0.1000"),
         (0.1, 0.05, 0.2, "better by 0.1000"),
@@ -170,6 +193,9 @@ def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
         assert record.scores["metric"] == "rank agreement"
         assert record.scores["cosine_min"] > 0.99999
         assert record.scores["value"] > 0.9999
+        (check,) = record.checks
+        assert check["cosine"] > 0.99999
+        assert (check["nonfinite"], check["problem"]) == (0, "")
     assert "### minilm, trained weights, sentences" in done.stdout
     assert (tmp_path / "results" / "tables" / "accuracy.md").exists()
 
@@ -201,3 +227,19 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
     assert record.scores["value"] == pytest.approx(value, abs=tolerance)
     assert record.scores["reference_value"] == pytest.approx(value, abs=tolerance)
     assert record.scores["verdict"] == "no difference found"
+
+
+def test_another_tolerance_judges_a_reused_record_anew(cli: Cli, tmp_path: Path) -> None:
+    """And fidelity says how far INT8 drifts without making its latency count for nothing."""
+    quick = ("backend=ort", "precision=int8", "batch=[2]", "sequence=[16]", "device=cpu", "model=minilm")
+    timing = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
+    assert cli(*quick, *timing).returncode == 0
+    assert cli(*quick, "suite=accuracy", "task.tolerance=0.5").returncode == 0
+    again = cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
+    assert again.returncode == 0
+    (record,) = read_records(tmp_path / "results", "accuracy")
+    assert record.scores["tolerance"] == 0.000001
+    assert record.scores["difference"] < -0.000001
+    table = (tmp_path / "results" / "tables" / "latency.md").read_text()
+    assert "**invalid**" not in table.rpartition("| ort ")[2]
+    assert f"({record.scores['difference']:+.4f})" in table
