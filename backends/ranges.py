@@ -113,7 +113,11 @@ def _collect(
     for tensor, values in tensors.items():
         largest = float(np.abs(np.stack(values.range_value)).max())
         found[points[tensor]] = max(found.get(points[tensor], 0.0), largest)
-    return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
+    learned: dict[str, float] = {}
+    for place, largest in trained.items():
+        for point in _points_at(place, graph, points):
+            learned[point] = max(learned.get(point, 0.0), largest)
+    return found | learned
 
 
 def _left(source: Path, patterns: Sequence[str]) -> list[str]:

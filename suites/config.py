@@ -96,6 +96,7 @@ class QuantizationConfig:
     reduce_range: Switch = Switch.auto
     leave_out: list[str] = field(default_factory=list)
     smooth: float = 0.0
+    shift: bool = False
     tokens: TokenKind = TokenKind.auto
     qat_steps: int = 0
     qat_rate: float = 1e-4

@@ -91,7 +91,7 @@ def _far(precision: str, here: Iterable[Mapping[str, Any]]) -> str:
     """Whether outputs are further from FP32 than rounding to `precision` explains."""
     least = NEAR_CALIBRATED if precision in CALIBRATED else NEAR
     worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=1.0)
-    return "" if worst >= least else f"cosine {worst:.4f} to FP32, less than {least:g} is not {precision}'s rounding"
+    return "" if worst >= least else f"cosine {worst:.4f} to FP32, below the {least:g} of {precision}"
 
 
 def _drift(everywhere: Iterable[Mapping[str, Any]], here: Iterable[Mapping[str, Any]]) -> str:

@@ -92,7 +92,7 @@ def export(job: Job) -> dict[str, Any]:
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
         built_from = folder, sha256
         if quantization.get("qat_steps"):
-            trained = train(folder, sha256, quantization, texts, seed, device.kind, cache)
+            trained = train(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
             found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
         source = prepare_source(*built_from, form, quantization, texts, seed, cache)
     if job["suite"] == "accuracy":

@@ -13,7 +13,7 @@ from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceF
 from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import BESIDE, DISTRIBUTIONS, available
 from backends.tensorrt_.layout import Layout, plugin_layout
-from backends.tensorrt_.plugin_choices import check_left, check_sizes, choices_of
+from backends.tensorrt_.plugin_choices import check_left, check_sizes, choices_of, floating_nodes
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import pad_heads
 
@@ -63,7 +63,7 @@ class TensorRTPlugin(Backend):
         plan_profiles(spec.shapes, options)
 
     def form(self, spec: BuildSpec) -> SourceForm:
-        return SourceForm(arrays=True, ranges=spec.precision == "int8")
+        return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backends.base import BuildSpec, Unsupported
 from backends.tensorrt_.layout import PLUGIN_POSITIONS
@@ -14,6 +15,9 @@ PACKED_POSITIONS = 512
 
 INT8_NORM_HIDDEN = (768, 1024)
 """The hidden sizes that the INT8 norm has kernels for, interleaved or not."""
+
+FLOATING = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
+"""What an option of FP16 leaves out of INT8, by the nodes of the graph (backends/quantize.py's NODES)."""
 
 INT8_PADDED_SEQUENCES = (128, 384)
 """The lengths that INT8 attention over padded sequences has kernels for."""
@@ -85,6 +89,11 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(held.high.sequence for held in profiles),
     )
+
+
+def floating_nodes(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Nodes that INT8 is told to leave alone. `auto` tells nothing: what it comes to depends on the model's size."""
+    return tuple(node for part, nodes in FLOATING.items() if options[part] == "fp16" for node in nodes)
 
 
 def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
