@@ -81,9 +81,10 @@ class QuantizationConfig:
     (backends/quantize.py; `auto` is what runs fastest: `all_but_ffn_residual` for TensorRT, `gemm` for others);
     `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns
     (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay FP16. `smooth`:
-    SmoothQuant's alpha, 0 for none (backends/smooth.py). `tokens`: what calibration reads, the task's text or random
-    ids. With `qat_steps` the model is first trained under fake quantization to give its FP32 outputs (backends/qat.py),
-    at most at `qat_rate`."""
+    SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into weights). `shift`:
+    whether GELU's output is centred before symmetric INT8 (backends/shift.py). `tokens`: what calibration reads, the
+    task's text or random ids. With `qat_steps` the model is first trained under fake quantization to give its FP32
+    outputs (backends/qat.py), at most at `qat_rate`."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto

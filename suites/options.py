@@ -146,7 +146,7 @@ def _check_read(config: RunConfig, on_cpu: bool) -> None:
          "TensorRT reads no zero points; leave it at auto"),
         (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "qat_steps", "per_channel",
          "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
-        (own.scheme is Scheme.implicit and own.method in (Method.percentile, Method.mse), ("method",),
+        (own.scheme is Scheme.implicit and own.method is Method.percentile, ("method",),
          "it has no implicit form; use minmax or entropy"),
         (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
          "reduce_range"), "it is of INT8; FP8 is per tensor, by the distribution of the values"),

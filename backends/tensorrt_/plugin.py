@@ -74,6 +74,7 @@ class TensorRTPlugin(Backend):
             "left": _left(source),
             "marked": list(source.marked),
             "form": FORM,
+            **({"shift": True} if spec.quantization.get("shift") else {}),
         }
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 

@@ -36,6 +36,7 @@ class Choices:
         gelu: a form of backends/gelu.py, or "plugin", which computes the usual approximation.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.
+        shift: whether what INT8 keeps of GELU is centred (backends/shift.py).
     """
 
     packed: bool
@@ -46,6 +47,7 @@ class Choices:
     int8_attention: bool
     int8_norms: bool
     positions: int
+    shift: bool = False
 
     def notes(self) -> dict[str, str]:
         """What attention and norms compute in."""
@@ -88,6 +90,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         int8_attention=spec.precision == "int8" and in_int8["attention"],
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(held.high.sequence for held in profiles),
+        shift=bool(spec.quantization.get("shift")),
     )
 
 

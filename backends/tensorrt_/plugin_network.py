@@ -15,6 +15,7 @@ import tensorrt as trt
 
 from backends.base import Array
 from backends.gelu import FORMS
+from backends.shift import centred, given_back
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.plugin_choices import Choices
@@ -146,11 +147,18 @@ class PluginNetwork:
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
         up = self._linear(hidden, self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"], f"{index}/up")
         self._pass(up, f"{index}/up")
-        gelu = self._gelu(up)
-        self._pass(gelu, f"{index}/gelu")
-        down = self._linear(
-            gelu, self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"], f"{index}/down"
-        )
+        gelu, (weight, bias) = self._gelu(up), (self.arrays[f"{index}/down_{kind}"] for kind in ("weight", "bias"))
+        if self.choices.shift and f"{index}/down" not in self.left:
+            if f"{index}/gelu" in self.marked:
+                self._seen[f"{index}/gelu"] = gelu
+            offset, reach = centred(self.ranges[f"{index}/gelu"])
+            by = self._constant(np.full((1,) * len(gelu.shape), offset, np.float32))
+            gelu = self.network.add_elementwise(gelu, by, trt.ElementWiseOperation.SUB).get_output(0)
+            gelu.set_dynamic_range(-reach, reach)
+            bias = bias + given_back(offset, weight.T)
+        else:
+            self._pass(gelu, f"{index}/gelu")
+        down = self._linear(gelu, weight, bias, f"{index}/down")
         self._pass(down, f"{index}/down")
         return down
 
