@@ -28,6 +28,7 @@ def prepare_evaluation(
     seed: int,
     device: str,
     cache: ArtifactCache,
+    random: bool = False,
 ) -> Artifact:
     """An .npz of `readout` (a name from backends/readout.py), `reference` [rows, ...] FP32 as it reads them,
     "head/<name>" where it needs a head, and for each batch "<number>/<input>" int32 [batch, sequence] and
@@ -36,6 +37,9 @@ def prepare_evaluation(
     [rows] and `offsets` [rows, sequence, 2] say whose, and where in the context each token stands.
 
     Notes say how many texts were cut to the longest sequence asked for.
+
+    Args:
+        random: whether random ids will do for a checkpoint without a tokenizer: for drift, not for a task's figure.
 
     Raises:
         Unsupported: the checkpoint lacks the head.
@@ -49,7 +53,7 @@ def prepare_evaluation(
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
-        names, features = input_names(folder), featurize(folder, texts, longest, seed, windows=readout == "spans")
+        names, features = input_names(folder), featurize(folder, texts, longest, seed, readout == "spans", random)
         encoder: Any = load_encoder(folder).to(device)
         torch.set_float32_matmul_precision("highest")
         size = (2, longest) if readout == "spans" else (encoder.config.hidden_size,)

@@ -97,7 +97,11 @@ def known_labels(folder: Path, labels: Sequence[str]) -> list[int]:
 
 def label_names(folder: Path) -> dict[int, str]:
     """The checkpoint's labels by their place in its outputs, as config.json has them; two where it says nothing."""
-    config = json.loads((folder / "config.json").read_text())
+    return names_in(json.loads((folder / "config.json").read_text()))
+
+
+def names_in(config: Mapping[str, Any]) -> dict[int, str]:
+    """The same of a config.json that was read."""
     named = config.get("id2label") or {place: f"LABEL_{place}" for place in range(config.get("num_labels", 2))}
     return {int(place): str(name) for place, name in named.items()}
 

@@ -109,7 +109,9 @@ class TaskConfig:
 
     `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
     fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and
-    `label`, the columns; `metric` of classification; `calibration`, a file of texts that INT8 is calibrated with.
+    `label`, the columns; `metric` of classification. `calibration`: a file of texts that INT8 is
+    calibrated with, by default the task's own (of STS-B the development part, of BANKING77 the training part, for a
+    fine-tuned checkpoint the project's sentences).
     """
 
     name: str = "sentences"
@@ -123,14 +125,18 @@ class TaskConfig:
     pair: str = ""
     label: str = "label"
     metric: Metric = Metric.accuracy
-    calibration: str = "suites/sentences.txt"
+    calibration: str = ""
 
 
 @dataclass
 class SearchConfig:
-    """When suites/search.py is content: the task's tolerance, and this smallest cosine to FP32."""
+    """When suites/search.py is content: within the task's tolerance and from this smallest cosine to FP32 on; 0 is 0.95
+    for INT8 and FP8 and 0.999 for others. It stops after so many `steps` or `seconds`, where they are not 0, with the
+    best that it has."""
 
-    cosine: float = 0.999
+    cosine: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
 
 
 @dataclass

@@ -97,7 +97,8 @@ def export(job: Job) -> dict[str, Any]:
         source = prepare_source(*built_from, form, quantization, texts, seed, cache)
     if job["suite"] == "accuracy":
         check_head(folder, job["readout"], job["labels"])
-        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)
+        judged, readout, drift = job["evaluated"], job["readout"], job["kind"] == "fidelity"
+        inputs = prepare_evaluation(folder, sha256, shapes, judged, readout, seed, device.kind, cache, drift)
     elif job["suite"] == "layers":
         if not load_backend(job["backend"]).marks:
             raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")

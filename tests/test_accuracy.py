@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,9 @@ def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
         (STSB_ROW.format(score="high", one="a", two="b"), "sts-test.csv, line 4: the score 'high' is not a number"),
         (STSB_ROW.format(score="1", one=" ", two="b"), "sts-test.csv, line 4: sentence1 is empty"),
         ("g\tf\t2012\t1\t2.0\talone", "sts-test.csv, line 4: there is no column sentence2"),
+        (STSB_ROW.format(score="nan", one="a", two="b"), "line 4: the score nan does not lie between 0 and 5"),
+        (STSB_ROW.format(score="70", one="a", two="b"), "line 4: the score 70 does not lie between 0 and 5"),
+        (STSB_ROW.format(score="1", one="a" * 140_000, two="b"), "line 4: field larger than field limit (131072)"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(test: str, says: str, tmp_path: Path) -> None:
@@ -88,6 +93,100 @@ def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Pa
     with pytest.raises(Refused) as refused:
         load_task(banking(tmp_path, test))
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["test", "dev"])
+def test_a_part_without_pairs_is_refused(part: str, tmp_path: Path) -> None:
+    config = stsb(tmp_path)
+    (tmp_path / f"sts-{part}.csv").write_text("")
+    with pytest.raises(Refused, match=rf"sts-{part}\.csv holds 0 pairs"):
+        load_task(config)
+
+
+def test_a_file_in_latin_1_is_refused_with_its_line_and_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    config = stsb(tmp_path)
+    good = (tmp_path / "sts-test.csv").read_bytes()
+    (tmp_path / "sts-test.csv").write_bytes(b"\xef\xbb\xbf" + good)
+    assert load_task(config).texts[0] == "a cat is sitting"
+    (tmp_path / "sts-test.csv").write_bytes(good + STSB_ROW.format(score=1, one="caf\u00e9", two="b").encode("latin-1"))
+    with pytest.raises(Refused) as refused:
+        load_task(config)
+    assert "sts-test.csv, line 5: it is not UTF-8" in str(refused.value)
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(Refused, match="is not UTF-8"):
+        load_task(TaskConfig(path=str(lines)))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ("text,category\n", "text,category\nwhere,lost\n", "not one of the 0 in the training part"),
+        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv holds 1 labels"),
+        ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv holds no texts"),
+    ],
+)
+def test_what_no_classifier_learns_from_is_refused(train: str, test: str, says: str, tmp_path: Path) -> None:
+    config = banking(tmp_path, test)
+    (tmp_path / "train.csv").write_text(train)
+    with pytest.raises(Refused) as refused:
+        load_task(config)
+    assert says in str(refused.value)
+
+
+def test_one_folder_serves_several_tasks(tmp_path: Path) -> None:
+    for make in (stsb, banking):
+        folder = tmp_path / make(tmp_path).name
+        folder.mkdir(exist_ok=True)
+        inside = load_task(make(folder))
+        for file in tmp_path.glob("*.csv"):
+            file.unlink()
+        config = make(folder)
+        config.path = str(tmp_path)
+        assert load_task(config) == inside
+
+
+def test_texts_of_ones_own_calibrate_any_task(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("my text\n")
+    for config in (stsb(tmp_path), banking(tmp_path)):
+        config.calibration = str(tmp_path / "mine.txt")
+        assert load_task(config).calibration == ("my text",)
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[dict[str, object]]]) -> list[tuple[object, ...]]:
+    """A library `datasets` with `parts` by split; what it is asked for ends up in the list."""
+    asked: list[tuple[object, ...]] = []
+
+    def load_dataset(hub: str, subset: str | None, split: str) -> list[dict[str, object]]:
+        asked.append((hub, subset, split))
+        if split not in parts:
+            raise ValueError(f'Unknown split "{split}". Should be one of {list(parts)}.')
+        return parts[split]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    return asked
+
+
+def test_the_hub_gives_what_files_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pairs = [
+        {"sentence1": "a cat", "sentence2": "a dog", "score": 0.5},
+        {"sentence1": "x", "sentence2": "y", "score": 1},
+    ]
+    asked = fake_hub(monkeypatch, {"test": pairs, "validation": pairs})
+    task = load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
+    assert task.texts == ("a cat", "a dog", "x", "y")
+    assert asked == [("some/stsb", None, "test"), ("some/stsb", None, "validation")]
+    labelled = [
+        {"text": f"{label} {n}", "label": 0, "label_text": label} for label in ("lost", "found") for n in range(9)
+    ]
+    fake_hub(monkeypatch, {"train": labelled, "test": labelled[:2]})
+    assert load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking")).targets["labels"][-1] == "lost"
+    with pytest.raises(Refused) as refused:
+        load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
+    assert "some/stsb, validation cannot be fetched" in str(refused.value) or "sentence1" in str(refused.value)
+    fake_hub(monkeypatch, {"train": labelled})
+    with pytest.raises(Refused, match='test cannot be fetched \\(ValueError: Unknown split "test"'):
+        load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking"))
 
 
 def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
