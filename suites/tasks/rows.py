@@ -31,7 +31,7 @@ def from_table(path: Path, columns: Sequence[str] | None = None) -> Rows:
         except UnicodeDecodeError:
             raise Refused(f"{path}, line {_undecodable(path)}: it is not UTF-8; save the file as UTF-8") from None
         except csv.Error as error:
-            raise Refused(f"{path}, line {reader.line_num}: {error}") from None
+            raise Refused(f"{path}, line {reader.line_num + 1}: {error}") from None
 
 
 def _undecodable(path: Path) -> int:
