@@ -132,6 +132,7 @@ def resolve(config: RunConfig) -> Request:
                 **lengths,
                 "seed": config.seed,
                 "texts": _digest(texts),
+                **({"calibration": Path(config.task.calibration).name} if config.task.calibration else {}),
                 **judged,
                 **({"traffic": _digest(switching.traffic), "repeats": switching.repeats} if switching else {}),
             },

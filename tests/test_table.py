@@ -245,3 +245,5 @@ def test_rows_that_were_calibrated_on_other_texts_say_so(make_record: MakeRecord
     found = sorted(row["notes"] for row in rows(latency_tables(timed, [judged])))
     assert "calibrated on=stsb" in found[0]
     assert "calibrated on=texts 012345" in found[1]
+    given = make_record(precision="int8", lengths={**known, "texts": "abcdef0123", "calibration": "mine.txt"})
+    assert "calibrated on=mine.txt" in latency_tables([*timed, given], [judged])

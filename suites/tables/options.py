@@ -58,15 +58,17 @@ def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
     cell, options = record.cell, dict(flat(record.cell.options))
     if cell.precision in CALIBRATED and "texts" in cell.lengths:
         texts = str(cell.lengths["texts"])
-        options["calibrated on"] = sources.get(texts, f"texts {texts[:6]}")
+        options["calibrated on"] = str(cell.lengths.get("calibration", sources.get(texts, f"texts {texts[:6]}")))
         options |= {"seed": str(cell.lengths["seed"])} if "seed" in cell.lengths else {}
     return options
 
 
 def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
-    """The tasks whose texts calibrate, by digest; none where tasks share texts, which are then no one's."""
+    """The tasks whose own texts calibrate, by digest; none where tasks share texts, which are then no one's."""
     tasks: dict[str, set[str]] = {}
     for record in accuracy:
+        if "calibration" in record.cell.lengths:
+            continue
         tasks.setdefault(str(record.cell.lengths.get("texts")), set()).add(str(record.cell.lengths["task"]))
     return {texts: min(names) for texts, names in tasks.items() if len(names) == 1}
 
