@@ -150,6 +150,8 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("int8", {}, 0.95),
         ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
         ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
+        ("int8", {"quantization": {"shift": True, "smooth": 0.75}}, 0.95),
+        ("int8", {"layout": "fixed", "quantization": {"shift": True}}, 0.95),
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
