@@ -40,8 +40,7 @@ class Device:
     name: str = ""
     uuid: str = ""
     compute_capability: tuple[int, int] = (0, 0)
-    features: tuple[str, ...] = ()
-    """Instruction sets of a CPU that decide which INT8 kernels it has, e.g. "avx512_vnni"."""
+    features: tuple[str, ...] = ()  # instruction sets of a CPU that decide which INT8 kernels it has: "avx512_vnni"
     driver: str = ""
 
     @classmethod
@@ -108,10 +107,11 @@ class SourceForm:
     calibration: bool = False
     arrays: bool = False
     ranges: bool = False
+    floating: tuple[str, ...] = ()  # names out of backends/quantize.py's NODES that are never quantized
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceForm:
-        return cls(**{**data, "rewrites": tuple(data["rewrites"]), "keep_fp32": tuple(data["keep_fp32"])})
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("rewrites", "keep_fp32", "floating")}})
 
 
 @dataclass(frozen=True)

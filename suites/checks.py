@@ -36,7 +36,10 @@ def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
     """The same with their numbers in the file."""
     for candidate in (Path(path), ROOT / path):
         if path and candidate.is_file():
-            stripped = [line.strip() for line in candidate.read_text().splitlines()]
+            try:
+                stripped = [line.strip() for line in candidate.read_text(encoding="utf-8-sig").splitlines()]
+            except UnicodeDecodeError as error:
+                raise Refused(f"{key}={path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
             found = [(number, line) for number, line in enumerate(stripped, 1) if line]
             if found:
                 return found

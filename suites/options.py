@@ -12,8 +12,8 @@ from typing import Any
 
 from backends.cache import digest_of
 from suites.checks import Refused, at_least, numbered_lines, positive
-from suites.choices import Precision, Suite
-from suites.config import RunConfig, plain
+from suites.choices import Activation, Method, Precision, Scheme, Suite
+from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
 
 
@@ -109,36 +109,26 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     unsigned by signed bytes; without VNNI the 16-bit sums of two such products can saturate, which 7-bit
     weights avoid (onnxruntime's quantization guide).
     """
-    chosen = plain(asdict(config.quantization))
     on_cpu = machine.device.kind == "cpu"
+    _check_read(config, on_cpu)
+    chosen = plain(asdict(config.quantization))
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
     if not 0 <= chosen["smooth"] <= 1:
         raise Refused(f"quantization.smooth={chosen['smooth']} must lie between 0 and 1")
-    of_a_graph = {"leave_out": [], "smooth": 0.0}
-    for name, nothing in of_a_graph.items():
-        alone = name == "smooth" and config.backend.name == "trt_plugin"
-        if chosen[name] != nothing and (alone or chosen["scheme"] == "implicit"):
-            raise Refused(f"quantization.{name} is for explicit Q/DQ in a graph; use backend=ort or trt")
     at_least("quantization.qat_steps", chosen["qat_steps"], 0)
     positive("quantization.qat_rate", chosen["qat_rate"])
     if not chosen["qat_steps"]:
         del chosen["qat_steps"], chosen["qat_rate"]
-    elif config.precision.name is not Precision.int8:
-        raise Refused("quantization.qat_steps rounds to INT8; use precision=int8")
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {**of_a_graph, "tokens": "auto"}.items():
+    for name, nothing in {"leave_out": [], "smooth": 0.0, "shift": False, "tokens": "auto"}.items():
         if chosen[name] == nothing:
             del chosen[name]
-    if config.backend.name == "trt" and chosen["activation"] == "uint8":
-        raise Refused("quantization.activation=uint8: TensorRT reads no zero points; leave it at auto")
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
-    if chosen["scheme"] == "implicit" and chosen["method"] == "percentile":
-        raise Refused("quantization.method=percentile has no implicit form; use minmax or entropy")
     at_least("quantization.samples", chosen["samples"], 1)
     at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
@@ -148,6 +138,34 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         for name in ("placement", "percentile", "activation", "per_channel", "reduce_range"):
             del chosen[name]
     return chosen  # type: ignore[no-any-return]
+
+
+def _check_read(config: RunConfig, on_cpu: bool) -> None:
+    """That whoever quantizes reads what was chosen: a key that nobody reads would make a cell of its own of nothing."""
+    own, usual = config.quantization, QuantizationConfig()
+    asked = {name for name, value in vars(usual).items() if getattr(own, name) != value}
+    tensorrt = config.backend.name in ("trt", "trt_plugin")
+    unsigned = own.activation is Activation.uint8 or (own.activation is Activation.auto and on_cpu)
+    unread = (
+        (config.backend.name == "trt_plugin", ("placement", "per_channel", "reduce_range"),
+         "an engine of plugins has places of its own; see plugin.attention, plugin.norms, quantization.leave_out"),
+        (tensorrt and own.activation is Activation.uint8, ("activation",),
+         "TensorRT reads no zero points; leave it at auto"),
+        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "qat_steps", "per_channel",
+         "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
+        (own.scheme is Scheme.implicit and own.method is Method.percentile, ("method",),
+         "it has no implicit form; use minmax or entropy"),
+        (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
+         "reduce_range"), "it is of INT8; FP8 is per tensor, by the distribution of the values"),
+        (own.method is not Method.percentile, ("percentile",), "only method=percentile reads it"),
+        (own.qat_steps > 0, ("smooth", "shift"), "training learns ranges for tensors as they are; choose one"),
+        (own.qat_steps == 0, ("qat_rate",), "only training reads it; give quantization.qat_steps"),
+        (unsigned, ("shift",), "zero points do the same already; use quantization.activation=int8"),
+    )  # fmt: skip
+    for holds, names, reason in unread:
+        for name in names if holds else ():
+            if name in asked:
+                raise Refused(f"quantization.{name}={plain(getattr(own, name))}: {reason}")
 
 
 def _passes(config: RunConfig) -> dict[str, int]:

@@ -112,7 +112,7 @@ def _run(request: Request, stages: Stages) -> Ended:
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
     if measuring and not request.rerun and (earlier := _reusable(path, request)):
-        return Ended(earlier, path, reused=True)
+        return Ended(_judged_anew(earlier, request), path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     parts: dict[str, Any] = {}
     if facts["outcome"] != OK:
@@ -122,6 +122,9 @@ def _run(request: Request, stages: Stages) -> Ended:
         device = request.machine.device.uuid or "cpu"
         with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not measuring):
             answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
+        if measuring and answer.outcome == OK:
+            # Judging takes no device, and others wait for it.
+            answer, parts = _judged(request, stages, answer, parts)
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -169,26 +172,31 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         return measured, parts
     found = measured.result
     if "found" in found:
-        scored = {**request.task, "inputs": inputs["path"], "found": found["found"], "checkpoint": source["checkpoint"]}
-        answer = stages.run("score", scored, request.main_interpreter)
-        if answer.outcome != OK:
-            return answer, parts
-        parts["scores"] = {**answer.result, "tolerance": request.task["tolerance"]}
+        found["judged"] = {"found": found["found"], "inputs": inputs, "checkpoint": source["checkpoint"]}
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     if "switching" in found:
         parts["scores"] = found["switching"]
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
-    problems = dict(found["failures"])
+    return measured, parts
+
+
+def _judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
+    """The same with what a task says of the outputs, and a failure where they are no answer."""
+    if "judged" in measured.result:
+        job = {**request.task, **measured.result["judged"], "cache": request.job["cache"]}
+        scored = stages.run("score", job, request.main_interpreter)
+        if scored.outcome != OK:
+            return scored, parts
+        parts = {**parts, "scores": {**scored.result, "tolerance": request.task["tolerance"]}}
+    problems = dict(measured.result.get("failures", {}))
     if parts.get("scores", {}).get("nonfinite"):
         problems["all texts"] = f"{parts['scores']['nonfinite']} outputs are NaN or Inf"
-    for check in parts["checks"]:
+    for check in parts.get("checks", ()):
         if check["problem"]:
             graph = " with CUDA graph" if check["cuda_graph"] else ""
             problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
-    if problems:
-        return Answer(FAILED, _by_reason(problems), None, measured.log_tail), parts
-    return measured, parts
+    return (Answer(FAILED, _by_reason(problems), None, measured.log_tail) if problems else measured), parts
 
 
 def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
@@ -238,6 +246,16 @@ def _reusable(path: Path, request: Request) -> Record | None:
         return None
     same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
     return earlier if same_device and earlier.outcome in (OK, record.UNSUPPORTED) else None
+
+
+def _judged_anew(earlier: Record, request: Request) -> Record:
+    """A record under the tolerance that is asked for now, written down if it was judged by another."""
+    wanted = request.task["tolerance"]
+    if earlier.scores.get("tolerance", wanted) == wanted:
+        return earlier
+    judged = replace(earlier, scores={**earlier.scores, "tolerance": wanted})
+    write_record(request.results, judged)
+    return judged
 
 
 def _without_paths(text: str, request: Request) -> str:

@@ -14,6 +14,7 @@ from suites.tables.accuracy import accuracy_tables
 from suites.tables.kernels import kernel_tables
 from suites.tables.latency import latency_tables
 from suites.tables.layers import layers_tables
+from suites.tables.recipes import recipe_tables
 from suites.tables.search import search_tables
 from suites.tables.switching import switching_tables
 from suites.tables.workloads import workload_tables
@@ -25,7 +26,10 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
         "latency": lambda records, results: latency_tables(records, read_records(results, "accuracy")),
         "workloads": lambda records, results: workload_tables(records, read_records(results, "accuracy")),
     },
-    "accuracy": {"accuracy": lambda records, results: accuracy_tables(records)},
+    "accuracy": {
+        "accuracy": lambda records, results: accuracy_tables(records),
+        "recipes": lambda records, results: recipe_tables(records, read_records(results, "latency")),
+    },
     "layers": {"layers": lambda records, results: layers_tables(records)},
     "search": {"search": search_tables},
     "switching": {"switching": lambda records, results: switching_tables(records)},

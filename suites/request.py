@@ -17,6 +17,7 @@ from typing import Any
 
 from backends.base import BACKENDS
 from backends.cache import digest_of
+from backends.heads import names_in
 from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
@@ -69,7 +70,7 @@ def resolve(config: RunConfig) -> Request:
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**own_options(config), "threads": at_least("threads", config.threads, 0)}
-    task = load_task(config.task)
+    task = load_task(config.task, _labels(config))
     texts = list(task.calibration)
     judged = _judged(config, task)
     lengths = lengths_of(config)
@@ -90,6 +91,7 @@ def resolve(config: RunConfig) -> Request:
         "lengths": lengths,
         "texts": texts,
         "evaluated": list(task.texts) if judged else [],
+        "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
         "seed": at_least("seed", config.seed, 0),
@@ -130,6 +132,7 @@ def resolve(config: RunConfig) -> Request:
                 **lengths,
                 "seed": config.seed,
                 "texts": _digest(texts),
+                **({"calibration": Path(config.task.calibration).name} if config.task.calibration else {}),
                 **judged,
                 **({"traffic": _digest(switching.traffic), "repeats": switching.repeats} if switching else {}),
             },
@@ -166,7 +169,7 @@ def _judged(config: RunConfig, task: Task) -> dict[str, str]:
     if config.backend.source is SourceKind.none:
         raise Refused(f"backend={config.backend.name} runs no model; suite=accuracy needs one that does")
     if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=sentences")
+        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
     return {"task": config.task.name, "evaluated": _digest(list(task.texts))}
 
 
@@ -231,6 +234,12 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
     except ValueError as error:
         raise Refused(f"{folder / 'config.json'} is not JSON: {error}") from None
     return found
+
+
+def _labels(config: RunConfig) -> dict[int, str] | None:
+    """Of a local checkpoint whose head is to be judged."""
+    found = _model_config(config) if config.suite.name is Suite.accuracy else {}
+    return names_in(found) if found else None
 
 
 def _positions(config: RunConfig) -> int:

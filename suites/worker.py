@@ -92,12 +92,13 @@ def export(job: Job) -> dict[str, Any]:
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
         built_from = folder, sha256
         if quantization.get("qat_steps"):
-            trained = train(folder, sha256, quantization, texts, seed, device.kind, cache)
+            trained = train(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
             found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
         source = prepare_source(*built_from, form, quantization, texts, seed, cache)
     if job["suite"] == "accuracy":
         check_head(folder, job["readout"], job["labels"])
-        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)
+        judged, readout, drift = job["evaluated"], job["readout"], job["kind"] == "fidelity"
+        inputs = prepare_evaluation(folder, sha256, shapes, judged, readout, seed, device.kind, cache, drift)
     elif job["suite"] == "layers":
         if not load_backend(job["backend"]).marks:
             raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
@@ -142,13 +143,26 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def score(job: Job) -> dict[str, Any]:
-    """What the outputs that `measure` wrote are worth; runs in the main interpreter."""
+    """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
+    where another path was judged before."""
+    from backends.cache import ArtifactCache
+    from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
 
-    with np.load(job["inputs"], allow_pickle=False) as arrays:
+    kind, targets, checkpoint = job["kind"], job["targets"], Path(job["checkpoint"])
+    with np.load(job["inputs"]["path"], allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
-    found = np.load(job["found"], allow_pickle=False)
-    return score_outputs(job["kind"], job["targets"], found, inputs, Path(job["checkpoint"]))
+
+    def build(path: Path) -> None:
+        reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)
+        np.savez(path, **reference)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+
+    key = {"inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets}
+    versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
+    kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
+    with np.load(kept.path, allow_pickle=False) as known:
+        found = np.load(job["found"], allow_pickle=False)
+        return score_outputs(kind, targets, found, inputs, checkpoint, dict(known))
 
 
 def _loaded() -> dict[str, str]:

@@ -182,6 +182,8 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         ("int8", {"layout": "fixed"}, 0.95),
         ("fp16", {"layout": "fixed", "products": "convolution"}, 0.9999),
         ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
+        ("int8", {"quantization": {"shift": True, "smooth": 0.75}}, 0.95),
+        ("int8", {"layout": "fixed", "quantization": {"shift": True}}, 0.95),
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])

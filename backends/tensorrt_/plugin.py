@@ -15,7 +15,14 @@ from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceF
 from backends.tensorrt_.engine import cached_engine, last_of
 from backends.tensorrt_.installation import BESIDE, DISTRIBUTIONS, available
 from backends.tensorrt_.layout import Layout, plugin_layout
-from backends.tensorrt_.plugin_choices import check_left, check_padded, check_sizes, choices_of, scale_max
+from backends.tensorrt_.plugin_choices import (
+    check_left,
+    check_padded,
+    check_sizes,
+    choices_of,
+    floating_nodes,
+    scale_max,
+)
 from backends.tensorrt_.profiles import plan_profiles
 from backends.weights import divide_queries, pad_heads, share_range
 
@@ -67,7 +74,7 @@ class TensorRTPlugin(Backend):
             check_padded(one)
 
     def form(self, spec: BuildSpec) -> SourceForm:
-        return SourceForm(arrays=True, ranges=spec.precision == "int8")
+        return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
@@ -78,6 +85,7 @@ class TensorRTPlugin(Backend):
             "left": _left(source),
             "marked": list(source.marked),
             "form": FORM,
+            **({"shift": True} if spec.quantization.get("shift") else {}),
         }
         if spec.options["layout"] == "packed" and spec.tokens:
             made_from["tokens"] = {str(shape): tokens for shape, tokens in sorted(spec.tokens.items())}

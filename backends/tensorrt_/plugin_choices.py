@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ PADDED_WRONG = 512
 
 SCALE_MAX_EXPONENT = 60.0
 """The largest that INT8 attention may assume of scores before it takes the largest that there is, see `scale_max`."""
+FLOATING = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
+"""What an option of FP16 leaves out of INT8, by the nodes of the graph (backends/quantize.py's NODES)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Choices:
         sequence: the only length of padded sequences, -1 where there are several.
         scale_max: "auto", "on" or "off", see `scale_max`.
         unfused: the profiles in which padded attention has no fused kernel for every length.
+        shift: whether what INT8 keeps of GELU is centred (backends/shift.py).
     """
 
     packed: bool
@@ -57,6 +60,7 @@ class Choices:
     sequence: int = -1
     scale_max: str = "auto"
     unfused: tuple[str, ...] = ()
+    shift: bool = False
 
     def notes(self) -> dict[str, Any]:
         """What attention and norms compute in, and where padded attention is not fused."""
@@ -107,6 +111,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         sequence=-1 if packed else sequence,
         scale_max=options.get("scale_max", "auto"),
         unfused=() if packed else tuple(str(held) for held in profiles if not _within(held, fused)),
+        shift=bool(spec.quantization.get("shift")),
     )
 
 
@@ -138,6 +143,11 @@ def scale_max(chosen: str, reach: float) -> bool:
     queries and keys, says of them: reach^2 / 8 (the plugin's use_int8_scale_max, on by default). Where that is far
     above all scores, their exponentials vanish."""
     return chosen == "on" or (chosen == "auto" and reach**2 / 8 <= SCALE_MAX_EXPONENT)
+
+
+def floating_nodes(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Nodes that INT8 is told to leave alone. `auto` tells nothing: what it comes to depends on the model's size."""
+    return tuple(node for part, nodes in FLOATING.items() if options[part] == "fp16" for node in nodes)
 
 
 def check_sizes(choices: Choices, positions: int, hidden: int) -> None:

@@ -15,6 +15,7 @@ import tensorrt as trt
 
 from backends.base import Array
 from backends.gelu import FORMS
+from backends.shift import centred, given_back
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.plain_layers import PlainLayers
@@ -181,11 +182,16 @@ class PluginNetwork:
         up = self._linear(hidden, weight, bias, f"{index}/up").get_output(0)
         # Without a range: with one, TensorRT rounds to INT8 before GELU too.
         self._mark(up, f"{index}/up")
-        gelu = self._gelu(up)
-        self._pass(gelu, f"{index}/gelu")
-        layer = self._linear(
-            gelu, self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"], f"{index}/down"
-        )
+        gelu, (weight, bias) = self._gelu(up), (self.arrays[f"{index}/down_{kind}"] for kind in ("weight", "bias"))
+        if self.choices.shift and f"{index}/down" not in self.left:
+            self._mark(gelu, f"{index}/gelu")
+            offset, reach = centred(self.ranges[f"{index}/gelu"])
+            gelu = Pointwise(self.network, self._typed).add(gelu, -offset)
+            gelu.set_dynamic_range(-reach, reach)
+            bias = bias + given_back(offset, weight.T)
+        else:
+            self._pass(gelu, f"{index}/gelu")
+        layer = self._linear(gelu, weight, bias, f"{index}/down")
         return self._read_by(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
 
     def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:

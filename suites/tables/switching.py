@@ -8,10 +8,11 @@ from itertools import combinations, groupby, pairwise
 import numpy as np
 
 from backends.base import Array
+from suites.cell import PROFILES
 from suites.record import OK, REPLAY, Measurement, Record
 from suites.stats import summarize
 from suites.switching_model import Costs, break_even, kinds, strategy
-from suites.tables.options import PROFILES, distinctions
+from suites.tables.options import distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.traffic import Size
 

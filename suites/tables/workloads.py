@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from suites.cell import PROFILES
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.stats import summarize
-from suites.tables.options import PROFILES, Distinctions, distinctions
+from suites.tables.options import Distinctions, distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
