@@ -81,7 +81,7 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     printed = capsys.readouterr().out
     assert "NaN or Inf" in printed
     assert "Held back: layer.1/output." in printed
-    assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d% \|", printed)
+    assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d% +\|", printed)
     assert (results / "tables" / "search.md").read_text() == printed.rstrip("\n") + "\n"
 
 

@@ -183,6 +183,15 @@ def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: 
     return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
 
 
+def test_a_file_of_texts_that_calibrates_is_named_in_the_cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, given = (
+        asked_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
+        for more in ((), ("task.calibration=suites/sentences.txt",))
+    )
+    assert given.cell["lengths"] == {**own.cell["lengths"], "calibration": "sentences.txt"}
+    assert "calibration" not in own.cell["lengths"]
+
+
 def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = asked_on_a_gpu(
         monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"

@@ -11,7 +11,7 @@ from suites.record import GPU, LATENCY, OK, Record
 from suites.stats import summarize
 from suites.tables.options import distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
-from suites.validity import judged, past_tolerance, problems, way
+from suites.validity import judged, loss, past_tolerance, problems, way
 
 COLUMNS = (
     "form", "recipe", "profiles", "metric", "value", "drop [95% CI]", "verdict", "cosine min", "p50 ms", "at",
@@ -58,7 +58,7 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
         if valid:
             fastest[shape] = min(time, fastest.get(shape, time))
     rows = []
-    for record in sorted(records, key=lambda one: (-float(one.scores["value"]), one.cell.id)):
+    for record in sorted(records, key=lambda one: (loss(one.scores), one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
         wrong = past_tolerance(scores)
         rows.append([
