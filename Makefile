@@ -1,6 +1,8 @@
 # demo and test set up all they need: a virtual environment in .venv and everything in it.
 PYTHON ?= python3
 PYTHON310 ?= python3.10
+# For a driver older than 580: make trt86 CUDA_PYTHON="cuda-python>=12.8,<13"
+CUDA_PYTHON ?= cuda-python>=13,<14
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -38,11 +40,14 @@ trt86:
 	  { echo "TensorRT 8.6.0 needs CPython 3.10: make trt86 PYTHON310=/path/to/python3.10"; exit 2; }
 	$(PYTHON310) -m venv .venv-trt86
 	.venv-trt86/bin/python -m pip install --quiet tensorrt==8.6.0 nvidia-cublas-cu12 'nvidia-cudnn-cu12>=8.9,<9' \
-	  'cuda-python>=13,<14' numpy
+	  '$(CUDA_PYTHON)' numpy
 	.venv-trt86/bin/python -c 'import tensorrt, cuda.bindings.runtime; print("TensorRT", tensorrt.__version__)'
-	@printf '# Written by make trt86; yours to change.\nmain: ""\ntrt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
+	@test -e conf/interpreter/local.yaml || \
+	  printf '# Written by make trt86; yours to change.\nmain: ""\ntrt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
 	  > conf/interpreter/local.yaml
-	@echo "conf/interpreter/local.yaml names it: python -m suites.run backend=trt precision=fp16"
+	@grep -q "$(CURDIR)/.venv-trt86/bin/python" conf/interpreter/local.yaml \
+	  && echo "conf/interpreter/local.yaml names it: python -m suites.run backend=trt precision=fp16" \
+	  || echo "conf/interpreter/local.yaml stays as it is; to use this one: trt: $(CURDIR)/.venv-trt86/bin/python"
 
 clean:
 	rm -rf .venv .venv-trt86 .cache

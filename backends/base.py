@@ -1,13 +1,13 @@
 """The boundary that every path is built and measured across.
 
-A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens
-the artifact as a `Session`. A session never reads a clock: whoever times it sees the same six verbs whatever
-lies behind them. This module runs on CPython 3.10 and needs the standard library and numpy.
+A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens it as a
+`Session`, which never reads a clock: whoever times it sees the same six verbs. Needs CPython 3.10 and numpy alone.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
@@ -41,8 +41,7 @@ class Device:
     name: str = ""
     uuid: str = ""
     compute_capability: tuple[int, int] = (0, 0)
-    features: tuple[str, ...] = ()
-    """Instruction sets of a CPU that decide which INT8 kernels it has, e.g. "avx512_vnni"."""
+    features: tuple[str, ...] = ()  # instruction sets of a CPU that decide which INT8 kernels it has: "avx512_vnni"
     driver: str = ""
 
     @classmethod
@@ -109,10 +108,11 @@ class SourceForm:
     calibration: bool = False
     arrays: bool = False
     ranges: bool = False
+    floating: tuple[str, ...] = ()  # names out of backends/quantize.py's NODES that are never quantized
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceForm:
-        return cls(**{**data, "rewrites": tuple(data["rewrites"]), "keep_fp32": tuple(data["keep_fp32"])})
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("rewrites", "keep_fp32", "floating")}})
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class Source:
 class BuildSpec:
     """Everything of a cell that changes what is built or opened.
 
-    `options` are the backend's own; a backend reads the keys that its schema in suites/backend_config.py has.
-    `quantization` is that file's QuantizationConfig for a precision that is quantized, else empty.
+    `options` are the backend's own, as its schema in suites/backend_config.py has them; `quantization` is empty where
+    nothing is quantized. `tokens`: of a batch without its padding, by shape, where there is some.
     """
 
     precision: str
@@ -162,6 +162,7 @@ class BuildSpec:
     cache: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[Shape, int] = field(default_factory=dict)
 
 
 class Session(abc.ABC):
@@ -242,8 +243,9 @@ class Session(abc.ABC):
 class Backend(abc.ABC):
     """One way to run a model."""
 
-    packages: tuple[str, ...] = ()
-    """Distributions whose versions belong in the record; the first names the release of the backend."""
+    distributions: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """What the library is installed as, the first that is there names its release, and what else goes on record."""
 
     marks: bool = False  # whether it gives what Source.marked asks for
 
@@ -293,8 +295,6 @@ def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
     """Installed version by distribution name, without importing any of them; missing ones are left out."""
     found = {}
     for package in packages:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

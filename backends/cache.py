@@ -1,7 +1,8 @@
 """A content-addressed cache of artifacts that several processes may use at once.
 
 An entry is a folder named by the SHA-256 of its key, holding the payload and `artifact.json`. It is built in
-a temporary folder under a lock and renamed into place, so that an entry is either whole or absent.
+a temporary folder under a lock and renamed into place, so that an entry is either whole or absent. A payload whose size
+and time of change are those that were recorded is taken as it is; any other is read to its last byte.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class ArtifactCache:
                     notes=dict(notes),
                 )
                 (partial / "artifact.json").write_text(
-                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _sizes(partial)})
+                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)})
                 )
                 shutil.rmtree(entry, ignore_errors=True)
                 os.replace(partial, entry)
@@ -106,8 +107,10 @@ class ArtifactCache:
             data = json.loads((entry / "artifact.json").read_text())
             key, files = data.pop("key"), data.pop("files")
             artifact = Artifact.from_json({**data, "path": entry / filename})
-            sizes = {name: size for name, size in _sizes(entry).items() if name in files}
-            if key is not None and sizes == files and digest_of(artifact.path) == artifact.sha256:
+            found = _stamps(entry)
+            whole = all(found[name][0] == size for name, (size, _) in files.items())
+            untouched = all(found[name] == stamp for name, stamp in files.items())
+            if key is not None and whole and (untouched or digest_of(artifact.path) == artifact.sha256):
                 return artifact
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -115,9 +118,10 @@ class ArtifactCache:
         return None
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size in bytes and time of change in nanoseconds of each file."""
     return {
-        str(path.relative_to(folder)): path.stat().st_size
+        str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "artifact.json"
     }

@@ -15,17 +15,25 @@ from backends.stream import Event
 FILLED = 256 << 20
 """Bytes that a stream fills to keep the device busy."""
 
+ADVICE = {
+    "cudaErrorMemoryAllocation": "too little device memory is free: free some, or ask for smaller shapes",
+    "cudaErrorInsufficientDriver": "the driver is older than this cuda-python: update it, or pip install "
+    "'cuda-python>=12.8,<13' beside TensorRT for a driver older than 580",
+}
+"""What to do about errors of CUDA, by their names."""
+
 
 def checked(result: tuple[Any, ...]) -> Any:
     """The value of a cuda-python call.
 
     Raises:
-        RuntimeError: CUDA reported an error; the message names it.
+        RuntimeError: CUDA reported an error; the message names it, after what to do about it where that is known.
     """
     error, *values = result
     if error != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(error)
-        raise RuntimeError(f"CUDA: {error.name}: {text.decode()}")
+        said = f"CUDA: {error.name}: {text.decode()}"
+        raise RuntimeError(f"{ADVICE[error.name]} ({said})" if error.name in ADVICE else said)
     return values[0] if len(values) == 1 else tuple(values)
 
 

@@ -28,14 +28,18 @@ def prepare_evaluation(
     seed: int,
     device: str,
     cache: ArtifactCache,
+    random: bool = False,
 ) -> Artifact:
     """An .npz of `readout` (a name from backends/readout.py), `reference` [rows, ...] FP32 as it reads them,
     "head/<name>" where it needs a head, and for each batch "<number>/<input>" int32 [batch, sequence] and
-    "<number>/rows", the rows in it; rows beyond those only fill the batch. Rows are texts, or of readout "spans"
-    windows on them: then `text` [rows] and `offsets` [rows, sequence, 2] say whose, and where in the context each token
-    stands.
+    "<number>/rows", the rows in it; rows beyond those only fill the batch. "0/hidden" is FP32's
+    [rows, sequence, hidden] of the first batch. Rows are texts, or of readout "spans" windows on them: then `text`
+    [rows] and `offsets` [rows, sequence, 2] say whose, and where in the context each token stands.
 
     Notes say how many texts were cut to the longest sequence asked for.
+
+    Args:
+        random: whether random ids will do for a checkpoint without a tokenizer: for drift, not for a task's figure.
 
     Raises:
         Unsupported: the checkpoint lacks the head.
@@ -49,7 +53,7 @@ def prepare_evaluation(
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
-        names, features = input_names(folder), featurize(folder, texts, longest, seed, windows=readout == "spans")
+        names, features = input_names(folder), featurize(folder, texts, longest, seed, readout == "spans", random)
         encoder: Any = load_encoder(folder).to(device)
         torch.set_float32_matmul_precision("highest")
         size = (2, longest) if readout == "spans" else (encoder.config.hidden_size,)
@@ -60,6 +64,8 @@ def prepare_evaluation(
             with torch.inference_mode():
                 hidden = run_encoder(encoder, feeds).cpu().numpy()
             put(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
+            if not number:
+                arrays["0/hidden"] = hidden[: len(rows)]
             arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
             arrays[f"{number}/rows"] = np.asarray(rows)
         arrays |= _windows(features, longest) if readout == "spans" else {}
@@ -74,6 +80,7 @@ def prepare_evaluation(
         "texts": list(texts),
         "readout": readout,
         "seed": seed,
+        "form": 2,
     }
     return cache.get("evaluation", key, "inputs.npz", build, versions_of(("torch", "transformers", "numpy")))
 

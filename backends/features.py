@@ -48,19 +48,24 @@ class Features:
         return {name: arrays[name] for name in names}
 
 
-def featurize(folder: Path, texts: Sequence[Text], longest: int, seed: int, windows: bool = False) -> Features:
-    """By the checkpoint's tokenizer. One without gets random ids, one a word: enough to compare outputs by.
+def featurize(
+    folder: Path, texts: Sequence[Text], longest: int, seed: int, windows: bool = False, random: bool = False
+) -> Features:
+    """By the checkpoint's tokenizer.
 
     Args:
         windows: the texts are questions with their contexts; a context that is too long becomes several rows that
             overlap by a third of `longest`, as in SQuAD's baselines (128 of 384). Otherwise texts are cut.
+        random: whether a checkpoint without a tokenizer gets random ids, one a word: enough to compare outputs by.
 
     Raises:
-        Unavailable: pairs of texts need a tokenizer.
+        Unavailable: there is no tokenizer, and random ids will not do.
     """
     if not (folder / "tokenizer.json").is_file():
-        if windows or not all(isinstance(text, str) for text in texts):
-            raise Unavailable("the task needs a tokenizer.json, which this checkpoint lacks")
+        if not random or windows or not all(isinstance(text, str) for text in texts):
+            raise Unavailable(
+                "the task needs a tokenizer.json, which this checkpoint lacks; task=fidelity does with random ids"
+            )
         return _random([str(text) for text in texts], longest, seed)
     from transformers import AutoTokenizer
     from transformers.utils import logging

@@ -6,6 +6,7 @@ stay FP32 and are the same for every path.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,18 @@ def check_head(folder: Path, readout: str, labels: Sequence[str]) -> None:
 
 def known_labels(folder: Path, labels: Sequence[str]) -> list[int]:
     """The place of each label in the checkpoint's outputs; raises ValueError for one that is not there."""
-    from transformers import AutoConfig
+    return label_places(label_names(folder), labels)
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return label_places(config.id2label, labels)
+
+def label_names(folder: Path) -> dict[int, str]:
+    """The checkpoint's labels by their place in its outputs, as config.json has them; two where it says nothing."""
+    return names_in(json.loads((folder / "config.json").read_text()))
+
+
+def names_in(config: Mapping[str, Any]) -> dict[int, str]:
+    """The same of a config.json that was read."""
+    named = config.get("id2label") or {place: f"LABEL_{place}" for place in range(config.get("num_labels", 2))}
+    return {int(place): str(name) for place, name in named.items()}
 
 
 def label_places(names: Mapping[int, str], labels: Sequence[str]) -> list[int]:

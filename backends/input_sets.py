@@ -87,7 +87,8 @@ def prepare_sets(
 
     Names are "<index in asked>/<number of the set>/<array>". Of numbers below SETS requests are made, of as many after
     them what is prepared beforehand; the first REFERENCES have `reference` [rows, sequence, hidden] FP32 and the `rows`
-    it belongs to. The notes list by shape the tokens of each set, and the shapes whose lengths were made up.
+    it belongs to. The notes have by shape that is run the tokens of each set and their median, and the shapes whose
+    lengths were made up.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -97,14 +98,15 @@ def prepare_sets(
         encoder = load_encoder(folder).to(device)
         torch.set_float32_matmul_precision("highest")
         arrays: dict[str, Array] = {}
-        notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}, "made_up": []}
+        counted: dict[str, list[int]] = {}
+        notes: dict[str, Any] = {"tokens": tokens.kind, "made_up": []}
         for index, shape in enumerate(asked):
             runs = held[smallest(shape, held)]
             sets, made_up = lengths_of_sets(lengths, asked, index, 2 * SETS, seed)
             notes["made_up"] += [str(shape)] if made_up else []
-            notes["shapes"][str(shape)] = {"tokens": [sum(one) for one in sets[:SETS]]}
             for number, one in enumerate(sets):
                 filled = one + [FILLER] * (runs.batch - len(one))
+                counted.setdefault(str(runs), []).append(sum(filled))
                 rows = [number * len(filled) + row for row in range(len(filled))]
                 feeds = tokens.feeds(filled, runs.sequence, names, rows)
                 arrays |= {f"{index}/{number}/{name}": array for name, array in feeds.items()}
@@ -115,7 +117,8 @@ def prepare_sets(
                         output = run_encoder(encoder, {name: feeds[name][kept] for name in names}).cpu().numpy()
                     arrays |= {f"{index}/{number}/reference": output, f"{index}/{number}/rows": kept}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
-        return notes
+        shapes = {name: {"tokens": int(np.median(sums)), "sets": sums} for name, sums in counted.items()}
+        return {**notes, "shapes": shapes}
 
     key = {
         "weights": weights_sha256,

@@ -16,7 +16,7 @@ from backends.cache import ArtifactCache
 from backends.inputs import prepare_inputs
 from backends.ranges import POINTS, points_of
 
-MARKED = tuple(point for point in POINTS if point not in ("qkv", "probs", "context", "up"))
+MARKED = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
 """Points of backends/ranges.py whose tensors are [batch, sequence, features] and tell one step from the next."""
 
 

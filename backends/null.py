@@ -26,7 +26,7 @@ def null_hidden(input_ids: Array) -> Array:
 
 
 class Null(Backend):
-    packages = ("numpy",)
+    distributions = ("numpy",)
 
     def check(self, spec: BuildSpec) -> None:
         if spec.options["behaviour"] == "unsupported":

@@ -13,9 +13,11 @@ from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.qat import RANGES
-from backends.quantize import quantize_onnx
+from backends.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.ranges import activation_ranges
-from backends.smooth import smooth_onnx
+from backends.shift import RANGES as SHIFTED
+from backends.shift import shift_onnx
+from backends.smooth import fold_arrays, smooth_onnx
 from backends.surgery import operate
 from backends.typed import cast_onnx
 from backends.weights import encoder_weights
@@ -45,23 +47,30 @@ def prepare_source(
     def batches() -> list[dict[str, Array]]:
         return calibration_batches(folder, texts, seed=seed, **sizes)
 
+    left, key = quantization.get("leave_out", ()), {**made_from, **sizes}
+    alpha = quantization.get("smooth", 0.0)
     if form.arrays:
         arrays, ranges = encoder_weights(folder, weights_sha256, cache), None
         if form.ranges:
             onnx = export_onnx(folder, weights_sha256, cache)
+            if alpha:
+                onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
+                arrays = fold_arrays(arrays, onnx, cache)
             method, percentile = quantization["method"], quantization["percentile"]
-            left, key = quantization.get("leave_out", ()), {**made_from, **sizes}
             ranges = activation_ranges(onnx, method, percentile, batches, trained, left, key, cache)
         return Source(folder, weights_sha256, arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, weights_sha256, cache), None
     if form.rewrites:
         onnx = operate(onnx, form.rewrites, cache)
-    if form.quantized and quantization.get("smooth"):
-        onnx = smooth_onnx(onnx, quantization["smooth"], batches, {**made_from, **sizes}, cache)
+    if form.quantized and alpha:
+        onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
+    if form.quantized and quantization.get("shift"):
+        onnx = shift_onnx(onnx, quantization["per_channel"], left, batches, key, cache)
+        trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text())}
     if form.quantized:
         onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)
     if form.calibration:
-        calibration = _stacked(batches(), {**made_from, **sizes}, cache)
+        calibration = _stacked(batches(), key, cache)
     if form.types != "fp32":
         onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
     return Source(folder, weights_sha256, onnx, calibration)

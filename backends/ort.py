@@ -35,7 +35,8 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
 
 class OnnxRuntime(Backend):
-    packages = (*INSTALLED, "onnx")
+    distributions = INSTALLED
+    beside = ("onnx",)
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -73,7 +74,7 @@ class OnnxRuntime(Backend):
             return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
 
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
-        return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of(self.packages))
+        return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of((*INSTALLED, "onnx")))
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         import onnxruntime  # noqa: F401  timed on its own

@@ -35,14 +35,31 @@ class Packing:
 def pack(feeds: Feeds) -> Packing:
     """
     Raises:
-        ValueError: a sequence has no token, or a token after padding; the message names it.
+        ValueError: the batch is none (see `check_batch`), or a sequence has no token, or a token after padding; the
+            message names it.
     """
+    check_batch(feeds)
     mask = feeds["attention_mask"]
     lengths = token_lengths(mask)
     kept = mask.astype(bool)
     places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return Packing(feeds["input_ids"][kept], segments(feeds)[kept], places[kept], starts, kept)
+
+
+def check_batch(feeds: Feeds) -> None:
+    """
+    Raises:
+        ValueError: the arrays are not integers of one shape [batch, sequence] with at least one row and one token.
+    """
+    wanted = feeds["input_ids"].shape
+    if len(wanted) != 2 or 0 in wanted:
+        raise ValueError(f"input_ids of sizes {wanted} is no batch; give [batch, sequence], both at least 1")
+    for name, array in feeds.items():
+        if array.shape != wanted:
+            raise ValueError(f"{name} of sizes {array.shape} does not fit input_ids of sizes {wanted}")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{name} is of type {array.dtype}; give integers")
 
 
 def segments(feeds: Feeds) -> Array:

@@ -34,7 +34,8 @@ class Torch(Backend):
     """Both PyTorch backends: `compiled` says whether the model goes through torch.compile."""
 
     compiled: bool
-    packages = ("torch", "transformers", "triton")
+    distributions = ("torch",)
+    beside = ("transformers", "triton")
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -59,7 +60,7 @@ class Torch(Backend):
         """The checkpoint as it is: PyTorch compiles in the process that runs."""
         notes = {"marked": list(source.marked)} if source.marked else {}
         path = source.checkpoint / "model.safetensors"
-        return Artifact(path, source.sha256, versions_of(self.packages), notes=notes)
+        return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         import torch  # noqa: F401  timed on its own

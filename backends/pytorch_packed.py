@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class TorchPacked(Backend):
-    packages = ("torch",)
+    distributions = ("torch",)
 
     def check(self, spec: BuildSpec) -> None:
         if spec.precision not in ("fp16", "bf16", "fp32") or (spec.device.kind == "cuda" and spec.precision == "fp32"):

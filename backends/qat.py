@@ -42,17 +42,22 @@ def train(
     texts: Sequence[str],
     seed: int,
     device: str,
+    plugins: bool,
+    floating: Sequence[str],
     cache: ArtifactCache,
 ) -> Artifact:
     """A checkpoint in a folder of its own, trained under fake quantization; its notes have the loss at both ends.
 
     Args:
         quantization: `qat_steps` (of 32 sequences), `qat_rate` (of AdamW, at its highest), `placement` of the Q/DQ that
-            is trained for ("auto": all of it, as plugins have it), `sequence` and `tokens` of the sequences.
+            is trained for, `leave_out`, patterns of nodes of the graph that are left alone, `sequence` and `tokens` of
+            the sequences.
         texts: what the sequences are made of.
+        plugins: whether it is for an engine of plugins, which rounds all that they compute in INT8.
+        floating: nodes (backends/quantize.py's NODES) that the backend does not round.
     """
-    placement = quantization["placement"]
-    nodes = PLACEMENTS["all" if placement == "auto" else placement]
+    nodes = [name for name in PLACEMENTS["all" if plugins else quantization["placement"]] if name not in floating]
+    left = list(quantization.get("leave_out", ()))
     chosen = {name: quantization[name] for name in ("qat_steps", "qat_rate", "sequence")}
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -62,7 +67,7 @@ def train(
         tokens = Tokens.of(folder, quantization.get("tokens", "auto"), texts, seed)
         batches = _batches(tokens, input_names(folder), chosen["qat_steps"], chosen["sequence"], seed)
         losses, ranges = _train(
-            folder, path, nodes, placement == "auto", batches, chosen["qat_steps"], chosen["qat_rate"], seed, device
+            folder, path, nodes, plugins, left, batches, chosen["qat_steps"], chosen["qat_rate"], seed, device
         )
         path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
         tenth = max(1, len(losses) // 10)
@@ -72,6 +77,9 @@ def train(
         "weights": weights_sha256,
         "config": (folder / "config.json").read_text(),
         "nodes": sorted(nodes),
+        "plugins": plugins,
+        "leave_out": left,
+        "form": 2,
         "texts": list(texts),
         "tokens": quantization.get("tokens", "auto"),
         "seed": seed,
@@ -93,8 +101,8 @@ def _batches(tokens: Tokens, names: Sequence[str], steps: int, sequence: int, se
 
 
 def _train(
-    folder: Path, path: Path, nodes: Collection[str], one_for_qkv: bool, batches: Iterator[Mapping[str, Array]],
-    steps: int, rate: float, seed: int, device: str,
+    folder: Path, path: Path, nodes: Collection[str], plugins: bool, left: Collection[str],
+    batches: Iterator[Mapping[str, Array]], steps: int, rate: float, seed: int, device: str,
 ) -> tuple[list[float], dict[str, float]]:  # fmt: skip
     """Write the trained weights to `path`; gives the loss of each step, and the ranges."""
     import torch
@@ -104,11 +112,11 @@ def _train(
     from backends.rounding import register, round_encoder
 
     torch.manual_seed(seed)
-    register(nodes)
+    register()
     teacher = load_encoder(folder).to(device)
     student = load_encoder(folder, "rounded").to(device)
     weights = list(student.parameters())
-    roundings = round_encoder(student, nodes, one_for_qkv)
+    roundings = round_encoder(student, nodes, plugins, left)
     ranges = [rounding.to(device).logarithm for rounding in roundings.values()]
     groups = [{"params": weights, "lr": rate}, {"params": ranges, "lr": FASTER * rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)

@@ -21,7 +21,9 @@ from backends.typed import matching
 
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
-    "qkv": r"/(query|q_lin|key|k_lin|value|v_lin)/Add$",
+    "query": r"/(query|q_lin)/Add$",
+    "key": r"/(key|k_lin)/Add$",
+    "value": r"/(value|v_lin)/Add$",
     "probs": r"/attention/(self/)?Softmax$",
     "context": r"/attention/(self/)?MatMul_1$",
     "attended": r"/attention/(output/dense|out_lin)/Add$",
@@ -57,7 +59,8 @@ def activation_ranges(
     what is not to be computed in INT8, "<layer>/<one of COMPUTED>".
 
     Args:
-        method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values).
+        method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values). Probabilities go by
+            "minmax" whatever the others do: the few that are large are what attention is, and entropy cuts at 0.13.
         calibration: gives the feeds, all of one shape.
         trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
         leave_out: patterns of nodes of the graph that are left alone.
@@ -75,7 +78,7 @@ def activation_ranges(
         "source": source.sha256,
         "method": method,
         "percentile": percentile,
-        "form": 4,
+        "form": 5,
         **({"trained": dict(trained)} if trained else {}),
         **({"leave_out": list(leave_out)} if leave_out else {}),
         **key,
@@ -96,12 +99,24 @@ def _collect(
         "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
         "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
     }
-    base, options = kinds[method]
+    methods = {tensor: "minmax" if point.endswith("/probs") else method for tensor, point in points.items()}
+    found: dict[str, float] = {}
+    for chosen in dict.fromkeys(methods.values()):
+        wanted = {tensor for tensor, by in methods.items() if by == chosen}
+        for tensor, largest in _largest(source, wanted, *kinds[chosen], batches).items():
+            found[points[tensor]] = largest
+    return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
 
-    class Calibrator(base):  # type: ignore[misc, valid-type]  # onnxruntime has no types; chosen at run time
+
+def _largest(
+    source: Path, wanted: set[str], base: Any, options: Mapping[str, Any], batches: Sequence[Mapping[str, Array]]
+) -> dict[str, float]:
+    """What one of onnxruntime's calibrators makes of the tensors `wanted`."""
+
+    class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
         def select_tensors_to_calibrate(self, model: Any) -> tuple[set[str], dict[str, Any]]:
             tensors, infos = super().select_tensors_to_calibrate(model)
-            return tensors & set(points), infos
+            return tensors & wanted, infos
 
     with alone(source) as link:
         calibrator = Calibrator(str(link), None, str(link.with_name("augmented.onnx")), symmetric=True, **options)
@@ -109,11 +124,7 @@ def _collect(
         calibrator.create_inference_session()
         calibrator.collect_data(reader(batches))
         tensors = calibrator.compute_data()
-    found: dict[str, float] = {}
-    for tensor, values in tensors.items():
-        largest = float(np.abs(np.stack(values.range_value)).max())
-        found[points[tensor]] = max(found.get(points[tensor], 0.0), largest)
-    return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
+    return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
 
 
 def _left(source: Path, patterns: Sequence[str]) -> list[str]:
@@ -140,7 +151,7 @@ def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
 
 
 def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Point by tensor, for (name, output) of each node; query, key and value share one point.
+    """Point by tensor, for (name, output) of each node.
 
     Raises:
         ValueError: a layer lacks a point, as after a change of the exporter's names.

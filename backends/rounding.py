@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.utils import parametrize
 from transformers import AttentionInterface
 
 from backends.quantize import WEIGHT_PRODUCTS
+from backends.ranges import COMPUTED
 
 Tensor = torch.Tensor
 
@@ -33,6 +35,8 @@ READ = {
 also added to the block's own output: Q/DQ there stands before all who read it, the addition too."""
 
 RESIDUALS = {"query": "attention_residual", "ffn_up": "ffn_residual"}
+ADDED = {"attention_output": ("attention_residual", "Add"), "ffn_down": ("ffn_residual", "Add_1")}
+"""The addition that reads what a product gives, and its name in a DistilBERT."""
 
 
 def rounded(values: Tensor, largest: Tensor) -> Tensor:
@@ -70,12 +74,15 @@ class Activation(torch.nn.Module):
         return rounded(values, self.largest)
 
 
-def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv: bool) -> dict[str, Activation]:
-    """Have `encoder`, loaded after `register(nodes)`, round what Q/DQ around `nodes` rounds.
+def round_encoder(
+    encoder: torch.nn.Module, nodes: Collection[str], whole: bool = False, leave_out: Collection[str] = ()
+) -> dict[str, Activation]:
+    """Have `encoder`, loaded with attention "rounded", round what Q/DQ around `nodes` rounds.
 
     Args:
         nodes: names out of backends/quantize.py's NODES.
-        one_for_qkv: whether query, key and value share a range, as plugins have it.
+        whole: for plugins: what they compute in one piece (backends/ranges.py's COMPUTED) is left out as one.
+        leave_out: patterns (fnmatch) of the exported graph's nodes that are left alone.
 
     Returns:
         The roundings of activations by the place of their tensor in the exported graph: "<node> <input or output>
@@ -84,30 +91,69 @@ def round_encoder(encoder: torch.nn.Module, nodes: Collection[str], one_for_qkv:
     found: dict[str, Activation] = {}
     # As the exporter names nodes, of a module that has the encoder in it: /encoder/encoder/layer.0/attention/self/query
     modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
+    chosen = _chosen(modules, nodes, whole, leave_out)
     begun = [path for path in modules if any(re.search(pattern, path) for pattern in READ)]
     # A projection takes the place of the norm before it, and nothing reads what the last norm gives.
     begun = begun[1:-1] if any(path.endswith("/embeddings_project") for path in begun) else begun[:-1]
     for path, module in modules.items():
-        product, parent = _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
-        if product in nodes:
+        layer, product, parent = _layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
+        if (layer, product) in chosen:
             parametrize.register_parametrization(module, "weight", Weight())
-        if product in nodes and product in ("attention_output", "ffn_down"):
+        if (layer, product) in chosen and product in ("attention_output", "ffn_down"):
             module.register_forward_pre_hook(_before(found.setdefault(f"{path}/MatMul input 0", Activation())))
+        if product == "query":
+            modules[parent].rounds_shares = (layer, "context") in chosen  # read by attend
         place = {
-            "query": f"{parent}/MatMul input 0" if "scores" in nodes else "",
-            "key": f"{parent}/MatMul input {0 if one_for_qkv else 1}" if "scores" in nodes else "",
-            "value": f"{parent}/MatMul{' input 0' if one_for_qkv else '_1 input 1'}" if "context" in nodes else "",
-            "attention_output": f"{path}/Add output 0" if "attention_residual" in nodes else "",
-            "ffn_down": f"{path}/Add output 0" if "ffn_residual" in nodes else "",
+            "query": f"{parent}/MatMul input 0" if (layer, "scores") in chosen else "",
+            "key": f"{parent}/MatMul input 1" if (layer, "scores") in chosen else "",
+            "value": f"{parent}/MatMul_1 input 1" if (layer, "context") in chosen else "",
+            "attention_output": f"{path}/Add output 0" if (layer, "attention_residual") in chosen else "",
+            "ffn_down": f"{path}/Add output 0" if (layer, "ffn_residual") in chosen else "",
         }.get(product, "")
-        readers = next(
-            (products for pattern, products in READ.items() if path in begun and re.search(pattern, path)), ()
-        )
-        if readers and {*readers, RESIDUALS[readers[0]]} & {*nodes}:
-            place = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
+        if path in begun:
+            readers = next(products for pattern, products in READ.items() if re.search(pattern, path))
+            # What ends a layer is read by the next one, and the embeddings (layer -1) by the first.
+            reading = layer if readers == ("ffn_up",) else layer + 1
+            if any((reading, reader) in chosen for reader in (*readers, RESIDUALS[readers[0]])):
+                place = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
         if place:
             module.register_forward_hook(_after(found.setdefault(place, Activation())))
     return found
+
+
+def _chosen(
+    modules: Collection[str], nodes: Collection[str], whole: bool, leave_out: Collection[str]
+) -> set[tuple[int, str]]:
+    """Which of `nodes` are rounded in which layer."""
+    names: dict[tuple[int, str], str] = {}
+    for path in modules:
+        layer, product, parent = _layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
+        if not product:
+            continue
+        own = {product: f"{path}/MatMul"}
+        if product == "query":
+            own |= {"scores": f"{parent}/MatMul", "context": f"{parent}/MatMul_1"}
+        if product in ADDED:
+            # A DistilBERT adds in the layer itself.
+            residual, inside = ADDED[product]
+            own[residual] = f"{parent}/Add" if path.endswith("/dense") else f"{parent.rpartition('/')[0]}/{inside}"
+        names |= {(layer, node): name for node, name in own.items()}
+    chosen = {
+        (layer, node)
+        for (layer, node), name in names.items()
+        if node in nodes and not any(fnmatchcase(name, pattern) for pattern in leave_out)
+    }
+    if whole:
+        for layer in {layer for layer, _ in names}:
+            for group in COMPUTED.values():
+                together = {(layer, node) for node in group}
+                chosen -= set() if together <= chosen else together
+    return chosen
+
+
+def _layer(path: str) -> int:
+    found = re.search(r"/layer\.(\d+)(/|$)", path)
+    return int(found.group(1)) if found else -1
 
 
 def _before(rounding: Activation) -> Callable[..., Any]:
@@ -123,16 +169,16 @@ def _kind(path: str, patterns: Mapping[str, str]) -> str:
     return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "")
 
 
-def register(nodes: Collection[str]) -> None:
-    """Make attention known to transformers as "suites_rounded", its probabilities rounded if Q/DQ rounds them."""
-    one, probabilities = torch.ones(()), "context" in nodes
+def register() -> None:
+    """Make attention known to transformers as "suites_rounded"; `round_encoder` says where it rounds probabilities."""
+    one = torch.ones(())
 
     def attend(
         module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
     ) -> tuple[Tensor, None]:
         scores = torch.matmul(query, key.transpose(2, 3)) / float(query.size(-1)) ** 0.5
         shares = torch.softmax(scores.masked_fill(~attention_mask, float("-inf")), dim=-1)
-        shares = rounded(shares, one.to(shares)) if probabilities else shares
+        shares = rounded(shares, one.to(shares)) if module.rounds_shares else shares
         return torch.matmul(shares, value).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register("suites_rounded", attend)

@@ -123,6 +123,9 @@ class Nodes:
     def multiply(self, one: Any, other: Any) -> Any:
         return self._node("Mul", one, other)
 
+    def power(self, one: Any, exponent: float) -> Any:
+        return self._node("Pow", one, exponent)
+
     def erf(self, one: Any) -> Any:
         return self._node("Erf", one)
 

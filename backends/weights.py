@@ -127,6 +127,44 @@ def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
     return arrays
 
 
+def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The same encoder for attention that does not divide its scores: queries are divided by sqrt(d) before."""
+    divided = dict(arrays)
+    for name in [name for name in arrays if "/qkv_" in name]:
+        scale = np.array([1 / math.sqrt(arrays[name].shape[2]), 1, 1], np.float32)
+        divided[name] = arrays[name] * scale.reshape(3, *(1,) * (arrays[name].ndim - 1))
+    return divided
+
+
+def share_range(
+    arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """The same encoder with query, key and value of each layer reaching equally far, for attention that rounds all of
+    them in one range: queries are multiplied by what keys are divided by, values by what the projection after them is
+    divided by. In real numbers nothing changes but the three and the context.
+
+    Args:
+        ranges: how far tensors of the encoder before `pad_heads` reach, by point (backends/ranges.py).
+        query_scale: what `pad_heads` multiplied queries by.
+
+    Returns:
+        The arrays, and the ranges with `<layer>/qkv`, the shared one, and that of the context as it is now.
+    """
+    level, reach = dict(arrays), dict(ranges)
+    for name in arrays:
+        layer, _, kind = name.partition("/")
+        if kind != "qkv_weight":
+            continue
+        query, key, value = (max(ranges[f"{layer}/{part}"], 1e-6) for part in ("query", "key", "value"))
+        shared = math.sqrt(query * query_scale * key)
+        factors = np.array([shared / (query * query_scale), shared / key, shared / value], np.float32)
+        level[name] = arrays[name] * factors[:, None, None, None]
+        level[f"{layer}/qkv_bias"] = arrays[f"{layer}/qkv_bias"] * factors[:, None, None]
+        level[f"{layer}/output_weight"] = arrays[f"{layer}/output_weight"] / factors[2]
+        reach |= {f"{layer}/qkv": shared, f"{layer}/context": ranges[f"{layer}/context"] * float(factors[2])}
+    return level, reach
+
+
 def pad_heads(arrays: Mapping[str, Array], size: int) -> dict[str, Array]:
     """The same encoder with every head widened to `size` by zeros, for kernels that know only that size.
 

@@ -15,6 +15,7 @@ from backends.base import Array, Session, Shape
 from backends.evaluation import put
 from backends.readout import READOUTS
 from suites.clock import Effort
+from suites.latency import compare
 
 
 def measure(
@@ -26,7 +27,7 @@ def measure(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """What `arrays` (see backends/evaluation.py) want read of every batch: [rows, ...] FP32, in found.npy in the job's
-    folder. Plain steps: a CUDA graph replays the same kernels."""
+    folder, and a check of the first batch's hidden states. Plain steps: a CUDA graph replays the same kernels."""
     batches: dict[int, dict[str, Array]] = {}
     head: dict[str, Array] = {}
     for name in arrays:
@@ -36,14 +37,20 @@ def measure(
         elif key:
             batches.setdefault(int(owner), {})[key] = arrays[name]
     found, read = np.zeros_like(arrays["reference"]), READOUTS[str(arrays["readout"])]
+    checks: list[dict[str, Any]] = []
     for place, feeds in batches.items():
         if place % 50 == 0:
             progress(f"batch {place} of {len(batches)}")
-        rows = feeds.pop("rows")
+        rows, hidden = feeds.pop("rows"), feeds.pop("hidden", None)
         session.load(feeds)
         session.step()
         session.wait()
-        put(found, rows, read(session.fetch(), feeds["attention_mask"], head))
+        output, mask = session.fetch(), feeds["attention_mask"]
+        put(found, rows, read(output, mask, head))
+        if hidden is not None:
+            batch, sequence = mask.shape
+            check = compare(output, hidden, np.arange(len(hidden)), mask)
+            checks.append({"batch": batch, "sequence": sequence, "cuda_graph": False, **check})
     path = Path("found.npy").resolve()
     np.save(path, found)
-    return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "found": str(path)}
+    return {"measurements": [], "checks": checks, "facts": {}, "failures": {}, "found": str(path)}

@@ -54,10 +54,11 @@ class TrtConfig:
 
     `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
     asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
-    where a release has them, or from casts in the ONNX file. `workspace_mb` 0 and `aux_streams` -1 are TensorRT's own.
-    `ranges` are the profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the
-    largest shape. `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape.
-    `memory_mb`: device memory that plans, contexts and buffers may take; 0 is what is free.
+    where a release has them, or from casts in the ONNX file. `workspace_mb` 0, `aux_streams` -1 and
+    `timing_iterations` 0 (how often a tactic is timed, for the average) are TensorRT's own. `ranges` are the
+    profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the largest shape.
+    `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape. `memory_mb`:
+    device memory that plans, contexts and buffers may take; 0 is what is free.
     """
 
     min: list[int] = field(default_factory=list)
@@ -71,6 +72,7 @@ class TrtConfig:
     workspace_mb: int = 0
     optimization_level: int = 3
     aux_streams: int = -1
+    timing_iterations: int = 0
     tactic_sources: list[str] = field(default_factory=list)
     types: Types = Types.auto
     hardware_compatible: bool = False
@@ -84,10 +86,14 @@ class TrtConfig:
 class PluginConfig:
     """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
 
-    `products`: how weights are multiplied; `auto` is by convolution where tokens are packed, else by matrix product.
-    `gelu`: as backends/gelu.py has it, or by the plugin, whose cubic is another function.
+    `products`: how weights are multiplied; `auto` is by convolution where tokens are packed or INT8, else by matrix
+    product; `fully_connected` is a layer of TensorRT 8.6.
+    `gelu`: as backends/gelu.py has it, `auto` by erf; `cubic`, and `plugin` which computes the same, are another
+    function, off by up to 4.7e-4.
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
     make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
+    `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
+    where the range is small enough.
     """
 
     products: Products = Products.auto
@@ -95,3 +101,4 @@ class PluginConfig:
     attention: Part = Part.auto
     norms: Part = Part.auto
     interleaved: bool = False
+    scale_max: Switch = Switch.auto

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,9 +23,10 @@ from queue import Queue
 from threading import Lock
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
+from suites.checks import Refused, at_least
 from suites.clock import now_ns
+from suites.command_line import guarded, overrides
 from suites.machine import gpus
 
 
@@ -143,35 +143,34 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more cells after this many")
     options, common = parser.parse_known_args(arguments)
+    return guarded(lambda: _run(options, overrides(common)))
+
+
+def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     try:
         lines = [cell for line in read_lines(options.file) for cell in cells(line)]
-    except (OSError, HydraException) as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{options.file} cannot be read: {error}") from None
+    if not lines:
+        raise Refused(f"{options.file} has no lines; give one cell or sweep a line, as after python -m suites.run")
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
+    at_least("--builders", options.builders, 0)
     if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
-        print(
-            f"refused: --measuring {options.measuring} leaves none of {len(devices)} devices to build", file=sys.stderr
-        )
-        return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+        raise Refused(f"--measuring {options.measuring} leaves none of {len(devices)} devices to build")
     batch = Batch(common, now_ns() + options.seconds * 1e9)
-    try:
-        with ThreadPoolExecutor(len(devices)) as pool:
-            waiting = iter(lines)
-            if options.measuring:
-                building, measuring = devices[: -options.measuring], devices[-options.measuring :]
-                running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
-            else:
-                running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
-            try:
-                for done in wait(running).done:
-                    done.result()
-            except KeyboardInterrupt:
-                batch.stop()  # or leaving the block would wait for all the lines that are left
-                raise
-    except KeyboardInterrupt:
-        return 130
+    with ThreadPoolExecutor(len(devices)) as pool:
+        waiting = iter(lines)
+        if options.measuring:
+            building, measuring = devices[: -options.measuring], devices[-options.measuring :]
+            running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
+        else:
+            running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
+        try:
+            for done in wait(running).done:
+                done.result()
+        except KeyboardInterrupt:
+            batch.stop()  # or leaving the block would wait for all the lines that are left
+            raise
     for line in batch.failed:
         print(f"failed: {line}")
     return int(bool(batch.failed))

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PROFILES = ("profiles", "min", "opt", "max", "ranges")
+"""Options that say for which shapes an engine is tuned."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -22,7 +25,8 @@ class Cell:
             model that changed under its name is another cell.
         release: the backend's library and version, so that two releases stand side by side.
         shapes: (batch, sequence) pairs.
-        lengths: distribution of sequence lengths, kind of tokens, and digest of the texts they come from.
+        lengths: distribution of sequence lengths, kind of tokens, digest of the texts they come from, which calibrate
+            too, and the name of their file where one was given.
         options: what else changes what runs: CUDA graphs, threads, the backend's own options, quantization.
     """
 

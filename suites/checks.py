@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +23,7 @@ def positive(key: str, value: float) -> float:
     return value
 
 
-def at_least(key: str, value: int, least: int) -> int:
+def at_least(key: str, value: Number, least: int) -> Number:
     if value < least:
         raise Refused(f"{key}={value} must be at least {least}")
     return value
@@ -42,14 +46,22 @@ def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
 
 
 def _decoded(key: str, path: str, file: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    for number, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
         try:
             yield number, line.decode().strip()
         except UnicodeDecodeError as error:
-            raise Refused(f"{key}={path}, line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+            raise Refused(f"{key}={path} is not UTF-8 in line {number} ({error.reason}); save it as UTF-8") from None
+
+
+def between(key: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise Refused(f"{key}={value} must lie between {least:g} and {most:g}")
+    return value
 
 
 def writable(key: str, path: str) -> Path:
+    if not path:
+        raise Refused(f"{key}= names no folder; choose one, e.g. {key}=/tmp/{key}")
     folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,9 +83,10 @@ class QuantizationConfig:
     (backends/quantize.py; `auto` is what runs fastest: `all_but_ffn_residual` for TensorRT, `gemm` for others);
     `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns
     (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay FP16. `smooth`:
-    SmoothQuant's alpha, 0 for none (backends/smooth.py). `tokens`: what calibration reads, the task's text or random
-    ids. With `qat_steps` the model is first trained under fake quantization to give its FP32 outputs (backends/qat.py),
-    at most at `qat_rate`."""
+    SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into weights). `shift`:
+    whether GELU's output is centred before symmetric INT8 (backends/shift.py). `tokens`: what calibration reads, the
+    task's text or random ids. With `qat_steps` the model is first trained under fake quantization to give its FP32
+    outputs (backends/qat.py), at most at `qat_rate`."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto
@@ -98,6 +99,7 @@ class QuantizationConfig:
     reduce_range: Switch = Switch.auto
     leave_out: list[str] = field(default_factory=list)
     smooth: float = 0.0
+    shift: bool = False
     tokens: TokenKind = TokenKind.auto
     qat_steps: int = 0
     qat_rate: float = 1e-4
@@ -109,7 +111,9 @@ class TaskConfig:
 
     `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
     fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and
-    `label`, the columns; `metric` of classification; `calibration`, a file of texts that INT8 is calibrated with.
+    `label`, the columns; `metric` of classification. `calibration`: a file of texts that INT8 is
+    calibrated with, by default the task's own (of STS-B the development part, of BANKING77 the training part, for a
+    fine-tuned checkpoint the project's sentences).
     """
 
     name: str = "sentences"
@@ -123,14 +127,18 @@ class TaskConfig:
     pair: str = ""
     label: str = "label"
     metric: Metric = Metric.accuracy
-    calibration: str = "suites/sentences.txt"
+    calibration: str = ""
 
 
 @dataclass
 class SearchConfig:
-    """When suites/search.py is content: the task's tolerance, and this smallest cosine to FP32."""
+    """When suites/search.py is content: within the task's tolerance and from this smallest cosine to FP32 on; 0 is 0.95
+    for INT8 and FP8 and 0.999 for others. It stops after so many `steps` or `seconds`, where they are not 0, with the
+    best that it has."""
 
-    cosine: float = 0.999
+    cosine: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -165,7 +173,8 @@ class LengthsConfig:
 
     `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
     histogram; `path` of file. With `passes` above 1 a batch is sorted by length and run in so many passes, each padded
-    to its longest sequence, rounded up to a `multiple` of tokens.
+    to its longest sequence, rounded up to a `multiple` of tokens. Packed batches have no padding to save, but a kernel
+    of attention for the longest sequence of a pass.
     """
 
     name: str = "full"

@@ -11,6 +11,14 @@ from typing import Any
 from suites.config import RunConfig
 
 
+def composing() -> tuple[type[Exception], ...]:
+    """What composing a configuration raises."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return HydraException, OmegaConfBaseException
+
+
 def explain(error: Exception) -> str:
     """One line for whatever composing a configuration raised."""
     text = str(error)
@@ -18,6 +26,9 @@ def explain(error: Exception) -> str:
         return f"{several.group(1)} names several values: add -m to run each, or write key=[a,b] where a list is meant"
     if malformed := re.search(r"Error parsing override '([^']*)'", text):
         return f"{malformed.group(1)!r} is not of the form key=value"
+    if word := getattr(error, "override", ""):
+        cut = any(bracket in word for bracket in "[{(")
+        return f"{word!r} {'is cut short: close its brackets, and quote it if it has spaces' if cut else text}"
     if missing := re.search(r"Could not find '([^/']+)/([^']*)'", text):
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
@@ -44,7 +55,7 @@ def unknown_key(key: str) -> str:
 
 
 def _hint(wanted: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wanted, known, n=1)
+    close = difflib.get_close_matches(wanted.lower(), known, n=1)
     return f"did you mean {close[0]}? " if close else ""
 
 

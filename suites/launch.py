@@ -107,7 +107,8 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
         answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
     except FileNotFoundError:
         ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-        return Answer(FAILED, f"{stage} {ended} without an answer", None, log_tail)
+        last = next(reversed(log_tail.strip().splitlines()), "")
+        return Answer(FAILED, f"{stage} {ended} without an answer{f': {last}' if last else ''}", None, log_tail)
     except (ValueError, KeyError, TypeError) as error:
         return Answer(FAILED, f"{stage} answered with something that is no answer: {error}", None, log_tail)
     if answer.outcome not in OUTCOMES:

@@ -6,18 +6,24 @@ What is returned becomes part of the cell.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from backends.cache import digest_of
 from suites.checks import Refused, at_least, numbered_lines, positive
-from suites.choices import Precision, Suite
-from suites.config import RunConfig, plain
+from suites.choices import Activation, Method, Precision, Scheme, Suite
+from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
 
 
 def own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
     name = config.backend.name
+    for key, milliseconds in asdict(config.null).items():
+        if key.endswith("_ms"):
+            at_least(f"null.{key}", milliseconds, 0)
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
         raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")
@@ -26,7 +32,11 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "torch_eager":
         return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
-        return {**_tensorrt(config), "layout": config.layout.name, **plain(asdict(config.plugin))}
+        chosen = plain(asdict(config.plugin))
+        # What is not asked for leaves cells as they were before it could be.
+        if chosen["scale_max"] == "auto":
+            del chosen["scale_max"]
+        return {**_tensorrt(config), "layout": config.layout.name, **chosen}
     return plain(asdict(owners[name])) if name in owners else {}
 
 
@@ -46,17 +56,37 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
             raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
     if not 0 <= chosen["optimization_level"] <= 5:
         raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    if chosen["refit"] and chosen["version_compatible"]:
+        raise Refused("TensorRT makes no engine that is both refittable and version compatible; choose one")
+    chosen["plugin_libraries"] = [_library(path) for path in chosen["plugin_libraries"]]
     _check_ranges(config)
     if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
         raise Refused("trt.engines=per_shape gives each shape an engine tuned for it alone; use profiles=per_shape")
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {"ranges": [], "contexts": "one", "engines": "one", "memory_mb": 0}.items():
+    absent = {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0, "memory_mb": 0}
+    for name, nothing in absent.items():
         if chosen[name] == nothing:
             del chosen[name]
+    at_least("trt.timing_iterations", config.trt.timing_iterations, 0)
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
     at_least("trt.memory_mb", config.trt.memory_mb, 0)
     at_least("trt.aux_streams", chosen["aux_streams"], -1)
     return {"profiles": config.profiles.name, "keep_fp32": list(config.keep_fp32), **chosen}
+
+
+def _library(path: str) -> str:
+    """The whole path of a shared library: workers run in folders of their own."""
+    if not Path(path).is_file():
+        raise Refused(f"trt.plugin_libraries has {path}, which is no file; give paths of shared libraries")
+    return str(Path(path).resolve())
+
+
+def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a cell holds them: a library by its name and content."""
+    libraries = [Path(path) for path in options.get("plugin_libraries", ())]
+    if not libraries:
+        return dict(options)
+    return {**options, "plugin_libraries": [f"{path.name} {digest_of(path)[:16]}" for path in libraries]}
 
 
 def _check_ranges(config: RunConfig) -> None:
@@ -82,39 +112,63 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     unsigned by signed bytes; without VNNI the 16-bit sums of two such products can saturate, which 7-bit
     weights avoid (onnxruntime's quantization guide).
     """
-    chosen = plain(asdict(config.quantization))
     on_cpu = machine.device.kind == "cpu"
+    _check_read(config, on_cpu)
+    chosen = plain(asdict(config.quantization))
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
     if not 0 <= chosen["smooth"] <= 1:
         raise Refused(f"quantization.smooth={chosen['smooth']} must lie between 0 and 1")
-    of_a_graph = {"leave_out": [], "smooth": 0.0}
-    for name, nothing in of_a_graph.items():
-        alone = name == "smooth" and config.backend.name == "trt_plugin"
-        if chosen[name] != nothing and (alone or chosen["scheme"] == "implicit"):
-            raise Refused(f"quantization.{name} is for explicit Q/DQ in a graph; use backend=ort or trt")
     at_least("quantization.qat_steps", chosen["qat_steps"], 0)
     positive("quantization.qat_rate", chosen["qat_rate"])
     if not chosen["qat_steps"]:
         del chosen["qat_steps"], chosen["qat_rate"]
-    elif config.precision.name is not Precision.int8:
-        raise Refused("quantization.qat_steps rounds to INT8; use precision=int8")
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {**of_a_graph, "tokens": "auto"}.items():
+    for name, nothing in {"leave_out": [], "smooth": 0.0, "shift": False, "tokens": "auto"}.items():
         if chosen[name] == nothing:
             del chosen[name]
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
-    if chosen["scheme"] == "implicit" and chosen["method"] == "percentile":
-        raise Refused("quantization.method=percentile has no implicit form; use minmax or entropy")
     at_least("quantization.samples", chosen["samples"], 1)
     at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
         raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")
+    if chosen["scheme"] == "implicit":
+        # What says where Q/DQ goes and what it looks like means nothing to a calibrator.
+        for name in ("placement", "percentile", "activation", "per_channel", "reduce_range"):
+            del chosen[name]
     return chosen  # type: ignore[no-any-return]
+
+
+def _check_read(config: RunConfig, on_cpu: bool) -> None:
+    """That whoever quantizes reads what was chosen: a key that nobody reads would make a cell of its own of nothing."""
+    own, usual = config.quantization, QuantizationConfig()
+    asked = {name for name, value in vars(usual).items() if getattr(own, name) != value}
+    tensorrt = config.backend.name in ("trt", "trt_plugin")
+    unsigned = own.activation is Activation.uint8 or (own.activation is Activation.auto and on_cpu)
+    unread = (
+        (config.backend.name == "trt_plugin", ("placement", "per_channel", "reduce_range"),
+         "an engine of plugins has places of its own; see plugin.attention, plugin.norms, quantization.leave_out"),
+        (tensorrt and own.activation is Activation.uint8, ("activation",),
+         "TensorRT reads no zero points; leave it at auto"),
+        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "qat_steps", "per_channel",
+         "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
+        (own.scheme is Scheme.implicit and own.method is Method.percentile, ("method",),
+         "it has no implicit form; use minmax or entropy"),
+        (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
+         "reduce_range"), "it is of INT8; FP8 is per tensor, by the distribution of the values"),
+        (own.method is not Method.percentile, ("percentile",), "only method=percentile reads it"),
+        (own.qat_steps > 0, ("smooth", "shift"), "training learns ranges for tensors as they are; choose one"),
+        (own.qat_steps == 0, ("qat_rate",), "only training reads it; give quantization.qat_steps"),
+        (unsigned, ("shift",), "zero points do the same already; use quantization.activation=int8"),
+    )  # fmt: skip
+    for holds, names, reason in unread:
+        for name in names if holds else ():
+            if name in asked:
+                raise Refused(f"quantization.{name}={plain(getattr(own, name))}: {reason}")
 
 
 def _passes(config: RunConfig) -> dict[str, int]:
@@ -128,9 +182,6 @@ def _passes(config: RunConfig) -> dict[str, int]:
         raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
     if config.lengths.distribution.name == "full":
         raise Refused("lengths.passes sorts sequences of different lengths; choose them too, e.g. lengths=stsb")
-    packed = {"torch_packed": True, "trt_plugin": config.layout.name == "packed"}
-    if packed.get(config.backend.name, False):
-        raise Refused("lengths.passes is for padded batches: packed ones hold no padding to save")
     for batch in config.batch:
         if batch % passes:
             raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")

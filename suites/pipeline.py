@@ -21,17 +21,21 @@ from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
+KEPT_JOBS = 50
+
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A record, where it lies (nowhere if nothing was to be measured), and whether it was measured earlier."""
+    """A record, where it lies (nowhere if nothing was to be measured), whether it was measured earlier, and where the
+    log of a cell that failed is."""
 
     record: Record
     path: Path | None
     reused: bool
+    log: Path | None = None
 
 
 @dataclass
@@ -86,17 +90,29 @@ def run_request(request: Request, progress: Progress) -> Ended:
         raise Refused(f"cannot write: {error}; {advice}") from None
     if ended.record.outcome in (OK, record.UNSUPPORTED):
         shutil.rmtree(folder, ignore_errors=True)
-    return ended
+        return ended
+    _forget_old(folder.parent)
+    return replace(ended, log=max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None))
+
+
+def _forget_old(jobs: Path) -> None:
+    """Leave the folders of the last cells that failed, with their logs, and of those that still run."""
+    over = [path for path in jobs.iterdir() if not Path("/proc", path.name.partition("-")[0]).exists()]
+    for folder in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_JOBS]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(request: Request, stages: Stages) -> Ended:
     probed = stages.run("probe", request.job, request.interpreter)
-    facts = probed.result or {"release": "", "versions": {}, "outcome": probed.outcome, "reason": probed.reason}
+    advice = "; interpreter.main or the backend's own, as in conf/interpreter, must be a Python with numpy"
+    facts: dict[str, Any] = probed.result or {
+        "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
+    }  # fmt: skip
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
     if measuring and not request.rerun and (earlier := _reusable(path, request)):
-        return Ended(earlier, path, reused=True)
+        return Ended(_judged_anew(earlier, request), path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     parts: dict[str, Any] = {}
     if facts["outcome"] != OK:
@@ -106,6 +122,9 @@ def _run(request: Request, stages: Stages) -> Ended:
         device = request.machine.device.uuid or "cpu"
         with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not measuring):
             answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
+        if measuring and answer.outcome == OK:
+            # Judging takes no device, and others wait for it.
+            answer, parts = _judged(request, stages, answer, parts)
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -128,7 +147,11 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if exported.outcome != OK or request.until == "export":
         return exported, parts
     source, inputs = exported.result["source"], exported.result["inputs"]
-    asked = {**request.job, "shapes": exported.result["shapes"]}
+    asked = {
+        **request.job,
+        "shapes": exported.result["shapes"],
+        "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
+    }
     built = stages.run("build", {**asked, "source": source}, request.interpreter)
     if built.outcome != OK:
         return built, parts
@@ -149,26 +172,37 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         return measured, parts
     found = measured.result
     if "found" in found:
-        scored = {**request.task, "inputs": inputs["path"], "found": found["found"], "checkpoint": source["checkpoint"]}
-        answer = stages.run("score", scored, request.main_interpreter)
-        if answer.outcome != OK:
-            return answer, parts
-        parts["scores"] = {**answer.result, "tolerance": request.task["tolerance"]}
+        found["judged"] = {"found": found["found"], "inputs": inputs, "checkpoint": source["checkpoint"]}
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     if "switching" in found:
         parts["scores"] = found["switching"]
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
-    problems = dict(found["failures"])
+    return measured, parts
+
+
+def _judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
+    """The same with what a task says of the outputs, and a failure where they are no answer."""
+    if "judged" in measured.result:
+        job = {**request.task, **measured.result["judged"], "cache": request.job["cache"]}
+        scored = stages.run("score", job, request.main_interpreter)
+        if scored.outcome != OK:
+            return scored, parts
+        parts = {**parts, "scores": {**scored.result, "tolerance": request.task["tolerance"]}}
+    problems = dict(measured.result.get("failures", {}))
     if parts.get("scores", {}).get("nonfinite"):
         problems["all texts"] = f"{parts['scores']['nonfinite']} outputs are NaN or Inf"
-    for check in parts["checks"]:
+    for check in parts.get("checks", ()):
         if check["problem"]:
             graph = " with CUDA graph" if check["cuda_graph"] else ""
             problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
-    if problems:
-        return Answer(FAILED, _by_reason(problems), None, measured.log_tail), parts
-    return measured, parts
+    return (Answer(FAILED, _by_reason(problems), None, measured.log_tail) if problems else measured), parts
+
+
+def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
+    """Batch, sequence and tokens of the shapes whose inputs have padding: an engine is tuned for what it will run."""
+    named = [[*map(int, name.split("x")), known["tokens"]] for name, known in shapes.items()]
+    return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]
 
 
 def _layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
@@ -212,6 +246,16 @@ def _reusable(path: Path, request: Request) -> Record | None:
         return None
     same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
     return earlier if same_device and earlier.outcome in (OK, record.UNSUPPORTED) else None
+
+
+def _judged_anew(earlier: Record, request: Request) -> Record:
+    """A record under the tolerance that is asked for now, written down if it was judged by another."""
+    wanted = request.task["tolerance"]
+    if earlier.scores.get("tolerance", wanted) == wanted:
+        return earlier
+    judged = replace(earlier, scores={**earlier.scores, "tolerance": wanted})
+    write_record(request.results, judged)
+    return judged
 
 
 def _without_paths(text: str, request: Request) -> str:

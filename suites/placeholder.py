@@ -48,7 +48,7 @@ def prepare_sets(root: Path, asked: Sequence[Shape], held: Sequence[Shape]) -> d
                 if number < REFERENCES:
                     arrays |= {f"{start}reference": null_hidden(ids), f"{start}rows": np.arange(runs.batch)}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
-        tokens = {str(shape): {"tokens": [shape.batch * shape.sequence] * SETS} for shape in asked}
+        tokens = {str(shape): {"tokens": shape.batch * shape.sequence} for shape in held}
         return {"tokens": "random", "shapes": tokens, "made_up": []}
 
     key = {"placeholder sets": [[str(shape) for shape in shapes] for shapes in (asked, held)]}

@@ -137,7 +137,7 @@ def read_record(path: Path) -> Record:
     """Raises ValueError if the file is not a record of this schema."""
     try:
         return Record.from_json(json.loads(path.read_text()))
-    except (TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a record: {error}") from error
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from suites.checks import Refused
+from suites.command_line import guarded
 from suites.record import Record, read_records, write_whole
 from suites.tables.accuracy import accuracy_tables
 from suites.tables.kernels import kernel_tables
 from suites.tables.latency import latency_tables
 from suites.tables.layers import layers_tables
+from suites.tables.recipes import recipe_tables
 from suites.tables.search import search_tables
 from suites.tables.switching import switching_tables
 from suites.tables.workloads import workload_tables
@@ -22,7 +26,10 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
         "latency": lambda records, results: latency_tables(records, read_records(results, "accuracy")),
         "workloads": lambda records, results: workload_tables(records, read_records(results, "accuracy")),
     },
-    "accuracy": {"accuracy": lambda records, results: accuracy_tables(records)},
+    "accuracy": {
+        "accuracy": lambda records, results: accuracy_tables(records),
+        "recipes": lambda records, results: recipe_tables(records, read_records(results, "latency")),
+    },
     "layers": {"layers": lambda records, results: layers_tables(records)},
     "search": {"search": search_tables},
     "switching": {"switching": lambda records, results: switching_tables(records)},
@@ -35,6 +42,14 @@ def tables_of(suite: str, records: Sequence[Record], results: Path) -> dict[str,
     """The tables of one suite's records by name, those that are not empty."""
     made = {name: table(records, results) for name, table in TABLES[suite].items()}
     return {name: text for name, text in made.items() if text}
+
+
+def shown(suite: str, records: Sequence[Record], results: Path) -> str:
+    """The same for a terminal: without the legends, which the files have."""
+    texts = tables_of(suite, records, results)
+    rows = [f"## {section}" for text in texts.values() for section in text.split("\n## ")[1:]]
+    files = ", ".join(str(results / "tables" / f"{name}.md") for name in texts)
+    return "\n".join([*rows, f"What the columns say: {files}"]) if texts else ""
 
 
 def write_tables(results: Path) -> list[Path]:
@@ -54,6 +69,23 @@ def write_tables(results: Path) -> list[Path]:
     return [results / "tables" / f"{name}.md" for name in texts]
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables and print where they are; returns 0, or 2 if there is nothing to make them of."""
+    parser = argparse.ArgumentParser(prog="python -m suites.report", description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="a folder with records/")
+    results = parser.parse_args(arguments).results
+
+    def write() -> int:
+        if not (results / "records").is_dir():
+            raise Refused(f"{results} has no folder records; give one that runs wrote to")
+        try:
+            print("\n".join(map(str, write_tables(results))))
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        return 0
+
+    return guarded(write)
+
+
 if __name__ == "__main__":
-    for table in write_tables(Path(sys.argv[1] if len(sys.argv) > 1 else "results")):
-        print(table)
+    sys.exit(main(sys.argv[1:]))

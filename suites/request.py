@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
-from suites.checks import Refused, at_least, positive, writable
+from backends.cache import digest_of
+from backends.heads import names_in
+from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
-from suites.options import lengths_of, own_options, quantization_of
+from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.switching_options import switching_of
 from suites.tasks.task import Task, load_task
 
@@ -70,7 +72,7 @@ def resolve(config: RunConfig) -> Request:
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**own, "threads": at_least("threads", config.threads, 0)}
-    task = load_task(config.task)
+    task = load_task(config.task, _labels(config))
     texts = list(task.calibration)
     judged = _judged(config, task)
     marked = _marked(config)
@@ -89,6 +91,7 @@ def resolve(config: RunConfig) -> Request:
         "lengths": lengths,
         "texts": texts,
         "evaluated": list(task.texts) if judged else [],
+        "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
         "seed": at_least("seed", config.seed, 0),
@@ -104,7 +107,7 @@ def resolve(config: RunConfig) -> Request:
         interpreter=_interpreter(config, config.backend.interpreter),
         main_interpreter=_interpreter(config, "main"),
         time_limit=positive("backend.time_limit", config.backend.time_limit),
-        minimum_cosine=config.suite.minimum_cosine,
+        minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
         until=config.until.name,
         rerun=config.rerun,
         results=results,
@@ -129,6 +132,7 @@ def resolve(config: RunConfig) -> Request:
                 **lengths,
                 "seed": config.seed,
                 "texts": _digest(texts),
+                **({"calibration": Path(config.task.calibration).name} if config.task.calibration else {}),
                 **judged,
                 **(
                     {"traffic": _digest(switching.traffic), "repeats": switching.repeats, "choice": switching.choice}
@@ -138,7 +142,7 @@ def resolve(config: RunConfig) -> Request:
             },
             "options": {
                 "cuda_graph": graph,
-                **options,
+                **without_paths(options),
                 **({"quantization": quantization} if quantization else {}),
                 **({"marked": marked} if marked else {}),
                 **({"pad_to": switching.held} if switching and config.switching.pad_to else {}),
@@ -174,7 +178,7 @@ def _judged(config: RunConfig, task: Task) -> dict[str, str]:
     if config.backend.source is SourceKind.none:
         raise Refused(f"backend={config.backend.name} runs no model; suite=accuracy needs one that does")
     if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=sentences")
+        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
     return {"task": config.task.name, "evaluated": _digest(list(task.texts))}
 
 
@@ -205,6 +209,8 @@ def _machine(config: RunConfig) -> Machine:
     if not 0 <= config.gpu < len(visible):
         raise Refused(
             f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend, numbered from 0"
+            if visible
+            else f"gpu={config.gpu}: no GPU is visible to this backend; leave gpu at 0"
         )
     return visible[config.gpu]
 
@@ -239,6 +245,12 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
     return found
 
 
+def _labels(config: RunConfig) -> dict[int, str] | None:
+    """Of a local checkpoint whose head is to be judged."""
+    found = _model_config(config) if config.suite.name is Suite.accuracy else {}
+    return names_in(found) if found else None
+
+
 def _positions(config: RunConfig) -> int:
     found = _model_config(config)
     if not found:
@@ -251,6 +263,8 @@ def _positions(config: RunConfig) -> int:
 def _model(config: RunConfig) -> dict[str, Any]:
     model = plain(asdict(config.model))
     path = str(Path(config.model.path).resolve()) if config.model.path else ""
+    if config.weights is Weights.random and path:
+        raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
     if config.weights is Weights.random and not model["architecture"]:
         raise Refused(f"weights=random needs model.architecture, which model={config.model.name} does not give")
     return {**model, "path": path, "weights": config.weights.name, "seed": config.seed}
@@ -264,8 +278,6 @@ def _model_version(config: RunConfig) -> str:
     if config.weights is Weights.random:
         return _digest(plain(config.model.architecture))
     if _model_config(config):
-        from backends.cache import digest_of
-
         return digest_of(Path(config.model.path) / "model.safetensors")[:16]
     return f"{config.model.hub}@{config.model.revision}"
 

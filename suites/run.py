@@ -6,13 +6,14 @@ a request was refused. Nothing heavy is imported before a cell starts.
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suites.checks import Refused
+from suites.command_line import FLAGS, guarded, overrides
 from suites.usage import CONF, USAGE, group_choices
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ class Invocation:
     def run(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
 
-        from suites.checks import Refused
         from suites.explain import added_keys, unknown_key
         from suites.pipeline import run_request
         from suites.progress import Display
@@ -62,7 +62,7 @@ class Invocation:
 
     def report(self) -> None:
         """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
-        from suites.report import tables_of, write_tables
+        from suites.report import shown, write_tables
 
         measured = [(e.record, e.path) for e in self.ended if e.path is not None]
         if not measured:
@@ -70,7 +70,7 @@ class Invocation:
         records, paths = zip(*measured, strict=True)
         results = paths[0].parents[3]
         try:
-            print("\n".join(tables_of(records[0].cell.suite, records, results).values()))
+            print(shown(records[0].cell.suite, records, results))
             write_tables(results)
         except (OSError, ValueError) as error:
             self.refused += 1
@@ -79,23 +79,50 @@ class Invocation:
 
 def _line(ended: Ended) -> str:
     if ended.record.reason:
-        return ended.record.reason
+        return f"{ended.record.reason}{f' (log: {_short(ended.log)})' if ended.log else ''}"
     if ended.path is None:
         built = ended.record.artifacts.get("built")
         return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
-    try:
-        where = ended.path.relative_to(os.getcwd())
-    except ValueError:
-        where = ended.path
     again = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
-    return f"{where}{again}"
+    return f"{_short(ended.path)}{again}"
 
 
-def quote_null(argument: str) -> str:
-    """`backend=null` as Hydra must see it: unquoted, its grammar reads null as the absence of a value."""
-    if not argument.startswith("backend="):
-        return argument
-    return re.sub(r"(?<=[=,])null(?=,|$)", '"null"', argument)
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _sweeps_unasked(arguments: Sequence[str]) -> str:
+    """The experiment in `arguments` that is a sweep, where -m is not among them: Hydra would run its defaults."""
+    chosen = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
+    if {"-m", "--multirun", "--cfg"} & set(arguments):
+        return ""
+    return next((name for name in chosen if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def _run(arguments: Sequence[str]) -> int:
+    import hydra
+    from hydra.core.config_store import ConfigStore
+
+    from suites.config import RunConfig
+
+    if "--cfg" in arguments and {"-m", "--multirun"} & set(arguments):
+        raise Refused("--cfg shows the configuration of one cell; leave out -m")
+    if name := _sweeps_unasked(arguments):
+        raise Refused(f"experiment={name} is a sweep: add -m")
+    sys.argv[1:] = overrides(arguments, FLAGS)
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    invocation = Invocation()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+    except Exception:
+        invocation.report()
+        raise
+    invocation.report()
+    return invocation.status()
 
 
 def main() -> int:
@@ -104,35 +131,7 @@ def main() -> int:
         # Hydra's own help composes every group of its own first, which takes over a second.
         print(USAGE.format(groups=group_choices()))
         return 0
-    if "--cfg" in sys.argv[1:] and {"-m", "--multirun"} & set(sys.argv[1:]):
-        print("refused: --cfg shows the configuration of one cell; leave out -m", file=sys.stderr)
-        return 2
-    import hydra
-    from hydra.core.config_store import ConfigStore
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from suites.config import RunConfig
-
-    invocation = Invocation()
-    # To be terminated is to be interrupted: the cell's worker must end with us, or it would go on using the device.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.argv[1:] = [quote_null(argument) for argument in sys.argv[1:]]
-    # Hydra then raises what it would print over several lines with advice on tracebacks.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    ConfigStore.instance().store(name="schema", node=RunConfig)
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
-    except (HydraException, OmegaConfBaseException) as error:
-        from suites.explain import explain
-
-        invocation.refused += 1
-        print(f"refused: {explain(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
-        return 130
-    invocation.report()
-    return invocation.status()
+    return guarded(lambda: _run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 Takes what `suites.run` takes. A path in FP16, BF16 or INT8 is judged by its task with no part held back, with all of
 them, and then with fewer and fewer: parts in FP32 (keep_fp32), or out of Q/DQ (quantization.leave_out). Content is who
-keeps task.tolerance and search.cosine, the smallest cosine to FP32. Each step is a cell of the accuracy suite, and each
-that is content one of the latency suite, so that what precision costs stands beside what it gives.
+keeps task.tolerance and search.cosine, the smallest cosine to FP32. Each step is a cell of the accuracy suite, and the
+first one and each that is content one of the latency suite, so that what precision costs stands beside what it gives.
+search.steps and search.seconds end it early, with the smallest set that was enough so far.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from suites.checks import Refused
+from suites.checks import Refused, at_least
+from suites.clock import now_ns
 from suites.record import OK, Record, write_record
 from suites.smallest import smallest
-from suites.validity import past_tolerance
+from suites.validity import shortfall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,16 @@ if TYPE_CHECKING:
     from suites.progress import Display
 
 KNOBS = {"fp16": "keep_fp32", "bf16": "keep_fp32", "int8": "quantization.leave_out", "fp8": "quantization.leave_out"}
+
+HOLDING = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort", "trt", "trt_plugin")}
+"""The backends that hold parts, by how they are told to."""
+
+NEAR = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
+"""What search.cosine is where it is not given: rounding to INT8 alone costs more than FP16's whole allowance."""
+
+
+class Ended(Exception):
+    """The steps or the time are used up."""
 
 
 @dataclass
@@ -48,14 +60,23 @@ class Search:
         """
         config = _composed(self.overrides)
         precision = str(config.precision.name.name)
-        if precision not in KNOBS:
-            raise Refused(f"precision={precision} leaves nothing to hold in a higher one; use {', '.join(KNOBS)}")
-        self._knob, self._cosine = KNOBS[precision], float(config.search.cosine)
+        self._knob = _knob(config, precision)
+        self._cosine = float(config.search.cosine) or NEAR[precision]
+        at_least("search.steps", config.search.steps, 0)
+        self._limit = config.search.steps or sys.maxsize
+        self._end_ns = now_ns() + config.search.seconds * 1e9 if config.search.seconds else float("inf")
         self._enough(frozenset())
         assert self.base is not None
         parts = list(self.base.artifacts["weights"]["parts"])
-        held = smallest(parts, self._enough)
-        reason = "" if held is not None else f"{precision} with every part held is not within the tolerance either"
+        reason = ""
+        try:
+            held = smallest(parts, self._enough)
+            reason = "" if held is not None else f"{precision} with every part held is not within the tolerance either"
+        except Ended:
+            enough = [step["held"] for step in self.steps.values() if step["content"]]
+            best = min(enough, key=len, default=None)
+            held = None if best is None else [part for part in parts if part in best]
+            reason = f"ended after {len(self.steps)} steps; fewer parts may be enough"
         wanted = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
         cell = self.base.cell
         record = replace(
@@ -75,14 +96,16 @@ class Search:
     def _enough(self, held: frozenset[str]) -> bool:
         if held in self.steps:
             return bool(self.steps[held]["content"])
+        if self.steps and (len(self.steps) >= self._limit or now_ns() > self._end_ns):
+            raise Ended
         judged = self._cell(held, "accuracy")
         if not judged.scores:
             raise Refused(f"{_named(held)}: {judged.outcome}: {judged.reason}")
         if self.base is None:
             self.base = judged
         near = judged.scores.get("cosine_min", 0.0) >= self._cosine
-        content = near and not past_tolerance(judged.scores)
-        timed = self._cell(held, "latency") if content else None
+        content = near and not shortfall(judged.scores)
+        timed = self._cell(held, "latency") if content or not held else None
         self.steps[held] = {
             "held": sorted(held),
             "content": content,
@@ -104,6 +127,22 @@ class Search:
         ended = run_request(request, self.display.stage)
         self.display.end(ended.record.outcome, str(ended.path))
         return ended.record
+
+
+def _knob(config: DictConfig, precision: str) -> str:
+    """What holds parts in this precision.
+
+    Raises:
+        Refused: nothing does, or not on this backend.
+    """
+    if precision not in KNOBS:
+        raise Refused(f"precision={precision} leaves nothing to hold in a higher one; use {', '.join(KNOBS)}")
+    knob, backend = KNOBS[precision], str(config.backend.name)
+    if backend not in HOLDING[knob]:
+        raise Refused(f"backend={backend} holds no parts of {precision} ({knob}); use {', '.join(HOLDING[knob])}")
+    if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
+        raise Refused("quantization.scheme=implicit leaves TensorRT to choose; a search wants scheme=explicit")
+    return knob
 
 
 def _named(held: frozenset[str]) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.base import Shape, Unsupported
+from suites.cell import PROFILES
 from suites.record import Record
 from suites.switching_model import Pair
-from suites.tables.options import PROFILES, flat
+from suites.tables.options import flat
 from suites.tables.rows import profiles_of
 from suites.traffic import Size
 

@@ -51,8 +51,9 @@ Job = Mapping[str, Any]
 def probe(job: Job) -> dict[str, Any]:
     """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
     backend, spec = load_backend(job["backend"]), _spec(job)
-    versions = {"python": platform.python_version(), **versions_of((*backend.packages, "numpy", "cuda-bindings"))}
-    release = next((f"{name} {versions[name]}" for name in backend.packages if name in versions), "")
+    packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
+    versions = {"python": platform.python_version(), **versions_of(packages)}
+    release = next((f"{name} {versions[name]}" for name in backend.distributions if name in versions), "")
     answer = {"versions": versions, "release": release, "outcome": OK, "reason": "", "form": {}}
     try:
         backend.check(spec)
@@ -96,12 +97,13 @@ def export(job: Job) -> dict[str, Any]:
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
         built_from = folder, sha256
         if quantization.get("qat_steps"):
-            trained = train(folder, sha256, quantization, texts, seed, device.kind, cache)
+            trained = train(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
             found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
         source = prepare_source(*built_from, form, quantization, texts, seed, cache)
     if job["suite"] == "accuracy":
         check_head(folder, job["readout"], job["labels"])
-        inputs = prepare_evaluation(folder, sha256, shapes, job["evaluated"], job["readout"], seed, device.kind, cache)
+        judged, readout, drift = job["evaluated"], job["readout"], job["kind"] == "fidelity"
+        inputs = prepare_evaluation(folder, sha256, shapes, judged, readout, seed, device.kind, cache, drift)
     elif job["suite"] == "layers":
         if not load_backend(job["backend"]).marks:
             raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
@@ -150,13 +152,26 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def score(job: Job) -> dict[str, Any]:
-    """What the outputs that `measure` wrote are worth; runs in the main interpreter."""
+    """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
+    where another path was judged before."""
+    from backends.cache import ArtifactCache
+    from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
 
-    with np.load(job["inputs"], allow_pickle=False) as arrays:
+    kind, targets, checkpoint = job["kind"], job["targets"], Path(job["checkpoint"])
+    with np.load(job["inputs"]["path"], allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
-    found = np.load(job["found"], allow_pickle=False)
-    return score_outputs(job["kind"], job["targets"], found, inputs, Path(job["checkpoint"]))
+
+    def build(path: Path) -> None:
+        reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)
+        np.savez(path, **reference)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+
+    key = {"inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets}
+    versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
+    kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
+    with np.load(kept.path, allow_pickle=False) as known:
+        found = np.load(job["found"], allow_pickle=False)
+        return score_outputs(kind, targets, found, inputs, checkpoint, dict(known))
 
 
 def _loaded() -> dict[str, str]:
@@ -198,6 +213,7 @@ def _spec(job: Job) -> BuildSpec:
         cache=Path(job["cache"]),
         options=job["options"],
         quantization=job.get("quantization", {}),
+        tokens={Shape(batch, sequence): tokens for batch, sequence, tokens in job.get("tokens", ())},
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
 from backends.cache import ArtifactCache
@@ -22,6 +23,11 @@ from suites.record import Measurement, Record
 from suites.traffic import blocks_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / "conf" / "interpreter" / "local.yaml"
+PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON") or (
+    OmegaConf.load(LOCAL).get("trt", "") if LOCAL.exists() else ""
+)
+"""The interpreter of TensorRT, where there is one: as a run would find it."""
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 TINY_MODELS = {
     "bert": {"model_type": "bert", **TINY},

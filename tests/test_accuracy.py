@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from suites.config import TaskConfig
 from suites.record import read_records
 from suites.tasks.scoring import score, verdict
 from suites.tasks.task import load_task
+from suites.validity import past_tolerance, shortfall
 
 DATA = ROOT.parent / "shared" / "data"
 STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"
@@ -67,6 +70,9 @@ def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
         (STSB_ROW.format(score="high", one="a", two="b"), "sts-test.csv, line 4: the score 'high' is not a number"),
         (STSB_ROW.format(score="1", one=" ", two="b"), "sts-test.csv, line 4: sentence1 is empty"),
         ("g\tf\t2012\t1\t2.0\talone", "sts-test.csv, line 4: there is no column sentence2"),
+        (STSB_ROW.format(score="nan", one="a", two="b"), "line 4: the score nan does not lie between 0 and 5"),
+        (STSB_ROW.format(score="70", one="a", two="b"), "line 4: the score 70 does not lie between 0 and 5"),
+        (STSB_ROW.format(score="1", one="a" * 140_000, two="b"), "line 4: field larger than field limit (131072)"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(test: str, says: str, tmp_path: Path) -> None:
@@ -87,6 +93,100 @@ def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Pa
     with pytest.raises(Refused) as refused:
         load_task(banking(tmp_path, test))
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["test", "dev"])
+def test_a_part_without_pairs_is_refused(part: str, tmp_path: Path) -> None:
+    config = stsb(tmp_path)
+    (tmp_path / f"sts-{part}.csv").write_text("")
+    with pytest.raises(Refused, match=rf"sts-{part}\.csv holds 0 pairs"):
+        load_task(config)
+
+
+def test_a_file_in_latin_1_is_refused_with_its_line_and_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    config = stsb(tmp_path)
+    good = (tmp_path / "sts-test.csv").read_bytes()
+    (tmp_path / "sts-test.csv").write_bytes(b"\xef\xbb\xbf" + good)
+    assert load_task(config).texts[0] == "a cat is sitting"
+    (tmp_path / "sts-test.csv").write_bytes(good + STSB_ROW.format(score=1, one="caf\u00e9", two="b").encode("latin-1"))
+    with pytest.raises(Refused) as refused:
+        load_task(config)
+    assert "sts-test.csv, line 5: it is not UTF-8" in str(refused.value)
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(Refused, match="is not UTF-8"):
+        load_task(TaskConfig(path=str(lines)))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ("text,category\n", "text,category\nwhere,lost\n", "train.csv holds 0 labels"),
+        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv holds 1 labels"),
+        ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv holds no texts"),
+    ],
+)
+def test_what_no_classifier_learns_from_is_refused(train: str, test: str, says: str, tmp_path: Path) -> None:
+    config = banking(tmp_path, test)
+    (tmp_path / "train.csv").write_text(train)
+    with pytest.raises(Refused) as refused:
+        load_task(config)
+    assert says in str(refused.value)
+
+
+def test_one_folder_serves_several_tasks(tmp_path: Path) -> None:
+    for make in (stsb, banking):
+        folder = tmp_path / make(tmp_path).name
+        folder.mkdir(exist_ok=True)
+        inside = load_task(make(folder))
+        for file in tmp_path.glob("*.csv"):
+            file.unlink()
+        config = make(folder)
+        config.path = str(tmp_path)
+        assert load_task(config) == inside
+
+
+def test_texts_of_ones_own_calibrate_any_task(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("my text\n")
+    for config in (stsb(tmp_path), banking(tmp_path)):
+        config.calibration = str(tmp_path / "mine.txt")
+        assert load_task(config).calibration == ("my text",)
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[dict[str, object]]]) -> list[tuple[object, ...]]:
+    """A library `datasets` with `parts` by split; what it is asked for ends up in the list."""
+    asked: list[tuple[object, ...]] = []
+
+    def load_dataset(hub: str, subset: str | None, split: str) -> list[dict[str, object]]:
+        asked.append((hub, subset, split))
+        if split not in parts:
+            raise ValueError(f'Unknown split "{split}". Should be one of {list(parts)}.')
+        return parts[split]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    return asked
+
+
+def test_the_hub_gives_what_files_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pairs = [
+        {"sentence1": "a cat", "sentence2": "a dog", "score": 0.5},
+        {"sentence1": "x", "sentence2": "y", "score": 1},
+    ]
+    asked = fake_hub(monkeypatch, {"test": pairs, "validation": pairs})
+    task = load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
+    assert task.texts == ("a cat", "a dog", "x", "y")
+    assert asked == [("some/stsb", None, "test"), ("some/stsb", None, "validation")]
+    labelled = [
+        {"text": f"{label} {n}", "label": 0, "label_text": label} for label in ("lost", "found") for n in range(9)
+    ]
+    fake_hub(monkeypatch, {"train": labelled, "test": labelled[:2]})
+    assert load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking")).targets["labels"][-1] == "lost"
+    with pytest.raises(Refused) as refused:
+        load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
+    assert "some/stsb, validation cannot be fetched" in str(refused.value) or "sentence1" in str(refused.value)
+    fake_hub(monkeypatch, {"train": labelled})
+    with pytest.raises(Refused, match='test cannot be fetched \\(ValueError: Unknown split "test"'):
+        load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking"))
 
 
 def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
@@ -149,9 +249,31 @@ def test_changed_predictions_are_counted() -> None:
     assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
 
 
+def test_constant_embeddings_have_no_figure() -> None:
+    count = 20
+    angles = np.linspace(np.pi / 2, 0, count)
+    first = np.stack([np.ones(count), np.zeros(count)], 1)
+    reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
+    found = worth("stsb", targets(count), np.ones_like(reference), reference)
+    assert np.isnan(found["difference"])
+    assert found["verdict"] == "no figure"
+    assert past_tolerance({**found, "tolerance": 0.01}) == "spearman is nan"
+
+
+def test_drift_has_a_value_and_neither_interval_nor_verdict() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=(12, 8)).astype(np.float32)
+    found = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
+    assert found["difference"] < -0.01
+    assert not {"low", "high", "verdict"} & set(found)
+    assert past_tolerance({**found, "tolerance": 0.01}) == ""
+    assert shortfall({**found, "tolerance": 0.01}).startswith("rank agreement falls by")
+
+
 @pytest.mark.parametrize(
     ("difference", "low", "high", "says"),
     [
+        (float("nan"), float("nan"), float("nan"), "no figure"),
         (-0.1, -0.2, 0.1, "no difference found"),
         (-0.1, -0.2, -0.05, "worse by 0.1000"),
         (0.1, 0.05, 0.2, "better by 0.1000"),
@@ -170,6 +292,9 @@ def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
         assert record.scores["metric"] == "rank agreement"
         assert record.scores["cosine_min"] > 0.99999
         assert record.scores["value"] > 0.9999
+        (check,) = record.checks
+        assert check["cosine"] > 0.99999
+        assert (check["nonfinite"], check["problem"]) == (0, "")
     assert "### minilm, trained weights, sentences" in done.stdout
     assert (tmp_path / "results" / "tables" / "accuracy.md").exists()
 
@@ -201,3 +326,19 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
     assert record.scores["value"] == pytest.approx(value, abs=tolerance)
     assert record.scores["reference_value"] == pytest.approx(value, abs=tolerance)
     assert record.scores["verdict"] == "no difference found"
+
+
+def test_another_tolerance_judges_a_reused_record_anew(cli: Cli, tmp_path: Path) -> None:
+    """And fidelity says how far INT8 drifts without making its latency count for nothing."""
+    quick = ("backend=ort", "precision=int8", "batch=[2]", "sequence=[16]", "device=cpu", "model=minilm")
+    timing = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
+    assert cli(*quick, *timing).returncode == 0
+    assert cli(*quick, "suite=accuracy", "task.tolerance=0.5").returncode == 0
+    again = cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
+    assert again.returncode == 0
+    (record,) = read_records(tmp_path / "results", "accuracy")
+    assert record.scores["tolerance"] == 0.000001
+    assert record.scores["difference"] < -0.000001
+    table = (tmp_path / "results" / "tables" / "latency.md").read_text()
+    assert "**invalid**" not in table.rpartition("| ort ")[2]
+    assert f"({record.scores['difference']:+.4f})" in table

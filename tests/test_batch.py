@@ -41,7 +41,7 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     assert printed.count("not measured") == 3
 
 
-@pytest.mark.parametrize("text", ["batch=[1,2", None])
+@pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
 def test_a_file_that_is_no_batch_is_refused(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +50,16 @@ def test_a_file_that_is_no_batch_is_refused(
         file.write_text(text)
     assert batch.main([str(file)]) == 2
     assert capsys.readouterr().err.startswith("refused: ")
+
+
+@pytest.mark.parametrize("option", [("--builders", "-1"), ("--bulders", "3")])
+def test_an_option_that_means_nothing_is_refused(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null\n")
+    assert batch.main([str(file), *option]) == 2
+    assert option[0] in capsys.readouterr().err
 
 
 def test_a_sweep_is_taken_apart_into_its_cells() -> None:

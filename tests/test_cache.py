@@ -65,6 +65,19 @@ def test_damage_is_noticed_and_mended(
     assert line == f"cached kind {victim.parent.name} is damaged; building it again"
 
 
+def test_a_payload_is_read_again_only_where_its_time_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {})
+    read: list[Path] = []
+    monkeypatch.setattr("backends.cache.digest_of", lambda path: read.append(path) or entry.sha256)
+    assert ArtifactCache(tmp_path).get("kind", KEY, "file", never, {}) == entry
+    assert read == []
+    entry.path.touch()
+    assert ArtifactCache(tmp_path).get("kind", KEY, "file", never, {}) == entry
+    assert read == [entry.path]
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         path.write_text("half")

@@ -132,6 +132,30 @@ def test_a_long_context_is_read_in_windows_that_overlap(checkpoint: Checkpoint) 
     assert {word for row in seen for word in row} == set(words)
 
 
+def test_a_task_gets_no_figure_from_random_ids(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny("bert")
+    with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
+        prepare_evaluation(folder, sha256, (Shape(2, 16),), ["one"], "mean", 0, "cpu", shared_cache)
+    made = prepare_evaluation(folder, sha256, (Shape(2, 16),), ["one"], "mean", 0, "cpu", shared_cache, random=True)
+    assert made.notes["tokens"] == "random"
+
+
+def test_f1_of_texts_with_two_of_three_labels_is_the_mean_over_them(checkpoint: Checkpoint) -> None:
+    from suites.tasks.scoring import score
+
+    folder = checkpoint("classification")
+    hidden = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
+    said = classifier(folder)(hidden)
+    names = [LABELS[place] if place != 2 else LABELS[0] for place in said.tolist()]
+    assert len(set(names)) == 2
+    found = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
+    wanted = np.where(said == 2, 0, said)
+    each = [2 * ((said == k) & (wanted == k)).sum() / ((said == k).sum() + (wanted == k).sum()) for k in (0, 1)]
+    assert found["value"] == pytest.approx(np.mean(each))
+
+
 def test_pairs_want_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
         featurize(tiny("bert")[0], [["one", "two"]], 16, 0)
@@ -237,7 +261,8 @@ def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, cli
     unknown = cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
                   "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
+    assert "texts.csv, line 2: the label" in unknown.stderr
     assert "is not one of the checkpoint's: good, bad, neither" in unknown.stderr
 
 

@@ -18,10 +18,12 @@ from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx, prepare_source
-from backends.quantize import quantize_onnx
-from backends.smooth import smooth_onnx
+from backends.quantize import WEIGHT_PRODUCTS, quantize_onnx
+from backends.shift import LEAST, centred, given_back
+from backends.smooth import fold_arrays, smooth_onnx
 from backends.surgery import REWRITES, operate
 from backends.typed import cast_onnx
+from backends.weights import encoder_weights
 from suites.config import QuantizationConfig, plain
 
 TEXTS = ["a line", "another line", "a third"]
@@ -183,8 +185,11 @@ def test_smoothing_changes_nothing_in_fp32_and_helps_int8(
     odd = tmp_path / "odd"
     source = export_onnx(odd, f"odd {family}", shared_cache)
     batches = lambda: calibration_batches(odd, TEXTS, 8, 24, seed=0)  # noqa: E731
-    smoothed = smooth_onnx(source, 0.5, batches, {}, shared_cache)
+    smoothed = smooth_onnx(source, 0.5, tuple(WEIGHT_PRODUCTS), batches, {}, shared_cache)
     assert smoothed.notes["smoothed"] == 12
+    made = Counter(node.op_type for node in onnx.load(str(smoothed.path)).graph.node)
+    # A Mul a layer before query, key and value and before each feed-forward product; attention's own folds away.
+    assert made["Mul"] - Counter(node.op_type for node in onnx.load(str(source.path)).graph.node)["Mul"] == 2 * 3
     assert agree(source, smoothed, odd, 1e-3)  # of values up to a hundred
     settings = {**INT8, "placement": "gemm"}
     wanted = outputs(source, odd)["last_hidden_state"]
@@ -193,6 +198,71 @@ def test_smoothing_changes_nothing_in_fp32_and_helps_int8(
         found = outputs(quantize_onnx(start, "int8", settings, batches, {}, {"family": family}, shared_cache), odd)
         errors.append(np.linalg.norm(found["last_hidden_state"] - wanted) / np.linalg.norm(wanted))
     assert errors[1] < errors[0] / 2
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_plain_weights_take_what_folds_and_compute_the_same(
+    family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(family)
+    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
+    source, plain_weights = export_onnx(folder, sha256, shared_cache), encoder_weights(folder, sha256, shared_cache)
+    smoothed = smooth_onnx(source, 0.75, ("attention_output",), batches, {}, shared_cache)
+    folded = fold_arrays(plain_weights, smoothed, shared_cache)
+    assert folded.notes == plain_weights.notes
+    before, after = (dict(np.load(artifact.path)) for artifact in (plain_weights, folded))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {f"{n}/{name}" for n in (0, 1) for name in ("qkv_weight", "qkv_bias", "output_weight")}
+    for arrays in (before, after):
+        # Through values and the output product, whatever attention's shares: rows of shares add up to 1.
+        arrays["through"] = np.einsum("end,ndh->eh", arrays["0/output_weight"], arrays["0/qkv_weight"][2])
+    np.testing.assert_allclose(after["through"], before["through"], rtol=1e-4, atol=1e-7)
+    assert np.array_equal(before["0/qkv_weight"][:2], after["0/qkv_weight"][:2])
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(smoothed.path)).graph.initializer}
+    values = after["0/qkv_weight"][2].reshape(-1, after["0/qkv_weight"].shape[-1]).T
+    assert any(x.shape == values.shape and np.allclose(x, values, atol=1e-6) for x in constants.values())
+
+
+@pytest.mark.parametrize("largest", [0.0, 0.17, 1.0, 24.76, 194.0])
+def test_a_centred_range_holds_gelu_and_keeps_zero_exact(largest: float) -> None:
+    offset, reach = centred(largest)
+    step = reach / 127
+    assert offset / step == pytest.approx(round(offset / step))
+    assert largest - offset <= reach * (1 + 1e-9)
+    assert LEAST - offset >= -reach * (1 + 1e-9)
+    assert step == pytest.approx((largest - LEAST) / 253)
+
+
+@pytest.mark.parametrize("leave_out", [[], ["*layer.1/output/dense/MatMul"]])
+def test_a_shift_gives_gelu_twice_the_levels(
+    leave_out: list[str], tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path
+) -> None:
+    folder, _ = tiny("bert")
+    shutil.copytree(folder, tmp_path / "sharp")
+    weights = load_file(folder / "model.safetensors")
+    # GELU with large outputs on one side, as in trained models, and a product that they matter to.
+    weights = {name: x * 20 if "intermediate.dense" in name or ".output.dense" in name else x
+               for name, x in weights.items()}  # fmt: skip
+    save_file(weights, tmp_path / "sharp" / "model.safetensors", {"format": "pt"})
+    settings = {**INT8, "placement": "ffn", "leave_out": leave_out, "scheme": "explicit"}
+    wanted = outputs(export_onnx(tmp_path / "sharp", "sharp", shared_cache), tmp_path / "sharp")["last_hidden_state"]
+    errors = []
+    for shift in (False, True):
+        form, asked = SourceForm(quantized="int8"), {**settings, "shift": shift}
+        source = prepare_source(tmp_path / "sharp", "sharp", form, asked, TEXTS, 0, shared_cache)
+        assert source.onnx is not None
+        made = Counter(node.op_type for node in onnx.load(str(source.onnx.path)).graph.node)
+        assert made["Sub"] - 1 == (2 - len(leave_out)) * shift  # one is the mask's
+        errors.append(np.linalg.norm(outputs(source.onnx, tmp_path / "sharp")["last_hidden_state"] - wanted))
+    assert errors[1] < errors[0]
+
+
+def test_a_bias_gets_back_what_rounded_weights_lost() -> None:
+    weight = np.array([[1.0, -0.5], [0.3, 0.25]], np.float32)
+    rounded = np.array([1.0 + round(0.3 * 127) / 127, -0.5 + 0.5 * round(0.25 / 0.5 * 127) / 127])
+    np.testing.assert_allclose(given_back(2.0, weight), 2 * rounded, rtol=1e-6)
+    as_a_whole = (np.round(weight * 127) / 127).sum(0)
+    np.testing.assert_allclose(given_back(2.0, weight, per_channel=False), 2 * as_a_whole, rtol=1e-6)
 
 
 def test_calibration_by_random_tokens_is_another(tiny: Tiny, tmp_path: Path) -> None:

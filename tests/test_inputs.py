@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs import Tokens, calibration_batches, draw_lengths, prepare_inputs, split
+from backends.tensorrt_.one_step import batch
+from suites.pipeline import padded_tokens
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
 NAMES = ("input_ids", "attention_mask")
@@ -107,6 +109,16 @@ def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
     assert [rows for rows, *_ in passes] == [2, 2, 2]
     assert passes[0] == [2, 16, 6]
     assert {f"{rows}x{longest}" for rows, longest, _ in passes} == set(prepared.notes["shapes"])
+    # Engines are tuned for what is not padding.
+    assert [2, 16, 6] in padded_tokens(prepared.notes["shapes"])
+    assert padded_tokens({"2x16": {"tokens": 32, "cut": 0}}) == []
+    # A profiler sees what was measured.
+    feeds = batch(Shape(2, 16), prepared.path.parent)
+    assert feeds["attention_mask"].sum() == 6
+    assert {array.shape for array in feeds.values()} == {(2, 16)}
+    with pytest.raises(ValueError, match="no batch of 2x64, only of 2x16, 2x32"):
+        batch(Shape(2, 64), prepared.path.parent)
+    assert batch(Shape(2, 64), None)["attention_mask"].all()
     arrays = np.load(prepared.path)
     assert "6x32/input_ids" not in arrays
     for name, notes in prepared.notes["shapes"].items():

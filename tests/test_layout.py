@@ -37,6 +37,13 @@ def test_what_comes_out_lies_where_it_went_in(layout: Layout) -> None:
     assert all(array.flags.c_contiguous and array.dtype == np.int32 for array in arranged.arrays.values())
 
 
+def test_a_packed_profile_is_tuned_for_the_tokens_that_will_come() -> None:
+    tuned = Packed(tokens={Shape(4, 32): 70}).sizes(PROFILE)
+    assert tuned["input_ids"] == tuned["segment_ids"] == ((1,), (70,), (8 * 64,))
+    assert tuned["max_seqlen"] == Packed().sizes(PROFILE)["max_seqlen"]
+    assert Packed(tokens={Shape(4, 31): 70}).sizes(PROFILE) == Packed().sizes(PROFILE)
+
+
 def test_packed_tokens_know_their_sequence_and_place() -> None:
     arrays = Packed(positions=True).arrange(batch([3, 1, 2])).arrays
     assert arrays["input_ids"].tolist() == [100, 101, 102, 105, 110, 111]
@@ -56,7 +63,18 @@ def test_families_without_token_types_get_zeros() -> None:
 def test_what_would_give_wrong_numbers_is_refused(layout: Layout) -> None:
     with pytest.raises(ValueError, match="sequence 1 of the batch has no token"):
         layout.arrange(batch([5, 0, 3]))
+    assert_refused(layout, batch([5, 3]) | {"token_type_ids": np.zeros((2, 4), np.int32)}, "token_type_ids of sizes")
+    assert_refused(layout, batch([5, 3]) | {"input_ids": np.zeros((3, 5), np.int32)}, "does not fit input_ids of sizes")
+    assert_refused(layout, batch([5, 3]) | {"attention_mask": np.ones((2, 5), np.float32)}, "is of type float32")
+    assert_refused(layout, batch([]), "is no batch")
+    assert_refused(layout, {name: array[0] for name, array in batch([5]).items()}, "is no batch")
     broken = batch([5, 3, 3])
     broken["attention_mask"][2] = [1, 0, 1, 0, 0]
     with pytest.raises(ValueError, match="sequence 2 of the batch has tokens after padding"):
         layout.arrange(broken)
+
+
+def assert_refused(layout: Layout, feeds: dict[str, np.ndarray], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as raised:
+        layout.arrange(feeds)
+    assert "\n" not in str(raised.value)

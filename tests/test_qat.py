@@ -14,13 +14,16 @@ import pytest
 import torch
 from conftest import TINY_MODELS
 from safetensors.numpy import load_file, save_file
+from torch.nn.utils import parametrize
 
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import load_encoder, run_encoder
+from backends.inputs import calibration_batches
 from backends.onnx_source import export_onnx, prepare_source
 from backends.qat import RANGES, train
 from backends.quantize import PLACEMENTS, placed
+from backends.ranges import activation_ranges
 from backends.rounding import Activation, register, round_encoder, rounded
 from suites.config import QuantizationConfig, plain
 
@@ -58,9 +61,9 @@ def test_what_is_rounded_is_in_the_exported_graph(
 ) -> None:
     folder, sha256 = tiny(family)
     nodes = PLACEMENTS[placement]
-    register(nodes)
+    register()
     encoder = load_encoder(folder, "rounded")
-    roundings = round_encoder(encoder, nodes, one_for_qkv=False)
+    roundings = round_encoder(encoder, nodes)
     feeds = {"input_ids": np.ones((2, 8), np.int32) * 7, "attention_mask": np.ones((2, 8), np.int32)}
     with torch.no_grad():
         run_encoder(encoder, feeds)
@@ -93,7 +96,7 @@ def coarse(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(coarse: Path, shared_cache: ArtifactCache) -> Path:
-    made = train(coarse, digest_of(coarse / "model.safetensors"), CHOSEN, TEXTS, 0, "cpu", shared_cache)
+    made = train(coarse, digest_of(coarse / "model.safetensors"), CHOSEN, TEXTS, 0, "cpu", False, (), shared_cache)
     assert made.notes["loss_last"] < 0.8 * made.notes["loss_first"]
     return made.path.parent
 
@@ -136,9 +139,9 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     source = prepare_source(trained, "trained" * 4, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
     assert source.onnx is not None
     nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
-    register(nodes)
+    register()
     encoder = load_encoder(trained, "rounded")
-    for place, rounding in round_encoder(encoder, nodes, one_for_qkv=False).items():
+    for place, rounding in round_encoder(encoder, nodes).items():
         rounding.logarithm.data, rounding.started = torch.tensor(ranges[place]).log(), True
     ids = np.random.default_rng(0).integers(10, 400, (4, 12)).astype(np.int32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
@@ -149,10 +152,66 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     assert np.linalg.norm(found - graph) < 0.3 * np.linalg.norm(found - plain)
 
 
-def test_query_key_and_value_share_a_range_for_plugins(tiny: Tiny) -> None:
-    nodes = PLACEMENTS["all"]
-    register(nodes)
-    found = round_encoder(load_encoder(tiny("bert")[0], "rounded"), nodes, one_for_qkv=True)
-    assert [place for place in found if "/layer.0/attention/self" in place] == [
-        "/encoder/encoder/layer.0/attention/self/MatMul input 0"
-    ]
+def test_ranges_learned_of_query_key_and_value_are_points_of_the_plugins(
+    tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    nodes, (folder, sha256) = PLACEMENTS["all"], tiny("bert")
+    register()
+    places = round_encoder(load_encoder(folder, "rounded"), nodes)
+    learned = {place: 100.0 + number for number, place in enumerate(places)}
+    onnx, batches = export_onnx(folder, sha256, shared_cache), lambda: calibration_batches(folder, [], 8, 16, seed=0)
+    artifact = activation_ranges(onnx, "minmax", 0, batches, learned, (), {}, shared_cache)
+    found = json.loads(artifact.path.read_text())
+    products = "/encoder/encoder/layer.0/attention/self/MatMul"
+    assert found["0/query"] == learned[f"{products} input 0"]
+    assert found["0/key"] == learned[f"{products} input 1"]
+    assert found["0/value"] == learned[f"{products}_1 input 1"]
+
+
+QKV = ("MatMul input 0", "MatMul input 1", "MatMul_1 input 1")
+
+
+@pytest.mark.parametrize(
+    ("left", "plugins", "gone"),
+    [
+        (["*layer.1/output/dense/*"], False, ["layer.1/output/dense/MatMul input 0"]),
+        # The addition after it reads the norm's output too, and the norm's place stays for its sake.
+        (["*layer.0/intermediate/*"], False, []),
+        (["*layer.0/intermediate/*", "*layer.0/output/Add"], False,
+         ["layer.0/attention/output/LayerNorm/LayerNormalization output 0", "layer.0/output/dense/Add output 0"]),
+        (["*layer.1/attention/self/key/*"], True, []),
+        (["*layer.1/attention/self/MatMul"], True, [f"layer.1/attention/self/{place}" for place in QKV]),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_not_rounded(left: list[str], plugins: bool, gone: list[str], tiny: Tiny) -> None:
+    register()
+
+    def made(leave_out: list[str]) -> tuple[set[str], set[str], list[bool]]:
+        encoder = load_encoder(tiny("bert")[0], "rounded")
+        places = set(round_encoder(encoder, PLACEMENTS["all"], plugins, leave_out))
+        modules = dict(encoder.named_modules())
+        rounded_weights = {name for name, module in modules.items() if parametrize.is_parametrized(module)}
+        shares = [modules[f"encoder.layer.{n}.attention.self"].rounds_shares for n in (0, 1)]
+        return places, rounded_weights, shares
+
+    (every, weights, _), (some, fewer, shares) = made([]), made(left)
+    assert every - some == {f"/encoder/encoder/{place}" for place in gone}
+    assert some < every or not gone
+    products = {"*layer.1/attention/self/key/*": 3, "*layer.1/attention/self/MatMul": 0}
+    assert len(weights - fewer) == products.get(left[0], 1)
+    assert shares == [True, left != ["*layer.1/attention/self/MatMul"]]
+
+
+def test_training_for_plugins_and_for_a_graph_are_two_artifacts(coarse: Path, shared_cache: ArtifactCache) -> None:
+    digest, quick = digest_of(coarse / "model.safetensors"), {**CHOSEN, "placement": "all", "qat_steps": 1}
+    made = [
+        train(coarse, digest, {**quick, "leave_out": left}, TEXTS, 0, "cpu", plugins, floating, shared_cache)
+        for plugins, floating, left in (
+            (False, (), []), (True, (), []), (True, ("scores", "context"), []), (True, (), ["*layer.1/output/*"])
+        )
+    ]  # fmt: skip
+    assert len({one.path for one in made}) == 4
+    places = [len(json.loads((one.path.parent / RANGES).read_text())) for one in made]
+    # Attention's own products have three ranges a layer; the last one leaves out the second product's input and, with
+    # its addition, the range of what is added.
+    assert [places[0] - count for count in places] == [0, 0, 6, 2]

@@ -37,6 +37,7 @@ def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: Art
     with torch.inference_mode():
         last = run_encoder(encoder, {name: feeds[name] for name in feeds}).abs().max().item()
     assert found["1/output"] == pytest.approx(last, rel=1e-3)
+    assert len({found[f"0/{part}"] for part in ("query", "key", "value")}) == 3
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
@@ -53,7 +54,10 @@ def test_other_methods_cut_what_minmax_keeps(method: str, tiny: Tiny, shared_cac
     cut, whole = ranges(method), ranges("minmax")
     assert set(cut) == set(whole)
     assert all(0 < cut[point] <= whole[point] * 1.01 for point in whole)
-    assert all(cut[point] < whole[point] for point in whole if method == "percentile")
+    probabilities = {point for point in whole if point.endswith("/probs")}
+    assert len(probabilities) == 2
+    assert all(cut[point] == whole[point] for point in probabilities)
+    assert all(cut[point] < whole[point] for point in {*whole} - probabilities if method == "percentile")
     assert any(cut[point] < whole[point] * 0.95 for point in whole)
 
 

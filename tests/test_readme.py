@@ -41,7 +41,7 @@ def test_every_file_it_names_is_there() -> None:
         assert (ROOT / path).exists() or path in ignored, path
 
 
-MADE = ("latency", "kernels", "accuracy")
+MADE = ("latency", "kernels", "accuracy", "recipes")
 
 
 @pytest.mark.parametrize(

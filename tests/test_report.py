@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from suites.record import Record, read_records, write_record
-from suites.report import write_tables
+from suites.report import main, shown, write_tables
 
 
 def test_tables_are_made_from_all_records(make_record: Callable[..., Record], tmp_path: Path) -> None:
@@ -23,11 +23,28 @@ def test_without_records_there_is_no_table(tmp_path: Path) -> None:
     assert write_tables(tmp_path) == []
 
 
-def test_a_file_that_is_no_record_is_named(make_record: Callable[..., Record], tmp_path: Path) -> None:
+def test_a_file_that_is_no_record_is_named(
+    make_record: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_record(tmp_path, make_record())
     path.write_text("{}")
-    with pytest.raises(ValueError, match="record"):
+    with pytest.raises(ValueError, match=rf"{path.name} is not a record: record schema None"):
         write_tables(tmp_path)
+    path.write_text("no JSON")
+    assert main([str(tmp_path)]) == 2
+    assert f"refused: {path} is not a record" in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "nowhere has no folder records" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_the_rows_and_where_the_columns_are_explained(make_record: Callable[..., Record]) -> None:
+    text = shown("latency", [make_record()], Path("results"))
+    assert text.startswith("## GPU-A, driver 1.2")
+    assert "p50 is the median" not in text
+    assert text.endswith("What the columns say: results/tables/latency.md")
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:
@@ -50,6 +67,15 @@ def test_kernels_are_added_up_by_what_they_do(make_record: Callable[..., Record]
     assert table.name == "kernels.md"
     cells = [cell.strip() for cell in table.read_text().splitlines()[-1].split("|")]
     assert cells[-8:-1] == ["8", "128", "3", "5.50", "2.00 (1)", "3.00 (1)", "0.50 (1)"]
+    drawn = write_record(tmp_path, make_record(lengths={"distribution": "lognormal", "mean": 177.0, "sigma": 0.45}))
+    profile.with_name(f"{drawn.stem}-8x128.csv").write_text(profile.read_text())
+    texts = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
+    assert "lengths" not in " ".join(texts[0])
+    table = write_tables(tmp_path)[-1]
+    header, _, *both = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in header].index("lengths")
+    assert sorted(row[place].strip() for row in both) == ["", "lognormal"]
+    profile.with_name(f"{drawn.stem}-8x128.csv").unlink()
     profile.write_text("no,such\n1,2\n")
     with pytest.raises(ValueError, match=r"8x128.csv is no CSV of kernel times"):
         write_tables(tmp_path)

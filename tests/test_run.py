@@ -234,7 +234,14 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=",), "choices: null, ort"),
         (("backend=null", "+new=1"), "there is no key new"),
         (("backend=null", "+ort.fuse=on"), "did you mean ort.fusion?"),
-        (("backend=null", "gpu=3"), "gpu=3 is not one of"),
+        (("backend=null", "gpu=3"), "leave gpu at 0"),
+        (("backend=null", "null.step_ms=-1"), "null.step_ms=-1.0 must be at least 0"),
+        (("backend=null", "suite.minimum_cosine=2"), "suite.minimum_cosine=2.0 must lie between -1 and 1"),
+        (("weights=random", "model.path=/nowhere"), "leave one out"),
+        (("batch=[1,8",), "close its brackets"),
+        (("experiment=bert_fp16",), "experiment=bert_fp16 is a sweep: add -m"),
+        (("--foo",), "there is no flag --foo"),
+        (("precision=FP32",), "did you mean fp32?"),
         (("backend=null", "seed=-1"), "seed=-1 must be at least 0"),
         (("backend=null", "batch=[0]"), "batch=0 is too small"),
         (("backend=null", "batch=[]"), "batch=[] asks for nothing"),
@@ -249,7 +256,6 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "lengths=file", "lengths.path=Makefile"), "Makefile, line 1"),
         (("backend=null", "lengths.passes=2"), "lengths.passes sorts sequences of different lengths"),
         (("backend=null", "lengths=stsb", "lengths.passes=3"), "lengths.passes=3 does not divide batch=1"),
-        (("backend=torch_packed", "lengths=stsb", "lengths.passes=2"), "packed ones hold no padding"),
         (("backend=ort", "suite=accuracy", "lengths=stsb", "lengths.passes=2"), "lengths.passes is for suite=latency"),
         (("backend=null", "suite.seconds=0"), "suite.seconds=0.0 must be greater than 0"),
         (("backend=null", "interpreter.main=/no/python"), "interpreter.main=/no/python"),
@@ -266,6 +272,24 @@ def test_bad_input_is_refused_in_one_line(cli: Cli, tmp_path: Path, arguments: t
     assert done.returncode == 2
     assert says in one_line(done.stderr)
     assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_an_empty_folder_name_is_refused(cli: Cli) -> None:
+    done = cli("backend=null", "results=", folders=False)
+    assert done.returncode == 2
+    assert "results= names no folder" in one_line(done.stderr)
+
+
+def test_a_python_that_cannot_work_says_what_it_needs_and_where_its_log_is(cli: Cli, tmp_path: Path) -> None:
+    python = tmp_path / "bare-python"
+    python.write_text("#!/bin/sh\necho \"No module named 'numpy'\"\nexit 1\n")
+    python.chmod(0o755)
+    done = cli("backend=null", f"interpreter.main={python}", *QUICK)
+    assert done.returncode == 1
+    assert "probe exited with status 1 without an answer: No module named 'numpy'" in done.stderr
+    assert "must be a Python with numpy" in done.stderr
+    log = Path(done.stderr.partition("(log: ")[2].partition(")")[0])
+    assert "numpy" in (ROOT / log).read_text()
 
 
 @pytest.mark.skipif(bool(os.environ.get("CUDA_VISIBLE_DEVICES")), reason="would hide the GPU twice")

@@ -133,7 +133,7 @@ def test_the_fastest_row_of_a_shape_is_named_and_what_cannot_be_told_from_it(mak
 
 @pytest.mark.parametrize(("cosine", "valid"), [(0.995, True), (0.98, False)])
 def test_outputs_that_depend_on_the_shape_are_invalid(cosine: float, valid: bool, make_record: MakeRecord) -> None:
-    record = make_record(shapes=((2, 16), (1, 16)))
+    record = make_record(shapes=((2, 16), (1, 16)), precision="int8")
     elsewhere = tuple({**check, "batch": 1} for check in record.checks)
     here = tuple({**check, "cosine": cosine} for check in record.checks)
     (row,) = rows(latency_section([replace(record, checks=here + elsewhere)]))
@@ -158,3 +158,92 @@ def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) ->
     found = {row["backend"]: row for row in rows(latency_tables([quick], [accuracy(make_record, nonfinite=2)]))}
     assert found["null"]["stsb"] == "NaN"
     assert "**invalid**: stsb: 2 outputs are NaN or Inf" in found["null"]["notes"]
+
+
+def notes(make_record: MakeRecord, quick: Record, *judged: Record) -> str:
+    """Those of `quick` beside a slower row, once it was judged."""
+    slow = make_record(backend="slow", samples=(2_000_000,) * 20)
+    return next(row["notes"] for row in rows(latency_tables([quick, slow], judged)) if row["backend"] == "null")
+
+
+def test_a_figure_that_is_no_number_is_a_loss(make_record: MakeRecord) -> None:
+    """Constant embeddings have no rank: their figure is NaN, which no comparison finds too small."""
+    nothing = float("nan")
+    told = notes(make_record, make_record(), accuracy(make_record, value=nothing, difference=nothing))
+    assert "**invalid**: stsb: spearman is nan" in told
+    assert "**fastest**" not in told
+
+
+@pytest.mark.parametrize(("outcome", "blocks"), [("failed", True), ("timeout", True), ("unsupported", False)])
+def test_a_task_that_failed_blocks_what_it_would_have_judged(
+    outcome: str, blocks: bool, make_record: MakeRecord
+) -> None:
+    failed = replace(accuracy(make_record), scores={}, outcome=outcome, reason="the session died")
+    told = notes(make_record, make_record(), failed)
+    assert (f"**invalid**: stsb: {outcome}: the session died" in told) == blocks
+    assert ("**fastest**" in told) != blocks
+
+
+@pytest.mark.parametrize(("precision", "floor"), [("fp16", 0.99), ("int8", 0.9)])
+def test_a_row_too_far_from_fp32_for_its_precision_is_invalid(
+    precision: str, floor: float, make_record: MakeRecord
+) -> None:
+    for cosine in (floor - 0.001, floor + 0.001):
+        one = make_record(precision=precision)
+        one = replace(one, checks=tuple({**check, "cosine": cosine} for check in one.checks))
+        told = notes(make_record, one)
+        assert ("**invalid**: cosine" in told) == (cosine < floor)
+        assert ("**fastest**" in told) == (cosine >= floor)
+
+
+def test_drift_alone_informs(make_record: MakeRecord) -> None:
+    drift = accuracy(make_record, "sentences", metric="rank agreement", difference=-0.0133, gates=False)
+    told = notes(make_record, make_record(), drift)
+    assert "**invalid**" not in told
+    assert told.startswith("**fastest**")
+
+
+@pytest.mark.parametrize(
+    ("precision", "changes", "paired"),
+    [
+        ("int8", {"texts": "one", "seed": 0}, True),
+        ("int8", {"texts": "other", "seed": 0}, False),
+        ("int8", {"texts": "one", "seed": 1}, False),
+        ("fp16", {"texts": "other", "seed": 1}, True),
+    ],
+)
+def test_accuracy_is_that_of_what_was_timed(
+    precision: str, changes: dict[str, object], paired: bool, make_record: MakeRecord
+) -> None:
+    known = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
+    timed = make_record(precision=precision, lengths=known)
+    judged = make_record(
+        precision=precision, suite="accuracy", measurements=(), lengths={**known, "task": "stsb", **changes},
+        scores=scores(),
+    )  # fmt: skip
+    (row,) = rows(latency_tables([timed], [judged]))
+    assert ("stsb" in row) == paired
+
+
+def test_profiles_are_part_of_what_int8_computes(make_record: MakeRecord) -> None:
+    for precision, paired in (("int8", False), ("fp16", True)):
+        timed, judged = (
+            make_record(precision=precision, suite=suite, lengths={"distribution": "full", "task": "stsb"},
+                        options={"profiles": profiles, "min": [1, 1], "opt": [1, 1], "max": [1, 1]}, scores=worth)
+            for suite, profiles, worth in (("latency", "per_shape", {}), ("accuracy", "dynamic", scores()))
+        )  # fmt: skip
+        (row,) = rows(latency_tables([timed], [judged]))
+        assert ("stsb" in row) == paired
+
+
+def test_rows_that_were_calibrated_on_other_texts_say_so(make_record: MakeRecord) -> None:
+    known = {"distribution": "full", "tokens": "auto", "seed": 0}
+    timed = [make_record(precision="int8", lengths={**known, "texts": texts}) for texts in ("0123456789", "abcdef0123")]
+    judged = make_record(
+        precision="int8", suite="accuracy", lengths={**known, "texts": "abcdef0123", "task": "stsb"}, scores=scores()
+    )
+    found = sorted(row["notes"] for row in rows(latency_tables(timed, [judged])))
+    assert "calibrated on=stsb" in found[0]
+    assert "calibrated on=texts 012345" in found[1]
+    given = make_record(precision="int8", lengths={**known, "texts": "abcdef0123", "calibration": "mine.txt"})
+    assert "calibrated on=mine.txt" in latency_tables([*timed, given], [judged])

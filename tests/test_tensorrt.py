@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PYTHON_WITH_TENSORRT, ROOT
 from omegaconf import OmegaConf
 
 from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
@@ -61,7 +57,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         able = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
         monkeypatch.setattr(native, "available", lambda: able)
         monkeypatch.setattr(native, "installed", lambda: able)
-        monkeypatch.setattr(native, "versions_of", lambda names: {"tensorrt": version})
+        monkeypatch.setattr(native, "installed_release", lambda: version)
 
     return install
 
@@ -187,6 +183,15 @@ def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: 
     return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
 
 
+def test_a_file_of_texts_that_calibrates_is_named_in_the_cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, given = (
+        asked_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
+        for more in ((), ("task.calibration=suites/sentences.txt",))
+    )
+    assert given.cell["lengths"] == {**own.cell["lengths"], "calibration": "sentences.txt"}
+    assert "calibration" not in own.cell["lengths"]
+
+
 def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = asked_on_a_gpu(
         monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
@@ -206,6 +211,8 @@ def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, t
         ("trt.opt=[1,400]", "must not fall; their sequence is 16, 400, 128"),
         ("trt.optimization_level=6", "between 0 and 5"),
         ("trt.workspace_mb=-1", "trt.workspace_mb=-1 must be at least 0"),
+        ("trt.timing_iterations=-1", "trt.timing_iterations=-1 must be at least 0"),
+        ("trt.plugin_libraries=[no/such.so]", "no/such.so, which is no file"),
         ("interpreter.trt=/no/python", "interpreter.trt=/no/python is no executable Python"),
     ],
 )
@@ -215,10 +222,52 @@ def test_bad_options_are_refused(override: str, says: str, monkeypatch: pytest.M
     assert says in str(refused.value)
 
 
-PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON", "")
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("trt.refit=true", "trt.version_compatible=true"), "both refittable and version compatible"),
+        (("precision.name=int8", "quantization.activation=uint8"), "TensorRT reads no zero points"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    overrides: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match=says):
+        asked_on_a_gpu(monkeypatch, tmp_path, *overrides)
 
 
-@pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="SUITES_TRT_PYTHON names no Python with TensorRT")
+def test_a_library_is_its_content_in_a_cell_and_a_path_in_a_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = tmp_path / "plugins.so"
+    library.write_bytes(b"code")
+    monkeypatch.chdir(tmp_path)
+    asked = asked_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
+    assert asked.job["options"]["plugin_libraries"] == [str(library)]
+    assert asked.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
+
+
+def test_a_calibrator_is_asked_nothing_about_graphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = asked_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", "quantization.scheme=implicit")
+    assert set(asked.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
+
+
+def test_what_is_installed_beside_tensorrt_does_not_name_its_release(
+    monkeypatch: pytest.MonkeyPatch, null_job: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
+    monkeypatch.setattr(installation, "versions_of", lambda names: {})
+    answer = worker.probe({**null_job, "backend": "trt"})
+    assert (answer["release"], answer["outcome"]) == ("", "unavailable")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-cu12", "tensorrt-cu13"])
+def test_tensorrt_is_found_under_each_of_its_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "versions_of", lambda names: {name: "10.16.1"} if name in names else {})
+    assert installation.installed_release() == "10.16.1"
+
+
+@pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="no Python with TensorRT is named")
 def test_every_module_imports_in_a_python_with_tensorrt_and_no_framework() -> None:
     modules = [path.stem for path in (ROOT / "backends" / "tensorrt_").glob("*.py")]
     code = (
@@ -243,75 +292,3 @@ def test_calibration_inputs_come_along_at_one_shape(
     assert ids.dtype == np.int32
     assert not ids[mask == 0].any()
     np.testing.assert_array_equal(ids[1, 4:], ids[0, :4])
-
-
-class Timings:
-    """Stands in for TensorRT's timing cache: a set of words."""
-
-    def __init__(self, content: bytes) -> None:
-        self.words = set(content.split())
-
-    def combine(self, other: Timings, ignore_mismatch: bool) -> bool:
-        self.words |= other.words
-        return not ignore_mismatch
-
-    def serialize(self) -> bytes:
-        return b" ".join(sorted(self.words))
-
-
-class Config:
-    """Stands in for a builder's configuration; reads no content that begins with "bad"."""
-
-    def __init__(self) -> None:
-        self.timings = Timings(b"")
-
-    def create_timing_cache(self, content: bytes) -> Timings | None:
-        return None if content.startswith(b"bad") else Timings(content)
-
-    def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
-        self.timings = timings
-        return not ignore_mismatch
-
-    def get_timing_cache(self) -> Timings:
-        return self.timings
-
-
-@pytest.fixture
-def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """backends.tensorrt_.timing_cache over a TensorRT that is only a version."""
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.0"))
-    monkeypatch.delitem(sys.modules, "backends.tensorrt_.timing_cache", raising=False)
-    module = importlib.import_module("backends.tensorrt_.timing_cache")
-    yield module
-    del sys.modules["backends.tensorrt_.timing_cache"]
-
-
-def test_builders_at_the_same_time_keep_each_others_timings(timing_cache: Any, tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200)
-    assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
-    one, two = Config(), Config()
-    for config, word in ((one, b"first"), (two, b"second")):
-        timing_cache.load_timings(config, path)
-        assert config.timings.words == set()
-        config.timings.words.add(word)
-    timing_cache.save_timings(one, path)
-    timing_cache.save_timings(two, path)
-    third = Config()
-    timing_cache.load_timings(third, path)
-    assert third.timings.words == {b"first", b"second"}
-
-
-def test_timings_that_cannot_be_read_are_begun_anew_with_a_line(
-    timing_cache: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200)
-    path.parent.mkdir()
-    path.write_bytes(b"bad content")
-    config = Config()
-    timing_cache.load_timings(config, path)
-    assert [r.getMessage() for r in caplog.records] == [
-        f"timing cache {path.name} cannot be read by this release; starting a new one"
-    ]
-    config.timings.words.add(b"word")
-    timing_cache.save_timings(config, path)
-    assert path.read_bytes() == b"word"

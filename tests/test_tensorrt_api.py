@@ -30,6 +30,10 @@ CLASSES = {
     "error": "ParserError",
     "profile": "IOptimizationProfile",
     "layer": "ILayer",
+    "attention": "IAttention",
+    "norm": "INormalizationLayer",
+    "cut": "ISliceLayer",
+    "shuffle": "IShuffleLayer",
     "engine": "ICudaEngine",
     "_engine": "ICudaEngine",
     "_context": "IExecutionContext",
@@ -37,9 +41,17 @@ CLASSES = {
     "registry": "IPluginRegistry",
     "tensor": "ITensor",
     "result": "ITensor",
-    "_runtime": "Runtime",
+    "reader": "Runtime",
+    "identity": "IIdentityLayer",
+    "timings": "ITimingCache",
+    "others": "ITimingCache",
+    "creator": "IPluginCreator",
 }
 """What a variable or attribute of this name is an instance of, throughout the folder."""
+
+
+RETURNS = {"get_plugin_registry": "IPluginRegistry"}
+"""What functions of the module give; a class gives itself."""
 
 
 def names_of(release: str) -> Mapping[str, set[str]]:
@@ -115,6 +127,9 @@ class Reader:
                 return f"{CLASSES[node.value.attr]}.{node.attr}"
         if isinstance(node.value, ast.Name) and node.value.id in CLASSES:
             return f"{CLASSES[node.value.id]}.{node.attr}"
+        match node.value:
+            case ast.Call(ast.Attribute(ast.Name("trt"), made)):
+                return f"{RETURNS.get(made, made)}.{node.attr}"
         return ""
 
 
@@ -157,6 +172,8 @@ def test_the_folder_names_tensorrt_enough_to_be_worth_reading() -> None:
         ("self._engine.device_memory_size", "11.4.0", ["ICudaEngine.device_memory_size, line 1"]),
         ("class A(trt.IProgressMonitor): pass", "8.6.0", ["IProgressMonitor, line 1"]),
         ("config.no_such_thing = 1", "10.16.1", ["IBuilderConfig.no_such_thing, line 1"]),
+        ("trt.get_plugin_registry().plugin_creator_list", "11.4.0", ["IPluginRegistry.plugin_creator_list, line 1"]),
+        ("trt.Runtime(log).no_such()", "8.6.0", ["Runtime.no_such, line 1"]),
     ],
 )  # fmt: skip
 def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list[str]) -> None:
@@ -166,8 +183,19 @@ def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list
 @pytest.mark.parametrize(
     ("release", "has"),
     [
-        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2"}),
-        ("11.4.0", {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors", "plugin_v3"}),
+        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2", "fully_connected"}),
+        (
+            "11.4.0",
+            {
+                "strong_typing",
+                "bfloat16",
+                "opset_19",
+                "progress",
+                "named_parser_errors",
+                "plugin_v3",
+                "packed_attention",
+            },
+        ),
     ],
 )
 def test_the_capabilities_of_a_release(release: str, has: set[str]) -> None:

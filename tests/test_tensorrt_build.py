@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from backends.base import BuildSpec, Device, Shape
+from backends.base import BuildSpec, Device, Shape, Unsupported
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
 from suites.backend_config import TrtConfig
 from suites.config import plain
 
-MODULES = ("build", "inspection", "log", "progress", "timing_cache")
+MODULES = ("build", "inspection", "loading", "log", "progress", "timing_cache")
 OPTIONS = {**plain(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 
@@ -31,7 +32,16 @@ class Stage:
         self.opening: list[bool] = [True]
         self.free = 100 << 30
         self.errors: list[str] = []
+        self.said_on_opening = ""
         self.config = MagicMock()
+        self.config.add_optimization_profile.return_value = 0
+        self.builder = MagicMock()
+        self.builder.create_builder_config.return_value = self.config
+        self.builder.build_serialized_network.side_effect = lambda *_: self.plans.pop(0)
+
+    def opens(self) -> bool:
+        self.errors += [self.said_on_opening] if self.said_on_opening else []
+        return self.opening.pop(0)
 
 
 @pytest.fixture
@@ -46,13 +56,14 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     build = importlib.import_module("backends.tensorrt_.build")
     watch = SimpleNamespace(phase="", notes=dict)
-    log = SimpleNamespace(errors=found.errors, peak_bytes=0, lines=list)
-    fake.Builder().create_builder_config.return_value = found.config
-    fake.Builder().build_serialized_network.side_effect = lambda *_: found.plans.pop(0)
+    log = SimpleNamespace(
+        errors=found.errors, peak_bytes=0, lines=list, last_error=lambda: (found.errors or ["no reason"])[-1]
+    )
+    fake.Builder.side_effect = lambda log: found.builder
     replaced = {
         "use_device": lambda index: None, "free_memory": lambda: found.free, "Log": lambda: log,
-        "Watch": lambda phase: nullcontext(watch), "opens": lambda plan, log: found.opening.pop(0),
-        "write_layers": lambda path, log: {}, "load_timings": lambda *_: None, "save_timings": lambda *_: None,
+        "Watch": lambda phase: nullcontext(watch), "opens": lambda *_: found.opens(), "load_plugins": lambda *_: None,
+        "write_layers": lambda path, options, log: {}, "load_timings": lambda *_: None, "save_timings": lambda *_: None,
         "timing_cache_path": lambda *_: Path("timings"),
     }  # fmt: skip
     for name, value in replaced.items():
@@ -80,6 +91,26 @@ def test_a_plan_that_does_not_open_is_built_again_with_new_timings(stage: Stage,
     assert stage.config.set_timing_cache.call_count == 1
 
 
+def test_a_plan_that_no_memory_is_left_to_open_is_not_built_again(stage: Stage, tmp_path: Path) -> None:
+    stage.plans, stage.opening, stage.said_on_opening = [b"whole"], [False], "Requested 5 GB; Out of memory"
+    with pytest.raises(RuntimeError, match="too little GPU memory to build"):
+        built(tmp_path)
+
+
+def test_a_profile_that_is_refused_says_so(stage: Stage, tmp_path: Path) -> None:
+    stage.config.add_optimization_profile.return_value = -1
+    stage.errors += ["the profile has no opt"]
+    with pytest.raises(RuntimeError, match=r"refuses the profile .* no opt"):
+        built(tmp_path)
+
+
+def test_no_builder_at_all_has_its_reason(stage: Stage, tmp_path: Path) -> None:
+    sys.modules["tensorrt"].Builder.side_effect = TypeError("pybind11::init(): factory function returned nullptr")  # type: ignore[attr-defined]
+    stage.errors += ["CUDA initialization failure with error: 2 (out of memory)"]
+    with pytest.raises(RuntimeError, match="too little GPU memory to build, of which"):
+        built(tmp_path)
+
+
 def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_path: Path) -> None:
     stage.plans, stage.opening = [b"broken", b"broken"], [False, False]
     stage.errors += ["Myelin (missing offset)"]
@@ -93,7 +124,9 @@ def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_pat
     [
         (1 << 30, "Cuda Runtime (invalid resource handle)", "too little GPU memory to build, of which 1024 MiB"),
         (100 << 30, "Out of memory", "too little GPU memory"),
+        (100 << 30, "CUDA: cudaErrorMemoryAllocation", "too little GPU memory"),
         (100 << 30, "no such kernel", "could not build the engine: no such kernel"),
+        (100 << 30, "an illegal memory access was encountered", "could not build the engine: an illegal memory"),
     ],
 )
 def test_no_plan_has_its_reason(free: int, error: str, says: str, stage: Stage, tmp_path: Path) -> None:
@@ -101,3 +134,30 @@ def test_no_plan_has_its_reason(free: int, error: str, says: str, stage: Stage, 
     stage.errors += [error]
     with pytest.raises(RuntimeError, match=says):
         built(tmp_path)
+
+
+def loading(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, MagicMock]:
+    fake = MagicMock(__version__="8.6.0")
+    fake.ILogger = object
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.delitem(sys.modules, "backends.tensorrt_.loading", raising=False)
+    monkeypatch.delitem(sys.modules, "backends.tensorrt_.log", raising=False)
+    return importlib.import_module("backends.tensorrt_.loading"), fake
+
+
+@pytest.mark.parametrize("compatible", [True, False])
+def test_code_in_a_plan_is_allowed_where_it_was_asked_for(compatible: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, fake = loading(monkeypatch)
+    module.read_plan(b"plan", {"version_compatible": compatible}, None)
+    assert fake.Runtime.return_value.engine_host_code_allowed is compatible
+
+
+def test_a_library_is_loaded_once_and_one_that_cannot_be_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, fake = loading(monkeypatch)
+    load = fake.get_plugin_registry.return_value.load_library
+    load.side_effect = lambda path: None if "broken" in path or load.call_count > 1 else object()
+    for _ in range(2):
+        module.load_plugins({"plugin_libraries": ["/lib/fine.so"]}, None)
+    assert load.call_count == 1
+    with pytest.raises(Unsupported, match=r"cannot load /lib/broken.so"):
+        module.load_plugins({"plugin_libraries": ["/lib/broken.so"]}, None)

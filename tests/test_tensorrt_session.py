@@ -22,7 +22,7 @@ from backends.tensorrt_.capabilities import Capabilities
 from backends.tensorrt_.engine import last_of
 from backends.tensorrt_.layout import Rows
 
-MODULES = ("session", "several", "log")
+MODULES = ("session", "several", "loading", "log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that holds it too: smallest, best and largest [batch, sequence]."""
 HIDDEN = 4
@@ -36,10 +36,12 @@ class Context:
     def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
         self.calls, self.number, self.shape = calls, number, (0, 0)
 
-    def set_tensor_address(self, name: str, pointer: int) -> None: ...
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        return True
 
-    def set_optimization_profile_async(self, profile: int, stream: int) -> None:
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self.calls.append(("profile", self.number, profile))
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, int]) -> bool:
         self.shape = shape
@@ -204,10 +206,10 @@ def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Sessi
     needs = r"2 contexts need \d+ bytes of device memory \(2048 MiB of activations.* and 1025 MiB are to be had"
     with pytest.raises(RuntimeError, match=needs):
         opened(free=1025 << 20, contexts="per_profile")
-    with pytest.raises(RuntimeError, match=r"1 contexts need .* and 700 MiB are to be had"):
+    with pytest.raises(RuntimeError, match=r"the context needs .* and 700 MiB are to be had: ask for smaller shapes"):
         opened(memory_mb=700)
     # Activations alone would fit.
-    with pytest.raises(RuntimeError, match="1 contexts need 1073"):
+    with pytest.raises(RuntimeError, match="the context needs 1073"):
         opened(memory_mb=1024)
 
 

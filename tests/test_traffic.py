@@ -107,7 +107,7 @@ def test_a_file_of_requests_and_its_mistakes(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=says):
             from_file(str(path), SIZES)
     path.write_bytes(b"1 16\n1 \xff16\n")
-    with pytest.raises(Refused, match="line 2: not UTF-8"):
+    with pytest.raises(Refused, match="not UTF-8 in line 2"):
         from_file(str(path), SIZES)
     assert smallest((2, 10), [(8, 16), (2, 64), (4, 16)]) == 2
 
@@ -134,6 +134,7 @@ def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: Artifa
     folder, sha256 = tiny("bert")
     asked, runs_at = [Shape(1, 16), Shape(2, 32)], [Shape(2, 32)]
     found = prepare_sets(folder, sha256, asked, runs_at, HISTOGRAM, [], 0, "cpu", shared_cache)
+    assert found.notes["shapes"]["2x32"]["tokens"] < 2 * 32
     arrays = dict(np.load(found.path))
     first = list(read_sets(arrays, 0))
     assert len(first) == 2 * SETS

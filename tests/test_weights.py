@@ -15,7 +15,7 @@ from conftest import TINY_MODELS
 from backends.base import Array, Unsupported
 from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
-from backends.weights import encoder_weights, named_weights, pad_heads
+from backends.weights import divide_queries, encoder_weights, named_weights, pad_heads, share_range
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -73,6 +73,38 @@ def test_the_arrays_are_the_encoder_also_with_padded_heads(
     found = encode(arrays, ids, feeds["token_type_ids"], mask, epsilon)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[mask == 1], wanted[mask == 1], atol=2e-6)
+
+
+def test_queries_are_divided_for_attention_that_divides_nothing(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    arrays = dict(np.load(encoder_weights(*tiny("bert"), shared_cache).path))
+    divided = divide_queries(arrays)
+    assert {name for name in arrays if divided[name] is not arrays[name]} == {
+        f"{layer}/qkv_{kind}" for layer in (0, 1) for kind in ("weight", "bias")
+    }
+    scale = np.array([math.sqrt(32), 1, 1])
+    np.testing.assert_allclose(divided["1/qkv_weight"] * scale[:, None, None, None], arrays["1/qkv_weight"], rtol=1e-6)
+    np.testing.assert_allclose(divided["1/qkv_bias"] * scale[:, None, None], arrays["1/qkv_bias"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+@pytest.mark.parametrize("head", [32, 64])
+def test_one_range_for_query_key_and_value_changes_nothing(
+    family: str, head: int, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    arrays = dict(np.load(encoder_weights(*tiny(family), shared_cache).path))
+    ends = {"query": 7.0, "key": 3.0, "value": 0.4, "context": 0.3}
+    ranges = {f"{layer}/{point}": end for layer in (0, 1) for point, end in ends.items()}
+    padded = pad_heads(arrays, head)
+    level, reach = share_range(padded, ranges, math.sqrt(head / 32))
+    ids = np.random.default_rng(1).integers(3, 400, (3, 12)).astype(np.int32)
+    inputs = ids, np.zeros_like(ids), np.ones_like(ids)
+    np.testing.assert_allclose(encode(level, *inputs, 1e-12), encode(arrays, *inputs, 1e-12), atol=2e-6)
+    # What reached as far as its range reaches as far as the shared one, and the context as far as its own.
+    found = (level["1/qkv_weight"] / np.where(padded["1/qkv_weight"] == 0, 1, padded["1/qkv_weight"])).max((1, 2, 3))
+    farthest = found * np.array([7.0 * math.sqrt(head / 32), 3.0, 0.4])
+    np.testing.assert_allclose(farthest, reach["1/qkv"], rtol=1e-5)
+    assert reach["1/context"] == pytest.approx(0.3 * found[2])
+    assert reach["1/query"] == 7.0
 
 
 def test_what_cannot_be_computed_is_said() -> None:

@@ -66,6 +66,31 @@ def test_an_invalid_row_is_never_fastest(workload: Callable[..., Record]) -> Non
     assert "**fastest**" in found["null"]
 
 
+def test_gains_are_over_the_quickest_padded_row_of_the_same_backend_and_precision(
+    workload: Callable[..., Record],
+) -> None:
+    packed, fixed = ({"layout": layout, "cuda_graph": True} for layout in ("packed", "fixed"))
+    slower = {**fixed, "products": "matmul"}
+    broken = {"batch": 4, "sequence": 64, "cuda_graph": False, "nonfinite": 1, "cosine": None, "problem": "1 NaN"}
+    records = [
+        workload((4, 64, 80, 1.0), backend="trt_plugin", options=packed),
+        workload((4, 64, 80, 2.5), backend="trt_plugin", options=fixed),
+        workload((4, 64, 80, 3.0), backend="trt_plugin", options=slower),
+        # Quicker still, but wrong.
+        replace(workload((4, 64, 80, 0.5), backend="trt_plugin", options={**slower, "gelu": "x"}), checks=(broken,)),
+        workload((4, 64, 80, 1.0), backend="trt_plugin", options=packed, precision="int8"),
+        workload((4, 64, 80, 8.0)),
+        workload((2, 16, 20, 1.0), (2, 48, 60, 1.0)),
+    ]
+    found = rows(workload_tables(records))
+    gains = {(row["backend"], row["precision"], row["ms a batch"]): row["x padded"] for row in found}
+    assert sorted(gains.values()) == ["", "", "", "", "0.83", "2.50", "4.00"]
+    plugin = {
+        ms: gain for (backend, precision, ms), gain in gains.items() if backend == "trt_plugin" and precision != "int8"
+    }
+    assert plugin == {"0.500": "2.50", "1.250": "", "1.500": "0.83", "0.250": ""}
+
+
 def test_full_batches_are_no_workload_and_sorted_ones_no_single_latency(
     make_record: MakeRecord, workload: Callable[..., Record]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from backends.cuda import free_memory, use_device
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.inspection import opens, write_layers
 from backends.tensorrt_.layout import Layout, Sizes
+from backends.tensorrt_.loading import load_plugins
 from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import plan_profiles
 from backends.tensorrt_.progress import Watch, monitor
@@ -23,6 +25,9 @@ can = installed()
 SCARCE = 2 << 30
 """Bytes of free device memory below which a failed build is put down to that. The builder, cuBLAS and cuDNN take about
 1 GB before any tensor; when they cannot, TensorRT names many things, memory not always among them."""
+
+SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocation|could not be allocated", re.I)
+"""How TensorRT and CUDA say so. Not "memory" alone: an illegal memory access is another matter."""
 
 Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
 """Fills a network and sets what its precision asks of the configuration; gives the layout of its inputs and notes."""
@@ -38,10 +43,8 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
     use_device(spec.device.index)
     options, log, free = spec.options, Log(), free_memory()
     with Watch("starting the builder") as watch:
-        for library in options["plugin_libraries"]:
-            trt.get_plugin_registry().load_library(library)
-        trt.init_libnvinfer_plugins(log, "")
-        builder = trt.Builder(log)
+        load_plugins(options, log)
+        builder = _builder(log, spec, free)
         watch.phase = "defining the network"
         network = builder.create_network(_network_flags(options))
         config = _configured(builder, options)
@@ -49,19 +52,19 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         layout, notes = define(builder, network, config, log)
         profiles = plan_profiles(spec.shapes, options)
         for planned in profiles:
-            config.add_optimization_profile(_optimization_profile(builder, layout.sizes(planned)))
+            _add_profile(builder, config, layout.sizes(planned), log)
         timings = timing_cache_path(spec.cache, spec.device)
         load_timings(config, timings)
         watch.phase = "building"
         plan = builder.build_serialized_network(network, config)
-        if plan is not None and not opens(plan, log):
+        if plan is not None and not opens(plan, options, log) and not _short_of_memory(log):
             # What it timed led it there: time everything anew.
             watch.phase = "building again, for TensorRT cannot open what it built"
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
             plan = builder.build_serialized_network(network, config)
-            if plan is not None and not opens(plan, log):
-                raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.errors[-1]}")
-        if plan is None:
+            if plan is not None and not opens(plan, options, log) and not _short_of_memory(log):
+                raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.last_error()}")
+        if plan is None or _short_of_memory(log):
             raise _failure(log, spec, free)
         save_timings(config, timings)
         path.write_bytes(memoryview(plan))
@@ -69,18 +72,29 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         "profiles": [str(planned) for planned in profiles],
         "engine_bytes": path.stat().st_size,
         **notes,
-        **write_layers(path, log),
+        **write_layers(path, options, log),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
 
 
-def _optimization_profile(builder: trt.Builder, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Any:
+def _builder(log: Log, spec: BuildSpec, free: int) -> trt.Builder:
+    try:
+        return trt.Builder(log)
+    except TypeError:
+        # What its binding makes of no builder; the log has why.
+        raise _failure(log, spec, free) from None
+
+
+def _add_profile(
+    builder: trt.Builder, config: trt.IBuilderConfig, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]], log: Log
+) -> None:
     profile = builder.create_optimization_profile()
     for name, (low, best, high) in sizes.items():
         profile.set_shape(name, low, best, high)
-    return profile
+    if config.add_optimization_profile(profile) < 0:
+        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {log.last_error()}")
 
 
 def _network_flags(options: Mapping[str, Any]) -> int:
@@ -100,14 +114,17 @@ def _configured(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilde
     config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options["verbosity"].upper())
     if options["aux_streams"] >= 0:
         config.max_aux_streams = options["aux_streams"]
+    if options.get("timing_iterations"):
+        config.avg_timing_iterations = options["timing_iterations"]
     if options["hardware_compatible"]:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options["refit"]:
         config.set_flag(trt.BuilderFlag.REFIT)
-    if options["tactic_sources"]:
-        config.set_tactic_sources(_tactic_sources(options["tactic_sources"]))
+    chosen = options["tactic_sources"]
+    if chosen and not config.set_tactic_sources(_tactic_sources(chosen)):
+        raise Unsupported(f"this release does not take trt.tactic_sources={chosen}")
     return config
 
 
@@ -120,11 +137,15 @@ def _tactic_sources(names: list[str]) -> int:
     return sum(1 << int(known[name.upper()]) for name in names if name != "none")
 
 
+def _short_of_memory(log: Log) -> bool:
+    return any(SHORT_OF_MEMORY.search(message) for message in log.errors)
+
+
 def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
     """Why nothing was built, by TensorRT's own errors and the bytes that were free before."""
     errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
     text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
-    if free < SCARCE or any("memory" in message.lower() for message in errors):
+    if free < SCARCE or _short_of_memory(log):
         return RuntimeError(
             f"too little GPU memory to build, of which {free >> 20} MiB were free: free some, set trt.workspace_mb, or "
             f"ask for smaller shapes ({text})"

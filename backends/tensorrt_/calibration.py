@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ def calibrator(inputs: Path, method: str, cache: Path) -> Any:
 
         def write_calibration_cache(self, content: bytes) -> None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_bytes(content)
+            # Builders for other profiles share the file.
+            partial = cache.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(content)
+            os.replace(partial, cache)
 
     return Calibrator()

@@ -37,6 +37,12 @@ class Capabilities:
     plugin_v3: bool = _if_named("INetworkDefinition.add_plugin_v3")
     """Interfaces of plugins; 11 kept the third alone."""
 
+    packed_attention: bool = _if_named("AttentionIOForm.PACKED_NHD")
+    """Attention over packed tokens without a plugin."""
+
+    fully_connected: bool = _if_named("INetworkDefinition.add_fully_connected")
+    """A layer for products alone, deprecated in 8.4 and gone in 10."""
+
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")

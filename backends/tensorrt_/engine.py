@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, BuildSpec, Session, versions_of
-from backends.cache import ArtifactCache
+from backends.cache import ArtifactCache, digest_of
 from backends.tensorrt_.installation import PACKAGES
 from backends.tensorrt_.profiles import plan_profiles
 
@@ -47,8 +47,10 @@ def cached_engine(
 
 def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], Define]) -> Artifact:
     """It is keyed by all that changes it, so that a plan of another release, GPU or driver is never looked at."""
+    libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
     key = {
         **made_from,
+        **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
         "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
         "options": {name: value for name, value in spec.options.items() if name not in ELSEWHERE},

@@ -11,27 +11,31 @@ from typing import Any
 import tensorrt as trt
 
 from backends.tensorrt_.capabilities import installed
+from backends.tensorrt_.loading import read_plan
 from backends.tensorrt_.log import Log
 
 can = installed()
 
 
-def opens(plan: Any, log: Log) -> bool:
+def opens(plan: Any, options: Mapping[str, Any], log: Log) -> bool:
     """Whether an execution context comes of a plan: Myelin in 8.6 now and then compiles a graph that it cannot load."""
-    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    engine = read_plan(plan, options, log)
     return engine is not None and engine.create_execution_context() is not None
 
 
-def write_layers(path: Path, log: Log) -> Mapping[str, Any]:
+def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
     """Inspect the plan that was just written to `path`, write layers.json beside it, and return a summary.
 
-    The file is the inspector's JSON; `polygraphy inspect` and TensorRT's own tools read the same from the plan.
+    The file is the inspector's JSON; `polygraphy inspect` and TensorRT's own tools read the same from the plan. With
+    `verbosity` none an engine tells nothing of its layers, and there is no such file.
     """
-    engine = trt.Runtime(log).deserialize_cuda_engine(path.read_bytes())
+    engine = read_plan(path.read_bytes(), options, log)
+    memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
+    if options["verbosity"] == "none":
+        return {"activation_bytes": memory}
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     path.with_name("layers.json").write_text(text)
-    memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
     return {"activation_bytes": memory, "layers": summary(json.loads(text)["Layers"])}
 
 

@@ -7,7 +7,11 @@ import re
 from backends.base import Unavailable, versions_of
 from backends.tensorrt_.capabilities import Capabilities, installed
 
-PACKAGES = ("tensorrt", "cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+"""What TensorRT is installed as: the first may be a mere pointer to one of the others, or absent beside it."""
+
+BESIDE = ("cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+PACKAGES = (*DISTRIBUTIONS, *BESIDE)
 RELEASES = ("8.6", "10", "11")
 SET_UP = "run `make trt86`, or pip install tensorrt for release 10 or 11, and point interpreter.trt at that Python"
 
@@ -18,8 +22,8 @@ def available() -> Capabilities:
     Raises:
         Unavailable: there is none, it is of a release this backend does not know, or a library it needs is missing.
     """
-    release = versions_of(("tensorrt",)).get("tensorrt")
-    if release is None:
+    release = installed_release()
+    if not release:
         raise Unavailable(f"TensorRT is not installed in this interpreter: {SET_UP}")
     if not any(release == known or release.startswith(f"{known}.") for known in RELEASES):
         raise Unavailable(f"TensorRT {release} is not one this backend knows ({', '.join(RELEASES)}): {SET_UP}")
@@ -31,10 +35,16 @@ def available() -> Capabilities:
         raise Unavailable(missing(str(error))) from error
 
 
+def installed_release() -> str:
+    """The version of TensorRT in this interpreter, without importing it; empty if there is none."""
+    return next(iter(versions_of(DISTRIBUTIONS).values()), "")
+
+
 def missing(error: str) -> str:
     """What to install when importing TensorRT or cuda-python said `error`."""
     if "cuda" in error and "No module" in error:
-        return "cuda-python is not installed beside TensorRT: pip install 'cuda-python>=13,<14'"
+        versions = "'cuda-python>=13,<14', or '>=12.8,<13' for a driver older than 580"
+        return f"cuda-python is not installed beside TensorRT: pip install {versions}"
     library = re.search(r"lib\w+\.so[.\d]*", error)
     packages = {"libcudnn.so.8": "'nvidia-cudnn-cu12<9'", "libcublas.so.12": "nvidia-cublas-cu12",
                 "libcublasLt.so.12": "nvidia-cublas-cu12"}  # fmt: skip

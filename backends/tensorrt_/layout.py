@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backends.base import Array, Feeds, Shape
-from backends.packing import pack, segments, token_lengths
+from backends.packing import check_batch, pack, segments, token_lengths
 from backends.tensorrt_.profiles import Profile
 
 Sizes = tuple[int, ...]
@@ -85,6 +85,7 @@ class Columns(Layout):
         return Profile(*(Shape(batch, sequence) for sequence, batch in sizes["input_ids"]))
 
     def arrange(self, feeds: Feeds) -> Arranged:
+        check_batch(feeds)
         token_lengths(feeds["attention_mask"])
         named = {"input_ids": feeds["input_ids"], "segment_ids": segments(feeds), "input_mask": feeds["attention_mask"]}
         arrays = {name: np.ascontiguousarray(array.T) for name, array in named.items()}
@@ -94,14 +95,18 @@ class Columns(Layout):
 class Packed(Layout):
     """No padding: ids and segments [tokens], where each sequence begins [batch + 1], and a tensor whose length is the
     longest sequence allowed; the output [tokens, hidden, 1, 1]. With `positions` also the place of each token in its
-    sequence [tokens]."""
+    sequence [tokens].
 
-    def __init__(self, positions: bool = False) -> None:
-        self.positions = positions
+    `tokens` are those of a batch of a shape, for which a profile is tuned; all that fit where a shape is not in it.
+    """
+
+    def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None) -> None:
+        self.positions, self.tokens = positions, tokens or {}
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
         low, best, high = profile.low, profile.best, profile.high
-        tokens = ((low.batch,), (best.batch * best.sequence,), (high.batch * high.sequence,))
+        tuned = self.tokens.get(best, best.batch * best.sequence)
+        tokens = ((low.batch,), (tuned,), (high.batch * high.sequence,))
         starts = tuple((shape.batch + 1,) for shape in (low, best, high))
         longest = tuple((shape.sequence,) for shape in (low, best, high))
         return {
@@ -132,6 +137,7 @@ class Packed(Layout):
         return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
 
 
-def plugin_layout(name: str, longest: int) -> Layout:
-    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`."""
-    return Columns() if name == "fixed" else Packed(positions=longest > PLUGIN_POSITIONS)
+def plugin_layout(name: str, longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False) -> Layout:
+    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`; `tokens` as in Packed.
+    `native`: without plugins, whose embeddings alone know where in its sequence a token is."""
+    return Columns() if name == "fixed" else Packed(native or longest > PLUGIN_POSITIONS, tokens)

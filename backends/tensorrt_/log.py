@@ -40,6 +40,10 @@ class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
         if severity != trt.ILogger.WARNING:
             self.errors.append(message)
 
+    def last_error(self) -> str:
+        """The last error in one line."""
+        return " ".join(self.errors[-1].split()) if self.errors else "TensorRT gave no reason"
+
     def lines(self, most: int = 30) -> list[str]:
         """What was kept, the first `most` different lines, each with how often it came."""
         lines = [line if count == 1 else f"{line} ({count} times)" for line, count in self._kept.items()]

@@ -14,11 +14,10 @@ from backends.base import (
     Source,
     SourceForm,
     Unsupported,
-    versions_of,
 )
 from backends.tensorrt_.capabilities import Capabilities, installed
 from backends.tensorrt_.engine import cached_engine, last_of
-from backends.tensorrt_.installation import PACKAGES, available
+from backends.tensorrt_.installation import BESIDE, DISTRIBUTIONS, available, installed_release
 from backends.tensorrt_.profiles import plan_profiles
 
 if TYPE_CHECKING:
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
 
 
 class TensorRT(Backend):
-    packages = PACKAGES
+    distributions = DISTRIBUTIONS
+    beside = BESIDE
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
         can = available()
-        release = versions_of(("tensorrt",))["tensorrt"]
+        release = installed_release()
         capability = spec.device.compute_capability
         if spec.precision in ("tf32", "bf16") and capability < (8, 0):
             raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")

@@ -58,14 +58,13 @@ def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> 
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         node = f"{error.node_name()} [{error.node_operator()}]" if can.named_parser_errors else log.last_node
-        errors.append(f"node {error.node()} {node}: {error.desc()}")
-    known = trt.get_plugin_registry().plugin_creator_list if can.weak_typing else ()
+        errors.append(f"node {error.node()} {node}: {' '.join(error.desc().split())}")
     advice = (
-        f"none of the registry's {len(known)} plugins is meant by it; trt.plugin_libraries=[FILE.so] adds more"
-        if any("lugin" in text for text in errors)
-        else "this release's parser has no importer for it"
+        "; no plugin of the registry is meant by it, trt.plugin_libraries=[FILE.so] adds more"
+        if any("plugin" in text.lower() for text in errors)
+        else ""
     )
-    raise Unsupported(f"TensorRT {trt.__version__} cannot read the ONNX file: {'; '.join(errors)}; {advice}")
+    raise Unsupported(f"TensorRT {trt.__version__} cannot read the ONNX file: {'; '.join(errors)}{advice}")
 
 
 def _calibrate(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +13,25 @@ import numpy as np
 
 from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
 from backends.tensorrt_.engine import cached_engine, last_of
-from backends.tensorrt_.installation import PACKAGES, available
+from backends.tensorrt_.installation import BESIDE, DISTRIBUTIONS, available
 from backends.tensorrt_.layout import Layout, plugin_layout
-from backends.tensorrt_.plugin_choices import check_left, check_sizes, choices_of
+from backends.tensorrt_.plugin_choices import (
+    check_left,
+    check_padded,
+    check_sizes,
+    choices_of,
+    floating_nodes,
+    scale_max,
+)
 from backends.tensorrt_.profiles import plan_profiles
-from backends.weights import pad_heads
+from backends.weights import divide_queries, pad_heads, share_range
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
     from backends.tensorrt_.log import Log
 
-FORM = 2
+FORM = 3
 """Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
 
 HEAD = 64
@@ -30,7 +39,8 @@ HEAD = 64
 
 
 class TensorRTPlugin(Backend):
-    packages = PACKAGES
+    distributions = DISTRIBUTIONS
+    beside = BESIDE
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -40,10 +50,10 @@ class TensorRTPlugin(Backend):
             raise Unsupported(f"the BERT plugins compute in fp32, fp16 and int8, not in {spec.precision}")
         if options["layout"] == "packed" and spec.precision == "fp32":
             raise Unsupported("packed attention has no FP32 kernels; use layout=fixed, or precision=fp16")
-        if options["products"] == "convolution" and options["layout"] == "fixed":
-            raise Unsupported("plugin.products=convolution wants packed tokens; with layout=fixed use matmul")
         if options["products"] == "plugin" and options["layout"] == "packed":
             raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
+        if options["products"] == "fully_connected" and not can.fully_connected:
+            raise Unsupported("plugin.products=fully_connected is a layer that ended with TensorRT 8; use matmul")
         if options["interleaved"] and not _all_int8(spec):
             raise Unsupported(
                 "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither "
@@ -59,10 +69,12 @@ class TensorRTPlugin(Backend):
                 raise Unsupported("INT8 plugins want dynamic ranges, which ended with TensorRT 10; use backend=trt")
             if spec.quantization["scheme"] != "explicit":
                 raise Unsupported("INT8 plugins take the ranges that the suite finds; use quantization.scheme=explicit")
-        plan_profiles(spec.shapes, options)
+        each = options.get("engines", "one") == "per_shape"
+        for one in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if each else [spec]:
+            check_padded(one)
 
     def form(self, spec: BuildSpec) -> SourceForm:
-        return SourceForm(arrays=True, ranges=spec.precision == "int8")
+        return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
@@ -73,7 +85,10 @@ class TensorRTPlugin(Backend):
             "left": _left(source),
             "marked": list(source.marked),
             "form": FORM,
+            **({"shift": True} if spec.quantization.get("shift") else {}),
         }
+        if spec.options["layout"] == "packed" and spec.tokens:
+            made_from["tokens"] = {str(shape): tokens for shape, tokens in sorted(spec.tokens.items())}
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
@@ -88,7 +103,7 @@ class TensorRTPlugin(Backend):
 
 def layout_of(spec: BuildSpec) -> Layout:
     longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
-    return plugin_layout(spec.options["layout"], longest)
+    return plugin_layout(spec.options["layout"], longest, spec.tokens, available().packed_attention)
 
 
 def _define(
@@ -100,24 +115,35 @@ def _define(
     log: Log,
 ) -> tuple[Layout, Mapping[str, Any]]:
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
+    from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.plugin_network import PluginNetwork
     from backends.tensorrt_.precision import obey_layers, set_flags
 
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
-        arrays = pad_heads({name: loaded[name] for name in loaded.files}, HEAD)
-    heads = int(source.arrays.notes["heads"])
-    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": heads * HEAD}
+        arrays = {name: loaded[name] for name in loaded.files}
+    heads, head_size = (int(source.arrays.notes[name]) for name in ("heads", "head_size"))
+    native = installed().packed_attention and spec.options["layout"] == "packed"
+    arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
+    hidden_heads = heads * (head_size if native else HEAD)
+    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": hidden_heads}
     hidden, left = len(arrays["0/output_gamma"]), _left(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
     check_left(choices, left)
     ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
     set_flags(spec, config)
+    if choices.int8_attention:
+        arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
     if left:
         obey_layers(config)
-    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked).define()
-    return layout_of(spec), {"padded_heads": source.arrays.notes["head_size"] != HEAD, **choices.notes()}
+    epsilon = source.arrays.notes["epsilon"]
+    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked, epsilon).define()
+    known = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}
+    if choices.packed and choices.int8_attention:
+        reach = [ranges[f"{layer}/qkv"] for layer in range(notes["layers"])]
+        known["scale_max_layers"] = sum(scale_max(choices.scale_max, one) for one in reach)
+    return layout_of(spec), known
 
 
 def _left(source: Source) -> list[str]:

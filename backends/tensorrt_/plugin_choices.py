@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backends.base import BuildSpec, Unsupported
 from backends.tensorrt_.layout import PLUGIN_POSITIONS
-from backends.tensorrt_.profiles import plan_profiles
+from backends.tensorrt_.profiles import Profile, plan_profiles
 
 PACKED_POSITIONS = 512
 """The longest sequence that packed attention has kernels for."""
@@ -15,8 +16,18 @@ PACKED_POSITIONS = 512
 INT8_NORM_HIDDEN = (768, 1024)
 """The hidden sizes that the INT8 norm has kernels for, interleaved or not."""
 
-INT8_PADDED_SEQUENCES = (128, 384)
-"""The lengths that INT8 attention over padded sequences has kernels for."""
+PADDED_SEQUENCES = {"int8": (128, 384), "fp16": (64, 96, 128, 384)}
+"""The lengths that fused attention over padded sequences has kernels for, by type (getMHAMaskPackedSize in bertCommon.h
+of NVIDIA/TensorRT). INT8 knows no other; FP16 computes others by products and a softmax."""
+
+PADDED_WRONG = 512
+"""There fused FP16 attention has a kernel, but the embedding plugin packs no mask for it: wrong numbers."""
+
+
+SCALE_MAX_EXPONENT = 60.0
+"""The largest that INT8 attention may assume of scores before it takes the largest that there is, see `scale_max`."""
+FLOATING = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
+"""What an option of FP16 leaves out of INT8, by the nodes of the graph (backends/quantize.py's NODES)."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +39,14 @@ class Choices:
         interleaved: packed, and INT8 throughout with 32 channels beside one another (CHW32): version 3 of attention
             and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
-        products: "convolution" (1 x 1, packed only), "matmul" or "plugin" (cuBLASLt, padded only).
-        gelu: a form of backends/gelu.py, or "plugin", which computes the usual approximation.
+        products: "convolution" (1 x 1), "matmul", "fully_connected" (8.6) or "plugin" (cuBLASLt, padded only).
+        gelu: a form of backends/gelu.py, or "plugin", which computes the cubic one.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.
+        sequence: the only length of padded sequences, -1 where there are several.
+        scale_max: "auto", "on" or "off", see `scale_max`.
+        unfused: the profiles in which padded attention has no fused kernel for every length.
+        shift: whether what INT8 keeps of GELU is centred (backends/shift.py).
     """
 
     packed: bool
@@ -42,13 +57,18 @@ class Choices:
     int8_attention: bool
     int8_norms: bool
     positions: int
+    sequence: int = -1
+    scale_max: str = "auto"
+    unfused: tuple[str, ...] = ()
+    shift: bool = False
 
-    def notes(self) -> dict[str, str]:
-        """What attention and norms compute in."""
+    def notes(self) -> dict[str, Any]:
+        """What attention and norms compute in, and where padded attention is not fused."""
         plain = "fp16" if self.half else "fp32"
         return {
             "attention": "int8" if self.int8_attention else plain,
             "norms": "int8" if self.int8_norms else plain,
+            **({} if self.packed else {"attention_unfused": list(self.unfused)}),
         }
 
     @property
@@ -67,24 +87,67 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
     options, packed = spec.options, spec.options["layout"] == "packed"
     products = options["products"]
     if products == "auto":
-        products = "convolution" if packed else "matmul"
+        # Only a convolution has a range on what it gives itself: a matrix product's bias comes after it.
+        products = "convolution" if packed or spec.precision == "int8" else "matmul"
     profiles = plan_profiles(spec.shapes, options)
+    lengths = {length for held in profiles for length in (held.low.sequence, held.high.sequence)}
+    sequence = lengths.pop() if len(lengths) == 1 else -1
     in_int8 = {
-        "attention": packed
-        or all(held.low.sequence == held.high.sequence in INT8_PADDED_SEQUENCES for held in profiles),
+        "attention": packed or sequence in PADDED_SEQUENCES["int8"],
         "norms": hidden in INT8_NORM_HIDDEN,
     }
     in_int8 |= {name: options[name] == "int8" for name in in_int8 if options[name] != "auto"}
+    int8_attention = spec.precision == "int8" and in_int8["attention"]
+    fused = PADDED_SEQUENCES["int8" if int8_attention else "fp16"] if spec.precision != "fp32" else ()
     return Choices(
         packed=packed,
         interleaved=options["interleaved"],
         half=spec.precision != "fp32",
         products=products,
         gelu="erf" if options["gelu"] == "auto" else options["gelu"],
-        int8_attention=spec.precision == "int8" and in_int8["attention"],
+        int8_attention=int8_attention,
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(held.high.sequence for held in profiles),
+        sequence=-1 if packed else sequence,
+        scale_max=options.get("scale_max", "auto"),
+        unfused=() if packed else tuple(str(held) for held in profiles if not _within(held, fused)),
+        shift=bool(spec.quantization.get("shift")),
     )
+
+
+def _within(profile: Profile, lengths: Collection[int]) -> bool:
+    return profile.low.sequence == profile.high.sequence and profile.low.sequence in lengths
+
+
+def check_padded(spec: BuildSpec) -> None:
+    """
+    Raises:
+        Unsupported: padded attention has no kernels for a length, or wrong ones.
+    """
+    choices, lengths = choices_of(spec, 0), PADDED_SEQUENCES["int8"]
+    if choices.packed:
+        return
+    if choices.int8_attention and choices.sequence not in lengths:
+        only = " or ".join(map(str, lengths))
+        raise Unsupported(f"padded attention in INT8 wants one sequence length, {only}; use plugin.attention=fp16")
+    for held in plan_profiles(spec.shapes, spec.options) if choices.half and not choices.int8_attention else ():
+        if held.low.sequence <= PADDED_WRONG <= held.high.sequence:
+            raise Unsupported(
+                f"padded attention in FP16 gives wrong numbers at {PADDED_WRONG} tokens, which profile {held} holds; "
+                "use layout=packed, or precision=fp32"
+            )
+
+
+def scale_max(chosen: str, reach: float) -> bool:
+    """Whether packed INT8 attention subtracts from its scores, instead of their largest, what `reach`, the range of
+    queries and keys, says of them: reach^2 / 8 (the plugin's use_int8_scale_max, on by default). Where that is far
+    above all scores, their exponentials vanish."""
+    return chosen == "on" or (chosen == "auto" and reach**2 / 8 <= SCALE_MAX_EXPONENT)
+
+
+def floating_nodes(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Nodes that INT8 is told to leave alone. `auto` tells nothing: what it comes to depends on the model's size."""
+    return tuple(node for part, nodes in FLOATING.items() if options[part] == "fp16" for node in nodes)
 
 
 def check_sizes(choices: Choices, positions: int, hidden: int) -> None:

@@ -15,9 +15,11 @@ import tensorrt as trt
 
 from backends.base import Array
 from backends.gelu import FORMS
+from backends.shift import centred, given_back
 from backends.tensorrt_ import plugins
 from backends.tensorrt_.capabilities import installed
-from backends.tensorrt_.plugin_choices import Choices
+from backends.tensorrt_.plain_layers import PlainLayers
+from backends.tensorrt_.plugin_choices import Choices, scale_max
 from backends.tensorrt_.plugins import add_plugin
 from backends.tensorrt_.pointwise import Pointwise
 
@@ -29,11 +31,12 @@ class PluginNetwork:
     """Adds an encoder to `network`.
 
     Attributes:
-        arrays: weights under the names of backends/weights.py, heads padded.
+        arrays: weights under the names of backends/weights.py, heads padded; without plugins queries divided instead.
         notes: layers, heads, hidden (of attention: heads x head size).
         ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
         left: what INT8 leaves out, "<layer>/<one of backends/ranges.py's COMPUTED>".
         marked: points that are the output, side by side, instead of the last hidden state.
+        epsilon: of the norms that are no plugin.
     """
 
     network: trt.INetworkDefinition
@@ -43,7 +46,17 @@ class PluginNetwork:
     ranges: Mapping[str, float]
     left: Collection[str] = ()
     marked: Sequence[str] = ()
+    epsilon: float = 1e-12
     _seen: dict[str, trt.ITensor] = field(default_factory=dict)
+
+    @property
+    def native(self) -> bool:
+        """Whether layers of TensorRT's own take the place of plugins: where it has packed attention."""
+        return can.packed_attention and self.choices.packed
+
+    @property
+    def plain(self) -> PlainLayers:
+        return PlainLayers(self.network, self._constant, self.epsilon)
 
     def define(self) -> None:
         """Inputs, embeddings, layers, output."""
@@ -56,14 +69,22 @@ class PluginNetwork:
             hidden = self._norm(down, hidden, index, "output")
         self._output(hidden)
 
-    def _input(self, name: str, rank: int) -> trt.ITensor:
-        return self.network.add_input(name, trt.int32, (-1,) * rank)
+    def _input(self, name: str) -> trt.ITensor:
+        # INT8 attention over padded sequences refuses a length that is not known when the engine is built.
+        sizes = (-1,) if self.choices.packed else (self.choices.sequence, -1)
+        return self.network.add_input(name, trt.int32, sizes)
 
     def _embeddings(self) -> tuple[trt.ITensor, list[trt.ITensor]]:
         """Embeddings after their norm, and what attention takes beside them."""
         packed = self.choices.packed
         names = ("input_ids", "segment_ids", *(("cu_seqlens", "max_seqlen") if packed else ("input_mask",)))
-        inputs = [self._input(name, 1 if packed else 2) for name in names]
+        inputs = [self._input(name) for name in names]
+        if self.native or self.choices.plain_embeddings:
+            ids, segments, starts, longest = inputs
+            unread = longest if self.native else None
+            hidden = self.plain.embeddings(self.arrays, ids, segments, self._input("positions"), unread)
+            # The plugin of packed attention takes any tensor for a mask and reads none.
+            return self._projected(hidden), [starts, starts, longest]
         fields = {
             "bert_embeddings_layernorm_beta": self.arrays["embeddings_beta"],
             "bert_embeddings_layernorm_gamma": self.arrays["embeddings_gamma"],
@@ -75,37 +96,37 @@ class PluginNetwork:
         kind = self._attention_type()
         fields |= {} if packed else {"mha_type_id": kind}
         layer = add_plugin(self.network, plugins.EMBEDDINGS, 2 if packed else 1, inputs, fields, "embeddings")
-        hidden = layer.get_output(0)
-        if self.choices.plain_embeddings:
-            hidden = self._plain_embeddings(inputs[0], inputs[1], self._input("positions", 1))
-        if "projection_weight" in self.arrays:
-            hidden = self._linear(
-                hidden, self.arrays["projection_weight"], self.arrays["projection_bias"], "projection"
-            )
+        hidden = self._projected(layer.get_output(0))
         if self.choices.interleaved:
             return self._transposed(hidden), inputs[2:]
         return hidden, [layer.get_output(1), *(inputs[2:] if packed else [])]
 
-    def _plain_embeddings(self, ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor) -> trt.ITensor:
-        """What the packed embedding plugin computes, for any length, of gathers and a norm."""
-        total = None
-        for name, index in (("word", ids), ("type", segments), ("position", positions)):
-            table = self._constant(self.arrays[name])
-            rows = self.network.add_gather(table, index, 0).get_output(0)
-            add = trt.ElementWiseOperation.SUM
-            total = rows if total is None else self.network.add_elementwise(total, rows, add).get_output(0)
-        gamma, beta = (self._constant(self.arrays[f"embeddings_{name}"][None]) for name in ("gamma", "beta"))
-        norm = self.network.add_normalization(total, gamma, beta, 1 << 1)
-        return self._reshaped(norm.get_output(0), (0, self.arrays["word"].shape[1], 1, 1))
+    def _projected(self, hidden: trt.ITensor) -> trt.ITensor:
+        if "projection_weight" not in self.arrays:
+            return hidden
+        weight, bias = self.arrays["projection_weight"], self.arrays["projection_bias"]
+        return self._linear(hidden, weight, bias, "projection").get_output(0)
 
     def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
         """Projections, attention and the output projection of a layer."""
         weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
-        if not self.choices.interleaved:
-            # The kernels read query, key and value of a head beside one another; interleaved ones, all queries first.
+        if not self.choices.interleaved and not self.native:
+            # The kernels read query, key and value of a head beside one another; others, all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
-        qkv = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
-        self._pass(qkv, f"{index}/qkv")
+        kind = self._attention_type(f"{index}/attention" in self.left)
+        layer = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
+        qkv = self._read_by(kind, layer, f"{index}/qkv")
+        if self.native:
+            context = self.plain.attention(qkv, mask[0], self.notes["heads"], self.notes["hidden"])
+        else:
+            context = self._context(qkv, mask, kind, index)
+        self._pass(context, f"{index}/context")
+        weight, bias = (self.arrays[f"{index}/output_{kind}"] for kind in ("weight", "bias"))
+        layer = self._linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
+        return self._read_by(self._norm_type(), layer, f"{index}/attended")
+
+    def _context(self, qkv: trt.ITensor, mask: list[trt.ITensor], kind: int, index: int) -> trt.ITensor:
+        """What the attention plugin gives."""
         fields: dict[str, Any] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
@@ -113,18 +134,14 @@ class PluginNetwork:
             "dq_probs": self.ranges.get(f"{index}/probs", 1.0) / 127,
         }
         if not self.choices.interleaved:
-            fields |= {"type_id": self._attention_type(f"{index}/attention" in self.left), "has_mask": 1}
+            fields |= {"type_id": kind, "has_mask": 1}
             fields |= {"var_seqlen": 1} if self.choices.packed else {}
+        if self.choices.packed and kind == plugins.INT8:
+            on = scale_max(self.choices.scale_max, self.ranges[f"{index}/qkv"])
+            fields["use_int8_scale_max"] = int(on)
         version = self.choices.version
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
-        context = layer.get_output(0)
-        self._pass(context, f"{index}/context")
-        output = self.arrays[f"{index}/output_weight"]
-        attended = self._linear(
-            context, output.reshape(len(output), -1), self.arrays[f"{index}/output_bias"], f"{index}/attended"
-        )
-        self._pass(attended, f"{index}/attended")
-        return attended
+        return layer.get_output(0)
 
     def _attention_type(self, left: bool = False) -> int:
         if self.choices.int8_attention and not left:
@@ -133,41 +150,77 @@ class PluginNetwork:
 
     def _norm(self, tensor: trt.ITensor, skip: trt.ITensor, index: int, name: str) -> trt.ITensor:
         """The norm of `tensor` + `skip`."""
-        kind = plugins.INT8 if self.choices.int8_norms else plugins.FP16 if self.choices.half else plugins.FP32
+        last = self._is_last(index, name)
+        kind = self._norm_type(last)
         gamma, beta = self.arrays[f"{index}/{name}_gamma"], self.arrays[f"{index}/{name}_beta"]
+        if self.native:
+            normed = self.plain.skip_norm(tensor, skip, gamma, beta)
+            self._mark(normed, f"{index}/{name}")
+            return normed
         fields: dict[str, Any] = {"beta": beta, "gamma": gamma}
         fields |= {} if self.choices.interleaved else {"type_id": kind}
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
         inputs, version = [tensor, skip], self.choices.version
         layer = add_plugin(self.network, plugins.SKIP_NORM, version, inputs, fields, f"{index}/{name}_norm")
-        self._pass(layer.get_output(0), f"{index}/{name}")
+        if last and kind != plugins.INT8:
+            self._mark(layer.get_output(0), f"{index}/{name}")
+        else:
+            self._pass(layer.get_output(0), f"{index}/{name}")
         return layer.get_output(0)
 
+    def _is_last(self, index: int, name: str) -> bool:
+        return name == "output" and index == self.notes["layers"] - 1
+
+    def _norm_type(self, last: bool = False) -> int:
+        """Of the additions with their norms; the last, which nothing multiplies, is INT8 only where all is."""
+        if self.choices.int8_norms and (self.choices.interleaved or not last):
+            return plugins.INT8
+        return plugins.FP16 if self.choices.half else plugins.FP32
+
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
-        up = self._linear(hidden, self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"], f"{index}/up")
-        self._pass(up, f"{index}/up")
-        gelu = self._gelu(up)
-        self._pass(gelu, f"{index}/gelu")
-        down = self._linear(
-            gelu, self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"], f"{index}/down"
-        )
-        self._pass(down, f"{index}/down")
-        return down
+        weight, bias = self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"]
+        up = self._linear(hidden, weight, bias, f"{index}/up").get_output(0)
+        # Without a range: with one, TensorRT rounds to INT8 before GELU too.
+        self._mark(up, f"{index}/up")
+        gelu, (weight, bias) = self._gelu(up), (self.arrays[f"{index}/down_{kind}"] for kind in ("weight", "bias"))
+        if self.choices.shift and f"{index}/down" not in self.left:
+            self._mark(gelu, f"{index}/gelu")
+            offset, reach = centred(self.ranges[f"{index}/gelu"])
+            gelu = Pointwise(self.network, self._typed).add(gelu, -offset)
+            gelu.set_dynamic_range(-reach, reach)
+            bias = bias + given_back(offset, weight.T)
+        else:
+            self._pass(gelu, f"{index}/gelu")
+        layer = self._linear(gelu, weight, bias, f"{index}/down")
+        return self._read_by(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
 
     def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:
         if self.choices.gelu == "plugin":
             fields = {"type_id": plugins.FP16 if self.choices.half else plugins.FP32}
             return add_plugin(self.network, plugins.GELU, 1, [tensor], fields, "gelu").get_output(0)
-        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._constant))
+        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._typed))
 
-    def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ITensor:
-        """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen."""
+    def _read_by(self, kind: int, layer: trt.ILayer, point: str) -> trt.ITensor:
+        """What a product gives to a plugin of that type: only for INT8 has it a range, so that it is rounded once."""
+        if kind == plugins.INT8:
+            self._pass(layer.get_output(0), point)
+        else:
+            if can.weak_typing and self.ranges:
+                layer.set_output_type(0, trt.DataType.HALF)
+            self._mark(layer.get_output(0), point)
+        return layer.get_output(0)
+
+    def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ILayer:
+        """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen: the layer that gives it."""
         out, into = weight.shape
-        if self.choices.products == "convolution":
+        if self.choices.products in ("convolution", "fully_connected"):
             kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
-            layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
+            if can.fully_connected and self.choices.products == "fully_connected":
+                layer = self.network.add_fully_connected(tensor, out, kernel, offset)
+            else:
+                layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
             self._named(layer, name)
-            return layer.get_output(0)
+            return layer
         lead = (0,) if self.choices.packed else (0, 0)
         ones = (1,) * len(lead)
         if self.choices.products == "plugin":
@@ -175,8 +228,8 @@ class PluginNetwork:
             fields = {"out_dims": out, "type_id": kind, "W": weight.T}
             product = add_plugin(self.network, plugins.LINEAR, 1, [tensor], fields, name).get_output(0)
             offset = self._constant(bias.reshape(*ones, out, 1, 1))
-            return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM).get_output(0)
-        flat = self._reshaped(tensor, (*lead, into))
+            return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM)
+        flat = self._reshaped(tensor, (*lead, into)).get_output(0)
         kernel = self._constant(np.ascontiguousarray(weight.T).reshape(*ones[1:], into, out))
         none = trt.MatrixOperation.NONE
         layer = self.network.add_matrix_multiply(flat, none, kernel, none)
@@ -191,11 +244,11 @@ class PluginNetwork:
         if can.weak_typing and name in self.left:
             layer.precision = trt.DataType.HALF
 
-    def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
+    def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ILayer:
         """A 0 in `sizes` keeps that size."""
         shuffle = self.network.add_shuffle(tensor)
         shuffle.reshape_dims = sizes
-        return shuffle.get_output(0)
+        return shuffle
 
     def _transposed(self, tensor: trt.ITensor) -> trt.ITensor:
         """[tokens, E, 1, 1] to [1, E, tokens, 1] and back."""
@@ -216,6 +269,9 @@ class PluginNetwork:
         """Give a tensor its range, and remember it if it is to be an output."""
         if self.ranges and can.weak_typing:
             tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
+        self._mark(tensor, point)
+
+    def _mark(self, tensor: trt.ITensor, point: str) -> None:
         if point in self.marked:
             self._seen[point] = tensor
 

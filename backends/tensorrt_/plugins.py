@@ -2,6 +2,9 @@
 
 Fields as the registry of 8.6.0 lists them. The ports to the third plugin interface, which 10.x added and 11.x kept
 alone, take the same fields under other version numbers (plugin/*/README.md of NVIDIA/TensorRT).
+
+No plugin takes a norm's epsilon. Norms of 8.6 add none to the variance, which is of FP16 unless tensors are FP32; the
+ports of 10.x add one of their own, so that their outputs differ where a variance is tiny.
 """
 
 from __future__ import annotations

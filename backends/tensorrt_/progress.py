@@ -22,7 +22,8 @@ class Watch:
 
     Attributes:
         phase: what is being built, as the last message says.
-        device_bytes: the most device memory in use beyond what was in use at the start, of all processes.
+        device_bytes: the most device memory in use beyond what was in use at the start, of all processes: more than
+            this build's where others build beside it.
     """
 
     def __init__(self, phase: str) -> None:
@@ -53,7 +54,7 @@ class Watch:
 
     def notes(self) -> dict[str, int]:
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"peak_device_bytes": self.device_bytes, "peak_host_bytes": host}
+        return {"peak_device_bytes_of_all": self.device_bytes, "peak_host_bytes": host}
 
 
 def monitor(config: trt.IBuilderConfig, watch: Watch) -> None:

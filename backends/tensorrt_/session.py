@@ -15,6 +15,7 @@ from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Uns
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.layout import Arranged, Layout, Rows, Sizes
+from backends.tensorrt_.loading import load_plugins, read_plan
 from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import Profile, choose
 
@@ -46,12 +47,8 @@ class LoadedPlan:
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
         self.log = Log()
-        for library in spec.options["plugin_libraries"]:
-            trt.get_plugin_registry().load_library(library)
-        trt.init_libnvinfer_plugins(self.log, "")
-        self._runtime = trt.Runtime(self.log)
-        self._runtime.engine_host_code_allowed = spec.options["version_compatible"]
-        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        load_plugins(spec.options, self.log)
+        self.engine = read_plan(plan, spec.options, self.log)
         if self.engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
@@ -129,7 +126,8 @@ class TensorRTSession(Session):
         sizes[plan.output] = self._pinned_output.array.nbytes
         self._device = {name: DeviceArray(size) for name, size in sizes.items()}
         for name, buffer in self._device.items():
-            self._context.set_tensor_address(name, buffer.pointer)
+            if not self._context.set_tensor_address(name, buffer.pointer):
+                raise RuntimeError(f"TensorRT does not take the address of {name}: {self._log.last_error()}")
 
     def close(self) -> None:
         with suppress(RuntimeError):  # what went wrong before was said then
@@ -171,14 +169,15 @@ class TensorRTSession(Session):
     def _change(self, shape: Shape) -> Iterator[str]:
         """Make the sizes of the batch the context's, in the profile that holds `shape` most narrowly."""
         profile = self._usable[choose(self.profiles, shape)]
+        held = self._plan.profiles[profile]
         if profile != self._profile:
             # The switch is enqueued on the stream of the coming steps, which orders it before them.
-            self._context.set_optimization_profile_async(profile, int(self._stream.handle))
+            if not self._context.set_optimization_profile_async(profile, int(self._stream.handle)):
+                raise RuntimeError(f"TensorRT did not go to the profile {held}: {self._log.last_error()}")
             self._profile = profile
             yield "profile"
         for name, array in self._batch.arrays.items():
             if not self._context.set_input_shape(name, array.shape):
-                held = self._plan.profiles[profile]
                 raise ValueError(f"{name} of sizes {array.shape} is outside the profile {held}")
         self._in_context = _sizes(self._batch)
         yield "input shape"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import tensorrt as trt
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
+from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.tensorrt_.layout import Layout
 from backends.tensorrt_.log import Log
@@ -100,6 +101,8 @@ def _shares(profiles: int, each: bool) -> list[list[int]]:
 def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
     if artifact.path.suffix != ".json":
         return [artifact]
+    if digest_of(artifact.path) != artifact.sha256:
+        raise RuntimeError("the list of plans is not the one that was made here; run the cell again to have it remade")
     listed = json.loads(artifact.path.read_text())
     return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
 
@@ -116,8 +119,10 @@ def _check_memory(plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan
     buffers = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in wanted)
     needed = activations + weights + buffers
     if needed > allowed:
+        one = len(wanted) == 1
+        advice = "ask for smaller shapes" if one else "use trt.contexts=one, or fewer profiles"
         raise RuntimeError(
-            f"{len(wanted)} contexts need {needed} bytes of device memory ({activations >> 20} MiB of activations, "
-            f"{weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) and {allowed >> 20} MiB are to be had: "
-            "use trt.contexts=one, or fewer profiles"
+            f"{'the context needs' if one else f'{len(wanted)} contexts need'} {needed} bytes of device memory "
+            f"({activations >> 20} MiB of activations, {weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) "
+            f"and {allowed >> 20} MiB are to be had: {advice}"
         )

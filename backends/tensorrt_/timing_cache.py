@@ -30,12 +30,16 @@ def load_timings(config: trt.IBuilderConfig, path: Path) -> None:
 
 
 def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
-    """Merge the timings of a finished build into `path`, where another builder may have put its own meanwhile."""
+    """Write the timings of a finished build to `path`, with those that another builder may have put there meanwhile.
+
+    Where both timed a layer this build's stay, for `combine` skips what is there already: timings that led to an
+    engine that cannot be opened must not outlive the build that replaced them.
+    """
     with locked(path.with_suffix(".lock")):
-        merged = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
-        if merged is None:
-            merged = config.create_timing_cache(b"")
-        merged.combine(config.get_timing_cache(), ignore_mismatch=False)
+        timings = config.get_timing_cache()
+        others = config.create_timing_cache(path.read_bytes()) if path.exists() else None
+        if others is not None and not timings.combine(others, ignore_mismatch=False):
+            logger.warning("timing cache %s is of another release or GPU; starting a new one", path.name)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_bytes(memoryview(merged.serialize()))
+        partial.write_bytes(memoryview(timings.serialize()))
         os.replace(partial, path)

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import OK, Record
-from suites.tables.options import Distinctions, distinctions
+from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import past_tolerance
 
@@ -18,9 +18,10 @@ COLUMNS = (
 
 LEGEND = """\
 *value*: the metric of the path's own outputs; *FP32*: of PyTorch's in FP32 on the same texts. *difference*: with its
-95% interval by paired bootstrap; *verdict*: what the interval allows to say. *changed*: share of predictions that are
-not FP32's. Cosine, difference and relative error are those of mean-pooled embeddings. Every text ran in a batch of
-other texts of other lengths, in the shapes of the cell."""
+95% interval by paired bootstrap; *verdict*: what the interval allows to say. The project's own sentences (rank
+agreement) tell how far a path drifts and no more: no interval, and no ground to call a row invalid. *changed*: share
+of predictions that are not FP32's. Cosine, difference and relative error are those of mean-pooled embeddings. Every
+text ran in a batch of other texts of other lengths, in the shapes of the cell."""
 
 
 def accuracy_tables(records: Iterable[Record]) -> str:
@@ -34,7 +35,7 @@ def accuracy_section(records: Sequence[Record]) -> str:
     ordered = sorted(records, key=_question)
     for (model, weights, task), members in groupby(ordered, key=_question):
         group = list(members)
-        told = distinctions(group)
+        told = distinctions(group, sources=sources_of(records))
         rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, told)) for r in group)
         title, table = f"### {model}, {weights} weights, {task}", markdown(COLUMNS, [row for _, row in rows])
         lines += ["", title, *told.caption(), "", table]
@@ -57,10 +58,15 @@ def _row(record: Record, told: Distinctions) -> list[str]:
     changed = f"{scores['changed']:.2%}" if "changed" in scores else ""
     return [
         *head, _metric(scores), f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
-        f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]", scores["verdict"], changed,
+        f"{scores['difference']:+.5f}{_interval(scores)}", scores.get("verdict", ""), changed,
         f"{scores['cosine_min']:.5f}", f"{scores['cosine_mean']:.5f}", f"{scores['max_difference']:.2e}",
         f"{scores['relative_error']:.2e}", notes,
     ]  # fmt: skip
+
+
+def _interval(scores: Mapping[str, Any]) -> str:
+    """None of fidelity: its pairs share texts. Records of before had one, and a verdict from it."""
+    return f" [{scores['low']:+.5f}, {scores['high']:+.5f}]" if "low" in scores else ""
 
 
 def _metric(scores: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ GROUPS = {
 """Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd; the
 only pointwise layers of an engine of plugins are those of GELU."""
 
-COLUMNS = ("backend", "precision", "profiles", "batch", "seq", "kernels", "sum ms", *GROUPS)
+COLUMNS = ("backend", "precision", "profiles", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS)
 
 LEGEND = """\
 One forward pass, kernel by kernel, as Nsight Compute timed them: milliseconds and, in brackets, how many. Under the
@@ -82,5 +82,6 @@ def _row(record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[
         spent[group] += nanoseconds
     groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
     cell, (batch, sequence) = record.cell, shape.split("x")
-    total = f"{sum(spent.values()) / 1e6:.2f}"
-    return (cell.backend, cell.precision, profiles_of(record), batch, sequence, str(len(kernels)), total, *groups)
+    lengths = str(cell.lengths["distribution"]).replace("full", "")
+    head = (cell.backend, cell.precision, profiles_of(record), lengths, batch, sequence)
+    return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from suites.cell import PROFILES
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.stats import Summary, summarize
-from suites.tables.options import Distinctions, distinctions
+from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
@@ -39,17 +40,22 @@ def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -
     Records of the accuracy suite add what each path is worth, and mark it where that is too little. Batches that ran in
     several passes are left to suites/tables/workloads.py.
     """
-    wanted, scores = [record for record in records if "passes" not in record.cell.lengths], judged(accuracy)
-    return by_machine("Latency", LEGEND, wanted, lambda group: latency_section(group, scores)) if wanted else ""
+    wanted, tried = [record for record in records if "passes" not in record.cell.lengths], list(accuracy)
+    scores, sources = judged(tried), sources_of(tried)
+    if not wanted:
+        return ""
+    return by_machine("Latency", LEGEND, wanted, lambda group: latency_section(group, scores, sources))
 
 
-def latency_section(records: Sequence[Record], scores: Judged | None = None) -> str:
+def latency_section(
+    records: Sequence[Record], scores: Judged | None = None, sources: Mapping[str, str] | None = None
+) -> str:
     """The records of one machine; raises Incomparable if they are not."""
     lines = ["", one_machine(records)]
     ordered = sorted(records, key=_workload)
     for workload, members in groupby(ordered, key=_workload):
         group = list(members)
-        told = distinctions(group)
+        told = distinctions(group, PROFILES, sources)
         rows = [row for record in group for row in _rows(record, told, (scores or {}).get(way(record), {}))]
         tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
         columns = (*COLUMNS[:-1], *tasks, "notes")
@@ -81,8 +87,9 @@ of steps run back to back, plain or graph, whichever is faster. *peak MB*: the m
 by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
 *cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
 path's outputs are worth and, in brackets, the difference to FP32's. **fastest**: of its shape, plain or as a graph,
-among the rows that are not **invalid**: with NaN, far from FP32, much further from it than at another shape, or past
-a task's tolerance; several rows, where their intervals meet. Intervals speak of the noise within one process: small
+among the rows that are not **invalid**: with NaN, further from FP32 than their precision explains (a cosine below
+0.99, of INT8 and FP8 below 0.9), much further from it than at another shape, past a task's tolerance or failed on
+it; several rows, where their intervals meet. Intervals speak of the noise within one process: small
 batches without a graph wait for the host, whose pace differs from process to process."""
 
 
@@ -140,6 +147,8 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
 
 
 def _worth(scores: Scores) -> str:
+    if "failure" in scores:
+        return str(scores["failure"]).partition(":")[0]
     return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
 
 

@@ -3,47 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suites.cell import PROFILES
 from suites.record import Record
+from suites.validity import CALIBRATED
 
-PROFILES = ("profiles", "min", "opt", "max", "ranges")
-"""Options that the column "profiles" speaks for."""
-
-Way = tuple[str, str]
-"""A backend and a precision: options are compared among the rows of one way alone."""
+Kind = tuple[str, str]
+"""A backend and a precision: options are compared among the rows of one kind alone."""
 
 
 @dataclass(frozen=True)
 class Distinctions:
-    """By way and option, where its rows differ: the value that most of them have, or None where none is so common."""
+    """By kind and option, where its rows differ: the value that most of them have, or None where none is so common.
 
-    usual: Mapping[Way, Mapping[str, str | None]]
+    `sources` names texts by the digest that cells hold of them.
+    """
+
+    usual: Mapping[Kind, Mapping[str, str | None]]
+    sources: Mapping[str, str]
 
     def of(self, record: Record) -> str:
         """The options in which this record differs from what is usual; an option it lacks is "unset"."""
-        options, usual = dict(flat(record.cell.options)), self.usual[_way(record)]
+        options, usual = options_of(record, self.sources), self.usual[_kind(record)]
         own = {name: options.get(name, "") for name in (*options, *usual) if name in usual}
         said = {name: value for name, value in own.items() if value != usual[name] and (value or usual[name])}
         return "; ".join(f"{name}={value}" if value else f"{name} unset" for name, value in said.items())
 
     def caption(self) -> list[str]:
         """What is usual, as the lines of a paragraph; none if nothing is."""
-        ways = []
-        for way, usual in sorted(self.usual.items()):
+        kinds = []
+        for kind, usual in sorted(self.usual.items()):
             shared = [f"{name}={value}" for name, value in usual.items() if value]
-            ways += [f"{' '.join(way)}: {', '.join(shared)}"] if shared else []
-        return ["", f"Where a row says nothing else, {'; '.join(ways)}."] if ways else []
+            kinds += [f"{' '.join(kind)}: {', '.join(shared)}"] if shared else []
+        return ["", f"Where a row says nothing else, {'; '.join(kinds)}."] if kinds else []
 
 
-def distinctions(records: Sequence[Record], spoken_for: Sequence[str] = PROFILES) -> Distinctions:
+def distinctions(
+    records: Sequence[Record], spoken_for: Sequence[str] = PROFILES, sources: Mapping[str, str] | None = None
+) -> Distinctions:
     """What tells `records`, the rows of one table, apart, but for options that the table has columns for."""
-    ways: dict[Way, list[dict[str, str]]] = {}
+    kinds: dict[Kind, list[dict[str, str]]] = {}
     for record in records:
-        ways.setdefault(_way(record), []).append(dict(flat(record.cell.options)))
-    return Distinctions({way: dict(_differing(options, spoken_for)) for way, options in ways.items()})
+        kinds.setdefault(_kind(record), []).append(options_of(record, sources or {}))
+    usual = {kind: dict(_differing(options, spoken_for)) for kind, options in kinds.items()}
+    return Distinctions(usual, sources or {})
+
+
+def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
+    """A cell's options by dotted name, and of INT8 and FP8 what calibrated them, though other precisions' cells hold
+    it too."""
+    cell, options = record.cell, dict(flat(record.cell.options))
+    if cell.precision in CALIBRATED and "texts" in cell.lengths:
+        texts = str(cell.lengths["texts"])
+        options["calibrated on"] = str(cell.lengths.get("calibration", sources.get(texts, f"texts {texts[:6]}")))
+        options |= {"seed": str(cell.lengths["seed"])} if "seed" in cell.lengths else {}
+    return options
+
+
+def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
+    """The tasks whose own texts calibrate, by digest; none where tasks share texts, which are then no one's."""
+    tasks: dict[str, set[str]] = {}
+    for record in accuracy:
+        if "calibration" in record.cell.lengths:
+            continue
+        tasks.setdefault(str(record.cell.lengths.get("texts")), set()).add(str(record.cell.lengths["task"]))
+    return {texts: min(names) for texts, names in tasks.items() if len(names) == 1}
 
 
 def _differing(rows: Sequence[Mapping[str, str]], spoken_for: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -54,7 +81,7 @@ def _differing(rows: Sequence[Mapping[str, str]], spoken_for: Sequence[str]) -> 
             yield name, value if count > max(2, len(rows) / 2) else None
 
 
-def _way(record: Record) -> Way:
+def _kind(record: Record) -> Kind:
     return record.cell.backend, record.cell.precision
 
 

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from suites.cell import PROFILES
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.stats import summarize
-from suites.tables.options import PROFILES, Distinctions, distinctions
+from suites.tables.options import Distinctions, distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
     "batch", "longest", "backend", "precision", "layout", "profiles", "passes", "tokens", "waste",
-    "ms a batch", "seq/s", "tokens/s", "notes",
+    "ms a batch", "seq/s", "x padded", "tokens/s", "notes",
 )  # fmt: skip
 
 LEGEND = """\
@@ -23,7 +24,8 @@ longest that is allowed, sorted by length and run in several passes that are eac
 end to end without padding. *tokens*: without padding; *waste*: the share of all computed tokens that is padding.
 *ms a batch*: the sum over its passes of the median time, plain or as a graph, whichever is faster; what it costs to
 change the shape between passes is not in it. seq/s and tokens/s (padding not counted): of passes run back to back.
-**fastest**: the most sequences a second of its batch, among rows that are not **invalid**."""
+*x padded*: seq/s over those of the quickest padded row of the same batch, backend and precision. **fastest**: the most
+sequences a second of its batch, among rows that are not **invalid**."""
 
 
 def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -127,6 +129,19 @@ def _marked(rows: Sequence[Row]) -> list[list[str]]:
         best = max(rate for _, rate, _ in group)
         for _, rate, cells in group:
             fastest = "**fastest**" if rate and rate == best and len(group) > 1 else ""
-            notes = joined(fastest, cells["notes"])
-            table.append([notes if name == "notes" else cells.get(name, "") for name in COLUMNS])
+            shown = {**cells, "notes": joined(fastest, cells["notes"]), "x padded": _gain(rate, cells, group)}
+            table.append([shown.get(name, "") for name in COLUMNS])
     return table
+
+
+def _gain(rate: float, cells: Mapping[str, str], group: Sequence[Row]) -> str:
+    """How many times the sequences a second of the quickest padded row of the same backend and precision; empty for
+    that row, for one that does not count, and where there is none."""
+    same = ("backend", "precision")
+    padded = [
+        pace
+        for _, pace, others in group
+        if pace and others.get("layout") == "padded" and all(others[name] == cells[name] for name in same)
+    ]
+    itself = not padded or (cells.get("layout") == "padded" and rate == max(padded))
+    return "" if itself or not rate else f"{rate / max(padded):.2f}"

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from backends.heads import label_places
 from suites.checks import Refused
 from suites.config import TaskConfig
 from suites.tasks.rows import from_hub, from_table, texts_of
 
 
-def sequence_classification(config: TaskConfig) -> tuple[list[list[str]], dict[str, Any]]:
+def sequence_classification(
+    config: TaskConfig, names: Mapping[int, str] | None
+) -> tuple[list[list[str]], dict[str, Any]]:
     """Texts of one part or two, and targets: labels (by text, a name or number of the checkpoint's) and metric.
 
+    Args:
+        names: the checkpoint's labels by their places, where they are known.
+
     Raises:
-        Refused: a column is missing, a text is empty, or nothing is there.
+        Refused: a column is missing, a text is empty, a label is none of the checkpoint's, or nothing is there.
     """
     if not config.path and not config.hub:
         raise Refused("task=sequence_classification needs task.path=FILE, or task.hub= with .subset, .text and .label")
     columns = [column for column in (config.text, config.pair, config.label) if column]
     rows = from_table(Path(config.path)) if config.path else from_hub(config.hub, config.split, config.subset)
-    found = [row for _, row in texts_of(rows, columns)]
+    found = []
+    for place, row in texts_of(rows, columns):
+        try:
+            label_places(names, [row[config.label]]) if names else None
+        except ValueError as error:
+            raise Refused(f"{place}: {error}") from None
+        found.append(row)
     if not found:
         raise Refused(f"{config.path or config.hub} holds no texts")
     texts = [[row[column] for column in columns[:-1]] for row in found]

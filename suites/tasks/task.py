@@ -19,6 +19,8 @@ from suites.tasks.rows import Rows, from_hub, from_table, texts_of
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
+SENTENCES = "suites/sentences.txt"
+
 SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 """Of BANKING77 as MTEB runs it: a classifier on 8 texts a label, 10 times, each shuffle from the same seed."""
 
@@ -47,8 +49,11 @@ class Task:
         return sorted(set(self.targets["labels"])) if self.kind == "sequence_classification" else []
 
 
-def load_task(config: TaskConfig) -> Task:
+def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Task:
     """
+    Args:
+        labels: of the checkpoint by their places, where they are known.
+
     Raises:
         Refused: a file is missing or malformed, with its name and line, or the hub cannot be reached.
     """
@@ -58,12 +63,17 @@ def load_task(config: TaskConfig) -> Task:
         return _banking77(config)
     if config.kind is TaskKind.fidelity:
         texts = tuple(lines("task.path", config.path))
-        return Task("fidelity", texts, texts)
+        return Task("fidelity", texts, _calibration(config) or texts)
+    if config.kind is TaskKind.sequence_classification:
+        judged, targets = sequence_classification(config, labels)
+    else:
+        judged, targets = question_answering(config)
     # What calibrates a fine-tuned model is not what judges it.
-    calibration = tuple(lines("task.calibration", config.calibration))
-    load = sequence_classification if config.kind is TaskKind.sequence_classification else question_answering
-    judged, targets = load(config)
-    return Task(config.kind.name, tuple(judged), calibration, targets)
+    return Task(config.kind.name, tuple(judged), _calibration(config) or tuple(lines("task.path", SENTENCES)), targets)
+
+
+def _calibration(config: TaskConfig) -> tuple[str, ...]:
+    return tuple(lines("task.calibration", config.calibration)) if config.calibration else ()
 
 
 def _stsb(config: TaskConfig) -> Task:
@@ -75,7 +85,11 @@ def _stsb(config: TaskConfig) -> Task:
                 score = float(row["score"])
             except ValueError:
                 raise Refused(f"{place}: the score {row['score']!r} is not a number") from None
+            if not 0 <= score <= 5:
+                raise Refused(f"{place}: the score {row['score']} does not lie between 0 and 5")
             found.append((row["sentence1"], row["sentence2"], score))
+        if len(found) < 2:
+            raise Refused(f"{_part(config, f'sts-{split}.csv', split)} holds {len(found)} pairs; two are the least")
         return found
 
     pairs = rows("test")
@@ -85,7 +99,8 @@ def _stsb(config: TaskConfig) -> Task:
         "pairs": [[place[one], place[two]] for one, two, _ in pairs],
         "scores": [score for _, _, score in pairs],
     }
-    return Task("stsb", tuple(texts), tuple(text for one, two, _ in rows("dev") for text in (one, two)), targets)
+    others = _calibration(config) or tuple(text for one, two, _ in rows("dev") for text in (one, two))
+    return Task("stsb", tuple(texts), others, targets)
 
 
 def _banking77(config: TaskConfig) -> Task:
@@ -97,6 +112,10 @@ def _banking77(config: TaskConfig) -> Task:
         for split in ("train", "test")
     )
     known = {label for _, _, label in train}
+    if len(known) < 2:
+        raise Refused(f"{_part(config, 'train.csv', 'train')} holds {len(known)} labels; a classifier needs two")
+    if not test:
+        raise Refused(f"{_part(config, 'test.csv', 'test')} holds no texts")
     for place, _, label in test:
         if label not in known:
             raise Refused(f"{place}: the label {label!r} is not one of the {len(known)} in the training part")
@@ -109,7 +128,7 @@ def _banking77(config: TaskConfig) -> Task:
         "test": list(range(len(used), len(used) + len(test))),
     }
     texts = tuple(train[index][1] for index in used) + tuple(text for _, text, _ in test)
-    return Task("banking77", texts, tuple(train[index][1] for index in used[:512]), targets)
+    return Task("banking77", texts, _calibration(config) or tuple(train[index][1] for index in used[:512]), targets)
 
 
 def few_shot(labels: list[str]) -> list[list[int]]:
@@ -131,9 +150,19 @@ def few_shot(labels: list[str]) -> list[list[int]]:
     return experiments
 
 
+def _part(config: TaskConfig, file: str, split: str) -> str:
+    return str(_folder(config, file) / file) if config.path else f"{config.hub}, {split}"
+
+
+def _folder(config: TaskConfig, file: str) -> Path:
+    """`task.path`, or the folder in it that has the task's name: one path for several tasks."""
+    named = Path(config.path) / config.name
+    return named if (named / file).is_file() and not (Path(config.path) / file).is_file() else Path(config.path)
+
+
 def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str] | None = None) -> Rows:
     if config.path:
-        yield from from_table(Path(config.path) / file, columns)
+        yield from from_table(_folder(config, file) / file, columns)
         return
     names = {"label_text": "category"}
     for place, row in from_hub(config.hub, "validation" if split == "dev" else split):

@@ -1,0 +1,98 @@
+"""INT8 recipes side by side: what each is worth on a task and what it takes, of one backend, model and task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from suites.cell import PROFILES
+from suites.record import GPU, LATENCY, OK, Record
+from suites.stats import summarize
+from suites.tables.options import distinctions, sources_of
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
+from suites.validity import judged, loss, past_tolerance, problems, way
+
+COLUMNS = (
+    "form", "recipe", "profiles", "metric", "value", "drop [95% CI]", "verdict", "cosine min", "p50 ms", "at",
+    "over the fastest", "notes",
+)  # fmt: skip
+
+LEGEND = """\
+One row is one way of making INT8 of a model. *form*: signed and symmetric activations, which TensorRT reads, or
+unsigned ones with a zero point, which x86 CPUs multiply. *drop*: the task's figure less FP32's, with its 95% interval
+by paired bootstrap. *p50*: of a forward pass of what was judged, plain or as a graph, whichever is faster, at the
+largest shape; *over the fastest*: than that of the fastest valid row of its table. Rows are sorted by their figure,
+which orders them and does not tell them apart: where the intervals of two meet, chance may have ordered them."""
+
+
+def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
+    """All INT8 records of tasks with a figure: one section a machine, one table a model, task and backend in it; empty
+    if there are none."""
+    judging = [r for r in accuracy if r.cell.precision == "int8" and "low" in r.scores]
+    timed: dict[str, Record] = {}
+    for record in latency:
+        if record.cell.precision == "int8" and record.outcome == OK and "passes" not in record.cell.lengths:
+            known = timed.setdefault(way(record), record)
+            timed[way(record)] = max(known, record, key=lambda one: (max(one.cell.shapes), one.cell.id))
+    return by_machine("INT8 recipes", LEGEND, judging, lambda group: _section(group, timed)) if judging else ""
+
+
+def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
+    lines = ["", one_machine(records)]
+    for question, members in groupby(sorted(records, key=_question), key=_question):
+        lines += ["", f"### {', '.join(question)}", *_table(list(members), timed)]
+    return "\n".join(lines)
+
+
+def _question(record: Record) -> tuple[str, str, str, str]:
+    cell = record.cell
+    return cell.model, f"{cell.weights} weights", str(cell.lengths["task"]), f"{cell.backend} {cell.release}"
+
+
+def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
+    told = distinctions(records, (*PROFILES, "quantization.activation"), sources_of(records))
+    times = {record.cell.id: _time(record, timed) for record in records}
+    fastest: dict[str, float] = {}
+    for shape, time, valid in times.values():
+        if valid:
+            fastest[shape] = min(time, fastest.get(shape, time))
+    rows = []
+    for record in sorted(records, key=lambda one: (loss(one.scores), one.cell.id)):
+        scores, (shape, time, _) = record.scores, times[record.cell.id]
+        wrong = past_tolerance(scores)
+        rows.append([
+            _form(record), _recipe(told.of(record)), profiles_of(record), scores["metric"],
+            f"{scores['value']:.6f}", f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
+            scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
+            f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
+            joined(f"**invalid**: {wrong}" if wrong else ""),
+        ])  # fmt: skip
+    return [*told.caption(), "", markdown(COLUMNS, rows)]
+
+
+def _recipe(options: str) -> str:
+    """Options without the name of their group, and without the rate that training always has."""
+    named = [option.removeprefix("quantization.") for option in options.split("; ")]
+    return "; ".join(option for option in named if not option.startswith("qat_rate")) or "as above"
+
+
+def _form(record: Record) -> str:
+    activation = record.cell.options["quantization"].get("activation", "int8")
+    return "unsigned" if activation == "uint8" else "signed"
+
+
+def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, float, bool]:
+    """The largest shape at which what was judged was timed, its p50 in ns, and whether that speed counts."""
+    other = timed.get(way(record))
+    if other is None:
+        return "", 0.0, False
+    phase = GPU if any(m.phase == GPU for m in other.measurements) else LATENCY
+    found: dict[tuple[int, int], list[Any]] = {}
+    for m in other.measurements:
+        if m.phase == phase:
+            found.setdefault((m.batch, m.sequence), []).append(m.samples)
+    shape = max(found, key=lambda size: size[0] * size[1])
+    tasks = judged([record]).get(way(record), {})
+    best = min(summarize(samples).p50 for samples in found[shape])
+    return f"{shape[0]}x{shape[1]}", best, not problems(other, {shape}, tasks)

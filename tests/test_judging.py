@@ -1,0 +1,135 @@
+"""From a path's outputs to a record: what is judged when, and what is kept for the next path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from suites import pipeline, worker
+from suites.cell import Cell
+from suites.launch import Answer
+from suites.record import FAILED, OK, Record, read_record
+from suites.tasks import predictions
+
+TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
+
+
+def test_fp32_is_judged_once_for_all_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    np.savez(tmp_path / "inputs.npz", reference=reference)
+    np.save(tmp_path / "found.npy", reference + np.float32(0.3))
+    asked: list[float] = []
+    judge = predictions.predictions
+
+    def counted(kind: str, targets: Any, outputs: Any, *others: Any) -> Any:
+        asked.append(float(outputs[0, 0]))
+        return judge(kind, targets, outputs, *others)
+
+    monkeypatch.setattr("suites.tasks.predictions.predictions", counted)
+    monkeypatch.setattr("suites.tasks.scoring.predictions", counted)
+    job = {"kind": "stsb", "targets": TARGETS, "checkpoint": str(tmp_path), "cache": str(tmp_path / "cache"),
+           "inputs": {"path": str(tmp_path / "inputs.npz"), "sha256": "one"},
+           "found": str(tmp_path / "found.npy")}  # fmt: skip
+    first, second = worker.score(job), worker.score(job)
+    assert first == second
+    assert asked.count(float(reference[0, 0])) == 1
+    assert len(asked) == 3
+    worker.score({**job, "targets": {**TARGETS, "scores": [4.0, 2.0, 1.0]}})
+    assert asked.count(float(reference[0, 0])) == 2
+
+
+class Told:
+    """Stages that answer what they are told to, and note whether the device was held meanwhile."""
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        self.answers, self.held, self.holding = answers, {}, False
+        self.seconds: dict[str, float] = {}
+        self.log_tail = ""
+
+    def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
+        self.held[stage] = self.holding
+        return self.answers[stage]
+
+    def progress(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[pipeline.Ended, Told]]:
+    """Runs an accuracy request whose stages answer at once; keywords replace what the task says of the outputs."""
+    cell = {
+        "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
+        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "lengths": {"task": "stsb"}, "options": {},
+    }  # fmt: skip
+    request: Any = SimpleNamespace(
+        suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
+        machine=SimpleNamespace(slug="m", description={"uuid": ""}, device=SimpleNamespace(uuid="")), until="measure",
+        rerun=False, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
+        task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
+    )  # fmt: skip
+
+    def done(tolerance: float = 0.01, cosine: float = 1.0, **scores: Any) -> tuple[pipeline.Ended, Told]:
+        artifact = {"path": "", "sha256": "", "notes": {}}
+        source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
+        check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
+        results = {
+            "probe": {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}},
+            "export": {"source": source, "inputs": artifact, "shapes": [[1, 8]]},
+            "build": artifact,
+            "measure": {"found": "f", "measurements": [], "checks": [check], "facts": {}, "failures": {}},
+            "score": {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **scores},
+        }
+        told = Told({stage: Answer(OK, "", result, "") for stage, result in results.items()})
+
+        @contextmanager
+        def holding(*_: object, **__: object) -> Iterator[None]:
+            told.holding = True
+            yield
+            told.holding = False
+
+        monkeypatch.setattr(pipeline, "holding", holding)
+        request.task["tolerance"] = tolerance
+        return pipeline._run(request, told), told  # type: ignore[arg-type]
+
+    return done
+
+
+def test_outputs_are_judged_when_the_device_is_free(run: Callable[..., tuple[pipeline.Ended, Told]]) -> None:
+    ended, told = run()
+    assert told.held == {"probe": False, "export": True, "build": True, "measure": True, "score": False}
+    assert ended.record.outcome == OK
+    assert ended.record.scores["value"] == 0.8
+    assert ended.record.checks[0]["problem"] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"nonfinite": 3}, "all texts: 3 outputs are NaN or Inf"),
+        ({"cosine": 0.2}, "1x8: cosine to the FP32 reference is below 0.5"),
+    ],
+)
+def test_outputs_that_are_no_answer_fail_and_keep_their_scores(
+    changes: dict[str, Any], reason: str, run: Callable[..., tuple[pipeline.Ended, Told]]
+) -> None:
+    record: Record = run(**changes)[0].record
+    assert (record.outcome, record.reason) == (FAILED, reason)
+    assert record.scores["metric"] == "spearman"
+
+
+def test_a_reused_record_is_judged_by_the_tolerance_asked_for(
+    run: Callable[..., tuple[pipeline.Ended, Told]],
+) -> None:
+    run(tolerance=0.5)
+    ended, told = run(tolerance=0.001)
+    assert ended.reused
+    assert list(told.held) == ["probe"]
+    assert ended.record.scores["tolerance"] == 0.001
+    assert ended.path is not None
+    assert read_record(ended.path).scores["tolerance"] == 0.001
+    assert isinstance(ended.record.cell, Cell)

@@ -1,0 +1,106 @@
+"""What the options of an engine of plugins come to, and what its kernels do not hold."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from test_tensorrt_plugin import spec
+
+from backends.base import BuildSpec, Shape, Unsupported
+from backends.tensorrt_.plugin_choices import Choices, check_left, check_padded, check_sizes, choices_of, scale_max
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reach", "on"),
+    [("auto", 21.9, True), ("auto", 22.0, False), ("on", 50.0, True), ("off", 1.0, False)],
+)
+def test_the_largest_score_comes_from_the_range_where_that_is_small(chosen: str, reach: float, on: bool) -> None:
+    assert scale_max(chosen, reach) is on
+
+
+@pytest.mark.parametrize(
+    ("asked", "hidden", "found"),
+    [
+        (spec("int8"), 768, ("int8", "int8")),
+        (spec("int8"), 384, ("int8", "fp16")),
+        (spec("int8", attention="fp16"), 768, ("fp16", "int8")),
+        (spec("int8", layout="fixed"), 768, ("int8", "int8")),
+        (spec("int8", layout="fixed", profiles="dynamic", max=[8, 256]), 768, ("fp16", "int8")),
+        (spec("fp16"), 768, ("fp16", "fp16")),
+        (spec("fp32", layout="fixed"), 768, ("fp32", "fp32")),
+    ],
+)
+def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found: tuple[str, str]) -> None:
+    notes = choices_of(asked, hidden).notes()
+    assert (notes["attention"], notes["norms"]) == found
+
+
+@pytest.mark.parametrize(
+    ("precision", "sequences", "attention", "sequence", "unfused"),
+    [
+        ("int8", (128,), "int8", 128, []),
+        ("int8", (128, 384), "fp16", -1, []),
+        ("int8", (64,), "fp16", 64, []),
+        ("fp16", (64, 96), "fp16", -1, []),
+        ("fp16", (100, 128), "fp16", -1, ["4x100"]),
+        ("fp32", (128,), "fp32", 128, ["4x128"]),
+    ],
+)
+def test_padded_attention_says_where_it_is_fused(
+    precision: str, sequences: tuple[int, ...], attention: str, sequence: int, unfused: list[str]
+) -> None:
+    asked = replace(spec(precision, layout="fixed"), shapes=tuple(Shape(4, length) for length in sequences))
+    choices = choices_of(asked, 384)
+    assert (choices.sequence, choices.notes()["attention"], choices.notes()["attention_unfused"]) == (
+        sequence, attention, unfused,
+    )  # fmt: skip
+    assert choices.products == ("convolution" if precision == "int8" else "matmul")
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "sequences", "says"),
+    [
+        ("fp16", {}, (512,), "wrong numbers at 512 tokens, which profile 4x512 holds"),
+        ("fp16", {"profiles": "dynamic", "max": [8, 600], "opt": [8, 128]}, (128,), "wrong numbers at 512"),
+        ("int8", {}, (512,), "wrong numbers at 512"),
+        ("int8", {"attention": "int8"}, (128, 384), "wants one sequence length, 128 or 384"),
+        ("int8", {"attention": "int8"}, (256,), "wants one sequence length, 128 or 384"),
+        ("fp16", {}, (384, 600), ""),
+        ("fp32", {}, (512,), ""),
+        ("fp16", {"layout": "packed"}, (512,), ""),
+    ],
+)
+def test_padded_attention_is_refused_where_it_is_wrong(
+    precision: str, options: dict[str, Any], sequences: tuple[int, ...], says: str
+) -> None:
+    shapes = tuple(Shape(4, length) for length in sequences)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        check_padded(replace(spec(precision, **{"layout": "fixed", **options}), shapes=shapes))
+
+
+@pytest.mark.parametrize(
+    ("interleaved", "packed", "left", "says"),
+    [
+        (False, True, ["0/attention"], ""),
+        (True, True, ["0/up"], "INT8 throughout"),
+        (False, False, ["0/up"], ""),
+        (False, False, ["0/attention"], "one mask for all layers"),
+    ],
+)
+def test_what_cannot_be_left_out_says_so(interleaved: bool, packed: bool, left: list[str], says: str) -> None:
+    choices = Choices(packed, interleaved, True, "convolution", "erf", True, True, 128)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        check_left(choices, left)
+
+
+@pytest.mark.parametrize(
+    ("positions", "hidden", "says"),
+    [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
+)
+def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str) -> None:
+    choices = Choices(True, True, True, "convolution", "erf", True, True, positions)
+    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+        check_sizes(choices, 512, hidden)

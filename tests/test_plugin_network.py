@@ -1,0 +1,374 @@
+"""The network of plugins, recorded by a stand-in for TensorRT's: which layers it has, with which fields and ranges."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from test_tensorrt_plugin import INT8, spec
+
+from backends.base import Shape, Source, SourceForm
+from backends.cache import ArtifactCache
+from backends.onnx_source import prepare_source
+from backends.tensorrt_ import capabilities, plugin
+from backends.tensorrt_.capabilities import Capabilities
+from backends.tensorrt_.layout import Columns, Packed
+from backends.tensorrt_.plugin_choices import Choices
+from backends.tensorrt_.profiles import Profile
+from backends.weights import pad_heads, share_range
+
+
+class Tensor:
+    """What a layer gives: remembers the layer and its range."""
+
+    shape = (-1, 1, 1, 1)
+
+    def __init__(self, maker: Layer | None = None) -> None:
+        self.maker, self.range = maker, 0.0
+
+    def set_dynamic_range(self, low: float, high: float) -> None:
+        assert low == -high
+        self.range = high
+
+
+class Layer:
+    def __init__(self, verb: str, arguments: tuple[Any, ...]) -> None:
+        self.verb, self.arguments, self.name, self.precision = verb, arguments, "", None
+        self.outputs = [Tensor(self), Tensor(self)]
+        self.types: dict[int, Any] = {}
+
+    def get_output(self, index: int) -> Tensor:
+        return self.outputs[index]
+
+    def set_input(self, index: int, tensor: Tensor) -> None:
+        self.arguments = (*self.arguments, tensor)
+
+    def set_output_type(self, index: int, kind: Any) -> None:
+        self.types[index] = kind
+
+
+class Recorder:
+    """Stands in for a network: remembers the layers that were added, plugins among them."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.inputs: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        self.output: Any = None
+
+    def __getattr__(self, verb: str) -> Any:
+        if not verb.startswith("add_"):
+            raise AttributeError(verb)
+
+        def add(*arguments: Any) -> Layer:
+            self.layers.append(Layer(verb, arguments))
+            return self.layers[-1]
+
+        return add
+
+    def add_input(self, name: str, kind: Any, sizes: tuple[int, ...]) -> Tensor:
+        self.inputs[name] = Tensor(), sizes
+        return self.inputs[name][0]
+
+    def mark_output(self, tensor: Tensor) -> None:
+        assert self.output is None
+        self.output = tensor
+
+    def add_plugin(self, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Layer:
+        made = Layer(name.removeprefix("Custom").removesuffix("PluginDynamic"), (version, list(inputs), fields))
+        made.name = layer
+        self.layers.append(made)
+        return made
+
+    def of(self, verb: str) -> list[Layer]:
+        return [layer for layer in self.layers if layer.verb == verb]
+
+    def named(self, name: str) -> Layer:
+        (found,) = [layer for layer in self.layers if layer.name == name]
+        return found
+
+    def fields(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.named(name).arguments[2]
+        return found
+
+    @property
+    def ranges(self) -> list[float]:
+        return sorted(tensor.range for layer in self.layers for tensor in layer.outputs if tensor.range)
+
+
+@pytest.fixture
+def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """backends.tensorrt_.plugin_network over a TensorRT of which nothing is real but that arrays pass through it."""
+    fake = MagicMock()
+    fake.Weights = lambda array: array
+    fake.__spec__ = ModuleSpec("tensorrt", None)  # torch asks for it
+    names = ("plugin_network", "plugins", "pointwise", "plain_layers", "precision")
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    for name in names:
+        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
+    lacks = ("strong_typing", "packed_attention")
+    able = Capabilities(**{name: name not in lacks for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: able)
+    module = importlib.import_module("backends.tensorrt_.plugin_network")
+    monkeypatch.setattr(module, "add_plugin", lambda network, *arguments: network.add_plugin(*arguments))
+    yield module
+    for name in names:
+        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+
+
+Sources = Callable[..., Source]
+Define = Callable[..., tuple[Recorder, dict[str, float]]]
+
+
+@pytest.fixture
+def sources(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> Sources:
+    """Weights and ranges of a tiny model: two layers, two heads of 32, hidden 64."""
+
+    def prepare(family: str = "bert", leave_out: tuple[str, ...] = ()) -> Source:
+        asked = {**INT8, "leave_out": list(leave_out)}
+        return prepare_source(*tiny(family), SourceForm(arrays=True, ranges=True), asked, ["a line"], 0, shared_cache)
+
+    return prepare
+
+
+@pytest.fixture
+def define(sources: Sources, plugin_network: Any) -> Define:
+    """Defines a network of packed, INT8, convolution, erf and `changes`; gives it and the ranges."""
+
+    def build(
+        family: str = "bert", leave_out: tuple[str, ...] = (), marked: tuple[str, ...] = (), int8: bool = True,
+        **changes: Any,
+    ) -> tuple[Recorder, dict[str, float]]:  # fmt: skip
+        source, network = sources(family, leave_out), Recorder()
+        assert source.arrays is not None
+        assert source.ranges is not None
+        ranges = json.loads(source.ranges.path.read_text()) if int8 else {}
+        arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
+        if int8:
+            arrays, ranges = share_range(arrays, ranges, 2**0.5)
+        base = Choices(True, False, True, "convolution", "erf", int8, int8, 128)
+        choices = Choices(**{**vars(base), **changes})
+        notes, left = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
+        plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, left, marked).define()
+        return network, ranges
+
+    return build
+
+
+@pytest.mark.parametrize("family", ["bert", "electra"])
+@pytest.mark.parametrize(
+    ("packed", "products", "gelu", "positions"),
+    [
+        (True, "convolution", "sigmoid", 128),
+        (True, "convolution", "cubic", 128),
+        (True, "fully_connected", "cubic", 128),
+        (True, "matmul", "erf", 512),
+        (False, "plugin", "plugin", 128),
+        (False, "convolution", "erf", 128),
+    ],
+)
+def test_a_network_has_the_layers_of_the_model(
+    packed: bool, products: str, gelu: str, positions: int, family: str, define: Define, plugin_network: Any
+) -> None:
+    network, ranges = define(family, packed=packed, products=products, gelu=gelu, positions=positions)
+    counted, projected, plain = (
+        Counter(layer.verb for layer in network.layers),
+        int(family == "electra"),
+        packed and positions > 384,
+    )
+    assert (counted["EmbLayerNorm"], counted["QKVToContext"], counted["SkipLayerNorm"]) == (0 if plain else 1, 2, 4)
+    assert (counted["FC"], counted["Gelu"]) == ((8 + projected, 2) if products == "plugin" else (0, 0))
+    versions = {layer.arguments[0] for layer in network.layers if layer.verb[:3] in ("Emb", "QKV", "Ski")}
+    assert versions == {2 if packed else 1}
+    attention = network.fields("0/attention")
+    assert (attention["type_id"], attention["hidden_size"], attention["num_heads"]) == (2, 128, 2)
+    assert attention["dq_probs"] == ranges["0/probs"] / 127
+    assert sorted(network.inputs) == sorted(plugin_inputs(packed, positions))
+    assert counted["add_convolution_nd"] == (8 + projected if products == "convolution" else 0)
+    assert counted["add_fully_connected"] == (8 + projected if products == "fully_connected" else 0)
+    assert counted["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
+    assert counted["add_gather"] == (3 if plain else 0)
+    assert counted["add_unary"] == (2 if gelu == "erf" else 0)
+    assert counted["add_activation"] == {"sigmoid": 4, "cubic": 2}.get(gelu, 0)
+    # A layer of GELU, or a constant in it, that is not held in FP32 may be computed in half of it.
+    numbers = {"erf": 3, "sigmoid": 5, "cubic": 5}.get(gelu, 0)
+    operations = {"erf": 5, "sigmoid": 13, "cubic": 8}.get(gelu, 0)
+    full = plugin_network.trt.DataType.FLOAT
+    assert sum(layer.precision is full for layer in network.layers) == 2 * (numbers + operations)
+    assert network.output.name == "last_hidden_state"
+
+
+def plugin_inputs(packed: bool, positions: int) -> list[str]:
+    layout = Packed(positions=positions > 384) if packed else Columns()
+    shape = Shape(2, positions)
+    return list(layout.sizes(Profile(shape, shape, shape)))
+
+
+ROUNDED = ("qkv", "context", "attended", "attention", "gelu", "down", "output")
+"""Points that INT8 throughout gives a range: not what GELU reads, nor what softmax keeps to itself."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"interleaved": True}, []),
+        # The last norm gives floating point, and so does what it reads.
+        ({}, ["1/down", "1/output"]),
+        ({"int8_norms": False}, ["0/attended", "0/down", "1/attended", "1/down", "1/output"]),
+        ({"int8_attention": False}, ["0/qkv", "1/qkv", "1/down", "1/output"]),
+    ],
+)
+def test_what_floating_point_reads_has_no_range(
+    changes: dict[str, Any], without: list[str], define: Define, plugin_network: Any
+) -> None:
+    network, ranges = define(**changes)
+    points = {"embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in ROUNDED)}
+    assert network.ranges == sorted(ranges[point] for point in points - {*without})
+    half = {layer.name for layer in network.of("add_convolution_nd") if layer.types}
+    assert half == {point for point in without if not point.endswith("/output")}
+    assert all(
+        layer.types[0] is plugin_network.trt.DataType.HALF for layer in network.of("add_convolution_nd") if layer.types
+    )
+    kinds = [
+        network.fields(f"{layer}/{norm}_norm").get("type_id") for layer in (0, 1) for norm in ("attention", "output")
+    ]
+    norms = 1 if changes.get("int8_norms") is False else 2
+    assert kinds == ([None] * 4 if "interleaved" in changes else [norms, norms, norms, 1])
+
+
+def test_without_int8_nothing_has_a_range_or_a_type_of_its_own(define: Define) -> None:
+    network, _ = define(int8=False)
+    assert network.ranges == []
+    assert not any(layer.types for layer in network.of("add_convolution_nd"))
+
+
+def test_an_interleaved_network_is_of_version_three_without_a_mask(define: Define) -> None:
+    network, _ = define(interleaved=True)
+    attention, norm = network.named("0/attention"), network.named("0/attention_norm")
+    assert (attention.arguments[0], len(attention.arguments[1]), {*attention.arguments[2]}) == (
+        3, 3, {"hidden_size", "num_heads", "dq_probs", "use_int8_scale_max"},
+    )  # fmt: skip
+    assert (norm.arguments[0], len(norm.arguments[1]), {*norm.arguments[2]}) == (3, 2, {"beta", "gamma"})
+    assert len(network.of("add_shuffle")) == 2
+
+
+def test_a_release_with_packed_attention_needs_no_plugin(
+    define: Define, plugin_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able = replace(plugin_network.can, packed_attention=True, weak_typing=False, plugin_v2=False)
+    for module in (plugin_network, sys.modules["backends.tensorrt_.plain_layers"]):
+        monkeypatch.setattr(module, "can", able)
+    network, _ = define(int8=False)
+    counted = Counter(layer.verb for layer in network.layers)
+    assert {"EmbLayerNorm", "QKVToContext", "SkipLayerNorm"} & {*counted} == set()
+    assert (counted["add_attention_v2"], counted["add_normalization"], counted["add_gather"]) == (2, 5, 3 + 2 * 3)
+    assert sorted(network.inputs) == sorted(Packed(positions=True).sizes(Profile(*[Shape(2, 16)] * 3)))
+    io = plugin_network.trt.AttentionIOForm.PACKED_NHD
+    starts = network.inputs["cu_seqlens"][0]
+    for attention in network.of("add_attention_v2"):
+        assert (attention.query_form, attention.key_value_form, attention.query_lengths) == (io, io, starts)
+        assert attention.key_value_lengths.maker.arguments == (starts,)
+    # Whole rows of queries, keys and values: the first of the product's are all queries.
+    read = [layer.arguments[1].maker.arguments[1].tolist() for layer in network.of("add_gather")[3:]]
+    assert read == [0, 1, 2] * 2
+    assert all(layer.epsilon == 1e-12 for layer in network.of("add_normalization"))
+    used = [tensor for layer in network.layers for tensor in layer.arguments if isinstance(tensor, Tensor)]
+    assert all(tensor in used for tensor, _ in network.inputs.values())
+
+
+PACKED = {"padded_heads": True, "native": False}
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "noted"),
+    [
+        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
+        ("int8", {}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
+        ("int8", {"scale_max": "off"}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
+        ("int8", {"attention": "fp16"}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
+        ("int8", {"layout": "fixed"}, {**PACKED, "attention": "int8", "norms": "fp16", "attention_unfused": []}),
+        ("fp32", {"layout": "fixed"},
+         {**PACKED, "attention": "fp32", "norms": "fp32", "attention_unfused": ["8x128"]}),
+    ],
+)  # fmt: skip
+def test_a_definition_fills_the_network_and_says_what_was_chosen(
+    precision: str, options: dict[str, Any], noted: dict[str, Any], plugin_network: Any, sources: Sources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(plugin, "available", lambda: plugin_network.can)
+    source, network = sources(), Recorder()
+    source = source if precision == "int8" else replace(source, ranges=None)
+    asked = spec(precision, **options)
+    layout, notes = plugin._define(asked, source, MagicMock(), network, MagicMock(), MagicMock())  # type: ignore[arg-type]
+    assert notes == noted
+    assert {*network.inputs} == {*layout.sizes(Profile(*[Shape(8, 128)] * 3))}
+    assert network.output is not None
+    if noted["attention"] == "int8":
+        assert source.ranges is not None
+        ranges = json.loads(source.ranges.path.read_text())
+        # Padding heads of 32 to 64 made queries larger by the square root of two.
+        shared = (ranges["0/query"] * 2**0.5 * ranges["0/key"]) ** 0.5
+        assert network.named("0/qkv").get_output(0).range == pytest.approx(shared)
+
+
+def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(define: Define) -> None:
+    network, _ = define(positions=512)
+    starts, longest = network.inputs["cu_seqlens"][0], network.inputs["max_seqlen"][0]
+    assert network.named("0/attention").arguments[1][1:] == [starts, starts, longest]
+    assert network.of("EmbLayerNorm") == []
+
+
+@pytest.mark.parametrize("sequence", [128, -1])
+def test_one_padded_length_is_known_when_the_engine_is_built(sequence: int, define: Define) -> None:
+    network, _ = define(packed=False, sequence=sequence)
+    assert {sizes for _, sizes in network.inputs.values()} == {(sequence, -1)}
+    assert "use_int8_scale_max" not in network.fields("0/attention")
+
+
+def test_the_choice_of_scale_max_reaches_the_plugin(define: Define) -> None:
+    assert define()[0].fields("0/attention")["use_int8_scale_max"] == 1
+    assert define(scale_max="off")[0].fields("1/attention")["use_int8_scale_max"] == 0
+    assert "use_int8_scale_max" not in define(int8_attention=False)[0].fields("1/attention")
+
+
+def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -> None:
+    network, _ = define(leave_out=("*layer.0/attention/self/*", "*layer.1/intermediate/*"))
+    half = plugin_network.trt.DataType.HALF
+    assert {layer.name for layer in network.layers if layer.precision is half} == {"0/qkv", "1/up"}
+    assert [network.fields(f"{layer}/attention")["type_id"] for layer in (0, 1)] == [1, 2]
+    assert network.named("0/qkv").types == {0: half}
+
+
+def test_marked_points_are_the_output(define: Define) -> None:
+    network, _ = define(marked=("0/attended", "1/up", "1/output"), int8=False)
+    ((joined,),) = [layer.arguments for layer in network.of("add_concatenation")]
+    assert len(joined) == 3
+    read = [layer.arguments[0].maker.name for layer in network.of("add_identity")]
+    assert read == ["0/attended", "1/up", "1/output_norm"]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_query_key_and_value_lie_by_head(interleaved: bool, define: Define, sources: Sources) -> None:
+    network, _ = define(interleaved=interleaved, int8=interleaved)
+    source = sources()
+    assert source.arrays is not None
+    assert source.ranges is not None
+    arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
+    if interleaved:
+        arrays, _ = share_range(arrays, json.loads(source.ranges.path.read_text()), 2**0.5)
+    _, out, _, kernel, bias = network.named("0/qkv").arguments
+    assert out == 3 * 128
+    head, part = 1, 2  # the value of the second head
+    place = part * 2 + head if interleaved else head * 3 + part
+    rows = slice(place * 64, (place + 1) * 64)
+    np.testing.assert_array_equal(kernel[rows], arrays["0/qkv_weight"][part, head])
+    np.testing.assert_array_equal(bias[rows], arrays["0/qkv_bias"][part, head])

@@ -1,0 +1,79 @@
+"""Keys of a recipe for INT8 that nobody on a path would read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.base import Device
+from suites.checks import Refused
+from suites.choices import Activation, Method, Placement, Precision, Scheme, Switch
+from suites.config import RunConfig
+from suites.machine import Machine
+from suites.options import quantization_of
+
+CPU = Machine(Device(features=("avx512_vnni",)), "cpu")
+GPU = Machine(Device("cuda"), "gpu")
+
+
+def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> RunConfig:
+    made = RunConfig()
+    made.backend.name, made.precision.name = backend, precision
+    for name, value in keys.items():
+        setattr(made.quantization, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("backend", "machine", "keys", "says"),
+    [
+        (
+            "trt_plugin",
+            GPU,
+            {"placement": Placement.gemm},
+            "placement=gemm: an engine of plugins has places",
+        ),
+        ("trt_plugin", GPU, {"per_channel": False}, "per_channel=False: an engine of plugins"),
+        ("trt_plugin", GPU, {"reduce_range": Switch.on}, "reduce_range=on: an engine of plugins"),
+        ("trt_plugin", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
+        ("trt", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "qat_steps": 3}, "qat_steps=3: only explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "smooth": 0.5}, "smooth=0.5: only explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "leave_out": ["*"]}, "only explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.percentile}, "has no implicit form"),
+        ("ort", CPU, {"smooth": 0.5, "qat_steps": 3}, "smooth=0.5: training learns ranges"),
+        ("ort", CPU, {"shift": True}, "shift=True: zero points do the same already"),
+        ("ort", CPU, {"percentile": 99.0}, "only method=percentile reads it"),
+        ("ort", CPU, {"qat_rate": 1e-3}, "only training reads it"),
+    ],
+)
+def test_what_nobody_reads_is_refused(backend: str, machine: Machine, keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refused) as refused:
+        quantization_of(config(backend, **keys), machine)
+    assert str(refused.value).startswith("quantization.")
+    assert says in str(refused.value)
+
+
+def test_fp8_reads_no_keys_of_int8() -> None:
+    with pytest.raises(Refused, match="qat_steps=3: it is of INT8"):
+        quantization_of(config("trt", Precision.fp8, qat_steps=3), GPU)
+
+
+@pytest.mark.parametrize(
+    ("backend", "machine", "keys"),
+    [
+        ("trt_plugin", GPU, {"smooth": 0.75, "shift": True, "leave_out": ["*"], "method": Method.entropy}),
+        ("trt", GPU, {"smooth": 0.75, "shift": True, "placement": Placement.gemm, "per_channel": False}),
+        ("ort", CPU, {"activation": Activation.int8, "shift": True, "reduce_range": Switch.off}),
+        ("ort", CPU, {"method": Method.percentile, "percentile": 99.0}),
+        ("ort", CPU, {"qat_steps": 3, "qat_rate": 1e-3}),
+    ],
+)
+def test_what_is_read_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
+    found = quantization_of(config(backend, **keys), machine)
+    assert set(keys) <= set(found)
+
+
+def test_what_is_new_and_not_asked_for_is_in_no_cell() -> None:
+    assert not {"smooth", "shift", "leave_out", "tokens", "qat_steps"} & set(quantization_of(config("ort"), CPU))

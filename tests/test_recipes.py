@@ -1,0 +1,106 @@
+"""INT8 recipes in one table: accuracy and latency of the same recipe in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_table import rows
+
+from suites.record import Record, read_records
+from suites.tables.recipes import recipe_tables
+
+MakeRecord = Callable[..., Record]
+LENGTHS = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
+
+
+def judged(make_record: MakeRecord, difference: float, **quantization: object) -> Record:
+    value = 0.82 + difference
+    scores = {"metric": "spearman", "value": value, "difference": difference, "low": difference - 0.002,
+              "high": difference + 0.002, "verdict": "", "cosine_min": 0.97, "nonfinite": 0,
+              "tolerance": 0.01}  # fmt: skip
+    return make_record(
+        suite="accuracy", precision="int8", measurements=(), lengths={**LENGTHS, "task": "stsb"}, scores=scores,
+        options={"quantization": quantization},
+    )  # fmt: skip
+
+
+def timed(make_record: MakeRecord, nanoseconds: int, **quantization: object) -> Record:
+    options = {"quantization": quantization}
+    return make_record(precision="int8", lengths=LENGTHS, samples=(nanoseconds,) * 20, options=options)
+
+
+def test_a_recipe_has_its_figure_and_its_time_in_one_row(make_record: MakeRecord) -> None:
+    recipes = [
+        (-0.02, 2_000_000, {"method": "entropy", "activation": "int8"}),
+        (-0.001, 4_200_000, {"method": "minmax", "activation": "int8"}),
+        (-0.003, 4_000_000, {"method": "percentile", "activation": "uint8"}),
+    ]
+    accuracy = [judged(make_record, difference, **recipe) for difference, _, recipe in recipes]
+    latency = [timed(make_record, time, **recipe) for _, time, recipe in recipes]
+    best, second, broken = rows(recipe_tables(accuracy, latency))
+    assert (best["recipe"], best["form"], best["p50 ms"]) == ("method=minmax", "signed", "2.100")
+    assert best["drop [95% CI]"] == "-0.00100 [-0.00300, +0.00100]"
+    # What is faster lost its task: it is no fastest to compare with.
+    assert [row["over the fastest"] for row in (best, second, broken)] == ["+5.0%", "+0.0%", "-50.0%"]
+    assert second["form"] == "unsigned"
+    assert broken["notes"] == "**invalid**: spearman falls by 0.0200, more than 0.01"
+
+
+def test_a_latency_of_another_calibration_is_not_its(make_record: MakeRecord) -> None:
+    other = make_record(precision="int8", lengths={**LENGTHS, "texts": "other"}, options={"quantization": {}})
+    (row,) = rows(recipe_tables([judged(make_record, -0.001)], [other]))
+    assert "p50 ms" not in row
+    assert recipe_tables([], [other]) == ""
+
+
+def h200(task: str, **wanted: object) -> list[Record]:
+    """Records of minilm's accuracy on an H200, of which a cell's attributes are `wanted`."""
+    found = []
+    for folder in sorted((ROOT / "results" / "records").glob("nvidia-h200*")):
+        for record in read_records(ROOT / "results", "accuracy"):
+            cell = record.cell
+            named = {name: getattr(cell, name) for name in wanted}
+            mine = record.environment["machine"] == folder.name and cell.lengths["task"] == task
+            found += [record] if mine and cell.model == "minilm" and named == wanted and record.scores else []
+    if not found:
+        pytest.skip(f"{wanted} has not been judged by {task} on an H200 yet")
+    return found
+
+
+@pytest.mark.parametrize("backend", ["trt", "trt_plugin"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("task", "figure", "within"), [("stsb", 0.820325, 1e-4), ("banking77", 0.800422, 5e-4)])
+def test_floating_point_on_a_gpu_gives_the_published_figures(
+    backend: str, precision: str, task: str, figure: float, within: float
+) -> None:
+    for record in h200(task, backend=backend, precision=precision):
+        assert record.scores["value"] == pytest.approx(figure, abs=within)
+
+
+@pytest.mark.parametrize("backend", ["trt", "trt_plugin"])
+@pytest.mark.parametrize(("trained", "within"), [(False, 0.003), (True, 0.001)])
+def test_int8_on_a_gpu_keeps_the_task(backend: str, trained: bool, within: float) -> None:
+    """The best of all recipes that take no more than 5% over the fastest one that is valid."""
+    made = h200("stsb", backend=backend, precision="int8")
+    folder: Path = ROOT / "results"
+    lines = rows_of(recipe_tables(made, read_records(folder, "latency")))
+    quick = [
+        float(row["drop [95% CI]"].split(" ")[0])
+        for row in lines
+        if ("qat_steps" in row["recipe"]) == trained and row.get("over the fastest", "") and _percent(row) <= 5
+    ]
+    if not quick:
+        pytest.skip("no such recipe has been timed on an H200 yet")
+    assert max(quick) >= -within
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """Rows of all tables in `text`."""
+    return [row for table in text.split("\n### ")[1:] for row in rows(table)]
+
+
+def _percent(row: dict[str, str]) -> float:
+    return float(row["over the fastest"].rstrip("%"))
