@@ -163,6 +163,26 @@ def test_one_context_changes_profile_and_shape_only_where_they_differ(opened: Ca
     ]  # fmt: skip
 
 
+def test_a_refused_batch_leaves_nothing_to_step_on(opened: Callable[..., Session]) -> None:
+    session = opened()
+    with pytest.raises(RuntimeError, match="no batch is loaded"):
+        session.step()
+    asked(session, (1, 8))
+    with pytest.raises((Unsupported, ValueError), match="9x99"):
+        session.load(feeds(9, 99))
+    for verb in (session.step, session.capture):
+        with pytest.raises(RuntimeError, match=r"no batch is loaded|plain step at this shape first"):
+            verb()
+    assert asked(session, (1, 8))[-1] == ("run", 1, (1, 8))
+
+
+def test_a_graph_wants_a_step_before_it(opened: Callable[..., Session]) -> None:
+    session = opened()
+    session.load(feeds(1, 8))
+    with pytest.raises(RuntimeError, match="plain step at this shape first"):
+        session.capture()
+
+
 def test_a_graph_ends_with_its_shape_unless_it_is_remembered(opened: Callable[..., Session]) -> None:
     session = opened()
     asked(session, (1, 8))

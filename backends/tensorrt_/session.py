@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -81,6 +81,9 @@ class LoadedPlan:
         return ranges
 
 
+NOTHING = Arranged({}, lambda output: output)
+
+
 @dataclass(frozen=True)
 class Captured:
     """A graph of one step, and the sizes of the output that it gives."""
@@ -109,7 +112,8 @@ class TensorRTSession(Session):
         self._usable = list(only) or list(range(len(plan.profiles)))
         self.profiles: list[Profile] = [plan.profiles[index] for index in self._usable]
         self._profile = 0
-        self._batch = Arranged({}, lambda output: output)
+        self._batch = NOTHING
+        self._stepped = False
         self._in_context: dict[str, tuple[int, ...]] = {}
         self._captured: Captured | None = None
         self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], Captured] = {}
@@ -144,21 +148,24 @@ class TensorRTSession(Session):
         if self._captured is not None:
             self._captured = None
             # The context may have been elsewhere when the graph was launched: the next `set_shape` brings it here.
-            self._batch = Arranged({}, lambda output: output)
+            self._batch = NOTHING
 
     def set_shape(self, feeds: Feeds) -> None:
         for _ in self.changing(feeds):
             pass
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        before, self._batch = self._batch, self._plan.layout.arrange(feeds)
-        sizes = _sizes(self._batch)
+        # Until all went well there is nothing to step on: a refused batch must not give the outputs of the one before.
+        before, self._batch = self._batch, NOTHING
+        batch = self._plan.layout.arrange(feeds)
+        sizes = _sizes(batch)
         changed = sizes != _sizes(before)
         if changed:
             self._captured = self._kept.get(tuple(sizes.items())) if self.remembers else None
         yield "arrange"
         if changed and self._captured is None:
-            yield from self._change(Shape(*feeds["input_ids"].shape))
+            yield from self._change(Shape(*feeds["input_ids"].shape), sizes)
+        self._batch = batch
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, array in self._batch.arrays.items():
@@ -166,8 +173,9 @@ class TensorRTSession(Session):
             host[...] = array.reshape(-1)
             self._stream.copy_in(self._device[name].pointer, host)
 
-    def _change(self, shape: Shape) -> Iterator[str]:
-        """Make the sizes of the batch the context's, in the profile that holds `shape` most narrowly."""
+    def _change(self, shape: Shape, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Make `sizes` the context's, in the profile that holds `shape` most narrowly."""
+        self._in_context, self._stepped = {}, False
         profile = self._usable[choose(self.profiles, shape)]
         held = self._plan.profiles[profile]
         if profile != self._profile:
@@ -176,17 +184,21 @@ class TensorRTSession(Session):
                 raise RuntimeError(f"TensorRT did not go to the profile {held}: {self._log.last_error()}")
             self._profile = profile
             yield "profile"
-        for name, array in self._batch.arrays.items():
-            if not self._context.set_input_shape(name, array.shape):
-                raise ValueError(f"{name} of sizes {array.shape} is outside the profile {held}")
-        self._in_context = _sizes(self._batch)
+        for name, wanted in sizes.items():
+            if not self._context.set_input_shape(name, wanted):
+                raise ValueError(f"{name} of sizes {wanted} is outside the profile {held}")
+        self._in_context = dict(sizes)
         yield "input shape"
 
     def step(self) -> None:
+        if self._batch is NOTHING:
+            raise RuntimeError("no batch is loaded: there was none yet, or the last one was refused")
         if self._captured is not None:
             self._captured.graph.launch()
         elif not self._context.execute_async_v3(int(self._stream.handle)):
             raise RuntimeError(f"TensorRT could not enqueue: {'; '.join(self._log.errors[-3:])}")
+        else:
+            self._stepped = True
 
     def wait(self) -> None:
         self._stream.synchronize()
@@ -209,7 +221,7 @@ class TensorRTSession(Session):
             raise Unsupported("a context that changes its profile cannot keep graphs: use trt.contexts=per_profile")
         self.wait()
         self._captured = None
-        if self._in_context != _sizes(self._batch):
+        if not self._stepped or self._in_context != _sizes(self._batch):
             raise RuntimeError("capture wants a plain step at this shape first")
         self._captured = Captured(CudaGraph(self._stream, self.step), self._output_sizes())
         if self.remembers:

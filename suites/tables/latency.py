@@ -85,7 +85,7 @@ step on a CPU. *graph*: the same step replayed as a CUDA graph. *enqueue*: host 
 device. *end-to-end*: host time with inputs copied in and outputs copied out. seq/s and tokens/s (padding not counted):
 of steps run back to back, plain or graph, whichever is faster. *peak MB*: the most memory that the process had taken
 by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
-*cosine*: the smallest, over sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
+*cosine*: the smallest, over 8 sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
 path's outputs are worth and, in brackets, the difference to FP32's. **fastest**: of its shape, plain or as a graph,
 among the rows that are not **invalid**: with NaN, further from FP32 than their precision explains (a cosine below
 0.99, of INT8 and FP8 below 0.9), much further from it than at another shape, past a task's tolerance or failed on
