@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from suites.checks import Refused
+from suites.command_line import guarded
 from suites.record import Record, read_records
 from suites.switching_model import RESAMPLES, Costs, Trace
 from suites.switching_names import Names
@@ -138,7 +139,7 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
     best, *others = possible
     if not others:
         return "\n".join([*lines, f"Use {best.name}: the only one that can serve this trace."])
-    margin = others[0].nanoseconds / best.nanoseconds - 1
+    margin = 1 - best.nanoseconds / others[0].nanoseconds
     sure = confidence(best, others, trace)
     return "\n".join([*lines, f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of "
                       f"{RESAMPLES} resamplings of the measurements, each of which is of one process: another process "
@@ -162,28 +163,32 @@ def write_plots(records: Sequence[Record], folder: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print advice; returns 0, or 2 if there is nothing to give any by."""
+    """Print advice; returns 0, 1 if no strategy can serve the trace, 2 if there is nothing to give any by."""
     description, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m suites.advise", description=f"{description}\n\n{rest}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("trace")
     parser.add_argument("--memory-mb", type=float, default=float("inf"), help="device memory that there is")
     parser.add_argument("choices", nargs="*", metavar="key=value")
-    options = parser.parse_args(arguments)
-    wanted = dict(choice.partition("=")[::2] for choice in options.choices)
+    options = parser.parse_intermixed_args(arguments)
+    return guarded(lambda: _advise(options.trace, options.memory_mb * 1e6, options.choices))
+
+
+def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
+    wanted = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(wanted.pop("results", "results"))
+    if unknown := set(wanted) - {"model", "precision", "backend", "machine"}:
+        raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; use model, precision, backend or machine")
     try:
-        if unknown := set(wanted) - {"model", "precision", "backend", "machine"}:
-            raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; use model, precision, backend or machine")
-        trace = [size for _, size in read_trace(options.trace)]
+        trace = [size for _, size in read_trace(path)]
         records = chosen(read_records(results, "switching"), wanted)
-        print(report(advise(records, trace, options.memory_mb * 1e6), trace))
-        for path in write_plots(records, results / "plots"):
-            print(f"\nCost against switching: {path}")
-    except (Refused, OSError, ValueError) as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
-    return 0
+        advices = advise(records, trace, memory)
+        print(report(advices, trace))
+        for plot in write_plots(records, results / "plots"):
+            print(f"\nCost against switching: {plot}")
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from None
+    return int(all(advice.against for advice in advices))
 
 
 if __name__ == "__main__":

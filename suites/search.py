@@ -10,7 +10,6 @@ search.steps and search.seconds end it early, with the smallest set that was eno
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from suites.checks import Refused, at_least
 from suites.clock import now_ns
+from suites.command_line import guarded, overrides
 from suites.record import OK, Record, write_record
 from suites.smallest import smallest
 from suites.validity import shortfall
@@ -158,41 +158,29 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
         return compose("run", overrides=list(overrides))
 
 
+def _run(arguments: Sequence[str]) -> int:
+    from hydra.core.config_store import ConfigStore
+
+    from suites.config import RunConfig
+    from suites.progress import Display
+    from suites.report import shown, write_tables
+
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    search = Search(overrides(arguments), Display())
+    with search.display:
+        record = search.run()
+    assert search.results is not None
+    print(shown("search", [record], search.results))
+    write_tables(search.results)
+    return int(record.outcome != OK)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the search and print its table; returns 0, 1 if nothing was enough, 2 if it was refused."""
     if not arguments or {"--help", "-h"} & set(arguments):
         print(__doc__)
         return 0
-    from hydra.core.config_store import ConfigStore
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from suites.config import RunConfig
-    from suites.explain import explain
-    from suites.progress import Display
-    from suites.report import tables_of, write_tables
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    ConfigStore.instance().store(name="schema", node=RunConfig)
-    display = Display()
-    search = Search(arguments, display)
-    try:
-        with display:
-            record = search.run()
-        assert search.results is not None
-        print(tables_of("search", [record], search.results)["search"])
-        write_tables(search.results)
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"refused: {explain(error)}", file=sys.stderr)
-        return 2
-    except Refused as reason:
-        print(f"refused: {reason}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
-        return 130
-    return int(record.outcome != OK)
+    return guarded(lambda: _run(arguments))
 
 
 if __name__ == "__main__":

@@ -150,6 +150,8 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
     assert best.nanoseconds / 1e6 == pytest.approx(10 + 0.05 * 50, rel=0.05)
     text = report([best, other], calm)
     assert "cheaper than null, fp32 (which=wide); cheapest in 100% of 500 resamplings" in text
+    margin = float(text.partition("Use null, fp32 (which=fixed): ")[2].partition("%")[0])
+    assert margin == pytest.approx(100 * (1 - 12.5 / 20), rel=0.05)
     assert "of one process" in text
     only, dropped = advise([light, heavy], calm, memory=1e9)
     assert only.costs is not None
