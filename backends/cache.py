@@ -105,7 +105,9 @@ class ArtifactCache:
             return None
         try:
             data = json.loads((entry / "artifact.json").read_text())
-            key, files = data.pop("key"), data.pop("files")
+            key, noted = data.pop("key"), data.pop("files")
+            # Entries of before noted sizes alone: they are read.
+            files = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in noted.items()}
             artifact = Artifact.from_json({**data, "path": entry / filename})
             found = _stamps(entry)
             whole = all(found[name][0] == size for name, (size, _) in files.items())

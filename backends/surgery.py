@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.gelu import by_sigmoid
+from backends.gelu import FORMS
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -95,7 +95,17 @@ def merged_qkv(graph: gs.Graph) -> int:
 
 
 def sigmoid_gelu(graph: gs.Graph) -> int:
-    """GELU by a sigmoid in the place of erf (backends/gelu.py), under the names of before. Returns how many."""
+    """GELU by a sigmoid in the place of erf. Returns how many."""
+    return _gelu(graph, "sigmoid")
+
+
+def cubic_gelu(graph: gs.Graph) -> int:
+    """The cubic in the place of GELU: another function, which TensorRT's products can end with. Returns how many."""
+    return _gelu(graph, "cubic")
+
+
+def _gelu(graph: gs.Graph, form: str) -> int:
+    """A form of backends/gelu.py in the place of erf's, under the names of before."""
     changed = 0
     for erf in [node for node in graph.nodes if node.op == "Erf"]:
         scaling, sum_ = erf.inputs[0].inputs[0], erf.outputs[0].outputs[0]
@@ -103,7 +113,7 @@ def sigmoid_gelu(graph: gs.Graph) -> int:
         last = product.outputs[0].outputs[0]
         if [node.op for node in (sum_, product, last)] != ["Add", "Mul", "Mul"]:
             continue
-        result = by_sigmoid(scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
+        result = FORMS[form](scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
         output = last.outputs[0]
         last.outputs.clear()
         result.name, result.outputs = last.name, [output]
@@ -153,7 +163,12 @@ class Nodes:
         return output
 
 
-REWRITES = {"constant_reshapes": constant_reshapes, "merged_qkv": merged_qkv, "sigmoid_gelu": sigmoid_gelu}
+REWRITES = {
+    "constant_reshapes": constant_reshapes,
+    "merged_qkv": merged_qkv,
+    "sigmoid_gelu": sigmoid_gelu,
+    "cubic_gelu": cubic_gelu,
+}
 
 
 def _constant(tensor: Any) -> Any:

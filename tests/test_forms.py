@@ -152,16 +152,20 @@ def test_a_pattern_that_matches_nothing_is_an_error(tiny: Tiny, shared_cache: Ar
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
-@pytest.mark.parametrize(("rewrite", "changes"), [("constant_reshapes", 8), ("merged_qkv", 2), ("sigmoid_gelu", 2)])
+@pytest.mark.parametrize(
+    ("rewrite", "changes", "off"),
+    # The cubic is another function, by up to 4.7e-4 in each of two layers.
+    [("constant_reshapes", 8, 1e-5), ("merged_qkv", 2, 1e-5), ("sigmoid_gelu", 2, 1e-5), ("cubic_gelu", 2, 5e-3)],
+)
 def test_a_rewrite_computes_the_same(
-    rewrite: str, changes: int, family: str, tiny: Tiny, shared_cache: ArtifactCache
+    rewrite: str, changes: int, off: float, family: str, tiny: Tiny, shared_cache: ArtifactCache
 ) -> None:
     source = exported(tiny, shared_cache, family)
     rewritten = operate(source, [rewrite], shared_cache)
     assert rewritten.notes["rewrites"] == {rewrite: changes}
     assert rewritten.notes["opset"] == 17
     onnx.checker.check_model(onnx.load(str(rewritten.path)), full_check=True)
-    assert agree(rewritten, source, tiny(family)[0], atol=1e-5)
+    assert agree(rewritten, source, tiny(family)[0], atol=off)
 
 
 def test_rewrites_and_the_choices_of_the_command_line_are_the_same() -> None:
