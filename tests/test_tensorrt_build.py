@@ -13,7 +13,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from backends.base import BuildSpec, Device, Shape, Unsupported
+from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.tensorrt_ import capabilities
 from backends.tensorrt_.capabilities import Capabilities
 from suites.backend_config import TrtConfig
@@ -46,7 +46,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    found, fake = Stage(), MagicMock()
+    found, fake = Stage(), MagicMock(__version__="8.6.0")
     fake.ILogger = fake.IProgressMonitor = object
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setattr(
@@ -117,6 +117,13 @@ def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_pat
     with pytest.raises(RuntimeError, match=r"cannot open the engine that it built, twice: Myelin \(missing offset\)"):
         built(tmp_path)
     assert not (tmp_path / "plan").exists()
+
+
+def test_a_lean_runtime_that_is_not_there_is_named(stage: Stage, tmp_path: Path) -> None:
+    stage.plans = [None]
+    stage.errors += ["Error Code 6: Internal Error (Unable to load library: libnvinfer_lean.so.8.6.0)"]
+    with pytest.raises(Unavailable, match="install tensorrt-lean"):
+        built(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,11 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
     ids=" ".join,
 )
 def test_the_builders_options_give_engines_that_run(options: dict[str, Any], lab: Lab) -> None:
-    result = lab.measured(lab.job("fp16", **options))
+    job = lab.job("fp16", **options)
+    if "lean runtime" in (built := lab.run("build", job)).reason:
+        assert built.outcome == "unavailable"
+        pytest.skip("TensorRT's lean runtime is not installed")
+    result = lab.measured(job)
     assert min(check["cosine"] for check in result["checks"]) >= 0.9999
     assert ("layers" in result["built"]["notes"]) == (options.get("verbosity") != "none")
 
@@ -168,7 +172,9 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
         assert len(one["first"]) + one["overtaken"] == 2
         assert all(0 < again < 5_000_000 for again in one["again"])
     changed = next(one for one in result["switching"]["transitions"] if one["from"] != one["to"])
-    assert "input shape" in changed["samples"]["parts"]
+    # A context of one shape has it for good: to go there is to find it.
+    one_shape_each = options.get("contexts") == "per_profile" or options.get("engines") == "per_shape"
+    assert ("context" if one_shape_each else "input shape") in changed["samples"]["parts"]
 
 
 def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:

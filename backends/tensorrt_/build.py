@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorrt as trt
 
-from backends.base import BuildSpec, Unsupported
+from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.tensorrt_.capabilities import installed
 from backends.tensorrt_.inspection import opens, write_layers
@@ -149,6 +149,11 @@ def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
         return RuntimeError(
             f"too little GPU memory to build, of which {free >> 20} MiB were free: free some, set trt.workspace_mb, or "
             f"ask for smaller shapes ({text})"
+        )
+    if "libnvinfer_lean" in text:
+        return Unavailable(
+            f"version-compatible plans bring TensorRT's lean runtime along, which was not found: install tensorrt-lean "
+            f"{trt.__version__} beside it, or leave trt.version_compatible out ({text})"
         )
     if spec.quantization.get("scheme") == "implicit":
         return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")
