@@ -109,36 +109,36 @@ def worked(session: Steps, *sizes: int) -> list[tuple[str, str]]:
 
 
 def test_each_session_works_on_its_own_stream_whichever_was_opened_last(card: Card) -> None:
-    first, second = Steps(card), Steps(card)
-    assert card.current == DEFAULT
-    assert worked(first, 2) == [("fill", "own 1"), ("forward", "own 1")]
-    assert worked(second, 2) == [("fill", "own 2"), ("forward", "own 2")]
-    assert worked(first, 3) == [("fill", "own 1"), ("forward", "own 1")]
-    assert first.fetch().tolist() == [2.0] * 3
-    assert card.done[-1] == ("allocate", "own 1")
-    first.capture()
-    assert card.done[-1] == ("forward", "capture on own 1")
-    assert worked(first, 3)[-1] == ("replay", "own 1")
-    assert card.current == DEFAULT
+    with Steps(card) as first, Steps(card) as second:
+        assert card.current == DEFAULT
+        assert worked(first, 2) == [("fill", "own 1"), ("forward", "own 1")]
+        assert worked(second, 2) == [("fill", "own 2"), ("forward", "own 2")]
+        assert worked(first, 3) == [("fill", "own 1"), ("forward", "own 1")]
+        assert first.fetch().tolist() == [2.0] * 3
+        assert card.done[-1] == ("allocate", "own 1")
+        first.capture()
+        assert card.done[-1] == ("forward", "capture on own 1")
+        assert worked(first, 3)[-1] == ("replay", "own 1")
+        assert card.current == DEFAULT
 
 
 def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Card) -> None:
-    session = Steps(card)
-    worked(session, 2, 3)
-    addresses = {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)}
-    worked(session, 2)
-    session.capture()
-    assert session.replays
-    assert worked(session, 2) == [("fill", "own 1"), ("replay", "own 1")]
-    # Not asked for: it ends with its shape.
-    assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward"] * 2
-    session.remembers = True
-    session.capture()
-    assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward", "fill", "replay"]
-    session.remembers = False
-    assert not session.replays
-    assert [what for what, _ in worked(session, 2, 3, 2)] == ["fill", "forward"] * 3
-    assert {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
+    with Steps(card) as session:
+        worked(session, 2, 3)
+        addresses = {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)}
+        worked(session, 2)
+        session.capture()
+        assert session.replays
+        assert worked(session, 2) == [("fill", "own 1"), ("replay", "own 1")]
+        # Not asked for: it ends with its shape.
+        assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward"] * 2
+        session.remembers = True
+        session.capture()
+        assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward", "fill", "replay"]
+        session.remembers = False
+        assert not session.replays
+        assert [what for what, _ in worked(session, 2, 3, 2)] == ["fill", "forward"] * 3
+        assert {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
 
 
 def test_closing_gives_memory_back(card: Card) -> None:

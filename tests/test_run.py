@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -165,7 +166,9 @@ def test_a_refused_cell_of_a_sweep_does_not_stop_the_others(cli: Cli, tmp_path: 
 def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, status: int, tmp_path: Path) -> None:
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
     command = [sys.executable, "-m", "suites.run", "backend=null", "null.behaviour=hang", *QUICK, *folders]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background may have told their children to ignore interrupts.
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeded) as process:  # noqa: PLW1509
         while not list((tmp_path / "cache").rglob("measure/log.txt")):
             time.sleep(0.05)
         time.sleep(0.5)

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from suites.record import Record, read_record
+from suites.tables.options import distinctions
 from suites.tables.rows import machine_title, markdown, profiles_of
 
 GROUPS = {
@@ -26,12 +27,15 @@ GROUPS = {
 """Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd; the
 only pointwise layers of an engine of plugins are those of GELU."""
 
-COLUMNS = ("backend", "precision", "profiles", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS)
+COLUMNS = ("backend", "precision", "profiles", "options", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS)
 
 LEGEND = """\
 One forward pass, kernel by kernel, as Nsight Compute timed them: milliseconds and, in brackets, how many. Under the
 profiler kernels run one by one at the base clock, so that their sum is longer than the step in the latency table; what
 counts is how it is divided."""
+
+Step = tuple[Record, str, list[tuple[str, float]]]
+"""A record, a shape, and the kernels of a step with their nanoseconds."""
 
 NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
 
@@ -46,14 +50,16 @@ def kernel_tables(results: Path) -> str:
     profiles = sorted((results / "records").glob("*/kernels/*.csv"))
     sections = []
     for machine, in_machine in groupby(profiles, key=lambda path: path.parents[1]):
-        rows: dict[str, list[tuple[str, ...]]] = {}
+        steps: dict[str, list[Step]] = {}
         for path in in_machine:
             stem, _, shape = path.stem.rpartition("-")
             record = read_record(machine / "latency" / f"{stem}.json")
-            rows.setdefault(str(record.cell.model), []).append(_row(record, shape, read_kernels(path)))
+            steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
         sections += ["", f"## {machine_title(record)}"]
-        for model in rows:
-            sections += ["", f"### {model}", "", markdown(COLUMNS, rows[model])]
+        for model, taken in steps.items():
+            told = distinctions([record for record, *_ in taken])
+            rows = [_row(told.of(step[0]), *step) for step in taken]
+            sections += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
     return "\n".join(["# Kernels", "", LEGEND, *sections]) + "\n" if sections else ""
 
 
@@ -73,7 +79,7 @@ def read_kernels(path: Path) -> list[tuple[str, float]]:
             raise ValueError(f"{path} is no CSV of kernel times by Nsight Compute: {error!r}") from None
 
 
-def _row(record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
+def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
     count: Counter[str] = Counter()
     spent = dict.fromkeys(GROUPS, 0.0)
     for name, nanoseconds in kernels:
@@ -83,5 +89,5 @@ def _row(record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[
     groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
     cell, (batch, sequence) = record.cell, shape.split("x")
     lengths = str(cell.lengths["distribution"]).replace("full", "")
-    head = (cell.backend, cell.precision, profiles_of(record), lengths, batch, sequence)
+    head = (cell.backend, cell.precision, profiles_of(record), options, lengths, batch, sequence)
     return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups)
