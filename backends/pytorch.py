@@ -145,7 +145,7 @@ class TorchSteps(Session):
 
             self.stream = CudaStream(index)
             self._own = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
-            # Around each piece of work: another session of this process has a stream of its own.
+            # Around each piece of work: others of this process have streams of their own.
             self._on_stream = torch.cuda.stream(self._own)
 
     @abc.abstractmethod
@@ -249,7 +249,7 @@ class TorchSession(TorchSteps):
 
     def close(self) -> None:
         if hasattr(self._model, "_orig_mod"):
-            # What was compiled for this session counts against the limit of recompilations of the next.
+            # What was compiled here counts against the limit of recompilations of whoever comes next.
             self._torch._dynamo.reset()
         del self._model
         super().close()
