@@ -286,18 +286,20 @@ def test_a_release_with_packed_attention_needs_no_plugin(
 
 
 PACKED = {"padded_heads": True, "native": False}
+CUBIC = {**PACKED, "gelu": "cubic"}
 
 
 @pytest.mark.parametrize(
     ("precision", "options", "noted"),
     [
-        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
-        ("int8", {}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
-        ("int8", {"scale_max": "off"}, {**PACKED, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
-        ("int8", {"attention": "fp16"}, {**PACKED, "attention": "fp16", "norms": "fp16"}),
-        ("int8", {"layout": "fixed"}, {**PACKED, "attention": "int8", "norms": "fp16", "attention_unfused": []}),
+        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "erf"}),
+        ("int8", {}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
+        ("int8", {"scale_max": "off"}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
+        ("int8", {"attention": "fp16", "gelu": "erf"},
+         {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "erf"}),
+        ("int8", {"layout": "fixed"}, {**CUBIC, "attention": "int8", "norms": "fp16", "attention_unfused": []}),
         ("fp32", {"layout": "fixed"},
-         {**PACKED, "attention": "fp32", "norms": "fp32", "attention_unfused": ["8x128"]}),
+         {**PACKED, "attention": "fp32", "norms": "fp32", "gelu": "erf", "attention_unfused": ["8x128"]}),
     ],
 )  # fmt: skip
 def test_a_definition_fills_the_network_and_says_what_was_chosen(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from backends.tensorrt_.log import Log
 
-FORM = 3
+FORM = 4
 """Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
 
 HEAD = 64
