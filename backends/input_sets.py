@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, Feeds, Shape, versions_of
-from backends.cache import ArtifactCache, digest_of
-from backends.checkpoint import input_names, load_encoder, run_encoder
-from backends.inputs import REFERENCE_ROWS, Tokens, draw_lengths
+from backends.base import Array, Artifact, Feeds, Shape
+from backends.checkpoint import input_names
+from backends.inputs import InputSource, Tokens, draw_lengths, reference_rows
 
 SETS = 8
 """Sets of a shape that requests bring in turn."""
@@ -72,17 +71,7 @@ def lengths_of_sets(
     return found, True
 
 
-def prepare_sets(
-    folder: Path,
-    weights_sha256: str,
-    asked: Sequence[Shape],
-    held: Sequence[Shape],
-    lengths: Mapping[str, Any],
-    texts: Sequence[str],
-    seed: int,
-    device: str,
-    cache: ArtifactCache,
-) -> Artifact:
+def prepare_sets(origin: InputSource, asked: Sequence[Shape], held: Sequence[Shape]) -> Artifact:
     """An .npz of feeds [batch, sequence] for each shape that is asked for, padded up to the one of `held` that runs it.
 
     Names are "<index in asked>/<number of the set>/<array>". Of numbers below SETS requests are made, of as many after
@@ -92,45 +81,31 @@ def prepare_sets(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        import torch
-
-        tokens, names = Tokens.of(folder, lengths["tokens"], texts, seed), input_names(folder)
-        encoder = load_encoder(folder).to(device)
-        torch.set_float32_matmul_precision("highest")
+        tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         counted: dict[str, list[int]] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "made_up": []}
         for index, shape in enumerate(asked):
             runs = held[smallest(shape, held)]
-            sets, made_up = lengths_of_sets(lengths, asked, index, 2 * SETS, seed)
+            sets, made_up = lengths_of_sets(origin.lengths, asked, index, 2 * SETS, origin.seed)
             notes["made_up"] += [str(shape)] if made_up else []
             for number, one in enumerate(sets):
                 filled = one + [FILLER] * (runs.batch - len(one))
                 counted.setdefault(str(runs), []).append(sum(filled))
-                rows = [number * len(filled) + row for row in range(len(filled))]
-                feeds = tokens.feeds(filled, runs.sequence, names, rows)
+                feeds = tokens.feeds(
+                    filled, runs.sequence, names, [number * len(filled) + row for row in range(len(filled))]
+                )
                 arrays |= {f"{index}/{number}/{name}": array for name, array in feeds.items()}
                 if number < REFERENCES:
-                    few = min(len(one), REFERENCE_ROWS)
-                    kept = np.unique(np.linspace(0, len(one) - 1, few).round().astype(int))
-                    with torch.inference_mode():
-                        output = run_encoder(encoder, {name: feeds[name][kept] for name in names}).cpu().numpy()
-                    arrays |= {f"{index}/{number}/reference": output, f"{index}/{number}/rows": kept}
+                    rows = reference_rows(len(one))
+                    arrays |= {f"{index}/{number}/reference": reference({name: feeds[name][rows] for name in names})}
+                    arrays |= {f"{index}/{number}/rows": rows}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         shapes = {name: {"tokens": int(np.median(sums)), "sets": sums} for name, sums in counted.items()}
         return {**notes, "shapes": shapes}
 
-    key = {
-        "weights": weights_sha256,
-        "tokenizer": digest_of(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else "",
-        "asked": [str(shape) for shape in asked],
-        "held": [str(shape) for shape in held],
-        "lengths": dict(lengths),
-        "texts": list(texts),
-        "seed": seed,
-        "sets": [SETS, REFERENCES, TRIES],
-    }
-    return cache.get("inputs", key, "sets.npz", build, versions_of(("torch", "transformers", "numpy")))
+    by_shape = {"asked": [str(shape) for shape in asked], "held": [str(shape) for shape in held]}
+    return origin.cached("sets.npz", {**by_shape, "sets": [SETS, REFERENCES, TRIES]}, build)
 
 
 def read_sets(arrays: Mapping[str, Array], index: int) -> Iterator[tuple[Feeds, Feeds]]:

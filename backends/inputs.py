@@ -7,7 +7,7 @@ tokenizer, random ids where it has none; the lengths of the sequences follow the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, Shape, Unavailable, versions_of
+from backends.base import Array, Artifact, Feeds, Shape, Unavailable, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import input_names, load_encoder, run_encoder
 
@@ -122,16 +122,61 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
     return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
 
 
-def prepare_inputs(
-    folder: Path,
-    weights_sha256: str,
-    shapes: Sequence[Shape],
-    lengths: Mapping[str, Any],
-    texts: Sequence[str],
-    seed: int,
-    device: str,
-    cache: ArtifactCache,
-) -> Artifact:
+@dataclass(frozen=True)
+class InputSource:
+    """What inputs come from, whatever their shapes.
+
+    Attributes:
+        folder: the checkpoint; its tokenizer, where it has one, makes tokens of `texts`.
+        weights_sha256: of the checkpoint's weights, which the reference outputs depend on.
+        lengths: as draw_lengths takes it, with the `tokens` of Tokens.of.
+        device: "cuda" or "cpu", where the reference is computed.
+    """
+
+    folder: Path
+    weights_sha256: str
+    lengths: Mapping[str, Any]
+    texts: Sequence[str]
+    seed: int
+    device: str
+    cache: ArtifactCache
+
+    def tokens(self) -> Tokens:
+        return Tokens.of(self.folder, self.lengths["tokens"], self.texts, self.seed)
+
+    def reference(self) -> Callable[[Feeds], Array]:
+        """Loads the encoder; gives its outputs [batch, sequence, hidden] FP32 for feeds [batch, sequence] int32."""
+        import torch
+
+        encoder = load_encoder(self.folder).to(self.device)
+        torch.set_float32_matmul_precision("highest")
+
+        def run(feeds: Feeds) -> Array:
+            with torch.inference_mode():
+                return np.asarray(run_encoder(encoder, feeds).cpu().numpy())
+
+        return run
+
+    def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+        """The .npz that `build` writes, keyed by all of this and `more`."""
+        tokenizer = self.folder / "tokenizer.json"
+        key = {
+            "weights": self.weights_sha256,
+            "tokenizer": digest_of(tokenizer) if tokenizer.is_file() else "",
+            "lengths": dict(self.lengths),
+            "texts": list(self.texts),
+            "seed": self.seed,
+            **more,
+        }
+        return self.cache.get("inputs", key, file, build, versions_of(("torch", "transformers", "numpy")))
+
+
+def reference_rows(batch: int) -> Array:
+    """Rows of a batch that a reference output is kept for, at most REFERENCE_ROWS."""
+    return np.unique(np.linspace(0, batch - 1, min(batch, REFERENCE_ROWS)).round().astype(int))
+
+
+def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     """An .npz with, for each shape, its feeds, `reference` [rows, sequence, hidden] FP32 and `rows` it belongs to.
 
     Names are "<batch>x<sequence>/<array>". The artifact's notes say per shape how many tokens are not padding
@@ -139,28 +184,23 @@ def prepare_inputs(
     padded to its own longest sequence, rounded up to a multiple of `lengths["multiple"]`: the shapes are those of
     the passes then, and the notes list by batch their rows, lengths and tokens. Passes of one shape share their arrays.
     """
+    lengths = origin.lengths
 
     def build(path: Path) -> Mapping[str, Any]:
-        import torch
-
-        tokens = Tokens.of(folder, lengths["tokens"], texts, seed)
-        names = input_names(folder)
+        tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
-        encoder = load_encoder(folder).to(device)
-        torch.set_float32_matmul_precision("highest")
         for whole in shapes:
-            drawn, cut = draw_lengths(lengths, whole, tokens, seed)
+            drawn, cut = draw_lengths(lengths, whole, tokens, origin.seed)
             passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
             for shape, members in passes:
                 if str(shape) in notes["shapes"]:
                     continue
                 feeds = tokens.feeds([drawn[row] for row in members], shape.sequence, names, members)
-                rows = np.unique(np.linspace(0, shape.batch - 1, min(shape.batch, REFERENCE_ROWS)).round().astype(int))
-                with torch.inference_mode():
-                    reference = run_encoder(encoder, {name: feeds[name][rows] for name in names}).cpu().numpy()
+                rows = reference_rows(shape.batch)
                 arrays |= {f"{shape}/{name}": feeds[name] for name in names}
-                arrays |= {f"{shape}/reference": reference, f"{shape}/rows": rows}
+                arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
+                arrays |= {f"{shape}/rows": rows}
                 notes["shapes"][str(shape)] = {"tokens": sum(drawn[row] for row in members), "cut": cut}
             if len(passes) > 1:
                 counted = [[s.batch, s.sequence, sum(drawn[row] for row in members)] for s, members in passes]
@@ -168,15 +208,7 @@ def prepare_inputs(
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
-    key = {
-        "weights": weights_sha256,
-        "tokenizer": digest_of(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else "",
-        "shapes": [str(shape) for shape in shapes],
-        "lengths": dict(lengths),
-        "texts": list(texts),
-        "seed": seed,
-    }
-    return cache.get("inputs", key, "inputs.npz", build, versions_of(("torch", "transformers", "numpy")))
+    return origin.cached("inputs.npz", {"shapes": [str(shape) for shape in shapes]}, build)
 
 
 def calibration_batches(

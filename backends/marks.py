@@ -13,7 +13,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
-from backends.inputs import prepare_inputs
+from backends.inputs import InputSource, prepare_inputs
 from backends.ranges import POINTS, points_of
 
 MARKED = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
@@ -62,21 +62,10 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
 
 
-def prepare_marked(
-    folder: Path,
-    weights_sha256: str,
-    onnx: Artifact,
-    points: Sequence[str],
-    shape: Shape,
-    lengths: Mapping[str, Any],
-    texts: Sequence[str],
-    seed: int,
-    device: str,
-    cache: ArtifactCache,
-) -> Artifact:
+def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], shape: Shape) -> Artifact:
     """An .npz of one batch: "feeds/<input>" [batch, sequence] int32, and of the FP32 graph `onnx` at `points` the
     `reference` [batch, sequence, all features], with `points` and how many features each has in `widths`."""
-    inputs = prepare_inputs(folder, weights_sha256, (shape,), lengths, texts, seed, device, cache)
+    inputs = prepare_inputs(origin, (shape,))
 
     def build(path: Path) -> Mapping[str, Any]:
         with np.load(inputs.path, allow_pickle=False) as arrays:
@@ -85,7 +74,7 @@ def prepare_marked(
         with TemporaryDirectory() as scratch:
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((origin.folder / "config.json").read_text())
         inner, outer = (config.get(one) or config[other] for one, other in SIZES)
         widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
         assert widths.sum() == reference.shape[-1]
@@ -95,7 +84,7 @@ def prepare_marked(
 
     key = {"onnx": onnx.sha256, "inputs": inputs.sha256, "points": list(points)}
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon"))
-    return cache.get("marked-inputs", key, "inputs.npz", build, versions)
+    return origin.cache.get("marked-inputs", key, "inputs.npz", build, versions)
 
 
 def _run(path: Path, feeds: Mapping[str, Array]) -> Array:

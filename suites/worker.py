@@ -82,7 +82,7 @@ def export(job: Job) -> dict[str, Any]:
     from backends.evaluation import prepare_evaluation
     from backends.heads import check_head
     from backends.input_sets import prepare_sets as prepare_sets_of
-    from backends.inputs import prepare_inputs
+    from backends.inputs import InputSource, prepare_inputs
     from backends.marks import mark, marked_points, prepare_marked
     from backends.onnx_source import export_onnx, prepare_source
     from backends.parts import parts_of
@@ -90,8 +90,8 @@ def export(job: Job) -> dict[str, Any]:
 
     cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
-    lengths, texts, seed = job["lengths"], job["texts"], job["seed"]
-    source = Source(folder, sha256)
+    texts, seed, source = job["texts"], job["seed"], Source(folder, sha256)
+    origin = InputSource(folder, sha256, job["lengths"], texts, seed, device.kind, cache)
     found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
@@ -110,12 +110,12 @@ def export(job: Job) -> dict[str, Any]:
         onnx, (begin, size) = export_onnx(folder, sha256, cache), job["chunk"]
         points = marked_points(onnx)
         found["points"], chunk = len(points), points[begin : begin + size]
-        inputs = prepare_marked(folder, sha256, onnx, chunk, shapes[-1], lengths, texts, seed, device.kind, cache)
+        inputs = prepare_marked(origin, onnx, chunk, shapes[-1])
         source = replace(source, onnx=source.onnx and mark(source.onnx, chunk, cache), marked=tuple(chunk))
     elif job["suite"] == "switching":
-        inputs = prepare_sets_of(folder, sha256, asked, shapes, lengths, texts, seed, device.kind, cache)
+        inputs = prepare_sets_of(origin, asked, shapes)
     else:
-        inputs = prepare_inputs(folder, sha256, shapes, lengths, texts, seed, device.kind, cache)
+        inputs = prepare_inputs(origin, shapes)
         found["shapes"] = [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]
     return {"source": source.to_json(), "inputs": inputs.to_json(), **found}
 

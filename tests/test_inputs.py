@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs import Tokens, calibration_batches, draw_lengths, prepare_inputs, split
+from backends.inputs import InputSource, Tokens, calibration_batches, draw_lengths, prepare_inputs, split
 from backends.tensorrt_.one_step import batch
 from suites.pipeline import padded_tokens
 
@@ -104,7 +104,7 @@ def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
     lengths = {"distribution": "file", "values": [3, 3, 30], "tokens": "random", "passes": 3, "multiple": 16}
-    prepared = prepare_inputs(*tiny("bert"), (Shape(6, 32),), lengths, [], 3, "cpu", shared_cache)
+    prepared = prepare_inputs(InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 32),))
     passes = prepared.notes["passes"]["6x32"]
     assert [rows for rows, *_ in passes] == [2, 2, 2]
     assert passes[0] == [2, 16, 6]

@@ -11,6 +11,7 @@ from conftest import TINY_MODELS, Cli
 from backends.base import Shape
 from backends.cache import ArtifactCache
 from backends.checkpoint import load_encoder
+from backends.inputs import InputSource
 from backends.marks import MARKED, marked_points, prepare_marked
 from backends.onnx_source import export_onnx
 from backends.pytorch_marks import Marked
@@ -70,7 +71,7 @@ def test_modules_of_pytorch_stand_for_the_nodes_of_the_graph(
     onnx = export_onnx(folder, sha256, shared_cache)
     points = marked_points(onnx)
     lengths = {"distribution": "full", "tokens": "random"}
-    marked = prepare_marked(folder, sha256, onnx, points, Shape(2, 8), lengths, [], 0, "cpu", shared_cache)
+    marked = prepare_marked(InputSource(folder, sha256, lengths, [], 0, "cpu", shared_cache), onnx, points, Shape(2, 8))
     arrays = np.load(marked.path)
     inputs = {name.partition("/")[2]: torch.tensor(arrays[name]) for name in arrays.files if name.startswith("feeds/")}
     inputs["attention_mask"] = inputs["attention_mask"].bool()

@@ -11,7 +11,7 @@ import pytest
 
 from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
 from backends.cache import ArtifactCache
-from backends.inputs import prepare_inputs
+from backends.inputs import InputSource, prepare_inputs
 from backends.onnx_source import export_onnx, prepare_source
 from suites.config import QuantizationConfig, plain
 from suites.latency import compare
@@ -53,7 +53,7 @@ def test_outputs_match_the_reference(
 ) -> None:  # fmt: skip
     folder, sha256 = tiny("bert")
     lengths = {"distribution": distribution, "tokens": "random", "low": 3}
-    inputs = prepare_inputs(folder, sha256, sorted(set(SHAPES)), lengths, TEXTS, 0, "cpu", shared_cache)
+    inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), sorted(set(SHAPES)))
     chosen, asked = load_backend(backend), spec(precision, shared_cache, **options)
     source = Source(folder, sha256)
     if backend in ("ort", "torch_packed"):

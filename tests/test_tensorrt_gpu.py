@@ -16,7 +16,7 @@ from conftest import PYTHON_WITH_TENSORRT as PYTHON
 from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.input_sets import prepare_sets
-from backends.inputs import prepare_inputs
+from backends.inputs import InputSource, prepare_inputs
 from backends.marks import marked_points, prepare_marked
 from backends.onnx_source import export_onnx, prepare_source
 from suites.backend_config import PluginConfig, TrtConfig
@@ -54,6 +54,9 @@ class Lab:
         self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
         self.said: list[tuple[str, bool]] = []
 
+    def origin(self, lengths: dict[str, Any]) -> InputSource:
+        return InputSource(self.folder, self.sha256, lengths, [], 0, "cpu", self.cache)
+
     def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> dict[str, Any]:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
         device = gpus()[0].device
@@ -67,7 +70,7 @@ class Lab:
         form = SourceForm.from_json(probed["form"])
         source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
         lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
-        inputs = prepare_inputs(self.folder, self.sha256, SHAPES, lengths, [], 0, "cpu", self.cache)
+        inputs = prepare_inputs(self.origin(lengths), SHAPES)
         effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}
         return {
             **job, "suite": "latency", "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
@@ -179,7 +182,7 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
 
 def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
     lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
-    sets = prepare_sets(lab.folder, lab.sha256, SHAPES, SHAPES, lengths, [], 0, "cpu", lab.cache)
+    sets = prepare_sets(lab.origin(lengths), SHAPES, SHAPES)
     effort = {**job["effort"], "pairs_s": 1.0, "replay_s": 1.0}
     return {**job, "suite": "switching", "asked": job["shapes"], "inputs": str(sets.path), "effort": effort,
             "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip
@@ -245,7 +248,7 @@ def test_marked_points_of_plugins_are_those_of_the_graph(layout: str, lab: Lab) 
     job = lab.job("fp16", "trt_plugin", layout=layout)
     onnx = export_onnx(lab.folder, lab.sha256, lab.cache)
     points, lengths = marked_points(onnx), {"distribution": "uniform", "tokens": "random", "low": 3}
-    inputs = prepare_marked(lab.folder, lab.sha256, onnx, points, SHAPES[-1], lengths, [], 0, "cpu", lab.cache)
+    inputs = prepare_marked(lab.origin(lengths), onnx, points, SHAPES[-1])
     job["source"]["marked"] = points
     layers = lab.measured({**job, "suite": "layers", "inputs": str(inputs.path)})["layers"]
     assert [layer["point"] for layer in layers] == points

@@ -13,6 +13,7 @@ import pytest
 from backends.base import Shape
 from backends.cache import ArtifactCache
 from backends.input_sets import REFERENCES, SETS, lengths_of_sets, prepare_sets, read_sets
+from backends.inputs import InputSource
 from suites.checks import Refused
 from suites.switching_workload import Workload
 from suites.traffic import BLOCKS, MOST, blocks_of_runs, cut, drawn, from_file, runs, smallest, walk
@@ -133,7 +134,7 @@ def test_sets_of_a_shape_have_lengths_that_bring_a_request_there(index: int) -> 
 def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     asked, runs_at = [Shape(1, 16), Shape(2, 32)], [Shape(2, 32)]
-    found = prepare_sets(folder, sha256, asked, runs_at, HISTOGRAM, [], 0, "cpu", shared_cache)
+    found = prepare_sets(InputSource(folder, sha256, HISTOGRAM, [], 0, "cpu", shared_cache), asked, runs_at)
     assert found.notes["shapes"]["2x32"]["tokens"] < 2 * 32
     arrays = dict(np.load(found.path))
     first = list(read_sets(arrays, 0))
@@ -157,7 +158,9 @@ def test_full_sets_differ_in_their_tokens_alone(tiny: Tiny, shared_cache: Artifa
     folder, sha256 = tiny("bert")
     shapes = [Shape(2, 8)]
     lengths = {"distribution": "full", "tokens": "random"}
-    arrays = dict(np.load(prepare_sets(folder, sha256, shapes, shapes, lengths, [], 0, "cpu", shared_cache).path))
+    arrays = dict(
+        np.load(prepare_sets(InputSource(folder, sha256, lengths, [], 0, "cpu", shared_cache), shapes, shapes).path)
+    )
     sets = [feeds for feeds, _ in read_sets(arrays, 0)]
     assert all(feeds["attention_mask"].all() for feeds in sets)
     assert len({feeds["input_ids"].tobytes() for feeds in sets}) == 2 * SETS
