@@ -13,22 +13,14 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Artifact, Shape, versions_of
-from backends.cache import ArtifactCache, digest_of
-from backends.checkpoint import input_names, load_encoder, run_encoder
+from backends.checkpoint import input_names
 from backends.features import NOWHERE, Features, Text, featurize
+from backends.inputs import PACKAGES, InputSource
 from backends.readout import READOUTS
 
 
 def prepare_evaluation(
-    folder: Path,
-    weights_sha256: str,
-    shapes: Sequence[Shape],
-    texts: Sequence[Text],
-    readout: str,
-    seed: int,
-    device: str,
-    cache: ArtifactCache,
-    random: bool = False,
+    origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False
 ) -> Artifact:
     """An .npz of `readout` (a name from backends/readout.py), `reference` [rows, ...] FP32 as it reads them,
     "head/<name>" where it needs a head, and for each batch "<number>/<input>" int32 [batch, sequence] and
@@ -39,6 +31,7 @@ def prepare_evaluation(
     Notes say how many texts were cut to the longest sequence asked for.
 
     Args:
+        origin: the checkpoint; its own texts and lengths are not used.
         random: whether random ids will do for a checkpoint without a tokenizer: for drift, not for a task's figure.
 
     Raises:
@@ -46,43 +39,33 @@ def prepare_evaluation(
         Unavailable: it lacks the tokenizer that the texts need.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
-        import torch
+    folder, seed = origin.folder, origin.seed
 
+    def build(path: Path) -> Mapping[str, Any]:
         from backends.heads import span_head
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
         names, features = input_names(folder), featurize(folder, texts, longest, seed, readout == "spans", random)
-        encoder: Any = load_encoder(folder).to(device)
-        torch.set_float32_matmul_precision("highest")
-        size = (2, longest) if readout == "spans" else (encoder.config.hidden_size,)
-        reference = np.zeros((len(features.ids), *size), np.float32)
+        run = origin.reference()
         arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
             feeds = features.feeds([*rows, *rows[:1] * (shape.batch - len(rows))], shape, names)
-            with torch.inference_mode():
-                hidden = run_encoder(encoder, feeds).cpu().numpy()
-            put(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
+            hidden = run(feeds)
             if not number:
+                size = (2, longest) if readout == "spans" else hidden.shape[-1:]
+                reference = np.zeros((len(features.ids), *size), np.float32)
                 arrays["0/hidden"] = hidden[: len(rows)]
+            put(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
             arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
             arrays[f"{number}/rows"] = np.asarray(rows)
         arrays |= _windows(features, longest) if readout == "spans" else {}
         np.savez(path, readout=np.asarray(readout), reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return {"tokens": features.kind, "texts": len(texts), "cut": features.cut}
 
-    tokenizer = folder / "tokenizer.json"
-    key = {
-        "weights": weights_sha256,
-        "tokenizer": digest_of(tokenizer) if tokenizer.is_file() else "",
-        "shapes": [str(shape) for shape in shapes],
-        "texts": list(texts),
-        "readout": readout,
-        "seed": seed,
-        "form": 2,
-    }
-    return cache.get("evaluation", key, "inputs.npz", build, versions_of(("torch", "transformers", "numpy")))
+    by_shape = [str(shape) for shape in shapes]
+    key = {**origin.identity, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
+    return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 
 def put(found: Array, rows: Sequence[int] | Array, read: Array) -> None:

@@ -122,6 +122,10 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
     return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
 
 
+PACKAGES = ("torch", "transformers", "numpy")
+"""What inputs and their reference depend on."""
+
+
 @dataclass(frozen=True)
 class InputSource:
     """What inputs come from, whatever their shapes.
@@ -157,18 +161,17 @@ class InputSource:
 
         return run
 
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What tells a checkpoint and a seed from others in a key of the cache."""
+        tokenizer = self.folder / "tokenizer.json"
+        found = digest_of(tokenizer) if tokenizer.is_file() else ""
+        return {"weights": self.weights_sha256, "tokenizer": found, "seed": self.seed}
+
     def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         """The .npz that `build` writes, keyed by all of this and `more`."""
-        tokenizer = self.folder / "tokenizer.json"
-        key = {
-            "weights": self.weights_sha256,
-            "tokenizer": digest_of(tokenizer) if tokenizer.is_file() else "",
-            "lengths": dict(self.lengths),
-            "texts": list(self.texts),
-            "seed": self.seed,
-            **more,
-        }
-        return self.cache.get("inputs", key, file, build, versions_of(("torch", "transformers", "numpy")))
+        key = {**self.identity, "lengths": dict(self.lengths), "texts": list(self.texts), **more}
+        return self.cache.get("inputs", key, file, build, versions_of(PACKAGES))
 
 
 def reference_rows(batch: int) -> Array:

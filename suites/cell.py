@@ -15,6 +15,11 @@ PROFILES = ("profiles", "min", "opt", "max", "ranges")
 """Options that say for which shapes an engine is tuned."""
 
 
+def short_digest(value: Any) -> str:
+    """What stands in a cell for a value that is too long for it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One (suite, model, backend, precision, shapes) combination.

@@ -5,7 +5,6 @@ Whatever is wrong with it is said here, before any work starts, in one line that
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,13 +17,14 @@ from typing import Any
 from backends.base import BACKENDS
 from backends.cache import digest_of
 from backends.heads import names_in
+from suites.asked import ASKED
+from suites.cell import short_digest
 from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
-from suites.switching_options import switching_of
-from suites.tasks.task import Task, load_task
+from suites.tasks.task import load_task
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def resolve(config: RunConfig) -> Request:
     _named(config)
     # What is wrong with the request comes before what this machine lacks.
     shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
-    switching = switching_of(config, shapes, lengths, _positions(config))
+    task = load_task(config.task, _labels(config))
+    asked = ASKED[config.suite.name](config, shapes, lengths, _positions(config), task)
     machine = _machine(config)
     results, cache = writable("results", config.results), writable("cache", config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
@@ -72,32 +73,26 @@ def resolve(config: RunConfig) -> Request:
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**own, "threads": at_least("threads", config.threads, 0)}
-    task = load_task(config.task, _labels(config))
     texts = list(task.calibration)
-    judged = _judged(config, task)
-    marked = _marked(config)
-    shapes = shapes[-1:] if marked else shapes
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
         "source": config.backend.source.name,
         "precision": config.precision.name.name,
         "device": asdict(machine.device),
-        "shapes": switching.held if switching else shapes,
+        "shapes": asked.held,
         "cuda_graph": graph,
         "cache": str(cache),
         "options": options,
         "model": _model(config),
         "lengths": lengths,
         "texts": texts,
-        "evaluated": list(task.texts) if judged else [],
         "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
         "seed": at_least("seed", config.seed, 0),
         "quantization": quantization,
-        **({"chunk": [0, marked]} if marked else {}),
-        **({"asked": switching.asked, "traffic": switching.traffic, "repeats": switching.repeats} if switching else {}),
+        **asked.job,
     }
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
@@ -127,25 +122,19 @@ def resolve(config: RunConfig) -> Request:
             "backend": config.backend.name,
             "precision": config.precision.name.name,
             "device": machine.device.kind,
-            "shapes": tuple((batch, sequence) for batch, sequence in shapes),
+            "shapes": tuple((batch, sequence) for batch, sequence in asked.shapes),
             "lengths": {
                 **lengths,
                 "seed": config.seed,
-                "texts": _digest(texts),
+                "texts": short_digest(texts),
                 **({"calibration": Path(config.task.calibration).name} if config.task.calibration else {}),
-                **judged,
-                **(
-                    {"traffic": _digest(switching.traffic), "repeats": switching.repeats, "choice": switching.choice}
-                    if switching
-                    else {}
-                ),
+                **asked.lengths,
             },
             "options": {
                 "cuda_graph": graph,
                 **without_paths(options),
                 **({"quantization": quantization} if quantization else {}),
-                **({"marked": marked} if marked else {}),
-                **({"pad_to": switching.held} if switching and config.switching.pad_to else {}),
+                **asked.options,
             },
         },
         effort={
@@ -154,11 +143,7 @@ def resolve(config: RunConfig) -> Request:
             "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
             "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
             "tolerance": positive("suite.tolerance", config.suite.tolerance),
-            **(
-                {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")}
-                if switching
-                else {}
-            ),
+            **asked.effort,
         },
     )
 
@@ -169,26 +154,6 @@ def _named(config: RunConfig) -> None:
         raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
     if not re.fullmatch(r"[\w.-]+", config.model.name):
         raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
-
-
-def _judged(config: RunConfig, task: Task) -> dict[str, str]:
-    """What of a task belongs to a cell of the accuracy suite; nothing for another."""
-    if config.suite.name is not Suite.accuracy:
-        return {}
-    if config.backend.source is SourceKind.none:
-        raise Refused(f"backend={config.backend.name} runs no model; suite=accuracy needs one that does")
-    if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
-    return {"task": config.task.name, "evaluated": _digest(list(task.texts))}
-
-
-def _marked(config: RunConfig) -> int:
-    """How many outputs suite=layers marks at a time; 0 for another suite."""
-    if config.suite.name is not Suite.layers:
-        return 0
-    if config.backend.source is SourceKind.none:
-        raise Refused(f"backend={config.backend.name} runs no model; suite=layers needs one that does")
-    return at_least("layers.chunk", config.layers.chunk, 1)
 
 
 def _machine(config: RunConfig) -> Machine:
@@ -276,14 +241,10 @@ def _model_version(config: RunConfig) -> str:
     if config.backend.source is SourceKind.none:
         return ""
     if config.weights is Weights.random:
-        return _digest(plain(config.model.architecture))
+        return short_digest(plain(config.model.architecture))
     if _model_config(config):
         return digest_of(Path(config.model.path) / "model.safetensors")[:16]
     return f"{config.model.hub}@{config.model.revision}"
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _interpreter(config: RunConfig, name: str) -> str:

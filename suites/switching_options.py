@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from suites.checks import Refused, at_least
-from suites.choices import Suite
 from suites.config import RunConfig
 from suites.traffic import MOST, Size, blocks_of_runs, cut, drawn, from_file, smallest
 
@@ -32,7 +31,7 @@ class Switching:
 
 def switching_of(
     config: RunConfig, shapes: Sequence[Sequence[int]], lengths: Mapping[str, Any], positions: int
-) -> Switching | None:
+) -> Switching:
     """
     Args:
         shapes: those that requests have.
@@ -41,8 +40,6 @@ def switching_of(
     Raises:
         Refused: a trace cannot be read or is too long, or no shape that is held holds one that is asked for.
     """
-    if config.suite.name is not Suite.switching:
-        return None
     chosen = config.switching
     asked: list[Size] = [(batch, sequence) for batch, sequence in shapes]
     held = _held(chosen.pad_to, positions) or asked

@@ -24,7 +24,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,28 +70,23 @@ def export(job: Job) -> dict[str, Any]:
 
     `shapes` of the answer are those to build and to measure: batches may be run in several passes.
     """
-    asked = _shapes({**job, "shapes": job.get("asked", job["shapes"])})
     if job["source"] == "none":
         from suites.placeholder import prepare, prepare_sets
 
         root, shapes = Path(job["cache"]), _shapes(job)
-        prepared = prepare_sets(root, asked, shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        prepared = prepare_sets(root, _asked(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
         return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
-    from backends.evaluation import prepare_evaluation
-    from backends.heads import check_head
-    from backends.input_sets import prepare_sets as prepare_sets_of
-    from backends.inputs import InputSource, prepare_inputs
-    from backends.marks import mark, marked_points, prepare_marked
-    from backends.onnx_source import export_onnx, prepare_source
+    from backends.inputs import InputSource
+    from backends.onnx_source import prepare_source
     from backends.parts import parts_of
     from backends.qat import train
+    from suites.inputs import INPUTS
 
-    cache, shapes, device = ArtifactCache(Path(job["cache"])), _shapes(job), Device.from_json(job["device"])
+    cache, device = ArtifactCache(Path(job["cache"])), Device.from_json(job["device"])
     folder, sha256 = locate(job["model"], cache)
     texts, seed, source = job["texts"], job["seed"], Source(folder, sha256)
-    origin = InputSource(folder, sha256, job["lengths"], texts, seed, device.kind, cache)
     found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
@@ -100,24 +95,9 @@ def export(job: Job) -> dict[str, Any]:
             trained = train(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
             found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
         source = prepare_source(*built_from, form, quantization, texts, seed, cache)
-    if job["suite"] == "accuracy":
-        check_head(folder, job["readout"], job["labels"])
-        judged, readout, drift = job["evaluated"], job["readout"], job["kind"] == "fidelity"
-        inputs = prepare_evaluation(folder, sha256, shapes, judged, readout, seed, device.kind, cache, drift)
-    elif job["suite"] == "layers":
-        if not load_backend(job["backend"]).marks:
-            raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
-        onnx, (begin, size) = export_onnx(folder, sha256, cache), job["chunk"]
-        points = marked_points(onnx)
-        found["points"], chunk = len(points), points[begin : begin + size]
-        inputs = prepare_marked(origin, onnx, chunk, shapes[-1])
-        source = replace(source, onnx=source.onnx and mark(source.onnx, chunk, cache), marked=tuple(chunk))
-    elif job["suite"] == "switching":
-        inputs = prepare_sets_of(origin, asked, shapes)
-    else:
-        inputs = prepare_inputs(origin, shapes)
-        found["shapes"] = [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]
-    return {"source": source.to_json(), "inputs": inputs.to_json(), **found}
+    origin = InputSource(folder, sha256, job["lengths"], texts, seed, device.kind, cache)
+    source, inputs, more = INPUTS[job["suite"]](job, origin, source, _shapes(job))
+    return {"source": source.to_json(), "inputs": inputs.to_json(), **found, **more}
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -137,8 +117,7 @@ def measure(job: Job) -> dict[str, Any]:
     answer: dict[str, Any]
     if job["suite"] == "switching":
         # It opens sessions itself, one after another.
-        asked = _shapes({**job, "shapes": job["asked"]})
-        own = {"asked": asked, "traffic": job["traffic"], "repeats": job["repeats"]}
+        own = {"asked": _asked(job), "traffic": job["traffic"], "repeats": job["repeats"]}
         opening = partial(backend.opening, spec, artifact)
         answer = question.measure(opening, spec.shapes, arrays, effort, graph, _progress, **own)
     else:
@@ -202,6 +181,11 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 def _shapes(job: Job) -> tuple[Shape, ...]:
     return tuple(Shape(batch, sequence) for batch, sequence in job["shapes"])
+
+
+def _asked(job: Job) -> tuple[Shape, ...]:
+    """Shapes that requests have, which may run at others."""
+    return _shapes({**job, "shapes": job["asked"]})
 
 
 def _spec(job: Job) -> BuildSpec:

@@ -17,6 +17,7 @@ from backends.checkpoint import load_encoder, run_encoder
 from backends.evaluation import prepare_evaluation
 from backends.features import NOWHERE, featurize
 from backends.heads import check_head, classifier, label_places, span_head
+from backends.inputs import InputSource
 from backends.readout import spans
 from suites.checks import Refused
 from suites.choices import TaskKind
@@ -135,10 +136,10 @@ def test_a_long_context_is_read_in_windows_that_overlap(checkpoint: Checkpoint) 
 def test_a_task_gets_no_figure_from_random_ids(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
-    folder, sha256 = tiny("bert")
+    origin = InputSource(*tiny("bert"), {}, [], 0, "cpu", shared_cache)
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
-        prepare_evaluation(folder, sha256, (Shape(2, 16),), ["one"], "mean", 0, "cpu", shared_cache)
-    made = prepare_evaluation(folder, sha256, (Shape(2, 16),), ["one"], "mean", 0, "cpu", shared_cache, random=True)
+        prepare_evaluation(origin, (Shape(2, 16),), ["one"], "mean")
+    made = prepare_evaluation(origin, (Shape(2, 16),), ["one"], "mean", random=True)
     assert made.notes["tokens"] == "random"
 
 
@@ -285,7 +286,9 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
     sha256 = digest_of(folder / "model.safetensors")
-    made = prepare_evaluation(folder, sha256, (Shape(2, 16),), texts, "spans", 0, "cpu", shared_cache)
+    made = prepare_evaluation(
+        InputSource(folder, sha256, {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
+    )
     inputs = dict(np.load(made.path))
     said = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
     targets = {"contexts": [context for _, context in texts], "answers": [[said[0]], ["nothing of it"]]}

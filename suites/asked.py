@@ -1,0 +1,81 @@
+"""What a suite's question adds to a request, beside what every suite asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from suites.cell import short_digest
+from suites.checks import Refused, at_least, positive
+from suites.choices import SourceKind, Suite, Weights
+from suites.config import RunConfig
+from suites.switching_options import switching_of
+from suites.tasks.task import Task
+
+Shapes = list[list[int]]
+"""[batch, sequence] of each."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    Attributes:
+        shapes: that the cell speaks of.
+        held: that are built and run.
+        job: further keys of what workers are told.
+        lengths, options: further keys of these parts of the cell.
+        effort: further keys of suites/clock.py's.
+    """
+
+    shapes: Shapes
+    held: Shapes
+    job: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    effort: Mapping[str, Any] = field(default_factory=dict)
+
+
+def latency(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+    return Asked(shapes, shapes)
+
+
+def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+    """Texts of a task to be judged."""
+    _runs_a_model(config)
+    if config.weights is Weights.random and task.kind != "fidelity":
+        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
+    judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
+    return Asked(shapes, shapes, {"evaluated": list(task.texts)}, judged)
+
+
+def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+    """The largest shape, and how many outputs are marked at a time."""
+    _runs_a_model(config)
+    chunk, largest = at_least("layers.chunk", config.layers.chunk, 1), shapes[-1:]
+    return Asked(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
+
+
+def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+    """Traffic over shapes, which may be padded up to others."""
+    found = switching_of(config, shapes, lengths, positions)
+    traffic = {"traffic": short_digest(found.traffic), "repeats": found.repeats, "choice": found.choice}
+    return Asked(
+        shapes,
+        found.held,
+        {"asked": found.asked, "traffic": found.traffic, "repeats": found.repeats},
+        traffic,
+        {"pad_to": found.held} if config.switching.pad_to else {},
+        {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
+    )
+
+
+ASKED = {Suite.latency: latency, Suite.accuracy: accuracy, Suite.layers: layers, Suite.switching: switching}
+"""By suite. Each takes the shapes of the command line, the lengths of suites/options.py, the positions that the model
+has and the task, and raises Refused where its suite cannot ask this."""
+
+
+def _runs_a_model(config: RunConfig) -> None:
+    if config.backend.source is SourceKind.none:
+        suite = config.suite.name.name
+        raise Refused(f"backend={config.backend.name} runs no model; suite={suite} needs one that does")

@@ -1,0 +1,56 @@
+"""What each suite runs, made in the interpreter with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from backends.base import Artifact, Shape, Source, Unsupported, load_backend
+from backends.evaluation import prepare_evaluation
+from backends.heads import check_head
+from backends.input_sets import prepare_sets
+from backends.inputs import InputSource, prepare_inputs
+from backends.marks import mark, marked_points, prepare_marked
+from backends.onnx_source import export_onnx
+
+Job = Mapping[str, Any]
+
+Prepared = tuple[Source, Artifact, Mapping[str, Any]]
+"""What to build from, what to run, and further keys of what export answers."""
+
+
+def _batches(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
+    inputs = prepare_inputs(origin, shapes)
+    return source, inputs, {"shapes": [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]}
+
+
+def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
+    readout, drift = job["readout"], job["kind"] == "fidelity"
+    check_head(origin.folder, readout, job["labels"])
+    return source, prepare_evaluation(origin, shapes, job["evaluated"], readout, drift), {}
+
+
+def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
+    if not load_backend(job["backend"]).marks:
+        raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
+    onnx, (begin, size) = export_onnx(origin.folder, origin.weights_sha256, origin.cache), job["chunk"]
+    points = marked_points(onnx)
+    chunk = points[begin : begin + size]
+    inputs = prepare_marked(origin, onnx, chunk, shapes[-1])
+    marked = replace(source, onnx=source.onnx and mark(source.onnx, chunk, origin.cache), marked=tuple(chunk))
+    return marked, inputs, {"points": len(points)}
+
+
+def _requests(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
+    asked = [Shape(batch, sequence) for batch, sequence in job["asked"]]
+    return source, prepare_sets(origin, asked, shapes), {}
+
+
+INPUTS: Mapping[str, Callable[[Job, InputSource, Source, Sequence[Shape]], Prepared]] = {
+    "latency": _batches,
+    "accuracy": _texts,
+    "layers": _marked,
+    "switching": _requests,
+}
+"""By suite. Each takes the job (suites/worker.py), what inputs come from, what is built from, and the shapes to run."""
