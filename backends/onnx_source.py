@@ -12,7 +12,6 @@ import numpy as np
 from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs import calibration_batches
-from backends.qat import RANGES
 from backends.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.ranges import activation_ranges
 from backends.shift import RANGES as SHIFTED
@@ -31,6 +30,7 @@ def prepare_source(
     texts: Sequence[str],
     seed: int,
     cache: ArtifactCache,
+    learned: Path | None = None,
 ) -> Source:
     """What `form` asks for: a graph, exported, rewritten, quantized and cast, or plain weights and ranges.
 
@@ -39,9 +39,13 @@ def prepare_source(
     Args:
         quantization: suites/config.py's QuantizationConfig; read only where `form` quantizes or calibrates.
         texts: what calibration sequences are made of where the checkpoint has a tokenizer.
+        learned: a JSON file of ranges by place in the graph, which go before those that calibration finds.
     """
     made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
-    trained = json.loads((folder / RANGES).read_text()) if (folder / RANGES).is_file() else {}
+    trained = json.loads(learned.read_text()) if learned else {}
+    if quantization.get("method") == "search":
+        # What it did not search, such as attention's probabilities.
+        quantization = {**quantization, "method": "minmax"}
     sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
 
     def batches() -> list[dict[str, Array]]:

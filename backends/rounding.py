@@ -7,6 +7,7 @@ far an activation reaches is learned with the weights (Esser et al., arXiv:1902.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
@@ -22,6 +23,9 @@ from backends.ranges import COMPUTED
 Tensor = torch.Tensor
 
 LEVELS = 127
+LEAST = 1e-6
+"""The smallest range."""
+
 START = 0.9999
 """Share of the first batch's values that a range holds at first. Min-max, which holds all, hardly lets minilm's error
 fall: the few largest values of the feed-forward block take every level."""
@@ -54,22 +58,36 @@ class Weight(torch.nn.Module):
 
 
 class Activation(torch.nn.Module):
-    """Rounds a tensor by a range of its own, the exponential of a parameter: it stays positive and moves by shares."""
+    """Rounds a tensor by a range of its own, the exponential of a parameter: it stays positive and moves by shares.
+
+    Attributes:
+        watching: whether it rounds nothing and takes the largest value that it sees for its range.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.logarithm = torch.nn.Parameter(torch.zeros(()))
         self.started = False
+        self.watching = False
 
     @property
     def largest(self) -> Tensor:
         return self.logarithm.exp()
 
+    def reach(self, largest: float) -> None:
+        """Round by this range from now on."""
+        self.logarithm.data.fill_(math.log(max(largest, LEAST)))
+        self.started = True
+
     def forward(self, values: Tensor) -> Tensor:
+        if self.watching:
+            now = float(values.detach().abs().max())
+            self.reach(max(now, float(self.largest.detach())) if self.started else now)
+            return values
         if not self.started:
             sizes = values.detach().abs().flatten()
             kept = max(1, round(START * len(sizes)))
-            self.logarithm.data = sizes.kthvalue(kept).values.clamp_min(1e-6).log()
+            self.logarithm.data = sizes.kthvalue(kept).values.clamp_min(LEAST).log()
             self.started = True
         return rounded(values, self.largest)
 

@@ -81,7 +81,8 @@ class PrecisionConfig:
 class QuantizationConfig:
     """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
     (backends/quantize.py; `auto` is what runs fastest: `all_but_ffn_residual` for TensorRT, `gemm` for others);
-    `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `leave_out`: patterns
+    `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `method`: what ranges of
+    activations come from; `search` is by what they do to the outputs (backends/range_search.py). `leave_out`: patterns
     (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay FP16. `smooth`:
     SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into weights). `shift`:
     whether GELU's output is centred before symmetric INT8 (backends/shift.py). `tokens`: what calibration reads, the

@@ -156,7 +156,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     if built.outcome != OK:
         return built, parts
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
-    named = {**files, "trained": exported.result.get("trained"), "inputs": inputs, "built": built.result}
+    learned = {name: exported.result.get(name) for name in ("trained", "searched")}
+    named = {**files, **learned, "inputs": inputs, "built": built.result}
     known = {name: exported.result[name] for name in ("parts", "points") if name in exported.result}
     parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}

@@ -79,9 +79,10 @@ def export(job: Job) -> dict[str, Any]:
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate
     from backends.inputs import InputSource
+    from backends.learned import learn
     from backends.onnx_source import prepare_source
     from backends.parts import parts_of
-    from backends.qat import train
+    from backends.student import Student
     from suites.inputs import INPUTS
 
     cache, device = ArtifactCache(Path(job["cache"])), Device.from_json(job["device"])
@@ -90,11 +91,10 @@ def export(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
-        built_from = folder, sha256
-        if quantization.get("qat_steps"):
-            trained = train(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
-            found["trained"], built_from = trained.to_json(), (trained.path.parent, trained.sha256)
-        source = prepare_source(*built_from, form, quantization, texts, seed, cache)
+        student = Student(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
+        learned = learn(student)
+        found |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
+        source = prepare_source(*learned.checkpoint, form, quantization, texts, seed, cache, learned.ranges)
     origin = InputSource(folder, sha256, job["lengths"], texts, seed, device.kind, cache)
     source, inputs, more = INPUTS[job["suite"]](job, origin, source, _shapes(job))
     return {"source": source.to_json(), "inputs": inputs.to_json(), **found, **more}

@@ -25,12 +25,14 @@ from backends.qat import RANGES, train
 from backends.quantize import PLACEMENTS, placed
 from backends.ranges import activation_ranges
 from backends.rounding import Activation, register, round_encoder, rounded
+from backends.student import Student
 from suites.config import QuantizationConfig, plain
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
 CHOSEN: dict[str, Any] = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
                           "activation": "int8", "reduce_range": False, "qat_steps": 200, "qat_rate": 2e-4}  # fmt: skip
+GIVEN = (CHOSEN, TEXTS, 0)
 
 
 def test_rounding_has_255_levels_and_a_gradient_inside_its_range() -> None:
@@ -96,7 +98,8 @@ def coarse(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(coarse: Path, shared_cache: ArtifactCache) -> Path:
-    made = train(coarse, digest_of(coarse / "model.safetensors"), CHOSEN, TEXTS, 0, "cpu", False, (), shared_cache)
+    digest = digest_of(coarse / "model.safetensors")
+    made = train(Student(coarse, digest, CHOSEN, TEXTS, 0, "cpu", False, (), shared_cache))
     assert made.notes["loss_last"] < 0.8 * made.notes["loss_first"]
     return made.path.parent
 
@@ -116,14 +119,16 @@ def test_training_moves_the_encoder_and_keeps_the_rest(trained: Path, coarse: Pa
 def test_learned_ranges_are_those_of_the_graph_and_of_the_plugins(trained: Path, shared_cache: ArtifactCache) -> None:
     sha256, ranges = "trained" * 4, json.loads((trained / RANGES).read_text())
     wanted = ranges["/encoder/encoder/layer.1/output/dense/MatMul input 0"]
-    source = prepare_source(trained, sha256, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
+    source = prepare_source(trained, sha256, SourceForm(quantized="int8"), *GIVEN, shared_cache, trained / RANGES)
     assert source.onnx is not None
     model = onnx.load(str(source.onnx.path))
     product = next(node for node in model.graph.node if node.name == "/encoder/encoder/layer.1/output/dense/MatMul")
     makers = {output: node for node in model.graph.node for output in node.output}
     constants = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
     assert constants[makers[product.input[0]].input[1]] == pytest.approx(wanted / 127, rel=0.01)
-    source = prepare_source(trained, sha256, SourceForm(arrays=True, ranges=True), CHOSEN, TEXTS, 0, shared_cache)
+    source = prepare_source(
+        trained, sha256, SourceForm(arrays=True, ranges=True), *GIVEN, shared_cache, trained / RANGES
+    )
     assert source.ranges is not None
     found = json.loads(source.ranges.path.read_text())
     assert found["1/gelu"] == wanted
@@ -136,7 +141,9 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     """But for values at the edge of a rounding step, which layers amplify: a rounding in another place shows."""
     import onnxruntime
 
-    source = prepare_source(trained, "trained" * 4, SourceForm(quantized="int8"), CHOSEN, TEXTS, 0, shared_cache)
+    source = prepare_source(
+        trained, "trained" * 4, SourceForm(quantized="int8"), *GIVEN, shared_cache, trained / RANGES
+    )
     assert source.onnx is not None
     nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
     register()
@@ -205,7 +212,7 @@ def test_what_is_left_out_is_not_rounded(left: list[str], plugins: bool, gone: l
 def test_training_for_plugins_and_for_a_graph_are_two_artifacts(coarse: Path, shared_cache: ArtifactCache) -> None:
     digest, quick = digest_of(coarse / "model.safetensors"), {**CHOSEN, "placement": "all", "qat_steps": 1}
     made = [
-        train(coarse, digest, {**quick, "leave_out": left}, TEXTS, 0, "cpu", plugins, floating, shared_cache)
+        train(Student(coarse, digest, {**quick, "leave_out": left}, TEXTS, 0, "cpu", plugins, floating, shared_cache))
         for plugins, floating, left in (
             (False, (), []), (True, (), []), (True, ("scores", "context"), []), (True, (), ["*layer.1/output/*"])
         )

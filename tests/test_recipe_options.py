@@ -42,7 +42,12 @@ def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> 
         ("trt", GPU, {"scheme": Scheme.implicit, "smooth": 0.5}, "smooth=0.5: only explicit"),
         ("trt", GPU, {"scheme": Scheme.implicit, "leave_out": ["*"]}, "only explicit"),
         ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.percentile}, "has no implicit form"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.search}, "method=search: it has no implicit form"),
         ("ort", CPU, {"smooth": 0.5, "qat_steps": 3}, "smooth=0.5: training learns ranges"),
+        ("trt", GPU, {"smooth": 0.5, "method": Method.search}, "smooth=0.5: method=search tries ranges on the model"),
+        ("trt", GPU, {"shift": True, "method": Method.search}, "shift=True: method=search tries ranges on the model"),
+        ("trt", GPU, {"qat_steps": 3, "method": Method.search}, "qat_steps=3: method=search tries ranges"),
+        ("ort", CPU, {"method": Method.search}, "method=search: it searches symmetric ranges"),
         ("ort", CPU, {"shift": True}, "shift=True: zero points do the same already"),
         ("ort", CPU, {"percentile": 99.0}, "only method=percentile reads it"),
         ("ort", CPU, {"qat_rate": 1e-3}, "only training reads it"),
@@ -68,6 +73,8 @@ def test_fp8_reads_no_keys_of_int8() -> None:
         ("ort", CPU, {"activation": Activation.int8, "shift": True, "reduce_range": Switch.off}),
         ("ort", CPU, {"method": Method.percentile, "percentile": 99.0}),
         ("ort", CPU, {"qat_steps": 3, "qat_rate": 1e-3}),
+        ("ort", CPU, {"activation": Activation.int8, "method": Method.search}),
+        ("trt_plugin", GPU, {"method": Method.search, "leave_out": ["*"]}),
     ],
 )
 def test_what_is_read_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
