@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ def quantize_onnx(
         kind: "int8" or "fp8" (E4M3; per tensor, its ranges by the distribution of the values).
         options: placement, a name from `PLACEMENTS`, leave_out, patterns of nodes to leave alone, and for INT8 method
             (minmax, entropy or percentile), percentile, activation (int8 or uint8), per_channel and reduce_range (7-bit
-            weights, for CPUs whose 8-bit products saturate).
+            weights, for CPUs whose 8-bit products saturate), and exact_residual, whether nodes that are not quantized
+            read tensors as they were.
         calibration: gives the feeds that are run through the FP32 model to find activation ranges.
         trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
         key: what the calibration was made from.
@@ -142,7 +143,25 @@ def _quantize(
                 "QuantizeBias": False,
             },
         )
+    if options.get("exact_residual"):
+        _spare(path, chosen)
     return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
+
+
+def _spare(path: Path, quantized: Collection[str]) -> None:
+    """Have all nodes but those named read tensors as they were before they were rounded for these."""
+    import onnx
+
+    model = onnx.load(str(path))
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for index, name in enumerate(node.input):
+            pair = makers.get(name)
+            if pair is not None and pair.op_type == "DequantizeLinear" and pair.input[0] in makers:
+                node.input[index] = makers[pair.input[0]].input[0]
+    onnx.save(model, str(path))
 
 
 def _ranges(

@@ -93,7 +93,11 @@ class Activation(torch.nn.Module):
 
 
 def round_encoder(
-    encoder: torch.nn.Module, nodes: Collection[str], whole: bool = False, leave_out: Collection[str] = ()
+    encoder: torch.nn.Module,
+    nodes: Collection[str],
+    whole: bool = False,
+    leave_out: Collection[str] = (),
+    exact: bool = False,
 ) -> dict[str, Activation]:
     """Have `encoder`, loaded with attention "rounded", round what Q/DQ around `nodes` rounds.
 
@@ -101,12 +105,15 @@ def round_encoder(
         nodes: names out of backends/quantize.py's NODES.
         whole: for plugins: what they compute in one piece (backends/ranges.py's COMPUTED) is left out as one.
         leave_out: patterns (fnmatch) of the exported graph's nodes that are left alone.
+        exact: whether what is not rounded itself, such as an addition, reads a tensor as it was before it was rounded
+            for others.
 
     Returns:
         The roundings of activations by the place of their tensor in the exported graph: "<node> <input or output>
         <index>".
     """
     found: dict[str, Activation] = {}
+    before: dict[tuple[int, str], Activation] = {}
     # As the exporter names nodes, of a module that has the encoder in it: /encoder/encoder/layer.0/attention/self/query
     modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
     chosen = _chosen(modules, nodes, whole, leave_out)
@@ -132,10 +139,17 @@ def round_encoder(
             readers = next(products for pattern, products in READ.items() if re.search(pattern, path))
             # What ends a layer is read by the next one, and the embeddings (layer -1) by the first.
             reading = layer if readers == ("ffn_up",) else layer + 1
-            if any((reading, reader) in chosen for reader in (*readers, RESIDUALS[readers[0]])):
-                place = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
+            read = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
+            rounding = {reader for reader in (*readers, RESIDUALS[readers[0]]) if (reading, reader) in chosen}
+            if rounding and (not exact or RESIDUALS[readers[0]] in rounding):
+                place = read
+            elif rounding:
+                before |= {(reading, reader): found.setdefault(read, Activation()) for reader in rounding}
         if place:
             module.register_forward_hook(_after(found.setdefault(place, Activation())))
+    for path, module in modules.items():
+        if reader := before.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
+            module.register_forward_pre_hook(_before(reader))
     return found
 
 

@@ -51,6 +51,11 @@ class Student:
         return list(self.quantization.get("leave_out", ()))
 
     @property
+    def exact(self) -> bool:
+        """Whether what is not rounded reads tensors as they were. Norms of plugins do, where they are not INT8."""
+        return self.plugins or bool(self.quantization.get("exact_residual"))
+
+    @property
     def key(self) -> Mapping[str, Any]:
         """What tells it from others in the cache."""
         return {
@@ -62,6 +67,7 @@ class Student:
             "texts": list(self.texts),
             "tokens": self.quantization.get("tokens", "auto"),
             "seed": self.seed,
+            **({"exact": True} if self.exact else {}),
         }
 
     def load(self) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, Activation]]:
@@ -71,7 +77,7 @@ class Student:
 
         register()
         teacher, rounded = load_encoder(self.folder).to(self.device), load_encoder(self.folder, "rounded")
-        roundings = round_encoder(rounded.to(self.device), self.nodes, self.plugins, self.left)
+        roundings = round_encoder(rounded.to(self.device), self.nodes, self.plugins, self.left, self.exact)
         for rounding in roundings.values():
             rounding.to(self.device)
         return teacher, rounded, roundings

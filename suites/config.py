@@ -81,13 +81,14 @@ class PrecisionConfig:
 class QuantizationConfig:
     """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
     (backends/quantize.py; `auto` is what runs fastest: `all_but_ffn_residual` for TensorRT, `gemm` for others);
-    `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `method`: what ranges of
-    activations come from; `search` is by what they do to the outputs (backends/range_search.py). `leave_out`: patterns
-    (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay FP16. `smooth`:
-    SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into weights). `shift`:
-    whether GELU's output is centred before symmetric INT8 (backends/shift.py). `tokens`: what calibration reads, the
-    task's text or random ids. With `qat_steps` the model is first trained under fake quantization to give its FP32
-    outputs (backends/qat.py), at most at `qat_rate`."""
+    `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `method`: what ranges
+    of activations come from; `search` is by what they do to the outputs (backends/range_search.py). `leave_out`:
+    patterns (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay
+    FP16. `smooth`: SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into
+    weights). `shift`: whether GELU's output is centred before symmetric INT8 (backends/shift.py). `exact_residual`:
+    whether additions that are not quantized read what is added before it is rounded for products that read it too.
+    `tokens`: what calibration reads, the task's text or random ids. With `qat_steps` the model is first trained
+    under fake quantization to give its FP32 outputs (backends/qat.py), at most at `qat_rate`."""
 
     scheme: Scheme = Scheme.explicit
     placement: Placement = Placement.auto
@@ -101,6 +102,7 @@ class QuantizationConfig:
     leave_out: list[str] = field(default_factory=list)
     smooth: float = 0.0
     shift: bool = False
+    exact_residual: bool = False
     tokens: TokenKind = TokenKind.auto
     qat_steps: int = 0
     qat_rate: float = 1e-4

@@ -126,7 +126,13 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     if not chosen["qat_steps"]:
         del chosen["qat_steps"], chosen["qat_rate"]
     # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {"leave_out": [], "smooth": 0.0, "shift": False, "tokens": "auto"}.items():
+    for name, nothing in {
+        "leave_out": [],
+        "smooth": 0.0,
+        "shift": False,
+        "exact_residual": False,
+        "tokens": "auto",
+    }.items():
         if chosen[name] == nothing:
             del chosen[name]
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
@@ -154,8 +160,10 @@ def _check_read(config: RunConfig, on_cpu: bool) -> None:
          "an engine of plugins has places of its own; see plugin.attention, plugin.norms, quantization.leave_out"),
         (tensorrt and own.activation is Activation.uint8, ("activation",),
          "TensorRT reads no zero points; leave it at auto"),
-        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "qat_steps", "per_channel",
-         "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
+        (config.backend.name == "trt_plugin", ("exact_residual",),
+         "norms of plugins read what is added as it is; see plugin.norms"),
+        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
+         "per_channel", "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
         (own.scheme is Scheme.implicit and own.method in (Method.percentile, Method.search), ("method",),
          "it has no implicit form; use minmax or entropy"),
         (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",

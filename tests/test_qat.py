@@ -137,18 +137,23 @@ def test_learned_ranges_are_those_of_the_graph_and_of_the_plugins(trained: Path,
     assert found["1/output"] not in ranges.values()
 
 
-def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, shared_cache: ArtifactCache) -> None:
+@pytest.mark.parametrize("exact", [False, True])
+def test_fake_quantization_computes_what_a_graph_with_qdq_does(
+    exact: bool, trained: Path, shared_cache: ArtifactCache
+) -> None:
     """But for values at the edge of a rounding step, which layers amplify: a rounding in another place shows."""
     import onnxruntime
 
+    asked = {**CHOSEN, "exact_residual": exact}
+
     source = prepare_source(
-        trained, "trained" * 4, SourceForm(quantized="int8"), *GIVEN, shared_cache, trained / RANGES
+        trained, "trained" * 4, SourceForm(quantized="int8"), asked, *GIVEN[1:], shared_cache, trained / RANGES
     )
     assert source.onnx is not None
     nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
     register()
     encoder = load_encoder(trained, "rounded")
-    for place, rounding in round_encoder(encoder, nodes).items():
+    for place, rounding in round_encoder(encoder, nodes, exact=exact).items():
         rounding.logarithm.data, rounding.started = torch.tensor(ranges[place]).log(), True
     ids = np.random.default_rng(0).integers(10, 400, (4, 12)).astype(np.int32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
@@ -157,6 +162,12 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(trained: Path, sh
     graph = onnxruntime.InferenceSession(str(source.onnx.path)).run(None, feeds)[0]
     plain = run_encoder(load_encoder(trained), feeds).detach().numpy()
     assert np.linalg.norm(found - graph) < 0.3 * np.linalg.norm(found - plain)
+    # Each of two layers adds twice, to what products read too.
+    model = onnx.load(str(source.onnx.path))
+    rounded_tensors = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    sums = [n for n in model.graph.node if n.op_type == "Add" and n.name.endswith("/output/Add")]
+    assert len(sums) == 4
+    assert sum(bool(rounded_tensors & set(node.input)) for node in sums) == (0 if exact else 4)
 
 
 def test_ranges_learned_of_query_key_and_value_are_points_of_the_plugins(

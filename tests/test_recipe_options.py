@@ -36,6 +36,8 @@ def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> 
         ),
         ("trt_plugin", GPU, {"per_channel": False}, "per_channel=False: an engine of plugins"),
         ("trt_plugin", GPU, {"reduce_range": Switch.on}, "reduce_range=on: an engine of plugins"),
+        ("trt_plugin", GPU, {"exact_residual": True}, "exact_residual=True: norms of plugins read what is added as it"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "exact_residual": True}, "exact_residual=True: only explicit"),
         ("trt_plugin", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
         ("trt", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
         ("trt", GPU, {"scheme": Scheme.implicit, "qat_steps": 3}, "qat_steps=3: only explicit"),
@@ -75,6 +77,7 @@ def test_fp8_reads_no_keys_of_int8() -> None:
         ("ort", CPU, {"qat_steps": 3, "qat_rate": 1e-3}),
         ("ort", CPU, {"activation": Activation.int8, "method": Method.search}),
         ("trt_plugin", GPU, {"method": Method.search, "leave_out": ["*"]}),
+        ("trt", GPU, {"exact_residual": True, "method": Method.search}),
     ],
 )
 def test_what_is_read_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
@@ -83,4 +86,6 @@ def test_what_is_read_is_in_the_cell(backend: str, machine: Machine, keys: dict[
 
 
 def test_what_is_new_and_not_asked_for_is_in_no_cell() -> None:
-    assert not {"smooth", "shift", "leave_out", "tokens", "qat_steps"} & set(quantization_of(config("ort"), CPU))
+    assert not {"smooth", "shift", "exact_residual", "leave_out", "tokens", "qat_steps"} & set(
+        quantization_of(config("ort"), CPU)
+    )
