@@ -113,8 +113,19 @@ def _on(device: str) -> list[str]:
 
 
 def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line that has any."""
-    lines = [shlex.split(line, comments=True) for line in path.read_text().splitlines()]
+    """The words of each line that has any.
+
+    Raises:
+        Refused: a quotation is not closed, or a backslash ends a line.
+    """
+    lines = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            lines.append(shlex.split(line, comments=True))
+        except ValueError as error:
+            raise Refused(
+                f"{path}, line {number}: {str(error).lower()}; quote as in a shell, one command a line"
+            ) from None
     return [line for line in lines if line]
 
 

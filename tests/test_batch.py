@@ -52,6 +52,16 @@ def test_a_file_that_is_no_batch_is_refused(
     assert capsys.readouterr().err.startswith("refused: ")
 
 
+@pytest.mark.parametrize(("line", "says"), [("'backend=null", "no closing quotation"), ("batch=[1] \\", "no escaped")])
+def test_a_line_that_no_shell_would_take_is_named(
+    line: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text(f"backend=null\n{line}\n")
+    assert batch.main([str(file)]) == 2
+    assert f"{file}, line 2: {says}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [("--builders", "-1"), ("--bulders", "3")])
 def test_an_option_that_means_nothing_is_refused(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
