@@ -92,9 +92,8 @@ def prepare_sets(origin: InputSource, asked: Sequence[Shape], held: Sequence[Sha
             for number, one in enumerate(sets):
                 filled = one + [FILLER] * (runs.batch - len(one))
                 counted.setdefault(str(runs), []).append(sum(filled))
-                feeds = tokens.feeds(
-                    filled, runs.sequence, names, [number * len(filled) + row for row in range(len(filled))]
-                )
+                starts = [number * len(filled) + row for row in range(len(filled))]
+                feeds = tokens.feeds(filled, runs.sequence, names, starts)
                 arrays |= {f"{index}/{number}/{name}": array for name, array in feeds.items()}
                 if number < REFERENCES:
                     rows = reference_rows(len(one))

@@ -47,7 +47,7 @@ def train(student: Student) -> Artifact:
         for file in folder.iterdir():
             if file.is_file() and file.name not in (path.name, "artifact.json"):
                 shutil.copy(file, path.with_name(file.name))
-        tokens = Tokens.of(folder, student.key["tokens"], student.texts, student.seed)
+        tokens = Tokens.of(folder, student.tokens, student.texts, student.seed)
         batches = _batches(tokens, input_names(folder), chosen["qat_steps"], chosen["sequence"], student.seed)
         losses, ranges = _train(student, path, batches, chosen["qat_steps"], chosen["qat_rate"])
         path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))

@@ -57,8 +57,7 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
     from backends.checkpoint import run_encoder
 
     teacher, rounded, roundings = student.load()
-    tokens = student.key["tokens"]
-    batches = calibration_batches(student.folder, student.texts, seed=student.seed, tokens=tokens, **sizes)
+    batches = calibration_batches(student.folder, student.texts, seed=student.seed, tokens=student.tokens, **sizes)
 
     def loss(ranges: Mapping[str, float]) -> float:
         for place, largest in ranges.items():

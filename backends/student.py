@@ -51,6 +51,11 @@ class Student:
         return list(self.quantization.get("leave_out", ()))
 
     @property
+    def tokens(self) -> str:
+        """What sequences are made of: "text", "random" or "auto"."""
+        return str(self.quantization.get("tokens", "auto"))
+
+    @property
     def exact(self) -> bool:
         """Whether what is not rounded reads tensors as they were. Norms of plugins do, where they are not INT8."""
         return self.plugins or bool(self.quantization.get("exact_residual"))
@@ -65,7 +70,7 @@ class Student:
             "plugins": self.plugins,
             "leave_out": self.left,
             "texts": list(self.texts),
-            "tokens": self.quantization.get("tokens", "auto"),
+            "tokens": self.tokens,
             "seed": self.seed,
             **({"exact": True} if self.exact else {}),
         }
