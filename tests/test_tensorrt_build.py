@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -55,7 +56,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     for name in MODULES:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     build = importlib.import_module("backends.tensorrt_.build")
-    watch = SimpleNamespace(phase="", notes=dict)
+    watch = SimpleNamespace(enter=lambda phase: None, notes=dict)
     log = SimpleNamespace(
         errors=found.errors, peak_bytes=0, lines=list, last_error=lambda: (found.errors or ["no reason"])[-1]
     )
@@ -95,6 +96,21 @@ def test_a_plan_that_no_memory_is_left_to_open_is_not_built_again(stage: Stage, 
     stage.plans, stage.opening, stage.said_on_opening = [b"whole"], [False], "Requested 5 GB; Out of memory"
     with pytest.raises(RuntimeError, match="too little GPU memory to build"):
         built(tmp_path)
+
+
+def test_a_build_says_what_its_phases_took(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = sys.modules["backends.tensorrt_.progress"]
+    monkeypatch.setattr(progress, "runtime", SimpleNamespace(cudaMemGetInfo=lambda: None))
+    monkeypatch.setattr(progress, "checked", lambda answer: (1 << 30, 2 << 30))
+    with progress.Watch("waiting") as watch:
+        time.sleep(0.3)
+        watch.enter("working")
+        while time.process_time() - watch._processor_at_start < 0.05:
+            pass
+    (waiting, idle), (working, busy) = watch.notes()["phases_s"]
+    assert (waiting, working) == ("waiting", "working")
+    assert idle >= 0.3
+    assert 0.05 <= watch.notes()["processor_s"] < idle + busy
 
 
 def test_a_profile_that_is_refused_says_so(stage: Stage, tmp_path: Path) -> None:

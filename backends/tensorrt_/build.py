@@ -45,7 +45,7 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
     with Watch("starting the builder") as watch:
         load_plugins(options, log)
         builder = _builder(log, spec, free)
-        watch.phase = "defining the network"
+        watch.enter("defining the network")
         network = builder.create_network(_network_flags(options))
         config = _configured(builder, options)
         monitor(config, watch)
@@ -55,15 +55,21 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
             _add_profile(builder, config, layout.sizes(planned), log)
         timings = timing_cache_path(spec.cache, spec.device)
         load_timings(config, timings)
-        watch.phase = "building"
-        plan = builder.build_serialized_network(network, config)
-        if plan is not None and not opens(plan, options, log) and not _short_of_memory(log):
-            # What it timed led it there: time everything anew.
-            watch.phase = "building again, for TensorRT cannot open what it built"
-            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+        def build(phase: str) -> tuple[Any, bool]:
+            """The plan, and whether there is nothing to be gained by building once more."""
+            watch.enter(phase)
             plan = builder.build_serialized_network(network, config)
-            if plan is not None and not opens(plan, options, log) and not _short_of_memory(log):
-                raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.last_error()}")
+            watch.enter("opening what was built")
+            return plan, plan is None or opens(plan, options, log) or _short_of_memory(log)
+
+        plan, settled = build("building")
+        if not settled:
+            # What it timed led it there: time everything anew.
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+            plan, settled = build("building again, for TensorRT cannot open what it built")
+        if not settled:
+            raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(log, spec, free)
         save_timings(config, timings)

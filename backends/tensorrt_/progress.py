@@ -1,11 +1,14 @@
-"""What a build is doing, told while it runs, and the most memory it took."""
+"""What a build is doing, told while it runs, and what it took: seconds by phase, processor time, memory."""
 
 from __future__ import annotations
 
 import logging
 import resource
 import threading
+import time
+from itertools import pairwise
 from types import TracebackType
+from typing import Any
 
 import tensorrt as trt
 from cuda.bindings import runtime
@@ -21,7 +24,7 @@ class Watch:
     """While a `with` block runs: looks at the device's memory and says every second that the build goes on.
 
     Attributes:
-        phase: what is being built, as the last message says.
+        phase: what is being done, as the messages say.
         device_bytes: the most device memory in use beyond what was in use at the start, of all processes: more than
             this build's where others build beside it.
     """
@@ -29,17 +32,27 @@ class Watch:
     def __init__(self, phase: str) -> None:
         self.phase = phase
         self.device_bytes = 0
+        self._entered: list[tuple[str, float]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Watch:
         self._free_at_start, _ = checked(runtime.cudaMemGetInfo())
+        self._processor_at_start = time.process_time()
+        self.enter(self.phase)
         self._thread.start()
         return self
+
+    def enter(self, phase: str) -> None:
+        """From now on it is `phase`."""
+        self._entered.append((phase, time.perf_counter()))
+        self.phase = phase
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.enter("")
+        self._processor_s = time.process_time() - self._processor_at_start
         self._stop.set()
         self._thread.join()
 
@@ -52,9 +65,15 @@ class Watch:
             if tenths % 10 == 0:
                 logger.info("%s, %d s", self.phase, tenths // 10)
 
-    def notes(self) -> dict[str, int]:
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"peak_device_bytes_of_all": self.device_bytes, "peak_host_bytes": host}
+    def notes(self) -> dict[str, Any]:
+        """What it took, once the `with` block is over; `processor_s` is of all threads of this process."""
+        spans = pairwise(self._entered)
+        return {
+            "phases_s": [(phase, round(end - begin, 3)) for (phase, begin), (_, end) in spans],
+            "processor_s": round(self._processor_s, 3),
+            "peak_device_bytes_of_all": self.device_bytes,
+            "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
 
 
 def monitor(config: trt.IBuilderConfig, watch: Watch) -> None:
