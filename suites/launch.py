@@ -146,8 +146,8 @@ def _tail(log: Path) -> str:
 
 @contextlib.contextmanager
 def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> Iterator[None]:
-    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": whoever measures is alone there, and who only
-    builds shares it with others who do."""
+    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": whoever takes times is alone there, and whoever
+    builds or judges outputs shares it with others who do."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     path = Path(tempfile.gettempdir()) / f"inference-suites-{device}.lock"
     with path.open("a") as stream:

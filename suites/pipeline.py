@@ -23,6 +23,9 @@ from suites.telemetry import Telemetry, annotate
 
 KEPT_JOBS = 50
 
+TIMED = ("latency", "switching")
+"""The suites whose measurement wants its device for itself; the others judge outputs."""
+
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
 
@@ -119,8 +122,8 @@ def _run(request: Request, stages: Stages) -> Ended:
         answer = Answer(facts["outcome"], facts["reason"], None, stages.log_tail)
     else:
         # From export on, for it too would disturb whoever measures on this device.
-        device = request.machine.device.uuid or "cpu"
-        with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not measuring):
+        device, timing = request.machine.device.uuid or "cpu", measuring and request.suite in TIMED
+        with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not timing):
             answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
         if measuring and answer.outcome == OK:
             # Judging takes no device, and others wait for it.

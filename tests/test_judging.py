@@ -45,10 +45,10 @@ def test_fp32_is_judged_once_for_all_paths(tmp_path: Path, monkeypatch: pytest.M
 
 
 class Told:
-    """Stages that answer what they are told to, and note whether the device was held meanwhile."""
+    """Stages that answer what they are told to, and note how the device was held meanwhile."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
-        self.answers, self.held, self.holding = answers, {}, False
+        self.answers, self.held, self.holding = answers, {}, ""
         self.seconds: dict[str, float] = {}
         self.log_tail = ""
 
@@ -87,10 +87,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         told = Told({stage: Answer(OK, "", result, "") for stage, result in results.items()})
 
         @contextmanager
-        def holding(*_: object, **__: object) -> Iterator[None]:
-            told.holding = True
+        def holding(*_: object, shared: bool) -> Iterator[None]:
+            told.holding = "shared" if shared else "alone"
             yield
-            told.holding = False
+            told.holding = ""
 
         monkeypatch.setattr(pipeline, "holding", holding)
         request.task["tolerance"] = tolerance
@@ -99,9 +99,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     return done
 
 
-def test_outputs_are_judged_when_the_device_is_free(run: Callable[..., tuple[pipeline.Ended, Told]]) -> None:
+def test_outputs_are_taken_beside_others_and_judged_when_the_device_is_free(
+    run: Callable[..., tuple[pipeline.Ended, Told]],
+) -> None:
     ended, told = run()
-    assert told.held == {"probe": False, "export": True, "build": True, "measure": True, "score": False}
+    assert told.held == {"probe": "", "export": "shared", "build": "shared", "measure": "shared", "score": ""}
     assert ended.record.outcome == OK
     assert ended.record.scores["value"] == 0.8
     assert ended.record.checks[0]["problem"] == ""

@@ -292,7 +292,7 @@ CUBIC = {**PACKED, "gelu": "cubic"}
 @pytest.mark.parametrize(
     ("precision", "options", "noted"),
     [
-        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "erf"}),
+        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
         ("int8", {}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
         ("int8", {"scale_max": "off"}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
         ("int8", {"attention": "fp16", "gelu": "erf"},

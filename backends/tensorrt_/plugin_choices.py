@@ -86,10 +86,11 @@ class Choices:
 def choices_of(spec: BuildSpec, hidden: int) -> Choices:
     """What the options of `spec` come to for a model of this hidden size."""
     options, packed = spec.options, spec.options["layout"] == "packed"
+    gelu = _gelu(spec.precision) if options["gelu"] == "auto" else options["gelu"]
     products = options["products"]
     if products == "auto":
-        # Only a convolution has a range on what it gives itself: a matrix product's bias comes after it.
-        products = "convolution" if packed or spec.precision == "int8" else "matmul"
+        # Only a convolution ends with the cubic, and has a range on what it gives: a product's bias comes after it.
+        products = "convolution" if spec.precision == "int8" or (packed and gelu == "cubic") else "matmul"
     profiles = plan_profiles(spec.shapes, options)
     lengths = {length for held in profiles for length in (held.low.sequence, held.high.sequence)}
     sequence = lengths.pop() if len(lengths) == 1 else -1
@@ -105,7 +106,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         interleaved=options["interleaved"],
         half=spec.precision != "fp32",
         products=products,
-        gelu=_gelu(spec) if options["gelu"] == "auto" else options["gelu"],
+        gelu=gelu,
         int8_attention=int8_attention,
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(held.high.sequence for held in profiles),
@@ -116,9 +117,10 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
     )
 
 
-def _gelu(spec: BuildSpec) -> str:
-    """The cubic is off by a hundredth of what INT8 rounds GELU by, and TensorRT makes it part of the product before."""
-    return "cubic" if spec.precision == "int8" else "erf"
+def _gelu(precision: str) -> str:
+    """The fastest that is within what the precision rounds by: the cubic, which TensorRT makes part of the product
+    before it, is off by a hundredth of INT8's steps of GELU; the sigmoid by one step of FP16."""
+    return {"int8": "cubic", "fp16": "sigmoid"}.get(precision, "erf")
 
 
 def _within(profile: Profile, lengths: Collection[int]) -> bool:
