@@ -39,6 +39,23 @@ def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found:
 
 
 @pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (spec("fp16"), ("sigmoid", "matmul")),
+        (spec("fp16", gelu="cubic"), ("cubic", "convolution")),
+        (spec("fp16", gelu="cubic", layout="fixed"), ("cubic", "matmul")),
+        (spec("fp16", products="convolution"), ("sigmoid", "convolution")),
+        (spec("int8"), ("cubic", "convolution")),
+        (spec("int8", gelu="erf"), ("erf", "convolution")),
+        (spec("fp32", layout="fixed"), ("erf", "matmul")),
+    ],
+)
+def test_gelu_and_products_are_the_fastest_that_lose_nothing(asked: BuildSpec, found: tuple[str, str]) -> None:
+    choices = choices_of(asked, 384)
+    assert (choices.gelu, choices.products) == found
+
+
+@pytest.mark.parametrize(
     ("precision", "sequences", "attention", "sequence", "unfused"),
     [
         ("int8", (128,), "int8", 128, []),
