@@ -216,7 +216,6 @@ def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> Non
         ("fp16", {"gelu": "tanh"}, 0.9999),
         ("fp16", {"gelu": "cubic"}, 0.9999),
         ("int8", {"gelu": "cubic"}, 0.95),
-        ("fp16", {"gelu": "plugin"}, 0.9999),
         ("fp16", {}, 0.9999),
         ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
         ("fp16", {"products": "fully_connected", "gelu": "cubic"}, 0.9999),

@@ -40,7 +40,7 @@ class Choices:
             and norm, without an FP16 tensor between the embeddings and the output.
         half: compute in FP16 where INT8 does not; else FP32.
         products: "convolution" (1 x 1), "matmul", "fully_connected" (8.6) or "plugin" (cuBLASLt, padded only).
-        gelu: a form of backends/gelu.py, or "plugin", which computes the cubic one.
+        gelu: a form of backends/gelu.py.
         int8_attention, int8_norms: whether attention, and the additions with their norms, take INT8 tensors too.
         positions: the longest sequence.
         sequence: the only length of padded sequences, -1 where there are several.

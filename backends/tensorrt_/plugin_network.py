@@ -182,23 +182,19 @@ class PluginNetwork:
         up = self._linear(hidden, weight, bias, f"{index}/up").get_output(0)
         # Without a range: with one, TensorRT rounds to INT8 before GELU too.
         self._mark(up, f"{index}/up")
-        gelu, (weight, bias) = self._gelu(up), (self.arrays[f"{index}/down_{kind}"] for kind in ("weight", "bias"))
+        pointwise = Pointwise(self.network, self._typed)
+        gelu = FORMS[self.choices.gelu](up, pointwise)
+        weight, bias = self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"]
         if self.choices.shift and f"{index}/down" not in self.left:
             self._mark(gelu, f"{index}/gelu")
             offset, reach = centred(self.ranges[f"{index}/gelu"])
-            gelu = Pointwise(self.network, self._typed).add(gelu, -offset)
+            gelu = pointwise.add(gelu, -offset)
             gelu.set_dynamic_range(-reach, reach)
             bias = bias + given_back(offset, weight.T)
         else:
             self._pass(gelu, f"{index}/gelu")
         layer = self._linear(gelu, weight, bias, f"{index}/down")
         return self._read_by(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
-
-    def _gelu(self, tensor: trt.ITensor) -> trt.ITensor:
-        if self.choices.gelu == "plugin":
-            fields = {"type_id": plugins.FP16 if self.choices.half else plugins.FP32}
-            return add_plugin(self.network, plugins.GELU, 1, [tensor], fields, "gelu").get_output(0)
-        return FORMS[self.choices.gelu](tensor, Pointwise(self.network, self._typed))
 
     def _read_by(self, kind: int, layer: trt.ILayer, point: str) -> trt.ITensor:
         """What a product gives to a plugin of that type: only for INT8 has it a range, so that it is rounded once."""
