@@ -89,8 +89,8 @@ class PluginConfig:
     `products`: how weights are multiplied; `auto` is by convolution in INT8, and where tokens are packed and GELU is
     the cubic, else by matrix product; `fully_connected` is a layer of TensorRT 8.6.
     `gelu`: as backends/gelu.py has it; `cubic` is another function, off by up to 4.7e-4. `auto` is the fastest that is
-    within what the precision rounds by: erf in FP32, a sigmoid in FP16, which rounds as much, and `cubic` in INT8, which
-    rounds by a hundred times as much.
+    within what the precision rounds by: erf in FP32, a sigmoid in FP16, which rounds as much, and `cubic` in INT8,
+    which rounds by a hundred times as much.
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
     make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
     `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
