@@ -2,10 +2,10 @@
 [key=value ...]`.
 
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
-lines matter most. A sweep is taken apart into its cells. Each GPU takes N cells at a time, builds their engines beside
-one another and then measures them one by one. With --measuring the last M GPUs only measure, and the others only build
-for them. No cells are taken after S seconds: those at hand are finished, and the same command goes on from there, with
-what was built. Key=value arguments go to every line.
+lines matter most. A sweep is taken apart into its cells. Each GPU takes N engines at a time, builds them beside one
+another, judges the outputs of their cells beside one another too, and measures the others one by one. With --measuring
+the last M GPUs only measure, and the others only build for them. No engines are taken after S seconds: those at hand
+are finished, and the same command goes on from there, with what was built. Key=value arguments go to every line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import chain, islice, product
 from pathlib import Path
 from queue import Queue
 from threading import Lock
@@ -28,6 +28,11 @@ from suites.checks import Refused, at_least
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.machine import gpus
+
+JUDGED = "suite=accuracy"
+"""A line with it times nothing, and runs beside others."""
+
+Line = Sequence[str]
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Batch:
     taking: Lock = field(default_factory=Lock)
     stopped: bool = False
 
-    def run(self, line: Sequence[str], *extra: str) -> None:
+    def run(self, line: Line, *extra: str) -> None:
         """Run one line to its end, print its last line, and remember if it failed."""
         if self.stopped:
             return
@@ -58,31 +63,33 @@ class Batch:
         said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
 
-    def work(self, waiting: Iterator[Sequence[str]], device: str, builders: int) -> None:
-        """Take cells off `waiting`, shared with other devices, until it is empty or the time is over."""
-        while lines := self._taken(waiting, max(1, builders)):
+    def work(self, waiting: Iterator[list[Line]], device: str, builders: int) -> None:
+        """Take engines off `waiting`, shared with other devices, until it is empty or the time is over."""
+        while engines := self._taken(waiting, max(1, builders)):
             if builders:
-                with ThreadPoolExecutor(builders) as pool:
-                    for done in [pool.submit(self.run, line, "until=build", *_on(device)) for line in lines]:
-                        done.result()
+                self._beside([lines[0] for lines in engines], builders, "until=build", *_on(device))
+            lines = [line for lines in engines for line in lines]
+            self._beside([line for line in lines if JUDGED in line], max(1, builders), *_on(device))
             for line in lines:
-                self.run(line, *_on(device))
+                if JUDGED not in line:
+                    self.run(line, *_on(device))
 
     def divide(
-        self, waiting: Iterator[Sequence[str]], building: Sequence[str], measuring: Sequence[str], builders: int
+        self, waiting: Iterator[list[Line]], building: Sequence[str], measuring: Sequence[str], builders: int
     ) -> None:
-        """The same with devices that only build, `builders` cells at a time each, and others that only measure."""
-        built: Queue[Sequence[str] | None] = Queue()
+        """The same with devices that only build, `builders` engines at a time each, and others that only measure."""
+        built: Queue[list[Line] | None] = Queue()
 
         def build(device: str) -> None:
-            while lines := self._taken(waiting, 1):
-                self.run(lines[0], "until=build", *_on(device))
-                built.put(lines[0])
+            while engines := self._taken(waiting, 1):
+                self.run(engines[0][0], "until=build", *_on(device))
+                built.put(engines[0])
 
         def measure(device: str) -> None:
-            while (line := built.get()) is not None:
-                for in_time in self._taken(iter([line]), 1):
-                    self.run(in_time, *_on(device))
+            while (lines := built.get()) is not None:
+                for in_time in self._taken(iter([lines]), 1):
+                    for line in in_time:
+                        self.run(line, *_on(device))
 
         with ThreadPoolExecutor(len(measuring)) as pool:
             ends = [pool.submit(measure, device) for device in measuring]
@@ -93,11 +100,16 @@ class Batch:
             for done in (*begun, *ends):
                 done.result()
 
-    def _taken(self, waiting: Iterator[Sequence[str]], most: int) -> list[Sequence[str]]:
+    def _beside(self, lines: Sequence[Line], most: int, *extra: str) -> None:
+        with ThreadPoolExecutor(most) as pool:
+            for done in [pool.submit(self.run, line, *extra) for line in lines]:
+                done.result()
+
+    def _taken(self, waiting: Iterator[list[Line]], most: int) -> list[list[Line]]:
         with self.taking:
             if now_ns() < self.end_ns:
                 return list(islice(waiting, most))
-            for line in waiting:
+            for line in chain.from_iterable(waiting):
                 print(f"left out, the time is over: {shlex.join(line)}", flush=True)
             return []
 
@@ -146,13 +158,24 @@ def cells(line: Sequence[str]) -> list[list[str]]:
     return [list(words) for words in product(*choices)]
 
 
+def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines that judge or time one engine together, in the order of the first of each. Tasks share an engine where
+    they are told what it is calibrated on."""
+    engines: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        told = any(word.startswith("task.calibration=") for word in line)
+        apart = ("-m", JUDGED, "suite=latency", *(word for word in line if told and word.startswith("task=")))
+        engines.setdefault(tuple(sorted(set(line).difference(apart))), []).append(line)
+    return list(engines.values())
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
     parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("file", type=Path)
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more cells after this many")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more engines after this many")
     options, common = parser.parse_known_args(arguments)
     return guarded(lambda: _run(options, overrides(common)))
 
@@ -170,7 +193,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
         raise Refused(f"--measuring {options.measuring} leaves none of {len(devices)} devices to build")
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     with ThreadPoolExecutor(len(devices)) as pool:
-        waiting = iter(lines)
+        waiting = iter(by_engine(lines))
         if options.measuring:
             building, measuring = devices[: -options.measuring], devices[-options.measuring :]
             running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]

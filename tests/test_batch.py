@@ -105,6 +105,20 @@ def test_a_gpu_measures_what_it_built_before_it_builds_more(tmp_path: Path, caps
     assert built == [True, True, False, False, True, False]
 
 
+def test_what_is_judged_and_timed_of_one_engine_builds_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
+    own = [["task=stsb"], ["task=banking77"]]
+    switching = ["suite=switching", "task=stsb"]
+    engines = batch.by_engine([*told, *own, [batch.JUDGED, "task=stsb"], switching])
+    assert engines == [told, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
+    batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2)
+    assert ran[0] == ("suite=accuracy", "task=stsb", "until=build")
+    assert sorted(ran[1:3]) == [("suite=accuracy", "task=banking77"), ("suite=accuracy", "task=stsb")]
+    assert ran[3:] == [("suite=latency", "task=stsb"), ("suite=latency", "task=banking77")]
+
+
 def test_some_gpus_build_and_others_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
