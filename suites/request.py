@@ -17,14 +17,14 @@ from typing import Any
 from backends.base import BACKENDS
 from backends.cache import digest_of
 from backends.heads import names_in
-from suites.asked import ASKED
+from suites.asked import ASKED, Asked
 from suites.cell import short_digest
 from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
-from suites.tasks.task import load_task
+from suites.tasks.task import Task, load_task
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def resolve(config: RunConfig) -> Request:
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
     options = {**own, "threads": at_least("threads", config.threads, 0)}
-    texts = list(task.calibration)
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -86,7 +85,7 @@ def resolve(config: RunConfig) -> Request:
         "options": options,
         "model": _model(config),
         "lengths": lengths,
-        "texts": texts,
+        "texts": list(task.calibration),
         "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
@@ -94,7 +93,6 @@ def resolve(config: RunConfig) -> Request:
         "quantization": quantization,
         **asked.job,
     }
-    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     return Request(
         suite=config.suite.name.name,
         machine=machine,
@@ -108,44 +106,53 @@ def resolve(config: RunConfig) -> Request:
         results=results,
         cache=cache,
         job=job,
-        task={
-            "kind": task.kind,
-            "targets": dict(task.targets),
-            "tolerance": positive("task.tolerance", config.task.tolerance),
-            "threshold": positive("layers.threshold", config.layers.threshold),
-        },
-        cell={
-            "suite": config.suite.name.name,
-            "model": "none" if none else config.model.name,
-            "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
-            "model_version": _model_version(config),
-            "backend": config.backend.name,
-            "precision": config.precision.name.name,
-            "device": machine.device.kind,
-            "shapes": tuple((batch, sequence) for batch, sequence in asked.shapes),
-            "lengths": {
-                **lengths,
-                "seed": config.seed,
-                "texts": short_digest(texts),
-                **({"calibration": Path(config.task.calibration).name} if config.task.calibration else {}),
-                **asked.lengths,
-            },
-            "options": {
-                "cuda_graph": graph,
-                **without_paths(options),
-                **({"quantization": quantization} if quantization else {}),
-                **asked.options,
-            },
-        },
-        effort={
-            "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
-            "seconds": positive("suite.seconds", config.suite.seconds),
-            "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
-            "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
-            "tolerance": positive("suite.tolerance", config.suite.tolerance),
-            **asked.effort,
-        },
+        task=_judging(config, task),
+        cell=_cell(config, asked, job),
+        effort={**_effort(config), **asked.effort},
     )
+
+
+def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, Any]:
+    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+    calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
+    quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
+    return {
+        "suite": job["suite"],
+        "model": "none" if none else config.model.name,
+        "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
+        "model_version": _model_version(config),
+        "backend": job["backend"],
+        "precision": job["precision"],
+        "device": job["device"]["kind"],
+        "shapes": tuple((batch, sequence) for batch, sequence in asked.shapes),
+        "lengths": {
+            **job["lengths"],
+            "seed": config.seed,
+            "texts": short_digest(job["texts"]),
+            **calibration,
+            **asked.lengths,
+        },
+        "options": {"cuda_graph": job["cuda_graph"], **without_paths(job["options"]), **quantization, **asked.options},
+    }
+
+
+def _judging(config: RunConfig, task: Task) -> dict[str, Any]:
+    return {
+        "kind": task.kind,
+        "targets": dict(task.targets),
+        "tolerance": positive("task.tolerance", config.task.tolerance),
+        "threshold": positive("layers.threshold", config.layers.threshold),
+    }
+
+
+def _effort(config: RunConfig) -> dict[str, Any]:
+    return {
+        "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
+        "seconds": positive("suite.seconds", config.suite.seconds),
+        "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
+        "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
+        "tolerance": positive("suite.tolerance", config.suite.tolerance),
+    }
 
 
 def _named(config: RunConfig) -> None:
