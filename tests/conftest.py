@@ -50,6 +50,15 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Measured = Callable[..., Record]
 
 
+def rounding_session(path: Path) -> Any:
+    """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """Runs `python -m suites.run ARGS` with results and cache under the test's own folder."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+from conftest import rounding_session
 from polygraphy.comparator import IterationResult, SimpleCompareFunc
 from safetensors.torch import load_file, save_file
 
@@ -39,8 +39,7 @@ def exported(tiny: Tiny, cache: ArtifactCache, family: str = "bert") -> Artifact
 def outputs(artifact: Artifact, folder: Path) -> IterationResult:
     """What onnxruntime's CPU provider makes of one padded batch, in FP32."""
     feeds = calibration_batches(folder, TEXTS, 4, 24, seed=1)[0]
-    session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
-    (hidden,) = session.run(None, feeds)
+    (hidden,) = rounding_session(artifact.path).run(None, feeds)
     return IterationResult({"last_hidden_state": hidden.astype(np.float32)}, runner_name=artifact.path.parent.name)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import TINY_MODELS
+from conftest import TINY_MODELS, rounding_session
 from safetensors.numpy import load_file, save_file
 from torch.nn.utils import parametrize
 
@@ -142,8 +142,6 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(
     exact: bool, trained: Path, shared_cache: ArtifactCache
 ) -> None:
     """But for values at the edge of a rounding step, which layers amplify: a rounding in another place shows."""
-    import onnxruntime
-
     asked = {**CHOSEN, "exact_residual": exact}
 
     source = prepare_source(
@@ -159,7 +157,7 @@ def test_fake_quantization_computes_what_a_graph_with_qdq_does(
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     with torch.no_grad():
         found = run_encoder(encoder, feeds).numpy()
-    graph = onnxruntime.InferenceSession(str(source.onnx.path)).run(None, feeds)[0]
+    graph = rounding_session(source.onnx.path).run(None, feeds)[0]
     plain = run_encoder(load_encoder(trained), feeds).detach().numpy()
     assert np.linalg.norm(found - graph) < 0.3 * np.linalg.norm(found - plain)
     # Each of two layers adds twice, to what products read too.

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from conftest import rounding_session
 from safetensors.numpy import load_file, save_file
 
 from backends.base import SourceForm
@@ -118,8 +119,6 @@ def test_searched_ranges_are_those_of_the_graph_and_of_the_plugins(outlying: Pat
     assert ranges is not None
     assert json.loads(ranges.path.read_text())["1/gelu"] == wanted
     # The graph comes closer to FP32 than one with the ranges of min-max.
-    import onnxruntime
-
     plain_source = prepare_source(*given, SourceForm(quantized="int8"), {**CHOSEN, "method": "minmax"}, *rest[1:4])
     assert plain_source.onnx is not None
     teacher, _, _ = one.load()
@@ -128,6 +127,6 @@ def test_searched_ranges_are_those_of_the_graph_and_of_the_plugins(outlying: Pat
         goal = run_encoder(teacher, feeds)
     losses = []
     for path in (source.onnx.path, plain_source.onnx.path):
-        (found,) = onnxruntime.InferenceSession(str(path)).run(None, feeds)
+        (found,) = rounding_session(path).run(None, feeds)
         losses.append(float(distance(torch.from_numpy(found), goal, feeds)))
     assert losses[0] < 0.9 * losses[1]
