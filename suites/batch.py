@@ -1,11 +1,12 @@
-"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--measuring M] [--seconds S]
-[key=value ...]`.
+"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--ahead A] [--measuring M]
+[--seconds S] [key=value ...]`.
 
 FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
-lines matter most. A sweep is taken apart into its cells. Each GPU takes N engines at a time, builds them beside one
-another, judges the outputs of their cells beside one another too, and measures the others one by one. With --measuring
-the last M GPUs only measure, and the others only build for them. No engines are taken after S seconds: those at hand
-are finished, and the same command goes on from there, with what was built. Key=value arguments go to every line.
+lines matter most. A sweep is taken apart into its cells. Each GPU takes A engines (N if nothing is said), builds them,
+N beside one another, judges the outputs of their cells beside one another too, and measures the others one by one. With
+--measuring the last M GPUs only measure, and the others only build for them. No engine is begun after S seconds: those
+at hand are finished, and the same command goes on from there, with what was built. Key=value arguments go to every
+line.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from queue import Queue
 from threading import Lock
@@ -63,16 +64,33 @@ class Batch:
         said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
 
-    def work(self, waiting: Iterator[list[Line]], device: str, builders: int) -> None:
-        """Take engines off `waiting`, shared with other devices, until it is empty or the time is over."""
-        while engines := self._taken(waiting, max(1, builders)):
-            if builders:
-                self._beside([lines[0] for lines in engines], builders, "until=build", *_on(device))
+    def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:
+        """Take engines off `waiting`, shared with other devices, until it is empty or the time is over: `ahead` of them
+        are built, if there are `builders`, before any is measured."""
+        while engines := self._built(waiting, device, builders, ahead):
             lines = [line for lines in engines for line in lines]
             self._beside([line for line in lines if JUDGED in line], max(1, builders), *_on(device))
             for line in lines:
                 if JUDGED not in line:
                     self.run(line, *_on(device))
+
+    def _built(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
+        """The next engines, in their order, once they are built."""
+        engines: list[list[Line]] = []
+        places = iter(range(ahead))
+
+        def build() -> None:
+            for _ in places:
+                if (lines := self._next(waiting)) is None:
+                    return
+                engines.append(lines)
+                if builders:
+                    self.run(lines[0], "until=build", *_on(device))
+
+        with ThreadPoolExecutor(max(1, builders)) as pool:
+            for done in [pool.submit(build) for _ in range(max(1, builders))]:
+                done.result()
+        return engines
 
     def divide(
         self, waiting: Iterator[list[Line]], building: Sequence[str], measuring: Sequence[str], builders: int
@@ -81,15 +99,14 @@ class Batch:
         built: Queue[list[Line] | None] = Queue()
 
         def build(device: str) -> None:
-            while engines := self._taken(waiting, 1):
-                self.run(engines[0][0], "until=build", *_on(device))
-                built.put(engines[0])
+            while lines := self._next(waiting):
+                self.run(lines[0], "until=build", *_on(device))
+                built.put(lines)
 
         def measure(device: str) -> None:
             while (lines := built.get()) is not None:
-                for in_time in self._taken(iter([lines]), 1):
-                    for line in in_time:
-                        self.run(line, *_on(device))
+                for line in self._next(iter([lines])) or ():
+                    self.run(line, *_on(device))
 
         with ThreadPoolExecutor(len(measuring)) as pool:
             ends = [pool.submit(measure, device) for device in measuring]
@@ -105,13 +122,14 @@ class Batch:
             for done in [pool.submit(self.run, line, *extra) for line in lines]:
                 done.result()
 
-    def _taken(self, waiting: Iterator[list[Line]], most: int) -> list[list[Line]]:
+    def _next(self, waiting: Iterator[list[Line]]) -> list[Line] | None:
+        """One engine of `waiting`, if there is one; when the time is over it is emptied, with a line for each."""
         with self.taking:
             if now_ns() < self.end_ns:
-                return list(islice(waiting, most))
+                return next(waiting, None)
             for line in chain.from_iterable(waiting):
                 print(f"left out, the time is over: {shlex.join(line)}", flush=True)
-            return []
+            return None
 
     def stop(self) -> None:
         """Begin nothing more, and interrupt what runs."""
@@ -174,8 +192,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("file", type=Path)
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
+    parser.add_argument("--ahead", type=int, help="engines to build before any is measured; by default N")
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="take no more engines after this many")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more engines after this many")
     options, common = parser.parse_known_args(arguments)
     return guarded(lambda: _run(options, overrides(common)))
 
@@ -189,6 +208,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
         raise Refused(f"{options.file} has no lines; give one cell or sweep a line, as after python -m suites.run")
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
     at_least("--builders", options.builders, 0)
+    ahead = max(1, options.builders) if options.ahead is None else at_least("--ahead", options.ahead, 1)
     if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
         raise Refused(f"--measuring {options.measuring} leaves none of {len(devices)} devices to build")
     batch = Batch(common, now_ns() + options.seconds * 1e9)
@@ -198,7 +218,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
             building, measuring = devices[: -options.measuring], devices[-options.measuring :]
             running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
         else:
-            running = [pool.submit(batch.work, waiting, device, options.builders) for device in devices]
+            running = [pool.submit(batch.work, waiting, device, options.builders, ahead) for device in devices]
         try:
             for done in wait(running).done:
                 done.result()

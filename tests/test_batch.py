@@ -62,7 +62,7 @@ def test_a_line_that_no_shell_would_take_is_named(
     assert f"{file}, line 2: {says}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [("--builders", "-1"), ("--bulders", "3")])
+@pytest.mark.parametrize("option", [("--builders", "-1"), ("--bulders", "3"), ("--ahead", "0")])
 def test_an_option_that_means_nothing_is_refused(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,12 +97,17 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "results").exists()
 
 
-def test_a_gpu_measures_what_it_built_before_it_builds_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("ahead", "built"),
+    [([], [True, True, False, False, True, False]), (["--ahead", "3"], [True] * 3 + [False] * 3)],
+)
+def test_a_gpu_measures_what_it_built_before_it_builds_more(
+    ahead: list[str], built: list[bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("-m backend=null null.step_ms=1,2,3\n")
-    assert batch.main([str(file), "--builders", "2", *QUICK, *folders(tmp_path)]) == 0
-    built = ["until=build" in line for line in capsys.readouterr().out.splitlines()]
-    assert built == [True, True, False, False, True, False]
+    assert batch.main([str(file), "--builders", "2", *ahead, *QUICK, *folders(tmp_path)]) == 0
+    assert ["until=build" in line for line in capsys.readouterr().out.splitlines()] == built
 
 
 def test_what_is_judged_and_timed_of_one_engine_builds_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +118,7 @@ def test_what_is_judged_and_timed_of_one_engine_builds_it_once(monkeypatch: pyte
     assert engines == [told, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
-    batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2)
+    batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
     assert ran[0] == ("suite=accuracy", "task=stsb", "until=build")
     assert sorted(ran[1:3]) == [("suite=accuracy", "task=banking77"), ("suite=accuracy", "task=stsb")]
     assert ran[3:] == [("suite=latency", "task=stsb"), ("suite=latency", "task=banking77")]

@@ -144,9 +144,14 @@ def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(
     source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugin, "cached_engine", cached)
-        for layout, tokens in (("packed", {Shape(8, 128): 300}), ("packed", {}), ("fixed", {Shape(8, 128): 300})):
-            TensorRTPlugin().build(replace(spec(layout=layout), tokens=tokens), source)
-    assert keys == [{"8x128": 300}, None, None]
+        tokens = {Shape(8, 128): 300}
+        for layout, known in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
+            TensorRTPlugin().build(replace(spec(layout=layout), tokens=known), source)
+        # One wide profile is tuned for one shape, whatever else it will run.
+        wide = spec(profiles="dynamic", opt=[4, 128])
+        TensorRTPlugin().build(replace(wide, tokens=tokens), source)
+        TensorRTPlugin().build(replace(wide, tokens={**tokens, Shape(4, 128): 150}), source)
+    assert keys == [{"8x128": 300}, None, None, None, {"4x128": 150}]
     sizes = plugin.layout_of(replace(spec(), tokens={Shape(8, 128): 300})).sizes(PROFILE)
     assert sizes["input_ids"] == ((8,), (300,), (1024,))
     assert "positions" not in sizes

@@ -87,8 +87,9 @@ class TensorRTPlugin(Backend):
             "form": FORM,
             **({"shift": True} if spec.quantization.get("shift") else {}),
         }
-        if spec.options["layout"] == "packed" and spec.tokens:
-            made_from["tokens"] = {str(shape): tokens for shape, tokens in sorted(spec.tokens.items())}
+        tuned = {profile.best for profile in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
+        if spec.options["layout"] == "packed" and tuned:
+            made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
