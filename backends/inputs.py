@@ -185,7 +185,8 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     Names are "<batch>x<sequence>/<array>". The artifact's notes say per shape how many tokens are not padding
     and how many sequences were cut. With `lengths["passes"]` a batch is sorted by length and split into so many, each
     padded to its own longest sequence, rounded up to a multiple of `lengths["multiple"]`: the shapes are those of
-    the passes then, and the notes list by batch their rows, lengths and tokens. Passes of one shape share their arrays.
+    the passes then, and the notes list by batch their rows, lengths and tokens. Passes of one shape share the arrays of
+    the one with the most tokens, so that no time flatters packed attention.
     """
     lengths = origin.lengths
 
@@ -196,7 +197,7 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         for whole in shapes:
             drawn, cut = draw_lengths(lengths, whole, tokens, origin.seed)
             passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
-            for shape, members in passes:
+            for shape, members in reversed(passes):
                 if str(shape) in notes["shapes"]:
                     continue
                 feeds = tokens.feeds([drawn[row] for row in members], shape.sequence, names, members)

@@ -125,6 +125,16 @@ def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
         assert arrays[f"{name}/attention_mask"].sum() == notes["tokens"]
 
 
+def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
+) -> None:
+    lengths = {"distribution": "uniform", "low": 3, "tokens": "random", "passes": 3, "multiple": 16}
+    prepared = prepare_inputs(InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 16),))
+    tokens = [tokens for *_, tokens in prepared.notes["passes"]["6x16"]]
+    assert tokens[0] < tokens[-1]
+    assert prepared.notes["shapes"] == {"2x16": {"tokens": tokens[-1], "cut": 0}}
+
+
 def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:
     lengths = {"distribution": "uniform", "low": 3}
     drawn, cut = draw_lengths(lengths, Shape(500, 20), TOKENS, seed=1)
