@@ -59,6 +59,8 @@ class Stages:
             "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.request.cache / "inductor"),
             "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
+            # Several small fits beside one another: threads that wait for threads take minutes for seconds.
+            **({"OMP_NUM_THREADS": "1"} if stage == "score" else {}),
         }
         self.progress(stage, "starting", False)
         start = now_ns()

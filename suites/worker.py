@@ -24,7 +24,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ Job = Mapping[str, Any]
 def probe(job: Job) -> dict[str, Any]:
     """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
     backend, spec = load_backend(job["backend"]), _spec(job)
+    # A batch in passes never runs whole. How long each of them will be is not known before the export.
+    passes = job.get("lengths", {}).get("passes", 1)
+    spec = replace(spec, shapes=tuple(Shape(shape.batch // passes, shape.sequence) for shape in spec.shapes))
     packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
     versions = {"python": platform.python_version(), **versions_of(packages)}
     release = next((f"{name} {versions[name]}" for name in backend.distributions if name in versions), "")

@@ -41,6 +41,25 @@ def test_figures_follow_from_the_samples(make_record: MakeRecord) -> None:
     assert row["cosine"] == "0.99998"
 
 
+@pytest.mark.parametrize(
+    ("precision", "products", "says"),
+    [
+        ("int8", {"f16": 96}, "0 of 96 products in INT8"),
+        ("int8", {"i8": 72, "f16": 24}, "72 of 96 products in INT8"),
+        ("int8", {"i8": 96}, ""),
+        ("fp16", {"f16": 96}, ""),
+    ],
+)
+def test_products_that_int8_left_in_fp16_are_counted(
+    precision: str, products: dict[str, int], says: str, make_record: MakeRecord
+) -> None:
+    record = make_record(precision=precision)
+    built = {"seconds": 1.0, "notes": {"products": products}}
+    (row,) = rows(latency_section([replace(record, artifacts={**record.artifacts, "built": built})]))
+    assert ("products in INT8" in row["notes"]) == bool(says)
+    assert says in row["notes"]
+
+
 def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None:
     with pytest.raises(Incomparable, match="gpu-a, gpu-b"):
         latency_section([make_record(), make_record(machine="gpu-b")])

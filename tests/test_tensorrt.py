@@ -141,6 +141,16 @@ def test_a_release_asks_for_the_graph_it_needs(
     assert TensorRT().form(asked) == form
 
 
+def test_a_batch_in_passes_wants_a_profile_for_its_parts_alone(release: Callable[[str], None]) -> None:
+    release("8.6.0")
+    job = {
+        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[8, 128]], "cuda_graph": True,
+        "cache": "", "options": {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]},
+    }  # fmt: skip
+    assert "shape 8x128 is in no optimization profile" in worker.probe(job)["reason"]
+    assert worker.probe({**job, "lengths": {"passes": 4}})["outcome"] == "ok"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
 def test_no_tensorrt_is_an_unavailable_cell_that_says_what_to_do() -> None:
     job = {

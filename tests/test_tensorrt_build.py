@@ -113,6 +113,19 @@ def test_a_build_says_what_its_phases_took(stage: Stage, monkeypatch: pytest.Mon
     assert 0.05 <= watch.notes()["processor_s"] < idle + busy
 
 
+def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> None:
+    """By the names that these kernels have in profiles under results/records."""
+    names = [
+        "sm90_xmma_fprop_implicit_gemm_i8f32_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_nchw_tilesize64x256x64",
+        "sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize128x256x64",
+        "sm90_xmma_gemm_f16f16_f16f16_f16_tn_n_tilesize128x256x32_cgasize2x1x1_warpgroupsize1x1x1_beta0",
+        "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x32",
+        "generatedNativePointwise",
+    ]
+    layers = ["a layer of which only the name is known", {"LayerType": "NoOp"}, *({"TacticName": n} for n in names)]
+    assert sys.modules["backends.tensorrt_.inspection"].products(layers) == {"i8": 2, "f16": 1, "f32": 1}
+
+
 def test_a_profile_that_is_refused_says_so(stage: Stage, tmp_path: Path) -> None:
     stage.config.add_optimization_profile.return_value = -1
     stage.errors += ["the profile has no opt"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from backends.tensorrt_.loading import read_plan
 from backends.tensorrt_.log import Log
 
 can = installed()
+
+PRODUCT = re.compile(r"(?:gemm|fprop)\w*?_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
+"""In the name of the kernel of a product: the type of what it multiplies."""
 
 
 def opens(plan: Any, options: Mapping[str, Any], log: Log) -> bool:
@@ -36,10 +40,11 @@ def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[st
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     path.with_name("layers.json").write_text(text)
-    return {"activation_bytes": memory, "layers": summary(json.loads(text)["Layers"])}
+    layers = json.loads(text)["Layers"]
+    return {"activation_bytes": memory, "layers": summary(layers), "products": products(layers)}
 
 
-def summary(layers: list[Any]) -> dict[str, int]:
+def summary(layers: Sequence[Any]) -> dict[str, int]:
     """How many layers there are of each kind and output type, most first."""
     kinds: Counter[str] = Counter()
     for entry in layers:
@@ -49,3 +54,9 @@ def summary(layers: list[Any]) -> dict[str, int]:
         formats = sorted({str(output.get("Format/Datatype", "")) for output in entry.get("Outputs", ())})
         kinds[f"{entry.get('LayerType', '?')} -> {', '.join(formats)}"] += 1
     return dict(kinds.most_common(12))
+
+
+def products(layers: Sequence[Any]) -> dict[str, int]:
+    """How many kernels of products multiply which type, by their names; none where Myelin holds them."""
+    names = [entry.get("TacticName", "") for entry in layers if isinstance(entry, dict)]
+    return dict(Counter(found.group(1) for name in names if (found := PRODUCT.search(name))))

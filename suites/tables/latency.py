@@ -210,6 +210,9 @@ def _notes(record: Record, phases: Phases, shape: str) -> str:
     if others := max((m.telemetry.get("other_processes", 0) for m in phases.values()), default=0):
         notes.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     built = record.artifacts.get("built", {})
+    products = built.get("notes", {}).get("products", {})
+    if record.cell.precision == "int8" and products and products.keys() != {"i8"}:
+        notes.append(f"{products.get('i8', 0)} of {sum(products.values())} products in INT8")
     if "engine_bytes" in built.get("notes", {}):
         notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
     batch, sequence = (int(size) for size in shape.split("x"))
