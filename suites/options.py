@@ -34,8 +34,9 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "trt_plugin":
         chosen = plain(asdict(config.plugin))
         # What is not asked for leaves cells as they were before it could be.
-        if chosen["scale_max"] == "auto":
-            del chosen["scale_max"]
+        for key, nothing in {"scale_max": "auto", "constraints": "none"}.items():
+            if chosen[key] == nothing:
+                del chosen[key]
         return {**_tensorrt(config), "layout": config.layout.name, **chosen}
     return plain(asdict(owners[name])) if name in owners else {}
 

@@ -350,6 +350,34 @@ def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -
     assert network.named("0/qkv").types == {0: half}
 
 
+@pytest.mark.parametrize("family", ["bert", "electra"])
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({}, {}),
+        ({"shift": True}, {"INT8": {"0/down", "1/down"}}),
+        ({"constraints": "obey", "int8": False}, {"HALF": {"0/qkv", "1/qkv"}}),
+        ({"constraints": "prefer"}, {"INT8": {"0/qkv", "1/qkv"}}),
+        ({"constraints": "obey", "leave_out": ("*layer.0/attention/self/*",)}, {"INT8": {"1/qkv"}, "HALF": {"0/qkv"}}),
+    ],
+)
+def test_products_are_of_the_precision_that_they_are_held_to(
+    changes: dict[str, Any], held: dict[str, set[str]], family: str, define: Define, plugin_network: Any
+) -> None:
+    network, _ = define(family, **changes)
+    types = plugin_network.trt.DataType
+    for kind in ("INT8", "HALF"):
+        found = {layer.name for layer in network.layers if layer.precision is getattr(types, kind)}
+        wanted = set(held.get(kind, ()))
+        assert found >= wanted
+        if changes.get("constraints", "none") == "none":
+            assert found == wanted
+        elif kind == "INT8" and wanted:
+            assert {f"{index}/{name}" for index in (0, 1) for name in ("attended", "up", "down")} < found
+            # What goes into it has no range.
+            assert "projection" not in found
+
+
 def test_marked_points_are_the_output(define: Define) -> None:
     network, _ = define(marked=("0/attended", "1/up", "1/output"), int8=False)
     ((joined,),) = [layer.arguments for layer in network.of("add_concatenation")]

@@ -222,6 +222,8 @@ def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> Non
         ("int8", {}, 0.95),
         ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
         ("int8", {"scale_max": "off"}, 0.95),
+        ("int8", {"constraints": "obey"}, 0.95),
+        ("fp16", {"constraints": "prefer"}, 0.9999),
         ("int8", {"layout": "fixed"}, 0.95),
         ("fp16", {"layout": "fixed", "products": "convolution"}, 0.9999),
         ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),

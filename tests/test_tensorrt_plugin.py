@@ -23,7 +23,7 @@ from backends.tensorrt_.plugin import TensorRTPlugin
 from backends.tensorrt_.profiles import Profile
 from suites.backend_config import PluginConfig, TrtConfig
 from suites.checks import Refused
-from suites.choices import Distribution, Layout, Profiles, Switch
+from suites.choices import Constraints, Distribution, Layout, Profiles, Switch
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.options import lengths_of, own_options
 
@@ -68,6 +68,7 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec("int8", interleaved=True, norms="fp16"), "nor plugin.norms=fp16"),
         (True, spec(types="graph"), "leave trt.types at auto"),
         (False, spec("int8"), "ended with TensorRT 10"),
+        (False, spec(constraints="obey"), "leave plugin.constraints at none"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
     ],
 )
@@ -115,12 +116,13 @@ def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]],
     assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
-def test_what_is_not_asked_of_attention_is_in_no_cell() -> None:
+def test_what_is_not_asked_of_plugins_is_in_no_cell() -> None:
     config = RunConfig(plugin=PluginConfig())
     config.backend.name = "trt_plugin"
-    assert "scale_max" not in own_options(config)
-    config.plugin.scale_max = Switch.off
-    assert own_options(config)["scale_max"] == "off"
+    assert not {"scale_max", "constraints"} & own_options(config).keys()
+    config.plugin.scale_max, config.plugin.constraints = Switch.off, Constraints.obey
+    asked = own_options(config)
+    assert (asked["scale_max"], asked["constraints"]) == ("off", "obey")
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])

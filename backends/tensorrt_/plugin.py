@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from backends.tensorrt_.log import Log
 
-FORM = 4
+FORM = 5
 """Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
 
 HEAD = 64
@@ -62,6 +62,8 @@ class TensorRTPlugin(Backend):
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
                 raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
+        if options.get("constraints", "none") != "none" and not can.weak_typing:
+            raise Unsupported("this release takes types from the graph only; leave plugin.constraints at none")
         if options["types"] != "auto":
             raise Unsupported("an engine of plugins takes its types from the precision; leave trt.types at auto")
         if spec.precision == "int8":
@@ -87,7 +89,7 @@ class TensorRTPlugin(Backend):
             "form": FORM,
             **({"shift": True} if spec.quantization.get("shift") else {}),
         }
-        tuned = {profile.best for profile in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
+        tuned = {held.best for held in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
         if spec.options["layout"] == "packed" and tuned:
             made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
         return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
@@ -118,7 +120,7 @@ def _define(
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
     from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.plugin_network import PluginNetwork
-    from backends.tensorrt_.precision import obey_layers, set_flags
+    from backends.tensorrt_.precision import obey_layers, prefer_layers, set_flags
 
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
@@ -136,8 +138,10 @@ def _define(
     set_flags(spec, config)
     if choices.int8_attention:
         arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
-    if left:
+    if left or choices.shift or choices.constraints == "obey":
         obey_layers(config)
+    elif choices.constraints == "prefer":
+        prefer_layers(config)
     epsilon = source.arrays.notes["epsilon"]
     PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked, epsilon).define()
     known = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}

@@ -47,6 +47,7 @@ class Choices:
         scale_max: "auto", "on" or "off", see `scale_max`.
         unfused: the profiles in which padded attention has no fused kernel for every length.
         shift: whether what INT8 keeps of GELU is centred (backends/shift.py).
+        constraints: "none", "prefer" or "obey": how far products are held to the precision.
     """
 
     packed: bool
@@ -61,6 +62,7 @@ class Choices:
     scale_max: str = "auto"
     unfused: tuple[str, ...] = ()
     shift: bool = False
+    constraints: str = "none"
 
     def notes(self) -> dict[str, Any]:
         """What attention and norms compute in, GELU's form, and where padded attention is not fused."""
@@ -114,6 +116,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         scale_max=options.get("scale_max", "auto"),
         unfused=() if packed else tuple(str(held) for held in profiles if not _within(held, fused)),
         shift=bool(spec.quantization.get("shift")),
+        constraints=options.get("constraints", "none"),
     )
 
 

@@ -235,10 +235,17 @@ class PluginNetwork:
         return self._reshaped(total, (*lead, out, 1, 1))
 
     def _named(self, layer: trt.ILayer, name: str) -> None:
-        """Name a product, and keep it out of INT8 if it is left out."""
+        """Name a product and say what it is to be computed in, where that is not TensorRT's to choose."""
         layer.name = name
-        if can.weak_typing and name in self.left:
+        # What a shift takes off comes back as INT8 weights would give it: by others it would not come back.
+        shifted = self.choices.shift and name.endswith("/down")
+        if not can.weak_typing:
+            return
+        if name in self.left:
             layer.precision = trt.DataType.HALF
+        elif self.choices.half and (shifted or self.choices.constraints != "none"):
+            # What goes into the projection of the embeddings has no range.
+            layer.precision = trt.DataType.INT8 if self.ranges and name != "projection" else trt.DataType.HALF
 
     def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ILayer:
         """A 0 in `sizes` keeps that size."""
