@@ -26,12 +26,17 @@ from threading import Lock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from suites.checks import Refused, at_least
+from suites.choices import Suite
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.machine import gpus
+from suites.pipeline import TIMED
 
 JUDGED = "suite=accuracy"
-"""A line with it times nothing, and runs beside others."""
+"""What asks an engine for its outputs and no times, as suite=latency asks the same engine for times."""
+
+UNTIMED = {f"suite={suite.name}" for suite in Suite if suite.name not in TIMED}
+"""A line with one of them runs beside others."""
 
 Line = Sequence[str]
 
@@ -69,9 +74,9 @@ class Batch:
         are built, if there are `builders`, before any is measured."""
         while engines := self._built(waiting, device, builders, ahead):
             lines = [line for lines in engines for line in lines]
-            self._beside([line for line in lines if JUDGED in line], max(1, builders), *_on(device))
+            self._beside([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
             for line in lines:
-                if JUDGED not in line:
+                if not UNTIMED.intersection(line):
                     self.run(line, *_on(device))
 
     def _built(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
