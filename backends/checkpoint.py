@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
-HUB_FILES = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
+TOKENIZER_FILES = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
+HUB_FILES = ["config.json", "model.safetensors", *TOKENIZER_FILES]
 
 
 def locate(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
@@ -27,7 +29,8 @@ def locate(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     "random" the folder is made from the architecture and the seed instead.
 
     Args:
-        model: a model's configuration: path, hub, revision, package, package_sha256, weights, seed, architecture.
+        model: a model's configuration: path, hub, revision, package, package_sha256, weights, seed, architecture, and
+            tokenizer, the folder that random weights borrow one from.
 
     Raises:
         Unavailable: no weights were found, or they are not the ones expected.
@@ -86,6 +89,8 @@ def _from_package(model: Mapping[str, Any]) -> Path:
 
 def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     """A checkpoint of seeded random weights, stored once so that every interpreter runs the same numbers."""
+    tokenizer = Path(model["tokenizer"]) if model.get("tokenizer") else None
+    borrowed = [file for pattern in TOKENIZER_FILES for file in tokenizer.glob(pattern)] if tokenizer else []
 
     def build(path: Path) -> None:
         import torch
@@ -99,8 +104,12 @@ def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
             if name.endswith("bias") or ("norm" in name.lower() and name.endswith("weight")):
                 parameter.data.add_(torch.randn_like(parameter) * 0.02)
         encoder.save_pretrained(path.parent)
+        for file in borrowed:
+            shutil.copy(file, path.parent)
 
     key = {"architecture": dict(model["architecture"]), "seed": model["seed"]}
+    if tokenizer:
+        key["tokenizer"] = digest_of(tokenizer / "tokenizer.json")
     artifact = cache.get("random", key, "model.safetensors", build, versions_of(("torch", "transformers")))
     return artifact.path.parent, artifact.sha256
 

@@ -38,7 +38,7 @@ class Tokens:
         """Text if `kind` is "text" (or "auto" and the checkpoint has a tokenizer), otherwise random ids.
 
         Raises:
-            Unavailable: "text" was asked for and the checkpoint has no tokenizer.
+            Unavailable: "text" was asked for and the checkpoint has no tokenizer, or one of another model.
         """
         config = json.loads((folder / "config.json").read_text())
         pad = config.get("pad_token_id") or 0
@@ -48,6 +48,10 @@ class Tokens:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            if len(tokenizer) > config["vocab_size"]:
+                raise Unavailable(
+                    f"the tokenizer knows {len(tokenizer)} tokens and the model {config['vocab_size']}: it is another's"
+                )
             ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
             return cls("text", tuple(tuple(row) for row in ids), first, last, pad)

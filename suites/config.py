@@ -46,12 +46,16 @@ class SuiteConfig:
 
 @dataclass
 class ModelConfig:
+    """A model and where it comes from, see backends/checkpoint.py. `tokenizer`: a folder whose tokenizer makes tokens
+    of texts for random weights, which have none of their own."""
+
     name: str = "minilm"
     hub: str = ""
     revision: str = "main"
     path: str = ""
     package: str = ""
     package_sha256: str = ""
+    tokenizer: str = ""
     positions: int = 512
     architecture: dict[str, Any] = field(default_factory=dict)
 

@@ -116,6 +116,7 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
     quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
+    borrowed = Path(job["model"]["tokenizer"]) / "tokenizer.json" if job["model"]["tokenizer"] else None
     return {
         "suite": job["suite"],
         "model": "none" if none else config.model.name,
@@ -130,6 +131,7 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
             "seed": config.seed,
             "texts": short_digest(job["texts"]),
             **calibration,
+            **({"tokenizer": digest_of(borrowed)[:16]} if borrowed else {}),
             **asked.lengths,
         },
         "options": {"cuda_graph": job["cuda_graph"], **without_paths(job["options"]), **quantization, **asked.options},
@@ -239,7 +241,17 @@ def _model(config: RunConfig) -> dict[str, Any]:
         raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
     if config.weights is Weights.random and not model["architecture"]:
         raise Refused(f"weights=random needs model.architecture, which model={config.model.name} does not give")
-    return {**model, "path": path, "weights": config.weights.name, "seed": config.seed}
+    return {**model, "path": path, "tokenizer": _tokenizer(config), "weights": config.weights.name, "seed": config.seed}
+
+
+def _tokenizer(config: RunConfig) -> str:
+    """The whole path of the folder that random weights borrow a tokenizer from; empty if they do not."""
+    chosen = config.model.tokenizer
+    if chosen and config.weights is not Weights.random:
+        raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights come with their own")
+    if chosen and not (Path(chosen) / "tokenizer.json").is_file():
+        raise Refused(f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has")
+    return str(Path(chosen).resolve()) if chosen else ""
 
 
 def _model_version(config: RunConfig) -> str:

@@ -184,7 +184,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
         shapes = [Shape(*size) for size in one.job["shapes"]]
         if one.backend.startswith("trt"):
             assert plan_profiles(shapes, one.job["options"])
-    shown = [one for one in found if one.cell["model"] == "bert_base" and one.backend.startswith("trt")]
+    shown = [one for one in found if one.backend.startswith("trt")]
     assert {(one.backend, one.cell["precision"]) for one in shown} == {
         (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")
     }
@@ -192,8 +192,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
         names = {"switch=0", "switch=0.01", "switch=0.1", "switch=0.5", "switch=1", "stsb"}
         assert set(one.job["traffic"]) == names
         assert len(one.job["asked"]) >= 6
-    # What must be shown comes first, and each engine once before any comes again.
-    assert found[: len(shown)] == shown
+    # Each engine comes once before any comes again, and what takes the longest to build last.
     engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
-    assert len(set(engines[:12])) == 12
-    assert "backend=torch_compile" in words[-1]
+    assert len(set(engines[:10])) == 10
+    assert {one.job["options"]["profiles"] for one in found[-4:]} == {"per_shape"}

