@@ -198,21 +198,23 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
+        fullest: dict[Shape, tuple[int, list[int], list[int], int]] = {}
         for whole in shapes:
             drawn, cut = draw_lengths(lengths, whole, tokens, origin.seed)
             passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
-            for shape, members in reversed(passes):
-                if str(shape) in notes["shapes"]:
-                    continue
-                feeds = tokens.feeds([drawn[row] for row in members], shape.sequence, names, members)
-                rows = reference_rows(shape.batch)
-                arrays |= {f"{shape}/{name}": feeds[name] for name in names}
-                arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
-                arrays |= {f"{shape}/rows": rows}
-                notes["shapes"][str(shape)] = {"tokens": sum(drawn[row] for row in members), "cut": cut}
+            for shape, members in passes:
+                long = [drawn[row] for row in members]
+                if shape not in fullest or sum(long) > fullest[shape][0]:
+                    fullest[shape] = sum(long), long, members, cut
             if len(passes) > 1:
                 counted = [[s.batch, s.sequence, sum(drawn[row] for row in members)] for s, members in passes]
                 notes.setdefault("passes", {})[str(whole)] = counted
+        for shape, (count, long, members, cut) in fullest.items():
+            feeds, rows = tokens.feeds(long, shape.sequence, names, members), reference_rows(shape.batch)
+            arrays |= {f"{shape}/{name}": feeds[name] for name in names}
+            arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
+            arrays |= {f"{shape}/rows": rows}
+            notes["shapes"][str(shape)] = {"tokens": count, "cut": cut}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 

@@ -50,8 +50,11 @@ def pack(feeds: Feeds) -> Packing:
 def check_batch(feeds: Feeds) -> None:
     """
     Raises:
-        ValueError: the arrays are not integers of one shape [batch, sequence] with at least one row and one token.
+        ValueError: the arrays are not integers of one shape [batch, sequence] with at least one row and one token, or
+            there is no mask of 0 and 1.
     """
+    if "attention_mask" not in feeds:
+        raise ValueError("there is no attention_mask; give one, 1 for a token and 0 for padding")
     wanted = feeds["input_ids"].shape
     if len(wanted) != 2 or 0 in wanted:
         raise ValueError(f"input_ids of sizes {wanted} is no batch; give [batch, sequence], both at least 1")
@@ -60,6 +63,8 @@ def check_batch(feeds: Feeds) -> None:
             raise ValueError(f"{name} of sizes {array.shape} does not fit input_ids of sizes {wanted}")
         if not np.issubdtype(array.dtype, np.integer):
             raise ValueError(f"{name} is of type {array.dtype}; give integers")
+    if odd := np.setdiff1d(feeds["attention_mask"], (0, 1)).tolist():
+        raise ValueError(f"attention_mask has {odd[0]}; give 1 for a token and 0 for padding")
 
 
 def segments(feeds: Feeds) -> Array:

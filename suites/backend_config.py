@@ -95,8 +95,8 @@ class PluginConfig:
     `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
     make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
     `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
-    where the range is small enough. `constraints`: whether products must be of the precision (`obey`), should be where
-    that can be built (`prefer`), or TensorRT may multiply in FP16 what has an INT8 range where that is faster (`none`).
+    where the range is small enough. `constraints`: whether products must be of the precision (`obey`), or TensorRT
+    may multiply in FP16 what has an INT8 range where that is faster (`none`).
     """
 
     products: Products = Products.auto

@@ -133,6 +133,11 @@ def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
     tokens = [tokens for *_, tokens in prepared.notes["passes"]["6x16"]]
     assert tokens[0] < tokens[-1]
     assert prepared.notes["shapes"] == {"2x16": {"tokens": tokens[-1], "cut": 0}}
+    several = prepare_inputs(
+        InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 16), Shape(6, 32))
+    ).notes
+    for rows, longest, tokens in (one for passes in several["passes"].values() for one in passes):
+        assert tokens <= several["shapes"][f"{rows}x{longest}"]["tokens"]
 
 
 def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:

@@ -286,20 +286,21 @@ def test_a_release_with_packed_attention_needs_no_plugin(
 
 
 PACKED = {"padded_heads": True, "native": False}
-CUBIC = {**PACKED, "gelu": "cubic"}
+MATMUL, CONVOLUTION = ({**PACKED, "products": products} for products in ("matmul", "convolution"))
+CUBIC = {**CONVOLUTION, "gelu": "cubic"}
 
 
 @pytest.mark.parametrize(
     ("precision", "options", "noted"),
     [
-        ("fp16", {}, {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
+        ("fp16", {}, {**MATMUL, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
         ("int8", {}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
         ("int8", {"scale_max": "off"}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
         ("int8", {"attention": "fp16", "gelu": "erf"},
-         {**PACKED, "attention": "fp16", "norms": "fp16", "gelu": "erf"}),
+         {**CONVOLUTION, "attention": "fp16", "norms": "fp16", "gelu": "erf"}),
         ("int8", {"layout": "fixed"}, {**CUBIC, "attention": "int8", "norms": "fp16", "attention_unfused": []}),
         ("fp32", {"layout": "fixed"},
-         {**PACKED, "attention": "fp32", "norms": "fp32", "gelu": "erf", "attention_unfused": ["8x128"]}),
+         {**MATMUL, "attention": "fp32", "norms": "fp32", "gelu": "erf", "attention_unfused": ["8x128"]}),
     ],
 )  # fmt: skip
 def test_a_definition_fills_the_network_and_says_what_was_chosen(
@@ -356,9 +357,9 @@ def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -
     [
         ({}, {}),
         ({"shift": True}, {"INT8": {"0/down", "1/down"}}),
-        ({"constraints": "obey", "int8": False}, {"HALF": {"0/qkv", "1/qkv"}}),
-        ({"constraints": "prefer"}, {"INT8": {"0/qkv", "1/qkv"}}),
-        ({"constraints": "obey", "leave_out": ("*layer.0/attention/self/*",)}, {"INT8": {"1/qkv"}, "HALF": {"0/qkv"}}),
+        ({"obey": True, "int8": False}, {"HALF": {"0/qkv", "1/qkv"}}),
+        ({"obey": True}, {"INT8": {"0/qkv", "1/qkv"}}),
+        ({"obey": True, "leave_out": ("*layer.0/attention/self/*",)}, {"INT8": {"1/qkv"}, "HALF": {"0/qkv"}}),
     ],
 )
 def test_products_are_of_the_precision_that_they_are_held_to(
@@ -370,7 +371,7 @@ def test_products_are_of_the_precision_that_they_are_held_to(
         found = {layer.name for layer in network.layers if layer.precision is getattr(types, kind)}
         wanted = set(held.get(kind, ()))
         assert found >= wanted
-        if changes.get("constraints", "none") == "none":
+        if "obey" not in changes:
             assert found == wanted
         elif kind == "INT8" and wanted:
             assert {f"{index}/{name}" for index in (0, 1) for name in ("attended", "up", "down")} < found

@@ -54,7 +54,7 @@ def test_products_that_int8_left_in_fp16_are_counted(
     precision: str, products: dict[str, int], says: str, make_record: MakeRecord
 ) -> None:
     record = make_record(precision=precision)
-    built = {"seconds": 1.0, "notes": {"products": products}}
+    built = {"seconds": 1.0, "notes": {"product_types": products}}
     (row,) = rows(latency_section([replace(record, artifacts={**record.artifacts, "built": built})]))
     assert ("products in INT8" in row["notes"]) == bool(says)
     assert says in row["notes"]

@@ -120,10 +120,16 @@ def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> No
         "sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize128x256x64",
         "sm90_xmma_gemm_f16f16_f16f16_f16_tn_n_tilesize128x256x32_cgasize2x1x1_warpgroupsize1x1x1_beta0",
         "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x32",
-        "generatedNativePointwise",
     ]
-    layers = ["a layer of which only the name is known", {"LayerType": "NoOp"}, *({"TacticName": n} for n in names)]
-    assert sys.modules["backends.tensorrt_.inspection"].products(layers) == {"i8": 2, "f16": 1, "f32": 1}
+    layers = [
+        "a layer of which only the name is known",
+        {"LayerType": "NoOp"},
+        {"LayerType": "PointWiseV2", "TacticName": "generatedNativePointwise"},
+        {"LayerType": "CudnnConvolution", "TacticName": "ampere_h16816gemm_128x64_ldg8_nn"},
+        *({"LayerType": "CaskConvolution", "TacticName": name} for name in names),
+    ]
+    types = sys.modules["backends.tensorrt_.inspection"].product_types(layers)
+    assert types == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
 
 
 def test_a_profile_that_is_refused_says_so(stage: Stage, tmp_path: Path) -> None:

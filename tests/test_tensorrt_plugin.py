@@ -69,6 +69,16 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec(types="graph"), "leave trt.types at auto"),
         (False, spec("int8"), "ended with TensorRT 10"),
         (False, spec(constraints="obey"), "leave plugin.constraints at none"),
+        (
+            True,
+            spec(constraints="obey", layout="fixed", products="plugin"),
+            "products that TensorRT chooses kernels for",
+        ),
+        (True, spec("int8", layout="fixed", products="plugin"), "products=plugin multiplies in FP16"),
+        (True, spec("int8", products="matmul"), "products=matmul multiplies in FP16"),
+        (True, spec(attention="int8"), "plugin.attention is of precision=int8"),
+        (True, spec(norms="fp16"), "plugin.norms is of precision=int8"),
+        (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is of INT8 attention over packed"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
     ],
 )
@@ -143,7 +153,7 @@ def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(
     def cached(asked: BuildSpec, made_from: Any, define: Any) -> None:
         keys.append(made_from.get("tokens"))
 
-    source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1"))
+    source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1", notes={"epsilon": 1e-12}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugin, "cached_engine", cached)
         tokens = {Shape(8, 128): 300}

@@ -17,8 +17,11 @@ from backends.tensorrt_.log import Log
 
 can = installed()
 
-PRODUCT = re.compile(r"(?:gemm|fprop)\w*?_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
-"""In the name of the kernel of a product: the type of what it multiplies."""
+PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
+"""In the kind of a layer that is a product."""
+
+MULTIPLIED = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
+"""In the name of its kernel: the type of what it multiplies."""
 
 
 def opens(plan: Any, options: Mapping[str, Any], log: Log) -> bool:
@@ -41,7 +44,7 @@ def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[st
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     path.with_name("layers.json").write_text(text)
     layers = json.loads(text)["Layers"]
-    return {"activation_bytes": memory, "layers": summary(layers), "products": products(layers)}
+    return {"activation_bytes": memory, "layers": summary(layers), "product_types": product_types(layers)}
 
 
 def summary(layers: Sequence[Any]) -> dict[str, int]:
@@ -56,7 +59,9 @@ def summary(layers: Sequence[Any]) -> dict[str, int]:
     return dict(kinds.most_common(12))
 
 
-def products(layers: Sequence[Any]) -> dict[str, int]:
-    """How many kernels of products multiply which type, by their names; none where Myelin holds them."""
-    names = [entry.get("TacticName", "") for entry in layers if isinstance(entry, dict)]
-    return dict(Counter(found.group(1) for name in names if (found := PRODUCT.search(name))))
+def product_types(layers: Sequence[Any]) -> dict[str, int]:
+    """How many products of all profiles multiply which type, by the names of their kernels, "other" where a name does
+    not tell; none where Myelin holds them."""
+    products = [x for x in layers if isinstance(x, dict) and PRODUCT.search(x.get("LayerType", ""))]
+    types = [MULTIPLIED.search(product.get("TacticName", "")) for product in products]
+    return dict(Counter(found.group(1) if found else "other" for found in types))

@@ -18,6 +18,7 @@ from backends.tensorrt_.layout import Layout, plugin_layout
 from backends.tensorrt_.plugin_choices import (
     check_left,
     check_padded,
+    check_read,
     check_sizes,
     choices_of,
     floating_nodes,
@@ -62,8 +63,6 @@ class TensorRTPlugin(Backend):
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
                 raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
-        if options.get("constraints", "none") != "none" and not can.weak_typing:
-            raise Unsupported("this release takes types from the graph only; leave plugin.constraints at none")
         if options["types"] != "auto":
             raise Unsupported("an engine of plugins takes its types from the precision; leave trt.types at auto")
         if spec.precision == "int8":
@@ -71,6 +70,7 @@ class TensorRTPlugin(Backend):
                 raise Unsupported("INT8 plugins want dynamic ranges, which ended with TensorRT 10; use backend=trt")
             if spec.quantization["scheme"] != "explicit":
                 raise Unsupported("INT8 plugins take the ranges that the suite finds; use quantization.scheme=explicit")
+        check_read(spec, can.weak_typing)
         each = options.get("engines", "one") == "per_shape"
         for one in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if each else [spec]:
             check_padded(one)
@@ -87,6 +87,7 @@ class TensorRTPlugin(Backend):
             "left": _left(source),
             "marked": list(source.marked),
             "form": FORM,
+            "epsilon": source.arrays.notes["epsilon"],
             **({"shift": True} if spec.quantization.get("shift") else {}),
         }
         tuned = {held.best for held in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
@@ -120,7 +121,7 @@ def _define(
     """Fill `network` from the source's weights; see backends.tensorrt_.build.Define."""
     from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.plugin_network import PluginNetwork
-    from backends.tensorrt_.precision import obey_layers, prefer_layers, set_flags
+    from backends.tensorrt_.precision import obey_layers, set_flags
 
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
@@ -138,10 +139,8 @@ def _define(
     set_flags(spec, config)
     if choices.int8_attention:
         arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
-    if left or choices.shift or choices.constraints == "obey":
+    if left or choices.shift or choices.obey:
         obey_layers(config)
-    elif choices.constraints == "prefer":
-        prefer_layers(config)
     epsilon = source.arrays.notes["epsilon"]
     PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked, epsilon).define()
     known = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}

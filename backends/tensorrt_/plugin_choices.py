@@ -47,7 +47,7 @@ class Choices:
         scale_max: "auto", "on" or "off", see `scale_max`.
         unfused: the profiles in which padded attention has no fused kernel for every length.
         shift: whether what INT8 keeps of GELU is centred (backends/shift.py).
-        constraints: "none", "prefer" or "obey": how far products are held to the precision.
+        obey: whether products are held to the precision.
     """
 
     packed: bool
@@ -62,14 +62,16 @@ class Choices:
     scale_max: str = "auto"
     unfused: tuple[str, ...] = ()
     shift: bool = False
-    constraints: str = "none"
+    obey: bool = False
 
     def notes(self) -> dict[str, Any]:
-        """What attention and norms compute in, GELU's form, and where padded attention is not fused."""
+        """What attention and norms compute in, how weights are multiplied, GELU's form, and where padded attention is
+        not fused."""
         plain = "fp16" if self.half else "fp32"
         return {
             "attention": "int8" if self.int8_attention else plain,
             "norms": "int8" if self.int8_norms else plain,
+            "products": self.products,
             "gelu": self.gelu,
             **({} if self.packed else {"attention_unfused": list(self.unfused)}),
         }
@@ -116,7 +118,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         scale_max=options.get("scale_max", "auto"),
         unfused=() if packed else tuple(str(held) for held in profiles if not _within(held, fused)),
         shift=bool(spec.quantization.get("shift")),
-        constraints=options.get("constraints", "none"),
+        obey=options.get("constraints", "none") == "obey",
     )
 
 
@@ -128,6 +130,31 @@ def _gelu(precision: str) -> str:
 
 def _within(profile: Profile, lengths: Collection[int]) -> bool:
     return profile.low.sequence == profile.high.sequence and profile.low.sequence in lengths
+
+
+def check_read(spec: BuildSpec, weak_typing: bool) -> None:
+    """
+    Args:
+        weak_typing: whether the release chooses types itself where it is not told.
+
+    Raises:
+        Unsupported: an option that nothing would read, or products that INT8 would leave in FP16.
+    """
+    options, int8 = spec.options, spec.precision == "int8"
+    packed, products, obey = options["layout"] == "packed", options["products"], options.get("constraints") == "obey"
+    for holds, reason in (
+        (not int8 and options["attention"] != "auto", "plugin.attention is of precision=int8; leave it at auto"),
+        (not int8 and options["norms"] != "auto", "plugin.norms is of precision=int8; leave it at auto"),
+        (not (int8 and packed) and options.get("scale_max", "auto") != "auto",
+         "plugin.scale_max is of INT8 attention over packed tokens; leave it at auto"),
+        (int8 and products in ("matmul", "plugin"),
+         f"plugin.products={products} multiplies in FP16; INT8 wants convolution or fully_connected"),
+        (obey and (spec.precision == "fp32" or products == "plugin"),
+         "plugin.constraints=obey is of FP16 and INT8, and of products that TensorRT chooses kernels for"),
+        (obey and not weak_typing, "this release takes types from the graph only; leave plugin.constraints at none"),
+    ):  # fmt: skip
+        if holds:
+            raise Unsupported(reason)
 
 
 def check_padded(spec: BuildSpec) -> None:

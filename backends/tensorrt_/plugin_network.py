@@ -243,7 +243,7 @@ class PluginNetwork:
             return
         if name in self.left:
             layer.precision = trt.DataType.HALF
-        elif self.choices.half and (shifted or self.choices.constraints != "none"):
+        elif self.choices.half and (shifted or self.choices.obey):
             # What goes into the projection of the embeddings has no range.
             layer.precision = trt.DataType.INT8 if self.ranges and name != "projection" else trt.DataType.HALF
 

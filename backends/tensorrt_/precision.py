@@ -52,15 +52,9 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
 
 
 def obey_layers(config: trt.IBuilderConfig) -> None:
-    """Have the builder keep to the precisions that layers ask for, where they can, or fail."""
+    """Have the builder keep to the precisions that layers ask for, where they can."""
     if can.weak_typing:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-
-
-def prefer_layers(config: trt.IBuilderConfig) -> None:
-    """The same, but for layers that cannot be built so: they are of whatever precision can be."""
-    if can.weak_typing:
-        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
 
 
 def _hold_in_fp32(layers: list[trt.ILayer]) -> None:

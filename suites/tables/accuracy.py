@@ -8,7 +8,7 @@ from typing import Any
 
 from suites.record import OK, Record
 from suites.tables.options import Distinctions, distinctions, sources_of
-from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
+from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import past_tolerance
 
 COLUMNS = (
@@ -51,7 +51,7 @@ def _row(record: Record, told: Distinctions) -> list[str]:
     reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     wrong = past_tolerance(scores) if scores else ""
     invalid = f"**invalid**: {wrong}" if wrong else ""
-    notes = joined(told.of(record), cell.release, _cut(record), reason, invalid)
+    notes = joined(told.of(record), cell.release, products_not_int8(record), _cut(record), reason, invalid)
     head = [cell.backend, cell.precision, profiles_of(record)]
     if "value" not in scores:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]

@@ -11,7 +11,7 @@ from suites.cell import PROFILES
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.stats import Summary, summarize
 from suites.tables.options import Distinctions, distinctions, sources_of
-from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
+from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
 
 COLUMNS = (
@@ -210,9 +210,8 @@ def _notes(record: Record, phases: Phases, shape: str) -> str:
     if others := max((m.telemetry.get("other_processes", 0) for m in phases.values()), default=0):
         notes.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     built = record.artifacts.get("built", {})
-    products = built.get("notes", {}).get("products", {})
-    if record.cell.precision == "int8" and products and products.keys() != {"i8"}:
-        notes.append(f"{products.get('i8', 0)} of {sum(products.values())} products in INT8")
+    if floating := products_not_int8(record):
+        notes.append(floating)
     if "engine_bytes" in built.get("notes", {}):
         notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
     batch, sequence = (int(size) for size in shape.split("x"))

@@ -10,7 +10,7 @@ from suites.cell import PROFILES
 from suites.record import GPU, LATENCY, OK, Record
 from suites.stats import summarize
 from suites.tables.options import distinctions, sources_of
-from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
+from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
 
 COLUMNS = (
@@ -66,7 +66,7 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
             f"{scores['value']:.6f}", f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
             scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
             f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
-            joined(f"**invalid**: {wrong}" if wrong else ""),
+            joined(products_not_int8(record), f"**invalid**: {wrong}" if wrong else ""),
         ])  # fmt: skip
     return [*told.caption(), "", markdown(COLUMNS, rows)]
 

@@ -51,6 +51,14 @@ def profiles_of(record: Record) -> str:
     return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
 
 
+def products_not_int8(record: Record) -> str:
+    """How many products of an engine of INT8 are INT8, if not all are; empty where nothing is known of them."""
+    types = record.artifacts.get("built", {}).get("notes", {}).get("product_types", {})
+    if record.cell.precision != "int8" or types.keys() <= {"i8"}:
+        return ""
+    return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
+
+
 def joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
