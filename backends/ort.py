@@ -200,13 +200,14 @@ class OrtSession(Session):
 
     def set_shape(self, feeds: Feeds) -> None:
         key = tuple((name, array.shape) for name, array in feeds.items())
-        if key == self._key:
-            return
-        self._key = key
-        if key not in self._kept:
-            self._kept[key] = self._bind(feeds)
-        self._bound = self._kept[key]
-        self._run = (self.remembers and self._bound.kept) or self._plain
+        if key != self._key:
+            self._key = key
+            if key not in self._kept:
+                self._kept[key] = self._bind(feeds)
+            self._bound = self._kept[key]
+            self._run = self._plain
+        if self.remembers and self._bound.kept:
+            self._run = self._bound.kept
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():

@@ -172,14 +172,15 @@ class TorchSteps(Session):
     def _use(self, arrays: Mapping[str, Array], *more: object) -> None:
         """Take up the buffers for arrays of these sizes, and of what `more` says of them; new ones the first time."""
         key = (*((name, array.shape) for name, array in arrays.items()), *more)
-        if key == self._key:
-            return
-        self._buffers.host = self._buffers.output = None
-        self._key = key
-        if key not in self._kept:
-            self._kept[key] = self._allocate(arrays)
-        self._buffers = self._kept[key]
-        self._recorded = self._buffers.kept if self.remembers else None
+        if key != self._key:
+            self._buffers.host = self._buffers.output = None
+            self._key = key
+            if key not in self._kept:
+                self._kept[key] = self._allocate(arrays)
+            self._buffers = self._kept[key]
+            self._recorded = None
+        if self.remembers and self._recorded is None:
+            self._recorded = self._buffers.kept
 
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch

@@ -1,9 +1,10 @@
 """The cheapest strategy for a trace: `python -m suites.advise TRACE [--memory-mb N] [key=value ...]`.
 
 TRACE has one request a line, a batch and a sequence length. Strategies are the records of suite=switching in `results=`
-(by default results); other key=value arguments choose among them: model, precision, backend and machine. Prints what
-each would take, the cheapest with its margin and confidence, and writes a plot of cost against switching for each
-precision to results/plots/switching-MACHINE-MODEL-PRECISION.svg.
+(by default results); other key=value arguments choose among them: precision, backend, machine, and model, weights,
+lengths, shapes and requests as refusals name them. Prints what each would take, the cheapest with its margin and
+confidence, and writes a plot of cost against switching for each precision to
+results/plots/switching-MACHINE-MODEL-PRECISION.svg.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from suites.record import Record, read_records
 from suites.switching_model import RESAMPLES, Costs, Trace
 from suites.switching_names import Names
 from suites.tables.rows import markdown
-from suites.tables.switching import costs_of
+from suites.tables.switching import costs_of, workload
 from suites.traffic import Size, read_trace, smallest
+
+ASKED = ("model", "weights", "lengths", "shapes", "requests")
+"""What `workload` gives: strategies compare where all of it is the same."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,10 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]
     """The records that are of the model, precision, ... asked for.
 
     Raises:
-        Refused: there are none, or they are of several models or machines.
+        Refused: there are none, or they are of several machines, models or sets of requests.
     """
     kept = [record for record in records if all(_value(record, key) == x for key, x in wanted.items())]
-    for key in ("machine", "model"):
+    for key in ("machine", *ASKED):
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
             raise Refused(f"there are records of {', '.join(values)}; choose one with {key}=")
@@ -120,7 +124,9 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]
 
 
 def _value(record: Record, key: str) -> str:
-    return str(record.environment["machine"]) if key == "machine" else str(getattr(record.cell, key))
+    if key == "machine":
+        return str(record.environment["machine"])
+    return dict(zip(ASKED, workload(record), strict=True)).get(key) or str(getattr(record.cell, key, ""))
 
 
 def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
@@ -177,8 +183,12 @@ def main(arguments: Sequence[str]) -> int:
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(wanted.pop("results", "results"))
-    if unknown := set(wanted) - {"model", "precision", "backend", "machine"}:
-        raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; use model, precision, backend or machine")
+    if unknown := set(wanted) - {"precision", "backend", "machine", *ASKED}:
+        raise Refused(
+            f"{', '.join(sorted(unknown))}= chooses nothing; use machine, {', '.join(ASKED)}, precision, backend"
+        )
+    if not memory >= 0:
+        raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
     try:
         trace = [size for _, size in read_trace(path)]
         records = chosen(read_records(results, "switching"), wanted)

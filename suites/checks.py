@@ -18,8 +18,8 @@ class Refused(Exception):
 
 
 def positive(key: str, value: float) -> float:
-    if not value > 0:
-        raise Refused(f"{key}={value} must be greater than 0")
+    if not 0 < value < float("inf"):
+        raise Refused(f"{key}={value} must be greater than 0 and finite")
     return value
 
 

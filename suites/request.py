@@ -62,6 +62,7 @@ def resolve(config: RunConfig) -> Request:
         Refused: something asked for does not exist, is out of range or cannot be written.
     """
     _named(config)
+    at_least("seed", config.seed, 0)
     # What is wrong with the request comes before what this machine lacks.
     shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
     task = load_task(config.task, _labels(config))
@@ -89,7 +90,7 @@ def resolve(config: RunConfig) -> Request:
         "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
-        "seed": at_least("seed", config.seed, 0),
+        "seed": config.seed,
         "quantization": quantization,
         **asked.job,
     }

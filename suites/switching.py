@@ -22,7 +22,7 @@ from suites import clock
 from suites.clock import Effort
 from suites.latency import compare
 from suites.record import Measurement
-from suites.request_clock import warm_up
+from suites.request_clock import time_requests, warm_up
 from suites.switching_changes import Traffic, captures, keep_graphs, met, on_device, pairs, replays
 from suites.switching_parity import Fresh, complaint, output, parity
 from suites.switching_workload import Workload
@@ -109,6 +109,8 @@ class Question:
         how = " with graphs" if graph else ""
         steady = False
         with self.part(f"warm-up{how}"):
+            # What is met for the first time is cold: all inputs come once before anything counts.
+            time_requests(session, self.workload.everything)
             steady = warm_up(session, [next(turn) for turn in self.workload.in_turn_at()], self.effort)
         self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
         taken: list[dict[str, Any]] = []
@@ -120,15 +122,15 @@ class Question:
             measured, told = replays(session, self.workload, self.traffic, budget, graph, steady, self.progress)
             self.found.measurements += measured
             self.found.keep("replays", told)
+        if session.stream is not None and taken:
+            with self.part(f"every pair of shapes on the device{how}"):
+                budget = self.effort.pairs_s
+                self.found.keep("device", on_device(session, self.workload, taken, self.repeats, budget, graph))
         with self.part(f"outputs after every change{how}"):
             found = parity(session, self.workload, fresh, graph)
             self.found.keep("parity", [found])
             if text := complaint(found):
                 self.found.failures[f"every pair{how}"] = text
-        if session.stream is not None and taken:
-            with self.part(f"every pair of shapes on the device{how}"):
-                budget = self.effort.pairs_s
-                self.found.keep("device", on_device(session, self.workload, taken, self.repeats, budget, graph))
 
     def plain(self, fresh: Fresh) -> None:
         memory: dict[str, Any] = {}
@@ -148,6 +150,7 @@ class Question:
             with self.part("captures"), self.opened("captures") as session:
                 self.found.keep("captures", captures(session, self.workload))
             with self.part("kept graphs"), self.opened("kept graphs") as session:
+                time_requests(session, self.workload.everything)  # whose buffers are not the graphs'
                 free = session.stream.free_memory() if session.stream else 0
                 self.found.facts["graphs"] = keep_graphs(session, self.workload)
                 if session.stream:

@@ -48,14 +48,12 @@ def pairs(session: Session, workload: Workload, repeats: int, seconds: float, gr
 
 
 def _samples(visits: Sequence[Sequence[Served]]) -> dict[str, Any]:
-    """Of the first request each part by name; of all three what they took, and whether they launched a graph."""
-    first = [visit[0] for visit in visits]
-    names = dict.fromkeys(name for served in first for name in served.parts)
+    """Of all three requests each part by name, what they took, and whether they launched a graph."""
+    names = dict.fromkeys(name for visit in visits for served in visit for name in served.parts)
     return {
-        "parts": {name: [served.parts.get(name, 0) for served in first] for name in names},
-        "copy": [served.copy for served in first],
+        "parts": {name: [[served.parts.get(name, 0) for served in visit] for visit in visits] for name in names},
         **{name: [[getattr(served, name) for served in visit] for visit in visits]
-           for name in ("enqueue", "step", "whole", "replayed")},
+           for name in ("copy", "enqueue", "step", "whole", "replayed")},
     }  # fmt: skip
 
 

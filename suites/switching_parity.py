@@ -29,20 +29,21 @@ def output(session: Session, feeds: Feeds) -> Array:
 
 
 def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> dict[str, Any]:
-    """Go through every ordered pair of shapes, with other inputs than the time before at the same shape, so that what
-    was left standing is seen; where graphs are kept, every other time with a plain step.
+    """Go through every ordered pair of shapes twice, with other inputs than the time before at the same shape, so that
+    what was left standing is seen; where graphs are kept, the second time with plain steps among the others.
 
     Returns:
         transitions, how many of them launched a graph, how many gave other bits than `fresh`, and the largest
         difference as a share of the largest value, with where it was.
     """
     known = sorted(fresh)
-    path = [known[node] for node in walk(len(known), 2, seed=0)] if known else []
+    once, again = (([known[node] for node in walk(len(known), 1, seed)] if known else []) for seed in (0, 1))
+    path = [*once, *again]
     visits: Counter[int] = Counter()
     worst: tuple[float, list[str]] = (0.0, [])
     unequal = replayed = 0
-    for before, after in pairwise([*path[:1], *path]):
-        number, plain = visits[after] % len(fresh[after]), graph and visits[after] % 4 >= 2
+    for step, (before, after) in enumerate(pairwise([*path[:1], *path])):
+        number, plain = visits[after] % len(fresh[after]), graph and step >= len(once) and visits[after] % 4 >= 2
         visits[after] += 1
         if plain:
             session.remembers = False

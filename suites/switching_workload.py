@@ -55,6 +55,11 @@ class Workload:
             tuple(tuple(known[:REFERENCES]) for known in judged),
         )
 
+    @property
+    def everything(self) -> list[Feeds]:
+        """The inputs of all requests, once each."""
+        return [feeds for sets in self.requests for feeds in sets]
+
     def in_turn(self) -> list[Iterator[Feeds]]:
         """By shape of requests, their inputs in turn without end."""
         return [cycle(sets) for sets in self.requests]

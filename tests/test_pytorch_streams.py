@@ -138,6 +138,9 @@ def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Car
         session.remembers = False
         assert not session.replays
         assert [what for what, _ in worked(session, 2, 3, 2)] == ["fill", "forward"] * 3
+        session.remembers = True
+        # Taken up again, also where the shape has not changed since the plain step.
+        assert [what for what, _ in worked(session, 2)] == ["fill", "replay"]
         assert {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
 
 

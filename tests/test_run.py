@@ -248,6 +248,8 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("--foo",), "there is no flag --foo"),
         (("precision=FP32",), "did you mean fp32?"),
         (("backend=null", "seed=-1"), "seed=-1 must be at least 0"),
+        (("backend=null", "suite=switching", "seed=-1"), "seed=-1 must be at least 0"),
+        (("backend=null", "suite=switching", "suite.pairs_s=inf"), "must be greater than 0 and finite"),
         (("backend=null", "batch=[0]"), "batch=0 is too small"),
         (("backend=null", "batch=[]"), "batch=[] asks for nothing"),
         (("backend=null", "sequence=[0]"), "sequence=0 is too small"),

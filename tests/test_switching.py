@@ -14,12 +14,15 @@ from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites.clock import Effort
 from suites.switching_model import Costs, Trace, break_even, meeting
+from suites.switching_names import Names
+from suites.tables.switching_changes import changes
 from suites.traffic import runs
 
 SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
 ONE, TWO, THREE = map(str, SWITCHED)
 LABEL = dict(zip(SIZES, (ONE, TWO, THREE), strict=True))
-REPEATS = 150
+REPEATS = 400
+"""Of each pair: with the noise of the simulated clock its mean is then off by a hundredth, and five are allowed."""
 
 # Every shape, every ordered pair and every part at a cost of its own.
 FIXED = Programmed(
@@ -33,6 +36,11 @@ FIXED = Programmed(
 )  # fmt: skip
 MIDDLE = Programmed(step_ms=10, gpu_ms=4, shape_ms=5, first_gpu_ms=1)
 WIDE = Programmed(step_ms=2, gpu_ms=16)
+
+
+def rows_of(table: str) -> list[dict[str, str]]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
 def steady_of(costs: Programmed, shape: str, graph: bool = False) -> float:
@@ -57,11 +65,11 @@ def test_programmed_costs_are_found_within_five_percent(measured: Measured, seed
         visits, labels = costs.visits[before, after], (LABEL[before], LABEL[after])
         assert costs.means.change[before, after] / 1e6 == pytest.approx(change_of(FIXED, *labels), rel=0.05)
         shape = FIXED.of("shape_ms", labels[1], labels[0])
-        assert np.mean(visits.parts["set shape"]) / 1e6 == pytest.approx(shape, rel=0.05)
+        assert np.mean(visits.parts["set shape"][:, 0]) / 1e6 == pytest.approx(shape, rel=0.05)
         assert ("profile" in visits.parts) == (TWO in labels)
         if TWO in labels:
-            assert np.mean(visits.parts["profile"]) / 1e6 == pytest.approx(4, rel=0.05)
-        assert np.mean(visits.copy) / 1e6 == pytest.approx(0.3, rel=0.05)
+            assert np.mean(visits.parts["profile"][:, 0]) / 1e6 == pytest.approx(4, rel=0.05)
+        assert np.mean(visits.copy[:, 0]) / 1e6 == pytest.approx(0.3, rel=0.05)
         step = FIXED.of("step_ms", labels[1])
         assert np.mean(visits.enqueue, axis=0) / 1e6 == pytest.approx([step + 3, step, step], rel=0.05)
     for size in SIZES:
@@ -217,8 +225,8 @@ def test_a_kept_graph_costs_no_change_and_its_capture_is_measured(measured: Meas
     assert record.facts["graphs"] == len(SIZES)
     plain, kept = record.scores["parity"]
     assert (plain["replayed"], plain["unequal"], kept["unequal"]) == (0, 0, 0)
-    # Some steps are plain though there is a graph.
-    assert 0 < kept["replayed"] < kept["transitions"]
+    # Every pair comes once with graphs alone, and once with plain steps among them.
+    assert len(SIZES) ** 2 < kept["replayed"] < kept["transitions"]
 
 
 class Various(NullSession):
@@ -236,6 +244,26 @@ def test_graphs_of_sizes_that_come_by_chance_are_hit_by_chance(measured: Measure
     hit = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 1] for v in visits.values()])
     missed = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 0] for v in visits.values()])
     assert hit.mean() + 8e6 < missed.mean()
+    # A hit costs nothing, against another hit: against a miss it would seem to save what that takes.
+    rows = {row["change"]: row for row in rows_of(changes([Costs.of(record, True)], Names([record])))}
+    assert abs(float(rows["graph hit"]["mean"])) < 500
+    assert float(rows["graph miss"]["mean"]) > 8000
+
+
+class Sized(NullSession):
+    """Pays for sizes that it has not met, which differ from request to request."""
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        key = int(feeds["input_ids"][0, 0])
+        if key not in self._seen:
+            self._seen.add(key)  # type: ignore[arg-type]
+            self._null_stream.spend(500)
+        return super().changing(feeds)
+
+
+def test_what_is_met_for_the_first_time_is_in_no_change(measured: Measured) -> None:
+    visits = Costs.of(measured(FIXED, session=lambda costs: Sized("ok", costs), repeats=4), False).visits
+    assert max(v.whole.max() for v in visits.values()) < 200e6
 
 
 def test_time_bounds_pairs_and_replays(measured: Measured) -> None:

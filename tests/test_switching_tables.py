@@ -163,10 +163,19 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
         chosen([wide], {"model": "other"})
 
 
+def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> None:
+    one = measured(HOST, repeats=3)
+    lengths = {**one.cell.lengths, "tokenizer": "0123"}
+    other = replace(one, cell=replace(one.cell, lengths=lengths))
+    with pytest.raises(Refused, match="choose one with requests="):
+        chosen([one, other], {})
+    assert chosen([one, other], {"requests": "0123"}) == [other]
+
+
 def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) -> None:
     record = measured(HOST, repeats=1)
     text = switching_tables([record])
-    assert "| 0.0e+00, 0 of 19 |" in text
+    assert "| 0.0e+00, 0 of 20 |" in text
     assert "Cheapest" not in text
     assert "Every pair" not in text
     (advice,) = advise([record], SIZES)

@@ -254,8 +254,10 @@ def test_a_session_that_remembers_no_more_steps_plainly(
     session.remembers = False
     assert not session.replays
     assert asked(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
-    session.capture()
     session.remembers = True
+    # Taken up again, also where the shape has not changed since the plain step.
+    assert asked(session, (4, 16)) == [("launch", 1, (4, 16))]
+    session.capture()
     assert asked(session, (2, 8), (4, 16))[-1] == ("launch", 1, (4, 16))
 
 

@@ -161,7 +161,9 @@ class TensorRTSession(Session):
         sizes = _sizes(batch)
         changed = sizes != _sizes(before)
         if changed:
-            self._captured = self._kept.get(tuple(sizes.items())) if self.remembers else None
+            self._captured = None
+        if self.remembers and self._captured is None:
+            self._captured = self._kept.get(tuple(sizes.items()))
         yield "arrange"
         if changed and self._captured is None:
             yield from self._change(Shape(*feeds["input_ids"].shape), sizes)

@@ -119,8 +119,9 @@ def _check_memory(plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan
     buffers = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in wanted)
     needed = activations + weights + buffers
     if needed > allowed:
-        one = len(wanted) == 1
-        advice = "ask for smaller shapes" if one else "use trt.contexts=one, or fewer profiles"
+        one, several = len(wanted) == 1, len(plans) > 1
+        fewer = "use trt.engines=one" if several else "use trt.contexts=one, or fewer profiles"
+        advice = "ask for smaller shapes" if one else fewer
         raise RuntimeError(
             f"{'the context needs' if one else f'{len(wanted)} contexts need'} {needed} bytes of device memory "
             f"({activations >> 20} MiB of activations, {weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) "

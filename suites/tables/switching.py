@@ -9,7 +9,7 @@ import numpy as np
 
 from suites.record import REPLAY, Measurement, Record
 from suites.stats import mean_of_blocks, summarize
-from suites.switching_model import Costs, Meeting, meeting
+from suites.switching_model import Costs, break_even, meeting
 from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.tables.switching_changes import changes, matrices, steady_times
@@ -22,9 +22,10 @@ shape bring several sets of inputs in turn, whose lengths are those that bring a
 *Steady* is what a request takes that has the shape of the one before; with packed tokens it may still have another
 number of them. *over steady*: what a request takes beyond that for coming after another shape, measured against the
 third request in the same place: the median over all pairs of that kind with its 95% bootstrap interval. Of it, by
-median: the host time of each call that makes ready for the shape (*context*: finding whose it is; *arrange*: laying
-out the inputs and finding a graph; *profile*: set_optimization_profile_async; *input shape*: set_input_shape), and
-*first step* and *second step* beyond the third. *enqueue*: until the call of that step returns. *on the GPU*: the first
+median and beyond the third: the host time of each call that makes ready for the shape (*context*: finding whose it is;
+*arrange*: laying out the inputs and finding a graph; *profile*: set_optimization_profile_async; *input shape*:
+set_input_shape), *copy* of the inputs until it is done, and with it what those calls left for the device to do, *first
+step* and *second step*. *enqueue*: until the call of that step returns. *on the GPU*: the first
 step beyond one after the same shape, between marks on a device that was busy while the host enqueued them. *back*: to
 the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes that were known before the
 requests came: a *hit* launches it, a *miss* steps plainly.
@@ -69,7 +70,8 @@ def workload(record: Record) -> tuple[str, ...]:
     cell = record.cell
     shapes = " ".join(f"{batch}x{sequence}" for batch, sequence in cell.shapes)
     lengths = cell.lengths.get("choice", cell.lengths["distribution"])
-    return cell.model, f"{cell.weights} weights", f"{lengths} lengths", shapes, str(cell.lengths.get("traffic", ""))
+    requests = [str(cell.lengths.get(name, "")) for name in ("traffic", "seed", "tokenizer")]
+    return cell.model, f"{cell.weights} weights", f"{lengths} lengths", shapes, " ".join(requests).strip()
 
 
 def costs_of(record: Record) -> list[Costs]:
@@ -138,11 +140,8 @@ def _cheapest(held: Sequence[Costs], names: Names) -> list[str]:
 
 
 def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]:
-    meetings: dict[tuple[int, int], Meeting] = {}
-    for a, b in combinations(range(len(held)), 2):
-        if found := meeting(held[a], held[b]):
-            meetings[a, b] = found
-    edges = sorted({0.0, 1.0, *(found.switch for found in meetings.values())})
+    met = [float(break_even(one.means, other.means)) for one, other in combinations(held, 2)]
+    edges = sorted({0.0, 1.0, *(switch for switch in met if not np.isnan(switch))})
     best: list[tuple[float, float, int]] = []
     for low, high in pairwise(edges):
         winner = min(range(len(held)), key=lambda index: float(held[index].means.at((low + high) / 2)))
@@ -157,7 +156,8 @@ def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]
     for low, high, index in best:
         lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}")
     for (_, switch, earlier), (_, _, later) in pairwise(best):
-        found = meetings[min(earlier, later), max(earlier, later)]  # lines change places where they cross
+        found = meeting(*(held[index] for index in sorted((earlier, later))))
+        assert found is not None  # lines change places where they cross
         lines.append(
             f"- they meet at {switch:.3f} [{found.switch_low:.3f}, {found.switch_high:.3f}] or "
             f"{found.per_second:,.1f} [{found.per_second_low:,.1f}, {found.per_second_high:,.1f}] changes of shape a "

@@ -20,7 +20,7 @@ def changes(costs: Sequence[Costs], names: Names) -> str:
     """A row for each kind of change of each strategy."""
     parts = list(dict.fromkeys(name for one in costs for visits in one.visits.values() for name in visits.parts))
     rows = [row for one in costs for row in _rows(one, names, parts)]
-    header = ("strategy", "change", "count", "over steady us [95% CI]", "mean", "p99", *parts, "first step",
+    header = ("strategy", "change", "count", "over steady us [95% CI]", "mean", "p99", *parts, "copy", "first step",
               "second step", "enqueue 1st", "2nd", "3rd", "on the GPU", "notes")  # fmt: skip
     return markdown(header, rows)
 
@@ -36,7 +36,10 @@ def _rows(costs: Costs, names: Names, parts: Sequence[str]) -> list[list[str]]:
         return came & (pair[0] != pair[1])
 
     def launched(wanted: bool) -> Chosen:
-        return lambda pair, visits: (visits.replayed[:, 0] == wanted) & (pair[0] != pair[1])
+        # Against a third request that is a launch: packed tokens may miss there too.
+        return lambda pair, visits: (
+            (visits.replayed[:, 0] == wanted) & (visits.replayed[:, 2] == 1) & (pair[0] != pair[1])
+        )
 
     chosen: dict[str, Chosen] = {name: of(name) for name in ("same shape", "other shape", "other profile")}
     chosen["back"] = back
@@ -50,6 +53,11 @@ def _rows(costs: Costs, names: Names, parts: Sequence[str]) -> list[list[str]]:
     return found
 
 
+def beyond(values: Array, at: int = 0) -> Array:
+    """[visits, 3] of three requests: what one took beyond the third."""
+    return np.asarray(values[:, at] - values[:, 2])
+
+
 def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[str]:
     def gathered(value: Callable[[Visits], Array]) -> Array:
         return np.concatenate([value(costs.visits[pair])[mask] for pair, mask in picked.items()])
@@ -58,7 +66,7 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
         return us(np.median(gathered(value)))
 
     def part(name: str) -> str:
-        return median(lambda visits: visits.parts.get(name, np.zeros(len(visits.whole))))
+        return median(lambda visits: beyond(visits.parts.get(name, np.zeros_like(visits.whole))))
 
     def enqueue(at: int) -> str:
         return median(lambda visits: np.asarray(visits.enqueue[:, at]))
@@ -71,8 +79,9 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
         us(over.mean()),
         us(summary.p99),
         *map(part, parts),
-        median(lambda visits: visits.step[:, 0] - visits.step[:, 2]),
-        median(lambda visits: visits.step[:, 1] - visits.step[:, 2]),
+        median(lambda visits: beyond(visits.copy)),
+        median(lambda visits: beyond(visits.step)),
+        median(lambda visits: beyond(visits.step, 1)),
         *map(enqueue, range(3)),
         _on_device(costs, {pair for pair, mask in picked.items() if mask.all()}),
         f"**invalid**: {costs.wrong}" if costs.wrong else "",
@@ -135,5 +144,5 @@ def _quartiles(samples: Array | None) -> str:
 
 
 def us(nanoseconds: float | Array) -> str:
-    """Microseconds."""
-    return f"{float(nanoseconds) / 1e3:.1f}"
+    """Microseconds; empty where they are not known."""
+    return "" if np.isnan(nanoseconds) else f"{float(nanoseconds) / 1e3:.1f}"
