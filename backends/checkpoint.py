@@ -118,6 +118,9 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     """The encoder in FP32 and evaluation mode, without a pooler or head; its output is `last_hidden_state`.
 
     `attention` is "fused" or "plain", see backends/attention.py, which also says what mask to pass.
+
+    Raises:
+        Unsupported: the checkpoint lacks weights of the encoder, which would be made up anew in every process.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
@@ -129,16 +132,23 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     pooler = {} if config.model_type in ("distilbert", "electra") else {"add_pooling_layer": False}
-    model: torch.nn.Module = AutoModel.from_pretrained(
+    model, info = AutoModel.from_pretrained(
         folder,
         config=config,
         attn_implementation=f"suites_{attention}",
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
+        output_loading_info=True,
         **pooler,
     )
-    return model.float().eval()
+    if missing := sorted(name for name in info["missing_keys"] if not name.endswith("position_ids")):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise Unsupported(
+            f"the checkpoint lacks weights of its encoder, {missing[0]}{more}; use weights=random for drift"
+        )
+    encoder: torch.nn.Module = model.float().eval()
+    return encoder
 
 
 def input_names(folder: Path) -> tuple[str, ...]:

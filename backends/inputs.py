@@ -169,8 +169,8 @@ class InputSource:
     def identity(self) -> Mapping[str, Any]:
         """What tells a checkpoint and a seed from others in a key of the cache."""
         tokenizer = self.folder / "tokenizer.json"
-        found = digest_of(tokenizer) if tokenizer.is_file() else ""
-        return {"weights": self.weights_sha256, "tokenizer": found, "seed": self.seed}
+        found, config = digest_of(tokenizer) if tokenizer.is_file() else "", digest_of(self.folder / "config.json")
+        return {"weights": self.weights_sha256, "config": config, "tokenizer": found, "seed": self.seed}
 
     def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         """The .npz that `build` writes, keyed by all of this and `more`."""

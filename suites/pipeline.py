@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from suites import record
-from suites.cell import Cell
+from suites.cell import Cell, short_digest
 from suites.checks import Refused
 from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
@@ -194,7 +194,8 @@ def _judged(request: Request, stages: Stages, measured: Answer, parts: dict[str,
         scored = stages.run("score", job, request.main_interpreter)
         if scored.outcome != OK:
             return scored, parts
-        parts = {**parts, "scores": {**scored.result, "tolerance": request.task["tolerance"]}}
+        judged_by = {"tolerance": request.task["tolerance"], "targets": short_digest(request.task["targets"])}
+        parts = {**parts, "scores": {**scored.result, **judged_by}}
     problems = dict(measured.result.get("failures", {}))
     if parts.get("scores", {}).get("nonfinite"):
         problems["all texts"] = f"{parts['scores']['nonfinite']} outputs are NaN or Inf"
@@ -251,15 +252,22 @@ def _reusable(path: Path, request: Request) -> Record | None:
     except (OSError, ValueError):
         return None
     same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
-    return earlier if same_device and earlier.outcome in (OK, record.UNSUPPORTED) else None
+    wanted = short_digest(request.task["targets"])
+    same_targets = earlier.scores.get("targets", wanted) == wanted
+    return earlier if same_device and same_targets and earlier.outcome in (OK, record.UNSUPPORTED) else None
 
 
 def _judged_anew(earlier: Record, request: Request) -> Record:
-    """A record under the tolerance that is asked for now, written down if it was judged by another."""
-    wanted = request.task["tolerance"]
-    if earlier.scores.get("tolerance", wanted) == wanted:
+    """A record under the tolerance or threshold asked for now, written down if it was judged by another."""
+    scores = dict(earlier.scores)
+    if "tolerance" in scores:
+        scores["tolerance"] = request.task["tolerance"]
+    if "threshold" in scores:
+        scores["threshold"] = request.task["threshold"]
+        scores["first"] = first_past(scores["layers"], scores["threshold"])
+    if scores == earlier.scores:
         return earlier
-    judged = replace(earlier, scores={**earlier.scores, "tolerance": wanted})
+    judged = replace(earlier, scores=scores)
     write_record(request.results, judged)
     return judged
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from suites.pipeline import Ended
     from suites.progress import Display
+    from suites.record import Record
 
 
 @dataclass
@@ -67,10 +68,13 @@ class Invocation:
         measured = [(e.record, e.path) for e in self.ended if e.path is not None]
         if not measured:
             return
-        records, paths = zip(*measured, strict=True)
-        results = paths[0].parents[3]
+        by_suite: dict[str, list[Record]] = {}
+        for record, _ in measured:
+            by_suite.setdefault(record.cell.suite, []).append(record)
+        results = measured[0][1].parents[3]
         try:
-            print(shown(records[0].cell.suite, records, results))
+            for suite, records in by_suite.items():
+                print(shown(suite, records, results))
             write_tables(results)
         except (OSError, ValueError) as error:
             self.refused += 1

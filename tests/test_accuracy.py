@@ -283,6 +283,14 @@ def test_a_verdict_is_what_the_interval_allows(difference: float, low: float, hi
     assert verdict(difference, low, high) == says
 
 
+def test_two_suites_in_one_sweep_print_a_table_each(cli: Cli) -> None:
+    done = cli("-m", "suite=accuracy,latency", "backend=torch_eager", *[word for word in QUICK if "suite=" not in word])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("What the columns say") == 2
+    assert "accuracy.md" in done.stdout
+    assert "latency.md" in done.stdout
+
+
 def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", "backend=torch_eager,torch_packed,ort", *QUICK)
     assert done.returncode == 0, done.stderr

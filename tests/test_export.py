@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +104,15 @@ def test_a_model_of_another_kind_is_unsupported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(Unsupported, match="gpt2"):
         locate({"weights": "trained", "path": str(tmp_path)}, ArtifactCache(tmp_path / "cache"))
+
+
+def test_a_checkpoint_without_all_of_its_encoder_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    """Weights that are not there would be made up, others in every process."""
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = tiny("bert")
+    kept = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if "layer.1." not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(folder / "config.json", tmp_path)
+    with pytest.raises(Unsupported, match=r"lacks weights of its encoder, .*layer\.1\..* and \d+ more"):
+        load_encoder(tmp_path)

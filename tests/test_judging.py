@@ -15,7 +15,7 @@ from suites import pipeline, worker
 from suites.cell import Cell
 from suites.launch import Answer
 from suites.record import FAILED, OK, Record, read_record
-from suites.tasks import predictions
+from suites.tasks import predictions, scoring
 
 TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
 
@@ -32,7 +32,7 @@ def test_fp32_is_judged_once_for_all_paths(tmp_path: Path, monkeypatch: pytest.M
         return judge(kind, targets, outputs, *others)
 
     monkeypatch.setattr("suites.tasks.predictions.predictions", counted)
-    monkeypatch.setattr("suites.tasks.scoring.predictions", counted)
+    monkeypatch.setattr(scoring, "predictions", counted)
     job = {"kind": "stsb", "targets": TARGETS, "checkpoint": str(tmp_path), "cache": str(tmp_path / "cache"),
            "inputs": {"path": str(tmp_path / "inputs.npz"), "sha256": "one"},
            "found": str(tmp_path / "found.npy")}  # fmt: skip
@@ -73,7 +73,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
 
-    def done(tolerance: float = 0.01, cosine: float = 1.0, **scores: Any) -> tuple[pipeline.Ended, Told]:
+    def done(
+        tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
+    ) -> tuple[pipeline.Ended, Told]:
         artifact = {"path": "", "sha256": "", "notes": {}}
         source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
         check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
@@ -93,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
             told.holding = ""
 
         monkeypatch.setattr(pipeline, "holding", holding)
-        request.task["tolerance"] = tolerance
+        request.task |= {"tolerance": tolerance, "targets": {"scores": list(targets)}}
         return pipeline._run(request, told), told  # type: ignore[arg-type]
 
     return done
@@ -135,3 +137,9 @@ def test_a_reused_record_is_judged_by_the_tolerance_asked_for(
     assert ended.path is not None
     assert read_record(ended.path).scores["tolerance"] == 0.001
     assert isinstance(ended.record.cell, Cell)
+
+
+def test_a_record_of_other_targets_is_not_reused(run: Callable[..., tuple[pipeline.Ended, Told]]) -> None:
+    run(targets=(1.0, 2.0))
+    assert run(targets=(1.0, 2.0))[0].reused
+    assert not run(targets=(2.0, 1.0))[0].reused
