@@ -55,7 +55,8 @@ def featurize(
 
     Args:
         windows: the texts are questions with their contexts; a context that is too long becomes several rows that
-            overlap by a third of `longest`, as in SQuAD's baselines (128 of 384). Otherwise texts are cut.
+            overlap by a third of `longest`, as in SQuAD's baselines (128 of 384), and a question is cut to a third too.
+            Otherwise texts are cut.
         random: whether a checkpoint without a tokenizer gets random ids, one a word: enough to compare outputs by.
 
     Raises:
@@ -83,11 +84,17 @@ def featurize(
 
 
 def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int) -> Features:
+    questions, contexts = columns
+    third = max(1, longest // 3)
+    ends = [places[third - 1][1] if len(places) > third else len(question)
+            for question, places in zip(questions, _places(tokenizer, questions), strict=True)]  # fmt: skip
+    room = longest - third - tokenizer.num_special_tokens_to_add(pair=True)
     kept = tokenizer(
-        *columns,
+        [question[:end] for question, end in zip(questions, ends, strict=True)],
+        contexts,
         truncation="only_second",
         max_length=longest,
-        stride=longest // 3,
+        stride=max(0, min(third, room - 1)),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_token_type_ids=True,
@@ -97,7 +104,14 @@ def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int) -> 
         for row, places in enumerate(kept["offset_mapping"])
     ]
     texts = kept["overflow_to_sample_mapping"]
-    return Features("text", kept["input_ids"], kept["token_type_ids"], texts, tokenizer.pad_token_id, offsets)
+    cut = sum(end < len(question) for question, end in zip(questions, ends, strict=True))
+    return Features("text", kept["input_ids"], kept["token_type_ids"], texts, tokenizer.pad_token_id, offsets, cut=cut)
+
+
+def _places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Where in each text its tokens are."""
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [[tuple(place) for place in places] for places in found]
 
 
 def _random(texts: Sequence[str], longest: int, seed: int) -> Features:

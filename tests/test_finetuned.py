@@ -162,6 +162,16 @@ def test_pairs_want_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None
         featurize(tiny("bert")[0], [["one", "two"]], 16, 0)
 
 
+@pytest.mark.parametrize("longest", [12, 16, 30])
+def test_a_long_question_is_cut_and_counted(longest: int, checkpoint: Checkpoint) -> None:
+    """It left no room for its context, which tokenizers end in an error or a panic."""
+    asked = [["who " * 40, "the cat sat on the mat " * 5], ["who", "the mat"]]
+    found = featurize(checkpoint("answers"), asked, longest, 0, windows=True)
+    assert found.cut == 1
+    assert max(len(row) for row in found.ids) <= longest
+    assert {*found.texts} == {0, 1}
+
+
 def test_the_best_span_runs_forwards_within_its_context_and_over_all_windows() -> None:
     contexts = ["the cat sat", "a dog"]
     offsets = np.full((3, 6, 2), -1)
