@@ -51,7 +51,9 @@ def add_plugin(
     Raises:
         Unsupported: the registry has no such plugin.
     """
-    collection = trt.PluginFieldCollection([_field(key, value) for key, value in fields.items()])
+    # The collection points into the fields without holding them: they must live until the plugin has read them.
+    held = [_field(key, value) for key, value in fields.items()]
+    collection = trt.PluginFieldCollection(held)
     registry = trt.get_plugin_registry()
     if can.plugin_v3 and version in PORTS.get(name, {}):
         creator = registry.get_creator(name, str(PORTS[name][version]), "")
