@@ -14,7 +14,8 @@ class Packing:
     """One batch, packed.
 
     Attributes:
-        ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence.
+        ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence. Zeros may follow, which are
+            in no sequence.
         starts: int32 [batch + 1], where each sequence begins, and the end.
         kept: bool [batch, sequence], where there is a token.
     """
@@ -28,12 +29,16 @@ class Packing:
     def restore(self, values: Array) -> Array:
         """[batch, sequence, hidden] from [tokens, hidden]; zeros where padding was."""
         rows = np.zeros((*self.kept.shape, values.shape[-1]), values.dtype)
-        rows[self.kept] = values
+        rows[self.kept] = values[: self.starts[-1]]
         return rows
 
 
-def pack(feeds: Feeds) -> Packing:
+def pack(feeds: Feeds, multiple: int = 1) -> Packing:
     """
+    Args:
+        multiple: of which there are tokens, with zeros at the end, but for never more than with all padding: whoever
+            pays for another number of tokens meets fewer of them.
+
     Raises:
         ValueError: the batch is none (see `check_batch`), or a sequence has no token, or a token after padding; the
             message names it.
@@ -44,7 +49,9 @@ def pack(feeds: Feeds) -> Packing:
     kept = mask.astype(bool)
     places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return Packing(feeds["input_ids"][kept], segments(feeds)[kept], places[kept], starts, kept)
+    zeros = min(-int(starts[-1]) % multiple, kept.size - int(starts[-1]))
+    ids, kinds, positions = (np.pad(rows[kept], (0, zeros)) for rows in (feeds["input_ids"], segments(feeds), places))
+    return Packing(ids, kinds, positions, starts, kept)
 
 
 def check_batch(feeds: Feeds) -> None:

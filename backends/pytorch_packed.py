@@ -59,7 +59,8 @@ class TorchPacked(Backend):
         kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
             weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, kind) for name in loaded.files}
-        return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index)
+        multiple = spec.options.get("pad_to_multiple_of", 1)
+        return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index, multiple)
 
 
 def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> torch.Tensor:
@@ -97,7 +98,8 @@ def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> t
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, longest: int
 ) -> torch.Tensor:
-    """Attention within each sequence; all [tokens, heads, d]. On a CPU, where there is no kernel for it, one by one."""
+    """Attention within each sequence; all [tokens, heads, d], of which those after the last sequence are anything. On a
+    CPU, where there is no kernel for it, one by one."""
     import torch
 
     if query.is_cuda:
@@ -105,19 +107,19 @@ def attend(
 
         attended: torch.Tensor = varlen_attn(query, key, value, starts, starts, longest, longest)  # type: ignore[assignment]
         return attended
-    parts = []
+    attended = torch.zeros_like(query)
     for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         q, k, v = (tensor[begin:end].transpose(0, 1)[None] for tensor in (query, key, value))
-        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
-    return torch.cat(parts)
+        attended[begin:end] = torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
+    return attended
 
 
 class PackedSession(TorchSteps):
     """An encoder over packed tokens; a CUDA graph lasts while the number of tokens and the padded shape do."""
 
-    def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int) -> None:
+    def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int, multiple: int) -> None:
         super().__init__(kind, index)
-        self._weights, self._epsilon = weights, epsilon
+        self._weights, self._epsilon, self._multiple = weights, epsilon, multiple
         self._packing: Packing | None = None
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ class PackedSession(TorchSteps):
         super().close()
 
     def set_shape(self, feeds: Feeds) -> None:
-        self._packing = pack(feeds)
+        self._packing = pack(feeds, self._multiple)
         self._use(self._arrays(), self._packing.kept.shape)
 
     def copy_in(self, feeds: Feeds) -> None:

@@ -113,7 +113,12 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]
     Raises:
         Refused: there are none, or they are of several machines, models or sets of requests.
     """
-    kept = [record for record in records if all(_value(record, key) == x for key, x in wanted.items())]
+    kept = list(records)
+    for key, asked in wanted.items():
+        there = sorted({_value(record, key) for record in kept})
+        kept = [record for record in kept if _is(asked, key, _value(record, key))]
+        if not kept:
+            raise Refused(f"no record of suite=switching has {key}={asked}; there are {', '.join(there) or 'none'}")
     for key in ("machine", *ASKED):
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
@@ -121,6 +126,11 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]
     if not any(record.scores for record in kept):
         raise Refused("no record of suite=switching is of what was asked for; run it first, see README.md")
     return kept
+
+
+def _is(asked: str, key: str, value: str) -> bool:
+    """A machine goes by any part of its name."""
+    return asked in value if key == "machine" else asked == value
 
 
 def _value(record: Record, key: str) -> str:

@@ -224,6 +224,7 @@ class RunConfig:
     profiles: Profiles = Profiles.per_shape
     keep_fp32: list[str] = field(default_factory=list)
     layout: Layout = Layout.packed
+    pad_to_multiple_of: int = 1
     weights: Weights = Weights.trained
     seed: int = 0
     device: DeviceKind = DeviceKind.auto

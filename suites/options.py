@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.cache import digest_of
 from suites.checks import Refused, at_least, numbered_lines, positive
-from suites.choices import Activation, Method, Precision, Scheme, Suite
+from suites.choices import Activation, Layout, Method, Precision, Scheme, Suite
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
 
@@ -27,6 +27,7 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
         raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")
+    padding = _padding(config)
     if name == "trt":
         return _tensorrt(config)
     if name == "torch_eager":
@@ -37,8 +38,21 @@ def own_options(config: RunConfig) -> dict[str, Any]:
         for key, nothing in {"scale_max": "auto", "constraints": "none"}.items():
             if chosen[key] == nothing:
                 del chosen[key]
-        return {**_tensorrt(config), "layout": config.layout.name, **chosen}
-    return plain(asdict(owners[name])) if name in owners else {}
+        return {**_tensorrt(config), "layout": config.layout.name, **chosen, **padding}
+    return plain(asdict(owners[name])) if name in owners else padding
+
+
+def _padding(config: RunConfig) -> dict[str, int]:
+    """To a multiple of how many tokens a packed batch is padded, if it is."""
+    multiple = at_least("pad_to_multiple_of", config.pad_to_multiple_of, 1)
+    packed = {"trt_plugin": config.layout is Layout.packed, "torch_packed": True}
+    if multiple == 1:
+        return {}
+    if not packed.get(config.backend.name):
+        raise Refused(
+            f"pad_to_multiple_of={multiple} is for packed tokens, of torch_packed and of trt_plugin with layout=packed"
+        )
+    return {"pad_to_multiple_of": multiple}
 
 
 def _tensorrt(config: RunConfig) -> dict[str, Any]:

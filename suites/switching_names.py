@@ -14,7 +14,7 @@ from suites.tables.options import flat
 from suites.tables.rows import profiles_of
 from suites.traffic import Size
 
-SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout")
+SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to_multiple_of")
 """Options that a strategy's name has words for."""
 
 
@@ -23,6 +23,7 @@ def strategy(record: Record, cuda_graph: bool) -> str:
     options: Mapping[str, Any] = record.cell.options
     parts = [record.cell.backend, record.cell.precision]
     parts += [text for text in (profiles_of(record), options.get("layout", "")) if text]
+    parts += [f"tokens to a multiple of {options['pad_to_multiple_of']}"] if "pad_to_multiple_of" in options else []
     parts += ["a context a profile"] if options.get("contexts") == "per_profile" else []
     parts += ["an engine a shape"] if options.get("engines") == "per_shape" else []
     parts += [f"padded up to {len(options['pad_to'])} shapes"] if "pad_to" in options else []
@@ -57,7 +58,7 @@ def _apart(record: Record, alike: Sequence[Record]) -> str:
         for name in dict.fromkeys(name for one in alike for name in told(one))
         if name not in SPOKEN_FOR and len({told(one).get(name, "") for one in alike}) > 1
     ]
-    return ", ".join(f"{name}={own.get(name) or 'unset'}" for name in differing)
+    return ", ".join(f"{name}={own[name]}" for name in differing if own.get(name))
 
 
 def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:

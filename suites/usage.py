@@ -36,7 +36,7 @@ Set any value, as key=value:
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=
   trt.optimization_level=3         also .contexts .engines .memory_mb .tactic_sources .workspace_mb ...: see --cfg job
   layout=packed                    plugins: or fixed; plugin.products .gelu; INT8: plugin.attention .norms .interleaved
-                                   .scale_max
+                                   .scale_max; packed: pad_to_multiple_of=64 (tokens, so that their numbers recur)
   quantization.leave_out=[PATTERN] nodes left out of INT8; suites.search finds which: python -m suites.search --help
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
   results=results cache=.cache     where records and tables go, and artifacts

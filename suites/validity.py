@@ -13,7 +13,7 @@ from suites.record import FAILED, TIMEOUT, Record
 Way = str
 Scores = Mapping[str, Any]
 
-NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to"}
+NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
 """Options that change how fast a path is and not what it computes."""
 
 CALIBRATED = ("int8", "fp8")

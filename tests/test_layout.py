@@ -7,7 +7,7 @@ from backends.base import Shape
 from backends.tensorrt_.layout import Columns, Layout, Packed, Rows
 from backends.tensorrt_.profiles import Profile
 
-LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed(), Packed(positions=True)]
+LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed(), Packed(positions=True), Packed(multiple=4)]
 PROFILE = Profile(Shape(1, 16), Shape(4, 32), Shape(8, 64))
 
 
@@ -51,6 +51,16 @@ def test_packed_tokens_know_their_sequence_and_place() -> None:
     assert arrays["segment_ids"].tolist() == [1] * 6
     assert arrays["cu_seqlens"].tolist() == [0, 3, 4, 6]
     assert arrays["max_seqlen"].shape == (5,)
+
+
+@pytest.mark.parametrize(("multiple", "tokens"), [(1, 6), (3, 6), (4, 8), (8, 8), (16, 15), (64, 15)])
+def test_packed_tokens_are_padded_to_a_multiple_but_never_beyond_the_shape(multiple: int, tokens: int) -> None:
+    plain = Packed(positions=True).arrange(batch([3, 1, 2])).arrays
+    arrays = Packed(positions=True, multiple=multiple).arrange(batch([3, 1, 2])).arrays
+    for name in ("input_ids", "segment_ids", "positions"):
+        assert arrays[name].tolist() == plain[name].tolist() + [0] * (tokens - 6)
+    for name in ("cu_seqlens", "max_seqlen"):
+        assert arrays[name].tolist() == plain[name].tolist()
 
 
 def test_families_without_token_types_get_zeros() -> None:

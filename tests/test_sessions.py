@@ -41,6 +41,7 @@ def spec(precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
         ("torch_eager", "bf16", 0.999, {}),
         ("torch_packed", "fp32", 0.99999, {}),
         ("torch_packed", "bf16", 0.999, {}),
+        ("torch_packed", "fp32", 0.99999, {"pad_to_multiple_of": 7}),
         ("ort", "fp32", 0.99999, {}),
         ("ort", "fp32", 0.99999, {"fusion": "on"}),
         ("ort", "int8", 0.98, {}),

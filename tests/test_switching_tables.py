@@ -67,10 +67,14 @@ def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeR
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
     text = switching_tables([measured(WIDE, wide="yes"), measured(FIXED)])
     assert "| from \\ to | 1x16 " in text
-    assert "#### Every pair: null, fp32 (wide=unset), us" in text
-    graphs = "null, fp32, CUDA graphs (wide=unset)"
+    assert "#### Every pair: null, fp32, us" in text
+    graphs = "null, fp32, CUDA graphs"
     assert f"- 0.000 to 1.000: {graphs}" in text
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {graphs}") and "| graph hit" in line]
+    (line,) = [
+        line
+        for line in text.splitlines()
+        if line.startswith(f"| {graphs} ") and "| graph hit" in line and "wide=" not in line
+    ]
     assert abs(float(line.split("|")[4].split("[")[0])) < 500
 
 
@@ -114,9 +118,9 @@ def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path
         assert "- 0.000 to 1.000: null, fp32 (other=yes)" in text
         replays = text[text.index("#### Requests: switch=1") :].splitlines()[4:6]
         assert ["**invalid**" in line for line in replays] == [False, True]
-        assert "(other=unset)" in replays[1]
+        assert "other=yes" in replays[0]
         (path,) = write_plots([wrong, slow], tmp_path)
-        assert "other=unset" not in path.read_text()
+        assert path.read_text().count("<!-- null, fp32") == 1
 
 
 def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:
@@ -159,8 +163,12 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
     assert dropped.against == "takes 5,000 MB"
     assert "the only one" in report([only, dropped], calm)
     assert "No strategy" in report(advise([light], [(64, 512)]), [(64, 512)])
-    with pytest.raises(Refused, match="run it first"):
+    with pytest.raises(Refused, match="has model=other; there are tiny"):
         chosen([wide], {"model": "other"})
+    with pytest.raises(Refused, match="run it first"):
+        chosen([], {})
+    machine = str(wide.environment["machine"])
+    assert chosen([wide], {"machine": machine[1:]}) == [wide]
 
 
 def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> None:

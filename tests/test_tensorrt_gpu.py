@@ -229,6 +229,8 @@ def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> Non
         ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
         ("int8", {"quantization": {"shift": True, "smooth": 0.75}}, 0.95),
         ("int8", {"layout": "fixed", "quantization": {"shift": True}}, 0.95),
+        ("fp16", {"pad_to_multiple_of": 8}, 0.9999),
+        ("int8", {"pad_to_multiple_of": 8}, 0.95),
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])

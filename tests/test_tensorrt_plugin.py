@@ -135,6 +135,21 @@ def test_what_is_not_asked_of_plugins_is_in_no_cell() -> None:
     assert (asked["scale_max"], asked["constraints"]) == ("off", "obey")
 
 
+def test_packed_tokens_alone_are_padded_to_a_multiple() -> None:
+    config = RunConfig(layout=Layout.packed, pad_to_multiple_of=64)
+    for name in ("trt_plugin", "torch_packed"):
+        config.backend.name = name
+        assert own_options(config)["pad_to_multiple_of"] == 64
+    config.pad_to_multiple_of = 1
+    assert "pad_to_multiple_of" not in own_options(config)
+    config.pad_to_multiple_of, config.layout, config.backend.name = 64, Layout.fixed, "trt_plugin"
+    with pytest.raises(Refused, match="pad_to_multiple_of=64 is for packed tokens"):
+        own_options(config)
+    config.pad_to_multiple_of = 0
+    with pytest.raises(Refused, match="pad_to_multiple_of=0 must be at least 1"):
+        own_options(config)
+
+
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
 def test_batches_may_run_in_passes_whatever_the_layout(layout: str) -> None:
     """Packed ones have no padding to save, but each pass has the attention kernel of its own longest sequence."""

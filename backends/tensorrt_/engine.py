@@ -16,7 +16,8 @@ from backends.tensorrt_.profiles import plan_profiles
 if TYPE_CHECKING:
     from backends.tensorrt_.build import Define
 
-ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max", "ranges", "contexts", "engines", "memory_mb")
+ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max", "ranges", "contexts", "engines", "memory_mb",
+             "pad_to_multiple_of")  # fmt: skip
 """Options that change no plan by themselves, or that the source's digest and the profiles stand for in the key."""
 
 

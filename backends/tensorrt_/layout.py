@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,10 +99,11 @@ class Packed(Layout):
     sequence [tokens].
 
     `tokens` are those of a batch of a shape, for which a profile is tuned; all that fit where a shape is not in it.
+    `multiple` as in `pack`.
     """
 
-    def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None) -> None:
-        self.positions, self.tokens = positions, tokens or {}
+    def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None, multiple: int = 1) -> None:
+        self.positions, self.tokens, self.multiple = positions, tokens or {}, multiple
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
         low, best, high = profile.low, profile.best, profile.high
@@ -122,7 +124,7 @@ class Packed(Layout):
         return Profile(*(Shape(starts - 1, longest) for (starts,), (longest,) in pairs))
 
     def arrange(self, feeds: Feeds) -> Arranged:
-        packed = pack(feeds)
+        packed = pack(feeds, self.multiple)
         arrays = {
             "input_ids": packed.ids,
             "segment_ids": packed.segments,
@@ -137,7 +139,11 @@ class Packed(Layout):
         return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
 
 
-def plugin_layout(name: str, longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False) -> Layout:
-    """The layout that plugins call `name`, fixed or packed, for sequences up to `longest`; `tokens` as in Packed.
+def plugin_layout(
+    options: Mapping[str, Any], longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False
+) -> Layout:
+    """The layout that plugins have by `options`, for sequences up to `longest`; `tokens` as in Packed.
     `native`: without plugins, whose embeddings alone know where in its sequence a token is."""
-    return Columns() if name == "fixed" else Packed(native or longest > PLUGIN_POSITIONS, tokens)
+    if options["layout"] == "fixed":
+        return Columns()
+    return Packed(native or longest > PLUGIN_POSITIONS, tokens, options.get("pad_to_multiple_of", 1))

@@ -52,7 +52,7 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])
     longest = max(profile["high"]["sequence"] for profile in key["profiles"])
     native = installed().packed_attention
-    layout = plugin_layout(key["options"]["layout"], longest, native=native) if "arrays" in key else None
+    layout = plugin_layout(key["options"], longest, native=native) if "arrays" in key else None
     with last_of(opening(spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):

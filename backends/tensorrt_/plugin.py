@@ -107,7 +107,7 @@ class TensorRTPlugin(Backend):
 
 def layout_of(spec: BuildSpec) -> Layout:
     longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
-    return plugin_layout(spec.options["layout"], longest, spec.tokens, available().packed_attention)
+    return plugin_layout(spec.options, longest, spec.tokens, available().packed_attention)
 
 
 def _define(

@@ -43,11 +43,12 @@ def profiles_of(record: Record) -> str:
     options = record.cell.options
     if "profiles" not in options:
         return ""
-    low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
         return "per_shape"
     if options["profiles"] == "ranges":
-        return f"ranges {' '.join(f'{b}x{s}..{most}x{longest}' for b, s, most, longest in options['ranges'])}"
+        ends = [(f"{low}x{short}", f"{most}x{longest}") for low, short, most, longest in options["ranges"]]
+        return f"ranges {' '.join(low if low == high else f'{low}..{high}' for low, high in ends)}"
+    low, best, high = ("x".join(str(size) for size in options[name]) for name in ("min", "opt", "max"))
     return f"{options['profiles']} {low}..{high}" + (f", opt {best}" if best != high else "")
 
 
