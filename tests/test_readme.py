@@ -41,7 +41,7 @@ def test_every_file_it_names_is_there() -> None:
         assert (ROOT / path).exists() or path in ignored, path
 
 
-MADE = ("latency", "kernels", "accuracy", "recipes")
+MADE = ("latency", "kernels", "accuracy", "recipes", "switching")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ MADE = ("latency", "kernels", "accuracy", "recipes")
 def test_every_figure_it_quotes_is_in_the_tables(name: str, least: int) -> None:
     tables = "".join((ROOT / "results" / "tables" / f"{made}.md").read_text() for made in MADE)
     text = (ROOT / f"{name}.md").read_text()
-    quoted = re.findall(r"(\d+\.\d+) ms", text) + re.findall(r"0\.\d{5,6}\b", text)
+    quoted = re.findall(r"(\d+\.\d+) [mu]s", text) + re.findall(r"0\.\d{5,6}\b", text)
     assert len(quoted) >= least
     assert [figure for figure in quoted if not re.search(rf"\| {re.escape(figure)} +[\[(|]", tables)] == []
