@@ -26,9 +26,12 @@ from suites.switching_names import Names
 from suites.tables.rows import markdown
 from suites.tables.switching import costs_of, workload
 from suites.traffic import Size, read_trace, smallest
+from suites.validity import Judged, judged
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
 """What `workload` gives: strategies compare where all of it is the same."""
+
+NOTHING_JUDGED: Judged = {}
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,18 @@ class Advice:
     against: str = ""
 
 
-def advise(records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf")) -> list[Advice]:
+def advise(
+    records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf"), scores: Judged = NOTHING_JUDGED
+) -> list[Advice]:
     """All strategies, the cheapest that can be chosen first.
 
     Args:
         memory: bytes of device memory that there are.
+        scores: of tasks, which say what outputs are of use.
     """
     names, found = Names(records), []
     for record in records:
-        ways = costs_of(record)
+        ways = costs_of(record, scores)
         found += [_of(one, names.of(record, one.cuda_graph), trace, memory) for one in ways]
         if not ways:
             against = f"{record.outcome}: {record.reason}"
@@ -162,14 +168,14 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
                       "may differ by more."])  # fmt: skip
 
 
-def write_plots(records: Sequence[Record], folder: Path) -> list[Path]:
+def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHING_JUDGED) -> list[Path]:
     """A plot for each precision that has strategies with right outputs."""
     from suites.tables.plot import plot
 
     paths = []
     for precision in sorted({record.cell.precision for record in records}):
         group = [record for record in records if record.cell.precision == precision]
-        costs = [one for record in group for one in costs_of(record) if one.counts and not one.single]
+        costs = [one for record in group for one in costs_of(record, scores) if one.counts and not one.single]
         if not costs:
             continue
         title = [_value(group[0], "machine"), group[0].cell.model, precision]
@@ -202,9 +208,10 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     try:
         trace = [size for _, size in read_trace(path)]
         records = chosen(read_records(results, "switching"), wanted)
-        advices = advise(records, trace, memory)
+        scores = judged(read_records(results, "accuracy"))
+        advices = advise(records, trace, memory, scores)
         print(report(advices, trace))
-        for plot in write_plots(records, results / "plots"):
+        for plot in write_plots(records, results / "plots", scores):
             print(f"\nCost against switching: {plot}")
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from None

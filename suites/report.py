@@ -32,7 +32,7 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
     },
     "layers": {"layers": lambda records, results: layers_tables(records)},
     "search": {"search": search_tables},
-    "switching": {"switching": lambda records, results: switching_tables(records)},
+    "switching": {"switching": lambda records, results: switching_tables(records, read_records(results, "accuracy"))},
 }
 """By suite, what makes each of its tables of some of its records, empty where they have nothing for it; the folder of
 results holds what else they need, such as the accuracy that says which latencies count."""

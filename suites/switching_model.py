@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, permutations
 from typing import Any
@@ -19,7 +19,7 @@ from suites.record import Record
 from suites.stats import bounds
 from suites.switching_parity import complaint
 from suites.traffic import Size, smallest
-from suites.validity import problems
+from suites.validity import Scores, problems
 
 Pair = tuple[Size, Size]
 
@@ -100,14 +100,15 @@ class Means:
 
 @dataclass(frozen=True)
 class Costs:
-    """One strategy, stepping plainly or with CUDA graphs that are kept."""
+    """One strategy, stepping plainly or with CUDA graphs that are kept; `tasks` are the scores of its path by task."""
 
     record: Record
     cuda_graph: bool
     visits: Mapping[Pair, Visits]
+    tasks: Mapping[str, Scores] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: Record, cuda_graph: bool) -> Costs:
+    def of(cls, record: Record, cuda_graph: bool, tasks: Mapping[str, Scores] | None = None) -> Costs:
         """
         Raises:
             ValueError: the record has no transitions of this kind.
@@ -115,7 +116,8 @@ class Costs:
         taken = [t for t in record.scores["transitions"] if t["cuda_graph"] == cuda_graph]
         if not taken:
             raise ValueError(f"{record.cell.id} has no transitions {'with' if cuda_graph else 'without'} CUDA graphs")
-        return cls(record, cuda_graph, {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in taken})
+        visits = {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in taken}
+        return cls(record, cuda_graph, visits, tasks or {})
 
     @property
     def counts(self) -> bool:
@@ -132,7 +134,7 @@ class Costs:
         """Why it is no choice; empty if it is one."""
         checked = [one for one in self.record.scores["parity"] if one["cuda_graph"] == self.cuda_graph]
         unequal = [complaint(one) for one in checked] or ["outputs after changes were not checked"]
-        return "; ".join(text for text in (*problems(self.record, set(self.shapes), {}), *unequal) if text)
+        return "; ".join(text for text in (*problems(self.record, set(self.shapes), self.tasks), *unequal) if text)
 
     @cached_property
     def shapes(self) -> list[Size]:

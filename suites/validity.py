@@ -12,6 +12,8 @@ from suites.record import FAILED, TIMEOUT, Record
 
 Way = str
 Scores = Mapping[str, Any]
+Judged = Mapping[Way, Mapping[str, Scores]]
+"""Scores by way and task."""
 
 NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
 """Options that change how fast a path is and not what it computes."""

@@ -49,6 +49,24 @@ def test_a_recipe_has_its_figure_and_its_time_in_one_row(make_record: MakeRecord
     assert broken["notes"] == "**invalid**: spearman falls by 0.0200, more than 0.01"
 
 
+def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecord) -> None:
+    lengths = {**LENGTHS, "task": "stsb"}
+    failed, sentences = (
+        make_record(suite="accuracy", precision="int8", outcome="failed", reason="no scale", measurements=(),
+                    lengths={**lengths, "task": task}, scores={}, options={"quantization": {"scheme": "implicit"}})
+        for task in ("stsb", "sentences")
+    )  # fmt: skip
+    good = judged(make_record, -0.001, scheme="explicit")
+    first, last = rows(recipe_tables([failed, sentences, good], []))
+    assert (first["recipe"], first["value"]) == ("scheme=explicit", "0.819000")
+    assert (last["recipe"], last["value"], last["notes"]) == ("scheme=implicit", "", "failed: no scale")
+
+
+def test_a_recipe_that_is_alone_is_named_too(make_record: MakeRecord) -> None:
+    (row,) = rows(recipe_tables([judged(make_record, -0.001, scheme="explicit", method="minmax")], []))
+    assert row["recipe"] == "scheme=explicit; method=minmax"
+
+
 def test_a_latency_of_another_calibration_is_not_its(make_record: MakeRecord) -> None:
     other = make_record(precision="int8", lengths={**LENGTHS, "texts": "other"}, options={"quantization": {}})
     (row,) = rows(recipe_tables([judged(make_record, -0.001)], [other]))

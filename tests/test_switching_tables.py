@@ -23,6 +23,7 @@ from suites.switching_names import Names, kinds, strategy
 from suites.tables.switching import switching_tables
 from suites.tables.switching_changes import matrices
 from suites.traffic import runs
+from suites.validity import judged
 
 SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
 WIDE = Programmed(step_ms=2, gpu_ms=18)
@@ -121,6 +122,24 @@ def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path
         assert "other=yes" in replays[0]
         (path,) = write_plots([wrong, slow], tmp_path)
         assert path.read_text().count("<!-- null, fp32") == 1
+
+
+def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None:
+    quick, slow = (
+        measured(Programmed(step_ms=step), repeats=2, switches=(1.0,), gelu=gelu)
+        for step, gelu in ((10, "x"), (20, "y"))
+    )
+    scores = {"metric": "spearman", "value": 0.7, "difference": -0.1, "nonfinite": 0, "tolerance": 0.01}
+    lengths = {**quick.cell.lengths, "task": "stsb"}
+    failed = replace(quick, cell=replace(quick.cell, suite="accuracy", lengths=lengths), scores=scores, measurements=())
+    best, dropped = advise([quick, slow], SIZES, scores=judged([failed]))
+    assert best.costs is not None
+    assert best.costs.record is slow
+    assert dropped.against == "its outputs are wrong: stsb: spearman falls by 0.1000, more than 0.01"
+    assert "- 0.000 to 1.000: null, fp32 (gelu=x)" in switching_tables([quick, slow])
+    text = switching_tables([quick, slow], [failed])
+    assert "- 0.000 to 1.000: null, fp32 (gelu=y)" in text
+    assert "**invalid**: stsb: spearman falls by 0.1000" in text
 
 
 def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:

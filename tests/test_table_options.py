@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from suites.record import Record
-from suites.tables.options import distinctions
+from suites.tables.options import distinctions, sources_of
 
 MakeRecord = Callable[..., Record]
 Options = dict[str, object]
@@ -49,6 +49,34 @@ def test_options_are_compared_within_a_backend_and_precision(make_record: MakeRe
     told = distinctions([one, *others])
     assert told.of(one) == ""
     assert [told.of(other) for other in others] == ["attention=int8", "attention=fp16"]
+
+
+def test_models_of_one_name_are_told_apart(make_record: MakeRecord) -> None:
+    (one,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
+    assert [distinctions([one, other]).of(record) for record in (one, other)] == [
+        "model_version=01234567",
+        "model_version=hub@main",
+    ]
+    assert distinctions([one, one]).of(one) == ""
+
+
+def test_texts_are_called_by_their_file_or_else_by_the_task_whose_own_they_are(make_record: MakeRecord) -> None:
+    def calibrated(texts: str, **lengths: str) -> Record:
+        return make_record(precision="int8", lengths={"distribution": "full", "texts": texts, **lengths})
+
+    named, own, unknown = (
+        calibrated("1" * 8, calibration="mine.txt", task="stsb"),
+        calibrated("2" * 8, task="stsb"),
+        "3",
+    )
+    sources = sources_of([named, own])
+    records = [calibrated(texts * 8) for texts in ("1", "2", unknown)]
+    told = distinctions(records, sources=sources)
+    assert [told.of(record) for record in records] == [
+        "calibrated on=mine.txt",
+        "calibrated on=stsb",
+        "calibrated on=texts 333333",
+    ]
 
 
 def test_options_with_a_column_of_their_own_are_left_to_it(make_record: MakeRecord) -> None:

@@ -20,8 +20,9 @@ LEGEND = """\
 *value*: the metric of the path's own outputs; *FP32*: of PyTorch's in FP32 on the same texts. *difference*: with its
 95% interval by paired bootstrap; *verdict*: what the interval allows to say. The project's own sentences (rank
 agreement) tell how far a path drifts and no more: no interval, and no ground to call a row invalid. *changed*: share
-of predictions that are not FP32's. Cosine, difference and relative error are those of mean-pooled embeddings. Every
-text ran in a batch of other texts of other lengths, in the shapes of the cell."""
+of predictions that are not FP32's. Cosine, difference and relative error are those of what the task reads: mean-pooled
+embeddings, the first token of a classifier's, the scores of a span's ends. Every text ran in a batch of other texts of
+other lengths, in the shapes of the cell."""
 
 
 def accuracy_tables(records: Iterable[Record]) -> str:

@@ -56,6 +56,7 @@ def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
     """A cell's options by dotted name, and of INT8 and FP8 what calibrated them, though other precisions' cells hold
     it too."""
     cell, options = record.cell, dict(flat(record.cell.options))
+    options |= {"model_version": cell.model_version[:8]} if cell.model_version else {}
     if cell.precision in CALIBRATED and "texts" in cell.lengths:
         texts = str(cell.lengths["texts"])
         options["calibrated on"] = str(cell.lengths.get("calibration", sources.get(texts, f"texts {texts[:6]}")))
@@ -64,13 +65,18 @@ def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
 
 
 def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
-    """The tasks whose own texts calibrate, by digest; none where tasks share texts, which are then no one's."""
+    """What texts that calibrate are called, by digest: the file that was named for them, or else the one task whose own
+    they are; none where tasks share texts, which are then no one's."""
+    files: dict[str, str] = {}
     tasks: dict[str, set[str]] = {}
     for record in accuracy:
-        if "calibration" in record.cell.lengths:
-            continue
-        tasks.setdefault(str(record.cell.lengths.get("texts")), set()).add(str(record.cell.lengths["task"]))
-    return {texts: min(names) for texts, names in tasks.items() if len(names) == 1}
+        lengths = record.cell.lengths
+        texts = str(lengths.get("texts"))
+        if "calibration" in lengths:
+            files[texts] = str(lengths["calibration"])
+        else:
+            tasks.setdefault(texts, set()).add(str(lengths["task"]))
+    return {texts: min(names) for texts, names in tasks.items() if len(names) == 1} | files
 
 
 def _differing(rows: Sequence[Mapping[str, str]], spoken_for: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from suites.cell import PROFILES
-from suites.record import GPU, LATENCY, OK, Record
+from suites.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.stats import summarize
-from suites.tables.options import distinctions, sources_of
+from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
 
@@ -26,10 +27,18 @@ largest shape; *over the fastest*: than that of the fastest valid row of its tab
 which orders them and does not tell them apart: where the intervals of two meet, chance may have ordered them."""
 
 
+SAYING = (FAILED, TIMEOUT, UNSUPPORTED)
+"""Outcomes of recipes that say something of them though they give no figure."""
+
+LAST = (math.inf, "")
+
+
 def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
     """All INT8 records of tasks with a figure: one section a machine, one table a model, task and backend in it; empty
     if there are none."""
-    judging = [r for r in accuracy if r.cell.precision == "int8" and "low" in r.scores]
+    tried = [r for r in accuracy if r.cell.precision == "int8"]
+    tasks = {_task(r) for r in tried if "low" in r.scores}
+    judging = [r for r in tried if "low" in r.scores or (r.outcome in SAYING and _task(r) in tasks)]
     timed: dict[str, Record] = {}
     for record in latency:
         if record.cell.precision == "int8" and record.outcome == OK and "passes" not in record.cell.lengths:
@@ -58,11 +67,15 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
         if valid:
             fastest[shape] = min(time, fastest.get(shape, time))
     rows = []
-    for record in sorted(records, key=lambda one: (loss(one.scores), one.cell.id)):
+    for record in sorted(records, key=lambda one: (loss(one.scores), one.cell.id) if one.scores else LAST):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
+        if not scores:
+            head = [_form(record), _recipe(told, record), profiles_of(record)]
+            rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), f"{record.outcome}: {record.reason}"])
+            continue
         wrong = past_tolerance(scores)
         rows.append([
-            _form(record), _recipe(told.of(record)), profiles_of(record), scores["metric"],
+            _form(record), _recipe(told, record), profiles_of(record), scores["metric"],
             f"{scores['value']:.6f}", f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
             scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
             f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
@@ -71,10 +84,21 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     return [*told.caption(), "", markdown(COLUMNS, rows)]
 
 
-def _recipe(options: str) -> str:
-    """Options without the name of their group, and without the rate that training always has."""
-    named = [option.removeprefix("quantization.") for option in options.split("; ")]
-    return "; ".join(option for option in named if not option.startswith("qat_rate")) or "as above"
+def _recipe(told: Distinctions, record: Record) -> str:
+    """Options without the name of their group, and without the rate that training always has. Where no row differs,
+    what the places and the method are."""
+    named = [option.removeprefix("quantization.") for option in told.of(record).split("; ")]
+    said = "; ".join(option for option in named if not option.startswith("qat_rate"))
+    if said or told.caption():
+        return said or "as above"
+    own = record.cell.options["quantization"]
+    return "; ".join(
+        f"{name}={own[name]}" for name in ("scheme", "placement", "method") if own.get(name, "auto") != "auto"
+    )
+
+
+def _task(record: Record) -> str:
+    return str(record.cell.lengths["task"])
 
 
 def _form(record: Record) -> str:

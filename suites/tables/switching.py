@@ -14,6 +14,7 @@ from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.tables.switching_changes import changes, matrices, steady_times
 from suites.tables.switching_first import openings
+from suites.validity import Judged, judged, way
 
 LEGEND = """\
 A request brings its inputs, sets its shape where it is another than the last one's, and takes one step. Requests of a
@@ -41,18 +42,20 @@ The mean, with its 95% interval by blocks of requests, has every request in it. 
 strategy whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
 
 
-def switching_tables(records: Iterable[Record]) -> str:
-    """All records in markdown: one section a machine, one part a model and set of requests in it."""
-    return by_machine("Switching", LEGEND, records, _section)
+def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
+    """All records in markdown: one section a machine, one part a model and set of requests in it; `accuracy` says which
+    strategies count."""
+    scores = judged(accuracy)
+    return by_machine("Switching", LEGEND, records, lambda group: _section(group, scores))
 
 
-def _section(records: Sequence[Record]) -> str:
+def _section(records: Sequence[Record], scores: Judged) -> str:
     lines = ["", one_machine(records)]
     ordered = sorted(records, key=workload)
     for title, members in groupby(ordered, key=workload):
         group = list(members)
         names = Names(group)
-        costs = [one for record in group for one in costs_of(record) if not one.single]
+        costs = [one for record in group for one in costs_of(record, scores) if not one.single]
         costs.sort(key=lambda one: (not one.counts, names.of(one.record, one.cuda_graph)))
         lines += ["", f"### {', '.join(title[:-1])}", ""]
         if costs:
@@ -74,10 +77,10 @@ def workload(record: Record) -> tuple[str, ...]:
     return cell.model, f"{cell.weights} weights", f"{lengths} lengths", shapes, " ".join(requests).strip()
 
 
-def costs_of(record: Record) -> list[Costs]:
+def costs_of(record: Record, scores: Judged) -> list[Costs]:
     """Of plain steps and of graphs, what the record has."""
     ways = sorted({t["cuda_graph"] for t in record.scores.get("transitions", [])})
-    return [Costs.of(record, graph) for graph in ways]
+    return [Costs.of(record, graph, scores.get(way(record))) for graph in ways]
 
 
 def _traces(records: Sequence[Record]) -> list[str]:
