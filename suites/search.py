@@ -1,7 +1,8 @@
 """Which parts of a model need a higher precision: `python -m suites.search backend=... precision=... [key=value ...]`.
 
 Takes what `suites.run` takes. A path in FP16, BF16 or INT8 is judged by its task with no part held back, with all of
-them, and then with fewer and fewer: parts in FP32 (keep_fp32), or out of Q/DQ (quantization.leave_out). Content is who
+them, and then with fewer and fewer: parts in FP32 (keep_fp32), or out of Q/DQ (quantization.leave_out), beside those
+that are held whatever comes, for they were given. Content is who
 keeps task.tolerance and search.cosine, the smallest cosine to FP32. Each step is a cell of the accuracy suite, and the
 first one and each that is content one of the latency suite, so that what precision costs stands beside what it gives.
 search.steps and search.seconds end it early, with the smallest set that was enough so far.
@@ -14,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
 
 from suites.checks import Refused, at_least
 from suites.clock import now_ns
@@ -61,14 +64,18 @@ class Search:
         config = _composed(self.overrides)
         precision = str(config.precision.name.name)
         self._knob = _knob(config, precision)
-        self._cosine = float(config.search.cosine) or NEAR[precision]
+        self._own = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
+        self._cosine = _cosine(float(config.search.cosine)) or NEAR[precision]
         at_least("search.steps", config.search.steps, 0)
+        at_least("search.seconds", config.search.seconds, 0)
+        if config.until.name != "measure":
+            raise Refused(f"until={config.until.name} measures nothing, by which a search goes; leave it out")
         self._limit = config.search.steps or sys.maxsize
         self._end_ns = now_ns() + config.search.seconds * 1e9 if config.search.seconds else float("inf")
         self._enough(frozenset())
         assert self.base is not None
         parts = list(self.base.artifacts["weights"]["parts"])
-        reason = ""
+        reason, ended = "", False
         try:
             held = smallest(parts, self._enough)
             reason = "" if held is not None else f"{precision} with every part held is not within the tolerance either"
@@ -76,7 +83,9 @@ class Search:
             enough = [step["held"] for step in self.steps.values() if step["content"]]
             best = min(enough, key=len, default=None)
             held = None if best is None else [part for part in parts if part in best]
-            reason = f"ended after {len(self.steps)} steps; fewer parts may be enough"
+            ended = True
+            taken = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
+            reason = f"ended after {taken}; {'more' if best is None else 'fewer'} parts may be enough"
         wanted = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
         cell = self.base.cell
         record = replace(
@@ -86,7 +95,7 @@ class Search:
             reason=reason,
             measurements=(),
             checks=(),
-            scores={"held": held, "parts": parts, **wanted, "steps": list(self.steps.values())},
+            scores={"held": held, "parts": parts, "ended": ended, **wanted, "steps": list(self.steps.values())},
             command=(os.path.basename(sys.executable), *sys.orig_argv[1:]),
         )
         assert self.results is not None
@@ -115,12 +124,10 @@ class Search:
         return content
 
     def _cell(self, held: frozenset[str], suite: str) -> Record:
-        from omegaconf import OmegaConf
-
         from suites.pipeline import run_request
         from suites.request import resolve
 
-        knob = f"{self._knob}=[{','.join(repr(part) for part in sorted(held))}]"
+        knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
         request = resolve(OmegaConf.to_object(_composed([*self.overrides, f"suite={suite}", knob])))  # type: ignore[arg-type]
         self.results = request.results
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
@@ -143,6 +150,12 @@ def _knob(config: DictConfig, precision: str) -> str:
     if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
         raise Refused("quantization.scheme=implicit leaves TensorRT to choose; a search wants scheme=explicit")
     return knob
+
+
+def _cosine(asked: float) -> float:
+    if not 0 <= asked <= 1:
+        raise Refused(f"search.cosine={asked:g} must lie between 0 and 1")
+    return asked
 
 
 def _named(held: frozenset[str]) -> str:

@@ -119,12 +119,19 @@ def test_int8_is_repaired_by_leaving_products_out(
     assert record.scores["cosine"] == 0.95
     assert not record.scores["steps"][0]["content"]
     assert "Held back: layer.1/output." in capsys.readouterr().out
+    # Nothing held is not enough, and one step allows no more.
+    assert search.main([*SEARCHED, *folders, "search.steps=1"]) == 1
+    assert "Nothing was enough yet. Ended after 1 step; more parts may be enough." in capsys.readouterr().out
     # What was measured is there: with two steps allowed the answer is all parts, and says that it may be too many.
     assert search.main([*SEARCHED, *folders, "search.steps=2"]) == 0
     (record,) = read_records(tmp_path / "results", "search")
     assert record.scores["held"] == record.scores["parts"]
     assert "ended after 2 steps" in record.reason
     assert "Held back: all. Ended after 2 steps; fewer parts may be enough." in capsys.readouterr().out
+    # What was given is held in every step.
+    given = "quantization.leave_out=['*/layer.1/output/*']"
+    assert search.main([*SEARCHED, *folders, given]) == 0
+    assert "Held back: none." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,13 @@ def test_int8_is_repaired_by_leaving_products_out(
         (["backend=trt_plugin", "precision=fp16"], "backend=trt_plugin holds no parts of fp16"),
         (["backend=ort", "precision=int8", "quantization.scheme=implicit"], "a search wants scheme=explicit"),
         (["backend=ort", "precision=int8", "device=cpu", "search.steps=-1"], "search.steps=-1 must be at least 0"),
+        (
+            ["backend=ort", "precision=int8", "device=cpu", "search.seconds=-1"],
+            "search.seconds=-1.0 must be at least 0",
+        ),
+        (["backend=ort", "precision=int8", "device=cpu", "search.cosine=1.5"], "search.cosine=1.5 must lie between"),
+        (["backend=ort", "precision=int8", "device=cpu", "until=build"], "until=build measures nothing"),
+        (["-m", "backend=ort", "precision=int8"], "there is no flag -m"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -48,7 +48,8 @@ def _section(records: Sequence[Record], results: Path) -> str:
         wanted = record.scores
         task = f"{cell.lengths['task']} within {wanted['tolerance']:g}, cosine at least {wanted['cosine']:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
-        answer = "Nothing is enough." if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
+        none = "Nothing was enough yet." if wanted.get("ended") else "Nothing is enough."
+        answer = none if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
         answer += f" {record.reason[:1].upper()}{record.reason[1:]}." if record.reason else ""
         lines += ["", f"### {cell.model}, {title.strip()}: {task}", "", markdown(COLUMNS, rows), "", answer]
     return "\n".join(lines)
