@@ -321,10 +321,8 @@ def test_what_cannot_be_judged_is_refused(cli: Cli, arguments: tuple[str, ...], 
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
-@pytest.mark.parametrize(
-    ("task", "backend", "value"),
-    [("stsb", "torch_eager", 0.820325), ("stsb", "ort", 0.820325), ("banking77", "ort", 0.800422)],
-)
+@pytest.mark.parametrize(("task", "value"), [("stsb", 0.820325), ("banking77", 0.800422)])
+@pytest.mark.parametrize("backend", ["torch_eager", "ort"])
 def test_published_figures_are_reproduced(task: str, backend: str, value: float, cli: Cli, tmp_path: Path) -> None:
     done = cli(f"backend={backend}", f"task={task}", f"task.path={DATA / task}", "suite=accuracy", "batch=[16,32]",
                "sequence=[16,32,64,128]")  # fmt: skip

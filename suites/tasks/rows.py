@@ -18,6 +18,8 @@ def from_table(path: Path, columns: Sequence[str] | None = None) -> Rows:
     Raises:
         Refused: there is no such file, or one of its lines is no UTF-8 or no row.
     """
+    if path.is_dir():
+        raise Refused(f"task.path={path} is a folder; give a .csv or .tsv file")
     if not path.is_file():
         raise Refused(f"task.path={path.parent} has no {path.name}")
     with path.open(encoding="utf-8-sig", newline="") as stream:
