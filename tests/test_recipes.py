@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,14 @@ def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecor
                     lengths={**lengths, "task": task}, scores={}, options={"quantization": {"scheme": "implicit"}})
         for task in ("stsb", "sentences")
     )  # fmt: skip
-    good = judged(make_record, -0.001, scheme="explicit")
-    first, last = rows(recipe_tables([failed, sentences, good], []))
-    assert (first["recipe"], first["value"]) == ("scheme=explicit", "0.819000")
-    assert (last["recipe"], last["value"], last["notes"]) == ("scheme=implicit", "", "failed: no scale")
+    good, nan = (judged(make_record, -0.001, scheme="explicit", method=method) for method in ("minmax", "entropy"))
+    nan = replace(nan, scores={"nonfinite": 3})
+    first, *others = rows(recipe_tables([failed, sentences, nan, good], []))
+    assert (first["recipe"], first["value"]) == ("scheme=explicit; method=minmax", "0.819000")
+    assert {(row["recipe"].split("; ")[0], row["value"], row["notes"]) for row in others} == {
+        ("scheme=implicit", "", "**invalid**: failed: no scale"),
+        ("scheme=explicit", "", "**invalid**: 3 outputs are NaN or Inf"),
+    }
 
 
 def test_a_recipe_that_is_alone_is_named_too(make_record: MakeRecord) -> None:

@@ -30,15 +30,13 @@ which orders them and does not tell them apart: where the intervals of two meet,
 SAYING = (FAILED, TIMEOUT, UNSUPPORTED)
 """Outcomes of recipes that say something of them though they give no figure."""
 
-LAST = (math.inf, "")
-
 
 def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
     """All INT8 records of tasks with a figure: one section a machine, one table a model, task and backend in it; empty
     if there are none."""
     tried = [r for r in accuracy if r.cell.precision == "int8"]
     tasks = {_task(r) for r in tried if "low" in r.scores}
-    judging = [r for r in tried if "low" in r.scores or (r.outcome in SAYING and _task(r) in tasks)]
+    judging = [r for r in tried if _task(r) in tasks and (r.scores or r.outcome in SAYING)]
     timed: dict[str, Record] = {}
     for record in latency:
         if record.cell.precision == "int8" and record.outcome == OK and "passes" not in record.cell.lengths:
@@ -67,16 +65,16 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
         if valid:
             fastest[shape] = min(time, fastest.get(shape, time))
     rows = []
-    for record in sorted(records, key=lambda one: (loss(one.scores), one.cell.id) if one.scores else LAST):
+    for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
-        if not scores:
-            head = [_form(record), _recipe(told, record), profiles_of(record)]
-            rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), f"{record.outcome}: {record.reason}"])
+        wrong = past_tolerance(scores) if scores else f"{record.outcome}: {record.reason}"
+        head = [_form(record), _recipe(told, record), profiles_of(record)]
+        if "low" not in scores:
+            rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), f"**invalid**: {wrong}"])
             continue
-        wrong = past_tolerance(scores)
         rows.append([
-            _form(record), _recipe(told, record), profiles_of(record), scores["metric"],
-            f"{scores['value']:.6f}", f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
+            *head, scores["metric"], f"{scores['value']:.6f}",
+            f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
             scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
             f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
             joined(products_not_int8(record), f"**invalid**: {wrong}" if wrong else ""),
