@@ -83,10 +83,11 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
 
 
 def _recipe(told: Distinctions, record: Record) -> str:
-    """Options without the name of their group, and without the rate that training always has. Where no row differs,
-    what the places and the method are."""
+    """Options without the name of their group, and without the rate that training always has or what an implicit scheme
+    never has. Where no row differs, what the places and the method are."""
+    implicit = record.cell.options["quantization"].get("scheme") == "implicit"
     named = [option.removeprefix("quantization.") for option in told.of(record).split("; ")]
-    said = "; ".join(option for option in named if not option.startswith("qat_rate"))
+    said = "; ".join(o for o in named if not o.startswith("qat_rate") and not (implicit and o.endswith(" unset")))
     if said or told.caption():
         return said or "as above"
     own = record.cell.options["quantization"]
