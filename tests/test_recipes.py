@@ -62,7 +62,7 @@ def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecor
     first, *others = rows(recipe_tables([failed, sentences, nan, good], []))
     assert (first["recipe"], first["value"]) == ("scheme=explicit; method=minmax", "0.819000")
     assert {(row["recipe"].split("; ")[0], row["value"], row["notes"]) for row in others} == {
-        ("scheme=implicit", "", "**invalid**: failed: no scale"),
+        ("scheme=implicit", "", "failed: no scale"),
         ("scheme=explicit", "", "**invalid**: 3 outputs are NaN or Inf"),
     }
 

@@ -67,17 +67,19 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     rows = []
     for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
-        wrong = past_tolerance(scores) if scores else f"{record.outcome}: {record.reason}"
+        wrong = past_tolerance(scores) if scores else ""
+        notes = joined(products_not_int8(record), "" if scores else f"{record.outcome}: {record.reason}",
+                       f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
         head = [_form(record), _recipe(told, record), profiles_of(record)]
         if "low" not in scores:
-            rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), f"**invalid**: {wrong}"])
+            rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), notes])
             continue
         rows.append([
             *head, scores["metric"], f"{scores['value']:.6f}",
             f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
             scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
             f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
-            joined(products_not_int8(record), f"**invalid**: {wrong}" if wrong else ""),
+            notes,
         ])  # fmt: skip
     return [*told.caption(), "", markdown(COLUMNS, rows)]
 
