@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.cache import digest_of
-from suites.checks import Refused, at_least, numbered_lines, positive
+from suites.checks import Refused, at_least, between, numbered_lines, positive
 from suites.choices import Activation, Layout, Method, Precision, Scheme, Suite
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
@@ -69,8 +69,7 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
         if not least <= best <= most:
             of = ("batch", "sequence")[axis]
             raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
-    if not 0 <= chosen["optimization_level"] <= 5:
-        raise Refused(f"trt.optimization_level={chosen['optimization_level']} must lie between 0 and 5")
+    between("trt.optimization_level", chosen["optimization_level"], 0, 5)
     if chosen["refit"] and chosen["version_compatible"]:
         raise Refused("TensorRT makes no engine that is both refittable and version compatible; choose one")
     chosen["plugin_libraries"] = [_library(path) for path in chosen["plugin_libraries"]]
@@ -134,8 +133,7 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
         chosen["placement"] = "all_but_ffn_residual" if config.backend.name == "trt" else "gemm"
-    if not 0 <= chosen["smooth"] <= 1:
-        raise Refused(f"quantization.smooth={chosen['smooth']} must lie between 0 and 1")
+    between("quantization.smooth", chosen["smooth"], 0, 1)
     at_least("quantization.qat_steps", chosen["qat_steps"], 0)
     positive("quantization.qat_rate", chosen["qat_rate"])
     if not chosen["qat_steps"]:

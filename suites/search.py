@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from suites.checks import Refused, at_least
+from suites.checks import Refused, at_least, between
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.record import OK, Record, write_record
@@ -65,7 +65,7 @@ class Search:
         precision = str(config.precision.name.name)
         self._knob = _knob(config, precision)
         self._own = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
-        self._cosine = _cosine(float(config.search.cosine)) or NEAR[precision]
+        self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or NEAR[precision]
         at_least("search.steps", config.search.steps, 0)
         at_least("search.seconds", config.search.seconds, 0)
         if config.until.name != "measure":
@@ -150,12 +150,6 @@ def _knob(config: DictConfig, precision: str) -> str:
     if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
         raise Refused("quantization.scheme=implicit leaves TensorRT to choose; a search wants scheme=explicit")
     return knob
-
-
-def _cosine(asked: float) -> float:
-    if not 0 <= asked <= 1:
-        raise Refused(f"search.cosine={asked:g} must lie between 0 and 1")
-    return asked
 
 
 def _named(held: frozenset[str]) -> str:
