@@ -10,11 +10,11 @@ from backends.base import Shape, Unsupported
 from suites.cell import PROFILES
 from suites.record import Record
 from suites.switching_model import Pair
-from suites.tables.options import flat
-from suites.tables.rows import profiles_of
+from suites.tables.options import distinctions
+from suites.tables.rows import joined, profiles_of
 from suites.traffic import Size
 
-SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to_multiple_of")
+SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to", "pad_to_multiple_of")
 """Options that a strategy's name has words for."""
 
 
@@ -26,39 +26,27 @@ def strategy(record: Record, cuda_graph: bool) -> str:
     parts += [f"tokens to a multiple of {options['pad_to_multiple_of']}"] if "pad_to_multiple_of" in options else []
     parts += ["a context a profile"] if options.get("contexts") == "per_profile" else []
     parts += ["an engine a shape"] if options.get("engines") == "per_shape" else []
-    parts += [f"padded up to {len(options['pad_to'])} shapes"] if "pad_to" in options else []
+    parts += [f"padded up to {' '.join(f'{b}x{s}' for b, s in options['pad_to'])}"] if "pad_to" in options else []
     parts += ["CUDA graphs"] if cuda_graph else []
     return ", ".join(parts)
 
 
 class Names:
-    """Names for strategies that stand side by side: those that would be called alike have what tells them apart."""
+    """Names for strategies that stand side by side: what most of a backend and precision share is left out of them."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._own: dict[str, str] = {}
-        for name, count in Counter(strategy(record, False) for record in records).items():
-            alike = [record for record in records if strategy(record, False) == name]
-            for record in alike if count > 1 else []:
-                self._own[record.cell.id] = _apart(record, alike)
+        self._told = distinctions(records, SPOKEN_FOR)
+        releases = {(record.cell.backend, record.cell.release) for record in records}
+        self._several = {backend for backend, count in Counter(backend for backend, _ in releases).items() if count > 1}
 
     def of(self, record: Record, cuda_graph: bool) -> str:
-        own = self._own.get(record.cell.id, "")
+        release = record.cell.release if record.cell.backend in self._several else ""
+        own = joined(release, self._told.of(record))
         return strategy(record, cuda_graph) + (f" ({own})" if own else "")
 
-
-def _apart(record: Record, alike: Sequence[Record]) -> str:
-    """What of a record's options and release the others do not have."""
-
-    def told(one: Record) -> dict[str, str]:
-        return {"release": one.cell.release, **dict(flat(one.cell.options))}
-
-    own = told(record)
-    differing = [
-        name
-        for name in dict.fromkeys(name for one in alike for name in told(one))
-        if name not in SPOKEN_FOR and len({told(one).get(name, "") for one in alike}) > 1
-    ]
-    return ", ".join(f"{name}={own[name]}" for name in differing if own.get(name))
+    def caption(self) -> list[str]:
+        """What is left out, as the lines of a paragraph; none if nothing is."""
+        return self._told.caption()
 
 
 def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:

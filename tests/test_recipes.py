@@ -127,3 +127,14 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 def _percent(row: dict[str, str]) -> float:
     return float(row["over the fastest"].rstrip("%"))
+
+
+def test_recipes_that_came_to_one_file_say_so(make_record: MakeRecord) -> None:
+    few, many, other = (
+        replace(judged(make_record, -0.001, samples=samples), artifacts={"onnx": {"sha256": digest}})
+        for samples, digest in ((8, "aa"), (512, "aa"), (64, "bb"))
+    )
+    notes = {row["recipe"]: row.get("notes", "") for row in rows(recipe_tables([few, many, other], []))}
+    assert notes["samples=8"] == "the same file: samples=512"
+    assert notes["samples=512"] == "the same file: samples=8"
+    assert notes["samples=64"] == ""

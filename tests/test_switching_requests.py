@@ -23,7 +23,7 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     told = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
     assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
     assert record.settings["replay_s"] == 0.05
-    assert "padded up to 2 shapes" in done.stdout
+    assert "padded up to 2x16 2x32" in done.stdout
     assert (tmp_path / "results" / "tables" / "switching.md").exists()
 
 

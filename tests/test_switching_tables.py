@@ -48,7 +48,7 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     options = {"profiles": "per_shape", "contexts": "per_profile", "pad_to": [[8, 128]], **ends}
     name = strategy(make_record(backend="trt", precision="fp16", options=options), True)
-    assert name == "trt, fp16, per_shape, a context a profile, padded up to 1 shapes, CUDA graphs"
+    assert name == "trt, fp16, per_shape, a context a profile, padded up to 8x128, CUDA graphs"
     options = {**ends, "profiles": "ranges", "ranges": [[1, 1, 2, 16], [3, 1, 8, 16]]}
     assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
@@ -273,3 +273,15 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     trace.write_text("1 16\nmany\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 2
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err
+
+
+def test_a_strategys_name_has_what_few_of_its_backend_and_precision_have(make_record: MakeRecord) -> None:
+    profiles = {"min": [1, 16], "opt": [1, 16], "max": [1, 16], "tactic_sources": []}
+    kinds_of = ("per_shape", "dynamic", "buckets")
+    usual = [make_record(backend="trt", options={**profiles, "profiles": kind}) for kind in kinds_of]
+    rare = make_record(backend="trt", options={**profiles, "profiles": "per_shape", "tactic_sources": ["none"]})
+    names = Names([*usual, rare])
+    assert names.of(rare, True) == "trt, fp32, per_shape, CUDA graphs (tactic_sources=none)"
+    assert [names.of(record, False) for record in usual] == [strategy(record, False) for record in usual]
+    renewed = other_model(usual[0], release="tensorrt 10.1")
+    assert Names([*usual, renewed]).of(renewed, False) == "trt, fp32, per_shape (tensorrt 10.1)"

@@ -68,7 +68,8 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
         wrong = past_tolerance(scores) if scores else ""
-        notes = joined(products_not_int8(record), "" if scores else f"{record.outcome}: {record.reason}",
+        notes = joined(products_not_int8(record), _same(told, record, records),
+                       "" if scores else f"{record.outcome}: {record.reason}",
                        f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
         head = [_form(record), _recipe(told, record), profiles_of(record)]
         if "low" not in scores:
@@ -96,6 +97,13 @@ def _recipe(told: Distinctions, record: Record) -> str:
     return "; ".join(
         f"{name}={own[name]}" for name in ("scheme", "placement", "method") if own.get(name, "auto") != "auto"
     )
+
+
+def _same(told: Distinctions, record: Record, records: Sequence[Record]) -> str:
+    """Recipes that came to the same file: more samples than there are texts, for one."""
+    digest = record.artifacts.get("onnx", {}).get("sha256")
+    alike = [r for r in records if r is not record and digest and r.artifacts.get("onnx", {}).get("sha256") == digest]
+    return f"the same file: {', '.join(_recipe(told, one) for one in alike)}" if alike else ""
 
 
 def _task(record: Record) -> str:

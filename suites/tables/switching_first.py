@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 
 from suites.record import OK, Record
-from suites.switching_names import SPOKEN_FOR, Names
-from suites.tables.options import distinctions
+from suites.switching_names import Names
 from suites.tables.rows import joined, markdown
 from suites.tables.switching_changes import us
 
 
 def openings(records: Sequence[Record], names: Names) -> list[str]:
     """The lines of a table with a row for each record, those that failed too."""
-    told, rows = distinctions(records, SPOKEN_FOR), []
+    rows = []
     for record in sorted(records, key=lambda r: names.of(r, False)):
         reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
         graphs = record.facts.get("no_cuda_graph", "")
         loading = record.facts.get("cuda_module_loading", "").lower()
-        notes = joined(told.of(record), record.cell.release, f"CUDA modules loaded {loading}" if loading else "",
+        notes = joined(record.cell.release, f"CUDA modules loaded {loading}" if loading else "",
                        reason, f"no CUDA graphs: {graphs}" if graphs else "", _made_up(record))  # fmt: skip
         built = record.artifacts.get("built", {}).get("seconds")
         seconds = "" if built is None else f"{built:.0f}"
@@ -29,7 +28,7 @@ def openings(records: Sequence[Record], names: Names) -> list[str]:
         rows.append([names.of(record, False), seconds, *figures, notes])
     header = ("strategy", "build s", "opening ms", "later", "first in process ms", "in context", "capture ms",
               "first launch us", "MB of an opening", "of first requests", "of graphs", "parity", "notes")  # fmt: skip
-    return [*told.caption(), "", markdown(header, rows)]
+    return [*names.caption(), "", markdown(header, rows)]
 
 
 def _figures(record: Record) -> list[str]:
