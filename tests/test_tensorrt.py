@@ -77,6 +77,13 @@ def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles:
     assert all(planned[choose(planned, shape)].holds(shape) for shape in SHAPES)
 
 
+def test_a_range_that_holds_no_shape_is_named() -> None:
+    ranges = [[1, 128, 8, 384], [9, 16, 16, 384]]
+    with pytest.raises(Unsupported, match="profile 9x16..16x384 of trt.ranges holds none of the shapes to run"):
+        plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges})
+    assert len(plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges[:1]})) == 1
+
+
 def test_buckets_tile_the_range_without_overlap() -> None:
     planned = plan_profiles(SHAPES, {**OPTIONS, "profiles": "buckets"})
     for batch in range(1, 9):

@@ -40,7 +40,7 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
             tuned for their upper ends; `min`, `opt` and `max` as [batch, sequence].
 
     Raises:
-        Unsupported: a shape is in none of them.
+        Unsupported: a shape is in none of them, or a profile of `ranges` holds no shape.
     """
     low, best, high = (Shape(*options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
@@ -50,6 +50,9 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     elif options["profiles"] == "ranges":
         ends = [(Shape(*four[:2]), Shape(*four[2:])) for four in options["ranges"]]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ends)
+        for profile in profiles:
+            if not any(profile.holds(shape) for shape in shapes):
+                raise Unsupported(f"the optimization profile {profile} of trt.ranges holds none of the shapes to run")
     else:
         batches = _ranges(low.batch, [shape.batch for shape in shapes])
         sequences = _ranges(low.sequence, [shape.sequence for shape in shapes])
