@@ -163,9 +163,22 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
         return "\n".join([*lines, f"Use {best.name}: the only one that can serve this trace."])
     margin = 1 - best.nanoseconds / others[0].nanoseconds
     sure = confidence(best, others, trace)
-    return "\n".join([*lines, f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of "
-                      f"{RESAMPLES} resamplings of the measurements, each of which is of one process: another process "
-                      "may differ by more."])  # fmt: skip
+    advice = (
+        f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of {RESAMPLES} "
+        "resamplings of the measurements, each of which is of one process: another process may differ by more."
+    )
+    return "\n".join([*lines, advice, *_misfit(best, others[0], margin)])
+
+
+def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
+    """A line where what was replayed is further from what times and changes add up to than two strategies are apart."""
+    assert best.costs is not None
+    assert other.costs is not None
+    apart = np.fmax(best.costs.misfit, other.costs.misfit)
+    if not apart > margin:
+        return []
+    return [f"Their replays were up to {apart:.1%} from such sums, which is more than their margin: replay this trace "
+            "with both (switching.trace=) before you choose."]  # fmt: skip
 
 
 def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHING_JUDGED) -> list[Path]:

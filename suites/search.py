@@ -2,10 +2,9 @@
 
 Takes what `suites.run` takes. A path in FP16, BF16 or INT8 is judged by its task with no part held back, with all of
 them, and then with fewer and fewer: parts in FP32 (keep_fp32), or out of Q/DQ (quantization.leave_out), beside those
-that are held whatever comes, for they were given. Content is who
-keeps task.tolerance and search.cosine, the smallest cosine to FP32. Each step is a cell of the accuracy suite, and the
-first one and each that is content one of the latency suite, so that what precision costs stands beside what it gives.
-search.steps and search.seconds end it early, with the smallest set that was enough so far.
+that are held whatever comes, for they were given. Content is who keeps task.tolerance and search.cosine, the smallest
+cosine to FP32. Each step is a cell of the accuracy suite and one of the latency suite, so that what precision costs
+stands beside what it gives. search.steps and search.seconds end it early, with the smallest set that was enough so far.
 """
 
 from __future__ import annotations
@@ -114,12 +113,12 @@ class Search:
             self.base = judged
         near = judged.scores.get("cosine_min", 0.0) >= self._cosine
         content = near and not shortfall(judged.scores)
-        timed = self._cell(held, "latency") if content or not held else None
+        timed = self._cell(held, "latency")
         self.steps[held] = {
             "held": sorted(held),
             "content": content,
             "accuracy": judged.cell.id,
-            "latency": timed.cell.id if timed else "",
+            "latency": timed.cell.id,
         }
         return content
 

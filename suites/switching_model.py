@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
-from suites.record import Record
+from suites.record import REPLAY, Record
 from suites.stats import bounds
 from suites.switching_parity import complaint
 from suites.traffic import Size, smallest
@@ -144,6 +144,22 @@ class Costs:
     def served(self) -> list[Size]:
         """The shape that is run for each shape that requests have: another one where they are padded up."""
         return [self.shapes[smallest(_size(asked), self.shapes)] for asked in self.record.cell.shapes]
+
+    @cached_property
+    def replays(self) -> dict[float, float]:
+        """Mean ns of a request by switching probability, of the traces that were replayed with one."""
+        traces = {
+            m.phase.removeprefix(f"{REPLAY} switch="): m.samples
+            for m in self.record.measurements
+            if m.phase.startswith(f"{REPLAY} switch=") and m.cuda_graph == self.cuda_graph and m.samples
+        }
+        return {float(switch): float(np.mean(samples)) for switch, samples in traces.items()}
+
+    @property
+    def misfit(self) -> float:
+        """The largest share by which a replay takes more or less than `means` say; NaN where there was none."""
+        apart = [abs(mean / float(self.means.at(switch)) - 1) for switch, mean in self.replays.items()]
+        return max(apart, default=float("nan"))
 
     @cached_property
     def means(self) -> Means:

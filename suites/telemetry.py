@@ -30,8 +30,8 @@ SHORTEST_ENERGY_SECONDS = 0.4
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at the device: time in ns, clocks in MHz, power in W, energy counter in mJ, memory in bytes, and how
-    many processes compute on it."""
+    """One look at the device: when it began and ended in ns, clocks in MHz, power in W, energy counter in mJ, memory in
+    bytes, and how many processes compute on it."""
 
     at: int
     sm_clock: int
@@ -42,6 +42,7 @@ class Reading:
     energy: int
     memory: int
     processes: int
+    until: int = 0
 
 
 @dataclass
@@ -93,6 +94,7 @@ def _read(handle: Any) -> Reading:
         energy=ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
         processes=len(ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
+        until=now_ns(),
     )
 
 
@@ -134,9 +136,9 @@ def _throttles(reading: Reading) -> bool:
 
 
 def _between(readings: Sequence[Reading], start: int, end: int) -> Sequence[Reading]:
-    """Readings taken in [start, end]."""
+    """Readings begun and ended in [start, end]: what comes after a window may take memory of its own."""
     low = bisect.bisect_left(readings, start, key=lambda r: r.at)
-    high = bisect.bisect_right(readings, end, key=lambda r: r.at)
+    high = bisect.bisect_right(readings, end, key=lambda r: max(r.at, r.until))
     return readings[low:high]
 
 

@@ -189,6 +189,24 @@ def test_the_hub_gives_what_files_give(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking"))
 
 
+def test_a_hub_without_a_connection_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(hub: str, subset: str | None, split: str) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(Refused, match=r"cannot be fetched \(ConnectionError\); give a local copy as task\.path="):
+        load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
+
+
+def test_random_weights_have_no_figure_of_a_task(cli: Cli, tmp_path: Path) -> None:
+    stsb(tmp_path)
+    run = cli(
+        "suite=accuracy", "task=stsb", "backend=torch_eager", "device=cpu", "weights=random", f"task.path={tmp_path}"
+    )
+    assert run.returncode == 2
+    assert "task=stsb asks for trained weights; with weights=random use task=fidelity" in run.stderr
+
+
 def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"has no sts-test\.csv"):
         load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))

@@ -86,6 +86,16 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert (results / "tables" / "search.md").read_text().rstrip().endswith(shown)
 
 
+def test_suite_layers_names_the_layer_that_overflows(faulty: Path, cli: Cli, tmp_path: Path) -> None:
+    run = cli("suite=layers", "backend=torch_eager", "precision=fp16", "device=cpu", f"model.path={faulty}",
+              "model.name=faulty", "batch=[2]", "sequence=[32]", "layers.chunk=3")  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    (record,) = read_records(tmp_path / "results", "layers")
+    broken = [layer["point"] for layer in record.scores["layers"] if layer["nonfinite"]]
+    assert record.scores["first"] == broken[0] == "1/down"
+    assert len(record.scores["layers"]) == 11
+
+
 def test_a_pattern_of_nothing_is_an_error(cli: Cli) -> None:
     run = cli("backend=ort", "precision=int8", "device=cpu", "quantization.leave_out=['*/no/such/*']", "weights=random")
     assert run.returncode == 1

@@ -275,6 +275,27 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err
 
 
+def test_replays_stand_beside_what_times_and_changes_add_up_to(measured: Measured) -> None:
+    one = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
+    near = measured(Programmed(step_ms=20.2), which="near", switches=(1.0,))
+    assert Costs.of(one, False).misfit < 0.05
+    assert list(Costs.of(one, False).replays) == [1.0]
+    # Replays take half as much again, and the two are nearer to each other than that.
+    slower = [
+        replace(
+            record,
+            measurements=tuple(replace(m, samples=tuple(int(1.5 * x) for x in m.samples)) for m in record.measurements),
+        )
+        for record in (one, near)
+    ]
+    assert Costs.of(slower[0], False).misfit == pytest.approx(0.5, abs=0.1)
+    assert "(+5" in switching_tables(slower) or "(+4" in switching_tables(slower)
+    advised = report(advise(slower, SIZES), SIZES)
+    assert "which is more than their margin: replay this trace with both" in advised
+    far = measured(Programmed(step_ms=60), which="far", switches=(1.0,))
+    assert "more than their margin" not in report(advise([one, far], SIZES), SIZES)
+
+
 def test_a_strategys_name_has_what_few_of_its_backend_and_precision_have(make_record: MakeRecord) -> None:
     profiles = {"min": [1, 16], "opt": [1, 16], "max": [1, 16], "tactic_sources": []}
     kinds_of = ("per_shape", "dynamic", "buckets")

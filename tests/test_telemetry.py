@@ -59,6 +59,14 @@ def test_no_energy_where_it_would_mean_little(change: dict[str, object]) -> None
     assert "energy_mj_per_sequence" not in annotated.telemetry
 
 
+def test_a_reading_that_ends_after_a_window_is_not_of_it() -> None:
+    late = [
+        replace(reading, until=reading.at + SECOND // 20, memory=10**9 * (reading.at == 3 * SECOND))
+        for reading in READINGS
+    ]
+    assert annotate(MEASUREMENT, late).telemetry.get("memory_bytes", 0) < 10**9
+
+
 def test_others_on_the_gpu_are_counted() -> None:
     assert "other_processes" not in annotate(MEASUREMENT, READINGS).telemetry
     crowded = [replace(reading, processes=3 if index == 25 else 1) for index, reading in enumerate(READINGS)]

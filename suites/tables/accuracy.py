@@ -13,7 +13,7 @@ from suites.validity import past_tolerance
 
 COLUMNS = (
     "backend", "precision", "profiles", "metric", "value", "FP32", "difference [95% CI]", "verdict", "changed",
-    "cosine min", "cosine mean", "max difference", "relative error", "notes",
+    "cosine min", "cosine mean", "max difference", "relative error", "NaN or Inf", "notes",
 )  # fmt: skip
 
 LEGEND = """\
@@ -55,13 +55,13 @@ def _row(record: Record, told: Distinctions) -> list[str]:
     notes = joined(told.of(record), cell.release, products_not_int8(record), _cut(record), reason, invalid)
     head = [cell.backend, cell.precision, profiles_of(record)]
     if "value" not in scores:
-        return [*head, *[""] * (len(COLUMNS) - len(head) - 1), notes]
+        return [*head, *[""] * (len(COLUMNS) - len(head) - 2), str(scores.get("nonfinite", "")), notes]
     changed = f"{scores['changed']:.2%}" if "changed" in scores else ""
     return [
         *head, _metric(scores), f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
         f"{scores['difference']:+.5f}{_interval(scores)}", scores.get("verdict", ""), changed,
         f"{scores['cosine_min']:.5f}", f"{scores['cosine_mean']:.5f}", f"{scores['max_difference']:.2e}",
-        f"{scores['relative_error']:.2e}", notes,
+        f"{scores['relative_error']:.2e}", str(scores.get("nonfinite", "")), notes,
     ]  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.record import REPLAY
 from suites.switching_model import Costs
 from suites.switching_names import Names
 
@@ -35,12 +34,8 @@ def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
     for number, one in enumerate(_drawn(costs)):
         label, color = names.of(one.record, one.cuda_graph), colors[number % len(colors)]
         axes.plot(switch, [float(one.means.at(x)) / 1e6 for x in switch], label=label, color=color)
-        replayed = [
-            (float(m.phase.removeprefix(f"{REPLAY} switch=")), float(np.mean(m.samples)) / 1e6)
-            for m in one.record.measurements
-            if m.phase.startswith(f"{REPLAY} switch=") and m.cuda_graph == one.cuda_graph
-        ]
-        axes.plot(*zip(*replayed, strict=True), "o", color=color, markersize=4) if replayed else None
+        replayed = [mean / 1e6 for mean in one.replays.values()]
+        axes.plot(list(one.replays), replayed, "o", color=color, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("share of requests that have another shape than the one before")
     axes.set_ylabel("ms a request")

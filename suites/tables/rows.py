@@ -53,10 +53,14 @@ def profiles_of(record: Record) -> str:
 
 
 def products_not_int8(record: Record) -> str:
-    """How many products of an engine of INT8 are INT8, if not all are; empty where nothing is known of them."""
+    """How many products of an engine of INT8 are INT8, if not all are; of plugins also that it is not known: TensorRT
+    is free to leave their INT8, as it is not to leave Q/DQ."""
     types = record.artifacts.get("built", {}).get("notes", {}).get("product_types", {})
-    if record.cell.precision != "int8" or types.keys() <= {"i8"}:
+    if record.cell.precision != "int8" or types.keys() == {"i8"}:
         return ""
+    if not types:
+        built = record.cell.backend == "trt_plugin" and "built" in record.artifacts
+        return "how many products are in INT8 is not known" if built else ""
     return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
 
 

@@ -38,7 +38,9 @@ step of it took. *parity*: the largest difference, as a share of the largest out
 and those of a context that saw no other shape, and how many of the outputs were other bits.
 
 Replays serve one request after another; those with a switching probability have every shape as often as every other.
-The mean, with its 95% interval by blocks of requests, has every request in it. *MB*: device memory of the process. A
+The mean, with its 95% interval by blocks of requests, has every request in it. *adds up to*: the same by steady times
+and changes alone, with which the cheapest are found, and how far the replay is from it: where two strategies are nearer
+to each other than that, replays decide. *MB*: device memory of the process. A
 strategy whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
 
 
@@ -90,17 +92,18 @@ def _traces(records: Sequence[Record]) -> list[str]:
 
 
 def _replays(costs: Sequence[Costs], records: Sequence[Record], names: Names, name: str) -> str:
-    wrong = {(one.record.cell.id, one.cuda_graph): one.wrong for one in costs}
+    ways = {(one.record.cell.id, one.cuda_graph): one for one in costs}
     rows = []
     for record in records:
         for measured in record.measurements:
             if measured.phase == f"{REPLAY} {name}" and measured.samples:
                 told = _told(record, measured, name)
-                invalid = wrong.get((record.cell.id, measured.cuda_graph), "changes were not measured")
-                row = _replay(names.of(record, measured.cuda_graph), measured, told, invalid)
+                one = ways.get((record.cell.id, measured.cuda_graph))
+                invalid = one.wrong if one else "changes were not measured"
+                row = _replay(names.of(record, measured.cuda_graph), measured, told, invalid, _sum(one, name))
                 rows.append((bool(invalid), float(np.mean(measured.samples)), row))
-    header = ("strategy", "mean ms [95% CI]", "p50", "p99", "requests/s", "requests", "switches", "graph misses", "MB",
-              "notes")  # fmt: skip
+    header = ("strategy", "mean ms [95% CI]", "adds up to", "p50", "p99", "requests/s", "requests", "switches",
+              "graph misses", "MB", "notes")  # fmt: skip
     return markdown(header, [row for *_, row in sorted(rows)])
 
 
@@ -111,7 +114,16 @@ def _told(record: Record, measured: Measurement, name: str) -> dict[str, object]
     )
 
 
-def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: str) -> list[str]:
+def _sum(one: Costs | None, name: str) -> str:
+    """What steady times and changes alone say of a replay, and how far it is from that."""
+    switch = float(name.removeprefix("switch=")) if name.startswith("switch=") else -1.0
+    if one is None or switch not in one.replays:
+        return ""
+    summed = float(one.means.at(switch))
+    return f"{summed / 1e6:.3f} ({one.replays[switch] / summed - 1:+.1%})"
+
+
+def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: str, summed: str) -> list[str]:
     found, mean = summarize(measured.samples), float(np.mean(measured.samples))
     blocks, asked = told["blocks"], told["asked"]
     assert isinstance(blocks, list)
@@ -123,6 +135,7 @@ def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: 
     return [
         name,
         f"{mean / 1e6:.3f}{interval}",
+        summed,
         f"{found.p50 / 1e6:.3f}",
         f"{found.p99 / 1e6:.3f}",
         f"{1e9 / mean:,.0f}",
