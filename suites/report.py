@@ -52,6 +52,17 @@ def shown(suite: str, records: Sequence[Record], results: Path) -> str:
     return "\n".join([*rows, f"What the columns say: {files}"]) if texts else ""
 
 
+def passed_by(results: Path) -> set[tuple[str, str]]:
+    """Machine and cell of what searches tried on the way to their answer: it stands in their own table alone."""
+    return {
+        (record.environment["machine"], step[suite])
+        for record in read_records(results, "search")
+        for step in record.scores["steps"]
+        if step["held"] not in ([], record.scores["held"])
+        for suite in ("accuracy", "latency")
+    }
+
+
 def write_tables(results: Path) -> list[Path]:
     """Write the tables of all suites that have records, and one of kernels if any were profiled; returns the files.
 
@@ -59,8 +70,10 @@ def write_tables(results: Path) -> list[Path]:
         ValueError: a file among the records is none.
     """
     texts: dict[str, str] = {}
+    passed = passed_by(results)
     for suite in TABLES:
-        if records := list(read_records(results, suite)):
+        records = [r for r in read_records(results, suite) if (r.environment["machine"], r.cell.id) not in passed]
+        if records:
             texts |= tables_of(suite, records, results)
     if kernels := kernel_tables(results):
         texts["kernels"] = kernels

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Cli
 from safetensors.torch import load_file, save_file
+from test_table import rows
 
 from backends.parts import parts_of
 from suites import search
@@ -84,6 +85,11 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d% +\|", printed)
     shown = printed.partition("What the columns say")[0].rstrip()
     assert (results / "tables" / "search.md").read_text().rstrip().endswith(shown)
+    # Every step was timed, and the other tables have the first and the last of them alone.
+    assert all(step["latency"] for step in record.scores["steps"])
+    assert len(record.scores["steps"]) > 2
+    told = {table: rows((results / "tables" / f"{table}.md").read_text()) for table in ("accuracy", "latency")}
+    assert len(told["accuracy"]) == len([row for row in told["latency"] if row["batch"]]) == 2
 
 
 def test_suite_layers_names_the_layer_that_overflows(faulty: Path, cli: Cli, tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
 
-    def open_session(free: int = 8 << 30, **options: Any) -> Session:
-        monkeypatch.setattr(several, "free_memory", lambda: free)
+    def open_session(free: int = 8 << 30, taken: int = 0, **options: Any) -> Session:
+        monkeypatch.setattr(several, "free_memory", lambda: free - taken * len(CONTEXTS))
         sha256 = hashlib.sha256(b"plan").hexdigest()
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
@@ -231,6 +231,19 @@ def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Sessi
     # Activations alone would fit.
     with pytest.raises(RuntimeError, match="the context needs 1073"):
         opened(memory_mb=1024)
+
+
+def test_contexts_that_take_more_than_their_activations_are_counted(
+    opened: Callable[..., Session],
+) -> None:
+    several = {"contexts": "per_profile", "taken": 3 << 30}
+    assert opened(free=7 << 30, **several) is not None
+    assert len(CONTEXTS) == 2
+    needs = r"2 contexts need \d+ bytes of device memory \(6144 MiB of contexts, by the first 2, .* and 5120 MiB are"
+    with pytest.raises(RuntimeError, match=needs):
+        opened(free=7 << 30, memory_mb=5 << 10, **several)
+    with pytest.raises(RuntimeError, match=r"the context needs \d+ bytes .*3072 MiB of contexts, by the first 1, "):
+        opened(memory_mb=2 << 10, taken=3 << 30)
 
 
 def test_a_change_comes_in_parts(opened: Callable[..., Session]) -> None:

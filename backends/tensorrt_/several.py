@@ -86,7 +86,15 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
     wanted = [(plan, only) for plan in plans for only in _shares(len(plan.profiles), each)]
     stream = CudaStream(spec.device.index)
     _check_memory(plans, wanted, allowed)
-    sessions = [TensorRTSession(plan, stream, only) for plan, only in wanted]
+    sessions: list[TensorRTSession] = []
+    took: list[int] = []
+    for plan, only in wanted:
+        free = free_memory()
+        sessions.append(TensorRTSession(plan, stream, only))
+        took.append(free - free_memory())
+        # The first may bring what all share, the second tells what each takes.
+        if len(took) == min(2, len(wanted)):
+            _check_memory(plans, wanted, allowed, took)
     yield "contexts", None
     for session in sessions:
         session.allocate()
@@ -107,23 +115,29 @@ def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
     return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
 
 
-def _check_memory(plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan, list[int]]], allowed: int) -> None:
-    """Refuse before the first of the contexts what would fail at the last.
+def _check_memory(
+    plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan, list[int]]], allowed: int, took: Sequence[int] = ()
+) -> None:
+    """Refuse before the first of the contexts, or after the second, what would fail at the last.
 
     Args:
         wanted: a plan and the profiles to use, by index, for each context.
         allowed: bytes of device memory that were free before the plans were loaded, or less.
+        took: bytes that the first contexts took. Of plugins these are far more than activations: each context has
+            handles of cuBLAS and cuDNN.
     """
     activations = sum(plan.activation_bytes for plan, _ in wanted)
+    contexts = max(activations, sum(took) + took[-1] * (len(wanted) - len(took)) if took else 0)
     weights = sum(plan.weight_bytes for plan in plans)
     buffers = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in wanted)
-    needed = activations + weights + buffers
+    needed = contexts + weights + buffers
     if needed > allowed:
         one, several = len(wanted) == 1, len(plans) > 1
         fewer = "use trt.engines=one" if several else "use trt.contexts=one, or fewer profiles"
         advice = "ask for smaller shapes" if one else fewer
+        what = "activations" if contexts == activations else f"contexts, by the first {len(took)}"
         raise RuntimeError(
             f"{'the context needs' if one else f'{len(wanted)} contexts need'} {needed} bytes of device memory "
-            f"({activations >> 20} MiB of activations, {weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) "
+            f"({contexts >> 20} MiB of {what}, {weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) "
             f"and {allowed >> 20} MiB are to be had: {advice}"
         )
