@@ -120,7 +120,8 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     `attention` is "fused" or "plain", see backends/attention.py, which also says what mask to pass.
 
     Raises:
-        Unsupported: the checkpoint lacks weights of the encoder, which would be made up anew in every process.
+        Unsupported: the checkpoint lacks weights of the encoder, which would be made up anew in every process, or its
+            positions are relative, which transformers 5 would read as absolute ones.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
@@ -131,6 +132,9 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute":
+        raise Unsupported(f"{positions} positions are not computed here; only absolute ones are")
     pooler = {} if config.model_type in ("distilbert", "electra") else {"add_pooling_layer": False}
     model, info = AutoModel.from_pretrained(
         folder,

@@ -54,7 +54,7 @@ def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact
     """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size, hidden, epsilon.
 
     Raises:
-        Unsupported: the activation is not GELU by the error function, or positions are relative.
+        Unsupported: the activation is not GELU by the error function, or load_encoder does not read the checkpoint.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -76,8 +76,6 @@ def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Ar
     activation = config.activation if distilled else config.hidden_act
     if activation != "gelu":
         raise Unsupported(f"activation {activation!r} is not computed here; only GELU by the error function is")
-    if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
-        raise Unsupported(f"{config.position_embedding_type} positions are not computed here; only absolute ones are")
     names = DISTILBERT if distilled else BERT
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     arrays = _embeddings(state, config)

@@ -38,6 +38,13 @@ TINY_MODELS = {
         "max_position_embeddings": 514,
         **TINY,
     },
+    "xlm-roberta": {
+        "model_type": "xlm-roberta",
+        "vocab_size": 500,
+        "type_vocab_size": 1,
+        "max_position_embeddings": 514,
+        **TINY,
+    },
     "distilbert": {"model_type": "distilbert", "dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128},
     "electra": {"model_type": "electra", "embedding_size": 32, **TINY},
 }

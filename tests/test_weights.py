@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,12 +109,16 @@ def test_one_range_for_query_key_and_value_changes_nothing(
     assert reach["1/query"] == 7.0
 
 
-def test_what_cannot_be_computed_is_said() -> None:
+def test_what_cannot_be_computed_is_said(tiny: Tiny, tmp_path: Path) -> None:
     config = SimpleNamespace(model_type="bert", hidden_act="relu")
     with pytest.raises(Unsupported, match="activation 'relu'"):
         named_weights({}, config)
-    config = SimpleNamespace(model_type="bert", hidden_act="gelu", position_embedding_type="relative_key")
-    with pytest.raises(Unsupported, match="relative_key positions"):
-        named_weights({}, config)
+    folder, _ = tiny("bert")
+    shutil.copytree(folder, tmp_path / "relative")
+    config = json.loads((folder / "config.json").read_text()) | {"position_embedding_type": "relative_key"}
+    (tmp_path / "relative" / "config.json").write_text(json.dumps(config))
+    # For every backend, and for the reference: transformers itself would compute absolute positions.
+    with pytest.raises(Unsupported, match="relative_key positions are not computed here"):
+        load_encoder(tmp_path / "relative")
     with pytest.raises(Unsupported, match="heads of 96 are larger than the 64"):
         pad_heads({"0/qkv_weight": np.zeros((3, 1, 96, 8), np.float32)}, 64)
