@@ -63,6 +63,19 @@ def test_packed_tokens_are_padded_to_a_multiple_but_never_beyond_the_shape(multi
         assert arrays[name].tolist() == plain[name].tolist()
 
 
+@pytest.mark.parametrize("multiple", [1, 64])
+@pytest.mark.parametrize(("lengths", "sequence"), [([16], 16), ([1, 64, 2], 64), ([64] * 8, 64), ([1] * 8, 16)])
+def test_packed_tokens_of_a_shape_fit_the_profile_that_holds_it(
+    lengths: list[int], sequence: int, multiple: int
+) -> None:
+    """Neither more tokens than the profile allows nor a longest sequence that is too short can reach the engine."""
+    layout = Packed(positions=True, multiple=multiple)
+    arrays, sizes = layout.arrange(batch(lengths, sequence)).arrays, layout.sizes(PROFILE)
+    assert max(np.diff(arrays["cu_seqlens"])) <= len(arrays["max_seqlen"]) == sequence
+    for name, ((low,), _, (high,)) in sizes.items():
+        assert low <= len(arrays[name]) <= high
+
+
 def test_families_without_token_types_get_zeros() -> None:
     feeds = batch([2, 2])
     del feeds["token_type_ids"]

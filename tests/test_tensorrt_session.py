@@ -170,6 +170,8 @@ def test_a_refused_batch_leaves_nothing_to_step_on(opened: Callable[..., Session
     asked(session, (1, 8))
     with pytest.raises((Unsupported, ValueError), match="9x99"):
         session.load(feeds(9, 99))
+    # Refused before the enqueue: nothing was asked of the engine.
+    assert session.stream.calls[-1] == ("run", 1, (1, 8))  # type: ignore[union-attr]
     for verb in (session.step, session.capture):
         with pytest.raises(RuntimeError, match=r"no batch is loaded|plain step at this shape first"):
             verb()
