@@ -25,11 +25,11 @@ number of them. *over steady*: what a request takes beyond that for coming after
 third request in the same place: the median over all pairs of that kind with its 95% bootstrap interval. Of it, by
 median and beyond the third: the host time of each call that makes ready for the shape (*context*: finding whose it is;
 *arrange*: laying out the inputs and finding a graph; *profile*: set_optimization_profile_async; *input shape*:
-set_input_shape), *copy* of the inputs until it is done, and with it what those calls left for the device to do, *first
-step* and *second step*. *enqueue*: until the call of that step returns. *on the GPU*: the first
-step beyond one after the same shape, between marks on a device that was busy while the host enqueued them. *back*: to
-the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes that were known before the
-requests came: a *hit* launches it, a *miss* steps plainly.
+set_input_shape; *set shape*: all of it where there are no such calls), *copy* of the inputs until it is done, and with
+it what those calls left for the device to do, *first step* and *second step*. *enqueue*: until the call of that step
+returns. *on the GPU*: the first step beyond one after the same shape, between marks on a device that was busy while the
+host enqueued them. *back*: to the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes
+that were known before the requests came: a *hit* launches it, a *miss* steps plainly.
 
 *first in process*, *in context*: the first request ever of a shape, beyond the third, in a process and in a context of
 a process that has met it. *capture*: recording and instantiating a graph; *first launch* beyond the next. *opening*:
@@ -38,10 +38,14 @@ step of it took. *parity*: the largest difference, as a share of the largest out
 and those of a context that saw no other shape, and how many of the outputs were other bits.
 
 Replays serve one request after another; those with a switching probability have every shape as often as every other.
-The mean, with its 95% interval by blocks of requests, has every request in it. *adds up to*: the same by steady times
-and changes alone, with which the cheapest are found, and how far the replay is from it: where two strategies are nearer
-to each other than that, replays decide. *MB*: device memory of the process. A
-strategy whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
+The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 200 requests or more. *adds up
+to*: the same by steady times and changes alone, with which the cheapest are found, and how far the replay is from it:
+where two strategies are nearer to each other than that, replays decide. *MB*: device memory of the process. A strategy
+whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
+
+
+ENOUGH_FOR_P99 = 200
+"""Of fewer requests the p99 is one of the two slowest."""
 
 
 def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -137,7 +141,7 @@ def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: 
         f"{mean / 1e6:.3f}{interval}",
         summed,
         f"{found.p50 / 1e6:.3f}",
-        f"{found.p99 / 1e6:.3f}",
+        f"{found.p99 / 1e6:.3f}" if found.count >= ENOUGH_FOR_P99 else "",
         f"{1e9 / mean:,.0f}",
         served,
         str(told["switches"]),
