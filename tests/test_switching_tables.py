@@ -82,7 +82,12 @@ def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) ->
 def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
     fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
-    lines = [line for line in switching_tables([wide, fixed]).splitlines() if line.startswith("- ")]
+    text = switching_tables([wide, fixed])
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    (pair,) = [
+        line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
+    ]
+    assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
     assert [line.split(": ")[-1] for line in lines[:2]] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
     words = lines[2].split()
     assert float(words[4]) == pytest.approx(0.2, rel=0.06)

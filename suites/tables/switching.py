@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import combinations, groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 
 from suites.record import REPLAY, Measurement, Record
 from suites.stats import mean_of_blocks, summarize
-from suites.switching_model import Costs, break_even, meeting
+from suites.switching_model import Costs
 from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.tables.switching_changes import changes, matrices, steady_times
 from suites.tables.switching_first import openings
+from suites.tables.switching_meetings import cheapest
 from suites.validity import Judged, judged, way
 
 LEGEND = """\
@@ -69,7 +70,7 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
         lines += openings(group, names)
         for name in _traces(group):
             lines += ["", f"#### Requests: {name}", "", _replays(costs, group, names, name)]
-        lines += ["", *_cheapest([one for one in costs if one.counts and len(set(one.served)) > 1], names)]
+        lines += ["", *cheapest([one for one in costs if one.counts and len(set(one.served)) > 1], names)]
         lines += [text for one in costs for text in matrices(one, names)]
     return "\n".join(lines).rstrip()
 
@@ -149,38 +150,3 @@ def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: 
         f"{memory / 1e6:,.0f}" if memory else "",
         joined(f"**invalid**: {invalid}" if invalid else "", "" if measured.steady else "warm-up never settled"),
     ]
-
-
-def _cheapest(held: Sequence[Costs], names: Names) -> list[str]:
-    """By precision, where the cheapest strategy changes with the share of requests that switch."""
-    lines = []
-    for precision in sorted({one.record.cell.precision for one in held}):
-        lines += _crossings([one for one in held if one.record.cell.precision == precision], precision, names)
-    return lines
-
-
-def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]:
-    met = [float(break_even(one.means, other.means)) for one, other in combinations(held, 2)]
-    edges = sorted({0.0, 1.0, *(switch for switch in met if not np.isnan(switch))})
-    best: list[tuple[float, float, int]] = []
-    for low, high in pairwise(edges):
-        winner = min(range(len(held)), key=lambda index: float(held[index].means.at((low + high) / 2)))
-        if best and best[-1][2] == winner:
-            best[-1] = (best[-1][0], high, winner)
-        else:
-            best.append((low, high, winner))
-    title = (
-        f"Cheapest in {precision} by the share of requests that have another shape than the one before, all shapes as"
-    )
-    lines = [f"{title} often:", ""]
-    for low, high, index in best:
-        lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}")
-    for (_, switch, earlier), (_, _, later) in pairwise(best):
-        found = meeting(*(held[index] for index in sorted((earlier, later))))
-        assert found is not None  # lines change places where they cross
-        lines.append(
-            f"- they meet at {switch:.3f} [{found.switch_low:.3f}, {found.switch_high:.3f}] or "
-            f"{found.per_second:,.1f} [{found.per_second_low:,.1f}, {found.per_second_high:,.1f}] changes of shape a "
-            f"second, in {found.certain:.0%} of resamplings"
-        )
-    return [*lines, ""]
