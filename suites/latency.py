@@ -17,6 +17,9 @@ from suites import clock
 from suites.clock import Effort, Samples
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 
+FIRST_USE, AFTER_TIMING = "first use", "after timing"
+"""When outputs were held against FP32's: before anything was timed, and once more what the last timed step left."""
+
 
 def measure(
     session: Session,
@@ -45,9 +48,13 @@ def measure(
                     except Unsupported as reason:
                         facts[str(shape)]["no_cuda_graph"] = str(reason)
                         break
+                    session.step()
+                    session.wait()
+                where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
+                known = reference, rows, feeds["attention_mask"]
+                checks.append({**where, "when": FIRST_USE, **compare(session.fetch(), *known)})
                 measurements += _phases(session, shape, feeds, effort, graph)
-                check = compare(session.fetch(), reference, rows, feeds["attention_mask"])
-                checks.append({"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph, **check})
+                checks.append({**where, "when": AFTER_TIMING, **compare(session.fetch(), *known)})
             facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         except (Unsupported, Unavailable):
             raise

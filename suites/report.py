@@ -17,6 +17,7 @@ from suites.tables.layers import layers_tables
 from suites.tables.recipes import recipe_tables
 from suites.tables.search import search_tables
 from suites.tables.switching import switching_tables
+from suites.tables.switching_pairs import pair_tables
 from suites.tables.workloads import workload_tables
 
 Table = Callable[[Sequence[Record], Path], str]
@@ -32,7 +33,10 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
     },
     "layers": {"layers": lambda records, results: layers_tables(records)},
     "search": {"search": search_tables},
-    "switching": {"switching": lambda records, results: switching_tables(records, read_records(results, "accuracy"))},
+    "switching": {
+        "switching": lambda records, results: switching_tables(records, read_records(results, "accuracy")),
+        "switching_pairs": lambda records, results: pair_tables(records),
+    },
 }
 """By suite, what makes each of its tables of some of its records, empty where they have nothing for it; the folder of
 results holds what else they need, such as the accuracy that says which latencies count."""

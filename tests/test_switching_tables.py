@@ -21,7 +21,7 @@ from suites.stats import mean_of_blocks
 from suites.switching_model import Costs, Trace
 from suites.switching_names import Names, kinds, strategy
 from suites.tables.switching import switching_tables
-from suites.tables.switching_changes import matrices
+from suites.tables.switching_pairs import matrices, pair_tables
 from suites.traffic import runs
 from suites.validity import judged
 
@@ -65,10 +65,21 @@ def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeR
     assert names.of(other, False) == "ort, fp32"
 
 
+def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
+    """The first matrix of a quantity, by row and column."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    header = next(line for line in lines if line[1].startswith("from"))
+    found: dict[str, dict[str, float]] = {}
+    for name, before, *cells in lines:
+        if name == quantity and before not in found:
+            found[before] = {
+                after: float(cell.split("(")[0]) for after, cell in zip(header[2:], cells, strict=True) if cell
+            }
+    return found
+
+
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
     text = switching_tables([measured(WIDE, wide="yes"), measured(FIXED)])
-    assert "| from \\ to | 1x16 " in text
-    assert "#### Every pair: null, fp32, us" in text
     graphs = "null, fp32, CUDA graphs"
     assert f"- 0.000 to 1.000: {graphs}" in text
     (line,) = [
@@ -209,7 +220,7 @@ def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) 
     text = switching_tables([record])
     assert "| 0.0e+00, 0 of 20 |" in text
     assert "Cheapest" not in text
-    assert "Every pair" not in text
+    assert "from \\ to" not in pair_tables([record])
     (advice,) = advise([record], SIZES)
     assert advice.against == "each change was taken but once"
 
@@ -252,15 +263,28 @@ def test_a_mean_has_the_interval_of_its_blocks() -> None:
     assert 2 < high - low < 6
 
 
+def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
+    costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
+    text = pair_tables([measured(costs)])
+    assert "#### null, fp32\n" in text
+    shapes, found = ["1x16", "2x16", "3x16"], matrix(text, "calls")
+    assert list(found) == shapes
+    assert found["1x16"]["1x16"] < 500
+    assert found["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
+    assert found["1x16"]["3x16"] - found["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
+    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
+    for enqueue in ("first enqueue", "second", "third"):
+        assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
+
+
 def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
-    text = "\n".join(matrices(Costs.of(record, False), Names([record])))
-    assert "Every pair of profiles" in text
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert float(rows["1x1..2x16"].split("|")[2].split("(")[0]) == pytest.approx(2000, rel=0.2)
-    assert float(rows["1x1..2x16"].split("|")[3].split("(")[0]) == pytest.approx(11000, rel=0.1)
+    _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
+    found = matrix(profiles, "over steady")["1x1..2x16"]
+    assert found["1x1..2x16"] == pytest.approx(2000, rel=0.2)
+    assert found["3x1..8x16"] == pytest.approx(11000, rel=0.1)
 
 
 def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from conftest import PYTHON_WITH_TENSORRT as PYTHON
@@ -109,8 +110,8 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
     precision: str, options: dict[str, Any], least: float, lab: Lab
 ) -> None:
     result = lab.measured(lab.job(precision, **options))
-    assert len(result["checks"]) == 4
-    assert [check["nonfinite"] for check in result["checks"]] == [0] * 4
+    assert len(result["checks"]) == 8
+    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
     assert min(check["cosine"] for check in result["checks"]) >= least
     notes = result["built"]["notes"]
     assert notes["engine_bytes"] > 0
@@ -240,8 +241,8 @@ def test_plugins_match_the_reference_plain_and_as_a_graph(
 ) -> None:  # fmt: skip
     lab = Lab(*tiny(family), shared_cache, tmp_path)
     result = lab.measured(lab.job(precision, "trt_plugin", **options))
-    assert len(result["checks"]) == 4
-    assert [check["nonfinite"] for check in result["checks"]] == [0] * 4
+    assert len(result["checks"]) == 8
+    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
     assert min(check["cosine"] for check in result["checks"]) >= least
     assert result["built"]["notes"]["padded_heads"] is True
 
@@ -277,6 +278,36 @@ def test_packed_sequences_longer_than_the_embedding_plugin(
     lab = Lab(*tiny("bert"), shared_cache, tmp_path)
     result = lab.measured(lab.job("fp16", "trt_plugin", min=[1, 16], opt=[2, 512], max=[2, 512]))
     assert all(check["cosine"] >= 0.9999 for check in result["checks"])
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_a_batch_that_is_none_is_refused_and_the_next_shape_goes_on(layout: str, lab: Lab) -> None:
+    job = lab.job("fp16", "trt_plugin", layout=layout)
+    job["artifact"] = lab.run("build", job).result
+    spoilt, sound = SHAPES
+    whole = np.ones((spoilt.batch, spoilt.sequence), np.int32)
+    empty, broken, longer = whole.copy(), whole.copy(), np.pad(whole, ((0, 0), (0, 1)), constant_values=1)
+    empty[1], broken[0, 3] = 0, 0
+
+    def measured(mask: np.ndarray) -> Answer:
+        with np.load(job["inputs"]) as known:
+            arrays = dict(known)
+        arrays |= {f"{spoilt}/{name}": mask for name in ("input_ids", "attention_mask", "token_type_ids")}
+        np.savez(lab.jobs / "spoilt.npz", **arrays)
+        return lab.run("measure", {**job, "inputs": str(lab.jobs / "spoilt.npz")})
+
+    for mask, reason in (
+        (empty, "sequence 1 of the batch has no token"),
+        (broken, "sequence 0 of the batch has tokens"),
+    ):
+        answer = measured(mask)
+        assert answer.outcome == "ok"
+        assert list(answer.result["failures"]) == [str(spoilt)]
+        assert reason in answer.result["failures"][str(spoilt)]
+        assert {(m["batch"], m["sequence"]) for m in answer.result["measurements"]} == {(sound.batch, sound.sequence)}
+    beyond = measured(longer)
+    assert beyond.outcome == "unsupported"
+    assert f"shape {spoilt.batch}x{spoilt.sequence + 1} is in no optimization profile" in beyond.reason
 
 
 def test_a_truncated_plan_is_rebuilt_with_a_line_and_a_changed_one_is_not_run(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from suites.stats import mean_of_blocks, summarize
 from suites.switching_model import Costs
 from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
-from suites.tables.switching_changes import changes, matrices, steady_times
+from suites.tables.switching_changes import changes, steady_times
 from suites.tables.switching_first import openings
 from suites.tables.switching_meetings import cheapest
 from suites.validity import Judged, judged, way
@@ -37,6 +37,8 @@ a process that has met it. *capture*: recording and instantiating a graph; *firs
 what the first opening in a process takes, by step, and any later one; *MB of an opening*: the device memory that each
 step of it took. *parity*: the largest difference, as a share of the largest output, between outputs after any change
 and those of a context that saw no other shape, and how many of the outputs were other bits.
+A capture belongs to the shape that it records: it follows a plain step there, whatever came before. Every ordered pair
+of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
 
 Replays serve one request after another; those with a switching probability have every shape as often as every other.
 The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 200 requests or more. *adds up
@@ -71,7 +73,6 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
         for name in _traces(group):
             lines += ["", f"#### Requests: {name}", "", _replays(costs, group, names, name)]
         lines += ["", *cheapest([one for one in costs if one.counts and len(set(one.served)) > 1], names)]
-        lines += [text for one in costs for text in matrices(one, names)]
     return "\n".join(lines).rstrip()
 
 

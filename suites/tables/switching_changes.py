@@ -1,4 +1,4 @@
-"""What changes of shape cost: by kind for every strategy, pair by pair, and profile by profile."""
+"""What changes of shape cost, by kind for every strategy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from backends.base import Array
 from suites.stats import summarize
 from suites.switching_model import Costs, Pair, Visits
-from suites.switching_names import Names, kinds, profiles_by_shape
+from suites.switching_names import Names, kinds
 from suites.tables.rows import markdown
 
 Chosen = Callable[[Pair, Visits], Array]
@@ -110,37 +110,6 @@ def steady_times(costs: Sequence[Costs], names: Names) -> str:
             row = [f"{np.median(again[shape]) / 1e6:.3f}" if again.get(shape) else "" for shape in shapes]
             rows.append([names.of(one.record, one.cuda_graph), "step on the GPU", *row])
     return markdown(("strategy", "", *(f"{batch}x{sequence}" for batch, sequence in shapes)), rows)
-
-
-def matrices(costs: Costs, names: Names) -> list[str]:
-    """Every ordered pair of shapes and, where there are several, of profiles: medians and quartiles of what the request
-    after the change takes beyond the third."""
-    name, shapes = names.of(costs.record, costs.cuda_graph), costs.shapes
-    label = {shape: f"{shape[0]}x{shape[1]}" for shape in shapes}
-    cells = {(label[a], label[b]): visits.over for (a, b), visits in costs.visits.items()}
-    lines = ["", f"#### Every pair: {name}, us, median (quartiles)", "", _matrix(list(label.values()), cells)]
-    profile = profiles_by_shape(costs.record, shapes)
-    if len(set(profile.values())) in (1, len(shapes)):
-        return lines
-    pooled: dict[tuple[str, str], list[Array]] = {}
-    for (a, b), visits in costs.visits.items():
-        if a != b:
-            pooled.setdefault((profile[a], profile[b]), []).append(visits.over)
-    cells = {pair: np.concatenate(found) for pair, found in pooled.items()}
-    title = f"#### Every pair of profiles: {name}, us, median (quartiles), other shapes only"
-    return [*lines, "", title, "", _matrix(list(dict.fromkeys(profile.values())), cells)]
-
-
-def _matrix(names: Sequence[str], cells: dict[tuple[str, str], Array]) -> str:
-    rows = [[before, *(_quartiles(cells.get((before, after))) for after in names)] for before in names]
-    return markdown(("from \\ to", *names), rows)
-
-
-def _quartiles(samples: Array | None) -> str:
-    if samples is None:
-        return ""
-    low, middle, high = np.percentile(samples, [25, 50, 75])
-    return f"{us(middle)} ({us(low)} to {us(high)})"
 
 
 def us(nanoseconds: float | Array) -> str:
