@@ -58,7 +58,7 @@ def _question(record: Record) -> tuple[str, str, str, str]:
 
 
 def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
-    told = distinctions(records, (*PROFILES, "quantization.activation"), sources_of(records))
+    told = distinctions(records, (*PROFILES, "quantization.activation", *_one_rate(records)), sources_of(records))
     times = {record.cell.id: _time(record, timed) for record in records}
     fastest: dict[str, float] = {}
     for shape, time, valid in times.values():
@@ -86,17 +86,23 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
 
 
 def _recipe(told: Distinctions, record: Record) -> str:
-    """Options without the name of their group, and without the rate that training always has or what an implicit scheme
-    never has. Where no row differs, what the places and the method are."""
+    """Options without the name of their group, and without what a recipe never has that is implicit or not trained.
+    Where no row differs, what the places and the method are."""
     implicit = record.cell.options["quantization"].get("scheme") == "implicit"
     named = [option.removeprefix("quantization.") for option in told.of(record).split("; ")]
-    said = "; ".join(o for o in named if not o.startswith("qat_rate") and not (implicit and o.endswith(" unset")))
+    said = "; ".join(o for o in named if o != "qat_rate unset" and not (implicit and o.endswith(" unset")))
     if said or told.caption():
         return said or "as above"
     own = record.cell.options["quantization"]
     return "; ".join(
         f"{name}={own[name]}" for name in ("scheme", "placement", "method") if own.get(name, "auto") != "auto"
     )
+
+
+def _one_rate(records: Sequence[Record]) -> list[str]:
+    """The option that says how fast a model was trained, where all that were have the same."""
+    rates = {record.cell.options["quantization"].get("qat_rate") for record in records} - {None}
+    return ["quantization.qat_rate"] if len(rates) == 1 else []
 
 
 def _same(told: Distinctions, record: Record, records: Sequence[Record]) -> str:

@@ -35,8 +35,9 @@ that were known before the requests came: a *hit* launches it, a *miss* steps pl
 *first in process*, *in context*: the first request ever of a shape, beyond the third, in a process and in a context of
 a process that has met it. *capture*: recording and instantiating a graph; *first launch* beyond the next. *opening*:
 what the first opening in a process takes, by step, and any later one; *MB of an opening*: the device memory that each
-step of it took. *parity*: the largest difference, as a share of the largest output, between outputs after any change
-and those of a context that saw no other shape, and how many of the outputs were other bits.
+step of it took; *of graphs*: what keeping them took, less than nothing where a framework gave some back. *parity*: the
+largest difference, as a share of the largest output, between outputs after any change and those of a context that saw
+no other shape, and how many of the outputs were other bits.
 A capture belongs to the shape that it records: it follows a plain step there, whatever came before. Every ordered pair
 of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
 
