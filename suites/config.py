@@ -109,7 +109,7 @@ class QuantizationConfig:
     exact_residual: bool = False
     tokens: TokenKind = TokenKind.auto
     qat_steps: int = 0
-    qat_rate: float = 3e-5
+    qat_rate: float = 1e-4
 
 
 @dataclass
