@@ -248,6 +248,14 @@ def test_a_file_in_another_form_is_refused(text: str, says: str, tmp_path: Path)
         load_task(TaskConfig("mine", TaskKind.question_answering, str(tmp_path / "dev.json")))
 
 
+@pytest.mark.parametrize("answers", [{}, {"answers": ["the cat"]}, {"answers": {"start": [0]}}])
+def test_a_hubs_questions_without_answers_are_refused(answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"question": "who sat", "context": "the cat sat", **answers}
+    monkeypatch.setattr("suites.tasks.finetuned.from_hub", lambda *asked: iter([("mine, test row 1", row)]))
+    with pytest.raises(Refused, match="mine, test row 1: there is no column answers"):
+        load_task(TaskConfig("mine", TaskKind.question_answering, path="", hub="mine"))
+
+
 @pytest.mark.parametrize(("question", "right", "says"), [(" ", ["cat"], "question is empty"), ("who", [], "no answer")])
 def test_a_question_without_text_or_answer_is_refused(
     question: str, right: list[str], says: str, tmp_path: Path

@@ -70,6 +70,8 @@ def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecor
 def test_a_recipe_that_is_alone_is_named_too(make_record: MakeRecord) -> None:
     (row,) = rows(recipe_tables([judged(make_record, -0.001, scheme="explicit", method="minmax")], []))
     assert row["recipe"] == "scheme=explicit; method=minmax"
+    (row,) = rows(recipe_tables([judged(make_record, -0.001, scheme="explicit", method="minmax", smooth=0.75)], []))
+    assert row["recipe"] == "smooth=0.75"
 
 
 def test_a_latency_of_another_calibration_is_not_its(make_record: MakeRecord) -> None:

@@ -20,16 +20,16 @@ What a request takes after one of another shape: from the shape of the row to th
 medians over visits in random order. *over steady*: what it takes beyond the third request in the same place, with
 quartiles. Its parts: *calls* that make ready for the shape, all of them; *copy* of the inputs until it is done; *first
 enqueue*, *second* and *third*: until the call of a step returns, of three requests of that shape in a row, the last of
-which is the steady state. *on the GPU*: the first step after the change and the one after it, on a device that was
-busy while the host enqueued them. The same shape twice is no change. `switching.md` says more of the words, has what
-these parts come to by kind of change, and names the calls one by one."""
+which is the steady state. *on the GPU*: the first step after the change, and *again* the one after it, on a device that
+was busy while the host enqueued them. The same shape twice is no change. `switching.md` says more of the words, has
+what these parts come to by kind of change, and names the calls one by one."""
 
 Label = str
 Grouped = Mapping[tuple[Label, Label], Sequence[Pair]]
 """The pairs of shapes that stand in one place of a matrix."""
 
 PARTS: Mapping[str, Callable[[Visits], Array]] = {
-    "calls": lambda visits: np.asarray(sum(part[:, 0] for part in visits.parts.values())),
+    "calls": lambda visits: sum((part[:, 0] for part in visits.parts.values()), np.zeros(len(visits.whole))),
     "copy": lambda visits: np.asarray(visits.copy[:, 0]),
     "first enqueue": lambda visits: np.asarray(visits.enqueue[:, 0]),
     "second": lambda visits: np.asarray(visits.enqueue[:, 1]),
@@ -49,9 +49,9 @@ def _section(records: Sequence[Record]) -> str:
         group = list(members)
         names = Names(group)
         costs = [one for record in group for one in costs_of(record, {}) if not one.single]
-        named = sorted((names.of(one.record, one.cuda_graph), one) for one in costs)
+        costs.sort(key=lambda one: names.of(one.record, one.cuda_graph))
         lines += ["", f"### {', '.join(title[:-1])}"]
-        lines += [text for name, one in named for text in matrices(one, name)]
+        lines += [text for one in costs for text in matrices(one, names.of(one.record, one.cuda_graph))]
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,10 @@ def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, A
     texts, answers = [], []
     for place, row in rows:
         ((_, parts),) = texts_of([(place, row)], ("question", "context"))
-        right = [str(text) for text in row["answers"]["text"]]
+        known = row.get("answers")
+        if not isinstance(known, Mapping) or not isinstance(known.get("text"), Sequence):
+            raise Refused(f"{place}: there is no column answers with a list text, as SQuAD has it")
+        right = [str(text) for text in known["text"]]
         if not right:
             raise Refused(f"{place}: there is no answer; questions without one (SQuAD 2) are not judged here")
         texts.append([parts["question"], parts["context"]])
