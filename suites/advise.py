@@ -108,9 +108,10 @@ def held(costs: Costs, trace: Sequence[Size]) -> Trace:
 
 
 def _memory(costs: Costs) -> float | None:
+    """Device memory of the process, by the median over replays: a reading may fall on what the suite itself takes."""
     read = [m.telemetry.get("memory_bytes") for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
     known = [size for size in read if size]
-    return float(max(known)) if known else None
+    return float(np.median(known)) if known else None
 
 
 def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]:

@@ -65,15 +65,20 @@ def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeR
     assert names.of(other, False) == "ort, fp32"
 
 
+def cells(text: str) -> list[list[str]]:
+    """All rows of all tables."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
 def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
     """The first matrix of a quantity, by row and column."""
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    lines = cells(text)
     header = next(line for line in lines if line[1].startswith("from"))
     found: dict[str, dict[str, float]] = {}
-    for name, before, *cells in lines:
+    for name, before, *row in lines:
         if name == quantity and before not in found:
             found[before] = {
-                after: float(cell.split("(")[0]) for after, cell in zip(header[2:], cells, strict=True) if cell
+                after: float(cell.split("(")[0]) for after, cell in zip(header[2:], row, strict=True) if cell
             }
     return found
 
@@ -267,7 +272,7 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
     text = pair_tables([measured(costs)])
     assert "#### null, fp32\n" in text
-    shapes, found = ["1x16", "2x16", "3x16"], matrix(text, "calls")
+    shapes, found = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
     assert list(found) == shapes
     assert found["1x16"]["1x16"] < 500
     assert found["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
@@ -275,6 +280,15 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
     assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
     for enqueue in ("first enqueue", "second", "third"):
         assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
+    assert matrix(text, "visits")["1x16"]["3x16"] >= 2
+
+
+def test_first_times_stand_by_shape(measured: Measured) -> None:
+    costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
+    text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs))])
+    found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
+    assert [float(cell) for cell in found["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
+    assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
 def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:

@@ -13,7 +13,7 @@ from suites.switching_model import Costs
 from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.tables.switching_changes import changes, steady_times
-from suites.tables.switching_first import openings
+from suites.tables.switching_first import first_times, openings
 from suites.tables.switching_meetings import cheapest
 from suites.validity import Judged, judged, way
 
@@ -71,6 +71,9 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
         if costs:
             lines += [changes(costs, names), "", "#### Steady, ms", "", steady_times(costs, names), ""]
         lines += openings(group, names)
+        if costs:
+            lines += ["", "#### First times by shape, ms, and captures with their least and most", ""]
+            lines += [first_times(group, names)]
         for name in _traces(group):
             lines += ["", f"#### Requests: {name}", "", _replays(costs, group, names, name)]
         lines += ["", *cheapest([one for one in costs if one.counts and len(set(one.served)) > 1], names)]

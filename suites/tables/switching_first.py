@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from backends.base import Array
 from suites.record import OK, Record
 from suites.switching_names import Names
 from suites.tables.rows import joined, markdown
 from suites.tables.switching_changes import us
+from suites.traffic import Size
 
 
 def openings(records: Sequence[Record], names: Names) -> list[str]:
@@ -29,6 +31,34 @@ def openings(records: Sequence[Record], names: Names) -> list[str]:
     header = ("strategy", "build s", "opening ms", "later", "first in process ms", "in context", "capture ms",
               "first launch us", "MB of an opening", "of first requests", "of graphs", "parity", "notes")  # fmt: skip
     return [*names.caption(), "", markdown(header, rows)]
+
+
+def first_times(records: Sequence[Record], names: Names) -> str:
+    """By shape what comes before its requests are warm: its first request, which comes but once, and its captures."""
+    rows: list[tuple[str, str, Mapping[Size, str]]] = []
+    for record in sorted((r for r in records if r.scores), key=lambda r: names.of(r, False)):
+        name, cold, captures = names.of(record, False), record.scores["cold"], record.scores["captures"]
+        for where in ("process", "context"):
+            over = {_size(one): np.subtract(*one["samples"]["whole"][0][::2]) for one in cold if one["where"] == where}
+            rows.append((name, f"first in {where}", {shape: f"{took / 1e6:.2f}" for shape, took in over.items()}))
+        rows.append((name, "capture", {_size(one): _spread(one["capture"]) for one in captures}))
+        launches = {_size(one): np.subtract(one["launch"], one["again"]) for one in captures}
+        rows.append((name, "first launch", {shape: _spread(over) for shape, over in launches.items()}))
+    shapes = sorted({shape for *_, by_shape in rows for shape in by_shape}, key=lambda shape: (shape[1], shape[0]))
+    header = ("strategy", "", *(f"{batch}x{sequence}" for batch, sequence in shapes))
+    filled = [[name, what, *(by_shape.get(shape, "") for shape in shapes)] for name, what, by_shape in rows if by_shape]
+    return markdown(header, filled)
+
+
+def _size(one: Mapping[str, Any]) -> Size:
+    batch, sequence = one["shape"]
+    return batch, sequence
+
+
+def _spread(nanoseconds: Sequence[float] | Array) -> str:
+    """Milliseconds: the median and, in brackets, the least and the most."""
+    low, middle, high = np.percentile(nanoseconds, [0, 50, 100]) / 1e6
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _figures(record: Record) -> list[str]:

@@ -64,6 +64,7 @@ def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]
         f"Cheapest in {precision} by the share of requests that have another shape than the one before, all shapes as"
     )
     lines = [f"{title} often:", ""]
+    replayed = [one.misfit for one in (held[index] for *_, index in best) if not np.isnan(one.misfit)]
     for low, high, index in best:
         lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}")
     for (*_, earlier), (*_, later) in pairwise(best):
@@ -71,4 +72,8 @@ def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]
         assert found is not None  # lines change places where they cross
         rate = f"{_per_second(found)} changes of shape a second"
         lines.append(f"- they meet at {_share(found)} or {rate}, in {found.certain:.0%} of resamplings")
+    if replayed:
+        lines.append(
+            f"- by steady times and changes; replays of these are up to {max(replayed):.0%} from it and decide"
+        )
     return [*lines, ""]

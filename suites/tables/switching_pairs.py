@@ -18,24 +18,23 @@ from suites.tables.switching_changes import us
 LEGEND = """\
 What a request takes after one of another shape: from the shape of the row to that of the column, in microseconds,
 medians over visits in random order. *over steady*: what it takes beyond the third request in the same place, with
-quartiles. Its parts: *calls* that make ready for the shape, all of them; *copy* of the inputs until it is done; *first
-enqueue*, *second* and *third*: until the call of a step returns, of three requests of that shape in a row, the last of
-which is the steady state. *on the GPU*: the first step after the change, and *again* the one after it, on a device that
-was busy while the host enqueued them. The same shape twice is no change. `switching.md` says more of the words, has
-what these parts come to by kind of change, and names the calls one by one."""
+quartiles. Its parts: each call that makes ready for the shape, by its name; *copy* of the inputs until it is done;
+*first enqueue*, *second* and *third*: until the call of a step returns, of three requests of that shape in a row, the
+last of which is the steady state. *on the GPU*: the first step after the change, and *again* the one after it, on a
+device that was busy while the host enqueued them. *visits*: how many a median is of. The same shape twice is no change.
+`switching.md` says what the calls are and what all parts come to by kind of change."""
 
 Label = str
 Grouped = Mapping[tuple[Label, Label], Sequence[Pair]]
 """The pairs of shapes that stand in one place of a matrix."""
 
-PARTS: Mapping[str, Callable[[Visits], Array]] = {
-    "calls": lambda visits: sum((part[:, 0] for part in visits.parts.values()), np.zeros(len(visits.whole))),
+STEPS: Mapping[str, Callable[[Visits], Array]] = {
     "copy": lambda visits: np.asarray(visits.copy[:, 0]),
     "first enqueue": lambda visits: np.asarray(visits.enqueue[:, 0]),
     "second": lambda visits: np.asarray(visits.enqueue[:, 1]),
     "third": lambda visits: np.asarray(visits.enqueue[:, 2]),
 }
-"""What is read off every visit, [visits] of ns."""
+"""What is read off every visit once it is ready for the shape, [visits] of ns."""
 
 
 def pair_tables(records: Iterable[Record]) -> str:
@@ -79,6 +78,8 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
         if one["cuda_graph"] == costs.cuda_graph
     }
 
+    calls = dict.fromkeys(name for pairs in grouped.values() for pair in pairs for name in costs.visits[pair].parts)
+
     def visits(value: Callable[[Visits], Array], pairs: Sequence[Pair]) -> Array:
         return np.concatenate([value(costs.visits[pair]) for pair in pairs])
 
@@ -90,9 +91,11 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
 
     said: dict[str, Callable[[Sequence[Pair]], str]] = {
         "over steady": lambda pairs: _quartiles(visits(lambda one: one.over, pairs)),
-        **{name: part(value) for name, value in PARTS.items()},
+        **{name: part(_call(name)) for name in calls},
+        **{name: part(value) for name, value in STEPS.items()},
         "on the GPU": lambda pairs: _median(steps("first", pairs)),
         "again": lambda pairs: _median(steps("again", pairs)),
+        "visits": lambda pairs: str(sum(len(costs.visits[pair].whole) for pair in pairs)),
     }
     rows = [
         [name, before, *(say(grouped[before, after]) if (before, after) in grouped else "" for after in labels)]
@@ -100,6 +103,11 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
         for before in labels
     ]
     return markdown(("", "from \\ to", *labels), [row for row in rows if any(row[2:])])
+
+
+def _call(name: str) -> Callable[[Visits], Array]:
+    """The host's time in a call of the first request; none where that change does not make it."""
+    return lambda visits: np.asarray(visits.parts.get(name, np.zeros_like(visits.whole))[:, 0])
 
 
 def _median(samples: Array) -> str:
