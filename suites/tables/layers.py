@@ -28,10 +28,25 @@ def _section(records: Sequence[Record]) -> str:
     for record in sorted(records, key=lambda r: r.cell.id):
         cell = record.cell
         shape = "x".join(str(size) for size in cell.shapes[-1])
-        named = joined(cell.model, cell.weights, cell.backend, cell.release, cell.precision, profiles_of(record), shape)
+        named = joined(
+            cell.model,
+            _depth(record),
+            cell.weights,
+            cell.backend,
+            cell.release,
+            cell.precision,
+            profiles_of(record),
+            shape,
+        )
         lines += ["", f"### {joined(named, told.of(record))}", ""]
         lines += [_table(record)] if record.outcome == OK else [f"{record.outcome}: {record.reason}"]
     return "\n".join(lines)
+
+
+def _depth(record: Record) -> str:
+    """How many layers the model has, which may be fewer than others of its name."""
+    layers = {layer["point"].rpartition("/")[0] for layer in record.scores.get("layers", ())} - {""}
+    return f"{len(layers)} layers" if layers else ""
 
 
 def _table(record: Record) -> str:
