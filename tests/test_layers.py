@@ -60,6 +60,7 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_pat
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
     table = (tmp_path / "results" / "tables" / "layers.md").read_text()
     assert table.count("**first past the threshold**") == 2
+    assert "; 2 layers; " in table
     # A record that is reused speaks of the threshold asked for now.
     assert cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
     firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
