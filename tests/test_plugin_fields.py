@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.base import Unsupported
+
 
 class Field:
     """Stands in for PluginField, which holds its values."""
@@ -53,7 +55,9 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     module = importlib.import_module("backends.tensorrt_.plugins")
     monkeypatch.setattr(module, "can", SimpleNamespace(plugin_v3=False, plugin_v2=True))
-    yield SimpleNamespace(add_plugin=module.add_plugin, creator=creator)
+    yield SimpleNamespace(
+        add_plugin=module.add_plugin, creator=creator, can=module.can, registry=registry, tensorrt=tensorrt
+    )
     del sys.modules["backends.tensorrt_.plugins"]
 
 
@@ -63,3 +67,37 @@ def test_the_plugin_reads_fields_that_are_still_there(plugins: Any) -> None:
     layer = plugins.add_plugin(network, "CustomFCPluginDynamic", 1, [], {"type_id": 1, "W": weights}, "product")
     assert layer.name == "product"
     assert plugins.creator.read == {"type_id": [1], "W": [0, 3, 1, 4, 2, 5]}
+
+
+class Port(Creator):
+    """A creator of the third interface, which is told what its plugin is for."""
+
+    def create_plugin(self, name: str, collection: Collection, phase: str = "") -> str:  # type: ignore[override]
+        assert phase == "build"
+        return f"port {super().create_plugin(name, collection)}"
+
+
+NETWORK = SimpleNamespace(
+    add_plugin_v2=lambda inputs, plugin: SimpleNamespace(plugin=plugin, name=""),
+    add_plugin_v3=lambda inputs, shapes, plugin: SimpleNamespace(plugin=plugin, name=""),
+)
+
+
+def test_a_release_with_ports_takes_them_and_others_where_there_is_none(plugins: Any) -> None:
+    ported = {("CustomQKVToContextPluginDynamic", "5"): Port(), ("CustomSkipLayerNormPluginDynamic", "8"): Port()}
+    plugins.can.plugin_v3, plugins.tensorrt.TensorRTPhase = True, SimpleNamespace(BUILD="build")
+    plugins.registry.get_creator = lambda name, version, namespace: ported.get((name, version))
+
+    def added(name: str, version: int) -> str:
+        layer = plugins.add_plugin(NETWORK, name, version, [], {"type_id": 1}, "layer")
+        assert layer.name == "layer"
+        return str(layer.plugin)
+
+    # The port has another number than what it is a port of, and what has none is taken as it was.
+    assert added("CustomQKVToContextPluginDynamic", 2) == "port layer"
+    assert added("CustomSkipLayerNormPluginDynamic", 4) == "port layer"
+    assert added("CustomSkipLayerNormPluginDynamic", 1) == "layer"
+    assert added("CustomFCPluginDynamic", 1) == "layer"
+    plugins.can.plugin_v2 = False
+    with pytest.raises(Unsupported, match="has no plugin CustomSkipLayerNormPluginDynamic version 1"):
+        added("CustomSkipLayerNormPluginDynamic", 1)

@@ -234,7 +234,7 @@ def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> Non
         ("int8", {"pad_to_multiple_of": 8}, 0.95),
     ],
 )
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert", "electra"])
 def test_plugins_match_the_reference_plain_and_as_a_graph(
     precision: str, options: dict[str, Any], least: float, family: str, tiny: Tiny, shared_cache: ArtifactCache,
     tmp_path: Path,

@@ -73,7 +73,8 @@ def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> li
     rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
     notes = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record)}
-    head = joined(told.of(record), cell.release, notes)
+    cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"
+    head = joined(told.of(record), cell.release, "GELU as a cubic, another function" if cubic else "", notes)
     return [
         (key, rate, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
         for key, rate, cells in rows or [((1 << 30, 0), 0.0, {})]
