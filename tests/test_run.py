@@ -35,7 +35,7 @@ def one_line(error: str) -> str:
 
 def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
     start = time.monotonic()
-    done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,hang,garbage", "backend.time_limit=10")
+    done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,hang,garbage", "backend.time_limit=10", *QUICK[:2])
     assert time.monotonic() - start < 60
     assert done.returncode == 1
     records = {r.cell.options["behaviour"]: r for r in read_records(tmp_path / "results", "latency")}
