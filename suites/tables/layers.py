@@ -28,16 +28,8 @@ def _section(records: Sequence[Record]) -> str:
     for record in sorted(records, key=lambda r: r.cell.id):
         cell = record.cell
         shape = "x".join(str(size) for size in cell.shapes[-1])
-        named = joined(
-            cell.model,
-            _depth(record),
-            cell.weights,
-            cell.backend,
-            cell.release,
-            cell.precision,
-            profiles_of(record),
-            shape,
-        )
+        model = joined(cell.model, _depth(record), cell.weights)
+        named = joined(model, cell.backend, cell.release, cell.precision, profiles_of(record), shape)
         lines += ["", f"### {joined(named, told.of(record))}", ""]
         lines += [_table(record)] if record.outcome == OK else [f"{record.outcome}: {record.reason}"]
     return "\n".join(lines)

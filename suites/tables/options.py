@@ -15,8 +15,8 @@ Kind = tuple[str, str]
 """A backend and a precision: options are compared among the rows of one kind alone."""
 
 
-RARE = ("constraints", *(f"quantization.{name}" for name in
-        ("smooth", "shift", "exact_residual", "qat_steps", "leave_out", "tokens")))  # fmt: skip
+RECIPES = ("smooth", "shift", "exact_residual", "qat_steps", "leave_out", "tokens")
+RARE = {"constraints", *(f"quantization.{name}" for name in RECIPES)}
 """Options that a cell has only away from their default: they are said even where no row differs."""
 
 
@@ -88,7 +88,7 @@ def _differing(rows: Sequence[Mapping[str, str]], spoken_for: Sequence[str]) -> 
     for name in dict.fromkeys(name for row in rows for name in row if name not in spoken_for):
         counts = Counter(row.get(name, "") for row in rows)
         (value, count), *others = counts.most_common()
-        if others or (name in RARE and name not in spoken_for):
+        if others or name in RARE:
             yield name, value if count > max(2, len(rows) / 2) else None
 
 
