@@ -59,11 +59,12 @@ def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positi
 def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
     """Traffic over shapes, which may be padded up to others."""
     found = switching_of(config, shapes, lengths, positions)
+    starts = at_least("suite.starts", config.suite.starts, 0)
     traffic = {"traffic": short_digest(found.traffic), "repeats": found.repeats, "choice": found.choice}
     return Asked(
         shapes,
         found.held,
-        {"asked": found.asked, "traffic": found.traffic, "repeats": found.repeats},
+        {"asked": found.asked, "traffic": found.traffic, "repeats": found.repeats, "starts": starts},
         traffic,
         {"pad_to": found.held} if config.switching.pad_to else {},
         {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},

@@ -41,6 +41,7 @@ class SuiteConfig:
     tolerance: float = 0.02
     pairs_s: float = 5.0
     replay_s: float = 5.0
+    starts: int = 5
     minimum_cosine: float = 0.5
 
 

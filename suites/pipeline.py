@@ -184,6 +184,11 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         parts["scores"] = found["switching"]
     parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
+    for number in range(request.job.get("starts", 0)):
+        started = stages.run("start", {**job, "number": number}, request.interpreter)
+        if started.outcome != OK:
+            return started, parts
+        parts["scores"]["starts"].append(started.result)
     return measured, parts
 
 

@@ -40,7 +40,8 @@ class Found:
     failures: dict[str, str] = field(default_factory=dict)
     switching: dict[str, list[dict[str, Any]]] = field(
         default_factory=lambda: {
-            name: [] for name in ("openings", "cold", "transitions", "device", "captures", "replays", "parity")
+            name: []
+            for name in ("openings", "cold", "starts", "transitions", "device", "captures", "replays", "parity")
         }
     )
 
@@ -181,7 +182,8 @@ def measure(
     Returns:
         As suites/latency.py, and `switching`: openings (ns and bytes by step), cold (the first requests at a shape in
         this process and in this context), transitions and device (samples in ns by ordered pair), captures (by shape),
-        replays (what suites/switching_changes.py tells of them; their samples are measurements) and parity.
+        replays (what suites/switching_changes.py tells of them; their samples are measurements) and parity. `starts` is
+        empty: those are processes of their own, see suites/switching_starts.py.
     """
     workload = Workload.of(arrays, asked, shapes)
     question = Question(opening, workload, effort, traffic, repeats, progress)

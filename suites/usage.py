@@ -31,7 +31,7 @@ Set any value, as key=value:
   suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
   suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
   suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to,
-                                   suite.pairs_s .replay_s (time for each);
+                                   suite.pairs_s .replay_s (time for each) .starts;
                                    python -m suites.advise TRACE then names the cheapest strategy
   profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=
   trt.optimization_level=3         also .contexts .engines .memory_mb .tactic_sources .workspace_mb ...: see --cfg job

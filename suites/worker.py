@@ -133,6 +133,16 @@ def measure(job: Job) -> dict[str, Any]:
     return answer
 
 
+def start(job: Job) -> dict[str, Any]:
+    """What comes first in a process, of suite=switching, in a fresh one; `number` of several such."""
+    from suites.switching_starts import start as meet_all
+
+    spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
+    opening = partial(load_backend(job["backend"]).opening, spec, artifact)
+    arrays = np.load(job["inputs"], allow_pickle=False)
+    return meet_all(opening, spec.shapes, arrays, _asked(job), job["number"])
+
+
 def score(job: Job) -> dict[str, Any]:
     """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
     where another path was judged before."""
@@ -178,6 +188,7 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "export": export,
     "build": build,
     "measure": measure,
+    "start": start,
     "score": score,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -178,20 +178,25 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.fixture
 def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Callable[..., Record]) -> Measured:
     """The record of null sessions with programmed costs at SWITCHED, measured as a worker would."""
-    from suites import placeholder, switching
+    from suites import placeholder, switching, switching_starts
 
     def measure(
         programmed: Costs, session: Callable[[Costs], Any] = lambda costs: NullSession("ok", costs), repeats: int = 40,
         requests: int = 1000, switches: tuple[float, ...] = (), effort: Effort = PATIENT, seed: int = 0,
-        held: tuple[Shape, ...] = SWITCHED, **options: Any,
+        held: tuple[Shape, ...] = SWITCHED, starts: int = 0, **options: Any,
     ) -> Record:  # fmt: skip
         simulated(seed)
         arrays = dict(np.load(placeholder.prepare_sets(tmp_path, SWITCHED, held)["inputs"]["path"]))
         traffic = {f"switch={switch:g}": blocks_of_runs(requests, switch, len(SWITCHED), 0) for switch in switches}
-        found = switching.measure(
-            lambda: iter([("import", None), ("open", session(programmed))]), held, arrays, effort,
-            programmed.gpu_ms > 0, lambda text: None, SWITCHED, traffic, repeats,
-        )  # fmt: skip
+
+        def opening() -> Iterator[tuple[str, Any]]:
+            return iter([("import", None), ("open", session(programmed))])
+
+        found = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
+                                  traffic, repeats)  # fmt: skip
+        found["switching"]["starts"] = [
+            switching_starts.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
+        ]
         checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in found["checks"])
         wrong = [*found["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
         padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}

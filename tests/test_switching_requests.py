@@ -15,7 +15,7 @@ from suites.switching_model import Costs
 def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     done = cli("suite=switching", "backend=null", "null.gpu_ms=1", "null.shape_ms=2", "batch=[1,2]", "sequence=[16,32]",
                "switching.requests=10", "switching.repeats=2", "switching.switch=[0.5]", "suite.warm_up_s=0.05",
-               "suite.replay_s=0.05", "switching.pad_to=[[2,16],[2,32]]")  # fmt: skip
+               "suite.replay_s=0.05", "suite.starts=3", "switching.pad_to=[[2,16],[2,32]]")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
@@ -24,6 +24,10 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
     assert record.settings["replay_s"] == 0.05
     assert "padded up to 2x16 2x32" in done.stdout
+    first, second, third = record.scores["starts"]
+    assert [one["shape"] for one in second["met"]] == [[2, 32], [2, 16]]
+    assert [one["shape"] for one in third["met"]] == [one["shape"] for one in first["met"]] == [[2, 16], [2, 32]]
+    assert all(sum(one["opening"].values()) > 0 for one in record.scores["starts"])
     assert (tmp_path / "results" / "tables" / "switching.md").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -285,10 +286,29 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
 
 def test_first_times_stand_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
-    text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs))])
+    text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
     found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
+    for what in ("first of a process", "then first in it"):
+        for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in found[what]):
+            assert float(middle) == pytest.approx(20, rel=0.2)
+            assert float(low) < float(middle) < float(high)
     assert [float(cell) for cell in found["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
     assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
+
+
+def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Measured) -> None:
+    record = measured(Programmed(step_ms=5), repeats=2)
+    sizes, steps = (
+        {"context 1": 3e7, "context 2": 8e6, "buffers": 4e6},
+        {"import": 2e8, "context 1": 4e7, "context 2": 2e7},
+    )
+    scores = {**record.scores, "openings": [{"of": "plain steps", "ns": steps, "bytes": {}}]}
+    started = {**scores, "starts": [{"opening": {name: 3 * took for name, took in steps.items()}, "met": []}]}
+    facts = {"memory": {"opening": sizes, "shapes": 0}}
+    text = switching_tables([replace(record, scores=scores, facts=facts)])
+    assert "contexts 38 (30, 8); buffers 4" in text
+    assert "import 200; contexts 60 " in text
+    assert "import 400; contexts 120; in all 520 (260 to 780)" in switching_tables([replace(record, scores=started)])
 
 
 def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:

@@ -88,14 +88,14 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
     _check_memory(plans, wanted, allowed)
     sessions: list[TensorRTSession] = []
     took: list[int] = []
-    for plan, only in wanted:
+    for number, (plan, only) in enumerate(wanted, 1):
         free = free_memory()
         sessions.append(TensorRTSession(plan, stream, only))
         took.append(free - free_memory())
         # The first may bring what all share, the second tells what each takes.
         if len(took) == min(2, len(wanted)):
             _check_memory(plans, wanted, allowed, took)
-    yield "contexts", None
+        yield f"context {number}", None
     for session in sessions:
         session.allocate()
     yield "buffers", sessions[0] if len(sessions) == 1 else SeveralContexts(sessions)

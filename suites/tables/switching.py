@@ -32,7 +32,9 @@ returns. *on the GPU*: the first step beyond one after the same shape, between m
 host enqueued them. *back*: to the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes
 that were known before the requests came: a *hit* launches it, a *miss* steps plainly.
 
-*first in process*, *in context*: the first request ever of a shape, beyond the third, in a process and in a context of
+*first of a process*: the very first request after a start, beyond the third; *then first in it*: that of every other
+shape, in the same context: the median over processes that were started for this alone, with the least and the most.
+*first in process*, *in context*: once each, in a context made for one shape that its process has not met, and in one of
 a process that has met it. *capture*: recording and instantiating a graph; *first launch* beyond the next. *opening*:
 what the first opening in a process takes, by step, and any later one; *MB of an opening*: the device memory that each
 step of it took; *of graphs*: what keeping them took, less than nothing where a framework gave some back. *parity*: the

@@ -26,21 +26,24 @@ def openings(records: Sequence[Record], names: Names) -> list[str]:
                        reason, f"no CUDA graphs: {graphs}" if graphs else "", _made_up(record))  # fmt: skip
         built = record.artifacts.get("built", {}).get("seconds")
         seconds = "" if built is None else f"{built:.0f}"
-        figures = _figures(record) if record.scores else [""] * 10
+        figures = _figures(record) if record.scores else [""] * 12
         rows.append([names.of(record, False), seconds, *figures, notes])
-    header = ("strategy", "build s", "opening ms", "later", "first in process ms", "in context", "capture ms",
+    header = ("strategy", "build s", "opening ms", "later", "first of a process ms", "then first in it",
+              "first in process", "in context", "capture ms",
               "first launch us", "MB of an opening", "of first requests", "of graphs", "parity", "notes")  # fmt: skip
     return [*names.caption(), "", markdown(header, rows)]
 
 
 def first_times(records: Sequence[Record], names: Names) -> str:
-    """By shape what comes before its requests are warm: its first request, which comes but once, and its captures."""
+    """By shape what comes before its requests are warm: its first requests, and its captures."""
     rows: list[tuple[str, str, Mapping[Size, str]]] = []
     for record in sorted((r for r in records if r.scores), key=lambda r: names.of(r, False)):
-        name, cold, captures = names.of(record, False), record.scores["cold"], record.scores["captures"]
-        for where in ("process", "context"):
-            over = {_size(one): np.subtract(*one["samples"]["whole"][0][::2]) for one in cold if one["where"] == where}
-            rows.append((name, f"first in {where}", {shape: f"{took / 1e6:.2f}" for shape, took in over.items()}))
+        name, captures = names.of(record, False), record.scores["captures"]
+        for what, meetings in _meetings(record).items():
+            over: dict[Size, list[int]] = {}
+            for one in meetings:
+                over.setdefault(_size(one), []).append(_beyond(one))
+            rows.append((name, what, {shape: _spread(taken) for shape, taken in over.items()}))
         rows.append((name, "capture", {_size(one): _spread(one["capture"]) for one in captures}))
         launches = {_size(one): np.subtract(one["launch"], one["again"]) for one in captures}
         rows.append((name, "first launch", {shape: _spread(over) for shape, over in launches.items()}))
@@ -55,10 +58,30 @@ def _size(one: Mapping[str, Any]) -> Size:
     return batch, sequence
 
 
+def _meetings(record: Record) -> dict[str, list[Mapping[str, Any]]]:
+    """First requests of shapes by what they were the first in."""
+    starts = [start["met"] for start in record.scores.get("starts", ())]
+    cold: dict[str, list[Mapping[str, Any]]] = {"process": [], "context": []}
+    for one in record.scores["cold"]:
+        cold[one["where"]].append(one)
+    return {
+        "first of a process": [one for met in starts for one in met[:1]],
+        "then first in it": [one for met in starts for one in met[1:]],
+        "first in process": cold["process"],
+        "first in context": cold["context"],
+    }
+
+
+def _beyond(one: Mapping[str, Any]) -> int:
+    """What a first request took beyond the third."""
+    ((first, _, third),) = one["samples"]["whole"]
+    return int(first - third)
+
+
 def _spread(nanoseconds: Sequence[float] | Array) -> str:
-    """Milliseconds: the median and, in brackets, the least and the most."""
+    """Milliseconds: the median and, where there are several, the least and the most in brackets."""
     low, middle, high = np.percentile(nanoseconds, [0, 50, 100]) / 1e6
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})" if len(nanoseconds) > 1 else f"{middle:.2f}"
 
 
 def _figures(record: Record) -> list[str]:
@@ -70,9 +93,9 @@ def _figures(record: Record) -> list[str]:
     each = np.median([x for one in captures for x in one["bytes"]]) / 1e6 if captures else 0
     graphs = f"{memory['graphs'] / 1e6:,.0f} ({kept}; one {each:,.1f})" if "graphs" in memory else ""
     return [
-        _steps(first),
+        _steps([first, *(start["opening"] for start in scores.get("starts", ()))]),
         f"{np.median([sum(steps.values()) for steps in later]) / 1e6:.0f}" if later else "",
-        *(_first(scores["cold"], where) for where in ("process", "context")),
+        *map(_first, _meetings(record).values()),
         f"{np.median([x for one in captures for x in one['capture']]) / 1e6:.2f}" if captures else "",
         us(np.median(launches)) if captures else "",
         _opened(record, memory),
@@ -82,25 +105,39 @@ def _figures(record: Record) -> list[str]:
     ]
 
 
-def _steps(steps: Mapping[str, int]) -> str:
-    return "; ".join(f"{name} {took / 1e6:.0f}" for name, took in steps.items())
+def _steps(openings: Sequence[Mapping[str, int]]) -> str:
+    """The median of each step over processes, and of all of them with the least and the most."""
+    taken: dict[str, list[int]] = {}
+    for opening in openings:
+        for name, took in _contexts_as_one(opening).items():
+            taken.setdefault(name, []).append(took)
+    steps = "; ".join(f"{name} {np.median(took) / 1e6:.0f}" for name, took in taken.items())
+    low, middle, high = np.percentile([sum(opening.values()) for opening in openings], [0, 50, 100]) / 1e6
+    return f"{steps}; in all {middle:.0f} ({low:.0f} to {high:.0f})" if len(openings) > 1 else steps
 
 
-def _first(cold: Sequence[Mapping[str, Any]], where: str) -> str:
-    """The median, over shapes, of the first request beyond the third, and the largest."""
-    found = [one["samples"]["whole"][0] for one in cold if one["where"] == where]
-    if not found:
-        return ""
-    over = [first - third for first, _, third in found]
-    return f"{np.median(over) / 1e6:.2f} (at most {max(over) / 1e6:.2f})"
+def _contexts_as_one(opening: Mapping[str, int]) -> dict[str, int]:
+    steps: dict[str, int] = {}
+    for name, took in opening.items():
+        known = "contexts" if name.startswith("context ") else name
+        steps[known] = steps.get(known, 0) + took
+    return steps
+
+
+def _first(meetings: Sequence[Mapping[str, Any]]) -> str:
+    """Milliseconds over all shapes."""
+    return _spread([_beyond(one) for one in meetings]) if meetings else ""
 
 
 def _opened(record: Record, memory: Mapping[str, Any]) -> str:
-    """What each step of opening took of the device's memory; of several contexts also what one took."""
-    taken = {name: size for name, size in memory.get("opening", {}).items() if abs(size) >= 1e5}
+    """What each step of opening took of the device's memory; of several contexts also what each took."""
+    opening = memory.get("opening", {})
+    taken = {name: size for name, size in _contexts_as_one(opening).items() if abs(size) >= 1e5}
     texts = {name: f"{name} {size / 1e6:,.0f}" for name, size in taken.items()}
-    several = _contexts(record)
-    if several > 1 and "contexts" in texts:
+    each = [size for name, size in opening.items() if name.startswith("context ")]
+    if len(each) > 1 and "contexts" in texts:
+        texts["contexts"] += f" ({', '.join(f'{size / 1e6:,.0f}' for size in each)})"
+    elif (several := _contexts(record)) > 1 and not each and "contexts" in texts:
         texts["contexts"] += f" ({several}; one {taken['contexts'] / several / 1e6:,.0f})"
     return "; ".join(texts.values())
 
