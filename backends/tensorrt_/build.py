@@ -12,13 +12,14 @@ import tensorrt as trt
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.tensorrt_.capabilities import installed
-from backends.tensorrt_.inspection import opens, write_layers
+from backends.tensorrt_.inspection import write_layers
 from backends.tensorrt_.layout import Layout, Sizes
 from backends.tensorrt_.loading import load_plugins
 from backends.tensorrt_.log import Log
 from backends.tensorrt_.profiles import plan_profiles
 from backends.tensorrt_.progress import Watch, monitor
 from backends.tensorrt_.timing_cache import load_timings, save_timings, timing_cache_path
+from backends.tensorrt_.trial import faults
 
 can = installed()
 
@@ -60,8 +61,13 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
             """The plan, and whether there is nothing to be gained by building once more."""
             watch.enter(phase)
             plan = builder.build_serialized_network(network, config)
+            if plan is None:
+                return plan, True
             watch.enter("opening what was built")
-            return plan, plan is None or opens(plan, options, log) or _short_of_memory(log)
+            path.write_bytes(memoryview(plan))
+            found = faults(path, options, spec.device.index)
+            log.errors += found
+            return plan, not found or _short_of_memory(log)
 
         plan, settled = build("building")
         if not settled:
@@ -73,7 +79,6 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         if plan is None or _short_of_memory(log):
             raise _failure(log, spec, free)
         save_timings(config, timings)
-        path.write_bytes(memoryview(plan))
     return {
         "profiles": [str(planned) for planned in profiles],
         "engine_bytes": path.stat().st_size,

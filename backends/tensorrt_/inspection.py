@@ -24,12 +24,6 @@ MULTIPLIED = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """In the name of its kernel: the type of what it multiplies."""
 
 
-def opens(plan: Any, options: Mapping[str, Any], log: Log) -> bool:
-    """Whether an execution context comes of a plan: Myelin in 8.6 now and then compiles a graph that it cannot load."""
-    engine = read_plan(plan, options, log)
-    return engine is not None and engine.create_execution_context() is not None
-
-
 def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
     """Inspect the plan that was just written to `path`, write layers.json beside it, and return a summary.
 
