@@ -88,9 +88,11 @@ class Means:
     def at(self, switch: float | Array) -> Array:
         """Of a request, where one has another shape than the last with probability `switch`: any of the others, all as
         often."""
-        changes = [self.change.get(pair, np.asarray(0.0)) for pair in permutations(self.served, 2)]
+        pairs = list(permutations(self.served, 2))
+        # Requests of two shapes that run as one change nothing.
+        change = sum(self.change[pair] for pair in pairs if pair in self.change) / max(len(pairs), 1)
         steady = np.mean([self.steady[shape] for shape in self.served], axis=0)
-        return np.asarray(steady + (switch * np.mean(changes, axis=0) if changes else 0))
+        return np.asarray(steady + switch * change)
 
     def of_trace(self, trace: Trace) -> Array:
         """Of all requests of a trace, one after another."""

@@ -187,6 +187,9 @@ def test_padding_up_is_counted_by_what_requests_ask_for(measured: Measured) -> N
     four = 2 * change_of(FIXED, TWO, THREE) + 2 * change_of(FIXED, THREE, TWO)
     steady = (2 * steady_of(FIXED, TWO) + steady_of(FIXED, THREE)) / 3
     assert costs.means.at(1) / 1e6 == pytest.approx(steady + four / 6, rel=0.05)
+    drawn = costs.resampled(50).at(1) / 1e6
+    assert drawn.shape == (50,)
+    assert drawn.mean() == pytest.approx(steady + four / 6, rel=0.05)
     (told,) = [one for one in record.scores["replays"] if not one["cuda_graph"]]
     assert 0.5 * told["asked"] < told["switches"] < 0.8 * told["asked"]
 
