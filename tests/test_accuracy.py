@@ -325,6 +325,15 @@ def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "results" / "tables" / "accuracy.md").exists()
 
 
+def test_a_text_beyond_the_positions_is_cut_and_counted(cli: Cli, tmp_path: Path) -> None:
+    stsb(tmp_path, test=STSB_ROW.format(score="1.0", one="a cat sits", two="rain " * 600))
+    done = cli(
+        "backend=torch_eager", "task=stsb", f"task.path={tmp_path}", "suite=accuracy", "batch=[2]", "sequence=[16]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 6 texts cut" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

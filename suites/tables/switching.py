@@ -44,13 +44,13 @@ A capture belongs to the shape that it records: it follows a plain step there, w
 of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
 
 Replays serve one request after another; those with a switching probability have every shape as often as every other.
-The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 200 requests or more. *adds up
+The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 100 requests or more. *adds up
 to*: the same by steady times and changes alone, with which the cheapest are found, and how far the replay is from it:
 where two strategies are nearer to each other than that, replays decide. *MB*: device memory of the process. A strategy
 whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
 
 
-ENOUGH_FOR_P99 = 200
+ENOUGH_FOR_P99 = 100
 """Of fewer requests the p99 is one of the two slowest."""
 
 
