@@ -47,8 +47,8 @@ class Visits:
     @classmethod
     def of(cls, transition: Mapping[str, Any]) -> Visits:
         found = transition["samples"]
-        arrays = {name: _of_three(found[name]) for name in ("copy", "enqueue", "step", "whole", "replayed")}
-        parts = {name: _of_three(values) for name, values in found["parts"].items()}
+        arrays = {name: np.asarray(found[name], float) for name in ("copy", "enqueue", "step", "whole", "replayed")}
+        parts = {name: np.asarray(values, float) for name, values in found["parts"].items()}
         return cls(parts, **arrays, earlier=[_size(size) for size in transition["earlier"]])
 
     @property
@@ -235,12 +235,6 @@ def meeting(one: Costs, other: Costs) -> Meeting | None:
         )
     now = 1e9 * switch / float(one.means.at(switch))
     return Meeting(switch, *bounds(drawn[met]), now, *bounds(per_second[met]), float(met.mean()))
-
-
-def _of_three(values: Sequence[Any]) -> Array:
-    """[visits, 3]; records of before had parts and copies of the first request alone, and nothing of the others."""
-    found = np.asarray(values, float)
-    return found if found.ndim == 2 else np.stack([found, *[np.full_like(found, np.nan)] * 2], axis=1)
 
 
 def _size(pair: Sequence[int]) -> Size:

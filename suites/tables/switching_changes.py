@@ -113,5 +113,5 @@ def steady_times(costs: Sequence[Costs], names: Names) -> str:
 
 
 def us(nanoseconds: float | Array) -> str:
-    """Microseconds; empty where they are not known."""
-    return "" if np.isnan(nanoseconds) else f"{float(nanoseconds) / 1e3:.1f}"
+    """Microseconds."""
+    return f"{float(nanoseconds) / 1e3:.1f}"
