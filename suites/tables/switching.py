@@ -34,12 +34,13 @@ that were known before the requests came: a *hit* launches it, a *miss* steps pl
 
 *first of a process*: the very first request after a start, beyond the third; *then first in it*: that of every other
 shape, in the same context: the median over processes that were started for this alone, with the least and the most.
-*first in process*, *in context*: once each, in a context made for one shape that its process has not met, and in one of
-a process that has met it. What torch.compile keeps on disk is there from the second process on. *capture*: recording and instantiating a graph; *first launch* beyond the next. *opening*:
-what the first opening in a process takes, by step, and any later one; *MB of an opening*: the device memory that each
-step of it took; *of graphs*: what keeping them took, less than nothing where a framework gave some back. *parity*: the
-largest difference, as a share of the largest output, between outputs after any change and those of a context that saw
-no other shape, and how many of the outputs were other bits.
+*first in process*, *in context*: once each, in a context made for one shape that its process has not met, and in one
+of a process that has met it. What torch.compile keeps on disk is there from the second process on. *capture*:
+recording and instantiating a graph; *first launch* beyond the next. *opening*: what the first opening in a process
+takes, by step, and any later one; *MB of an opening*: the device memory that each step of it took; *of graphs*: what
+keeping them took, less than nothing where a framework gave some back. *parity*: the largest difference, as a share of
+the largest output, between outputs after any change and those of a context that saw no other shape, and how many of
+the outputs were other bits.
 A capture belongs to the shape that it records: it follows a plain step there, whatever came before. Every ordered pair
 of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
 
