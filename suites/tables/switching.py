@@ -37,21 +37,21 @@ shape, in the same context: the median over processes that were started for this
 *first in process*, *in context*: once each, in a context made for one shape that its process has not met, and in one
 of a process that has met it. What torch.compile keeps on disk is there from the second process on. *capture*:
 recording and instantiating a graph; *first launch* beyond the next. *opening*: what the first opening in a process
-takes, by step, and any later one; *MB of an opening*: the device memory that each step of it took; *of graphs*: what
-keeping them took, less than nothing where a framework gave some back. *parity*: the largest difference, as a share of
-the largest output, between outputs after any change and those of a context that saw no other shape, and how many of
-the outputs were other bits.
+takes, by step, each the median over processes where there are several, and any later one; *MB of an opening*: the
+device memory that each step of it took; *of graphs*: what keeping them took, less than nothing where a framework gave
+some back. *parity*: the largest difference, as a share of the largest output, between outputs after any change and
+those of a context that saw no other shape, and how many of the outputs were other bits.
 A capture belongs to the shape that it records: it follows a plain step there, whatever came before. Every ordered pair
 of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
 
 Replays serve one request after another; those with a switching probability have every shape as often as every other.
-The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 100 requests or more. *adds up
+The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 200 requests or more. *adds up
 to*: the same by steady times and changes alone, with which the cheapest are found, and how far the replay is from it:
 where two strategies are nearer to each other than that, replays decide. *MB*: device memory of the process. A strategy
 whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
 
 
-ENOUGH_FOR_P99 = 100
+ENOUGH_FOR_P99 = 200
 """Of fewer requests the p99 is one of the two slowest."""
 
 
