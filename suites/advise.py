@@ -27,6 +27,7 @@ from suites.tables.rows import markdown
 from suites.tables.switching import costs_of, workload
 from suites.traffic import Size, read_trace, smallest
 from suites.validity import Judged, judged
+from suites.winners import ties
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
 """What `workload` gives: strategies compare where all of it is the same."""
@@ -164,11 +165,20 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
         return "\n".join([*lines, f"Use {best.name}: the only one that can serve this trace."])
     margin = 1 - best.nanoseconds / others[0].nanoseconds
     sure = confidence(best, others, trace)
+    tied = _tied(best, others)
     advice = (
         f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of {RESAMPLES} "
-        "resamplings of the measurements, each of which is of one process: another process may differ by more."
+        "resamplings of the measurements of one process."
     )
+    if tied:
+        advice += f" The spread between processes explains its lead over {', '.join(tied)}: they are as good a choice."
     return "\n".join([*lines, advice, *_misfit(best, others[0], margin)])
+
+
+def _tied(best: Advice, others: Sequence[Advice]) -> list[str]:
+    """The strategies whose lag the spread between processes explains."""
+    times = [(one.costs.record, one.costs.cuda_graph, one.nanoseconds) for one in (best, *others) if one.costs]
+    return [others[index - 1].name for index in ties(times, 0)]
 
 
 def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:

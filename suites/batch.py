@@ -29,6 +29,7 @@ from suites.checks import Refused, at_least
 from suites.choices import Suite
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
+from suites.config import RunConfig
 from suites.machine import gpus
 from suites.pipeline import TIMED
 
@@ -75,9 +76,16 @@ class Batch:
         while engines := self._built(waiting, device, builders, ahead):
             lines = [line for lines in engines for line in lines]
             self._beside([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
-            for line in lines:
-                if not UNTIMED.intersection(line):
-                    self.run(line, *_on(device))
+            self._in_turns([line for line in lines if not UNTIMED.intersection(line)], *_on(device))
+
+    def _in_turns(self, lines: Sequence[Line], *extra: str) -> None:
+        """Measure lines one by one: one process of each, then the next of each, as the cells of a sweep take turns.
+        `suites.run` adds processes to those that a record has."""
+        wanted = {number: repeats_of([*line, *self.common]) for number, line in enumerate(lines)}
+        for process in range(1, max(wanted.values(), default=0) + 1):
+            for number, line in enumerate(lines):
+                if process <= wanted[number]:
+                    self.run(line, f"repeats={process}", *(["rerun=false"] if process > 1 else []), *extra)
 
     def _built(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
         """The next engines, in their order, once they are built."""
@@ -141,6 +149,14 @@ class Batch:
         self.end_ns, self.stopped = 0, True
         for process in list(self.processes):
             process.terminate()
+
+
+def repeats_of(words: Sequence[str]) -> int:
+    """The processes that a line wants; suites that measure in one process want one."""
+    if not {"suite=latency"}.intersection(words) and any(word.startswith("suite=") for word in words):
+        return 1
+    given = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
+    return int(given[-1]) if given and given[-1].isdigit() else RunConfig().repeats
 
 
 def _on(device: str) -> list[str]:

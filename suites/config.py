@@ -209,6 +209,8 @@ class InterpreterConfig:
 
 @dataclass
 class RunConfig:
+    """`repeats`: fresh processes that measure a cell of suite=latency. The other suites measure in one."""
+
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
@@ -231,6 +233,7 @@ class RunConfig:
     device: DeviceKind = DeviceKind.auto
     gpu: int = 0
     threads: int = 0
+    repeats: int = 3
     until: Until = Until.measure
     rerun: bool = False
     results: str = "results"

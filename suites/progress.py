@@ -30,9 +30,9 @@ class Display:
     ) -> None:
         self._live.stop()
 
-    def begin(self, title: str) -> None:
+    def begin(self, title: str, stage: str = "probe") -> None:
         self._title, self._started = title, now_ns()
-        self.stage("probe", "starting")
+        self.stage(stage, "starting")
 
     def stage(self, stage: str, text: str, keep: bool = False) -> None:
         """Show what a stage is doing; `keep` prints it on a line that stays."""

@@ -37,7 +37,8 @@ class Measurement:
         throttled: for each window, whether the GPU reported throttling during it; empty without a GPU.
         telemetry: what was read from the device meanwhile: clocks in MHz, power in W, temperature in
             degrees C, throttle reasons, memory in use in bytes, other processes that computed, energy per sequence
-            in mJ.
+            in mJ. Also the load of the CPUs (suites/cpu_load.py).
+        process: number of the fresh process that measured, from 0.
     """
 
     phase: str
@@ -49,6 +50,7 @@ class Measurement:
     steady: bool
     throttled: tuple[bool, ...] = ()
     telemetry: Mapping[str, Any] = field(default_factory=dict)
+    process: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
@@ -71,6 +73,8 @@ class Record:
         artifacts: SHA-256, versions and seconds of what was built, by name.
         settings: how hard it was measured (seconds, caps); not part of the cell.
         stages: wall seconds by stage.
+        processes: of each process that measured after the first, its number (`process`), when it ended (`measured_at`)
+            and its `facts`; those of the first are the record's own.
     """
 
     cell: Cell
@@ -86,6 +90,7 @@ class Record:
     stages: Mapping[str, float] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     measured_at: str = ""
+    processes: tuple[Mapping[str, Any], ...] = ()
     log_tail: str = ""
     schema: int = SCHEMA
 
@@ -95,7 +100,7 @@ class Record:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"record schema {data.get('schema')!r}; this version reads {SCHEMA}")
         return cls(**{**data, "cell": Cell.from_json(data["cell"]), "checks": tuple(data["checks"]),
-                      "command": tuple(data["command"]),
+                      "command": tuple(data["command"]), "processes": tuple(data.get("processes", ())),
                       "measurements": tuple(Measurement.from_json(m) for m in data["measurements"])})  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from suites.cell import short_digest
 from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
-from suites.machine import Machine, cpu, gpus
+from suites.machine import Machine, cpu, cpu_quota, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
 
@@ -46,6 +46,7 @@ class Request:
     time_limit: float
     minimum_cosine: float
     until: str
+    repeats: int
     rerun: bool
     results: Path
     cache: Path
@@ -63,6 +64,7 @@ def resolve(config: RunConfig) -> Request:
     """
     _named(config)
     at_least("seed", config.seed, 0)
+    repeats = at_least("repeats", config.repeats, 1)
     # What is wrong with the request comes before what this machine lacks.
     shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
     task = load_task(config.task, _labels(config))
@@ -73,7 +75,7 @@ def resolve(config: RunConfig) -> Request:
     quantized = low and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own, "threads": at_least("threads", config.threads, 0)}
+    options = {**own, "threads": _threads(config)}
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -103,6 +105,7 @@ def resolve(config: RunConfig) -> Request:
         time_limit=positive("backend.time_limit", config.backend.time_limit),
         minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
         until=config.until.name,
+        repeats=repeats if config.suite.name is Suite.latency else 1,
         rerun=config.rerun,
         results=results,
         cache=cache,
@@ -135,7 +138,13 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
             **({"tokenizer": digest_of(borrowed)[:16]} if borrowed else {}),
             **asked.lengths,
         },
-        "options": {"cuda_graph": job["cuda_graph"], **without_paths(job["options"]), **quantization, **asked.options},
+        "options": {
+            "cuda_graph": job["cuda_graph"],
+            **without_paths(job["options"]),
+            "threads": config.threads,
+            **quantization,
+            **asked.options,
+        },
     }
 
 
@@ -164,6 +173,24 @@ def _named(config: RunConfig) -> None:
         raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
     if not re.fullmatch(r"[\w.-]+", config.model.name):
         raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
+
+
+def _threads(config: RunConfig) -> int:
+    """CPU threads for the backend: 0 leaves them to the library, which does not know of a cgroup's limit.
+
+    Raises:
+        Refused: there are fewer CPUs, or the cgroup allows less of them.
+    """
+    wanted, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    if wanted > cores:
+        raise Refused(f"threads={wanted} is more than the {cores} CPUs of this machine; choose at most {cores}")
+    allowed = max(1, int(min(quota, cores)))
+    if wanted > max(quota, 1):
+        raise Refused(
+            f"threads={wanted} is more than the {quota:g} CPUs that the cgroup allows (cpu.max); "
+            f"choose at most {allowed}, or raise the limit"
+        )
+    return allowed if not wanted and quota < cores else wanted
 
 
 def _machine(config: RunConfig) -> Machine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,31 @@ class Invocation:
                 self.display.say(f"refused: {reason}")
                 return
             self.ended.append(ended)
-            self.display.end(ended.record.outcome, _line(ended))
+            if ended.another is None:
+                self.display.end(ended.record.outcome, _line(ended))
+
+    def finish(self) -> None:
+        """Measure in the processes that are still due: the cells of a sweep take turns, one process each."""
+        while due := [index for index, ended in enumerate(self.ended) if ended.another is not None]:
+            for index in due:
+                self._another(index)
+
+    def _another(self, index: int) -> None:
+        ended, display = self.ended[index], self.display
+        assert ended.another is not None
+        assert display is not None
+        with display:
+            cell, number = ended.record.cell, 2 + len(ended.record.processes)
+            display.begin(f"{cell.model} {cell.backend} {cell.precision}", f"process {number}")
+            try:
+                self.ended[index] = ended = ended.another()
+            except Refused as reason:
+                self.refused += 1
+                self.ended[index] = replace(ended, another=None)
+                display.say(f"refused: {reason}")
+                return
+            if ended.another is None:
+                display.end(ended.record.outcome, _line(ended))
 
     def status(self) -> int:
         if self.refused:
@@ -122,6 +146,7 @@ def _run(arguments: Sequence[str]) -> int:
     invocation = Invocation()
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+        invocation.finish()
     except Exception:
         invocation.report()
         raise

@@ -123,14 +123,14 @@ class Search:
         return content
 
     def _cell(self, held: frozenset[str], suite: str) -> Record:
-        from suites.pipeline import run_request
+        from suites.pipeline import run_to_end
         from suites.request import resolve
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
         request = resolve(OmegaConf.to_object(_composed([*self.overrides, f"suite={suite}", knob])))  # type: ignore[arg-type]
         self.results = request.results
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
-        ended = run_request(request, self.display.stage)
+        ended = run_to_end(request, self.display.stage)
         self.display.end(ended.record.outcome, str(ended.path))
         return ended.record
 

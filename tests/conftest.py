@@ -72,6 +72,8 @@ def cli(tmp_path: Path) -> Cli:
 
     def run(*arguments: str, folders: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}") if folders else ()
+        if not any(word.startswith("repeats=") for word in arguments):
+            own = ("repeats=1", *own)
         return subprocess.run(
             [sys.executable, "-m", "suites.run", *arguments, *own],
             cwd=ROOT,

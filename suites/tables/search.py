@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from suites.record import GPU, LATENCY, Record, read_record
-from suites.stats import summarize
+from suites.stats import typical
 from suites.tables.rows import by_machine, markdown, one_machine, profiles_of
+from suites.winners import over, quickest
 
 COLUMNS = (
     "step",
@@ -26,7 +27,8 @@ LEGEND = """\
 Which parts of a model are held in FP32, or left out of quantization, until the rest is accurate enough: *content* is a
 step whose task and smallest cosine are within the tolerance of the search. Steps stand in the order in which they were
 tried; the line below a table is what the search ended with. *over nothing held*: what a step's forward pass takes more
-than that of the first one, by shape, plain or as a graph, whichever is faster."""
+than that of the first one, by shape, plain or as a graph, whichever is faster; a tie where the spread between processes
+explains the difference."""
 
 
 def search_tables(records: Iterable[Record], results: Path) -> str:
@@ -87,26 +89,22 @@ def _parts(held: Sequence[str], of: int) -> str:
 def _over(timed: Record | None, nothing: Record | None) -> str:
     if timed is None or nothing is None:
         return ""
-    now, before = _quickest(timed), _quickest(nothing)
-    shapes = [shape for shape in now if shape in before]
-    return ", ".join(f"{batch}x{longest}: {now[batch, longest] / before[batch, longest] - 1:+.1%}"
-                     for batch, longest in shapes)  # fmt: skip
-
-
-def _quickest(record: Record) -> dict[tuple[int, int], float]:
-    """Median in ns by shape, plain or as a graph."""
-    phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
-    found: dict[tuple[int, int], float] = {}
-    for m in record.measurements:
-        if m.phase == phase:
-            shape, time = (m.batch, m.sequence), summarize(m.samples).p50
-            found[shape] = min(found.get(shape, time), time)
-    return found
+    now, before = ({(m.batch, m.sequence): None for m in record.measurements} for record in (timed, nothing))
+    phases = GPU, LATENCY
+    return ", ".join(
+        f"{batch}x{longest}: "
+        f"{over(quickest(timed, [(batch, longest)], phases), quickest(nothing, [(batch, longest)], phases))}"
+        for batch, longest in now
+        if (batch, longest) in before
+    )
 
 
 def _times(record: Record | None, graph: bool) -> str:
     if record is None:
         return ""
     phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
-    found = [m for m in record.measurements if (m.phase, m.cuda_graph) == (phase, graph)]
-    return ", ".join(f"{m.batch}x{m.sequence}: {summarize(m.samples).p50 / 1e6:.3f}" for m in found)
+    found: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    for m in record.measurements:
+        if (m.phase, m.cuda_graph) == (phase, graph):
+            found.setdefault((m.batch, m.sequence), []).append(m.samples)
+    return ", ".join(f"{batch}x{longest}: {typical(times) / 1e6:.3f}" for (batch, longest), times in found.items())
