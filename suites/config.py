@@ -233,7 +233,7 @@ class RunConfig:
     threads: int = 0
     until: Until = Until.measure
     rerun: bool = False
-    results: str = "results"
+    results: str = "results/runs"
     cache: str = ".cache"
     null: NullConfig = field(default_factory=NullConfig)
     torch: TorchConfig = field(default_factory=TorchConfig)

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end
 REPLAY = "replay"
 """Phases: device time by events; host time of enqueueing on an idle device; host time of a step and its wait,
 inputs resident; the same with inputs copied in and outputs out; host time a step, back to back without a mark."""
+
+
+class BadRecord(ValueError):
+    """A file is not a record that this version can use; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Record:
 
 
 def path_of(results: Path, machine: str, cell: Cell) -> Path:
-    return results / "records" / machine / cell.suite / f"{cell.id}.json"
+    return results / machine / "records" / cell.suite / f"{cell.id}.json"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -112,7 +116,7 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -134,14 +138,13 @@ def write_record(results: Path, record: Record) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """Raises ValueError if the file is not a record of this schema."""
+    """The record in a file.
+
+    Raises:
+        BadRecord: the file is not a record of a schema that this version reads.
+        OSError: the file cannot be read.
+    """
     try:
-        return Record.from_json(json.loads(path.read_text()))
+        return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a record: {error}") from error
-
-
-def read_records(results: Path, suite: str) -> Iterator[Record]:
-    """All records of a suite under `results`, machine by machine, in the order of their paths."""
-    for path in sorted((results / "records").glob(f"*/{suite}/*.json")):
-        yield read_record(path)
+        raise BadRecord(str(error)) from error

@@ -62,20 +62,22 @@ class Invocation:
         return int(any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
 
     def report(self) -> None:
-        """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
-        from suites.report import shown, write_tables
+        """Print the tables of this invocation's cells, and write those of the machines and suites it measured."""
+        from suites.report import shown, write_machine
+        from suites.results_folder import MachineFolder
 
-        measured = [(e.record, e.path) for e in self.ended if e.path is not None]
-        if not measured:
-            return
-        by_suite: dict[str, list[Record]] = {}
-        for record, _ in measured:
-            by_suite.setdefault(record.cell.suite, []).append(record)
-        results = measured[0][1].parents[3]
+        measured: dict[tuple[Path, str], dict[str, list[Record]]] = {}
+        for ended in self.ended:
+            if ended.path is not None:
+                cell, machine = ended.record.cell, ended.path.parents[2]
+                by_suite = measured.setdefault((machine.parent, machine.name), {})
+                by_suite.setdefault(cell.suite, []).append(ended.record)
         try:
-            for suite, records in by_suite.items():
-                print(shown(suite, records, results))
-            write_tables(results)
+            for (results, name), by_suite in measured.items():
+                folder = MachineFolder(results, name)
+                for suite, records in by_suite.items():
+                    print(shown(suite, records, folder))
+                write_machine(folder, by_suite)
         except (OSError, ValueError) as error:
             self.refused += 1
             print(f"refused: the tables were not written: {error}", file=sys.stderr)

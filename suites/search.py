@@ -169,15 +169,17 @@ def _run(arguments: Sequence[str]) -> int:
 
     from suites.config import RunConfig
     from suites.progress import Display
-    from suites.report import shown, write_tables
+    from suites.report import shown, write_machine
+    from suites.results_folder import MachineFolder
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
     search = Search(overrides(arguments), Display())
     with search.display:
         record = search.run()
     assert search.results is not None
-    print(shown("search", [record], search.results))
-    write_tables(search.results)
+    folder = MachineFolder(search.results, record.environment["machine"])
+    print(shown("search", [record], folder))
+    write_machine(folder, ("search", "accuracy", "latency"))
     return int(record.outcome != OK)
 
 
