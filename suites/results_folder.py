@@ -7,13 +7,12 @@ layout, `<results>/records/<machine>/<suite>/<cell>.json`, are read as well.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from suites.record import BadRecord, Record, read_record
+from suites.record import Record, read_record
+from suites.record_checks import MACHINE_NAME, BadRecord
 
-MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 FORMER = "records"
 """The folder of the former layout. No machine has this name."""
 
@@ -116,8 +115,9 @@ def _names(folder: Path) -> Sequence[str]:
 
 def _placed(record: Record, path: Path, machine: str) -> Record:
     """The record, if it is in the folder of its machine and suite and has the name of its cell."""
-    own = (str(record.environment["machine"]), record.cell.suite, record.cell.id)
-    found = (machine, path.parent.name, path.stem)
+    # Of the file's name the digest counts: earlier versions wrote the name of the model in other ways.
+    own = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
+    found = (machine, path.parent.name, path.stem.rpartition("-")[2])
     for what, expected, there in zip(("machine", "suite", "cell"), own, found, strict=True):
         if expected != there:
             raise BadRecord(f"its {what} is {expected}, but the file is in the place of {there}")
