@@ -21,6 +21,7 @@ import numpy as np
 from suites.checks import Refused
 from suites.command_line import guarded
 from suites.record import Record
+from suites.report import say_bad
 from suites.results_folder import machine_folders
 from suites.switching_model import RESAMPLES, Costs, Trace
 from suites.switching_names import Names
@@ -220,10 +221,11 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         )
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
+    folders = {folder.name: folder for folder in machine_folders(results)}
     try:
         trace = [size for _, size in read_trace(path)]
-        folders = {folder.name: folder for folder in machine_folders(results)}
-        records = chosen((record for folder in folders.values() for record in folder.records("switching")), wanted)
+        usable = (record for folder in folders.values() for record in folder.records("switching"))
+        records = chosen(usable, wanted)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)
@@ -231,8 +233,12 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         for plot in write_plots(records, folder.plots, scores):
             print(f"\nCost against switching: {plot}")
     except (OSError, ValueError) as error:
+        say_bad(folders.values())
         raise Refused(str(error)) from None
-    return int(all(advice.against for advice in advices))
+    except Refused:
+        say_bad(folders.values())
+        raise
+    return int(say_bad(folders.values()) > 0 or all(advice.against for advice in advices))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ SCHEMA = 2
 LARGEST = 1 << 28
 """Bytes of a file that is read as a record."""
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What an OSError says when a disk is full or a folder is not to be written."""
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+                errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
+"""What an OSError says when a disk is full, a folder is not to be written, or something else is in a file's place."""
 
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
@@ -200,6 +201,8 @@ def read_record(path: Path) -> Record:
         return Record.from_json(_redone({name: v if name in kept else cleaned(v) for name, v in data.items()}))
     except BadRecord:
         raise
+    except json.JSONDecodeError as error:
+        raise BadRecord(f"it is not JSON, or cut short: {error}") from None
     except RecursionError:
         raise BadRecord("its JSON is nested too deeply") from None
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -218,10 +221,11 @@ def _redone(data: dict[str, Any]) -> dict[str, Any]:
 def _content(path: Path) -> str:
     # Opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BadRecord("it is not a regular file")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadRecord("it is not a regular file")
         if status.st_size > LARGEST:
             raise BadRecord(f"it is larger than {LARGEST >> 20} MiB")
         content = stream.read()

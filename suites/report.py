@@ -6,6 +6,7 @@ Every machine has its tables in RESULTS/MACHINE/tables; the default folder is re
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from suites.tables.search import search_tables
 from suites.tables.switching import switching_tables
 from suites.tables.switching_pairs import pair_tables
 from suites.tables.workloads import workload_tables
+from suites.text import one_line
 
 Table = Callable[[Sequence[Record], MachineFolder], str]
 
@@ -53,10 +55,57 @@ SHOWN_BAD = 20
 """Lines about bad records before the rest are counted."""
 
 
+USES: Mapping[str, Sequence[str]] = {"latency": ("accuracy",), "accuracy": ("latency",), "switching": ("accuracy",),
+                                     "search": ("accuracy", "latency")}  # fmt: skip
+"""The suites whose records the tables of a suite read besides its own."""
+
+
+def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> dict[str, str]:
+    """The tables of some records of one suite and machine by name, without empty ones.
+
+    A record that no table can be made of is left out. A table that fails all the same is left out and named in
+    `folder.bad`.
+    """
+    texts: dict[str, str] = {}
+    for name, table in TABLES[suite].items():
+        path = folder.tables / f"{name}.md"
+        try:
+            texts[name] = table(records, folder)
+        except Exception:
+            try:
+                texts[name] = table(_usable(suite, records, folder), folder)
+            except Exception as error:
+                folder.bad[path] = f"the table was not made: {_said(error)}"
+    return {name: text for name, text in texts.items() if text}
+
+
+def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
+    """The records that tables can be made of, each by itself; other records of the folder are left out for good."""
+    for used in (suite, *USES.get(suite, ())):
+        for record in folder.records(used):
+            if reason := _fault(used, record, folder):
+                folder.leave_out(record, reason)
+    return [record for record in records if not _fault(suite, record, folder)]
+
+
+def _fault(suite: str, record: Record, folder: MachineFolder) -> str:
+    """Why no table can be made of a record by itself; empty if one can."""
+    try:
+        for name, table in TABLES[suite].items():
+            if name != "kernels":
+                table([record], MachineFolder(folder.results / os.devnull, folder.name))
+    except Exception as error:
+        return f"no table can be made of it: {_said(error)}"
+    return ""
+
+
+def _said(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}", 200)
+
+
 def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """The tables of some records for a terminal, without the legends."""
-    made = {name: table(records, folder) for name, table in TABLES[suite].items() if name != "kernels"}
-    texts = {name: text for name, text in made.items() if text}
+    texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
     rows = [f"## {section}" for text in texts.values() for section in text.split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
@@ -81,10 +130,9 @@ def write_machine(folder: MachineFolder, suites: Collection[str] = tuple(TABLES)
     for suite in (suite for suite in TABLES if suite in touched):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
-        for name, table in TABLES[suite].items():
-            if text := table(records, folder):
-                write_whole(folder.tables / f"{name}.md", text)
-                written.append(folder.tables / f"{name}.md")
+        for name, text in tables_of(suite, records, folder).items():
+            write_whole(folder.tables / f"{name}.md", text)
+            written.append(folder.tables / f"{name}.md")
     return written
 
 
@@ -96,9 +144,18 @@ def write_tables(results: Path) -> tuple[list[Path], list[MachineFolder]]:
 
 def bad_records(folders: Iterable[MachineFolder]) -> list[str]:
     """A line for each file that was left out, or for the first of many."""
-    lines = [f"left out: {path}: {reason}" for folder in folders for path, reason in folder.bad.items()]
+    bad = {path: reason for folder in folders for path, reason in folder.bad.items()}
+    lines = [one_line(f"left out: {path}: {reason}") for path, reason in bad.items()]
     more = len(lines) - SHOWN_BAD
-    return [*lines[:SHOWN_BAD], *([f"left out: {more} more files that are no records"] if more > 0 else [])]
+    return [*lines[:SHOWN_BAD], *([f"left out: {more} more"] if more > 0 else [])]
+
+
+def say_bad(folders: Iterable[MachineFolder]) -> int:
+    """Print the lines of `bad_records` on standard error; returns their number."""
+    lines = bad_records(folders)
+    for line in lines:
+        print(line, file=sys.stderr)
+    return len(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,10 +169,7 @@ def main(arguments: Sequence[str]) -> int:
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
         print("\n".join(map(str, written)))
-        bad = bad_records(folders)
-        for line in bad:
-            print(line, file=sys.stderr)
-        return int(bool(bad))
+        return int(say_bad(folders) > 0)
 
     return guarded(write)
 

@@ -79,7 +79,9 @@ class MachineFolder:
         if path not in self._read:
             try:
                 self._read[path] = _placed(read_record(path), path, self.name)
-            except (OSError, BadRecord) as error:
+            except OSError as error:
+                self._read[path], self.bad[path] = None, error.strerror or str(error)
+            except BadRecord as error:
                 self._read[path], self.bad[path] = None, str(error)
         return self._read[path]
 

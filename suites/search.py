@@ -169,7 +169,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     from suites.config import RunConfig
     from suites.progress import Display
-    from suites.report import shown, write_machine
+    from suites.report import say_bad, shown, write_machine
     from suites.results_folder import MachineFolder
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -180,7 +180,7 @@ def _run(arguments: Sequence[str]) -> int:
     folder = MachineFolder(search.results, record.environment["machine"])
     print(shown("search", [record], folder))
     write_machine(folder, ("search", "accuracy", "latency"))
-    return int(record.outcome != OK)
+    return int(say_bad([folder]) > 0 or record.outcome != OK)
 
 
 def main(arguments: Sequence[str]) -> int:

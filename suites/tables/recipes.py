@@ -131,6 +131,8 @@ def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, float, bool
     for m in other.measurements:
         if m.phase == phase:
             found.setdefault((m.batch, m.sequence), []).append(m.samples)
+    if not found:
+        return "", 0.0, False
     shape = max(found, key=lambda size: size[0] * size[1])
     tasks = judged([record]).get(way(record), {})
     best = min(summarize(samples).p50 for samples in found[shape])
