@@ -32,6 +32,8 @@ from suites.command_line import guarded, overrides
 from suites.config import RunConfig
 from suites.machine import gpus
 from suites.pipeline import TIMED
+from suites.text import one_line
+from suites.touched import tables_at_end
 
 JUDGED = "suite=accuracy"
 """What asks an engine for its outputs and no times, as suite=latency asks the same engine for times."""
@@ -67,7 +69,7 @@ class Batch:
         self.processes.discard(process)
         if process.returncode and shlex.join(line) not in self.failed:
             self.failed.append(shlex.join(line))
-        said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
+        said = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(nothing said)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more engines after this many")
     options, common = parser.parse_known_args(arguments)
-    return guarded(lambda: _run(options, overrides(common)))
+    return guarded(lambda: tables_at_end(lambda: _run(options, overrides(common))))
 
 
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:

@@ -236,7 +236,7 @@ class RunConfig:
     repeats: int = 3
     until: Until = Until.measure
     rerun: bool = False
-    results: str = "results"
+    results: str = "results/runs"
     cache: str = ".cache"
     null: NullConfig = field(default_factory=NullConfig)
     torch: TorchConfig = field(default_factory=TorchConfig)

@@ -18,9 +18,11 @@ from suites.checks import Refused
 from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.layers import first_past
+from suites.maker import HARNESS, SCORING, maker
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
+from suites.text import one_line
 
 KEPT_JOBS = 50
 
@@ -174,13 +176,16 @@ def _run(request: Request, stages: Stages) -> Ended:
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
-        reason=answer.reason,
+        reason=one_line(answer.reason),
         environment=environment,
         settings=request.effort,
         stages=stages.seconds,
         command=(Path(sys.executable).name, *sys.orig_argv[1:]),
         measured_at=_now(),
         log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
+        maker=maker(),
+        harness=HARNESS,
+        scoring=SCORING,
         **parts,
     )
     written = write_record(request.results, ended) if measuring else None
@@ -359,15 +364,18 @@ def _by_reason(problems: Mapping[str, str]) -> str:
 
 
 def _reusable(path: Path, request: Request) -> Record | None:
-    """The record at `path` if it answered the question on this very device; failures are tried again."""
+    """The record at `path` if it answered the question on this very device, with the same harness; failures are tried
+    again. Timings need the same version of the timing, other figures the same version of inputs and judgement."""
     try:
         earlier = read_record(path)
     except (OSError, ValueError):
         return None
     same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
+    same_version = earlier.harness == HARNESS if request.suite in TIMED else earlier.scoring == SCORING
     wanted = short_digest(request.task["targets"])
     same_targets = earlier.scores.get("targets", wanted) == wanted
-    return earlier if same_device and same_targets and earlier.outcome in (OK, record.UNSUPPORTED) else None
+    reusable = same_device and same_version and same_targets and earlier.outcome in (OK, record.UNSUPPORTED)
+    return earlier if reusable and earlier.cell.id == path.stem else None
 
 
 def _judged_anew(earlier: Record, request: Request) -> Record:
@@ -380,7 +388,9 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
         scores["first"] = first_past(scores["layers"], scores["threshold"])
     if scores == earlier.scores:
         return earlier
-    judged = replace(earlier, scores=scores)
+    # It lies in this machine's folder, whatever it says itself.
+    environment = {**earlier.environment, "machine": request.machine.slug}
+    judged = replace(earlier, scores=scores, environment=environment)
     write_record(request.results, judged)
     return judged
 

@@ -184,7 +184,7 @@ def to_text(found: Iterable[Study]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the file; returns 0."""
-    from suites.record import read_records
+    from suites.results_folder import read_records
 
     parser = argparse.ArgumentParser(
         prog="python -m suites.process_noise", description=(__doc__ or "").partition("\n")[0]

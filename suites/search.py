@@ -169,16 +169,18 @@ def _run(arguments: Sequence[str]) -> int:
 
     from suites.config import RunConfig
     from suites.progress import Display
-    from suites.report import shown, write_tables
+    from suites.report import say_bad, shown, write_machine
+    from suites.results_folder import MachineFolder
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
     search = Search(overrides(arguments), Display())
     with search.display:
         record = search.run()
     assert search.results is not None
-    print(shown("search", [record], search.results))
-    write_tables(search.results)
-    return int(record.outcome != OK)
+    folder = MachineFolder(search.results, record.environment["machine"])
+    print(shown("search", [record], folder))
+    write_machine(folder, ("search", "accuracy", "latency"))
+    return int(say_bad([folder]) > 0 or record.outcome != OK)
 
 
 def main(arguments: Sequence[str]) -> int:

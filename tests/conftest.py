@@ -57,6 +57,12 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Measured = Callable[..., Record]
 
 
+def table_in(results: Path, name: str) -> Path:
+    """The table of that name of the only machine in a results folder."""
+    (path,) = results.glob(f"*/tables/{name}.md")
+    return path
+
+
 def rounding_session(path: Path) -> Any:
     """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
     import onnxruntime

@@ -18,7 +18,7 @@ from suites import batch, request
 from suites.cell import Cell
 from suites.config import RunConfig
 from suites.machine import Machine
-from suites.record import read_records
+from suites.results_folder import read_records
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 COMMITTED = [line for file in (ROOT / "conf" / "batches").glob("*.txt") for line in batch.read_lines(file)]

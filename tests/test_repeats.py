@@ -17,8 +17,9 @@ from suites.checks import Refused
 from suites.config import RunConfig
 from suites.launch import Answer
 from suites.pipeline import Ended, run_request, run_to_end
-from suites.record import Record, read_records
+from suites.record import Record
 from suites.request import Request, resolve
+from suites.results_folder import read_records
 from suites.usage import CONF
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "batch=[2]", "sequence=[16]")

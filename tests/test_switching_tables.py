@@ -332,7 +332,7 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     trace.write_text("1 16\n2 16\n2 16\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 0
     assert "3 requests, 50.0% of them of another shape" in capsys.readouterr().out
-    plot = tmp_path / "results" / "plots" / "switching-gpu-a-tiny-fp32.svg"
+    plot = tmp_path / "results" / "gpu-a" / "plots" / "switching-tiny-fp32.svg"
     assert plot.read_text().startswith("<?xml")
     assert main([str(trace), f"results={tmp_path / 'results'}", "colour=red"]) == 2
     assert "colour= chooses nothing" in capsys.readouterr().err

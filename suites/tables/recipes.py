@@ -127,6 +127,8 @@ def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, Estimate | 
     other = timed.get(way(record))
     if other is None:
         return "", None, False
-    shape = max(((m.batch, m.sequence) for m in other.measurements), key=lambda size: size[0] * size[1])
+    shape = max(((m.batch, m.sequence) for m in other.measurements), key=lambda s: s[0] * s[1], default=None)
+    if shape is None:
+        return "", None, False
     tasks = judged([record]).get(way(record), {})
     return f"{shape[0]}x{shape[1]}", quickest(other, [shape], (GPU, LATENCY)), not problems(other, {shape}, tasks)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from suites.record import GPU, LATENCY, Record, read_record
+from suites.record import GPU, LATENCY, Record
+from suites.results_folder import MachineFolder
 from suites.stats import typical
 from suites.tables.rows import by_machine, markdown, one_machine, profiles_of
 from suites.winners import over, quickest
@@ -31,22 +31,18 @@ than that of the first one, by shape, plain or as a graph, whichever is faster; 
 explains the difference."""
 
 
-def search_tables(records: Iterable[Record], results: Path) -> str:
-    """All records in markdown: one section a machine, one table a search.
-
-    Raises:
-        FileNotFoundError: the record of a step is not under `results`.
-    """
-    return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, results))
+def search_tables(records: Iterable[Record], folder: MachineFolder) -> str:
+    """All records in markdown: one section a machine, one table a search. The folder has the records of the steps."""
+    return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, folder))
 
 
-def _section(records: Sequence[Record], results: Path) -> str:
+def _section(records: Sequence[Record], folder: MachineFolder) -> str:
     lines = ["", one_machine(records)]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell, held = record.cell, record.scores["held"]
         steps = record.scores["steps"]
-        nothing = _timed(record, results, next(step for step in steps if not step["held"]))
-        rows = [_row(record, results, number, step, nothing) for number, step in enumerate(steps, 1)]
+        nothing = _timed(folder, next(step for step in steps if not step["held"]))
+        rows = [_row(record, folder, number, step, nothing) for number, step in enumerate(steps, 1)]
         wanted = record.scores
         task = f"{cell.lengths['task']} within {wanted['tolerance']:g}, cosine at least {wanted['cosine']:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
@@ -57,26 +53,33 @@ def _section(records: Sequence[Record], results: Path) -> str:
     return "\n".join(lines)
 
 
-def _timed(record: Record, results: Path, step: Mapping[str, Any]) -> Record | None:
-    folder = results / "records" / record.environment["machine"] / "latency"
-    return read_record(folder / f"{step['latency']}.json") if step["latency"] else None
+def _timed(folder: MachineFolder, step: Mapping[str, Any]) -> Record | None:
+    return folder.record("latency", step["latency"]) if step["latency"] else None
 
 
-def _row(record: Record, results: Path, number: int, step: Mapping[str, Any], nothing: Record | None) -> list[str]:
-    folder = results / "records" / record.environment["machine"]
-    scores = read_record(folder / "accuracy" / f"{step['accuracy']}.json").scores
-    timed = _timed(record, results, step)
-    broken = f"{scores['nonfinite']} NaN or Inf" if scores["nonfinite"] else ""
+def _row(
+    record: Record, folder: MachineFolder, number: int, step: Mapping[str, Any], nothing: Record | None
+) -> list[str]:
+    timed = _timed(folder, step)
     return [
         str(number),
         _parts(step["held"], len(record.scores["parts"])),
         "yes" if step["content"] else "no",
-        broken or f"{scores['metric']} {scores['value']:.4f}",
-        "" if broken else f"{scores['difference']:+.4f}",
-        "" if broken else f"{scores['cosine_min']:.5f}",
+        *_judgement(folder.record("accuracy", step["accuracy"])),
         *(_times(timed, graph) for graph in (False, True)),
         _over(timed, nothing) if step["held"] else "",
     ]
+
+
+def _judgement(judged: Record | None) -> list[str]:
+    """Metric, difference and smallest cosine of a step; its record may be missing or damaged."""
+    if judged is None or "nonfinite" not in judged.scores:
+        return ["no record", "", ""]
+    scores = judged.scores
+    if scores["nonfinite"]:
+        return [f"{scores['nonfinite']} NaN or Inf", "", ""]
+    metric = f"{scores['metric']} {scores['value']:.4f}"
+    return [metric, f"{scores['difference']:+.4f}", f"{scores['cosine_min']:.5f}"]
 
 
 def _parts(held: Sequence[str], of: int) -> str:
