@@ -159,7 +159,7 @@ MEASUREMENT = fields(
         "throttled": each(flag), "process": whole,
         "telemetry": fields({}, {
             "memory_bytes": number, "energy_mj_per_sequence": number, "other_processes": number,
-            "throttle_reasons": each(text),
+            "throttle_reasons": each(text), "cpu_others": number, "cpu_resolution": number, "threads_used": whole,
         }),
     },
 )  # fmt: skip
@@ -190,7 +190,7 @@ RECORD = fields(
         "facts": mapping, "scores": mapping, "settings": mapping, "stages": values(number), "measured_at": text,
         "log_tail": text, "artifacts": fields({}, {"inputs": INPUTS, "built": BUILT, "onnx": mapping}),
         "maker": fields({}, {"version": text, "commit": text, "dirty": flag}), "harness": positive, "scoring": positive,
-        "processes": each(mapping),
+        "processes": each(fields({"process": whole, "measured_at": text, "facts": mapping})),
     },
 )  # fmt: skip
 

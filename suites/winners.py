@@ -97,6 +97,13 @@ def mark(winners: int) -> str:
     return "**fastest**" if winners == 1 else f"**fastest**, a tie of {winners} rows"
 
 
+def lost_by(row: Contender, lowest: float) -> str:
+    """The note of a row that cannot win, empty for one that can; `lowest` is the lowest time of all valid rows."""
+    if not row.excluded:
+        return ""
+    return f"cannot win{', though its time is the lowest' if row.time.p50 == lowest else ''}: {row.excluded}"
+
+
 def why_excluded(record: Record, shapes: Collection[tuple[int, int]]) -> list[str]:
     """All that keeps a row at these shapes from being called fastest, each as a phrase."""
     found = [m for m in record.measurements if (m.batch, m.sequence) in shapes]

@@ -13,7 +13,7 @@ from suites.stats import Estimate, estimate, percentile, typical
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
-from suites.winners import Contender, comparable, fastest, mark, why_excluded
+from suites.winners import Contender, comparable, fastest, lost_by, mark, why_excluded
 
 COLUMNS = (
     "backend", "precision", "profiles", "batch", "seq",
@@ -76,9 +76,10 @@ def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
         valid = [row for row in group if row.best is not None]
         wins = fastest([row.best for row in valid if row.best is not None])
         winners = {id(row) for row, won in zip(valid, wins, strict=True) if won}
+        lowest = min((row.best.time.p50 for row in valid if row.best is not None), default=0.0)
         for row in group:
             won = mark(len(winners)) if id(row) in winners else ""
-            lost = f"cannot win: {row.best.excluded}" if row.best is not None and row.best.excluded else ""
+            lost = lost_by(row.best, lowest) if row.best is not None else ""
             marked.append({**row.cells, "notes": joined(won, row.cells["notes"], lost)})
     return marked
 

@@ -11,7 +11,7 @@ from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.tables.options import Distinctions, distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
-from suites.winners import Contender, fastest, mark, quickest, why_excluded
+from suites.winners import Contender, fastest, lost_by, mark, quickest, why_excluded
 
 COLUMNS = (
     "batch", "longest", "backend", "precision", "layout", "profiles", "passes", "tokens", "waste",
@@ -123,9 +123,10 @@ def _marked(rows: Sequence[Row]) -> list[list[str]]:
         valid = [row for row in group if row[1] is not None]
         wins = fastest([contender for _, contender, _ in valid if contender is not None], len(group))
         winners = [cells for (*_, cells), won in zip(valid, wins, strict=True) if won]
+        lowest = min((contender.time.p50 for _, contender, _ in valid if contender is not None), default=0.0)
         for _, contender, cells in group:
             won = mark(len(winners)) if any(cells is one for one in winners) else ""
-            lost = f"cannot win: {contender.excluded}" if contender is not None and contender.excluded else ""
+            lost = lost_by(contender, lowest) if contender is not None else ""
             gain = _gain(contender, cells, group)
             shown = {**cells, "notes": joined(won, cells["notes"], lost), "x padded": gain}
             table.append([shown.get(name, "") for name in COLUMNS])
