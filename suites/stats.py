@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from suites.resampling import medians
+
+RESAMPLES = 1000
+
 
 @dataclass(frozen=True)
 class Summary:
-    """Percentiles of the samples and a 95% bootstrap interval of their median, in the samples' unit."""
+    """Percentiles of samples, in their unit. The interval of the median is computed when it is first read."""
 
     p50: float
     p90: float
     p99: float
-    low: float
-    high: float
     count: int
+    values: npt.NDArray[np.float64] = field(repr=False, compare=False)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
+        same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
+        return bounds(medians(self.values, RESAMPLES))
+
+    @property
+    def low(self) -> float:
+        return self.interval[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval[1]
 
 
-def summarize(samples: Sequence[float], resamples: int = 1000, confidence: float = 0.95) -> Summary:
-    """Summary of at least one sample.
-
-    The interval is the percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made
-    twice from the same records is the same. It speaks of this run's noise alone, not of other processes or GPUs.
-    """
+def summarize(samples: Sequence[float]) -> Summary:
+    """Summary of at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
-    generator = np.random.default_rng(0)
-    medians = np.median(generator.choice(values, (resamples, len(values))), axis=1)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(medians, [tail, 100 - tail])
-    return Summary(float(p50), float(p90), float(p99), float(low), float(high), len(values))
+    return Summary(float(p50), float(p90), float(p99), len(values), values)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
