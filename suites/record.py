@@ -31,6 +31,9 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
 
+TIMED = ("latency", "switching")
+"""The suites whose measurement wants its device for itself; the others judge outputs."""
+
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 REPLAY = "replay"
 """Phases: device time by events; host time of enqueueing on an idle device; host time of a step and its wait,
@@ -103,6 +106,11 @@ class Record:
     harness: int = 1
     scoring: int = 1
     schema: int = SCHEMA
+
+    @property
+    def timed(self) -> bool:
+        """Whether its figures are times, which depend on the harness."""
+        return self.cell.suite in TIMED
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
