@@ -31,7 +31,7 @@ from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.config import RunConfig
 from suites.machine import gpus
-from suites.pipeline import TIMED
+from suites.record import TIMED
 from suites.text import one_line
 from suites.touched import tables_at_end
 

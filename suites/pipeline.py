@@ -19,15 +19,12 @@ from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.layers import first_past
 from suites.maker import HARNESS, SCORING, maker
-from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.record import CANNOT_WRITE, FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 from suites.text import one_line
 
 KEPT_JOBS = 50
-
-TIMED = ("latency", "switching")
-"""The suites whose measurement wants its device for itself; the others judge outputs."""
 
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""

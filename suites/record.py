@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -31,6 +30,9 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
+
+TIMED = ("latency", "switching")
+"""The suites whose measurement wants its device for itself; the others judge outputs."""
 
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 REPLAY = "replay"
@@ -109,6 +111,11 @@ class Record:
     harness: int = 1
     scoring: int = 1
     schema: int = SCHEMA
+
+    @property
+    def timed(self) -> bool:
+        """Whether its figures are times, which depend on the harness."""
+        return self.cell.suite in TIMED
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
@@ -200,7 +207,8 @@ def read_record(path: Path) -> Record:
     try:
         data = json.loads(content)
         record = Record.from_json(data)
-        if not _ESCAPED.search(content):
+        # Without an escape JSON has no text that is not one line of ASCII.
+        if content.isascii() and "\\" not in content and "\x7f" not in content:
             return record
         kept = {"digest", "log_tail"}
         return Record.from_json(_redone({name: v if name in kept else cleaned(v) for name, v in data.items()}))
@@ -212,10 +220,6 @@ def read_record(path: Path) -> Record:
         raise BadRecord("its JSON is nested too deeply") from None
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadRecord(f"it is not a record: {one_line(str(error), 200)}") from error
-
-
-_ESCAPED = re.compile(r"\\[nrtbfu]|[^\t\n\r\x20-\x7e]")
-"""What JSON needs to have a text in it that is not one line of ASCII."""
 
 
 def _redone(data: dict[str, Any]) -> dict[str, Any]:

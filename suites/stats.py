@@ -8,10 +8,13 @@ reasonable time").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from suites.resampling import medians
 
 RESAMPLES = 1000
 
@@ -28,12 +31,25 @@ Samples = Sequence[float]
 
 @dataclass(frozen=True)
 class Summary:
-    """The median of the samples and its 95% bootstrap interval, in the samples' unit."""
+    """The median of samples, in their unit. Its interval is computed when it is first read."""
 
     p50: float
-    low: float
-    high: float
     count: int
+    values: npt.NDArray[np.float64] = field(repr=False, compare=False)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
+        same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
+        return bounds(medians(self.values, RESAMPLES))
+
+    @property
+    def low(self) -> float:
+        return self.interval[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval[1]
 
 
 @dataclass(frozen=True)
@@ -73,15 +89,10 @@ def typical(processes: Sequence[Samples]) -> float:
     return float(np.exp(np.mean([np.log(np.median(np.asarray(one, dtype=np.float64))) for one in processes])))
 
 
-def summarize(samples: Samples, resamples: int = RESAMPLES, confidence: float = 0.95) -> Summary:
-    """Summary of at least one sample.
-
-    The interval is the percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made
-    twice from the same records is the same. It speaks of this run's noise alone, not of other processes or GPUs.
-    """
+def summarize(samples: Samples) -> Summary:
+    """Summary of at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
-    low, high = bounds(_medians(values, resamples), confidence)
-    return Summary(float(np.median(values)), low, high, len(values))
+    return Summary(float(np.median(values)), len(values), values)
 
 
 def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estimate:
@@ -94,8 +105,8 @@ def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estima
     once; it is also the least that the variance can be. The interval of one process is that of `summarize`.
     """
     arrays = [np.asarray(samples, dtype=np.float64) for samples in processes]
-    medians = np.log([np.median(values) for values in arrays])
-    drawn = np.log(np.stack([_medians(values, resamples) for values in arrays]))
+    centers = np.log([np.median(values) for values in arrays])
+    drawn = np.log(np.stack([medians(values, resamples) for values in arrays]))
     count, number = sum(map(len, arrays)), len(arrays)
     if number == 1:
         low, high = bounds(np.exp(drawn[0]))
@@ -104,7 +115,7 @@ def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estima
     means = np.take_along_axis(drawn.T, chosen, axis=1).mean(axis=1)
     within = float(drawn.var(axis=1).mean()) / number
     error = max((float(means.var()) - within) * number / (number - 1), within) ** 0.5
-    center, reach = float(medians.mean()), student(0.95, number - 1) * error
+    center, reach = float(centers.mean()), student(0.95, number - 1) * error
     low, high = (float(np.exp(center + side * reach)) for side in (-1, 1))
     return Estimate(float(np.exp(center)), low, high, error, number - 1, number, count)
 
@@ -153,9 +164,3 @@ def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: i
     sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
     drawn = np.random.default_rng(0).integers(0, len(parts), (resamples, len(parts)))
     return bounds(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-
-
-def _medians(values: npt.NDArray[np.float64], resamples: int) -> npt.NDArray[np.float64]:
-    """Medians of resamplings of `values`, from a fixed seed: a table made twice is the same."""
-    generator = np.random.default_rng(0)
-    return np.asarray(np.median(generator.choice(values, (resamples, len(values))), axis=1))

@@ -20,7 +20,7 @@ def test_the_interval_holds_the_true_median_about_95_times_in_100() -> None:
     true = np.log(2)  # of the exponential distribution with mean 1
     hits = 0
     for _ in range(200):
-        summary = summarize(generator.exponential(size=80), resamples=300)
+        summary = summarize(generator.exponential(size=80))
         hits += summary.low <= true <= summary.high
     assert 0.90 <= hits / 200 <= 0.99
 

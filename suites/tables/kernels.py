@@ -14,7 +14,8 @@ from pathlib import Path
 from suites.record import Record
 from suites.results_folder import MachineFolder
 from suites.tables.options import distinctions
-from suites.tables.rows import machine_title, markdown, profiles_of
+from suites.tables.rows import markdown, one_machine, profiles_of
+from suites.text import without_html
 
 GROUPS = {
     "fused attention": r"^mha|fmha|fused_multihead|flash",
@@ -55,13 +56,12 @@ def kernel_tables(folder: MachineFolder) -> str:
         steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
     if not steps:
         return ""
-    (first, *_), *_ = next(iter(steps.values()))
-    lines = ["# Kernels", "", LEGEND, "", f"## {machine_title(first)}"]
+    lines = ["# Kernels", "", LEGEND, "", one_machine([record for taken in steps.values() for record, *_ in taken])]
     for model, taken in steps.items():
         told = distinctions([record for record, *_ in taken])
         rows = [_row(told.of(step[0]), *step) for step in taken]
         lines += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
-    return "\n".join(lines) + "\n"
+    return without_html("\n".join(lines) + "\n")
 
 
 def read_kernels(path: Path) -> list[tuple[str, float]]:

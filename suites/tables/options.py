@@ -68,7 +68,8 @@ def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
         texts = str(cell.lengths["texts"])
         options["calibrated on"] = str(cell.lengths.get("calibration", sources.get(texts, f"texts {texts[:6]}")))
         options |= {"seed": str(cell.lengths["seed"])} if "seed" in cell.lengths else {}
-    return options
+    # Shown where it differs, as every option.
+    return options | ({"harness": str(record.harness)} if record.timed else {"scoring": str(record.scoring)})
 
 
 def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
