@@ -110,10 +110,14 @@ def find_noise(known: Sequence[Study], path: PathKey) -> Noise | None:
 
 
 def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
-    """An estimate of one process with what a study says of others; unchanged if it has several, or nothing is known."""
-    if estimate.processes > 1 or noise is None:
+    """An estimate that knows the spread of its kind: of one process with that spread in its error; unchanged if nothing
+    is known."""
+    if noise is None:
         return estimate
-    return replace(estimate, error=float(np.hypot(estimate.error, noise.spread)), freedom=noise.freedom)
+    if estimate.processes > 1:
+        return replace(estimate, spread=noise.spread)
+    error = float(np.hypot(estimate.error, noise.spread))
+    return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
 
 
 def _largest(group: Sequence[Study]) -> Noise:

@@ -63,6 +63,8 @@ class Estimate:
         error: standard error of the logarithm of p50 (relative, so 0.01 is 1%).
         freedom: degrees of freedom of `error`: processes - 1, and 0 where one process says nothing of others.
         processes, count: fresh processes, and samples in all of them.
+        device: which device measured (a UUID); empty if that is not said.
+        spread: how much processes of its kind differ (relative); NaN if that is not known.
     """
 
     p50: float
@@ -72,6 +74,15 @@ class Estimate:
     freedom: int
     processes: int
     count: int
+    device: str = ""
+    spread: float = float("nan")
+
+    def error_against(self, other: Estimate) -> float:
+        """`error`; against another device of the same name with `spread`, for processes on one card do not show by how
+        much cards differ."""
+        if self.processes == 1 or self.device == other.device:
+            return self.error
+        return float(np.hypot(self.error, self.spread))
 
 
 def percentile(samples: Samples, q: float) -> float | None:
@@ -146,8 +157,8 @@ def slower(one: Estimate, other: Estimate) -> bool:
     """
     if not (one.freedom and other.freedom):
         raise ValueError("one process says nothing of others; widen its estimate by a study of processes first")
-    apart = float(np.log(one.p50 / other.p50))
-    return apart > student(CONFIDENCE, one.freedom + other.freedom) * float(np.hypot(one.error, other.error))
+    apart, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
+    return apart > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:

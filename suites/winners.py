@@ -7,7 +7,7 @@ can be named there is none: a table must never name the wrong one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,9 +28,10 @@ class Contender:
 
 
 def comparable(record: Record, time: Estimate, cuda_graph: bool) -> Estimate:
-    """A time that can be compared with another process's: of one process, with the spread of its kind."""
+    """A time that can be compared with that of another process, or of another device of the same name."""
     cell, machine = record.cell, str(record.environment["machine"])
-    return widened(time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph)))
+    known = widened(time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph)))
+    return replace(known, device=str(record.environment.get("uuid", "")))
 
 
 def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:

@@ -222,3 +222,10 @@ def test_committed_records_that_differ_in_ranges_alone_end_in_a_tie() -> None:
     able = [row for row in here if not re.search(r"cannot win|\*\*invalid", row["notes"])]
     assert len(able) == 5
     assert all(f"a tie of {len(able)} rows" in row["notes"] for row in able)
+
+
+def test_rows_of_two_cards_of_one_name_differ_by_more_than_the_processes_of_one() -> None:
+    here, there = replace(sure(1.0), device="GPU-0", spread=0.05), replace(sure(1.1), device="GPU-1", spread=0.05)
+    assert slower(there, replace(here, device="GPU-1"))
+    assert not slower(there, here)
+    assert not slower(there, replace(here, spread=float("nan")))
