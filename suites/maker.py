@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -31,10 +32,13 @@ CODE = ("suites", "backends", "conf")
 def maker() -> Mapping[str, Any]:
     """Version of the suite, and its commit and whether the code differs from it.
 
-    The commit is empty, and `dirty` false, where the code is not in a git checkout of its own, git is not installed, or
-    git refuses the folder because another user owns it.
+    A copy without its repository, as in a container, has them from SUITES_COMMIT: a commit, with "-dirty" behind it if
+    the code differs. Otherwise the commit is empty, and `dirty` false, where the code is not in a git checkout of its
+    own, git is not installed, or git refuses the folder because another user owns it.
     """
     commit, dirty = "", False
+    if given := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
+        return {"version": VERSION, "commit": given.group(1), "dirty": bool(given.group(2))}
     if _git("rev-parse", "--show-toplevel") == str(ROOT):
         commit = _git("rev-parse", "--verify", "HEAD") or ""
         dirty = bool(commit) and _git("status", "--porcelain", "--", *CODE) != ""
