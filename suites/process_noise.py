@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -63,6 +64,10 @@ class Study:
     records: tuple[str, ...]
 
     @property
+    def tokens(self) -> int:
+        return self.batch * self.sequence
+
+    @property
     def variance(self) -> float:
         """Of the logarithm, between processes."""
         return float(np.var(np.log(self.medians_ms), ddof=1))
@@ -85,16 +90,17 @@ def studies(records: Iterable[Record]) -> list[Study]:
     return sorted(study for group in groups.values() for study in _of_group(group))
 
 
-def noise_of(path: PathKey) -> Noise | None:
-    """What is known of a path: of the same machine and path, else of the nearest one that was studied; None if nothing.
+def noise_of(path: PathKey, tokens: int) -> Noise | None:
+    """What is known of a path at so many tokens (batch times sequence); None if nothing is.
 
-    The order is: this machine and path, this machine and backend in any precision, this backend on another machine of
-    the same kind (CPU or GPU), any path of this machine, any path of its kind. Of several the largest spread counts.
+    It is of this machine and path, else of the nearest that was studied. The order is: this machine and path, this
+    machine and backend in any precision, this path on another machine with such a device (CPU or GPU), this backend
+    there, any path of this machine, any path of such a device. Of several the largest spread counts.
     """
-    return find_noise(committed_studies(), path)
+    return find_noise(committed_studies(), path, tokens)
 
 
-def find_noise(known: Sequence[Study], path: PathKey) -> Noise | None:
+def find_noise(known: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
     """`noise_of` among the studies given."""
     near = [s for s in known if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
     here = [study for study in near if study.path.machine == path.machine]
@@ -106,7 +112,7 @@ def find_noise(known: Sequence[Study], path: PathKey) -> Noise | None:
         here,
         near,
     )
-    return next((_largest(group) for group in choices if group), None)
+    return next((_largest(group, tokens) for group in choices if group), None)
 
 
 def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
@@ -120,17 +126,16 @@ def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
     return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
 
 
-def _largest(group: Sequence[Study]) -> Noise:
-    """The largest spread of any machine and path among `group`, each pooled over its shapes: shapes of one process are
-    not independent, so they add no degrees of freedom."""
-    paths: dict[PathKey, list[Study]] = {}
+def _largest(group: Sequence[Study], tokens: int) -> Noise:
+    """The largest spread of any path among `group`, each at the shape that is nearest in size: a small batch waits for
+    the host, whose pace differs between processes, and a large one does not."""
+    nearest: dict[PathKey, Study] = {}
     for study in group:
-        paths.setdefault(study.path, []).append(study)
-    pooled = [
-        Noise(float(np.mean([one.variance for one in members])) ** 0.5, max(len(one.medians_ms) for one in members) - 1)
-        for members in paths.values()
-    ]
-    return max(pooled, key=lambda noise: noise.spread)
+        nearest[study.path] = min(
+            nearest.get(study.path, study), study, key=lambda one: (abs(math.log(one.tokens / tokens)), -one.variance)
+        )
+    widest = max(nearest.values(), key=lambda one: one.variance)
+    return Noise(widest.variance**0.5, len(widest.medians_ms) - 1)
 
 
 def _of_group(group: Sequence[Record]) -> Iterable[Study]:

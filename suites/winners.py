@@ -27,10 +27,11 @@ class Contender:
     excluded: str = ""
 
 
-def comparable(record: Record, time: Estimate, cuda_graph: bool) -> Estimate:
-    """A time that can be compared with that of another process, or of another device of the same name."""
+def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) -> Estimate:
+    """A time of so many tokens that can be compared with that of another process, or of another device of the same
+    name."""
     cell, machine = record.cell, str(record.environment["machine"])
-    known = widened(time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph)))
+    known = widened(time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens))
     return replace(known, device=str(record.environment.get("uuid", "")))
 
 
@@ -79,13 +80,17 @@ def quickest(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence
         graphs.add(graph)
         for m in ways[graph]:
             found[m.process] = found.get(m.process, 0.0) + float(np.median(m.samples))
-    return comparable(record, of_processes(list(found.values())), cuda_graph=graphs == {True})
+    smallest = min(batch * sequence for batch, sequence in shapes)
+    return comparable(record, of_processes(list(found.values())), graphs == {True}, smallest)
 
 
 def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
     """The others that are not slower than the one numbered `best` by more than processes differ. Each has its record,
     whether it replays CUDA graphs, and a time of one process."""
-    known = [comparable(record, of_processes([time]), graph) for record, graph, time in times]
+    known = [
+        comparable(record, of_processes([time]), graph, min(batch * sequence for batch, sequence in record.cell.shapes))
+        for record, graph, time in times
+    ]
     return [
         index
         for index, one in enumerate(known)

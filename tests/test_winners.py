@@ -169,7 +169,7 @@ def test_a_path_is_compared_by_the_nearest_study() -> None:
     known = [study("a", "ort", 0.5), study("b", "ort", 0.1), study("b", "torch", 0.2), study("c", "ort", 0.01, "cuda")]
 
     def spread(machine: str, backend: str, precision: str, device: str = "cpu") -> float:
-        found = find_noise(known, PathKey(machine, device, backend, precision, False))
+        found = find_noise(known, PathKey(machine, device, backend, precision, False), 16)
         assert found is not None
         assert found.freedom == 5
         return found.spread
@@ -180,7 +180,7 @@ def test_a_path_is_compared_by_the_nearest_study() -> None:
     assert spread("a", "torch", "fp32") == pytest.approx(torch)
     assert spread("new", "ort", "int8") == pytest.approx(own)  # the largest of the two machines
     assert spread("new", "trt", "int8", "cuda") < 0.01
-    assert find_noise(known, PathKey("a", "cuda", "ort", "int8", True)) is None
+    assert find_noise(known, PathKey("a", "cuda", "ort", "int8", True), 16) is None
 
 
 def test_records_that_differ_in_ranges_alone_are_a_study(make_record: MakeRecord) -> None:
@@ -229,3 +229,9 @@ def test_rows_of_two_cards_of_one_name_differ_by_more_than_the_processes_of_one(
     assert slower(there, replace(here, device="GPU-1"))
     assert not slower(there, here)
     assert not slower(there, replace(here, spread=float("nan")))
+
+
+def test_the_spread_is_that_of_the_nearest_size() -> None:
+    small, large = study("a", "ort", 0.5), replace(study("a", "ort", 0.01), batch=32)
+    found = [find_noise([small, large], small.path, tokens) for tokens in (8, 32, 400, 5000)]
+    assert [noise.spread for noise in found if noise] == [one.variance**0.5 for one in (small, small, large, large)]

@@ -149,7 +149,9 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     wrong = problems(record, {(batch, sequence)}, tasks)
     graph = min(times, key=lambda one: times[one].p50)
-    best = Contender(comparable(record, times[graph], graph), "; ".join(why_excluded(record, {(batch, sequence)})))
+    best = Contender(
+        comparable(record, times[graph], graph, batch * sequence), "; ".join(why_excluded(record, {(batch, sequence)}))
+    )
     values = (
         cell.backend, cell.precision, profiles_of(record), str(batch), str(sequence),
         _median(times.get(False)), _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
