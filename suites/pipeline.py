@@ -11,20 +11,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backends.cache_files import remove_partials
 from suites import record
+from suites.cache_folder import compiler_caches, job_folder
 from suites.cell import Cell, short_digest
-from suites.checks import Refused
+from suites.checks import Refused, check_record
 from suites.clock import now_ns
-from suites.launch import Answer, CannotWrite, Interpreter, call, holding
+from suites.device_lock import holding
+from suites.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 from suites.layers import first_past
-from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.machine_folders import without_folders
+from suites.record import FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
-KEPT_JOBS = 50
+WAITING = "for the device, which another run uses"
 
 TIMED = ("latency", "switching")
 """The suites whose measurement wants its device for itself; the others judge outputs."""
+
+_said: set[Path] = set()
+"""Caches in the folder of another user that a line was printed about."""
 
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
@@ -53,12 +60,16 @@ class Stages:
 
     def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
         device = self.request.machine.device
-        # The worker sees its own GPU alone; the caches of compilers stay with the project's.
+        compilers = compiler_caches(self.request.cache)
+        if compilers is None:
+            self.progress("cache", "other users can write compiled kernels in cache=; they are compiled again", True)
+            compilers = self.folder / "compilers"
+        # The worker sees its own GPU alone; compilers keep their caches in the project's.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
             "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
-            "TORCHINDUCTOR_CACHE_DIR": str(self.request.cache / "inductor"),
-            "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
+            "TORCHINDUCTOR_CACHE_DIR": str(compilers / "inductor"),
+            "TRITON_CACHE_DIR": str(compilers / "triton"),
             # Several small fits beside one another: threads that wait for threads take minutes for seconds.
             **({"OMP_NUM_THREADS": "1"} if stage == "score" else {}),
         }
@@ -81,30 +92,38 @@ def run_request(request: Request, progress: Progress) -> Ended:
     """Run a request, or find the record it left when it ran before on this very device.
 
     Raises:
-        Refused: a record, a job or an artifact cannot be written; no half-written file is left.
+        Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written; no half-written
+            file is left.
     """
-    folder = request.cache / "jobs" / f"{os.getpid()}-{now_ns()}"
     advice = "free some space or choose another results= or cache= folder"
+    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
+        _said.add(request.cache)
+        progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
+    remove_partials(request.cache)  # of a run that was killed
     try:
-        ended = _run(request, Stages(request, folder, progress))
+        with job_folder(request.cache) as folder:
+            ended = _run(request, Stages(request, folder, progress))
+    except CannotStart as error:
+        names = "interpreter.main or the backend's own, as in conf/interpreter"
+        raise Refused(f"{error}; {names}, must be a Python with numpy") from None
     except CannotWrite as error:
         raise Refused(f"cannot write: {error}; {advice}") from None
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
         raise Refused(f"cannot write: {error}; {advice}") from None
+    finally:
+        remove_partials(request.cache)
     if ended.record.outcome in (OK, record.UNSUPPORTED):
         shutil.rmtree(folder, ignore_errors=True)
         return ended
-    _forget_old(folder.parent)
-    return replace(ended, log=max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None))
+    return replace(ended, log=_last_log(folder))
 
 
-def _forget_old(jobs: Path) -> None:
-    """Leave the folders of the last cells that failed, with their logs, and of those that still run."""
-    over = [path for path in jobs.iterdir() if not Path("/proc", path.name.partition("-")[0]).exists()]
-    for folder in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_JOBS]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _last_log(folder: Path) -> Path | None:
+    """The log of the last stage; None if the folder was removed meanwhile."""
+    try:
+        return max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None)
+    except OSError:
+        return None
 
 
 def _run(request: Request, stages: Stages) -> Ended:
@@ -116,6 +135,8 @@ def _run(request: Request, stages: Stages) -> Ended:
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
+    if measuring:
+        check_record(request.results, path)
     if measuring and not request.rerun and (earlier := _reusable(path, request)):
         return Ended(_judged_anew(earlier, request), path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
@@ -125,7 +146,7 @@ def _run(request: Request, stages: Stages) -> Ended:
     else:
         # From export on, for it too would disturb whoever measures on this device.
         device, timing = request.machine.device.uuid or "cpu", measuring and request.suite in TIMED
-        with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not timing):
+        with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
             answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
         if measuring and answer.outcome == OK:
             # Judging takes no device, and others wait for it.
@@ -139,9 +160,10 @@ def _run(request: Request, stages: Stages) -> Ended:
         stages=stages.seconds,
         command=(Path(sys.executable).name, *sys.orig_argv[1:]),
         measured_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
+        log_tail=stages.log_tail if answer.outcome != OK else "",
         **parts,
     )
+    ended = without_folders(ended, request)
     return Ended(ended, write_record(request.results, ended) if measuring else None, reused=False)
 
 
@@ -275,10 +297,3 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
     judged = replace(earlier, scores=scores)
     write_record(request.results, judged)
     return judged
-
-
-def _without_paths(text: str, request: Request) -> str:
-    """Logs name the folders they ran in; a record that is shared should not."""
-    for folder in (request.cache, request.results, Path(__file__).resolve().parent.parent, Path.home()):
-        text = text.replace(str(folder), f"<{folder.name}>")
-    return text

@@ -18,10 +18,12 @@ from backends.base import BACKENDS
 from backends.cache import digest_of
 from backends.heads import names_in
 from suites.asked import ASKED, Asked
+from suites.cache_folder import cache_of
 from suites.cell import short_digest
-from suites.checks import Refused, at_least, between, positive, writable
+from suites.checks import Refused, at_least, between, positive, readable, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
+from suites.interpreters import interpreter_path
 from suites.machine import Machine, cpu, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
@@ -68,12 +70,12 @@ def resolve(config: RunConfig) -> Request:
     task = load_task(config.task, _labels(config))
     asked = ASKED[config.suite.name](config, shapes, lengths, _positions(config), task)
     machine = _machine(config)
-    results, cache = writable("results", config.results), writable("cache", config.cache)
+    results, cache = writable("results", config.results), cache_of(config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = low and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own, "threads": at_least("threads", config.threads, 0)}
+    options = {**own, "threads": _threads(config)}
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -213,6 +215,7 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
                 f"model.path={folder} has no {name}; give a folder with config.json and model.safetensors, "
                 "or weights=random for latency alone"
             )
+        readable("model.path", folder / name)
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except ValueError as error:
@@ -272,9 +275,12 @@ def _interpreter(config: RunConfig, name: str) -> str:
     if name not in known:
         raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
     path = known[name] or known["main"] or sys.executable
-    if not os.access(path, os.X_OK):
-        raise Refused(
-            f"interpreter.{name}={path} is no executable Python; "
-            "set it on the command line or in conf/interpreter/local.yaml"
-        )
-    return path
+    return interpreter_path(f"interpreter.{name}", path)
+
+
+def _threads(config: RunConfig) -> int:
+    """Threads of a library; 0 leaves the number to it."""
+    available = len(os.sched_getaffinity(0))
+    if at_least("threads", config.threads, 0) > available:
+        raise Refused(f"threads={config.threads} is more than the {available} CPUs that this process may use; lower it")
+    return config.threads

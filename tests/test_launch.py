@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from suites import launch
-from suites.launch import Answer, CannotWrite, Interpreter, call, holding
+from suites.device_lock import holding
+from suites.launch import Answer, CannotWrite, Interpreter, call
 
 HERE = Interpreter(sys.executable)
 
@@ -106,7 +107,7 @@ def test_a_worker_that_cannot_write_is_no_failed_cell(tmp_path: Path) -> None:
 def test_who_measures_is_alone_on_a_device_and_builders_share_it(builders: bool) -> None:
     device, sharing = f"test-{os.getpid()}-{builders}", f", shared={builders}"
     holder = (
-        "import sys, time; from suites.launch import holding\n"
+        "import sys, time; from suites.device_lock import holding\n"
         f"with holding('{device}', lambda: None{sharing}): print('held', flush=True); time.sleep(1)"
     )
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=launch.ROOT) as process:
