@@ -1,8 +1,8 @@
 """Take the folders of this machine out of the texts of a record, which may be shared.
 
 Folders that have a meaning in a run are replaced by it: <cache>, <results>, <model.path>, <suite>, <cwd>, <home> or
-<tmp>. Of any other absolute path the last name is kept, below <folder>, or what follows site-packages in it. Names that begin
-with a slash and are no paths, such as those of nodes in an ONNX file, stay as they are.
+<tmp>. Of any other absolute path the last name is kept, below <folder>, or what follows site-packages in it. Names
+that begin with a slash and are no paths, such as those of nodes in an ONNX file, stay as they are.
 """
 
 from __future__ import annotations

@@ -1,0 +1,139 @@
+"""The cache of one user, and the folders of jobs in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from suites import cache_folder
+from suites.cache_folder import RUNNING, cache_of, compiler_caches, job_folder
+from suites.checks import Refused
+
+OWN = f"uid-{os.geteuid()}"
+
+
+@pytest.mark.parametrize("umask", [0, 0o002, 0o022, 0o077])
+def test_a_new_cache_can_be_written_by_its_user_alone(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            assert cache_of(str(tmp_path / "new" / "cache")) == tmp_path / "new" / "cache"
+    finally:
+        os.umask(before)
+    assert not stat.S_IMODE((tmp_path / "new" / "cache").stat().st_mode) & 0o022
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+def test_a_folder_that_others_can_write_has_a_cache_for_each_user(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    for _ in range(2):
+        assert cache_of(str(tmp_path / "shared")) == tmp_path / "shared" / OWN
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
+def test_the_cache_of_a_stranger_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "strange").mkdir()
+    os.chown(tmp_path / "strange", 41001, 41001)
+    assert cache_of(str(tmp_path / "strange")) == tmp_path / "strange" / OWN
+    os.chown(tmp_path / "strange" / OWN, 41001, 41001)
+    with pytest.raises(Refused, match=r"cannot be trusted: it belongs to another user \(uid 41001\)"):
+        cache_of(str(tmp_path / "strange"))
+
+
+@pytest.mark.parametrize("kind", ["link", "open", "file"])
+def test_a_planted_cache_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    own = tmp_path / "shared" / OWN
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        own.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        own.touch()
+    else:
+        own.mkdir()
+        own.chmod(0o777)
+    with pytest.raises(Refused, match="choose a folder of your own"):
+        cache_of(str(tmp_path / "shared"))
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/cache", "", "\0", "x" * 300, "loop", "dangling/x"])
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("/proc/nothing")
+    with pytest.raises(Refused, match=r"^cache="):
+        cache_of(name)
+
+
+def test_a_cache_below_a_folder_that_was_removed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Refused, match=r"cache=\.cache cannot be written"):
+        cache_of(".cache")
+
+
+def test_caches_of_compilers_are_private(tmp_path: Path) -> None:
+    folder = compiler_caches(tmp_path)
+    assert folder == tmp_path / f"compilers-{os.geteuid()}"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert compiler_caches(tmp_path) == folder
+    folder.chmod(0o777)
+    assert compiler_caches(tmp_path) is None
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert compiler_caches(tmp_path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
+def test_compiled_kernels_of_another_user_are_not_used(tmp_path: Path) -> None:
+    folder = compiler_caches(tmp_path)
+    assert folder is not None
+    os.chown(folder, 41001, 41001)
+    assert compiler_caches(tmp_path) is None
+
+
+def test_the_folder_of_a_job_is_removed_when_it_is_interrupted(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with job_folder(tmp_path) as folder:
+            (folder / "measure").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [".lock"]
+
+
+def test_the_folder_of_a_job_that_was_killed_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    killed = tmp_path / "jobs" / "1-1"
+    killed.mkdir(parents=True)
+    (killed / RUNNING).touch()
+    with job_folder(tmp_path) as running:
+        assert not killed.exists()
+        with job_folder(tmp_path) as other:
+            assert running.exists()
+            assert other != running
+    assert running.exists()
+    assert not (running / RUNNING).exists()
+
+
+def test_only_the_last_folders_of_jobs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_folder, "KEPT_JOBS", 3)
+    kept = []
+    for number in range(6):
+        with job_folder(tmp_path) as folder:
+            kept.append(folder)
+        os.utime(folder, ns=(number, number))
+    assert [folder.exists() for folder in kept] == [False, False, True, True, True, True]
+
+
+def test_a_cache_that_is_removed_while_a_job_runs_is_no_error(tmp_path: Path) -> None:
+    with job_folder(tmp_path / "cache"):
+        shutil.rmtree(tmp_path / "cache")
