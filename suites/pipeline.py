@@ -95,7 +95,8 @@ def run_request(request: Request, progress: Progress) -> Ended:
         Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written; no half-written
             file is left.
     """
-    advice = "free some space or choose another results= or cache= folder"
+    folders = f"results={request.results} or cache={request.cache}"
+    advice = f"free some space there or choose another folder than {folders}"
     if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
         _said.add(request.cache)
         progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
