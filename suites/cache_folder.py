@@ -1,8 +1,8 @@
 """The cache folder of this user, and the folders of jobs in it.
 
 A cache is used by one user alone, because what is in it is run. If `cache=` names a folder that belongs to another user
-or that others can write, the cache is the subfolder uid-NUMBER of it, which belongs to this user. So several users can
-give the same folder, but nothing that one of them wrote is run by another.
+or in which others can replace files, the cache is the subfolder uid-NUMBER of it, which belongs to this user. So several
+users can give the same folder, but nothing that one of them wrote is run by another.
 
 Below the cache:
 
@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from backends.cache_files import folder_distrust, locked
+from backends.cache_files import folder_distrust, locked, own_folder
 from suites.checks import Refused, writable
 from suites.clock import now_ns
 
@@ -42,7 +42,7 @@ def cache_of(path: str) -> Path:
         Path(path).mkdir(mode=0o755)
     folder = writable("cache", path)
     try:
-        if not folder_distrust(folder):
+        if not folder_distrust(folder) or _sticky(folder):
             return folder
         own = folder / f"uid-{os.geteuid()}"
         with contextlib.suppress(FileExistsError):
@@ -53,6 +53,13 @@ def cache_of(path: str) -> Path:
     if reason:
         raise Refused(f"cache={path}: {own.name} in it cannot be trusted: {reason}; choose a folder of your own")
     return writable("cache", str(own))
+
+
+def _sticky(folder: Path) -> bool:
+    """Whether it is this user's, and others can add files to it but not replace this user's, as in /tmp. Folders in it
+    are used only if they are this user's too."""
+    found = os.stat(folder)
+    return found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_ISVTX)
 
 
 def compiler_caches(cache: Path) -> Path | None:
@@ -75,6 +82,7 @@ def job_folder(cache: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     jobs = cache / "jobs"
+    own_folder(jobs)
     with locked(jobs / ".lock"):
         with contextlib.suppress(OSError):
             _remove_old(jobs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.cache import ArtifactCache
 from suites import cache_folder
 from suites.cache_folder import RUNNING, cache_of, compiler_caches, job_folder
 from suites.checks import Refused
@@ -27,12 +28,31 @@ def test_a_new_cache_can_be_written_by_its_user_alone(tmp_path: Path, umask: int
     assert not stat.S_IMODE((tmp_path / "new" / "cache").stat().st_mode) & 0o022
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+@pytest.mark.parametrize("mode", [0o777, 0o775])
 def test_a_folder_that_others_can_write_has_a_cache_for_each_user(tmp_path: Path, mode: int) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(mode)
     for _ in range(2):
         assert cache_of(str(tmp_path / "shared")) == tmp_path / "shared" / OWN
+
+
+def test_a_sticky_folder_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
+    """As the root of a mounted tmpfs: others cannot replace what is in it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk").chmod(0o1777)
+    assert cache_of(str(tmp_path / "disk")) == tmp_path / "disk"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
+@pytest.mark.parametrize("name", ["kind", "jobs"])
+def test_a_planted_folder_in_a_cache_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    os.chown(tmp_path / name, 41001, 41001)
+    with pytest.raises(PermissionError, match=r"belongs to another user \(uid 41001\)"):  # noqa: PT012
+        if name == "jobs":
+            job_folder(tmp_path).__enter__()
+        else:
+            ArtifactCache(tmp_path).get("kind", {}, "file", lambda path: None, {})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
