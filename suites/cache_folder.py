@@ -1,7 +1,7 @@
 """The cache folder of this user, and the folders of jobs in it.
 
 A cache is used by one user alone, because what is in it is run. If `cache=` names a folder that belongs to another user
-or in which others can replace files, the cache is the subfolder uid-NUMBER of it, which belongs to this user. So several
+or in which others can replace files, the cache is its subfolder uid-NUMBER, which belongs to this user. So several
 users can give the same folder, but nothing that one of them wrote is run by another.
 
 Below the cache:
