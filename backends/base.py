@@ -153,6 +153,7 @@ class BuildSpec:
 
     `options` are the backend's own, as its schema in suites/backend_config.py has them; `quantization` is empty where
     nothing is quantized. `tokens`: of a batch without its padding, by shape, where there is some.
+    `process`: number of the measuring process, from 0.
     """
 
     precision: str
@@ -163,6 +164,7 @@ class BuildSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[Shape, int] = field(default_factory=dict)
+    process: int = 0
 
 
 class Session(abc.ABC):

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class Null(Backend):
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> NullSession:
         costs = {cost.name: spec.options[cost.name] for cost in fields(Costs) if cost.name in spec.options}
-        return NullSession(spec.options["behaviour"], Costs(**costs))
+        factors = spec.options.get("process_factors") or [1.0]
+        return NullSession(spec.options["behaviour"], Costs(**costs).times(factors[spec.process % len(factors)]))
 
 
 class NullEvent:
@@ -116,6 +117,11 @@ class Costs:
     capture_ms: float = 0.0
     other: Mapping[str, float] = field(default_factory=dict)
     profile_of: Mapping[str, int] = field(default_factory=dict)
+
+    def times(self, factor: float) -> Costs:
+        """All of them in a process that is slower by `factor` (null.process_factors)."""
+        scaled = {cost.name: factor * getattr(self, cost.name) for cost in fields(self) if cost.name.endswith("_ms")}
+        return replace(self, **scaled, other={name: factor * cost for name, cost in self.other.items()})
 
     def of(self, name: str, shape: str, before: str = "") -> float:
         """Milliseconds of what is called `name` at a shape, or for coming there from the shape `before`."""

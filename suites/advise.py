@@ -1,10 +1,10 @@
 """The cheapest strategy for a trace: `python -m suites.advise TRACE [--memory-mb N] [key=value ...]`.
 
 TRACE has one request a line, a batch and a sequence length. Strategies are the records of suite=switching in `results=`
-(by default results); other key=value arguments choose among them: precision, backend, machine, and model, weights,
+(by default results/runs); other key=value arguments choose among them: precision, backend, machine, and model, weights,
 lengths, shapes and requests as refusals name them. Prints what each would take, the cheapest with its margin and
 confidence, and writes a plot of cost against switching for each precision to
-results/plots/switching-MACHINE-MODEL-PRECISION.svg.
+RESULTS/MACHINE/plots/switching-MODEL-PRECISION.svg.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ import numpy as np
 
 from suites.checks import Refused
 from suites.command_line import guarded
-from suites.record import Record, read_records
+from suites.record import Record
+from suites.report import say_bad
+from suites.results_folder import machine_folders
 from suites.switching_model import RESAMPLES, Costs, Trace
 from suites.switching_names import Names
 from suites.tables.rows import markdown
 from suites.tables.switching import costs_of, workload
 from suites.traffic import Size, read_trace, smallest
 from suites.validity import Judged, judged
+from suites.winners import ties
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
 """What `workload` gives: strategies compare where all of it is the same."""
@@ -164,11 +167,20 @@ def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
         return "\n".join([*lines, f"Use {best.name}: the only one that can serve this trace."])
     margin = 1 - best.nanoseconds / others[0].nanoseconds
     sure = confidence(best, others, trace)
+    tied = _tied(best, others)
     advice = (
         f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of {RESAMPLES} "
-        "resamplings of the measurements, each of which is of one process: another process may differ by more."
+        "resamplings of the measurements of one process."
     )
+    if tied:
+        advice += f" The spread between processes explains its lead over {', '.join(tied)}: they are as good a choice."
     return "\n".join([*lines, advice, *_misfit(best, others[0], margin)])
+
+
+def _tied(best: Advice, others: Sequence[Advice]) -> list[str]:
+    """The strategies whose lag the spread between processes explains."""
+    times = [(one.costs.record, one.costs.cuda_graph, one.nanoseconds) for one in (best, *others) if one.costs]
+    return [others[index - 1].name for index in ties(times, 0)]
 
 
 def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
@@ -193,7 +205,7 @@ def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHIN
         if not costs:
             continue
         title = [_value(group[0], "machine"), group[0].cell.model, precision]
-        paths.append(folder / f"switching-{re.sub(r'[^a-z0-9_.-]+', '-', '-'.join(title).lower())}.svg")
+        paths.append(folder / f"switching-{re.sub(r'[^a-z0-9_.-]+', '-', '-'.join(title[1:]).lower())}.svg")
         plot(costs, paths[-1], ", ".join(title))
     return paths
 
@@ -212,24 +224,31 @@ def main(arguments: Sequence[str]) -> int:
 
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
-    results = Path(wanted.pop("results", "results"))
+    results = Path(wanted.pop("results", "results/runs"))
     if unknown := set(wanted) - {"precision", "backend", "machine", *ASKED}:
         raise Refused(
             f"{', '.join(sorted(unknown))}= chooses nothing; use machine, {', '.join(ASKED)}, precision, backend"
         )
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
+    folders = {folder.name: folder for folder in machine_folders(results)}
     try:
         trace = [size for _, size in read_trace(path)]
-        records = chosen(read_records(results, "switching"), wanted)
-        scores = judged(read_records(results, "accuracy"))
+        usable = (record for folder in folders.values() for record in folder.records("switching"))
+        records = chosen(usable, wanted)
+        folder = folders[str(records[0].environment["machine"])]
+        scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)
         print(report(advices, trace))
-        for plot in write_plots(records, results / "plots", scores):
+        for plot in write_plots(records, folder.plots, scores):
             print(f"\nCost against switching: {plot}")
     except (OSError, ValueError) as error:
+        say_bad(folders.values())
         raise Refused(str(error)) from None
-    return int(all(advice.against for advice in advices))
+    except Refused:
+        say_bad(folders.values())
+        raise
+    return int(say_bad(folders.values()) > 0 or all(advice.against for advice in advices))
 
 
 if __name__ == "__main__":

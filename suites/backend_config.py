@@ -36,6 +36,7 @@ class NullConfig:
     capture_ms: float = 0.0
     other: dict[str, float] = field(default_factory=dict)
     profile_of: dict[str, int] = field(default_factory=dict)
+    process_factors: list[float] = field(default_factory=list)
 
 
 @dataclass

@@ -30,9 +30,12 @@ from suites.checks import Refused, at_least
 from suites.choices import Suite
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
+from suites.config import RunConfig
 from suites.machine import gpus
-from suites.pipeline import TIMED
 from suites.process_tree import CALL, Guard
+from suites.record import TIMED
+from suites.text import one_line
+from suites.touched import tables_at_end
 
 JUDGED = "suite=accuracy"
 """What asks an engine for its outputs and no times, as suite=latency asks the same engine for times."""
@@ -72,7 +75,7 @@ class Batch:
         self.processes.discard(process)
         if process.returncode and shlex.join(line) not in self.failed:
             self.failed.append(shlex.join(line))
-        said = " | ".join(text for text in error.splitlines() if text.strip()) or "(nothing said)"
+        said = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(nothing said)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:
@@ -81,9 +84,16 @@ class Batch:
         while engines := self._built(waiting, device, builders, ahead):
             lines = [line for lines in engines for line in lines]
             self._beside([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
-            for line in lines:
-                if not UNTIMED.intersection(line):
-                    self.run(line, *_on(device))
+            self._in_turns([line for line in lines if not UNTIMED.intersection(line)], *_on(device))
+
+    def _in_turns(self, lines: Sequence[Line], *extra: str) -> None:
+        """Measure lines one by one: one process of each, then the next of each, as the cells of a sweep take turns.
+        `suites.run` adds processes to those that a record has."""
+        wanted = {number: repeats_of([*line, *self.common]) for number, line in enumerate(lines)}
+        for process in range(1, max(wanted.values(), default=0) + 1):
+            for number, line in enumerate(lines):
+                if process <= wanted[number]:
+                    self.run(line, f"repeats={process}", *(["rerun=false"] if process > 1 else []), *extra)
 
     def _built(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
         """The next engines, in their order, once they are built."""
@@ -149,6 +159,14 @@ class Batch:
             process.terminate()
 
 
+def repeats_of(words: Sequence[str]) -> int:
+    """The processes that a line wants; suites that measure in one process want one."""
+    if not {"suite=latency"}.intersection(words) and any(word.startswith("suite=") for word in words):
+        return 1
+    given = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
+    return int(given[-1]) if given and given[-1].isdigit() else RunConfig().repeats
+
+
 def _on(device: str) -> list[str]:
     return [f"gpu={device}"] if device else []
 
@@ -207,7 +225,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more engines after this many")
     options, common = parser.parse_known_args(arguments)
-    return guarded(lambda: _run(options, overrides(common)))
+    return guarded(lambda: tables_at_end(lambda: _run(options, overrides(common))))
 
 
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:

@@ -8,26 +8,18 @@ Below the cache:
 
     KIND/DIGEST/          artifacts, see backends/cache.py; other users can read them as the umask allows
     compilers-UID/        caches of compilers (inductor, triton), which hold pickles: for this user alone
-    jobs/NAME/STAGE/      what a worker reads and writes; kept after a cell that failed, for its log
+    jobs/NAME/STAGE/      what a worker reads and writes, see suites/job_folders.py
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from backends.cache_files import folder_distrust, locked, own_folder
+from backends.cache_files import folder_distrust
 from suites.checks import Refused, writable
-from suites.clock import now_ns
-
-KEPT_JOBS = 50
-RUNNING = ".running"
-"""A file in the folder of a job, which is locked while the job runs and removed when it ends."""
 
 
 def cache_of(path: str) -> Path:
@@ -70,56 +62,3 @@ def compiler_caches(cache: Path) -> Path | None:
     found = os.lstat(folder)
     private = not stat.S_IMODE(found.st_mode) & 0o077
     return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and private else None
-
-
-@contextlib.contextmanager
-def job_folder(cache: Path) -> Iterator[Path]:
-    """A new folder for the workers of one cell. It is removed if the block ends with an exception.
-
-    Folders of cells whose run was killed are removed first, and the oldest of the others beyond KEPT_JOBS.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    jobs = cache / "jobs"
-    own_folder(jobs)
-    with locked(jobs / ".lock"):
-        with contextlib.suppress(OSError):
-            _remove_old(jobs)
-        folder = jobs / f"{os.getpid()}-{now_ns()}"
-        folder.mkdir(parents=True)
-        running = os.open(folder / RUNNING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(running, fcntl.LOCK_EX)
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            (folder / RUNNING).unlink(missing_ok=True)
-        os.close(running)
-
-
-def _remove_old(jobs: Path) -> None:
-    """Remove folders of jobs that were killed, and all but the last KEPT_JOBS of those that ended."""
-    ended: list[tuple[int, Path]] = []
-    for folder in jobs.iterdir():
-        if not folder.is_dir() or folder.is_symlink():
-            continue
-        try:
-            running = os.open(folder / RUNNING, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            with contextlib.suppress(OSError):
-                ended.append((folder.stat().st_mtime_ns, folder))
-            continue
-        try:
-            fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(running)
-    for _, folder in sorted(ended)[:-KEPT_JOBS]:
-        shutil.rmtree(folder, ignore_errors=True)

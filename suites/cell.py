@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 PROFILES = ("profiles", "min", "opt", "max", "ranges")
@@ -54,9 +56,11 @@ class Cell:
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
         return cls(**{**data, "shapes": tuple((int(b), int(s)) for b, s in data["shapes"])})
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Readable front, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        """Readable front, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON. It is a file name,
+        so it has no separator of folders, does not begin with a dot and is not long."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.model}-{self.backend}-{self.precision}-{digest}"
+        front = (re.sub(r"[^A-Za-z0-9._-]+", "-", part)[:60] for part in (self.model, self.backend, self.precision))
+        return f"{'-'.join(front).lstrip('.-')}-{digest}"

@@ -120,6 +120,6 @@ def check_record(results: Path, path: Path) -> None:
         ) from None
     if os.path.lexists(path) and not path.is_file():
         raise Refused(f"results={results}: {path} is not a file; move it away or choose another folder")
-    tables = results / "tables"
+    tables = path.parents[2] / "tables"
     if os.path.lexists(tables) and not tables.is_dir():
         raise Refused(f"results={results}: {tables} is not a folder; move it away or choose another folder")

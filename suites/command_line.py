@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from suites.checks import Refused
+from suites.output import TolerantOutput
+from suites.text import one_line
 
 REFUSED, INTERRUPTED = 2, 130
 
@@ -39,6 +41,12 @@ def _quoted(word: str) -> str:
 
 def guarded(work: Callable[[], int]) -> int:
     """The exit status of `work`, or that of what it raised, once a line has said what it was."""
+    with TolerantOutput() as output:
+        status = _guarded(work)
+    return output.status(status)
+
+
+def _guarded(work: Callable[[], int]) -> int:
     # These signals count as an interrupt: a cell's worker must end with us, or it would go on using the device.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
@@ -58,5 +66,5 @@ def guarded(work: Callable[[], int]) -> int:
         if not isinstance(error, composing()):
             raise
         said = explain(error)
-    print(f"refused: {said}", file=sys.stderr)
+    print(f"refused: {one_line(said)}", file=sys.stderr)
     return REFUSED

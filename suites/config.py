@@ -209,6 +209,8 @@ class InterpreterConfig:
 
 @dataclass
 class RunConfig:
+    """`repeats`: fresh processes that measure a cell of suite=latency. The other suites measure in one."""
+
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
@@ -231,9 +233,10 @@ class RunConfig:
     device: DeviceKind = DeviceKind.auto
     gpu: int = 0
     threads: int = 0
+    repeats: int = 3
     until: Until = Until.measure
     rerun: bool = False
-    results: str = "results"
+    results: str = "results/runs"
     cache: str = ".cache"
     null: NullConfig = field(default_factory=NullConfig)
     torch: TorchConfig = field(default_factory=TorchConfig)

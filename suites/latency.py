@@ -15,6 +15,7 @@ import numpy as np
 from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites import clock
 from suites.clock import Effort, Samples
+from suites.cpu_load import cpu_load, read_cpu
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 
 FIRST_USE, AFTER_TIMING = "first use", "after timing"
@@ -86,6 +87,7 @@ def _first_step(session: Session, feeds: Feeds) -> None:
 def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph: bool) -> list[Measurement]:
     steady = clock.warm_up(session, effort)
     taken: dict[str, Samples] = {}
+    before = read_cpu()
     if session.stream is not None:
         taken[GPU] = clock.time_device(session, effort)
     enqueue, taken[LATENCY] = clock.time_enqueue(session, effort)
@@ -93,8 +95,9 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
         taken[ENQUEUE] = enqueue
         taken[SUSTAINED] = clock.time_sustained(session, effort)
     taken[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
+    load = cpu_load(before, read_cpu())
     return [
-        Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady)
+        Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)
         for phase, samples in taken.items()
     ]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from suites.process_tree import CALL, Guard, kill_group, kill_marked
 from suites.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
-from suites.worker_output import ProgressLines, Reader, WorkerLog, printable
+from suites.text import one_line
+from suites.worker_output import ProgressLines, Reader, WorkerLog
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 3
@@ -188,7 +189,7 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
         return Answer(FAILED, f"{stage} answered with something that is no answer: {error}", None, log_tail)
     if not isinstance(answer.reason, str) or answer.outcome not in OUTCOMES:
         return Answer(FAILED, f"{stage} answered with the unknown outcome {answer.outcome!r}", None, log_tail)
-    return replace(answer, reason=printable(answer.reason))
+    return replace(answer, reason=one_line(answer.reason))
 
 
 def _how_it_ended(status: int) -> str:

@@ -78,12 +78,50 @@ def gpus() -> list[Machine]:
 def cpu() -> Machine:
     """This machine's CPU."""
     host = _host()
-    cores = len(os.sched_getaffinity(0))
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     features = tuple(name for name in CPU_FEATURES if name in flags.split())
     description = {**host, "uuid": _host_identity(), "cores": cores, "features": features}
+    limited = f" limited to {quota:g}" if quota < cores else ""
+    description |= {"cpu_quota": quota} if limited else {}
     device = Device("cpu", 0, host["cpu"], features=features)
-    return Machine(device, _slug(f"cpu {host['cpu']} {cores} cores"), description)
+    return Machine(device, _slug(f"cpu {host['cpu']} {cores} cores{limited}"), description)
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """CPUs' worth of time that the cgroups of this process allow it; infinite without a limit.
+
+    Version 2 has `cpu.max` in the group and in each one above it, version 1 `cpu.cfs_quota_us` and
+    `cpu.cfs_period_us` (Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
+    """
+    limits = [float("inf")]
+    try:
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return limits[0]
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        named = controllers.split(",")
+        bases = [root, root / "unified"] if controllers == "" else [root / "cpu", root / "cpu,cpuacct"]
+        if controllers and "cpu" not in named:
+            continue
+        for base in bases:
+            group = base / path.lstrip("/")
+            # Inside a container the path may be of the host: then the root of the mount is this group.
+            limits += [_quota_of(one) for one in (group, *group.parents) if one == base or base in one.parents]
+    return min(limits)
+
+
+def _quota_of(group: Path) -> float:
+    """The limit of one cgroup in CPUs."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        return int(quota) / int(period) if quota != "max" and int(quota) > 0 else float("inf")
+    except (OSError, ValueError, ZeroDivisionError):
+        return float("inf")
 
 
 def _host() -> dict[str, Any]:

@@ -28,9 +28,9 @@ LIBRARIES = re.compile(r".*/((?:site|dist)-packages/.*)")
 
 
 def without_folders(record: Record, request: Request) -> Record:
-    """The record with its texts free of folders: command, reason, log, artifacts, facts and checks."""
+    """The record with its texts free of folders: command, reason, log, artifacts, facts, checks and processes."""
     known = known_folders(request)
-    names = ("command", "reason", "log_tail", "artifacts", "facts", "checks")
+    names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
     return replace(record, **{name: _cleaned(getattr(record, name), known) for name in names})
 
 

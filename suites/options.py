@@ -24,6 +24,8 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     for key, milliseconds in asdict(config.null).items():
         if key.endswith("_ms"):
             at_least(f"null.{key}", milliseconds, 0)
+    for factor in config.null.process_factors:
+        positive("null.process_factors", factor)
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
         raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")
@@ -39,7 +41,10 @@ def own_options(config: RunConfig) -> dict[str, Any]:
             if chosen[key] == nothing:
                 del chosen[key]
         return {**_tensorrt(config), "layout": config.layout.name, **chosen, **padding}
-    return plain(asdict(owners[name])) if name in owners else padding
+    chosen = plain(asdict(owners[name])) if name in owners else padding
+    if not chosen.get("process_factors", True):
+        del chosen["process_factors"]
+    return chosen
 
 
 def _padding(config: RunConfig) -> dict[str, int]:

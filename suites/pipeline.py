@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from backends.cache_files import remove_partials
 from suites import record
-from suites.cache_folder import compiler_caches, job_folder
+from suites.cache_folder import compiler_caches
 from suites.cell import Cell, short_digest
 from suites.checks import Refused, check_record
 from suites.clock import now_ns
 from suites.device_lock import holding
+from suites.job_folders import end_job, new_job
 from suites.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 from suites.layers import first_past
 from suites.machine_folders import without_folders
-from suites.record import FAILED, OK, Measurement, Record, path_of, read_record, write_record
+from suites.maker import HARNESS, SCORING, maker
+from suites.record import FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
 WAITING = "for the device, which another run uses"
-
-TIMED = ("latency", "switching")
-"""The suites whose measurement wants its device for itself; the others judge outputs."""
 
 _said: set[Path] = set()
 """Caches in the folder of another user that a line was printed about."""
@@ -39,13 +38,30 @@ Progress = Callable[[str, str, bool], None]
 
 @dataclass(frozen=True)
 class Ended:
-    """A record, where it lies (nowhere if nothing was to be measured), whether it was measured earlier, and where the
-    log of a cell that failed is."""
+    """How a cell ended so far.
+
+    Attributes:
+        path: where the record lies; None if nothing was to be measured.
+        reused: whether it was measured earlier.
+        log: of a cell that failed.
+        another: measures in one more fresh process; None once all that were asked for have measured. The cells of a
+            sweep take turns, so that slow drift of the machine does not favour one of them.
+    """
 
     record: Record
     path: Path | None
     reused: bool
     log: Path | None = None
+    another: Callable[[], Ended] | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What stages gave: the last answer, parts of the record, and the job of measuring (empty if none was due)."""
+
+    answer: Answer
+    parts: dict[str, Any]
+    job: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,28 +111,51 @@ def run_request(request: Request, progress: Progress) -> Ended:
         Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written; no half-written
             file is left.
     """
-    folders = f"results={request.results} or cache={request.cache}"
-    advice = f"free some space there or choose another folder than {folders}"
     if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
         _said.add(request.cache)
         progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
     remove_partials(request.cache)  # of a run that was killed
     try:
-        with job_folder(request.cache) as folder:
-            ended = _run(request, Stages(request, folder, progress))
+        stages = Stages(request, new_job(request.cache), progress)
+    except OSError as error:
+        raise _cannot_write(request, error) from None
+    return _settled(stages, lambda: _run(request, stages))
+
+
+def run_to_end(request: Request, progress: Progress) -> Ended:
+    """`run_request` with all processes that the request wants, one after another."""
+    ended = run_request(request, progress)
+    while ended.another is not None:
+        ended = ended.another()
+    return ended
+
+
+def _cannot_write(request: Request, error: Exception) -> Refused:
+    folders = f"results={request.results} or cache={request.cache}"
+    return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
+
+
+def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
+    """What `work` gives; with its job folder removed if no one needs it any more, or its log named if it failed."""
+    request, keep = stages.request, False
+    try:
+        ended = work()
+        if ended.another is not None:
+            keep = True
+            return ended
+        keep = ended.record.outcome not in (OK, record.UNSUPPORTED)
+        log = _last_log(stages.folder) if keep else None
+        end_job(stages.folder, keep)
+        return replace(ended, log=log)
     except CannotStart as error:
         names = "interpreter.main or the backend's own, as in conf/interpreter"
         raise Refused(f"{error}; {names}, must be a Python with numpy") from None
-    except CannotWrite as error:
-        raise Refused(f"cannot write: {error}; {advice}") from None
-    except OSError as error:
-        raise Refused(f"cannot write: {error}; {advice}") from None
+    except (CannotWrite, OSError) as error:
+        raise _cannot_write(request, error) from None
     finally:
+        if not keep:
+            end_job(stages.folder, keep=False)
         remove_partials(request.cache)
-    if ended.record.outcome in (OK, record.UNSUPPORTED):
-        shutil.rmtree(folder, ignore_errors=True)
-        return ended
-    return replace(ended, log=_last_log(folder))
 
 
 def _last_log(folder: Path) -> Path | None:
@@ -138,20 +177,27 @@ def _run(request: Request, stages: Stages) -> Ended:
     measuring = request.until == "measure"
     if measuring:
         check_record(request.results, path)
-    if measuring and not request.rerun and (earlier := _reusable(path, request)):
+    earlier = _reusable(path, request) if measuring and not request.rerun else None
+    if earlier is not None and processes_of(earlier) >= request.repeats:
         return Ended(_judged_anew(earlier, request), path, reused=True)
+    layers, more = request.suite == "layers", False
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
-    parts: dict[str, Any] = {}
     if facts["outcome"] != OK:
-        answer = Answer(facts["outcome"], facts["reason"], None, stages.log_tail)
+        staged = Staged(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
     else:
         # From export on, for it too would disturb whoever measures on this device.
-        device, timing = request.machine.device.uuid or "cpu", measuring and request.suite in TIMED
-        with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
-            answer, parts = (_layers if request.suite == "layers" else _stages)(request, stages, facts["form"])
-        if measuring and answer.outcome == OK:
+        with _device(request, stages):
+            staged = _layers(request, stages, facts["form"]) if layers else _prepare(request, stages, facts["form"])
+            more = bool(staged.job) and earlier is not None and _same_artifacts(earlier, staged.parts)
+            if staged.job and not more and not layers:
+                staged = _measure(request, stages, staged)
+        if more:
+            assert earlier is not None
+            return _another(request, stages, staged.job, earlier)
+        if measuring and staged.answer.outcome == OK:
             # Judging takes no device, and others wait for it.
-            answer, parts = _judged(request, stages, answer, parts)
+            staged = Staged(*_judged(request, stages, staged.answer, staged.parts), staged.job)
+    answer, parts = staged.answer, staged.parts
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
@@ -160,20 +206,81 @@ def _run(request: Request, stages: Stages) -> Ended:
         settings=request.effort,
         stages=stages.seconds,
         command=(Path(sys.executable).name, *sys.orig_argv[1:]),
-        measured_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        measured_at=_now(),
         log_tail=stages.log_tail if answer.outcome != OK else "",
+        maker=maker(),
+        harness=HARNESS,
+        scoring=SCORING,
         **parts,
     )
     ended = without_folders(ended, request)
-    return Ended(ended, write_record(request.results, ended) if measuring else None, reused=False)
+    written = write_record(request.results, ended) if measuring else None
+    return _with_another(request, stages, staged.job, Ended(ended, written, reused=False))
 
 
-def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
-    """The last stage's answer, and the parts of the record that the stages gave."""
+@contextlib.contextmanager
+def _device(request: Request, stages: Stages) -> Iterator[None]:
+    """Holds the device: alone where times are taken, with others who build or judge where none are."""
+    device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
+    with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
+        yield
+
+
+def processes_of(known: Record) -> int:
+    """Fresh processes that measured."""
+    return 1 + len(known.processes)
+
+
+def _with_another(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
+    """The same with a way to measure in one more process, if the request wants more than have measured."""
+    if ended.path is None or ended.record.outcome != OK or processes_of(ended.record) >= request.repeats:
+        return ended
+    return replace(ended, another=lambda: _settled(stages, lambda: _another(request, stages, job, ended.record)))
+
+
+def _another(request: Request, stages: Stages, job: Mapping[str, Any], known: Record) -> Ended:
+    """The record with the measurements of one more process; a failure of that process fails the cell."""
+    number = processes_of(known)
+    with _device(request, stages):
+        staged = _measure(request, stages, Staged(Answer(OK, "", None, ""), {}, {**job, "process": number}))
+    answer, parts = staged.answer, staged.parts
+    if answer.outcome == OK:
+        answer, parts = _judged(request, stages, answer, parts)
+    process = {"process": number, "measured_at": _now(), "facts": parts.get("facts", {})}
+    ended = replace(
+        known,
+        outcome=answer.outcome,
+        reason=f"process {number + 1} of {request.repeats}: {answer.reason}" if answer.outcome != OK else "",
+        measurements=known.measurements + parts.get("measurements", ()),
+        checks=known.checks + parts.get("checks", ()),
+        processes=(*known.processes, process),
+        stages=stages.seconds,
+        log_tail=stages.log_tail if answer.outcome != OK else "",
+    )
+    ended = without_folders(ended, request)
+    written = write_record(request.results, ended)
+    return _with_another(request, stages, job, Ended(ended, written, reused=False))
+
+
+def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:
+    """Whether what would run now is what ran then, byte for byte."""
+    now, then = (
+        {name: artifact.get("sha256") for name, artifact in artifacts.items()}
+        for artifacts in (parts["artifacts"], earlier.artifacts)
+    )
+    return now == then
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
+    """Export and build; the job of measuring, unless there is nothing to measure."""
     parts: dict[str, Any] = {"artifacts": {}}
     exported = stages.run("export", {**request.job, "form": form}, request.main_interpreter)
     if exported.outcome != OK or request.until == "export":
-        return exported, parts
+        return Staged(exported, parts)
     source, inputs = exported.result["source"], exported.result["inputs"]
     asked = {
         **request.job,
@@ -182,7 +289,7 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     }
     built = stages.run("build", {**asked, "source": source}, request.interpreter)
     if built.outcome != OK:
-        return built, parts
+        return Staged(built, parts)
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
     named = {**files, **learned, "inputs": inputs, "built": built.result}
@@ -193,26 +300,34 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         if artifact
     }
     if request.until == "build":
-        return built, parts
-    job = {**asked, "artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
+        return Staged(built, parts)
+    run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
+    return Staged(built, parts, {**asked, **run, "origin": {"inputs": inputs, "checkpoint": source["checkpoint"]}})
+
+
+def _measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
+    """Measure in one fresh process."""
+    job, parts = prepared.job, dict(prepared.parts)
     with Telemetry(request.machine.device.uuid) as telemetry:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
-        return measured, parts
-    found = measured.result
+        return Staged(measured, parts)
+    found, process = measured.result, job.get("process", 0)
     if "found" in found:
-        found["judged"] = {"found": found["found"], "inputs": inputs, "checkpoint": source["checkpoint"]}
-    parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
+        found["judged"] = {"found": found["found"], **job["origin"]}
+    taken = [Measurement.from_json({**measurement, "process": process}) for measurement in found["measurements"]]
+    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in taken)
     if "switching" in found:
         parts["scores"] = found["switching"]
-    parts["checks"] = tuple({**c, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
+    numbered = {"process": process} if process else {}
+    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
     parts["facts"] = found["facts"]
     for number in range(request.job.get("starts", 0)):
         started = stages.run("start", {**job, "number": number}, request.interpreter)
         if started.outcome != OK:
-            return started, parts
+            return Staged(started, parts)
         parts["scores"]["starts"].append(started.result)
-    return measured, parts
+    return Staged(measured, parts, job)
 
 
 def _judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
@@ -240,20 +355,22 @@ def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
     return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]
 
 
-def _layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
-    """`_stages` for one chunk of marked outputs after another, each with an engine of its own."""
+def _layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
+    """Prepare and measure one chunk of marked outputs after another, each with an engine of its own."""
     layers: list[Mapping[str, Any]] = []
     (begin, size), count = request.job["chunk"], 1
     while begin < count:
         part = replace(request, job={**request.job, "chunk": [begin, size]})
-        answer, parts = _stages(part, stages, form)
-        if answer.outcome != OK or request.until == "export":
-            return answer, parts
-        begin, count = begin + size, parts["artifacts"]["weights"]["points"]
-        layers += answer.result.get("layers", [])
+        staged = _prepare(part, stages, form)
+        if staged.job:
+            staged = _measure(part, stages, staged)
+        if staged.answer.outcome != OK or request.until == "export":
+            return staged
+        begin, count = begin + size, staged.parts["artifacts"]["weights"]["points"]
+        layers += staged.answer.result.get("layers", [])
     threshold = request.task["threshold"]
-    parts["scores"] = {"layers": layers, "threshold": threshold, "first": first_past(layers, threshold)}
-    return answer, parts
+    scores = {"layers": layers, "threshold": threshold, "first": first_past(layers, threshold)}
+    return Staged(staged.answer, {**staged.parts, "scores": scores})
 
 
 def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:
@@ -274,15 +391,18 @@ def _by_reason(problems: Mapping[str, str]) -> str:
 
 
 def _reusable(path: Path, request: Request) -> Record | None:
-    """The record at `path` if it answered the question on this very device; failures are tried again."""
+    """The record at `path` if it answered the question on this very device, with the same harness; failures are tried
+    again. Timings need the same version of the timing, other figures the same version of inputs and judgement."""
     try:
         earlier = read_record(path)
     except (OSError, ValueError):
         return None
     same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
+    same_version = earlier.harness == HARNESS if request.suite in TIMED else earlier.scoring == SCORING
     wanted = short_digest(request.task["targets"])
     same_targets = earlier.scores.get("targets", wanted) == wanted
-    return earlier if same_device and same_targets and earlier.outcome in (OK, record.UNSUPPORTED) else None
+    reusable = same_device and same_version and same_targets and earlier.outcome in (OK, record.UNSUPPORTED)
+    return earlier if reusable and earlier.cell.id == path.stem else None
 
 
 def _judged_anew(earlier: Record, request: Request) -> Record:
@@ -295,6 +415,8 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
         scores["first"] = first_past(scores["layers"], scores["threshold"])
     if scores == earlier.scores:
         return earlier
-    judged = replace(earlier, scores=scores)
+    # It lies in this machine's folder, whatever it says itself.
+    environment = {**earlier.environment, "machine": request.machine.slug}
+    judged = replace(earlier, scores=scores, environment=environment)
     write_record(request.results, judged)
     return judged

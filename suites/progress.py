@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from suites.clock import now_ns
+from suites.text import one_line
 
 
 class Display:
@@ -30,9 +31,9 @@ class Display:
     ) -> None:
         self._live.stop()
 
-    def begin(self, title: str) -> None:
-        self._title, self._started = title, now_ns()
-        self.stage("probe", "starting")
+    def begin(self, title: str, stage: str = "probe") -> None:
+        self._title, self._started = one_line(title), now_ns()
+        self.stage(stage, "starting")
 
     def stage(self, stage: str, text: str, keep: bool = False) -> None:
         """Show what a stage is doing; `keep` prints it on a line that stays."""
@@ -40,13 +41,13 @@ class Display:
             self.say(f"{self._title}  {stage}: {text}")
         if self._console.is_terminal:
             elapsed = (now_ns() - self._started) / 1e9
-            line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {text}  {elapsed:.0f} s")
+            line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {one_line(text)}  {elapsed:.0f} s")
             self._live.update(line, refresh=True)
 
     def end(self, outcome: str, text: str) -> None:
         """Print how the cell ended, on a line that stays."""
         style = {"ok": "green", "unsupported": "yellow"}.get(outcome, "red")
-        self._console.print(Text.assemble((outcome, style), f"  {self._title}  {text}"), soft_wrap=True)
+        self._console.print(Text.assemble((outcome, style), f"  {self._title}  {one_line(text)}"), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(one_line(text)), soft_wrap=True)

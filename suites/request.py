@@ -24,7 +24,7 @@ from suites.checks import Refused, at_least, between, positive, readable, writab
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
 from suites.interpreters import interpreter_path
-from suites.machine import Machine, cpu, gpus
+from suites.machine import Machine, cpu, cpu_quota, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
 
@@ -48,6 +48,7 @@ class Request:
     time_limit: float
     minimum_cosine: float
     until: str
+    repeats: int
     rerun: bool
     results: Path
     cache: Path
@@ -65,6 +66,7 @@ def resolve(config: RunConfig) -> Request:
     """
     _named(config)
     at_least("seed", config.seed, 0)
+    repeats = at_least("repeats", config.repeats, 1)
     # What is wrong with the request comes before what this machine lacks.
     shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
     task = load_task(config.task, _labels(config))
@@ -105,6 +107,7 @@ def resolve(config: RunConfig) -> Request:
         time_limit=positive("backend.time_limit", config.backend.time_limit),
         minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
         until=config.until.name,
+        repeats=repeats if config.suite.name is Suite.latency else 1,
         rerun=config.rerun,
         results=results,
         cache=cache,
@@ -137,7 +140,13 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
             **({"tokenizer": digest_of(borrowed)[:16]} if borrowed else {}),
             **asked.lengths,
         },
-        "options": {"cuda_graph": job["cuda_graph"], **without_paths(job["options"]), **quantization, **asked.options},
+        "options": {
+            "cuda_graph": job["cuda_graph"],
+            **without_paths(job["options"]),
+            "threads": config.threads,
+            **quantization,
+            **asked.options,
+        },
     }
 
 
@@ -166,6 +175,24 @@ def _named(config: RunConfig) -> None:
         raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
     if not re.fullmatch(r"[\w.-]+", config.model.name):
         raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
+
+
+def _threads(config: RunConfig) -> int:
+    """CPU threads for the backend: 0 leaves them to the library, which does not know of a cgroup's limit.
+
+    Raises:
+        Refused: there are fewer CPUs, or the cgroup allows less of them.
+    """
+    wanted, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    if wanted > cores:
+        raise Refused(f"threads={wanted} is more than the {cores} CPUs of this machine; choose at most {cores}")
+    allowed = max(1, int(min(quota, cores)))
+    if wanted > max(quota, 1):
+        raise Refused(
+            f"threads={wanted} is more than the {quota:g} CPUs that the cgroup allows (cpu.max); "
+            f"choose at most {allowed}, or raise the limit"
+        )
+    return allowed if not wanted and quota < cores else wanted
 
 
 def _machine(config: RunConfig) -> Machine:
@@ -276,11 +303,3 @@ def _interpreter(config: RunConfig, name: str) -> str:
         raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
     path = known[name] or known["main"] or sys.executable
     return interpreter_path(f"interpreter.{name}", path)
-
-
-def _threads(config: RunConfig) -> int:
-    """Threads of a library; 0 leaves the number to it."""
-    available = len(os.sched_getaffinity(0))
-    if at_least("threads", config.threads, 0) > available:
-        raise Refused(f"threads={config.threads} is more than the {available} CPUs that this process may use; lower it")
-    return config.threads

@@ -11,12 +11,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.checks import Refused
 from suites.command_line import FLAGS, guarded, overrides
+from suites.text import one_line
+from suites.touched import touched, waits
 from suites.usage import CONF, USAGE, group_choices
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Invocation:
     display: Display | None = None
     ended: list[Ended] = field(default_factory=list)
     refused: int = 0
+    bad: int = 0
 
     def run(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
@@ -61,31 +64,63 @@ class Invocation:
                 self.display.say(f"refused: {reason}")
                 return
             self.ended.append(ended)
-            self.display.end(ended.record.outcome, _line(ended))
+            if ended.path is not None:
+                touched(request.results, request.machine.slug, ended.record.cell.suite)
+            if ended.another is None:
+                self.display.end(ended.record.outcome, _line(ended))
+
+    def finish(self) -> None:
+        """Measure in the processes that are still due: the cells of a sweep take turns, one process each."""
+        while due := [index for index, ended in enumerate(self.ended) if ended.another is not None]:
+            for index in due:
+                self._another(index)
+
+    def _another(self, index: int) -> None:
+        ended, display = self.ended[index], self.display
+        assert ended.another is not None
+        assert display is not None
+        with display:
+            cell, number = ended.record.cell, 2 + len(ended.record.processes)
+            display.begin(f"{cell.model} {cell.backend} {cell.precision}", f"process {number}")
+            try:
+                self.ended[index] = ended = ended.another()
+            except Refused as reason:
+                self.refused += 1
+                self.ended[index] = replace(ended, another=None)
+                display.say(f"refused: {reason}")
+                return
+            if ended.another is None:
+                display.end(ended.record.outcome, _line(ended))
 
     def status(self) -> int:
         if self.refused:
             return 2
-        return int(any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
+        return int(self.bad > 0 or any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
 
     def report(self) -> None:
-        """Print this invocation's cells as tables, and bring results/tables up to date with all records there."""
-        from suites.report import shown, write_tables
+        """Print the tables of this invocation's cells, and write those of the machines and suites it measured."""
+        from suites.report import say_bad, shown, write_machine
+        from suites.results_folder import MachineFolder
 
-        measured = [(e.record, e.path) for e in self.ended if e.path is not None]
-        if not measured:
+        if waits():
             return
-        by_suite: dict[str, list[Record]] = {}
-        for record, _ in measured:
-            by_suite.setdefault(record.cell.suite, []).append(record)
-        results = measured[0][1].parents[3]
+        measured: dict[tuple[Path, str], dict[str, list[Record]]] = {}
+        for ended in self.ended:
+            if ended.path is not None:
+                cell, machine = ended.record.cell, ended.path.parents[2]
+                by_suite = measured.setdefault((machine.parent, machine.name), {})
+                by_suite.setdefault(cell.suite, []).append(ended.record)
+        folders = []
         try:
-            for suite, records in by_suite.items():
-                print(shown(suite, records, results))
-            write_tables(results)
-        except (OSError, ValueError) as error:
+            for (results, name), by_suite in measured.items():
+                folders.append(folder := MachineFolder(results, name))
+                for suite, records in by_suite.items():
+                    print(shown(suite, records, folder))
+                write_machine(folder, by_suite)
+        except OSError as error:
             self.refused += 1
-            print(f"refused: the tables were not written: {error}", file=sys.stderr)
+            print(f"refused: the tables were not written: {one_line(str(error))}", file=sys.stderr)
+        self.bad += say_bad(folders)
 
 
 def _line(ended: Ended) -> str:
@@ -115,6 +150,11 @@ def _text(path: Path) -> str:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        # Hydra's own help composes every group of its own first, which takes over a second.
+        print(USAGE.format(groups=group_choices()))
+        return 0
+
     import hydra
     from hydra.core.config_store import ConfigStore
 
@@ -131,6 +171,7 @@ def _run(arguments: Sequence[str]) -> int:
         with _sweep_folder() as folder:
             sys.argv[1:] += folder
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+        invocation.finish()
     except Exception:
         invocation.report()
         raise
@@ -164,10 +205,6 @@ def _sweep_folder() -> Iterator[list[str]]:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
-    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
-        # Hydra's own help composes every group of its own first, which takes over a second.
-        print(USAGE.format(groups=group_choices()))
-        return 0
     return guarded(lambda: _run(sys.argv[1:]))
 
 

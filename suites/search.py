@@ -124,14 +124,14 @@ class Search:
         return content
 
     def _cell(self, held: frozenset[str], suite: str) -> Record:
-        from suites.pipeline import run_request
+        from suites.pipeline import run_to_end
         from suites.request import resolve
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
         request = resolve(OmegaConf.to_object(_composed([*self.overrides, f"suite={suite}", knob])))  # type: ignore[arg-type]
         self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
-        ended = run_request(request, self.display.stage)
+        ended = run_to_end(request, self.display.stage)
         self.display.end(ended.record.outcome, str(ended.path))
         return ended.record
 
@@ -170,17 +170,18 @@ def _run(arguments: Sequence[str]) -> int:
 
     from suites.config import RunConfig
     from suites.progress import Display
-    from suites.report import shown, write_tables
+    from suites.report import say_bad, shown, write_machine
+    from suites.results_folder import MachineFolder
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
     search = Search(overrides(arguments), Display())
     with search.display:
         record = search.run()
     assert search.request is not None
-    results = search.request.results
-    print(shown("search", [record], results))
-    write_tables(results)
-    return int(record.outcome != OK)
+    folder = MachineFolder(search.request.results, record.environment["machine"])
+    print(shown("search", [record], folder))
+    write_machine(folder, ("search", "accuracy", "latency"))
+    return int(say_bad([folder]) > 0 or record.outcome != OK)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,39 +1,164 @@
-"""Summaries of raw samples, and whether two figures differ."""
+"""Summaries of raw samples: percentiles, intervals over processes, and whether two times differ.
+
+A time is estimated in two levels: fresh processes, and samples within each. The samples of one process share its memory
+layout, threads and clocks, so they say nothing of the next process (Kalibera and Jones 2013, "Rigorous benchmarking in
+reasonable time").
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from suites.resampling import medians
+
+RESAMPLES = 1000
+
+BEYOND = 2
+"""Samples that must lie beyond a percentile before it is printed: p90 needs 20 samples, p99 needs 200, a quartile 8."""
+
+CONFIDENCE = 0.96
+"""Two-sided confidence at which two times count as different. In simulations with three processes each (as in
+tests/test_winners.py) equal rows gave a false winner in 2 to 4 of 100 runs, and a difference of 10% was found in 96 of
+100 where processes spread by 2%."""
+
+Samples = Sequence[float]
+
 
 @dataclass(frozen=True)
 class Summary:
-    """Percentiles of the samples and a 95% bootstrap interval of their median, in the samples' unit."""
+    """The median of samples, in their unit. Its interval is computed when it is first read."""
 
     p50: float
-    p90: float
-    p99: float
+    count: int
+    values: npt.NDArray[np.float64] = field(repr=False, compare=False)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
+        same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
+        return bounds(medians(self.values, RESAMPLES))
+
+    @property
+    def low(self) -> float:
+        return self.interval[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval[1]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A time over processes.
+
+    Attributes:
+        p50: geometric mean, over processes, of the median of each; with one process, the median.
+        low, high: 95% interval in the samples' unit. Of several processes it holds for another process too; of one it
+            speaks of the noise within that process alone.
+        error: standard error of the logarithm of p50 (relative, so 0.01 is 1%).
+        freedom: degrees of freedom of `error`: processes - 1, and 0 where one process says nothing of others.
+        processes, count: fresh processes, and samples in all of them.
+        device: which device measured (a UUID); empty if that is not said.
+        spread: how much processes of its kind differ (relative); NaN if that is not known.
+    """
+
+    p50: float
     low: float
     high: float
+    error: float
+    freedom: int
+    processes: int
     count: int
+    device: str = ""
+    spread: float = float("nan")
+
+    def error_against(self, other: Estimate) -> float:
+        """`error`; against another device of the same name with `spread`, for processes on one card do not show by how
+        much cards differ."""
+        if self.processes == 1 or self.device == other.device:
+            return self.error
+        return float(np.hypot(self.error, self.spread))
 
 
-def summarize(samples: Sequence[float], resamples: int = 1000, confidence: float = 0.95) -> Summary:
-    """Summary of at least one sample.
+def percentile(samples: Samples, q: float) -> float | None:
+    """The percentile `q` (0 to 100), or None if too few samples lie beyond it for it to mean anything."""
+    # Counts are whole, so the tolerance only absorbs the rounding of q / 100.
+    if len(samples) * min(q, 100 - q) / 100 < BEYOND - 1e-9:
+        return None
+    return float(np.percentile(np.asarray(samples, dtype=np.float64), q))
 
-    The interval is the percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made
-    twice from the same records is the same. It speaks of this run's noise alone, not of other processes or GPUs.
-    """
+
+def typical(processes: Sequence[Samples]) -> float:
+    """The p50 of `estimate`, without its interval."""
+    if len(processes) == 1:
+        return float(np.median(np.asarray(processes[0], dtype=np.float64)))
+    return float(np.exp(np.mean([np.log(np.median(np.asarray(one, dtype=np.float64))) for one in processes])))
+
+
+def summarize(samples: Samples) -> Summary:
+    """Summary of at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
-    p50, p90, p99 = np.percentile(values, [50, 90, 99])
-    generator = np.random.default_rng(0)
-    medians = np.median(generator.choice(values, (resamples, len(values))), axis=1)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(medians, [tail, 100 - tail])
-    return Summary(float(p50), float(p90), float(p99), float(low), float(high), len(values))
+    return Summary(float(np.median(values)), len(values), values)
+
+
+def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estimate:
+    """The time that several fresh processes measured, each with at least one sample greater than 0.
+
+    The interval of several processes is a hierarchical bootstrap: processes are drawn, then samples in each. With few
+    processes the plain bootstrap is too narrow: its variance is corrected by n / (n - 1) and its standard error
+    multiplied by Student's t of n - 1 degrees of freedom (Hesterberg 2015, "What teachers should know about the
+    bootstrap"). The medians of the processes vary with their samples already, so the variance of samples is subtracted
+    once; it is also the least that the variance can be. The interval of one process is that of `summarize`.
+    """
+    arrays = [np.asarray(samples, dtype=np.float64) for samples in processes]
+    centers = np.log([np.median(values) for values in arrays])
+    drawn = np.log(np.stack([medians(values, resamples) for values in arrays]))
+    count, number = sum(map(len, arrays)), len(arrays)
+    if number == 1:
+        low, high = bounds(np.exp(drawn[0]))
+        return Estimate(float(np.median(arrays[0])), low, high, float(drawn.std()), 0, 1, count)
+    chosen = np.random.default_rng(0).integers(0, number, (resamples, number))
+    means = np.take_along_axis(drawn.T, chosen, axis=1).mean(axis=1)
+    within = float(drawn.var(axis=1).mean()) / number
+    error = max((float(means.var()) - within) * number / (number - 1), within) ** 0.5
+    center, reach = float(centers.mean()), student(0.95, number - 1) * error
+    low, high = (float(np.exp(center + side * reach)) for side in (-1, 1))
+    return Estimate(float(np.exp(center)), low, high, error, number - 1, number, count)
+
+
+def of_processes(values: Sequence[float]) -> Estimate:
+    """The same of one figure a process, each greater than 0, such as a sum of medians; without a bootstrap."""
+    logs, number = np.log(np.asarray(values, dtype=np.float64)), len(values)
+    center, error = float(logs.mean()), float(logs.std(ddof=1) / number**0.5) if number > 1 else 0.0
+    reach = student(0.95, number - 1) * error if number > 1 else 0.0
+    low, middle, high = (float(np.exp(center + side * reach)) for side in (-1, 0, 1))
+    return Estimate(middle, low, high, error, number - 1, number, number)
+
+
+def student(confidence: float, freedom: float) -> float:
+    """The two-sided quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def slower(one: Estimate, other: Estimate) -> bool:
+    """Whether `one` is slower than `other` by more than chance explains; both must know of other processes.
+
+    Welch's t test on logarithms with pooled degrees of freedom.
+
+    Raises:
+        ValueError: an estimate rests on one process and nothing is known of others (freedom 0).
+    """
+    if not (one.freedom and other.freedom):
+        raise ValueError("one process says nothing of others; widen its estimate by a study of processes first")
+    apart, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
+    return apart > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -43,7 +168,7 @@ def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
-def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: int = 1000) -> tuple[float, float]:
+def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: int = RESAMPLES) -> tuple[float, float]:
     """A 95% bootstrap interval of the mean of samples that lie in blocks of so many each: blocks are drawn and not
     samples, for those of a block depend on one another (Künsch 1989)."""
     parts = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])

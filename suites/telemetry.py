@@ -128,7 +128,7 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         telemetry["energy_mj_per_sequence"] = energy / sequences
     # A zero is what a GPU that does not report a figure leaves; an empty list of reasons says something.
     known = {name: value for name, value in telemetry.items() if value != 0}
-    return replace(measurement, throttled=throttled, telemetry=known)
+    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **known})
 
 
 def _throttles(reading: Reading) -> bool:

@@ -39,7 +39,7 @@ Set any value, as key=value:
                                    .scale_max; packed: pad_to_multiple_of=64 (tokens, so that their numbers recur)
   quantization.leave_out=[PATTERN] nodes left out of INT8; suites.search finds which: python -m suites.search --help
   until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
-  results=results cache=.cache     where records and tables go, and artifacts
+  results=results/runs cache=.cache  where records and tables go, and artifacts
   rerun=false seed=0
 
 A sweep (-m) runs every combination of comma-separated values. Cells that ran before are reused; rerun=true measures

@@ -20,7 +20,7 @@ NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad
 
 CALIBRATED = ("int8", "fp8")
 """Precisions whose outputs depend on the texts and the seed of calibration too and, in TensorRT, on the profiles that
-tactics were chosen for (results/tables/tensorrt.md: INT8 with a wide profile)."""
+tactics were chosen for (results/reference/findings/tensorrt.md: INT8 with a wide profile)."""
 
 DRIFT, DRIFT_ALLOWED = 10.0, 0.01
 """How many times further from FP32, by 1 - cosine, a shape may be than its record's best, and how much besides."""

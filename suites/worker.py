@@ -121,7 +121,9 @@ def build(job: Job) -> dict[str, Any]:
 def measure(job: Job) -> dict[str, Any]:
     """The suite's question, asked of a session on the built artifact, in a fresh process."""
     from suites import clock
+    from suites.cpu_load import cpu_load, read_cpu
 
+    before = read_cpu()
     question = importlib.import_module(f"suites.{job['suite']}")
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
@@ -139,7 +141,7 @@ def measure(job: Job) -> dict[str, Any]:
         with session:
             answer = question.measure(session, spec.shapes, arrays, effort, graph, _progress)
         answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps}
-    answer["facts"] |= {"loaded": _loaded()}
+    answer["facts"] |= {"loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
     return answer
 
 
@@ -213,6 +215,7 @@ def _spec(job: Job) -> BuildSpec:
         options=job["options"],
         quantization=job.get("quantization", {}),
         tokens={Shape(batch, sequence): tokens for batch, sequence, tokens in job.get("tokens", ())},
+        process=job.get("process", 0),
     )
 
 

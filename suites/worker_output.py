@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from suites.text import one_line
+
 LOG_HEAD_BYTES = 512 * 1024
 LOG_TAIL_BYTES = 256 * 1024
 """How much of the beginning and of the end of a log is kept."""
@@ -104,10 +106,10 @@ class WorkerLog:
                 self._file.close()
 
     def tail(self) -> str:
-        """The last lines of the output, without control characters."""
+        """The last lines of the output, with control characters as their codes."""
         text = bytes(self._tail[-LOG_TAIL_BYTES:]).decode(errors="replace")
         lines = text.splitlines()[-LOG_TAIL_LINES:]
-        return "\n".join(printable(line[:LOG_LINE_CHARACTERS]) for line in lines)
+        return "\n".join(one_line(line[:LOG_LINE_CHARACTERS]) for line in lines)
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
@@ -147,9 +149,4 @@ class ProgressLines:
         if isinstance(text, str):
             # The reader must go on, whatever happens to a terminal: the worker waits for a full pipe.
             with contextlib.suppress(Exception):
-                self._on_progress(printable(text[:LOG_LINE_CHARACTERS]), bool(keep))
-
-
-def printable(text: str) -> str:
-    """`text` with a space in the place of each control character, so that a terminal obeys none of them."""
-    return "".join(c if c.isprintable() or c == "\t" else " " for c in text)
+                self._on_progress(one_line(text[:LOG_LINE_CHARACTERS]), bool(keep))

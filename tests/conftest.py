@@ -57,6 +57,12 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Measured = Callable[..., Record]
 
 
+def table_in(results: Path, name: str) -> Path:
+    """The table of that name of the only machine in a results folder."""
+    (path,) = results.glob(f"*/tables/{name}.md")
+    return path
+
+
 def rounding_session(path: Path) -> Any:
     """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
     import onnxruntime
@@ -72,6 +78,8 @@ def cli(tmp_path: Path) -> Cli:
 
     def run(*arguments: str, folders: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}") if folders else ()
+        if not any(word.startswith("repeats=") for word in arguments):
+            own = ("repeats=1", *own)
         return subprocess.run(
             [sys.executable, "-m", "suites.run", *arguments, *own],
             cwd=ROOT,

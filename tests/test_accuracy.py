@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Cli
+from conftest import ROOT, Cli, table_in
 
 from backends.base import Array, Shape
 from backends.evaluation import batches
@@ -17,7 +17,7 @@ from backends.readout import mean
 from suites.checks import Refused
 from suites.choices import TaskKind
 from suites.config import TaskConfig
-from suites.record import read_records
+from suites.results_folder import read_records
 from suites.tasks.scoring import score, verdict
 from suites.tasks.task import load_task
 from suites.validity import past_tolerance, shortfall
@@ -322,7 +322,7 @@ def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
         assert check["cosine"] > 0.99999
         assert (check["nonfinite"], check["problem"]) == (0, "")
     assert "### minilm, trained weights, sentences" in done.stdout
-    assert (tmp_path / "results" / "tables" / "accuracy.md").exists()
+    assert table_in(tmp_path / "results", "accuracy").exists()
 
 
 def test_a_text_beyond_the_positions_is_cut_and_counted(cli: Cli, tmp_path: Path) -> None:
@@ -372,6 +372,6 @@ def test_another_tolerance_judges_a_reused_record_anew(cli: Cli, tmp_path: Path)
     (record,) = read_records(tmp_path / "results", "accuracy")
     assert record.scores["tolerance"] == 0.000001
     assert record.scores["difference"] < -0.000001
-    table = (tmp_path / "results" / "tables" / "latency.md").read_text()
+    table = table_in(tmp_path / "results", "latency").read_text()
     assert "**invalid**" not in table.rpartition("| ort ")[2]
     assert f"({record.scores['difference']:+.4f})" in table

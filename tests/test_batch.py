@@ -18,11 +18,11 @@ from suites import batch, request
 from suites.cell import Cell
 from suites.config import RunConfig
 from suites.machine import Machine
-from suites.record import read_records
+from suites.results_folder import read_records
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 COMMITTED = [line for file in (ROOT / "conf" / "batches").glob("*.txt") for line in batch.read_lines(file)]
-QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]")
+QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 
 
 def folders(tmp_path: Path) -> list[str]:
@@ -121,7 +121,12 @@ def test_what_is_judged_and_timed_of_one_engine_builds_it_once(monkeypatch: pyte
     batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
     assert ran[0] == ("suite=accuracy", "task=stsb", "until=build")
     assert sorted(ran[1:3]) == [("suite=accuracy", "task=banking77"), ("suite=accuracy", "task=stsb")]
-    assert ran[3:] == [("suite=latency", "task=stsb"), ("suite=latency", "task=banking77")]
+    lines = [("suite=latency", "task=stsb"), ("suite=latency", "task=banking77")]
+    assert ran[3:] == [
+        (*line, f"repeats={process}", *(["rerun=false"] if process > 1 else []))
+        for process in (1, 2, 3)
+        for line in lines
+    ]
 
 
 def test_some_gpus_build_and_others_measure(

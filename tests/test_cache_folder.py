@@ -1,18 +1,17 @@
-"""The cache of one user, and the folders of jobs in it."""
+"""The cache of one user."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from backends.cache import ArtifactCache
-from suites import cache_folder
-from suites.cache_folder import RUNNING, cache_of, compiler_caches, job_folder
+from suites.cache_folder import cache_of, compiler_caches
 from suites.checks import Refused
+from suites.job_folders import new_job
 
 OWN = f"uid-{os.geteuid()}"
 
@@ -50,7 +49,7 @@ def test_a_planted_folder_in_a_cache_is_refused(tmp_path: Path, name: str) -> No
     os.chown(tmp_path / name, 41001, 41001)
     with pytest.raises(PermissionError, match=r"belongs to another user \(uid 41001\)"):  # noqa: PT012
         if name == "jobs":
-            job_folder(tmp_path).__enter__()
+            new_job(tmp_path)
         else:
             ArtifactCache(tmp_path).get("kind", {}, "file", lambda path: None, {})
 
@@ -118,42 +117,3 @@ def test_compiled_kernels_of_another_user_are_not_used(tmp_path: Path) -> None:
     assert folder is not None
     os.chown(folder, 41001, 41001)
     assert compiler_caches(tmp_path) is None
-
-
-def test_the_folder_of_a_job_is_removed_when_it_is_interrupted(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with job_folder(tmp_path) as folder:
-            (folder / "measure").mkdir()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [".lock"]
-
-
-def test_the_folder_of_a_job_that_was_killed_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    killed = tmp_path / "jobs" / "1-1"
-    killed.mkdir(parents=True)
-    (killed / RUNNING).touch()
-    with job_folder(tmp_path) as running:
-        assert not killed.exists()
-        with job_folder(tmp_path) as other:
-            assert running.exists()
-            assert other != running
-    assert running.exists()
-    assert not (running / RUNNING).exists()
-
-
-def test_only_the_last_folders_of_jobs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_folder, "KEPT_JOBS", 3)
-    kept = []
-    for number in range(6):
-        with job_folder(tmp_path) as folder:
-            kept.append(folder)
-        os.utime(folder, ns=(number, number))
-    assert [folder.exists() for folder in kept] == [False, False, True, True, True, True]
-
-
-def test_a_cache_that_is_removed_while_a_job_runs_is_no_error(tmp_path: Path) -> None:
-    with job_folder(tmp_path / "cache"):
-        shutil.rmtree(tmp_path / "cache")

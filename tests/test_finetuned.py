@@ -22,7 +22,7 @@ from backends.readout import spans
 from suites.checks import Refused
 from suites.choices import TaskKind
 from suites.config import TaskConfig
-from suites.record import read_records
+from suites.results_folder import read_records
 from suites.tasks.spans import answers
 from suites.tasks.task import load_task
 

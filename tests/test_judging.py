@@ -69,7 +69,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     request: Any = SimpleNamespace(
         suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
         machine=SimpleNamespace(slug="m", description={"uuid": ""}, device=SimpleNamespace(uuid="")), until="measure",
-        rerun=False, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
+        rerun=False, repeats=1, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
 

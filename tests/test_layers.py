@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_MODELS, Cli
+from conftest import TINY_MODELS, Cli, table_in
 
 from backends.base import Shape
 from backends.cache import ArtifactCache
@@ -16,7 +16,7 @@ from backends.marks import MARKED, marked_points, prepare_marked
 from backends.onnx_source import export_onnx
 from backends.pytorch_marks import Marked
 from suites.layers import compared, first_past
-from suites.record import read_records
+from suites.results_folder import read_records
 
 Tiny = Callable[[str], tuple[Path, str]]
 QUICK = ("suite=layers", "backend=ort", "device=cpu", "weights=random", "batch=[4]", "sequence=[32]", "lengths=uniform")
@@ -58,7 +58,7 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_pat
         assert [layer["point"] for layer in record.scores["layers"]] == [x["point"] for x in exact.scores["layers"]]
     errors = [[layer["relative_error"] for layer in record.scores["layers"]] for record in quantized]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
-    table = (tmp_path / "results" / "tables" / "layers.md").read_text()
+    table = table_in(tmp_path / "results", "layers").read_text()
     assert table.count("**first past the threshold**") == 2
     assert "; 2 layers; " in table
     # A record that is reused speaks of the threshold asked for now.

@@ -10,7 +10,7 @@ from conftest import Cli
 
 from backends.cache import ArtifactCache
 from backends.checkpoint import locate
-from suites.record import read_records
+from suites.results_folder import read_records
 
 QUICK = ("device=cpu", "batch=[2]", "sequence=[16]", "suite.seconds=0.05", "suite.warm_up_s=0.3", "suite.min_samples=2")
 TINY = (

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from suites.record import Record, read_record, read_records, write_record, write_whole
+from suites.record import Record, read_record, write_record, write_whole
+from suites.results_folder import read_records
 
 
 def test_round_trip_through_a_file(make_record: Callable[..., Record], tmp_path: Path) -> None:
     record = make_record()
     path = write_record(tmp_path, record)
-    assert path == tmp_path / "records" / "gpu-a" / "latency" / f"{record.cell.id}.json"
+    assert path == tmp_path / "gpu-a" / "records" / "latency" / f"{record.cell.id}.json"
     assert read_record(path) == record
     assert list(read_records(tmp_path, "latency")) == [record]
 

@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cli
+from conftest import ROOT, Cli, table_in
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from suites.cell import Cell
 from suites.config import RunConfig
-from suites.record import read_records
 from suites.request import resolve
+from suites.results_folder import read_records
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
 
@@ -47,7 +47,7 @@ def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
     assert "10 s" in records["hang"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
     assert len(done.stderr.splitlines()) == 5  # one plain line a cell where the output is no terminal
-    assert (tmp_path / "results" / "tables" / "latency.md").read_text().count("**invalid**: cosine") == 4
+    assert table_in(tmp_path / "results", "latency").read_text().count("**invalid**: cosine") == 4
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_without_a_gpu_its_columns_are_empty(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: Path) -> None:
     def stamp() -> int:
-        (path,) = (tmp_path / "results" / "records").rglob("*.json")
+        (path,) = (tmp_path / "results").rglob("*.json")
         return path.stat().st_mtime_ns
 
     cli("backend=null", *QUICK)
@@ -118,7 +118,7 @@ def test_whatever_changes_the_work_is_another_cell(change: str) -> None:
 
 def test_a_record_of_another_device_is_not_reused(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", *QUICK)
-    (path,) = (tmp_path / "results" / "records").rglob("*.json")
+    (path,) = (tmp_path / "results").rglob("*.json")
     path.write_text(re.sub(r'"uuid": "[^"]*"', '"uuid": "HOST-other"', path.read_text()))
     assert "rerun=true" not in cli("backend=null", *QUICK).stderr
     assert "HOST-other" not in path.read_text()
@@ -126,7 +126,7 @@ def test_a_record_of_another_device_is_not_reused(cli: Cli, tmp_path: Path) -> N
 
 def test_a_file_that_is_no_record_keeps_the_tables_from_being_written(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", *QUICK)
-    (path,) = (tmp_path / "results" / "records").rglob("*.json")
+    (path,) = (tmp_path / "results").rglob("*.json")
     (path.parent / "stray.json").write_text("{}")
     done = cli("backend=null", *QUICK)
     assert done.returncode == 2
@@ -192,7 +192,7 @@ def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
 
 def test_no_path_of_this_machine_is_in_a_record(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", "null.behaviour=raise", *QUICK)
-    (path,) = (tmp_path / "results" / "records").rglob("*.json")
+    (path,) = (tmp_path / "results").rglob("*.json")
     data = json.loads(path.read_text())
     assert str(ROOT) not in json.dumps(data)
 

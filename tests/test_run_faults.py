@@ -23,7 +23,9 @@ from suites.checks import Refused, check_record
 from suites.command_line import overrides
 from suites.config import RunConfig
 from suites.launch import Answer, CannotStart
-from suites.record import OK, UNSUPPORTED, read_records
+from suites.machine import cpu
+from suites.record import OK, UNSUPPORTED
+from suites.results_folder import read_records
 
 QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
          "sequence=[16]")  # fmt: skip
@@ -113,16 +115,17 @@ def test_a_sweep_leaves_nothing_in_the_temporary_folder(
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda results: (results / "records").touch(), "no record can be written in"),
-        (lambda results: (results / "tables").touch(), "tables is not a folder"),
+        (lambda machine: machine.touch(), "no record can be written in"),
+        (lambda machine: (machine.mkdir(), (machine / "records").touch()), "no record can be written in"),
+        (lambda machine: (machine.mkdir(), (machine / "tables").touch()), "tables is not a folder"),
     ],
 )
 def test_results_of_another_kind_are_refused_before_the_measurement(
     tmp_path: Path, command: Command, spoil: Callable[[Path], None], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "results").mkdir()
-    spoil(tmp_path / "results")
-    monkeypatch.setattr(pipeline, "_stages", lambda *_: pytest.fail("it was measured"))
+    spoil(tmp_path / "results" / cpu().slug)
+    monkeypatch.setattr(pipeline, "_prepare", lambda *_: pytest.fail("it was measured"))
     probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
     monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, ""))
     status, error = command(*folders(tmp_path))
@@ -133,7 +136,7 @@ def test_results_of_another_kind_are_refused_before_the_measurement(
 
 @pytest.mark.parametrize("kind", [Path.mkdir, os.mkfifo])
 def test_a_record_that_is_no_file_is_refused(tmp_path: Path, kind: Callable[[Path], None]) -> None:
-    path = tmp_path / "records" / "m" / "latency" / "cell.json"
+    path = tmp_path / "m" / "records" / "latency" / "cell.json"
     path.parent.mkdir(parents=True)
     kind(path)
     with pytest.raises(Refused, match=r"cell\.json is not a file; move it away"):
@@ -149,7 +152,7 @@ def test_a_name_too_long_for_a_file_is_refused_and_names_the_key(tmp_path: Path)
 
 def test_more_threads_than_cpus_are_refused_with_the_numbers(tmp_path: Path) -> None:
     available = len(os.sched_getaffinity(0))
-    with pytest.raises(Refused, match=f"threads=100000 is more than the {available} CPUs"):
+    with pytest.raises(Refused, match=f"threads=100000 is more than the {available} CPUs of this machine"):
         resolved("threads=100000", *folders(tmp_path))
     with pytest.raises(Refused, match="threads=-1 must be at least 0"):
         resolved("threads=-1", *folders(tmp_path))
@@ -213,7 +216,7 @@ def test_waiting_for_the_device_is_said_where_there_is_no_terminal(
     probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
     monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setattr(pipeline, "holding", Waited)
-    monkeypatch.setattr(pipeline, "_stages", lambda *_: (Answer(UNSUPPORTED, "no", None, ""), {}))
+    monkeypatch.setattr(pipeline, "_prepare", lambda *_: pipeline.Staged(Answer(UNSUPPORTED, "no", None, ""), {}))
     _, error = command(*folders(tmp_path))
     assert "wait: for the device, which another run uses" in error.splitlines()[0]
 

@@ -9,13 +9,13 @@ from math import log2
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cli
+from conftest import ROOT, Cli, table_in
 from safetensors.torch import load_file, save_file
 from test_table import rows
 
 from backends.parts import parts_of
 from suites import search
-from suites.record import read_records
+from suites.results_folder import read_records
 from suites.smallest import smallest
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -84,11 +84,11 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert "Held back: layer.1/output." in printed
     assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d% +\|", printed)
     shown = printed.partition("What the columns say")[0].rstrip()
-    assert (results / "tables" / "search.md").read_text().rstrip().endswith(shown)
+    assert table_in(results, "search").read_text().rstrip().endswith(shown)
     # Every step was timed, and the other tables have the first and the last of them alone.
     assert all(step["latency"] for step in record.scores["steps"])
     assert len(record.scores["steps"]) > 2
-    told = {table: rows((results / "tables" / f"{table}.md").read_text()) for table in ("accuracy", "latency")}
+    told = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
     assert len(told["accuracy"]) == len([row for row in told["latency"] if row["batch"]]) == 2
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
+from conftest import Cli, table_in
 
-from suites.record import read_records
+from suites.results_folder import read_records
 from suites.switching_model import Costs
 
 
@@ -28,7 +28,7 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     assert [one["shape"] for one in second["met"]] == [[2, 32], [2, 16]]
     assert [one["shape"] for one in third["met"]] == [one["shape"] for one in first["met"]] == [[2, 16], [2, 32]]
     assert all(sum(one["opening"].values()) > 0 for one in record.scores["starts"])
-    assert (tmp_path / "results" / "tables" / "switching.md").exists()
+    assert table_in(tmp_path / "results", "switching").exists()
 
 
 def test_costs_programmed_on_the_command_line_are_found(cli: Cli, tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
         line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
     ]
     assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
-    assert [line.split(": ")[-1] for line in lines[:2]] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
+    # Of one process each: the spread between processes of a CPU is larger than a lead of a third.
+    ways = ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
+    leads = [line.split(": ")[-1].split("; the spread between processes explains the lead over ") for line in lines[:2]]
+    assert leads == [ways, ways[1:]]
     words = lines[2].split()
     assert float(words[4]) == pytest.approx(0.2, rel=0.06)
     # A fifth of the requests of 20 ms.
@@ -329,7 +332,7 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     trace.write_text("1 16\n2 16\n2 16\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 0
     assert "3 requests, 50.0% of them of another shape" in capsys.readouterr().out
-    plot = tmp_path / "results" / "plots" / "switching-gpu-a-tiny-fp32.svg"
+    plot = tmp_path / "results" / "gpu-a" / "plots" / "switching-tiny-fp32.svg"
     assert plot.read_text().startswith("<?xml")
     assert main([str(trace), f"results={tmp_path / 'results'}", "colour=red"]) == 2
     assert "colour= chooses nothing" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_a_build_says_what_its_phases_took(stage: Stage, monkeypatch: pytest.Mon
 
 
 def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> None:
-    """By the names that these kernels have in profiles under results/records."""
+    """By the names that these kernels have in profiles under results/reference."""
     names = [
         "sm90_xmma_fprop_implicit_gemm_i8f32_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_nchw_tilesize64x256x64",
         "sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize128x256x64",

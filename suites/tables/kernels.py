@@ -1,7 +1,7 @@
 """What kernels one step runs, as Nsight Compute counted them, to markdown.
 
 A profile is the CSV that `backends/tensorrt_/one_step.py` says how to get, without the lines around it, kept as
-`records/<machine>/kernels/<record>-<batch>x<sequence>.csv` beside the latency record of the same engine.
+`<machine>/kernels/<record>-<batch>x<sequence>.csv` in the results folder with the latency record of the same engine.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from itertools import groupby
 from pathlib import Path
 
-from suites.record import Record, read_record
+from suites.record import Record
+from suites.results_folder import MachineFolder
 from suites.tables.options import distinctions
-from suites.tables.rows import machine_title, markdown, profiles_of
+from suites.tables.rows import markdown, one_machine, profiles_of
+from suites.text import without_html
 
 GROUPS = {
     "fused attention": r"^mha|fmha|fused_multihead|flash",
@@ -40,27 +41,27 @@ Step = tuple[Record, str, list[tuple[str, float]]]
 NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
 
 
-def kernel_tables(results: Path) -> str:
-    """All profiles under `results` in markdown, one section a machine and one table a model; empty without any.
+def kernel_tables(folder: MachineFolder) -> str:
+    """All profiles of one machine in markdown, one table a model; empty without any.
 
     Raises:
-        ValueError: a profile is no such CSV file.
-        FileNotFoundError: its record is not there.
+        ValueError: a profile is no such CSV file, or its record is not there.
     """
-    profiles = sorted((results / "records").glob("*/kernels/*.csv"))
-    sections = []
-    for machine, in_machine in groupby(profiles, key=lambda path: path.parents[1]):
-        steps: dict[str, list[Step]] = {}
-        for path in in_machine:
-            stem, _, shape = path.stem.rpartition("-")
-            record = read_record(machine / "latency" / f"{stem}.json")
-            steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
-        sections += ["", f"## {machine_title(record)}"]
-        for model, taken in steps.items():
-            told = distinctions([record for record, *_ in taken])
-            rows = [_row(told.of(step[0]), *step) for step in taken]
-            sections += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
-    return "\n".join(["# Kernels", "", LEGEND, *sections]) + "\n" if sections else ""
+    steps: dict[str, list[Step]] = {}
+    for path in sorted(folder.kernels.glob("*.csv")):
+        stem, _, shape = path.stem.rpartition("-")
+        record = folder.record("latency", stem)
+        if record is None:
+            raise ValueError(f"{path}: the latency record {stem} is not there")
+        steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
+    if not steps:
+        return ""
+    lines = ["# Kernels", "", LEGEND, "", one_machine([record for taken in steps.values() for record, *_ in taken])]
+    for model, taken in steps.items():
+        told = distinctions([record for record, *_ in taken])
+        rows = [_row(told.of(step[0]), *step) for step in taken]
+        lines += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
+    return without_html("\n".join(lines) + "\n")
 
 
 def read_kernels(path: Path) -> list[tuple[str, float]]:

@@ -9,29 +9,32 @@ from typing import Any
 
 from suites.cell import PROFILES
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
-from suites.stats import Summary, summarize
+from suites.stats import Estimate, estimate, percentile, typical
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
+from suites.winners import Contender, comparable, fastest, lost_by, mark, why_excluded
 
 COLUMNS = (
     "backend", "precision", "profiles", "batch", "seq",
     "p50 ms [95% CI]", "p90", "p99", "graph p50 ms [95% CI]", "graph p99",
     "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms",
-    "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "notes",
+    "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "processes", "samples", "notes",
 )  # fmt: skip
 
-Phases = Mapping[tuple[str, bool], Measurement]
+Phases = Mapping[tuple[str, bool], Sequence[Measurement]]
+"""Measurements of one shape by phase and CUDA graph, one for each process."""
+
 Judged = Mapping[Way, Mapping[str, Scores]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a row by column, what it is sorted by, and its best time if its speed counts."""
+    """Cells of a row by column, what it is sorted by, and its best time if its outputs are valid."""
 
     key: tuple[Any, ...]
     cells: Mapping[str, str]
-    best: Summary | None = None
+    best: Contender | None = None
 
 
 def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -66,31 +69,42 @@ def latency_section(
 
 
 def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
-    """In order, and with a note at the fastest row of each shape and at those that its interval does not tell from it;
-    one alone is not called so."""
+    """In order, with a note at the fastest row of each shape, and at rows that cannot be called so."""
     marked: list[Mapping[str, str]] = []
     for _, members in groupby(sorted(rows, key=lambda row: row.key), key=lambda row: row.key[:2]):
         group = list(members)
-        times = [row.best for row in group if row.best is not None]
-        reach = min(times, key=lambda time: time.p50).high if len(times) > 1 else 0.0
+        valid = [row for row in group if row.best is not None]
+        wins = fastest([row.best for row in valid if row.best is not None])
+        winners = {id(row) for row, won in zip(valid, wins, strict=True) if won}
+        lowest = min((row.best.time.p50 for row in valid if row.best is not None), default=0.0)
         for row in group:
-            fastest = "**fastest**" if row.best is not None and row.best.low <= reach else ""
-            marked.append({**row.cells, "notes": joined(fastest, row.cells["notes"])})
+            won = mark(len(winners)) if id(row) in winners else ""
+            lost = lost_by(row.best, lowest) if row.best is not None else ""
+            marked.append({**row.cells, "notes": joined(won, row.cells["notes"], lost)})
     return marked
 
 
 LEGEND = """\
-p50 is the median time of one forward pass with inputs on the device: GPU time by events on a GPU, host time of the
-step on a CPU. *graph*: the same step replayed as a CUDA graph. *enqueue*: host time until the call returns, on an idle
-device. *end-to-end*: host time with inputs copied in and outputs copied out. seq/s and tokens/s (padding not counted):
-of steps run back to back, plain or graph, whichever is faster. *peak MB*: the most memory that the process had taken
-by the end of that shape, on the device or, on a CPU, resident. *mJ/seq*: energy by the GPU's counter, back to back.
-*cosine*: the smallest, over 8 sequences, between mean-pooled outputs and the FP32 reference. Then, by task, what the
-path's outputs are worth and, in brackets, the difference to FP32's. **fastest**: of its shape, plain or as a graph,
-among the rows that are not **invalid**: with NaN, further from FP32 than their precision explains (a cosine below
-0.99, of INT8 and FP8 below 0.9), much further from it than at another shape, past a task's tolerance or failed on
-it; several rows, where their intervals meet. Intervals speak of the noise within one process: small
-batches without a graph wait for the host, whose pace differs from process to process."""
+- **p50**: median time of one forward pass with inputs on the device, in brackets its 95% interval. On a GPU it is GPU
+  time by events, on a CPU host time. Of several processes it is the geometric mean of their medians, and the interval
+  holds for another process too. Of one process the interval speaks of that process alone.
+- **p90, p99**: over the samples of all processes; empty below 20 and 200 samples.
+- **graph**: the same pass replayed as a CUDA graph.
+- **enqueue**: host time until the call returns, on an idle device.
+- **end-to-end**: host time with inputs copied in and outputs copied out.
+- **seq/s, tokens/s**: of passes run back to back, plain or graph, whichever is faster. Padding does not count.
+- **peak MB**: the most memory that the process had taken by the end of that shape: of the device, or resident on a CPU.
+- **mJ/seq**: energy by the counter of the GPU, back to back.
+- **cosine**: the smallest, over 8 sequences, between mean-pooled outputs and the FP32 reference.
+- **a task's name**: the figure on that task and, in brackets, the difference to FP32.
+- **processes, samples**: fresh processes that measured, and samples of p50 in all of them.
+- **fastest**: the lowest time of its shape, plain or graph. Several rows are called fastest where the spread between
+  processes explains their difference. A row of one process is compared by the spread that equal processes of its
+  kind showed (`suites/process_noise.json`).
+- **cannot win**: the row was not steady after warm-up, the GPU throttled, or others used the device (on a CPU: more
+  than 5% of the CPU time). If such a row is faster than all others, no row is called fastest.
+- **invalid**: outputs hold NaN, are further from FP32 than the precision explains (a cosine below 0.99, of INT8 and FP8
+  below 0.9) or much further than at another shape, lose more on a task than its tolerance, or the path failed on it."""
 
 
 def _workload(record: Record) -> tuple[str, ...]:
@@ -123,26 +137,33 @@ def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> li
 
 def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping[str, Scores]) -> Row:
     cell, shape = record.cell, f"{batch}x{sequence}"
-    phases = {(m.phase, m.cuda_graph): m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)}
+    phases: dict[tuple[str, bool], list[Measurement]] = {}
+    for m in record.measurements:
+        if (m.batch, m.sequence) == (batch, sequence):
+            phases.setdefault((m.phase, m.cuda_graph), []).append(m)
     main = GPU if (GPU, False) in phases else LATENCY
-    plain, graph = _summary(phases, main, False), _summary(phases, main, True)
-    sustained = [_summary(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)]
-    pace = min(s.p50 for s in sustained if s is not None)
+    times = {graph: estimate(samples) for graph in (False, True) if (samples := _samples(phases, main, graph))}
+    sustained = [_typical(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)]
+    pace = min(time for time in sustained if time is not None)
     tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     wrong = problems(record, {(batch, sequence)}, tasks)
+    graph = min(times, key=lambda one: times[one].p50)
+    best = Contender(comparable(record, times[graph], graph), "; ".join(why_excluded(record, {(batch, sequence)})))
     values = (
         cell.backend, cell.precision, profiles_of(record), str(batch), str(sequence),
-        _median(plain), _ms(plain, "p90"), _ms(plain, "p99"), _median(graph), _ms(graph, "p99"),
-        _microseconds(_summary(phases, ENQUEUE, False)), _microseconds(_summary(phases, ENQUEUE, True)),
-        _ms(_summary(phases, END_TO_END, False), "p50"), _ms(_summary(phases, END_TO_END, True), "p50"),
+        _median(times.get(False)), _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
+        _median(times.get(True)), _percentile(phases, main, True, 99),
+        _microseconds(_typical(phases, ENQUEUE, False)), _microseconds(_typical(phases, ENQUEUE, True)),
+        _ms(_typical(phases, END_TO_END, False)), _ms(_typical(phases, END_TO_END, True)),
         _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases), _cosine(checks),
-        joined(options, _notes(record, phases, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else ""),
+        str(times[graph].processes), str(times[graph].count),
+        joined(options, _notes(record, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else ""),
     )  # fmt: skip
     return Row(
         key=(sequence, batch, cell.backend, cell.precision, cell.id),
         cells={**dict(zip(COLUMNS, values, strict=True)), **{task: _worth(scores) for task, scores in tasks.items()}},
-        best=None if wrong else min((s for s in (plain, graph) if s is not None), key=lambda summary: summary.p50),
+        best=None if wrong else best,
     )
 
 
@@ -152,9 +173,19 @@ def _worth(scores: Scores) -> str:
     return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
 
 
-def _summary(phases: Phases, phase: str, graph: bool) -> Summary | None:
-    measurement = phases.get((phase, graph))
-    return summarize(measurement.samples) if measurement else None
+def _samples(phases: Phases, phase: str, graph: bool) -> list[tuple[int, ...]]:
+    """Samples in ns of each process; empty where the phase was not measured."""
+    return [measurement.samples for measurement in phases.get((phase, graph), ())]
+
+
+def _typical(phases: Phases, phase: str, graph: bool) -> float | None:
+    samples = _samples(phases, phase, graph)
+    return typical(samples) if samples else None
+
+
+def _percentile(phases: Phases, phase: str, graph: bool, q: float) -> str:
+    """Over the samples of all processes."""
+    return _ms(percentile([sample for samples in _samples(phases, phase, graph) for sample in samples], q))
 
 
 def _milliseconds(nanoseconds: float) -> str:
@@ -162,18 +193,18 @@ def _milliseconds(nanoseconds: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
 
-def _median(summary: Summary | None) -> str:
-    if summary is None:
+def _median(time: Estimate | None) -> str:
+    if time is None:
         return ""
-    return f"{_milliseconds(summary.p50)} [{_milliseconds(summary.low)}, {_milliseconds(summary.high)}]"
+    return f"{_milliseconds(time.p50)} [{_milliseconds(time.low)}, {_milliseconds(time.high)}]"
 
 
-def _ms(summary: Summary | None, name: str) -> str:
-    return "" if summary is None else _milliseconds(getattr(summary, name))
+def _ms(time: float | None) -> str:
+    return "" if time is None else _milliseconds(time)
 
 
-def _microseconds(summary: Summary | None) -> str:
-    return "" if summary is None else f"{summary.p50 / 1e3:.0f}"
+def _microseconds(time: float | None) -> str:
+    return "" if time is None else f"{time / 1e3:.0f}"
 
 
 def _rate(count: int, nanoseconds: float) -> str:
@@ -181,16 +212,20 @@ def _rate(count: int, nanoseconds: float) -> str:
 
 
 def _peak(record: Record, phases: Phases, shape: str) -> str:
-    on_device = [m.telemetry["memory_bytes"] for m in phases.values() if "memory_bytes" in m.telemetry]
+    read = [m.telemetry for several in phases.values() for m in several]
+    on_device = [telemetry["memory_bytes"] for telemetry in read if "memory_bytes" in telemetry]
     peak = max(on_device) if on_device else record.facts.get(shape, {}).get("peak_host_bytes")
     return "" if peak is None else f"{peak / 1e6:,.0f}"
 
 
 def _energy(phases: Phases) -> str:
     """With the CUDA graph where that has a figure, for it is the cheaper way."""
-    measured = [phases[SUSTAINED, graph] for graph in (True, False) if (SUSTAINED, graph) in phases]
-    known = [m.telemetry["energy_mj_per_sequence"] for m in measured if "energy_mj_per_sequence" in m.telemetry]
-    return f"{known[0]:.2f}" if known else ""
+    name = "energy_mj_per_sequence"
+    for graph in (True, False):
+        known = [m.telemetry[name] for m in phases.get((SUSTAINED, graph), ()) if name in m.telemetry]
+        if known:
+            return f"{sum(known) / len(known):.2f}"
+    return ""
 
 
 def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
@@ -199,16 +234,11 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
 
 
-def _notes(record: Record, phases: Phases, shape: str) -> str:
+def _notes(record: Record, shape: str) -> str:
     notes = [record.cell.release] if record.cell.release else []
-    if not all(m.steady for m in phases.values()):
-        notes.append("not steady after warm-up")
-    windows = [flag for m in phases.values() if m.phase == GPU for flag in m.throttled]
-    if any(windows):
-        reasons = sorted({r for m in phases.values() for r in m.telemetry.get("throttle_reasons", ())})
-        notes.append(f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})")
-    if others := max((m.telemetry.get("other_processes", 0) for m in phases.values()), default=0):
-        notes.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
+    used = [m.telemetry.get("threads_used", 0) for m in record.measurements if f"{m.batch}x{m.sequence}" == shape]
+    if record.cell.device == "cpu" and any(used):
+        notes.append(f"{max(used)} thread{'s' if max(used) > 1 else ''}")
     built = record.artifacts.get("built", {})
     if floating := products_not_int8(record):
         notes.append(floating)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from suites.cell import PROFILES
+from suites.cell import PROFILES, short_digest
+from suites.checks import lines
 from suites.record import Record
 from suites.validity import CALIBRATED
 
@@ -66,12 +68,15 @@ def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
         texts = str(cell.lengths["texts"])
         options["calibrated on"] = str(cell.lengths.get("calibration", sources.get(texts, f"texts {texts[:6]}")))
         options |= {"seed": str(cell.lengths["seed"])} if "seed" in cell.lengths else {}
-    return options
+    # Shown where it differs, as every option.
+    return options | ({"harness": str(record.harness)} if record.timed else {"scoring": str(record.scoring)})
 
 
 def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
-    """What texts that calibrate are called, by digest: the file that was named for them, or else the one task whose own
-    they are; none where tasks share texts, which are then no one's."""
+    """Names of calibration texts by digest: the file that a record names, or the one task that they belong to.
+
+    Texts that several tasks share have no name of their own. The project's sentences are always known.
+    """
     files: dict[str, str] = {}
     tasks: dict[str, set[str]] = {}
     for record in accuracy:
@@ -81,7 +86,13 @@ def sources_of(accuracy: Iterable[Record]) -> dict[str, str]:
             files[texts] = str(lengths["calibration"])
         else:
             tasks.setdefault(texts, set()).add(str(lengths["task"]))
-    return {texts: min(names) for texts, names in tasks.items() if len(names) == 1} | files
+    return _project_texts() | {texts: min(names) for texts, names in tasks.items() if len(names) == 1} | files
+
+
+@cache
+def _project_texts() -> dict[str, str]:
+    file = "sentences.txt"
+    return {short_digest(lines(file, f"suites/{file}")): file}
 
 
 def _differing(rows: Sequence[Mapping[str, str]], spoken_for: Sequence[str]) -> Iterator[tuple[str, str | None]]:

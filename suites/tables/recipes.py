@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 from suites.cell import PROFILES
 from suites.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
-from suites.stats import summarize
+from suites.stats import Estimate
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
+from suites.winners import over, quickest
 
 COLUMNS = (
     "form", "recipe", "profiles", "metric", "value", "drop [95% CI]", "verdict", "cosine min", "p50 ms", "at",
@@ -23,7 +23,8 @@ LEGEND = """\
 One row is one way of making INT8 of a model. *form*: signed and symmetric activations, which TensorRT reads, or
 unsigned ones with a zero point, which x86 CPUs multiply. *drop*: the task's figure less FP32's, with its 95% interval
 by paired bootstrap. *p50*: of a forward pass of what was judged, plain or as a graph, whichever is faster, at the
-largest shape; *over the fastest*: than that of the fastest valid row of its table. Rows are sorted by their figure,
+largest shape; *over the fastest*: than that of the fastest valid row of its table, a tie where the spread between
+processes explains the difference. Rows are sorted by their figure,
 which orders them and does not tell them apart: where the intervals of two meet, chance may have ordered them."""
 
 
@@ -60,10 +61,10 @@ def _question(record: Record) -> tuple[str, str, str, str]:
 def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     told = distinctions(records, (*PROFILES, "quantization.activation", *_one_rate(records)), sources_of(records))
     times = {record.cell.id: _time(record, timed) for record in records}
-    fastest: dict[str, float] = {}
+    fastest: dict[str, Estimate] = {}
     for shape, time, valid in times.values():
-        if valid:
-            fastest[shape] = min(time, fastest.get(shape, time))
+        if valid and time is not None:
+            fastest[shape] = min(time, fastest.get(shape, time), key=lambda one: one.p50)
     rows = []
     for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
@@ -78,8 +79,8 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
         rows.append([
             *head, scores["metric"], f"{scores['value']:.6f}",
             f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
-            scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time / 1e6:.3f}" if shape else "", shape,
-            f"{time / fastest[shape] - 1:+.1%}" if shape in fastest else "",
+            scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time.p50 / 1e6:.3f}" if time else "", shape,
+            over(time, fastest[shape]) if time and shape in fastest else "",
             notes,
         ])  # fmt: skip
     return [*told.caption(), "", markdown(COLUMNS, rows)]
@@ -121,17 +122,13 @@ def _form(record: Record) -> str:
     return "unsigned" if activation == "uint8" else "signed"
 
 
-def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, float, bool]:
-    """The largest shape at which what was judged was timed, its p50 in ns, and whether that speed counts."""
+def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, Estimate | None, bool]:
+    """The largest shape at which what was judged was timed, its time in ns, and whether that speed counts."""
     other = timed.get(way(record))
     if other is None:
-        return "", 0.0, False
-    phase = GPU if any(m.phase == GPU for m in other.measurements) else LATENCY
-    found: dict[tuple[int, int], list[Any]] = {}
-    for m in other.measurements:
-        if m.phase == phase:
-            found.setdefault((m.batch, m.sequence), []).append(m.samples)
-    shape = max(found, key=lambda size: size[0] * size[1])
+        return "", None, False
+    shape = max(((m.batch, m.sequence) for m in other.measurements), key=lambda s: s[0] * s[1], default=None)
+    if shape is None:
+        return "", None, False
     tasks = judged([record]).get(way(record), {})
-    best = min(summarize(samples).p50 for samples in found[shape])
-    return f"{shape[0]}x{shape[1]}", best, not problems(other, {shape}, tasks)
+    return f"{shape[0]}x{shape[1]}", quickest(other, [shape], (GPU, LATENCY)), not problems(other, {shape}, tasks)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from suites.record import Record
+from suites.tables.provenance import provenance
+from suites.text import cell_text, without_html
 
 
 class Incomparable(ValueError):
@@ -16,11 +18,11 @@ def by_machine(title: str, legend: str, records: Iterable[Record], section: Call
     """All records in markdown: one section a machine."""
     ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
     sections = [section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
-    return "\n".join([f"# {title}", "", legend, *sections]) + "\n"
+    return "\n".join([f"# {title}", "", legend, *map(without_html, sections)]) + "\n"
 
 
 def one_machine(records: Sequence[Record]) -> str:
-    """The heading of a section.
+    """The heading of a section, and lines that say so if several devices or versions of the suite made its records.
 
     Raises:
         Incomparable: the records come from different GPUs, drivers or CPUs.
@@ -28,7 +30,7 @@ def one_machine(records: Sequence[Record]) -> str:
     machines = sorted({str(record.environment["machine"]) for record in records})
     if len(machines) > 1:
         raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
-    return f"## {machine_title(records[0])}"
+    return "\n".join([f"## {machine_title(records[0])}", *provenance(records)])
 
 
 def machine_title(record: Record) -> str:
@@ -71,8 +73,7 @@ def joined(*notes: str) -> str:
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table without the columns that are empty in every row, padded so that it can be read as plain text."""
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    body = [[row[i].replace("|", "\\|").replace("\n", " ") for i in kept] for row in rows]
-    lines = [[header[i] for i in kept], *body]
+    lines = [[cell_text(row[i]) for i in kept] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
     first, *others = (_line(line, widths) for line in lines)
     return "\n".join([first, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *others])

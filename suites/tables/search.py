@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from suites.record import GPU, LATENCY, Record, read_record
-from suites.stats import summarize
+from suites.record import GPU, LATENCY, Record
+from suites.results_folder import MachineFolder
+from suites.stats import typical
 from suites.tables.rows import by_machine, markdown, one_machine, profiles_of
+from suites.winners import over, quickest
 
 COLUMNS = (
     "step",
@@ -26,25 +27,22 @@ LEGEND = """\
 Which parts of a model are held in FP32, or left out of quantization, until the rest is accurate enough: *content* is a
 step whose task and smallest cosine are within the tolerance of the search. Steps stand in the order in which they were
 tried; the line below a table is what the search ended with. *over nothing held*: what a step's forward pass takes more
-than that of the first one, by shape, plain or as a graph, whichever is faster."""
+than that of the first one, by shape, plain or as a graph, whichever is faster; a tie where the spread between processes
+explains the difference."""
 
 
-def search_tables(records: Iterable[Record], results: Path) -> str:
-    """All records in markdown: one section a machine, one table a search.
-
-    Raises:
-        FileNotFoundError: the record of a step is not under `results`.
-    """
-    return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, results))
+def search_tables(records: Iterable[Record], folder: MachineFolder) -> str:
+    """All records in markdown: one section a machine, one table a search. The folder has the records of the steps."""
+    return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, folder))
 
 
-def _section(records: Sequence[Record], results: Path) -> str:
+def _section(records: Sequence[Record], folder: MachineFolder) -> str:
     lines = ["", one_machine(records)]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell, held = record.cell, record.scores["held"]
         steps = record.scores["steps"]
-        nothing = _timed(record, results, next(step for step in steps if not step["held"]))
-        rows = [_row(record, results, number, step, nothing) for number, step in enumerate(steps, 1)]
+        nothing = _timed(folder, next(step for step in steps if not step["held"]))
+        rows = [_row(record, folder, number, step, nothing) for number, step in enumerate(steps, 1)]
         wanted = record.scores
         task = f"{cell.lengths['task']} within {wanted['tolerance']:g}, cosine at least {wanted['cosine']:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
@@ -55,26 +53,33 @@ def _section(records: Sequence[Record], results: Path) -> str:
     return "\n".join(lines)
 
 
-def _timed(record: Record, results: Path, step: Mapping[str, Any]) -> Record | None:
-    folder = results / "records" / record.environment["machine"] / "latency"
-    return read_record(folder / f"{step['latency']}.json") if step["latency"] else None
+def _timed(folder: MachineFolder, step: Mapping[str, Any]) -> Record | None:
+    return folder.record("latency", step["latency"]) if step["latency"] else None
 
 
-def _row(record: Record, results: Path, number: int, step: Mapping[str, Any], nothing: Record | None) -> list[str]:
-    folder = results / "records" / record.environment["machine"]
-    scores = read_record(folder / "accuracy" / f"{step['accuracy']}.json").scores
-    timed = _timed(record, results, step)
-    broken = f"{scores['nonfinite']} NaN or Inf" if scores["nonfinite"] else ""
+def _row(
+    record: Record, folder: MachineFolder, number: int, step: Mapping[str, Any], nothing: Record | None
+) -> list[str]:
+    timed = _timed(folder, step)
     return [
         str(number),
         _parts(step["held"], len(record.scores["parts"])),
         "yes" if step["content"] else "no",
-        broken or f"{scores['metric']} {scores['value']:.4f}",
-        "" if broken else f"{scores['difference']:+.4f}",
-        "" if broken else f"{scores['cosine_min']:.5f}",
+        *_judgement(folder.record("accuracy", step["accuracy"])),
         *(_times(timed, graph) for graph in (False, True)),
         _over(timed, nothing) if step["held"] else "",
     ]
+
+
+def _judgement(judged: Record | None) -> list[str]:
+    """Metric, difference and smallest cosine of a step; its record may be missing or damaged."""
+    if judged is None or "nonfinite" not in judged.scores:
+        return ["no record", "", ""]
+    scores = judged.scores
+    if scores["nonfinite"]:
+        return [f"{scores['nonfinite']} NaN or Inf", "", ""]
+    metric = f"{scores['metric']} {scores['value']:.4f}"
+    return [metric, f"{scores['difference']:+.4f}", f"{scores['cosine_min']:.5f}"]
 
 
 def _parts(held: Sequence[str], of: int) -> str:
@@ -87,26 +92,22 @@ def _parts(held: Sequence[str], of: int) -> str:
 def _over(timed: Record | None, nothing: Record | None) -> str:
     if timed is None or nothing is None:
         return ""
-    now, before = _quickest(timed), _quickest(nothing)
-    shapes = [shape for shape in now if shape in before]
-    return ", ".join(f"{batch}x{longest}: {now[batch, longest] / before[batch, longest] - 1:+.1%}"
-                     for batch, longest in shapes)  # fmt: skip
-
-
-def _quickest(record: Record) -> dict[tuple[int, int], float]:
-    """Median in ns by shape, plain or as a graph."""
-    phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
-    found: dict[tuple[int, int], float] = {}
-    for m in record.measurements:
-        if m.phase == phase:
-            shape, time = (m.batch, m.sequence), summarize(m.samples).p50
-            found[shape] = min(found.get(shape, time), time)
-    return found
+    now, before = ({(m.batch, m.sequence): None for m in record.measurements} for record in (timed, nothing))
+    phases = GPU, LATENCY
+    return ", ".join(
+        f"{batch}x{longest}: "
+        f"{over(quickest(timed, [(batch, longest)], phases), quickest(nothing, [(batch, longest)], phases))}"
+        for batch, longest in now
+        if (batch, longest) in before
+    )
 
 
 def _times(record: Record | None, graph: bool) -> str:
     if record is None:
         return ""
     phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
-    found = [m for m in record.measurements if (m.phase, m.cuda_graph) == (phase, graph)]
-    return ", ".join(f"{m.batch}x{m.sequence}: {summarize(m.samples).p50 / 1e6:.3f}" for m in found)
+    found: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    for m in record.measurements:
+        if (m.phase, m.cuda_graph) == (phase, graph):
+            found.setdefault((m.batch, m.sequence), []).append(m.samples)
+    return ", ".join(f"{batch}x{longest}: {typical(times) / 1e6:.3f}" for (batch, longest), times in found.items())

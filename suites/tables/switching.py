@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from suites.record import REPLAY, Measurement, Record
-from suites.stats import mean_of_blocks, summarize
+from suites.stats import mean_of_blocks, percentile, summarize
 from suites.switching_model import Costs
 from suites.switching_names import Names
 from suites.tables.rows import by_machine, joined, markdown, one_machine
@@ -49,10 +49,6 @@ The mean, with its 95% interval by blocks of requests, has every request in it; 
 to*: the same by steady times and changes alone, with which the cheapest are found, and how far the replay is from it:
 where two strategies are nearer to each other than that, replays decide. *MB*: device memory of the process. A strategy
 whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
-
-
-ENOUGH_FOR_P99 = 200
-"""Of fewer requests the p99 is one of the two slowest."""
 
 
 def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -138,6 +134,7 @@ def _sum(one: Costs | None, name: str) -> str:
 
 def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: str, summed: str) -> list[str]:
     found, mean = summarize(measured.samples), float(np.mean(measured.samples))
+    p99 = percentile(measured.samples, 99)
     blocks, asked = told["blocks"], told["asked"]
     assert isinstance(blocks, list)
     low, high = mean_of_blocks(measured.samples, blocks)
@@ -150,7 +147,7 @@ def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: 
         f"{mean / 1e6:.3f}{interval}",
         summed,
         f"{found.p50 / 1e6:.3f}",
-        f"{found.p99 / 1e6:.3f}" if found.count >= ENOUGH_FOR_P99 else "",
+        "" if p99 is None else f"{p99 / 1e6:.3f}",
         f"{1e9 / mean:,.0f}",
         served,
         str(told["switches"]),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from backends.base import Array
-from suites.stats import summarize
+from suites.stats import percentile, summarize
 from suites.switching_model import Costs, Pair, Visits
 from suites.switching_names import Names, kinds
 from suites.tables.rows import markdown
@@ -72,12 +72,12 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
         return median(lambda visits: np.asarray(visits.enqueue[:, at]))
 
     over = gathered(lambda visits: visits.over)
-    summary = summarize(over.tolist())
+    summary, p99 = summarize(over.tolist()), percentile(over.tolist(), 99)
     return [
         str(summary.count),
         f"{us(summary.p50)} [{us(summary.low)}, {us(summary.high)}]",
         us(over.mean()),
-        us(summary.p99),
+        "" if p99 is None else us(p99),
         *map(part, parts),
         median(lambda visits: beyond(visits.copy)),
         median(lambda visits: beyond(visits.step)),

@@ -10,6 +10,7 @@ import numpy as np
 from suites.switching_model import Costs, Meeting, break_even, meeting
 from suites.switching_names import Names
 from suites.tables.rows import markdown
+from suites.winners import ties
 
 SURE = 0.95
 """The share of resamplings in which two strategies must meet to stand in the table of pairs."""
@@ -66,7 +67,10 @@ def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]
     lines = [f"{title} often:", ""]
     replayed = [one.misfit for one in (held[index] for *_, index in best) if not np.isnan(one.misfit)]
     for low, high, index in best:
-        lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}")
+        times = [(one.record, one.cuda_graph, float(one.means.at((low + high) / 2))) for one in held]
+        tied = [names.of(held[other].record, held[other].cuda_graph) for other in ties(times, index)]
+        tie = f"; the spread between processes explains the lead over {', '.join(tied)}" if tied else ""
+        lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}{tie}")
     for (*_, earlier), (*_, later) in pairwise(best):
         found = meeting(*(held[index] for index in sorted((earlier, later))))
         assert found is not None  # lines change places where they cross

@@ -9,6 +9,7 @@ import numpy as np
 
 from backends.base import Array
 from suites.record import Record
+from suites.stats import percentile
 from suites.switching_model import Costs, Pair, Visits
 from suites.switching_names import Names, profiles_by_shape
 from suites.tables.rows import by_machine, markdown, one_machine
@@ -115,5 +116,6 @@ def _median(samples: Array) -> str:
 
 
 def _quartiles(samples: Array) -> str:
-    low, middle, high = np.percentile(samples, [25, 50, 75])
-    return f"{us(middle)} ({us(low)} to {us(high)})"
+    low, high = (percentile(samples.tolist(), q) for q in (25, 75))
+    between = "" if low is None or high is None else f" ({us(low)} to {us(high)})"
+    return f"{us(np.median(samples))}{between}"

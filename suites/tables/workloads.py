@@ -8,10 +8,10 @@ from typing import Any
 
 from suites.cell import PROFILES
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
-from suites.stats import summarize
 from suites.tables.options import Distinctions, distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
+from suites.winners import Contender, fastest, lost_by, mark, quickest, why_excluded
 
 COLUMNS = (
     "batch", "longest", "backend", "precision", "layout", "profiles", "passes", "tokens", "waste",
@@ -25,7 +25,8 @@ end to end without padding. *tokens*: without padding; *waste*: the share of all
 *ms a batch*: the sum over its passes of the median time, plain or as a graph, whichever is faster; what it costs to
 change the shape between passes is not in it. seq/s and tokens/s (padding not counted): of passes run back to back.
 *x padded*: seq/s over those of the quickest padded row of the same batch, backend and precision. **fastest**: the most
-sequences a second of its batch, among rows that are not **invalid**."""
+sequences a second of its batch, among rows that are not **invalid**; several where the spread between processes
+explains their difference. A row that was not steady, throttled or disturbed **cannot win**."""
 
 
 def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -64,8 +65,9 @@ def _mean(lengths: Mapping[str, Any]) -> float:
     return float(sum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts))
 
 
-Row = tuple[tuple[int, int], float, Mapping[str, str]]
-"""Longest sequence and batch, sequences a nanosecond (0 if they do not count), and the cells by column."""
+Row = tuple[tuple[int, int], Contender | None, Mapping[str, str]]
+"""Longest sequence and batch, time of a batch back to back (None if its outputs are not valid), and the cells by
+column."""
 
 
 def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
@@ -76,8 +78,8 @@ def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> li
     cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"
     head = joined(told.of(record), cell.release, "GELU as a cubic, another function" if cubic else "", notes)
     return [
-        (key, rate, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
-        for key, rate, cells in rows or [((1 << 30, 0), 0.0, {})]
+        (key, pace, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
+        for key, pace, cells in rows or [((1 << 30, 0), None, {})]
     ]
 
 
@@ -88,8 +90,8 @@ def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) 
     shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
     packed = record.cell.backend == "torch_packed" or record.cell.options.get("layout") == "packed"
     computed = tokens if packed else sum(rows * longest for rows, longest in shapes)
-    time = sum(_quickest(record, shape, (GPU, LATENCY)) for shape in shapes)
-    pace = sum(_quickest(record, shape, (SUSTAINED, LATENCY)) for shape in shapes)
+    time = quickest(record, shapes, (GPU, LATENCY)).p50
+    pace = quickest(record, shapes, (SUSTAINED, LATENCY))
     wrong = problems(record, shapes, tasks)
     cells = {
         "batch": str(batch),
@@ -99,20 +101,11 @@ def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) 
         "tokens": f"{tokens:,}",
         "waste": f"{1 - tokens / computed:.0%}",
         "ms a batch": f"{time / 1e6:.3f}",
-        "seq/s": f"{batch / pace * 1e9:,.0f}",
-        "tokens/s": f"{tokens / pace * 1e9:,.0f}",
+        "seq/s": f"{batch / pace.p50 * 1e9:,.0f}",
+        "tokens/s": f"{tokens / pace.p50 * 1e9:,.0f}",
         "notes": f"**invalid**: {'; '.join(wrong)}" if wrong else "",
     }
-    return (longest, batch), 0.0 if wrong else batch / pace, cells
-
-
-def _quickest(record: Record, shape: tuple[int, int], phases: Sequence[str]) -> float:
-    """Median in ns of the first of `phases` that was measured at `shape`, plain or as a graph."""
-    for phase in phases:
-        found = [m for m in record.measurements if m.phase == phase and (m.batch, m.sequence) == shape]
-        if found:
-            return min(summarize(m.samples).p50 for m in found)
-    raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
+    return (longest, batch), None if wrong else Contender(pace, "; ".join(why_excluded(record, shapes))), cells
 
 
 def _counted(shapes: Sequence[tuple[int, int]]) -> str:
@@ -127,22 +120,29 @@ def _marked(rows: Sequence[Row]) -> list[list[str]]:
     ordered = sorted(rows, key=lambda row: (row[0], row[2]["backend"], row[2]["precision"], row[2]["notes"]))
     for _, members in groupby(ordered, key=lambda row: row[0]):
         group = list(members)
-        best = max(rate for _, rate, _ in group)
-        for _, rate, cells in group:
-            fastest = "**fastest**" if rate and rate == best and len(group) > 1 else ""
-            shown = {**cells, "notes": joined(fastest, cells["notes"]), "x padded": _gain(rate, cells, group)}
+        valid = [row for row in group if row[1] is not None]
+        wins = fastest([contender for _, contender, _ in valid if contender is not None], len(group))
+        winners = [cells for (*_, cells), won in zip(valid, wins, strict=True) if won]
+        lowest = min((contender.time.p50 for _, contender, _ in valid if contender is not None), default=0.0)
+        for _, contender, cells in group:
+            won = mark(len(winners)) if any(cells is one for one in winners) else ""
+            lost = lost_by(contender, lowest) if contender is not None else ""
+            gain = _gain(contender, cells, group)
+            shown = {**cells, "notes": joined(won, cells["notes"], lost), "x padded": gain}
             table.append([shown.get(name, "") for name in COLUMNS])
     return table
 
 
-def _gain(rate: float, cells: Mapping[str, str], group: Sequence[Row]) -> str:
+def _gain(contender: Contender | None, cells: Mapping[str, str], group: Sequence[Row]) -> str:
     """How many times the sequences a second of the quickest padded row of the same backend and precision; empty for
     that row, for one that does not count, and where there is none."""
     same = ("backend", "precision")
     padded = [
-        pace
-        for _, pace, others in group
-        if pace and others.get("layout") == "padded" and all(others[name] == cells[name] for name in same)
+        other.time.p50
+        for _, other, others in group
+        if other and others.get("layout") == "padded" and all(others[name] == cells[name] for name in same)
     ]
-    itself = not padded or (cells.get("layout") == "padded" and rate == max(padded))
-    return "" if itself or not rate else f"{rate / max(padded):.2f}"
+    if contender is None or not padded:
+        return ""
+    itself = cells.get("layout") == "padded" and contender.time.p50 == min(padded)
+    return "" if itself else f"{min(padded) / contender.time.p50:.2f}"

@@ -1,0 +1,88 @@
+"""How busy the CPUs were while a process measured, and with whose work: from /proc, with the standard library alone.
+
+The kernel counts CPU time in ticks of 10 ms, so short stretches are known only roughly; `resolution` says how roughly.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from suites.clock import now_ns, spent_ns
+
+PROC = Path("/proc")
+
+BUSY = (0, 1, 2, 5, 6, 7)
+"""Fields of a line of /proc/stat that are work: user, nice, system, irq, softirq and steal (proc(5))."""
+
+STEAL = 7
+
+USED = 0.1
+"""A thread counts as used from this share of the stretch on."""
+
+
+@dataclass(frozen=True)
+class CpuReading:
+    """Counters at one moment: all in seconds.
+
+    Attributes:
+        at: on the clock of suites/clock.py.
+        busy: CPU time spent by anyone on the CPUs that this process may use, stolen time included.
+        steal: the part of it that the hypervisor gave to other machines.
+        own: CPU time of this process and of the one that launched it.
+        threads: CPU time of each thread of this process, by id.
+    """
+
+    at: float
+    busy: float
+    steal: float
+    own: float
+    threads: Mapping[int, float] = field(default_factory=dict)
+
+
+def read_cpu(proc: Path = PROC) -> CpuReading | None:
+    """A reading, or None where the system does not give one."""
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    try:
+        lines = (proc / "stat").read_text(encoding="ascii").splitlines()
+        mine = {f"cpu{index}" for index in os.sched_getaffinity(0)}
+        counted = [[int(word) for word in line.split()[1:]] for line in lines if line.partition(" ")[0] in mine]
+        launcher = _of_process(proc / str(os.getppid()) / "stat") * tick
+        threads = {int(path.name): _of_process(path / "stat") * tick for path in (proc / "self" / "task").iterdir()}
+    except (OSError, ValueError, IndexError):
+        return None
+    if not counted:
+        return None
+    busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in counted) * tick
+    steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in counted) * tick
+    return CpuReading(now_ns() / 1e9, busy, steal, spent_ns() / 1e9 + launcher, threads)
+
+
+def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | None = None) -> dict[str, float]:
+    """What happened between two readings; empty if either is missing or no time passed.
+
+    Returns:
+        cpu_others: share of the CPU time (all CPUs that this process may use) that other processes took, steal
+            included. cpu_steal: the stolen part. cpu_resolution: how far the shares may be off for the ticks.
+            threads_used: threads of this process that were busy for a tenth of the time or more.
+    """
+    if before is None or after is None or after.at <= before.at:
+        return {}
+    capacity = (after.at - before.at) * (cpus or len(os.sched_getaffinity(0)))
+    others = after.busy - before.busy - (after.own - before.own)
+    least = USED * (after.at - before.at)
+    used = sum(spent - before.threads.get(thread, 0.0) >= least for thread, spent in after.threads.items())
+    return {
+        "cpu_others": round(min(max(others / capacity, 0.0), 1.0), 4),
+        "cpu_steal": round(min(max((after.steal - before.steal) / capacity, 0.0), 1.0), 4),
+        "cpu_resolution": round(2 / os.sysconf("SC_CLK_TCK") / capacity, 4),
+        "threads_used": used,
+    }
+
+
+def _of_process(stat: Path) -> int:
+    """User and system time in ticks, fields 14 and 15 of a stat file; the name before them may hold spaces."""
+    fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

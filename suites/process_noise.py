@@ -1,0 +1,205 @@
+"""How much a time differs from one process to the next, by machine and path: measured, and read by tables.
+
+A row of one process knows nothing of another process. Tables compare such rows with the spread that a study of equal
+processes found: `suites/process_noise.json`. A study is a record of several processes, or a group of records that
+differ in nothing but the ranges of INT8, which change no kernel. `python -m suites.process_noise RESULTS` writes the
+file anew from all records under RESULTS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suites.record import GPU, LATENCY, Measurement, Record
+from suites.stats import Estimate
+
+FILE = Path(__file__).with_name("process_noise.json")
+
+LEAST = 5
+"""Processes that make a study; fewer say too little of the spread."""
+
+RANGES = ("method", "percentile", "samples", "sequence", "tokens", "qat_steps", "qat_rate")
+"""Options of quantization that change ranges, and neither graph nor kernels."""
+
+
+@dataclass(frozen=True, order=True)
+class PathKey:
+    """A way of running a model on one machine.
+
+    Attributes:
+        machine: slug of the machine, as in records.
+        device: "cpu" or "cuda".
+    """
+
+    machine: str
+    device: str
+    backend: str
+    precision: str
+    cuda_graph: bool
+
+
+@dataclass(frozen=True, order=True)
+class Study:
+    """Medians of equal processes at one shape.
+
+    Attributes:
+        medians_ms: one for each process.
+        records: ids of the cells that the medians come from.
+    """
+
+    path: PathKey
+    batch: int
+    sequence: int
+    medians_ms: tuple[float, ...]
+    records: tuple[str, ...]
+
+    @property
+    def variance(self) -> float:
+        """Of the logarithm, between processes."""
+        return float(np.var(np.log(self.medians_ms), ddof=1))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation between processes, relative, with its degrees of freedom."""
+
+    spread: float
+    freedom: int
+
+
+def studies(records: Iterable[Record]) -> list[Study]:
+    """All studies that records hold, ordered."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.measurements:
+            groups.setdefault(_equal_computation(record), []).append(record)
+    return sorted(study for group in groups.values() for study in _of_group(group))
+
+
+def noise_of(path: PathKey) -> Noise | None:
+    """What is known of a path: of the same machine and path, else of the nearest one that was studied; None if nothing.
+
+    The order is: this machine and path, this machine and backend in any precision, this backend on another machine of
+    the same kind (CPU or GPU), any path of this machine, any path of its kind. Of several the largest spread counts.
+    """
+    return find_noise(committed_studies(), path)
+
+
+def find_noise(known: Sequence[Study], path: PathKey) -> Noise | None:
+    """`noise_of` among the studies given."""
+    near = [s for s in known if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
+    here = [study for study in near if study.path.machine == path.machine]
+    choices = (
+        [s for s in here if s.path == path],
+        [s for s in here if s.path.backend == path.backend],
+        [s for s in near if replace(s.path, machine=path.machine) == path],
+        [s for s in near if s.path.backend == path.backend],
+        here,
+        near,
+    )
+    return next((_largest(group) for group in choices if group), None)
+
+
+def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
+    """An estimate that knows the spread of its kind: of one process with that spread in its error; unchanged if nothing
+    is known."""
+    if noise is None:
+        return estimate
+    if estimate.processes > 1:
+        return replace(estimate, spread=noise.spread)
+    error = float(np.hypot(estimate.error, noise.spread))
+    return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
+
+
+def _largest(group: Sequence[Study]) -> Noise:
+    """The largest spread of any machine and path among `group`, each pooled over its shapes: shapes of one process are
+    not independent, so they add no degrees of freedom."""
+    paths: dict[PathKey, list[Study]] = {}
+    for study in group:
+        paths.setdefault(study.path, []).append(study)
+    pooled = [
+        Noise(float(np.mean([one.variance for one in members])) ** 0.5, max(len(one.medians_ms) for one in members) - 1)
+        for members in paths.values()
+    ]
+    return max(pooled, key=lambda noise: noise.spread)
+
+
+def _of_group(group: Sequence[Record]) -> Iterable[Study]:
+    several = [record for record in group if len({m.process for m in record.measurements}) >= LEAST]
+    for records in [[record] for record in several] or ([list(group)] if len(group) >= LEAST else []):
+        shapes: dict[tuple[int, int, bool], list[float]] = {}
+        for record in records:
+            for m in main_measurements(record.measurements):
+                shapes.setdefault((m.batch, m.sequence, m.cuda_graph), []).append(float(np.median(m.samples)) / 1e6)
+        cell, machine = records[0].cell, str(records[0].environment["machine"])
+        ids = tuple(sorted(record.cell.id for record in records))
+        for (batch, sequence, graph), medians in shapes.items():
+            if len(medians) >= LEAST:
+                path = PathKey(machine, cell.device, cell.backend, cell.precision, graph)
+                yield Study(path, batch, sequence, tuple(round(one, 6) for one in medians), ids)
+
+
+def main_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Those of GPU time where there are any, else those of the host's."""
+    phase = GPU if any(m.phase == GPU for m in measurements) else LATENCY
+    return [m for m in measurements if m.phase == phase]
+
+
+def _equal_computation(record: Record) -> str:
+    """The same text for records whose kernels are the same."""
+    cell = json.loads(json.dumps(record.cell.to_json()))
+    for name in RANGES:
+        cell["options"].get("quantization", {}).pop(name, None)
+    for name in ("texts", "calibration", "seed"):
+        cell["lengths"].pop(name, None)
+    return json.dumps([record.environment["machine"], {**cell, "model_version": ""}], sort_keys=True)
+
+
+@cache
+def committed_studies() -> tuple[Study, ...]:
+    """The studies in `FILE`."""
+    return tuple(_from_json(item) for item in json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def _from_json(item: Mapping[str, Any]) -> Study:
+    return Study(
+        **{
+            **item,
+            "path": PathKey(**item["path"]),
+            "medians_ms": tuple(item["medians_ms"]),
+            "records": tuple(item["records"]),
+        }
+    )
+
+
+def to_text(found: Iterable[Study]) -> str:
+    """The file's content: one study a line, so that differences can be read."""
+    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the file; returns 0."""
+    from suites.results_folder import read_records
+
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.process_noise", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("results", type=Path, help="a folder of records, such as results/reference")
+    options = parser.parse_args(arguments)
+    found = studies(read_records(options.results, "latency"))
+    FILE.write_text(to_text(found), encoding="utf-8")
+    print(f"{FILE}: {len(found)} studies")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,252 @@
+"""Checks of a record's JSON before it is used: types, required keys and names that become paths.
+
+A check takes a value and the place where it stands, and raises `BadRecord` with that place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any
+
+Check = Callable[[Any, str], None]
+
+MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+"""A machine's folder, and the key by which tables keep machines apart."""
+
+WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""Suites, backends and precisions: parts of file names."""
+
+FARTHEST = 1e18
+"""Times in nanoseconds lie below: 30 years."""
+
+
+class BadRecord(ValueError):
+    """A file is not a record that this version can use; the message says why."""
+
+
+def record_is_sound(data: Mapping[str, Any]) -> None:
+    """Check all that tables and other commands read of every record.
+
+    Raises:
+        BadRecord: something has another type than it must have, or is missing.
+    """
+    RECORD(data, "")
+    suite = SCORES.get(data["cell"]["suite"])
+    needed = data["cell"]["suite"] in ("search", "layers") and data["outcome"] == "ok"
+    if suite and (needed or data.get("scores")):
+        suite(data.get("scores", {}), "scores")
+
+
+def is_a(what: str, test: Callable[[Any], bool]) -> Check:
+    def check(value: Any, where: str) -> None:
+        if not test(value):
+            raise BadRecord(f"{where} is not {what}")
+
+    return check
+
+
+def each(item: Check, least: int = 0) -> Check:
+    """A list of at least `least` items."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list) or len(value) < least:
+            raise BadRecord(f"{where} is not a list{f' of at least {least}' if least else ''}")
+        for index, one in enumerate(value):
+            item(one, f"{where}[{index}]")
+
+    return check
+
+
+def values(item: Check) -> Check:
+    """An object whose values all pass `item`."""
+
+    def check(value: Any, where: str) -> None:
+        mapping(value, where)
+        for key, one in value.items():
+            item(one, f"{where}.{key}")
+
+    return check
+
+
+def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+    """An object with some keys; others are not looked at."""
+
+    def check(value: Any, where: str) -> None:
+        mapping(value, where)
+        for key, item in required.items():
+            if key not in value:
+                raise BadRecord(f"{_at(where, key)} is missing")
+            item(value[key], _at(where, key))
+        for key, item in (optional or {}).items():
+            if key in value:
+                item(value[key], _at(where, key))
+
+    return check
+
+
+def _at(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _numbers(value: Any, least: float) -> bool:
+    """Whether it is a list of numbers in range. Lists are long, so the loops are those of built-in functions."""
+    if not isinstance(value, list) or not {*map(type, value)} <= {int, float}:
+        return False
+    return not value or (min(value) >= least and max(value) < FARTHEST and not any(map(math.isnan, value)))
+
+
+def _triples(value: Any) -> bool:
+    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 3 for one in value):
+        return False
+    flat = list(chain.from_iterable(value))
+    return {*map(type, flat)} <= {bool} or _numbers(flat, -FARTHEST)
+
+
+mapping = is_a("an object", lambda value: isinstance(value, dict))
+text = is_a("a text", lambda value: isinstance(value, str))
+flag = is_a("true or false", lambda value: isinstance(value, bool))
+number = is_a("a number", lambda value: type(value) in (int, float))
+whole = is_a("a whole number", lambda value: type(value) is int and 0 <= value < FARTHEST)
+positive = is_a("a positive whole number", lambda value: type(value) is int and 0 < value < 1 << 31)
+word = is_a("a plain name", lambda value: isinstance(value, str) and bool(WORD.fullmatch(value)))
+machine = is_a("a machine's name", lambda value: isinstance(value, str) and bool(MACHINE_NAME.fullmatch(value)))
+times = is_a("a list of times", lambda value: _numbers(value, 0))
+numbers = is_a("a list of numbers", lambda value: _numbers(value, -FARTHEST))
+pair = is_a(
+    "a batch and a sequence length",
+    lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 1 << 31 for n in value)
+    ),
+)
+triples = is_a("a list of three numbers each", _triples)
+model = is_a(
+    "the name of a model",
+    lambda value: isinstance(value, str) and value[:1] not in ("/", "\\")
+    and not {".", ".."} & set(re.split(r"[/\\]", value)),
+)  # fmt: skip
+maybe_number = is_a("a number or null", lambda value: value is None or type(value) in (int, float))
+
+
+def outcome(value: Any, where: str) -> None:
+    if value not in ("ok", "unsupported", "unavailable", "failed", "timeout"):
+        raise BadRecord(f"{where} is not an outcome")
+
+
+def environment(value: Any, where: str) -> None:
+    """Of a GPU its name and driver, of a CPU its name and cores: headings have them."""
+    kind = (
+        {"gpu": text, "driver": text} if isinstance(value, dict) and "gpu" in value else {"cpu": text, "cores": whole}
+    )
+    fields({"machine": machine, **kind}, {"uuid": text, "cpu": text})(value, where)
+
+
+CELL = fields(
+    {
+        "suite": word, "model": model, "weights": text, "model_version": text, "backend": word, "release": text,
+        "precision": word, "device": text, "shapes": each(pair, 1),
+        "lengths": fields({"distribution": text, "tokens": text}, {
+            "task": text, "texts": text, "calibration": text, "choice": text, "values": numbers, "counts": numbers,
+        }),
+        "options": fields({}, {
+            "profiles": text, "min": pair, "opt": pair, "max": pair, "ranges": each(numbers), "pad_to": each(pair),
+            "quantization": mapping,
+        }),
+    }
+)  # fmt: skip
+
+MEASUREMENT = fields(
+    {
+        "phase": text, "batch": whole, "sequence": whole, "cuda_graph": flag, "samples": times,
+        "windows": each(is_a("start, end and steps", lambda value: _numbers(value, 0) and len(value) == 3)),
+        "steady": flag,
+    },
+    {
+        "throttled": each(flag), "process": whole,
+        "telemetry": fields({}, {
+            "memory_bytes": number, "energy_mj_per_sequence": number, "other_processes": number,
+            "throttle_reasons": each(text), "cpu_others": number, "cpu_resolution": number, "threads_used": whole,
+        }),
+    },
+)  # fmt: skip
+
+
+def measurement(value: Any, where: str) -> None:
+    MEASUREMENT(value, where)
+    if not value["samples"] and not value["phase"].startswith("replay"):
+        raise BadRecord(f"{where}.samples is empty")
+
+
+CHECKED = fields(
+    {"batch": positive, "sequence": positive, "cuda_graph": flag, "nonfinite": whole, "cosine": maybe_number,
+     "problem": text},
+)  # fmt: skip
+
+INPUTS = fields({"notes": fields({}, {"tokens": text, "shapes": values(fields({"tokens": whole})), "passes": mapping,
+                                      "cut": whole, "texts": whole, "made_up": each(text)})})  # fmt: skip
+
+BUILT = fields({"seconds": number}, {"notes": fields({}, {"engine_bytes": number, "product_types": values(whole)})})
+
+RECORD = fields(
+    {
+        "cell": CELL, "outcome": outcome, "reason": text, "environment": environment, "checks": each(CHECKED),
+        "measurements": each(measurement), "command": each(text),
+    },
+    {
+        "facts": mapping, "scores": mapping, "settings": mapping, "stages": values(number), "measured_at": text,
+        "log_tail": text, "artifacts": fields({}, {"inputs": INPUTS, "built": BUILT, "onnx": mapping}),
+        "maker": fields({}, {"version": text, "commit": text, "dirty": flag}), "harness": positive, "scoring": positive,
+        "processes": each(fields({"process": whole, "measured_at": text, "facts": mapping})),
+    },
+)  # fmt: skip
+
+_FIGURES = fields(
+    {"value": number, "reference_value": number, "difference": number, "metric": text, "tolerance": number,
+     "cosine_min": number, "cosine_mean": number, "max_difference": number, "relative_error": number},
+    {"low": number, "high": number, "verdict": text, "changed": number, "exact_match": number, "targets": text,
+     "gates": flag},
+)  # fmt: skip
+
+
+def _judged(value: Any, where: str) -> None:
+    """Outputs that are not finite have no figures."""
+    fields({"nonfinite": whole})(value, where)
+    if not value["nonfinite"]:
+        _FIGURES(value, where)
+
+
+_LAYER = fields({"point": text, "nonfinite": whole}, {"max_difference": number, "relative_error": number,
+                                                       "cosine_min": number})  # fmt: skip
+
+_STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
+
+_VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
+
+_BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
+
+SCORES: Mapping[str, Check] = {
+    "accuracy": _judged,
+    "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
+    "search": fields(
+        {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),
+         "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
+    ),
+    "switching": fields(
+        {
+            "openings": each(fields({"ns": values(number)}), 1),
+            "cold": each(fields({"shape": pair, "where": text, "samples": _VISITS})),
+            "transitions": each(fields({**_BETWEEN, "samples": _VISITS, "earlier": each(pair)})),
+            "device": each(fields({**_BETWEEN, "first": numbers, "again": numbers})),
+            "captures": each(fields({"shape": pair, "capture": numbers, "launch": numbers, "again": numbers,
+                                     "bytes": numbers})),
+            "replays": each(fields({"name": text, "cuda_graph": flag, "blocks": numbers, "switches": whole,
+                                    "replayed": whole, "asked": whole})),
+            "parity": each(fields({"cuda_graph": flag, "transitions": whole, "unequal": whole,
+                                   "difference": maybe_number})),
+        },
+        {"starts": each(fields({"opening": values(number), "met": each(mapping)}))},
+    ),
+}  # fmt: skip
+"""By suite, the scores that its tables read."""

@@ -1,0 +1,60 @@
+"""Tables that wait: many runs say what they measured, and the command that started them writes the tables once.
+
+Tables cost processor time, which would disturb the next measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+TOUCHED = "SUITES_TOUCHED"
+"""Environment variable: the file in which runs say what they measured. With it they write no tables."""
+
+
+def waits() -> bool:
+    """Whether another command writes the tables of this one."""
+    return bool(os.environ.get(TOUCHED))
+
+
+def touched(results: Path, machine: str, suite: str) -> None:
+    """Say that a record of this suite was written, if another command writes the tables."""
+    if waits():
+        with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
+            stream.write(json.dumps([str(results), machine, suite]) + "\n")
+
+
+def tables_at_end(work: Callable[[], int]) -> int:
+    """The status of `work`, whose processes write no tables; they are written after it, also if it is interrupted."""
+    with tempfile.TemporaryDirectory(prefix="suites-") as folder:
+        file = Path(folder, "touched")
+        os.environ[TOUCHED] = str(file)
+        bad = 0
+        try:
+            status = work()
+        finally:
+            del os.environ[TOUCHED]
+            bad = _write(file)
+    return status or int(bad > 0)
+
+
+def _write(file: Path) -> int:
+    from suites.report import say_bad, write_machine
+    from suites.results_folder import MachineFolder
+
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    suites: dict[tuple[str, str], set[str]] = {}
+    for results, machine, suite in map(json.loads, lines):
+        suites.setdefault((results, machine), set()).add(suite)
+    folders = []
+    for (results, machine), names in suites.items():
+        folders.append(folder := MachineFolder(Path(results), machine))
+        try:
+            for path in write_machine(folder, names):
+                print(path)
+        except OSError as error:
+            folder.bad[folder.tables] = f"the tables were not written: {error}"
+    return say_bad(folders)
