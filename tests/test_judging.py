@@ -64,7 +64,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     """Runs an accuracy request whose stages answer at once; keywords replace what the task says of the outputs."""
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
-        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "lengths": {"task": "stsb"}, "options": {},
+        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
+        "lengths": {"distribution": "full", "tokens": "auto", "task": "stsb"},
     }  # fmt: skip
     request: Any = SimpleNamespace(
         suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
