@@ -237,7 +237,7 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = Path(config.model.path)
     for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name) and (os.access(folder, os.X_OK) or not folder.is_dir()):
             raise Refused(
                 f"model.path={folder} has no {name}; give a folder with config.json and model.safetensors, "
                 "or weights=random for latency alone"
@@ -280,8 +280,10 @@ def _tokenizer(config: RunConfig) -> str:
     chosen = config.model.tokenizer
     if chosen and config.weights is not Weights.random:
         raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights come with their own")
-    if chosen and not (Path(chosen) / "tokenizer.json").is_file():
+    if chosen and not os.path.isfile(Path(chosen) / "tokenizer.json"):
         raise Refused(f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has")
+    if chosen:
+        readable("model.tokenizer", Path(chosen) / "tokenizer.json")
     return str(Path(chosen).resolve()) if chosen else ""
 
 

@@ -172,6 +172,9 @@ def _run(arguments: Sequence[str]) -> int:
             sys.argv[1:] += folder
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
         invocation.finish()
+    except OSError as error:  # of Hydra itself: a cell refuses what it cannot write
+        invocation.report()
+        raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
     except Exception:
         invocation.report()
         raise

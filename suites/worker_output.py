@@ -27,6 +27,9 @@ LOG_TAIL_LINES, LOG_LINE_CHARACTERS = 30, 500
 PROGRESS_BYTES = 64 * 1024
 """A longer line of progress is dropped."""
 
+KEPT_LINES = 100
+"""How many lines of progress of one worker may stay in the terminal or in a batch's output."""
+
 BLOCK_BYTES = 1 << 16
 LEFT_OVER_BYTES = 1 << 22
 """How much is read from a pipe after the worker ended, if another process still writes to it."""
@@ -129,6 +132,7 @@ class ProgressLines:
         self._on_progress = on_progress
         self._begun = b""
         self._dropping = False
+        self._kept = 0
 
     def add(self, block: bytes) -> None:
         """Take over the next part of the stream."""
@@ -148,5 +152,6 @@ class ProgressLines:
             return
         if isinstance(text, str):
             # The reader must go on, whatever happens to a terminal: the worker waits for a full pipe.
+            self._kept += bool(keep)
             with contextlib.suppress(Exception):
-                self._on_progress(one_line(text[:LOG_LINE_CHARACTERS]), bool(keep))
+                self._on_progress(one_line(text[:LOG_LINE_CHARACTERS]), bool(keep) and self._kept <= KEPT_LINES)

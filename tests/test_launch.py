@@ -275,6 +275,30 @@ def test_a_full_disk_is_seen_by_the_worker(
     assert not (tmp_path / "out.json").exists()
 
 
+def test_an_answer_that_cannot_be_written_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(worker, "write_whole", full)
+    monkeypatch.setitem(worker.STAGES, "probe", lambda job: {})
+    (tmp_path / "job.json").write_text("{}")
+    assert worker.main("probe", tmp_path) == os.EX_IOERR
+
+
+@pytest.mark.parametrize("write", ["mkdir", "write_text"])
+def test_a_job_that_cannot_be_written_starts_no_worker(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    python = fake_python(tmp_path, "Path(sys.argv[4], 'ran').touch()")
+    monkeypatch.setattr(Path, write, full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(python, tmp_path)
+    assert not (tmp_path / "job" / "ran").exists()
+
+
 def test_a_log_that_takes_no_more_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:

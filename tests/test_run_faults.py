@@ -189,6 +189,41 @@ def test_an_interpreter_that_cannot_start_is_refused(
     assert not list((tmp_path / "cache" / "jobs").glob("*-*"))
 
 
+def test_partial_artifacts_of_a_worker_that_was_killed_are_removed(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a time limit as well as after an interrupt, and those that a killed run left before."""
+    partial = tmp_path / "cache" / "onnx" / f".{'0' * 24}.abcdef"
+
+    def killed(*_: object) -> Answer:
+        assert not partial.exists()
+        partial.mkdir(parents=True)
+        (partial / "model.onnx").write_text("half")
+        return Answer("timeout", "export was stopped after 1 s", None, "")
+
+    monkeypatch.setattr(pipeline, "call", killed)
+    assert command(*folders(tmp_path))[0] == 1
+    assert not partial.exists()
+
+    def interrupted(*_: object) -> Answer:
+        killed()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "call", interrupted)
+    partial.mkdir()
+    assert command(*folders(tmp_path))[0] == 130
+    assert not partial.exists()
+    assert len(list((tmp_path / "cache" / "jobs").glob("*-*"))) == 1  # of the time limit, for its log
+
+
+def test_a_folder_of_hydras_that_cannot_be_made_is_refused(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "file").touch()
+    status, error = command(f"hydra.run.dir={tmp_path / 'file' / 'x'}", *folders(tmp_path))
+    assert status == 2
+    assert error.startswith("refused: cannot read or write: ")
+    assert len(error.splitlines()) == 1
+
+
 def test_a_user_without_home_and_name_gets_a_record(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

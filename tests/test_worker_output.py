@@ -103,6 +103,15 @@ def test_lines_of_progress_arrive_and_others_are_left_out() -> None:
     assert seen == [("one", False), ("t\\x1b[2Jwo", True)]
 
 
+def test_lines_that_stay_are_limited() -> None:
+    kept: list[bool] = []
+    lines = ProgressLines(lambda text, keep: kept.append(keep))
+    for _ in range(1000):
+        lines.add(b'{"text": "again", "keep": true}\n')
+    assert len(kept) == 1000
+    assert sum(kept) == worker_output.KEPT_LINES
+
+
 def test_a_display_that_fails_does_not_end_the_reading() -> None:
     seen: list[str] = []
 
