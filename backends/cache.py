@@ -1,27 +1,29 @@
 """A content-addressed cache of artifacts that several processes may use at once.
 
-An entry is a folder named by the SHA-256 of its key, holding the payload and `artifact.json`. It is built in
+An entry is a folder named by the SHA-256 of its key, with the payload and `artifact.json` in it. It is built in
 a temporary folder under a lock and renamed into place, so that an entry is either whole or absent. A payload whose size
-and time of change are those that were recorded is taken as it is; any other is read to its last byte.
+and time of change are those that were recorded is used without reading it; any other is compared by its digest.
+
+A cache belongs to one user. Other users may read its entries as the umask of the owner allows, but nobody uses an entry
+that another user can have written: see backends/cache_files.py. A folder that several users can write therefore has one
+cache for each of them, in subfolders (suites/cache_folder.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import Artifact
+from backends.cache_files import distrust, locked, new_partial, own_folder, remove, share
 
 logger = logging.getLogger("backends.cache")
 """What a person should see of the cache: a line for each entry that is not what was put there."""
@@ -39,15 +41,6 @@ def digest_of(path: Path) -> str:
 def key_digest(key: Mapping[str, Any]) -> str:
     """SHA-256 of a key's canonical JSON."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on `path` (created if need be) for the block; waits for its turn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 @dataclass(frozen=True)
@@ -74,12 +67,15 @@ class ArtifactCache:
         """
         name = key_digest({**key, "versions": dict(versions)})[:24]
         entry = self.root / kind / name
-        with locked(self.root / kind / f".{name}.lock"):
+        own_folder(entry.parent)
+        with locked(entry.parent / f".{name}.lock"):
             artifact = self._read(entry, filename)
             if artifact is not None:
                 return artifact
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=entry.parent))
+            for left in entry.parent.glob(f".{name}.*"):  # by a builder that was killed: its lock is ours now
+                if left.suffix != ".lock":
+                    remove(left)
+            partial = new_partial(entry)
             try:
                 start = time.perf_counter()
                 notes = build(partial / filename) or {}
@@ -93,31 +89,53 @@ class ArtifactCache:
                 (partial / "artifact.json").write_text(
                     json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)})
                 )
-                shutil.rmtree(entry, ignore_errors=True)
+                share(partial)
+                remove(entry)
                 os.replace(partial, entry)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove(partial)
             return artifact
 
     def _read(self, entry: Path, filename: str) -> Artifact | None:
-        """The artifact in `entry` if its bytes are those that were recorded; else None, with a line that says so."""
-        if not entry.exists():
+        """The artifact in `entry` if its bytes are those that were recorded and no other user can have written them;
+        else None, with a line that says so."""
+        if not os.path.lexists(entry):
             return None
+        reason = "is damaged"
         try:
-            data = json.loads((entry / "artifact.json").read_text())
-            key, noted = data.pop("key"), data.pop("files")
-            # Entries of before noted sizes alone: they are read.
-            files = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in noted.items()}
-            artifact = Artifact.from_json({**data, "path": entry / filename})
-            found = _stamps(entry)
-            whole = all(found[name][0] == size for name, (size, _) in files.items())
-            untouched = all(found[name] == stamp for name, stamp in files.items())
-            if key is not None and whole and (untouched or digest_of(artifact.path) == artifact.sha256):
+            reason = f"is not used: {why}" if (why := distrust(entry)) else reason
+            if not why and (artifact := _whole(entry, filename)) is not None:
                 return artifact
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
-        logger.warning("cached %s %s is damaged; building it again", entry.parent.name, entry.name)
+        logger.warning("cached %s %s %s; building it again", entry.parent.name, entry.name, reason)
         return None
+
+
+def _whole(entry: Path, filename: str) -> Artifact | None:
+    """The artifact in `entry` if it is of the key that names the entry, and its files are those that were recorded.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: artifact.json is not as written.
+    """
+    noted = entry / "artifact.json"
+    if not noted.is_file():
+        return None
+    data = json.loads(noted.read_text())
+    key, files = data.pop("key"), data.pop("files")
+    artifact = Artifact.from_json({**data, "path": entry / filename})
+    if not (isinstance(artifact.notes, dict) and isinstance(artifact.sha256, str)):
+        return None
+    if key_digest({**key, "versions": dict(artifact.versions)})[:24] != entry.name:
+        return None
+    # Older entries have sizes alone: their payload is compared by its digest.
+    stamps = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in files.items()}
+    found = _stamps(entry)
+    if filename not in stamps or any(found[name][0] != size for name, (size, _) in stamps.items()):
+        return None
+    untouched = all(found[name] == stamp for name, stamp in stamps.items())
+    return artifact if untouched or digest_of(artifact.path) == artifact.sha256 else None
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:

@@ -12,6 +12,7 @@ line.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.config import RunConfig
 from suites.machine import gpus
+from suites.process_tree import CALL, Guard
 from suites.record import TIMED
 from suites.text import one_line
 from suites.touched import tables_at_end
@@ -63,7 +65,11 @@ class Batch:
         rest = [word for word in line if not word.startswith("-")]
         command = [sys.executable, "-m", "suites.run", *flags, *rest, *self.common, *extra]
         began = now_ns()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        # The guard ends it if this process is killed.
+        environment = {**os.environ, CALL: f"{Guard.start()}-{began}"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+        )
         self.processes.add(process)
         _, error = process.communicate()
         self.processes.discard(process)

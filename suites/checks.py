@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,13 +62,64 @@ def between(key: str, value: float, least: float, most: float) -> float:
 
 
 def writable(key: str, path: str) -> Path:
+    """The folder that `key` names, made if it is missing.
+
+    Raises:
+        Refused: no file can be written there.
+    """
     if not path:
         raise Refused(f"{key}= names no folder; choose one, e.g. {key}=/tmp/{key}")
-    folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
     try:
+        folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"0" * 4096)
-    except OSError as error:
-        raise Refused(f"{key}={path} cannot be written ({error.strerror}); choose another folder") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Refused(f"{key}={path} cannot be written ({reason}); choose another folder") from None
     return folder
+
+
+def readable(key: str, path: Path) -> Path:
+    """`path` if it is a file that this user can read.
+
+    Raises:
+        Refused: it is not.
+    """
+    try:
+        if path.is_file():
+            with path.open("rb") as stream:
+                stream.read(1)
+            return path
+        reason = "no such file" if not path.exists() else "not a file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise Refused(f"{key}: {path} cannot be read ({reason}); check its name and its permissions")
+
+
+def check_record(results: Path, path: Path) -> None:
+    """Check that a record can be written to `path`, before hours of measuring.
+
+    Raises:
+        Refused: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        os.unlink(name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Refused(
+                f"{path.name[:40]}... is too long for the name of a record ({len(path.name)} letters); "
+                "give a shorter model.name="
+            ) from None
+        reason = error.strerror or str(error)
+        raise Refused(
+            f"results={results}: no record can be written in {path.parent} ({reason}); choose another folder"
+        ) from None
+    if os.path.lexists(path) and not path.is_file():
+        raise Refused(f"results={results}: {path} is not a file; move it away or choose another folder")
+    tables = path.parents[2] / "tables"
+    if os.path.lexists(tables) and not tables.is_dir():
+        raise Refused(f"results={results}: {tables} is not a folder; move it away or choose another folder")

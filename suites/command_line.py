@@ -47,8 +47,10 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    # To be terminated is to be interrupted: a cell's worker must end with us, or it would go on using the device.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # These signals count as an interrupt: a cell's worker must end with us, or it would go on using the device.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
+            signal.signal(number, signal.default_int_handler)
     # Hydra then raises what it would print over several lines with advice on tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

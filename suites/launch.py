@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from suites.record import FAILED, OUTCOMES, TIMEOUT
+from suites.process_tree import CALL, Guard, kill_group, kill_marked
+from suites.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
+from suites.text import one_line
+from suites.worker_output import ProgressLines, Reader, WorkerLog
 
 ROOT = Path(__file__).resolve().parent.parent
-LOG_TAIL_LINES = 30
 GRACE_SECONDS = 3
+FREE_BYTES = 1 << 16
+"""A disk that has not this much space left is full: a stage that fails then may have failed for that reason."""
+
+_calls = itertools.count()
 
 
 class CannotWrite(Exception):
     """A worker could not write its files: a full disk or a read-only folder."""
+
+
+class CannotStart(Exception):
+    """The interpreter of a worker is no program that runs; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -57,103 +67,148 @@ def call(
     `on_progress` gets each line of progress, and whether it should stay where a person can read it.
 
     Raises:
-        CannotWrite: the worker, or this process for it, could not write.
+        CannotWrite: the worker could not write, or failed on a disk that is full.
+        CannotStart: the interpreter is no program that runs.
+        OSError: the job could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out.json").unlink(missing_ok=True)
     (folder / "job.json").write_text(json.dumps(job))
-    log = folder / "log.txt"
-    reader, writer = os.pipe()
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    mark = f"{Guard.start()}-{next(_calls)}"
+    log = WorkerLog(folder / "log.txt")
+    process: subprocess.Popen[bytes] | None = None
+    readers: list[Reader] = []
+    try:
+        process, readers = _spawn(stage, folder, interpreter, mark, (log.add, ProgressLines(on_progress).add))
+        status: int | None = process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        status = None
+    finally:
+        # Also on an interrupt: no process of the worker's may outlive its cell.
+        try:
+            if process is not None:
+                _end(process)
+        finally:
+            kill_marked(mark)
+            for reader in readers:
+                reader.finish()
+            log.close()
+            shutil.rmtree(temporary, ignore_errors=True)
+    if status is None:
+        return Answer(TIMEOUT, f"{stage} was stopped after {limit_s:g} s", None, log.tail())
+    if status == os.EX_IOERR:
+        raise CannotWrite(f"{stage}: {(log.tail().splitlines() or ['cannot write'])[-1]}")
+    answer = _read(stage, folder, status, log.tail())
+    if answer.outcome == FAILED:
+        _check_space(stage, folder)
+    return answer
+
+
+def _spawn(
+    stage: str,
+    folder: Path,
+    interpreter: Interpreter,
+    mark: str,
+    receivers: tuple[Callable[[bytes], None], Callable[[bytes], None]],
+) -> tuple[subprocess.Popen[bytes], list[Reader]]:
+    """The worker, and what reads its output and its progress.
+
+    Raises:
+        CannotStart: the interpreter is no program that runs.
+    """
+    progress_reader, progress_writer = os.pipe()
     environment = {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Whatever a worker leaves there when it is killed is removed with the folder.
+        "TMPDIR": str(folder / "tmp"),
         **interpreter.environment,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
-        "SUITES_PROGRESS_FD": str(writer),
+        "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
+        CALL: mark,
     }
-    with log.open("wb") as output:
+    try:
         process = subprocess.Popen(
             [interpreter.python, "-m", "suites.worker", stage, str(folder)],
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=folder,
             env=environment,
-            pass_fds=(writer,),
+            pass_fds=(progress_writer,),
             start_new_session=True,
         )
-    os.close(writer)
-    listener = threading.Thread(target=_listen, args=(reader, on_progress), daemon=True)
-    listener.start()
-    try:
-        status = process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        return Answer(TIMEOUT, f"{stage} was stopped after {limit_s:g} s", None, _tail(log))
+    except OSError as error:
+        os.close(progress_reader)
+        raise CannotStart(_why_not_started(interpreter.python, error)) from None
     finally:
-        # Also on an interrupt: nothing of the worker's process group may outlive its cell.
-        _end(process)
-    listener.join(GRACE_SECONDS)
-    if status == os.EX_IOERR:
-        raise CannotWrite(f"{stage}: {(_tail(log).splitlines() or ['cannot write'])[-1]}")
-    return _read(stage, folder, status, _tail(log))
+        os.close(progress_writer)
+    assert process.stdout is not None
+    output = os.dup(process.stdout.fileno())
+    process.stdout.close()
+    return process, [Reader(output, receivers[0]), Reader(progress_reader, receivers[1])]
+
+
+def _why_not_started(python: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT and os.path.exists(python):
+        return f"{python} cannot be started: the program that its first line names is missing"
+    if error.errno == errno.ENOEXEC:
+        return f"{python} cannot be started: it is neither a program of this machine nor a script that begins with #!"
+    return f"{python} cannot be started: {error.strerror}"
+
+
+def _check_space(stage: str, folder: Path) -> None:
+    """Raise CannotWrite if the disk of `folder` is full."""
+    probe = folder / "space"
+    try:
+        probe.write_bytes(b"0" * FREE_BYTES)
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in CANNOT_WRITE:
+            raise CannotWrite(f"{stage} failed, and {folder} cannot be written: {error.strerror}") from None
 
 
 def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
-    """The worker's answer, or what its absence means."""
+    """The worker's answer, or a failure where there is none."""
     try:
-        data = json.loads((folder / "out.json").read_text())
+        data = json.loads((folder / "out.json").read_bytes())
         answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
-    except FileNotFoundError:
-        ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-        last = next(reversed(log_tail.strip().splitlines()), "")
+    except (FileNotFoundError, NotADirectoryError):
+        ended = _how_it_ended(status)
+        if not folder.is_dir():
+            return Answer(FAILED, f"{stage} {ended}: its folder in cache= was removed meanwhile", None, log_tail)
+        last = next(reversed(log_tail.strip().splitlines()), "").strip()
         return Answer(FAILED, f"{stage} {ended} without an answer{f': {last}' if last else ''}", None, log_tail)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Answer(FAILED, f"{stage} answered with something that is no answer: {error}", None, log_tail)
-    if answer.outcome not in OUTCOMES:
+    if not isinstance(answer.reason, str) or answer.outcome not in OUTCOMES:
         return Answer(FAILED, f"{stage} answered with the unknown outcome {answer.outcome!r}", None, log_tail)
-    return answer
+    return replace(answer, reason=one_line(answer.reason))
 
 
-def _listen(reader: int, on_progress: Callable[[str, bool], None]) -> None:
-    with os.fdopen(reader) as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError):
-                said = json.loads(line)
-                on_progress(said["text"], said["keep"])
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was killed by signal {-status}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and all that it started: politely while it runs, then whatever of its group is left."""
-    if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
-    _signal_group(process, signal.SIGKILL)
+    """End the worker and its process group: first by SIGTERM while it runs, then whatever is left by SIGKILL."""
+    try:
+        if process.poll() is None:
+            kill_group(process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+    finally:
+        # A second interrupt ends the wait, not the duty to end the group.
+        kill_group(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return "\n".join(line[:500] for line in lines[-LOG_TAIL_LINES:])
-
-
-@contextlib.contextmanager
-def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> Iterator[None]:
-    """Hold the machine-wide lock of a device, a GPU's UUID or "cpu": whoever takes times is alone there, and whoever
-    builds or judges outputs shares it with others who do."""
-    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    path = Path(tempfile.gettempdir()) / f"inference-suites-{device}.lock"
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(stream, how)
-        yield

@@ -5,26 +5,32 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backends.cache_files import remove_partials
 from suites import record
+from suites.cache_folder import compiler_caches
 from suites.cell import Cell, short_digest
-from suites.checks import Refused
+from suites.checks import Refused, check_record
 from suites.clock import now_ns
-from suites.launch import Answer, CannotWrite, Interpreter, call, holding
+from suites.device_lock import holding
+from suites.job_folders import end_job, new_job
+from suites.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 from suites.layers import first_past
+from suites.machine_folders import without_folders
 from suites.maker import HARNESS, SCORING, maker
-from suites.record import CANNOT_WRITE, FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
+from suites.record import FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
-from suites.text import one_line
 
-KEPT_JOBS = 50
+WAITING = "for the device, which another run uses"
+
+_said: set[Path] = set()
+"""Caches in the folder of another user that a line was printed about."""
 
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
@@ -70,12 +76,16 @@ class Stages:
 
     def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
         device = self.request.machine.device
-        # The worker sees its own GPU alone; the caches of compilers stay with the project's.
+        compilers = compiler_caches(self.request.cache)
+        if compilers is None:
+            self.progress("cache", "other users can write compiled kernels in cache=; they are compiled again", True)
+            compilers = self.folder / "compilers"
+        # The worker sees its own GPU alone; compilers keep their caches in the project's.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
             "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
-            "TORCHINDUCTOR_CACHE_DIR": str(self.request.cache / "inductor"),
-            "TRITON_CACHE_DIR": str(self.request.cache / "triton"),
+            "TORCHINDUCTOR_CACHE_DIR": str(compilers / "inductor"),
+            "TRITON_CACHE_DIR": str(compilers / "triton"),
             # Several small fits beside one another: threads that wait for threads take minutes for seconds.
             **({"OMP_NUM_THREADS": "1"} if stage == "score" else {}),
         }
@@ -98,10 +108,17 @@ def run_request(request: Request, progress: Progress) -> Ended:
     """Run a request, or find the record it left when it ran before on this very device.
 
     Raises:
-        Refused: a record, a job or an artifact cannot be written; no half-written file is left.
+        Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written; no half-written
+            file is left.
     """
-    folder = request.cache / "jobs" / f"{os.getpid()}-{now_ns()}"
-    stages = Stages(request, folder, progress)
+    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
+        _said.add(request.cache)
+        progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
+    remove_partials(request.cache)  # of a run that was killed
+    try:
+        stages = Stages(request, new_job(request.cache), progress)
+    except OSError as error:
+        raise _cannot_write(request, error) from None
     return _settled(stages, lambda: _run(request, stages))
 
 
@@ -113,31 +130,40 @@ def run_to_end(request: Request, progress: Progress) -> Ended:
     return ended
 
 
+def _cannot_write(request: Request, error: Exception) -> Refused:
+    folders = f"results={request.results} or cache={request.cache}"
+    return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
+
+
 def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
     """What `work` gives; with its job folder removed if no one needs it any more, or its log named if it failed."""
-    advice = "free some space or choose another results= or cache= folder"
+    request, keep = stages.request, False
     try:
         ended = work()
-    except CannotWrite as error:
-        raise Refused(f"cannot write: {error}; {advice}") from None
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        raise Refused(f"cannot write: {error}; {advice}") from None
-    if ended.another is not None:
-        return ended
-    if ended.record.outcome in (OK, record.UNSUPPORTED):
-        shutil.rmtree(stages.folder, ignore_errors=True)
-        return ended
-    _forget_old(stages.folder.parent)
-    return replace(ended, log=max(stages.folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None))
+        if ended.another is not None:
+            keep = True
+            return ended
+        keep = ended.record.outcome not in (OK, record.UNSUPPORTED)
+        log = _last_log(stages.folder) if keep else None
+        end_job(stages.folder, keep)
+        return replace(ended, log=log)
+    except CannotStart as error:
+        names = "interpreter.main or the backend's own, as in conf/interpreter"
+        raise Refused(f"{error}; {names}, must be a Python with numpy") from None
+    except (CannotWrite, OSError) as error:
+        raise _cannot_write(request, error) from None
+    finally:
+        if not keep:
+            end_job(stages.folder, keep=False)
+        remove_partials(request.cache)
 
 
-def _forget_old(jobs: Path) -> None:
-    """Leave the folders of the last cells that failed, with their logs, and of those that still run."""
-    over = [path for path in jobs.iterdir() if not Path("/proc", path.name.partition("-")[0]).exists()]
-    for folder in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_JOBS]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _last_log(folder: Path) -> Path | None:
+    """The log of the last stage; None if the folder was removed meanwhile."""
+    try:
+        return max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None)
+    except OSError:
+        return None
 
 
 def _run(request: Request, stages: Stages) -> Ended:
@@ -149,6 +175,8 @@ def _run(request: Request, stages: Stages) -> Ended:
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
+    if measuring:
+        check_record(request.results, path)
     earlier = _reusable(path, request) if measuring and not request.rerun else None
     if earlier is not None and processes_of(earlier) >= request.repeats:
         return Ended(_judged_anew(earlier, request), path, reused=True)
@@ -173,18 +201,19 @@ def _run(request: Request, stages: Stages) -> Ended:
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
-        reason=one_line(answer.reason),
+        reason=answer.reason,
         environment=environment,
         settings=request.effort,
         stages=stages.seconds,
         command=(Path(sys.executable).name, *sys.orig_argv[1:]),
         measured_at=_now(),
-        log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
+        log_tail=stages.log_tail if answer.outcome != OK else "",
         maker=maker(),
         harness=HARNESS,
         scoring=SCORING,
         **parts,
     )
+    ended = without_folders(ended, request)
     written = write_record(request.results, ended) if measuring else None
     return _with_another(request, stages, staged.job, Ended(ended, written, reused=False))
 
@@ -193,7 +222,7 @@ def _run(request: Request, stages: Stages) -> Ended:
 def _device(request: Request, stages: Stages) -> Iterator[None]:
     """Holds the device: alone where times are taken, with others who build or judge where none are."""
     device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
-    with holding(device, lambda: stages.progress("wait", "for the device", False), shared=not timing):
+    with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
         yield
 
 
@@ -226,8 +255,9 @@ def _another(request: Request, stages: Stages, job: Mapping[str, Any], known: Re
         checks=known.checks + parts.get("checks", ()),
         processes=(*known.processes, process),
         stages=stages.seconds,
-        log_tail=_without_paths(stages.log_tail, request) if answer.outcome != OK else "",
+        log_tail=stages.log_tail if answer.outcome != OK else "",
     )
+    ended = without_folders(ended, request)
     written = write_record(request.results, ended)
     return _with_another(request, stages, job, Ended(ended, written, reused=False))
 
@@ -390,10 +420,3 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
     judged = replace(earlier, scores=scores, environment=environment)
     write_record(request.results, judged)
     return judged
-
-
-def _without_paths(text: str, request: Request) -> str:
-    """Logs name the folders they ran in; a record that is shared should not."""
-    for folder in (request.cache, request.results, Path(__file__).resolve().parent.parent, Path.home()):
-        text = text.replace(str(folder), f"<{folder.name}>")
-    return text

@@ -18,10 +18,12 @@ from backends.base import BACKENDS
 from backends.cache import digest_of
 from backends.heads import names_in
 from suites.asked import ASKED, Asked
+from suites.cache_folder import cache_of
 from suites.cell import short_digest
-from suites.checks import Refused, at_least, between, positive, writable
+from suites.checks import Refused, at_least, between, positive, readable, writable
 from suites.choices import Precision, SourceKind, Suite, Weights
 from suites.config import RunConfig, plain
+from suites.interpreters import interpreter_path
 from suites.machine import Machine, cpu, cpu_quota, gpus
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
@@ -70,7 +72,7 @@ def resolve(config: RunConfig) -> Request:
     task = load_task(config.task, _labels(config))
     asked = ASKED[config.suite.name](config, shapes, lengths, _positions(config), task)
     machine = _machine(config)
-    results, cache = writable("results", config.results), writable("cache", config.cache)
+    results, cache = writable("results", config.results), cache_of(config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = low and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
@@ -235,11 +237,12 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = Path(config.model.path)
     for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name) and (os.access(folder, os.X_OK) or not folder.is_dir()):
             raise Refused(
                 f"model.path={folder} has no {name}; give a folder with config.json and model.safetensors, "
                 "or weights=random for latency alone"
             )
+        readable("model.path", folder / name)
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except ValueError as error:
@@ -277,8 +280,10 @@ def _tokenizer(config: RunConfig) -> str:
     chosen = config.model.tokenizer
     if chosen and config.weights is not Weights.random:
         raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights come with their own")
-    if chosen and not (Path(chosen) / "tokenizer.json").is_file():
+    if chosen and not os.path.isfile(Path(chosen) / "tokenizer.json"):
         raise Refused(f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has")
+    if chosen:
+        readable("model.tokenizer", Path(chosen) / "tokenizer.json")
     return str(Path(chosen).resolve()) if chosen else ""
 
 
@@ -299,9 +304,4 @@ def _interpreter(config: RunConfig, name: str) -> str:
     if name not in known:
         raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
     path = known[name] or known["main"] or sys.executable
-    if not os.access(path, os.X_OK):
-        raise Refused(
-            f"interpreter.{name}={path} is no executable Python; "
-            "set it on the command line or in conf/interpreter/local.yaml"
-        )
-    return path
+    return interpreter_path(f"interpreter.{name}", path)

@@ -6,8 +6,11 @@ a request was refused. Nothing heavy is imported before a cell starts.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from suites.pipeline import Ended
     from suites.progress import Display
     from suites.record import Record
+
+
+SWEEP_BYTES = 1 << 16
+"""More than Hydra writes at the start of a sweep."""
 
 
 @dataclass
@@ -161,13 +168,42 @@ def _run(arguments: Sequence[str]) -> int:
     ConfigStore.instance().store(name="schema", node=RunConfig)
     invocation = Invocation()
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+        with _sweep_folder() as folder:
+            sys.argv[1:] += folder
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
         invocation.finish()
+    except OSError as error:  # of Hydra itself: a cell refuses what it cannot write
+        invocation.report()
+        raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
     except Exception:
         invocation.report()
         raise
     invocation.report()
     return invocation.status()
+
+
+@contextlib.contextmanager
+def _sweep_folder() -> Iterator[list[str]]:
+    """The override that makes Hydra write its file of a sweep into a temporary folder; none where nothing is swept.
+
+    Raises:
+        Refused: there is no temporary folder that can be written.
+    """
+    if not {"-m", "--multirun"} & set(sys.argv[1:]):
+        yield []
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="suites-sweep-")
+        (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES)
+    except OSError as error:
+        raise Refused(
+            f"a sweep needs a temporary folder that can be written ({error.strerror}); set TMPDIR to one"
+        ) from None
+    try:
+        quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+        yield [f"hydra.sweep.dir='{quoted}'"]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:

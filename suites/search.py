@@ -20,16 +20,16 @@ from omegaconf import OmegaConf
 from suites.checks import Refused, at_least, between
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
+from suites.machine_folders import without_folders
 from suites.record import OK, Record, write_record
 from suites.smallest import smallest
 from suites.validity import shortfall
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from omegaconf import DictConfig
 
     from suites.progress import Display
+    from suites.request import Request
 
 KNOBS = {"fp16": "keep_fp32", "bf16": "keep_fp32", "int8": "quantization.leave_out", "fp8": "quantization.leave_out"}
 
@@ -52,7 +52,7 @@ class Search:
     display: Display
     steps: dict[frozenset[str], dict[str, Any]] = field(default_factory=dict)
     base: Record | None = None
-    results: Path | None = None
+    request: Request | None = None
 
     def run(self) -> Record:
         """The record of the search.
@@ -97,8 +97,9 @@ class Search:
             scores={"held": held, "parts": parts, "ended": ended, **wanted, "steps": list(self.steps.values())},
             command=(os.path.basename(sys.executable), *sys.orig_argv[1:]),
         )
-        assert self.results is not None
-        write_record(self.results, record)
+        assert self.request is not None
+        record = without_folders(record, self.request)
+        write_record(self.request.results, record)
         return record
 
     def _enough(self, held: frozenset[str]) -> bool:
@@ -128,7 +129,7 @@ class Search:
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
         request = resolve(OmegaConf.to_object(_composed([*self.overrides, f"suite={suite}", knob])))  # type: ignore[arg-type]
-        self.results = request.results
+        self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
         ended = run_to_end(request, self.display.stage)
         self.display.end(ended.record.outcome, str(ended.path))
@@ -176,8 +177,8 @@ def _run(arguments: Sequence[str]) -> int:
     search = Search(overrides(arguments), Display())
     with search.display:
         record = search.run()
-    assert search.results is not None
-    folder = MachineFolder(search.results, record.environment["machine"])
+    assert search.request is not None
+    folder = MachineFolder(search.request.results, record.environment["machine"])
     print(shown("search", [record], folder))
     write_machine(folder, ("search", "accuracy", "latency"))
     return int(say_bad([folder]) > 0 or record.outcome != OK)

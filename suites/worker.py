@@ -7,14 +7,17 @@ The protocol, on CPython 3.10 or newer with the standard library, numpy and one 
 - Standard output and error belong to the log, because native libraries print there.
 - Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set: {"text",
   "keep"}, where `keep` asks for a line that stays. The logger "backends" goes there too, and what it warns of stays.
-- A worker dies with its launcher, whose process id is SUITES_LAUNCHER: nobody would wait for it, and it would use the
-  device beside the next one.
-- Exit status 74 (EX_IOERR) means that nothing could be written: the disk is full or the folder is read-only.
+- A worker ends when its launcher ends, whose process id is SUITES_LAUNCHER: otherwise it would use the device beside
+  the next worker. SUITES_CALL marks the worker and all that it starts, see suites/process_tree.py.
+- Exit status 74 (EX_IOERR) means that a file could not be written: the disk is full or the folder is read-only. The
+  last line of the log says which file.
+- Nothing else depends on the log or on the progress: a worker goes on when nobody reads them.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import errno
 import importlib
 import json
 import logging
@@ -23,7 +26,7 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -43,9 +46,16 @@ from backends.base import (
     load_backend,
     versions_of,
 )
-from suites.record import CANNOT_WRITE, FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+from suites.process_tree import end_with_parent
+from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 
 Job = Mapping[str, Any]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A disk that takes no more, wherever it is."""
+
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""Of a path in the cache: it cannot be written. Of another path, a file of the user's: it cannot be read."""
 
 
 def probe(job: Job) -> dict[str, Any]:
@@ -176,15 +186,6 @@ def _loaded() -> dict[str, str]:
     return {name: version for name, version in versions.items() if isinstance(version, str)}
 
 
-def _die_with_launcher() -> None:
-    """Have the kernel kill this process when its launcher dies, however it dies (Linux, prctl(2))."""
-    launcher = os.environ.get("SUITES_LAUNCHER")
-    if launcher and sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        os.kill(int(launcher), 0)  # raises if it died before the line above
-
-
 STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "probe": probe,
     "export": export,
@@ -221,7 +222,8 @@ def _spec(job: Job) -> BuildSpec:
 def _progress(text: str, keep: bool = False) -> None:
     descriptor = os.environ.get("SUITES_PROGRESS_FD")
     if descriptor:
-        os.write(int(descriptor), (json.dumps({"text": text, "keep": keep}) + "\n").encode())
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            os.write(int(descriptor), (json.dumps({"text": text, "keep": keep}) + "\n").encode())
 
 
 class _Progress(logging.Handler):
@@ -231,9 +233,47 @@ class _Progress(logging.Handler):
         _progress(record.getMessage(), keep=record.levelno >= logging.WARNING)
 
 
+def _say(text: str) -> None:
+    """Write to the log, if it can be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _cannot_write(error: BaseException, folders: Sequence[Path]) -> bool:
+    """Whether an exception, or one that it came from, says that a file below `folders` could not be written.
+
+    Libraries in other languages report a full disk in the text of an exception of their own.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError):
+            if current.errno in FULL:
+                return True
+            named = [Path(os.fsdecode(name)) for name in (current.filename, current.filename2) if _is_path(name)]
+            own = any(path.is_relative_to(folder) for path in named for folder in folders)
+            if own and current.errno in UNUSABLE:
+                return True
+        if any(os.strerror(number) in str(current) for number in FULL):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, (str, bytes))
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    first = next((line for line in str(error).splitlines() if line.strip()), "").strip()
+    return {"outcome": FAILED, "reason": f"{type(error).__name__}{f': {first}' if first else ''}", "result": None}
+
+
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
-    _die_with_launcher()
+    if launcher := os.environ.get("SUITES_LAUNCHER"):
+        end_with_parent(int(launcher), signal.SIGKILL)
     job = json.loads((folder / "job.json").read_text())
     answer: dict[str, Any]
     logger = logging.getLogger("backends")
@@ -245,19 +285,15 @@ def main(stage: str, folder: Path) -> int:
         answer = {"outcome": UNSUPPORTED, "reason": str(reason), "result": None}
     except Unavailable as reason:
         answer = {"outcome": UNAVAILABLE, "reason": str(reason), "result": None}
-    except OSError as error:
-        traceback.print_exc()
-        if error.errno in CANNOT_WRITE:
-            return os.EX_IOERR
-        answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {error}", "result": None}
     except Exception as error:
-        traceback.print_exc()
-        first = (str(error).strip().splitlines() or [""])[0]
-        answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {first}", "result": None}
+        _say(traceback.format_exc().rstrip())
+        if _cannot_write(error, [folder, Path(job.get("cache") or folder)]):
+            return os.EX_IOERR
+        answer = _failure(error)
     try:
         write_whole(folder / "out.json", json.dumps(answer))
-    except OSError:
-        traceback.print_exc()
+    except OSError as error:
+        _say(f"{type(error).__name__}: {error}")
         return os.EX_IOERR
     return 0
 

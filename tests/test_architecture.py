@@ -15,6 +15,7 @@ SOURCES = sorted([*(ROOT / "suites").rglob("*.py"), *(ROOT / "backends").rglob("
 WORKER_SIDE = (
     "worker", "latency", "accuracy", "layers", "switching", "switching_changes", "switching_parity",
     "switching_workload", "traffic", "checks", "clock", "request_clock", "placeholder", "record", "cell",
+    "process_tree",
 )  # fmt: skip
 CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
 
@@ -73,8 +74,8 @@ def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
     allowed = {*sys.stdlib_module_names, "numpy", "backends", "suites"}
     tensorrt = sorted((ROOT / "backends" / "tensorrt_").glob("*.py"))
     worker_side = [ROOT / "suites" / f"{name}.py" for name in WORKER_SIDE]
-    own = "base cache checkpoint evaluation features input_sets inputs null ort packing pytorch pytorch_packed"
-    own += " readout stream weights"
+    own = "base cache cache_files checkpoint evaluation features input_sets inputs null ort packing pytorch"
+    own += " pytorch_packed readout stream weights"
     worker_side += [ROOT / "backends" / f"{name}.py" for name in own.split()]
     for path in [*worker_side, *tensorrt]:
         ast.parse(path.read_text(), feature_version=(3, 10))

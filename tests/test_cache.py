@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
 
 from backends.cache import ArtifactCache
+from backends.cache_files import locked, remove_partials
 
 KEY = {"what": "test"}
 
@@ -48,6 +53,12 @@ def test_another_key_or_version_is_another_artifact(
         ("beside.bin", b"mor"),
         ("beside.bin", None),
         ("artifact.json", b'{"path": "fi'),
+        ("artifact.json", b"null"),
+        ("artifact.json", b"[]"),
+        ("artifact.json", b'"text"'),
+        ("artifact.json", b'{"key": {}, "files": []}'),
+        ("artifact.json", b"[" * 100_000),
+        ("artifact.json", b"\xff\xfe"),
         ("artifact.json", None),
     ],
 )
@@ -87,6 +98,139 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
         ArtifactCache(tmp_path).get("kind", KEY, "file", fail, {})
     assert [path.suffix for path in (tmp_path / "kind").iterdir()] == [".lock"]
     assert ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.exists()
+
+
+def in_place_of(entry: Path) -> dict[str, Callable[[], object]]:
+    """What may lie where the folder of an entry should be."""
+    return {
+        "file": lambda: entry.write_text("no folder"),
+        "link": lambda: entry.symlink_to(entry.parent),
+        "dangling": lambda: entry.symlink_to("nowhere"),
+        "fifo": lambda: os.mkfifo(entry),
+    }
+
+
+@pytest.mark.parametrize("kind", in_place_of(Path()))
+def test_an_entry_that_is_no_folder_is_replaced(tmp_path: Path, kind: str) -> None:
+    entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
+    shutil.rmtree(entry)
+    in_place_of(entry)[kind]()
+    assert ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.read_text() == "payload"
+    assert ArtifactCache(tmp_path).get("kind", KEY, "file", never, {}).path.parent == entry
+
+
+@pytest.mark.parametrize("replace", [Path.mkdir, lambda path: path.symlink_to("x"), os.mkfifo])
+def test_a_lock_file_that_is_something_else_is_no_obstacle(tmp_path: Path, replace: Callable[[Path], object]) -> None:
+    entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
+    lock = entry.parent / f".{entry.name}.lock"
+    lock.unlink()
+    replace(lock)
+    ArtifactCache(tmp_path).get("kind", KEY, "file", never, {})
+
+
+def test_a_folder_in_the_place_of_artifact_json_is_damage(tmp_path: Path) -> None:
+    entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
+    (entry / "artifact.json").unlink()
+    (entry / "artifact.json").mkdir()
+    assert ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.read_text() == "payload"
+
+
+def test_an_entry_of_another_key_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = ArtifactCache(tmp_path)
+    entry = cache.get("kind", KEY, "file", write, {}).path.parent
+    other = cache.get("kind", {"what": "other"}, "file", lambda path: path.write_text("other") and None, {}).path.parent
+    shutil.rmtree(entry)
+    shutil.copytree(other, entry)
+    assert cache.get("kind", KEY, "file", write, {}).path.read_text() == "payload"
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("part", [".", "file", "beside.bin", "artifact.json"])
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_what_others_can_write_is_not_taken(
+    tmp_path: Path, part: str, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = ArtifactCache(tmp_path)
+    entry = cache.get("kind", KEY, "file", write, {}).path.parent
+    (entry / part).chmod(mode)
+    built: list[Path] = []
+    assert cache.get("kind", KEY, "file", lambda path: built.append(path) or write(path), {}).path.exists()
+    assert len(built) == 1
+    assert "other users can write it; building it again" in caplog.text
+    assert cache.get("kind", KEY, "file", never, {}).path.parent == entry
+
+
+@pytest.mark.parametrize("part", [".", "file", "beside.bin", "artifact.json"])
+def test_what_belongs_to_another_user_is_not_taken(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = ArtifactCache(tmp_path)
+    entry = cache.get("kind", KEY, "file", write, {}).path.parent
+    lstat, strange = os.lstat, os.path.normpath(entry / part)
+
+    def of_another(path: Any, **options: Any) -> os.stat_result:
+        found = lstat(path, **options)
+        if not options and os.path.normpath(path) == strange:
+            return os.stat_result((*found[:4], 41001, *found[5:]))
+        return found
+
+    monkeypatch.setattr("backends.cache_files.os.lstat", of_another)
+    built: list[Path] = []
+    cache.get("kind", KEY, "file", lambda path: built.append(path) or write(path), {})
+    assert len(built) == 1
+    assert "belongs to another user (uid 41001)" in caplog.text
+
+
+@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (0, 0o755, 0o644)])
+def test_entries_can_be_read_as_the_umask_says_and_are_taken_again(
+    tmp_path: Path, umask: int, folder: int, file: int
+) -> None:
+    def private(path: Path) -> None:
+        path.write_text("as safetensors writes")
+        path.chmod(0o600)
+
+    before = os.umask(umask)
+    try:
+        entry = ArtifactCache(tmp_path / "cache").get("kind", KEY, "file", private, {}).path.parent
+        ArtifactCache(tmp_path / "cache").get("kind", KEY, "file", never, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(entry.stat().st_mode) == folder
+    assert {stat.S_IMODE(path.stat().st_mode) for path in entry.iterdir()} == {file}
+
+
+def test_entries_of_older_versions_are_still_taken(tmp_path: Path) -> None:
+    """Their folders were private, and the files in them as the umask said."""
+    entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
+    entry.chmod(0o700)
+    (entry / "file").chmod(0o664)
+    ArtifactCache(tmp_path).get("kind", KEY, "file", never, {})
+
+
+def test_partial_entries_of_killed_builders_are_removed(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    entry = cache.get("kind", KEY, "file", write, {}).path.parent
+    dead = entry.parent / f".{'0' * 24}.abcdef"
+    dead.mkdir()
+    (dead / "model.onnx").write_text("half")
+    alive = entry.parent / f".{'1' * 24}.abcdef"
+    alive.mkdir()
+    with locked(entry.parent / f".{'1' * 24}.lock"):
+        remove_partials(tmp_path)
+        assert (dead.exists(), alive.exists()) == (False, True)
+    remove_partials(tmp_path)
+    assert not alive.exists()
+    cache.get("kind", KEY, "file", never, {})
+    remove_partials(tmp_path / "missing")
+
+
+def test_a_partial_entry_of_the_same_key_is_removed_when_it_is_built(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    entry = cache.get("kind", KEY, "file", write, {}).path.parent
+    shutil.rmtree(entry)
+    (entry.parent / f".{entry.name}.left").mkdir()
+    cache.get("kind", KEY, "file", write, {})
+    assert sorted(path.name for path in entry.parent.iterdir()) == [f".{entry.name}.lock", entry.name]
 
 
 def test_two_processes_at_a_time_build_once(tmp_path: Path) -> None:

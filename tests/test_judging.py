@@ -64,27 +64,32 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     """Runs an accuracy request whose stages answer at once; keywords replace what the task says of the outputs."""
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
-        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "lengths": {"task": "stsb"}, "options": {},
+        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
+        "lengths": {"distribution": "full", "tokens": "auto", "task": "stsb"},
     }  # fmt: skip
     request: Any = SimpleNamespace(
         suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
-        machine=SimpleNamespace(slug="m", description={"uuid": ""}, device=SimpleNamespace(uuid="")), until="measure",
-        rerun=False, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
+        machine=SimpleNamespace(
+            slug="m", description={"uuid": "", "cpu": "x", "cores": 1}, device=SimpleNamespace(uuid="")
+        ),
+        until="measure", rerun=False, repeats=1, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
 
     def done(
         tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
     ) -> tuple[pipeline.Ended, Told]:
-        artifact = {"path": "", "sha256": "", "notes": {}}
+        artifact = {"path": "", "sha256": "", "notes": {}, "seconds": 1.0}
         source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
         check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
+        figures = dict.fromkeys(("cosine_min", "cosine_mean", "max_difference", "relative_error"), 0.5)
+        figures["reference_value"] = 0.82
         results = {
             "probe": {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}},
             "export": {"source": source, "inputs": artifact, "shapes": [[1, 8]]},
             "build": artifact,
             "measure": {"found": "f", "measurements": [], "checks": [check], "facts": {}, "failures": {}},
-            "score": {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **scores},
+            "score": {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **figures, **scores},
         }
         told = Told({stage: Answer(OK, "", result, "") for stage, result in results.items()})
 

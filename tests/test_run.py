@@ -141,7 +141,8 @@ def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
 
 def test_a_sweep_killed_half_way_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
-    sweep = [sys.executable, "-m", "suites.run", "-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK, *folders]
+    sweep = [sys.executable, "-m", "suites.run", "-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK, *folders,
+             "repeats=1"]  # fmt: skip
     with subprocess.Popen(sweep, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list((tmp_path / "results").rglob("none-null-*.json")):
             time.sleep(0.05)

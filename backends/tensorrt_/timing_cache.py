@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorrt as trt
 
 from backends.base import Device
-from backends.cache import locked
+from backends.cache_files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,6 @@ def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
         others = config.create_timing_cache(path.read_bytes()) if path.exists() else None
         if others is not None and not timings.combine(others, ignore_mismatch=False):
             logger.warning("timing cache %s is of another release or GPU; starting a new one", path.name)
-        partial = path.with_suffix(f".{os.getpid()}")
+        partial = path.with_suffix(".partial")  # one name, so that builders that are killed leave no more than one
         partial.write_bytes(memoryview(timings.serialize()))
         os.replace(partial, path)

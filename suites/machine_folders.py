@@ -1,0 +1,98 @@
+"""Take the folders of this machine out of the texts of a record, which may be shared.
+
+Folders that have a meaning in a run are replaced by it: <cache>, <results>, <model.path>, <suite>, <cwd>, <home> or
+<tmp>. Of any other absolute path the last name is kept, below <folder>, or what follows site-packages in it. Names
+that begin with a slash and are no paths, such as those of nodes in an ONNX file, stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from suites.record import Record
+from suites.request import Request
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PATH = re.compile(r"(?<![\w.:/<>~-])/(?:[^\s/'\"`:;,=()\[\]{}<>|*?]+/)+[^\s/'\"`:;,=()\[\]{}<>|*?]*")
+"""An absolute path of at least one folder. Not a URL, and not the rest of a relative path."""
+
+LIBRARIES = re.compile(r".*/((?:site|dist)-packages/.*)")
+
+
+def without_folders(record: Record, request: Request) -> Record:
+    """The record with its texts free of folders: command, reason, log, artifacts, facts, checks and processes."""
+    known = known_folders(request)
+    names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
+    return replace(record, **{name: _cleaned(getattr(record, name), known) for name in names})
+
+
+def known_folders(request: Request) -> dict[str, str]:
+    """What to write in the place of a folder, by its path."""
+    model = request.job.get("model") or {}
+    named = {
+        "tmp": [tempfile.gettempdir(), "/tmp"],
+        "home": [os.environ.get("HOME", ""), _home()],
+        "cwd": [_cwd()],
+        "suite": [str(ROOT)],
+        "model.path": [str(model.get("path", ""))],
+        "model.tokenizer": [str(model.get("tokenizer", ""))],
+        "results": [str(request.results)],
+        "cache": [str(request.cache)],
+    }
+    found: dict[str, str] = {}
+    for name, folders in named.items():
+        for folder in filter(None, folders):
+            # As it was given, and as the file system names it.
+            for path in (os.path.normpath(folder), os.path.realpath(folder)):
+                if os.path.isabs(path) and path != "/":
+                    found[path] = f"<{name}>"
+    return found
+
+
+def clean(text: str, known: Mapping[str, str]) -> str:
+    """`text` without folders; `known` is what to write for some of them, the longest first."""
+    for folder in sorted(known, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-]|\.\w)", known[folder], text)
+    return PATH.sub(_shortened, text)
+
+
+def _shortened(match: re.Match[str]) -> str:
+    path = match[0]
+    first = path.split("/")[1]
+    if not os.path.isdir(f"/{first}"):
+        return path
+    if found := LIBRARIES.fullmatch(path):
+        return f"<folder>/{found[1]}"
+    return f"<folder>/{path.rstrip('/').rpartition('/')[2]}"
+
+
+def _cleaned(value: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return clean(value, known)
+    if isinstance(value, Mapping):
+        return {name: _cleaned(inner, known) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cleaned(inner, known) for inner in value)
+    return value
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

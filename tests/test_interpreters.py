@@ -1,0 +1,53 @@
+"""Interpreters that cannot work are named before a worker starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from suites.checks import Refused
+from suites.interpreters import interpreter_path
+
+
+def test_a_relative_path_is_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").symlink_to(sys.executable)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    # The link stays: a virtual environment is found by it.
+    assert interpreter_path("interpreter.main", "../venv/python") == str(tmp_path / "venv" / "python")
+    monkeypatch.chdir(tmp_path / "venv")
+    assert interpreter_path("interpreter.main", "./python") == str(tmp_path / "venv" / "python")
+
+
+def test_a_bare_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python9").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert interpreter_path("interpreter.main", "python9") == str(tmp_path / "python9")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("folder", "is a folder"),
+        ("text", "may not be executed"),
+        ("missing", "there is no such file"),
+        ("dangling", "there is no such file"),
+        ("fifo", "may not be executed"),
+        ("nul\0", "no executable Python"),
+        ("text/python", "there is no such file"),
+    ],
+)
+def test_what_is_no_program_is_refused(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("text").write_text("hello")
+    Path("dangling").symlink_to("nowhere")
+    os.mkfifo("fifo")
+    with pytest.raises(Refused, match=says) as refused:
+        interpreter_path("interpreter.main", name)
+    assert str(refused.value).startswith("interpreter.main=")
+    assert "\n" not in str(refused.value)

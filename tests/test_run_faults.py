@@ -1,0 +1,297 @@
+"""Faults of the machine beneath a command line: folders, permissions, users and signals. All cells are null cells."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from suites import pipeline, request, run
+from suites.checks import Refused, check_record
+from suites.command_line import overrides
+from suites.config import RunConfig
+from suites.launch import Answer, CannotStart
+from suites.machine import cpu
+from suites.record import OK, UNSUPPORTED
+from suites.results_folder import read_records
+
+QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
+         "sequence=[16]")  # fmt: skip
+
+Command = Callable[..., "tuple[int, str]"]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Runs `python -m suites.run` in this process, without workers: each cell is unsupported. Returns the status and
+    what was printed on standard error."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    probed = {"release": "", "versions": {}, "outcome": UNSUPPORTED, "reason": "no worker here", "form": {}}
+    monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, ""))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def started(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["suites/run.py", *QUICK, *arguments])
+        status = run.main()
+        return status, capsys.readouterr().err
+
+    yield started
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def resolved(*arguments: str, backend: str = "null") -> request.Request:
+    words = overrides([f"backend={backend}", *QUICK[1:], *arguments])
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return request.resolve(OmegaConf.to_object(compose("run", words)))  # type: ignore[arg-type]
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return [f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
+
+
+@pytest.mark.parametrize("sweep", [(), ("-m", "null.step_ms=1,2")])
+def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_written(
+    tmp_path: Path, command: Command, sweep: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    status, error = command(*sweep, f"results={tmp_path / 'results'}", f"cache={tmp_path / 'file'}")
+    assert status == 2
+    lines = error.splitlines()
+    assert len(lines) == (2 if sweep else 1)
+    assert all(line.startswith("refused: cache=") and "cannot be written" in line for line in lines)
+    assert not list(ROOT.glob("multirun.yaml"))
+
+
+def test_a_cache_that_fails_during_a_sweep_spares_the_other_cells(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three cells finds a file where the cache was."""
+    cache, begun = tmp_path / "cache", []
+    writable = request.cache_of
+
+    def failing(path: str) -> Path:
+        begun.append(path)
+        if len(begun) == 2:
+            shutil.rmtree(cache)
+            cache.touch()
+        if len(begun) == 3:
+            cache.unlink()
+        return writable(path)
+
+    monkeypatch.setattr(request, "cache_of", failing)
+    status, error = command("-m", "null.step_ms=1,2,3", *folders(tmp_path))
+    assert status == 2
+    assert [line.split()[0] for line in error.splitlines()] == ["unsupported", "refused:", "unsupported"]
+    assert len(list(read_records(tmp_path / "results", "latency"))) == 2
+
+
+def test_a_sweep_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "it's a folder").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "it's a folder"))
+    assert command("-m", "null.step_ms=1,2", *folders(tmp_path))[0] == 0
+    assert not list((tmp_path / "it's a folder").iterdir())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    status, error = command("-m", "null.step_ms=1,2", *folders(tmp_path))
+    assert status == 2
+    assert error.startswith("refused: a sweep needs a temporary folder")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda machine: machine.touch(), "no record can be written in"),
+        (lambda machine: (machine.mkdir(), (machine / "records").touch()), "no record can be written in"),
+        (lambda machine: (machine.mkdir(), (machine / "tables").touch()), "tables is not a folder"),
+    ],
+)
+def test_results_of_another_kind_are_refused_before_the_measurement(
+    tmp_path: Path, command: Command, spoil: Callable[[Path], None], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    spoil(tmp_path / "results" / cpu().slug)
+    monkeypatch.setattr(pipeline, "_prepare", lambda *_: pytest.fail("it was measured"))
+    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, ""))
+    status, error = command(*folders(tmp_path))
+    assert status == 2
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [Path.mkdir, os.mkfifo])
+def test_a_record_that_is_no_file_is_refused(tmp_path: Path, kind: Callable[[Path], None]) -> None:
+    path = tmp_path / "m" / "records" / "latency" / "cell.json"
+    path.parent.mkdir(parents=True)
+    kind(path)
+    with pytest.raises(Refused, match=r"cell\.json is not a file; move it away"):
+        check_record(tmp_path, path)
+
+
+def test_a_name_too_long_for_a_file_is_refused_and_names_the_key(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"give a shorter model\.name="):
+        check_record(tmp_path, tmp_path / "records" / f"{'x' * 260}.json")
+    check_record(tmp_path, tmp_path / "records" / f"{'x' * 200}.json")
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_more_threads_than_cpus_are_refused_with_the_numbers(tmp_path: Path) -> None:
+    available = len(os.sched_getaffinity(0))
+    with pytest.raises(Refused, match=f"threads=100000 is more than the {available} CPUs of this machine"):
+        resolved("threads=100000", *folders(tmp_path))
+    with pytest.raises(Refused, match="threads=-1 must be at least 0"):
+        resolved("threads=-1", *folders(tmp_path))
+    assert resolved(f"threads={available}", *folders(tmp_path)).job["options"]["threads"] == available
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, opened = tmp_path / "model", Path.open
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    (model / "model.safetensors").write_text("weights")
+
+    def denied(path: Path, *arguments: object, **options: object) -> object:
+        if path == model / name:  # root can read everything
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(Refused, match=rf"model.path: .*{name} cannot be read \(Permission denied\)"):
+        resolved(f"model.path={model}", *folders(tmp_path), backend="torch_eager")
+
+
+def test_an_interpreter_that_cannot_start_is_refused(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Answer:
+        raise CannotStart("/x/python cannot be started: Exec format error")
+
+    monkeypatch.setattr(pipeline, "call", broken)
+    status, error = command(*folders(tmp_path))
+    assert status == 2
+    assert error.startswith("refused: /x/python cannot be started: Exec format error; interpreter.main")
+    assert not list((tmp_path / "cache" / "jobs").glob("*-*"))
+
+
+def test_partial_artifacts_of_a_worker_that_was_killed_are_removed(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a time limit as well as after an interrupt, and those that a killed run left before."""
+    partial = tmp_path / "cache" / "onnx" / f".{'0' * 24}.abcdef"
+
+    def killed(*_: object) -> Answer:
+        assert not partial.exists()
+        partial.mkdir(parents=True)
+        (partial / "model.onnx").write_text("half")
+        return Answer("timeout", "export was stopped after 1 s", None, "")
+
+    monkeypatch.setattr(pipeline, "call", killed)
+    assert command(*folders(tmp_path))[0] == 1
+    assert not partial.exists()
+
+    def interrupted(*_: object) -> Answer:
+        killed()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "call", interrupted)
+    partial.mkdir()
+    assert command(*folders(tmp_path))[0] == 130
+    assert not partial.exists()
+    assert len(list((tmp_path / "cache" / "jobs").glob("*-*"))) == 1  # of the time limit, for its log
+
+
+def test_a_folder_of_hydras_that_cannot_be_made_is_refused(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "file").touch()
+    status, error = command(f"hydra.run.dir={tmp_path / 'file' / 'x'}", *folders(tmp_path))
+    assert status == 2
+    assert error.startswith("refused: cannot read or write: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_user_without_home_and_name_gets_a_record(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    probed = {"release": "", "versions": {}, "outcome": "failed", "reason": "broken", "form": {}}
+    monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, "the log"))
+    status, error = command(*folders(tmp_path))
+    assert (status, error.split()[0]) == (1, "failed")
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert record.log_tail == "the log"
+
+
+def test_waiting_for_the_device_is_said_where_there_is_no_terminal(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waited:
+        def __init__(self, device: str, on_wait: Callable[[], None], shared: bool) -> None:
+            on_wait()
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    monkeypatch.setattr(pipeline, "call", lambda *_: Answer(OK, "", probed, ""))
+    monkeypatch.setattr(pipeline, "holding", Waited)
+    monkeypatch.setattr(pipeline, "_prepare", lambda *_: pipeline.Staged(Answer(UNSUPPORTED, "no", None, ""), {}))
+    _, error = command(*folders(tmp_path))
+    assert "wait: for the device, which another run uses" in error.splitlines()[0]
+
+
+def test_a_shared_folder_has_a_cache_for_each_user_and_says_so_once(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    status, error = command("-m", "null.step_ms=1,2", *folders(tmp_path))
+    assert status == 0
+    assert error.count(f"other users can write {tmp_path / 'cache'}; using uid-{os.geteuid()} in it") == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"uid-{os.geteuid()}"]
+
+
+def processes(tmp_path: Path) -> list[str]:
+    """Command lines of running processes that name the test's folder."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if str(tmp_path) in line]
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    while not holds():  # the time limit of the test ends it
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_batch_that_is_killed_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """Neither a run nor its worker."""
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null null.behaviour=hang\n")
+    command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK[1:], *folders(tmp_path)]
+    command.append("backend.time_limit=600")
+    # Whoever runs the tests in the background may have told their children to ignore these signals.
+    heeded = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=ROOT, preexec_fn=heeded, **quiet) as process:  # noqa: PLW1509
+        wait_until(lambda: list((tmp_path / "cache").rglob("measure/log.txt")))
+        process.send_signal(number)
+    wait_until(lambda: not processes(tmp_path))
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert not list((tmp_path / "results").rglob("*.json"))
+    # The next run removes what a killed one left; an interrupted one removes it itself.
+    if number == signal.SIGHUP:
+        assert not list((tmp_path / "cache" / "jobs").glob("*-*"))
