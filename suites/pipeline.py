@@ -18,8 +18,9 @@ from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.layers import first_past
 from suites.maker import HARNESS, SCORING, maker
-from suites.record import CANNOT_WRITE, FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
+from suites.record import CANNOT_WRITE, FAILED, OK, TIMED, Measurement, Record, path_of, write_record
 from suites.request import Request
+from suites.reuse import another_device, judged_anew, record_at, reusable
 from suites.telemetry import Telemetry, annotate
 from suites.text import one_line
 
@@ -115,8 +116,9 @@ def _run(request: Request, stages: Stages) -> Ended:
     cell = Cell(release=facts["release"], **request.cell)
     path = path_of(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
-    if measuring and not request.rerun and (earlier := _reusable(path, request)):
-        return Ended(_judged_anew(earlier, request), path, reused=True)
+    earlier = record_at(path)
+    if measuring and not request.rerun and earlier is not None and reusable(earlier, request):
+        return Ended(judged_anew(earlier, request), path, reused=True)
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     parts: dict[str, Any] = {}
     if facts["outcome"] != OK:
@@ -144,7 +146,12 @@ def _run(request: Request, stages: Stages) -> Ended:
         scoring=SCORING,
         **parts,
     )
-    return Ended(ended, write_record(request.results, ended) if measuring else None, reused=False)
+    if not measuring:
+        return Ended(ended, None, reused=False)
+    if earlier is not None and another_device(earlier, request):
+        replaced = earlier.environment.get("uuid")
+        stages.progress("record", f"replaces that of another device of this name, {replaced}", True)
+    return Ended(ended, write_record(request.results, ended), reused=False)
 
 
 def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
@@ -250,38 +257,6 @@ def _by_reason(problems: Mapping[str, str]) -> str:
     for shape, reason in problems.items():
         shapes.setdefault(reason, []).append(shape)
     return "; ".join(f"{', '.join(where)}: {reason}" for reason, where in shapes.items())
-
-
-def _reusable(path: Path, request: Request) -> Record | None:
-    """The record at `path` if it answered the question on this very device, with the same harness; failures are tried
-    again. Timings need the same version of the timing, other figures the same version of inputs and judgement."""
-    try:
-        earlier = read_record(path)
-    except (OSError, ValueError):
-        return None
-    same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
-    same_version = earlier.harness == HARNESS if request.suite in TIMED else earlier.scoring == SCORING
-    wanted = short_digest(request.task["targets"])
-    same_targets = earlier.scores.get("targets", wanted) == wanted
-    reusable = same_device and same_version and same_targets and earlier.outcome in (OK, record.UNSUPPORTED)
-    return earlier if reusable and earlier.cell.id == path.stem else None
-
-
-def _judged_anew(earlier: Record, request: Request) -> Record:
-    """A record under the tolerance or threshold asked for now, written down if it was judged by another."""
-    scores = dict(earlier.scores)
-    if "tolerance" in scores:
-        scores["tolerance"] = request.task["tolerance"]
-    if "threshold" in scores:
-        scores["threshold"] = request.task["threshold"]
-        scores["first"] = first_past(scores["layers"], scores["threshold"])
-    if scores == earlier.scores:
-        return earlier
-    # It lies in this machine's folder, whatever it says itself.
-    environment = {**earlier.environment, "machine": request.machine.slug}
-    judged = replace(earlier, scores=scores, environment=environment)
-    write_record(request.results, judged)
-    return judged
 
 
 def _without_paths(text: str, request: Request) -> str:

@@ -23,12 +23,13 @@ class Summary:
     p99: float
     count: int
     values: npt.NDArray[np.float64] = field(repr=False, compare=False)
+    resamples: int = field(default=RESAMPLES, repr=False)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
         same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
-        return bounds(medians(self.values, RESAMPLES))
+        return bounds(medians(self.values, self.resamples))
 
     @property
     def low(self) -> float:
@@ -39,11 +40,11 @@ class Summary:
         return self.interval[1]
 
 
-def summarize(samples: Sequence[float]) -> Summary:
+def summarize(samples: Sequence[float], resamples: int = RESAMPLES) -> Summary:
     """Summary of at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
-    return Summary(float(p50), float(p90), float(p99), len(values), values)
+    return Summary(float(p50), float(p90), float(p99), len(values), values, resamples)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:

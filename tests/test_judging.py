@@ -64,11 +64,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     """Runs an accuracy request whose stages answer at once; keywords replace what the task says of the outputs."""
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
-        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "lengths": {"task": "stsb"}, "options": {},
+        "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
+        "lengths": {"task": "stsb", "distribution": "texts", "tokens": "text"},
     }  # fmt: skip
     request: Any = SimpleNamespace(
         suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
-        machine=SimpleNamespace(slug="m", description={"uuid": ""}, device=SimpleNamespace(uuid="")), until="measure",
+        machine=SimpleNamespace(
+            slug="m", description={"uuid": "", "cpu": "c", "cores": 1}, device=SimpleNamespace(uuid="")
+        ),
+        until="measure",
         rerun=False, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
