@@ -237,6 +237,10 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     folders = {folder.name: folder for folder in machine_folders(results)}
     try:
         trace = [size for _, size in read_trace(path)]
+        if not any(folder.records("switching") for folder in folders.values()):
+            raise Refused(
+                f"{results} has no records of suite=switching; run it first, or choose results=results/reference"
+            )
         records = chosen((record for folder in folders.values() for record in _usable(folder)), wanted)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
