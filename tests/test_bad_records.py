@@ -12,11 +12,12 @@ import pytest
 from conftest import Cli, Measured, table_in
 
 from backends.null import Costs
-from suites import advise, report
+from suites import advise, report, search
 from suites.record import Record, read_record, write_record
 from suites.results_folder import MachineFolder
 
 MakeRecord = Callable[..., Record]
+LENGTHS = {"distribution": "texts", "tokens": "text", "task": "stsb"}
 
 CONTENTS = {
     "empty": "",
@@ -105,10 +106,9 @@ def test_a_file_that_is_no_record_is_left_out(
 def test_a_record_with_wrong_insides_is_left_out(
     suite: str, part: str, make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lengths = {"distribution": "texts", "tokens": "text", "task": "stsb"}
     write_record(tmp_path, make_record())
-    write_record(tmp_path, make_record(suite="accuracy", lengths=lengths, outcome="unsupported", reason="none"))
-    bad = write_record(tmp_path, make_record(suite=suite, lengths=lengths, precision="fp16"))
+    write_record(tmp_path, make_record(suite="accuracy", lengths=LENGTHS, outcome="unsupported", reason="none"))
+    bad = write_record(tmp_path, make_record(suite=suite, lengths=LENGTHS, precision="fp16"))
     changed(bad, part, CHANGES[part])
     assert report.main([str(tmp_path)]) == 1
     (line,) = lines_of(capsys)
@@ -188,15 +188,40 @@ def test_a_file_in_the_place_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> 
 def test_the_table_of_a_search_says_which_step_has_no_record(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lengths = {"distribution": "texts", "tokens": "text", "task": "stsb"}
     timed = write_record(tmp_path, make_record())
     steps = [{"held": [], "content": False, "accuracy": "gone-0123456789ab", "latency": timed.stem}]
     scores = {"held": None, "parts": ["a"], "ended": False, "cosine": 0.9, "tolerance": 0.01, "steps": steps}
-    write_record(tmp_path, make_record(suite="search", lengths=lengths, scores=scores, measurements=()))
+    write_record(tmp_path, make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=()))
     timed.write_text("[]")
     assert report.main([str(tmp_path)]) == 1
     assert "| no record " in table_in(tmp_path, "search").read_text()
     assert len(lines_of(capsys)) == 1
+
+
+def test_a_search_ends_with_its_tables_beside_a_bad_record(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed = write_record(tmp_path, make_record())
+    judged = make_record(suite="accuracy", lengths=LENGTHS, scores={"nonfinite": 3}, measurements=())
+    accuracy = write_record(tmp_path, judged)
+    bad = timed.with_name("bad.json")
+    bad.write_text("{}")
+    steps = [{"held": [], "content": True, "accuracy": accuracy.stem, "latency": timed.stem}]
+    scores = {"held": [], "parts": ["a"], "ended": False, "cosine": 0.9, "tolerance": 0.01, "steps": steps}
+    found = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
+
+    def run(self: search.Search) -> Record:
+        self.results = tmp_path
+        write_record(tmp_path, found)
+        return found
+
+    monkeypatch.setattr(search.Search, "run", run)
+    assert search.main(["backend=null"]) == 1
+    (line,) = lines_of(capsys)
+    assert line.startswith(f"left out: {bad}: ")
+    assert "3 NaN or Inf" in table_in(tmp_path, "search").read_text()
+    assert table_in(tmp_path, "latency").exists()
+    assert table_in(tmp_path, "accuracy").exists()
 
 
 def test_a_record_in_the_place_of_another_is_left_out(make_record: MakeRecord, tmp_path: Path) -> None:
