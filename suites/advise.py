@@ -22,11 +22,12 @@ from suites.checks import Refused
 from suites.command_line import guarded
 from suites.record import Record
 from suites.report import say_bad
-from suites.results_folder import machine_folders
+from suites.results_folder import MachineFolder, machine_folders
 from suites.switching_model import RESAMPLES, Costs, Trace
 from suites.switching_names import Names
 from suites.tables.rows import markdown
 from suites.tables.switching import costs_of, workload
+from suites.text import one_line
 from suites.traffic import Size, read_trace, smallest
 from suites.validity import Judged, judged
 from suites.winners import ties
@@ -222,6 +223,18 @@ def main(arguments: Sequence[str]) -> int:
     return guarded(lambda: _advise(options.trace, options.memory_mb * 1e6, options.choices))
 
 
+def _usable(folder: MachineFolder) -> list[Record]:
+    """The records of suite=switching that costs can be read off; others are left out."""
+    for record in folder.records("switching"):
+        try:
+            workload(record)
+            for one in costs_of(record, NOTHING_JUDGED):
+                assert one.means.served, one.wrong
+        except Exception as error:
+            folder.leave_out(record, one_line(f"no costs can be read off it: {type(error).__name__}: {error}", 200))
+    return folder.records("switching")
+
+
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(wanted.pop("results", "results/runs"))
@@ -234,8 +247,11 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     folders = {folder.name: folder for folder in machine_folders(results)}
     try:
         trace = [size for _, size in read_trace(path)]
-        usable = (record for folder in folders.values() for record in folder.records("switching"))
-        records = chosen(usable, wanted)
+        if not any(folder.records("switching") for folder in folders.values()):
+            raise Refused(
+                f"{results} has no records of suite=switching; run it first, or choose results=results/reference"
+            )
+        records = chosen((record for folder in folders.values() for record in _usable(folder)), wanted)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)

@@ -23,8 +23,9 @@ from suites.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 from suites.layers import first_past
 from suites.machine_folders import without_folders
 from suites.maker import HARNESS, SCORING, maker
-from suites.record import FAILED, OK, TIMED, Measurement, Record, path_of, read_record, write_record
+from suites.record import FAILED, OK, TIMED, Measurement, Record, path_of, write_record
 from suites.request import Request
+from suites.reuse import another_device, judged_anew, record_at, reusable
 from suites.telemetry import Telemetry, annotate
 
 WAITING = "for the device, which another run uses"
@@ -177,9 +178,10 @@ def _run(request: Request, stages: Stages) -> Ended:
     measuring = request.until == "measure"
     if measuring:
         check_record(request.results, path)
-    earlier = _reusable(path, request) if measuring and not request.rerun else None
-    if earlier is not None and processes_of(earlier) >= request.repeats:
-        return Ended(_judged_anew(earlier, request), path, reused=True)
+    earlier = record_at(path) if measuring else None
+    known = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
+    if known is not None and processes_of(known) >= request.repeats:
+        return Ended(judged_anew(known, request), path, reused=True)
     layers, more = request.suite == "layers", False
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     if facts["outcome"] != OK:
@@ -188,12 +190,12 @@ def _run(request: Request, stages: Stages) -> Ended:
         # From export on, for it too would disturb whoever measures on this device.
         with _device(request, stages):
             staged = _layers(request, stages, facts["form"]) if layers else _prepare(request, stages, facts["form"])
-            more = bool(staged.job) and earlier is not None and _same_artifacts(earlier, staged.parts)
+            more = bool(staged.job) and known is not None and _same_artifacts(known, staged.parts)
             if staged.job and not more and not layers:
                 staged = _measure(request, stages, staged)
         if more:
-            assert earlier is not None
-            return _another(request, stages, staged.job, earlier)
+            assert known is not None
+            return _another(request, stages, staged.job, known)
         if measuring and staged.answer.outcome == OK:
             # Judging takes no device, and others wait for it.
             staged = Staged(*_judged(request, stages, staged.answer, staged.parts), staged.job)
@@ -214,6 +216,9 @@ def _run(request: Request, stages: Stages) -> Ended:
         **parts,
     )
     ended = without_folders(ended, request)
+    if earlier is not None and another_device(earlier, request):
+        replaced = earlier.environment.get("uuid")
+        stages.progress("record", f"replaces that of another device of this name, {replaced}", True)
     written = write_record(request.results, ended) if measuring else None
     return _with_another(request, stages, staged.job, Ended(ended, written, reused=False))
 
@@ -388,35 +393,3 @@ def _by_reason(problems: Mapping[str, str]) -> str:
     for shape, reason in problems.items():
         shapes.setdefault(reason, []).append(shape)
     return "; ".join(f"{', '.join(where)}: {reason}" for reason, where in shapes.items())
-
-
-def _reusable(path: Path, request: Request) -> Record | None:
-    """The record at `path` if it answered the question on this very device, with the same harness; failures are tried
-    again. Timings need the same version of the timing, other figures the same version of inputs and judgement."""
-    try:
-        earlier = read_record(path)
-    except (OSError, ValueError):
-        return None
-    same_device = earlier.environment.get("uuid") == request.machine.description["uuid"]
-    same_version = earlier.harness == HARNESS if request.suite in TIMED else earlier.scoring == SCORING
-    wanted = short_digest(request.task["targets"])
-    same_targets = earlier.scores.get("targets", wanted) == wanted
-    reusable = same_device and same_version and same_targets and earlier.outcome in (OK, record.UNSUPPORTED)
-    return earlier if reusable and earlier.cell.id == path.stem else None
-
-
-def _judged_anew(earlier: Record, request: Request) -> Record:
-    """A record under the tolerance or threshold asked for now, written down if it was judged by another."""
-    scores = dict(earlier.scores)
-    if "tolerance" in scores:
-        scores["tolerance"] = request.task["tolerance"]
-    if "threshold" in scores:
-        scores["threshold"] = request.task["threshold"]
-        scores["first"] = first_past(scores["layers"], scores["threshold"])
-    if scores == earlier.scores:
-        return earlier
-    # It lies in this machine's folder, whatever it says itself.
-    environment = {**earlier.environment, "machine": request.machine.slug}
-    judged = replace(earlier, scores=scores, environment=environment)
-    write_record(request.results, judged)
-    return judged

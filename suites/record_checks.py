@@ -147,7 +147,7 @@ CELL = fields(
     {
         "suite": word, "model": model, "weights": text, "model_version": text, "backend": word, "release": text,
         "precision": word, "device": text, "shapes": each(pair, 1),
-        "lengths": fields({"distribution": text, "tokens": text}, {
+        "lengths": fields({"distribution": text}, {"tokens": text,
             "task": text, "texts": text, "calibration": text, "choice": text, "values": numbers, "counts": numbers,
         }),
         "options": fields({}, {
@@ -187,7 +187,7 @@ CHECKED = fields(
 INPUTS = fields({"notes": fields({}, {"tokens": text, "shapes": values(fields({"tokens": whole})), "passes": mapping,
                                       "cut": whole, "texts": whole, "made_up": each(text)})})  # fmt: skip
 
-BUILT = fields({"seconds": number}, {"notes": fields({}, {"engine_bytes": number, "product_types": values(whole)})})
+BUILT = fields({}, {"seconds": number, "notes": fields({}, {"engine_bytes": number, "product_types": values(whole)})})
 
 RECORD = fields(
     {
@@ -203,10 +203,10 @@ RECORD = fields(
 )  # fmt: skip
 
 _FIGURES = fields(
-    {"value": number, "reference_value": number, "difference": number, "metric": text, "tolerance": number,
-     "cosine_min": number, "cosine_mean": number, "max_difference": number, "relative_error": number},
+    {"value": number, "difference": number, "metric": text, "tolerance": number},
     {"low": number, "high": number, "verdict": text, "changed": number, "exact_match": number, "targets": text,
-     "gates": flag},
+     "gates": flag, "reference_value": number, "cosine_min": number, "cosine_mean": number, "max_difference": number,
+     "relative_error": number},
 )  # fmt: skip
 
 

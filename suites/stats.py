@@ -36,12 +36,13 @@ class Summary:
     p50: float
     count: int
     values: npt.NDArray[np.float64] = field(repr=False, compare=False)
+    resamples: int = field(default=RESAMPLES, repr=False)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
         same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
-        return bounds(medians(self.values, RESAMPLES))
+        return bounds(medians(self.values, self.resamples))
 
     @property
     def low(self) -> float:
@@ -100,10 +101,10 @@ def typical(processes: Sequence[Samples]) -> float:
     return float(np.exp(np.mean([np.log(np.median(np.asarray(one, dtype=np.float64))) for one in processes])))
 
 
-def summarize(samples: Samples) -> Summary:
+def summarize(samples: Samples, resamples: int = RESAMPLES) -> Summary:
     """Summary of at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
-    return Summary(float(np.median(values)), len(values), values)
+    return Summary(float(np.median(values)), len(values), values, resamples)
 
 
 def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estimate:

@@ -53,8 +53,7 @@ def _write(file: Path) -> int:
     for (results, machine), names in suites.items():
         folders.append(folder := MachineFolder(Path(results), machine))
         try:
-            for path in write_machine(folder, names):
-                print(path)
+            write_machine(folder, names)
         except OSError as error:
             folder.bad[folder.tables] = f"the tables were not written: {error}"
     return say_bad(folders)

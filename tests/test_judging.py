@@ -65,14 +65,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
         "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
-        "lengths": {"distribution": "full", "tokens": "auto", "task": "stsb"},
+        "lengths": {"task": "stsb", "distribution": "texts", "tokens": "text"},
     }  # fmt: skip
     request: Any = SimpleNamespace(
         suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
         machine=SimpleNamespace(
-            slug="m", description={"uuid": "", "cpu": "x", "cores": 1}, device=SimpleNamespace(uuid="")
+            slug="m", description={"uuid": "", "cpu": "c", "cores": 1}, device=SimpleNamespace(uuid="")
         ),
-        until="measure", rerun=False, repeats=1, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
+        until="measure",
+        rerun=False, repeats=1, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
 

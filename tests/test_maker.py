@@ -1,8 +1,132 @@
+"""Which version of the suite made a record, and which records are measured again."""
+
 from __future__ import annotations
 
-import pytest
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from suites.maker import VERSION, maker
+import pytest
+import tomllib
+from conftest import ROOT
+
+from suites import maker
+from suites.record import Record
+from suites.reuse import another_device, reusable
+from suites.tables.accuracy import accuracy_tables
+from suites.tables.latency import latency_tables
+
+GIT = ["git", "-c", "user.name=n", "-c", "user.email=e"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    maker.maker.cache_clear()
+    yield
+    maker.maker.cache_clear()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git checkout of one file, which the suite takes for its own."""
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "a.py").write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*GIT, *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(maker, "ROOT", tmp_path.resolve())
+    return tmp_path
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == maker.VERSION
+
+
+def test_a_checkout_has_a_commit_and_may_be_dirty(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.run([*GIT, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
+    clean = {"version": maker.VERSION, "commit": head.stdout.strip(), "dirty": False}
+    assert maker.maker() == clean
+    (checkout / "results").write_text("not code")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    maker.maker.cache_clear()
+    assert maker.maker() == clean
+    (checkout / "suites" / "a.py").write_text("2")
+    maker.maker.cache_clear()
+    assert maker.maker() == {**clean, "dirty": True}
+
+
+@pytest.mark.parametrize("case", ["no git", "a folder in another checkout", "git refuses"])
+def test_without_a_checkout_of_its_own_there_is_no_commit(
+    case: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "no git":
+        monkeypatch.setenv("PATH", "/nowhere")
+    elif case == "git refuses":
+        monkeypatch.setattr(maker, "_git", lambda *_: None)
+    else:
+        monkeypatch.setattr(maker, "ROOT", checkout.resolve() / "suites")
+    assert maker.maker() == {"version": maker.VERSION, "commit": "", "dirty": False}
+
+
+@pytest.mark.parametrize(
+    ("suite", "harness", "scoring", "again"),
+    [
+        ("latency", maker.HARNESS, maker.SCORING, False),
+        ("latency", maker.HARNESS - 1, maker.SCORING, True),
+        ("latency", maker.HARNESS, maker.SCORING - 1, False),
+        ("switching", maker.HARNESS - 1, maker.SCORING, True),
+        ("accuracy", maker.HARNESS - 1, maker.SCORING, False),
+        ("accuracy", maker.HARNESS, maker.SCORING - 1, True),
+        ("layers", maker.HARNESS, maker.SCORING - 1, True),
+    ],
+)
+def test_a_record_is_reused_where_its_figures_would_be_the_same(
+    suite: str, harness: int, scoring: int, again: bool, make_record: Callable[..., Record]
+) -> None:
+    machine = SimpleNamespace(description={"uuid": "GPU-0"})
+    request: Any = SimpleNamespace(machine=machine, task={"targets": {}})
+    record = make_record(suite=suite, harness=harness, scoring=scoring)
+    assert reusable(record, request) != again
+    other = replace(record, environment={**record.environment, "uuid": "GPU-1"})
+    assert another_device(other, request)
+    assert not reusable(other, request)
+
+
+def test_a_table_says_where_devices_and_makers_differ(make_record: Callable[..., Record]) -> None:
+    one = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
+    assert "Measured on" not in latency_tables([one])
+    assert "Made by" not in latency_tables([one])
+    environment = {**one.environment, "uuid": "GPU-1"}
+    other = make_record(precision="fp16", environment=environment)
+    text = latency_tables([one, other, make_record(precision="bf16", harness=2, maker=one.maker)])
+    assert "\nMeasured on 2 devices of this name: GPU-0 (2 records), GPU-1 (1 record).\n" in text
+    made = "0.1.0 aaaaaaaaaaaa with uncommitted changes (harness 2, scoring 1) (2 records)"
+    assert f"\nMade by 2 versions of the suite: {made}, unknown version (harness 1, scoring 1) (1 record).\n" in text
+
+
+def test_rows_of_one_kind_say_their_harness_where_it_differs(make_record: Callable[..., Record]) -> None:
+    rows = latency_tables([make_record(harness=2), make_record(options={"x": "y"})]).splitlines()
+    assert sum("harness=1" in row for row in rows) == sum("harness=2" in row for row in rows) == 1
+
+
+def test_devices_whose_identities_begin_alike_are_told_apart(make_record: Callable[..., Record]) -> None:
+    lengths = {"distribution": "texts", "tokens": "text", "task": "stsb"}
+    records = [
+        make_record(suite="accuracy", lengths=lengths, precision=precision, environment={
+            "machine": "gpu-a", "gpu": "A", "driver": "1", "uuid": f"GPU-0123456789-{precision}"})
+        for precision in ("fp32", "fp16")
+    ]  # fmt: skip
+    text = accuracy_tables(records)
+    assert "GPU-0123456789-fp16 (1 record), GPU-0123456789-fp32 (1 record)" in text
+
+
+def test_git_is_not_asked_in_the_folder_of_another_user() -> None:
+    """Git refuses by itself; this is that the refusal is no traceback."""
+    assert os.environ.get("GIT_DIR") is None
+    assert maker._git("no-such-command") is None
 
 
 @pytest.mark.parametrize(
@@ -12,17 +136,9 @@ def test_a_copy_without_its_repository_is_told_its_commit(
     given: str, commit: str, dirty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUITES_COMMIT", given)
-    maker.cache_clear()
-    try:
-        assert maker() == {"version": VERSION, "commit": commit, "dirty": dirty}
-    finally:
-        maker.cache_clear()
+    assert maker.maker() == {"version": maker.VERSION, "commit": commit, "dirty": dirty}
 
 
 def test_what_is_no_commit_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUITES_COMMIT", "main; rm")
-    maker.cache_clear()
-    try:
-        assert maker()["commit"] != "main; rm"
-    finally:
-        maker.cache_clear()
+    assert maker.maker()["commit"] != "main; rm"

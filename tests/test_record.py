@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from suites.record import Record, read_record, write_record, write_whole
+from suites.record_checks import BadRecord
 from suites.results_folder import read_records
 
 
@@ -19,11 +21,57 @@ def test_round_trip_through_a_file(make_record: Callable[..., Record], tmp_path:
     assert list(read_records(tmp_path, "latency")) == [record]
 
 
-def test_a_record_of_another_schema_is_not_read(make_record: Callable[..., Record], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [("99", "newer than 2"), ("0", "this version reads 1 to 2"), ('"2"', "reads 1 to 2"), ("null", "schema is None")],
+)
+def test_a_record_of_another_schema_is_not_read(
+    schema: str, says: str, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
     path = write_record(tmp_path, make_record())
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(ValueError, match="schema 99"):
+    path.write_text(path.read_text().replace('"schema": 2', f'"schema": {schema}'))
+    with pytest.raises(BadRecord, match=says):
         read_record(path)
+
+
+def test_a_record_that_was_changed_is_not_read(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    path = write_record(tmp_path, make_record())
+    text = path.read_text()
+    path.write_text(text.replace("1000000", "1000001", 1))
+    with pytest.raises(BadRecord, match="its digest is not that of its content"):
+        read_record(path)
+    path.write_text(text.replace("\n", " "))  # other white space is the same content
+    assert read_record(path) == make_record()
+
+
+def test_a_record_of_the_first_schema_is_read_with_defaults(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    path = write_record(tmp_path, make_record())
+    data = json.loads(path.read_text())
+    later = ("digest", "maker", "harness", "scoring", "processes", "facts", "settings", "stages", "log_tail")
+    path.write_text(json.dumps({name: value for name, value in data.items() if name not in later} | {"schema": 1}))
+    record = read_record(path)
+    assert (record.harness, record.scoring, record.maker) == (1, 1, {})
+    assert record.measurements == make_record().measurements
+
+
+@pytest.mark.parametrize("machine", ["../../x", "/tmp/x", "", ".", "a/b", "A\nB", "x" * 300])
+def test_a_record_is_not_written_outside_its_folder(
+    machine: str, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    results = tmp_path / "below" / "results"
+    with pytest.raises(ValueError, match="not names of a machine and a suite"):
+        write_record(results, make_record(machine=machine))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("model", ["../../pwn", "BAAI/bge-small", "x" * 300, ".hidden", "mod\u00e8le \n#"])
+def test_the_name_of_a_file_has_no_folder_of_the_model(
+    model: str, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    path = write_record(tmp_path, make_record(model=model))
+    assert path.parent == tmp_path / "gpu-a" / "records" / "latency"
+    assert len(path.name) < 200
+    assert not path.name.startswith(".")
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,16 +124,6 @@ def test_a_record_of_another_device_is_not_reused(cli: Cli, tmp_path: Path) -> N
     assert "HOST-other" not in path.read_text()
 
 
-def test_a_file_that_is_no_record_keeps_the_tables_from_being_written(cli: Cli, tmp_path: Path) -> None:
-    cli("backend=null", *QUICK)
-    (path,) = (tmp_path / "results").rglob("*.json")
-    (path.parent / "stray.json").write_text("{}")
-    done = cli("backend=null", *QUICK)
-    assert done.returncode == 2
-    assert "the tables were not written" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
     cli("backend=null", "null.behaviour=nonfinite", *QUICK)
     assert "rerun=true" not in cli("backend=null", "null.behaviour=nonfinite", *QUICK).stderr
