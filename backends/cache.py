@@ -45,7 +45,7 @@ def key_digest(key: Mapping[str, Any]) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive advisory lock on `path` (created if need be) for the block; waits for its turn."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -91,7 +91,8 @@ class ArtifactCache:
                     notes=dict(notes),
                 )
                 (partial / "artifact.json").write_text(
-                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)})
+                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)}),
+                    encoding="utf-8",
                 )
                 shutil.rmtree(entry, ignore_errors=True)
                 os.replace(partial, entry)
@@ -104,7 +105,7 @@ class ArtifactCache:
         if not entry.exists():
             return None
         try:
-            data = json.loads((entry / "artifact.json").read_text())
+            data = json.loads((entry / "artifact.json").read_text(encoding="utf-8"))
             key, noted = data.pop("key"), data.pop("files")
             # Entries of before noted sizes alone: they are read.
             files = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in noted.items()}

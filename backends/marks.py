@@ -74,7 +74,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
         with TemporaryDirectory() as scratch:
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
-        config = json.loads((origin.folder / "config.json").read_text())
+        config = json.loads((origin.folder / "config.json").read_text(encoding="utf-8"))
         inner, outer = (config.get(one) or config[other] for one, other in SIZES)
         widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
         assert widths.sum() == reference.shape[-1]

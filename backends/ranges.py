@@ -71,7 +71,9 @@ def activation_ranges(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        path.write_text(json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1))
+        path.write_text(
+            json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1), encoding="utf-8"
+        )
         return {"left": _left(source.path, leave_out)}
 
     everything = {

@@ -85,7 +85,7 @@ def shift_onnx(
             add.inputs[place] = gs.Constant(f"{add.inputs[place].name}/shifted", bias.astype(np.float32))
             ranges[f"{name} output 0"] = reach
         onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
-        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
+        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"shifted": len(products)}
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))

@@ -60,7 +60,9 @@ class Batch:
         rest = [word for word in line if not word.startswith("-")]
         command = [sys.executable, "-m", "suites.run", *flags, *rest, *self.common, *extra]
         began = now_ns()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        )
         self.processes.add(process)
         _, error = process.communicate()
         self.processes.discard(process)
@@ -154,7 +156,7 @@ def read_lines(path: Path) -> list[list[str]]:
         Refused: a quotation is not closed, or a backslash ends a line.
     """
     lines = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             lines.append(shlex.split(line, comments=True))
         except ValueError as error:

@@ -61,7 +61,7 @@ def call(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out.json").unlink(missing_ok=True)
-    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     log = folder / "log.txt"
     reader, writer = os.pipe()
     environment = {
@@ -103,7 +103,7 @@ def call(
 def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
     """The worker's answer, or what its absence means."""
     try:
-        data = json.loads((folder / "out.json").read_text())
+        data = json.loads((folder / "out.json").read_text(encoding="utf-8"))
         answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
     except FileNotFoundError:
         ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
@@ -117,7 +117,7 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
 
 
 def _listen(reader: int, on_progress: Callable[[str, bool], None]) -> None:
-    with os.fdopen(reader) as lines:
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError):
                 said = json.loads(line)
@@ -150,7 +150,7 @@ def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> I
     builds or judges outputs shares it with others who do."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     path = Path(tempfile.gettempdir()) / f"inference-suites-{device}.lock"
-    with path.open("a") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, how | fcntl.LOCK_NB)
         except BlockingIOError:

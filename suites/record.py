@@ -112,7 +112,7 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -136,7 +136,7 @@ def write_record(results: Path, record: Record) -> Path:
 def read_record(path: Path) -> Record:
     """Raises ValueError if the file is not a record of this schema."""
     try:
-        return Record.from_json(json.loads(path.read_text()))
+        return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a record: {error}") from error
 

@@ -104,7 +104,7 @@ def _sweeps_unasked(arguments: Sequence[str]) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _run(arguments: Sequence[str]) -> int:

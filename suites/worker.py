@@ -231,7 +231,7 @@ class _Progress(logging.Handler):
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
     _die_with_launcher()
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     answer: dict[str, Any]
     logger = logging.getLogger("backends")
     logger.setLevel(logging.INFO)

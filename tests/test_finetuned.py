@@ -16,7 +16,7 @@ from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import load_encoder, run_encoder
 from backends.evaluation import prepare_evaluation
 from backends.features import NOWHERE, featurize
-from backends.heads import check_head, classifier, label_places, span_head
+from backends.heads import check_head, classifier, span_head
 from backends.inputs import InputSource
 from backends.readout import spans
 from suites.checks import Refused
@@ -103,12 +103,6 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
     with pytest.raises(Unsupported, match="no question answering head"):
         check_head(folder, "spans", [])
     check_head(folder, "mean", [])
-
-
-def test_labels_are_names_or_numbers_of_the_checkpoint() -> None:
-    assert label_places(LABELS, ["Bad", "good", "2"]) == [1, 0, 2]
-    with pytest.raises(ValueError, match="the label 'awful' is not one of the checkpoint's: good, bad, neither"):
-        label_places(LABELS, ["bad", "awful"])
 
 
 def test_pairs_are_cut_and_counted_and_types_tell_them_apart(checkpoint: Checkpoint) -> None:
@@ -204,12 +198,12 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "changes", "says"),
     [
-        ("text\nthe cat\n", {}, "texts.csv, line 2: there is no column label"),
+        ("text\nthe cat\n", {}, "texts.csv: there is no column label in its header (text)"),
         ("text,label\n ,good\n", {}, "texts.csv, line 2: text is empty"),
         ("text,label\n", {}, "holds no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
         ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
-        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv or .tsv file"),
+        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv or .jsonl file"),
     ],
 )
 def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
