@@ -30,10 +30,10 @@ def explain(error: Exception) -> str:
         return f"{several.group(1)} names several values: add -m to run each, or write key=[a,b] where a list is meant"
     if (word := _malformed(error)) is not None:
         return how_to_write(word)
-    if missing := re.search(r"Could not find '([^/']+)/([^']*)'", text):
+    if missing := re.search(r"Could not (?:find|load) '([^/']+)/([^']*)'", text):
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
-        choices = listed.group(1).split() if listed else []
+        choices = listed.group(1).split() if listed else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"there is no {group}={choice}; {_hint(choice, choices)}choices: {', '.join(choices)}"
     cause = error.__cause__ or error
     unknown = re.search(r"Could not override '([^']+)'", text)
