@@ -7,6 +7,7 @@ import math
 import os
 import re
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -32,9 +33,14 @@ def shortened(text: str, most: int = SHOWN) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message that says something."""
+    """The type of an error and the first line of its message that says something; without a message, where in the code
+    it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if lines:
+        return f"{type(error).__name__}: {lines[0]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}, without a message"
 
 
 def positive(key: str, value: float) -> float:
@@ -52,9 +58,12 @@ def at_least(key: str, value: Number, least: int) -> Number:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; also False for a name that no file can have."""
+    """Whether there is such a file, or may be one in a folder that cannot be read; False for a name that no file can
+    have."""
     try:
         return Path(path).is_file()
+    except PermissionError:
+        return True  # reading it says why it cannot be read
     except (OSError, ValueError):
         return False
 

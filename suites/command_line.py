@@ -129,6 +129,10 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        said = f"{error.filename}: {error.strerror}; check that this file or folder exists and that you may use it"
     except Exception as error:
         from suites.explain import composing, explain
 

@@ -189,8 +189,11 @@ def _run(arguments: Sequence[str]) -> int:
     with search.display:
         record = search.run()
     assert search.results is not None
-    print(shown("search", [record], search.results))
-    write_tables(search.results)
+    try:
+        print(shown("search", [record], search.results))
+        write_tables(search.results)
+    except (OSError, ValueError) as error:
+        raise Refused(f"the search is kept, and its tables were not written: {error}") from None
     return int(record.outcome != OK)
 
 

@@ -43,6 +43,7 @@ from backends.base import (
     load_backend,
     versions_of,
 )
+from suites.checks import first_line
 from suites.record import CANNOT_WRITE, FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 
 Job = Mapping[str, Any]
@@ -249,8 +250,7 @@ def main(stage: str, folder: Path) -> int:
         answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {error}", "result": None}
     except Exception as error:
         traceback.print_exc()
-        first = (str(error).strip().splitlines() or [""])[0]
-        answer = {"outcome": FAILED, "reason": f"{type(error).__name__}: {first}", "result": None}
+        answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
     try:
         write_whole(folder / "out.json", json.dumps(answer))
     except OSError:

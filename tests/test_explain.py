@@ -55,7 +55,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["batch=null"], "batch=null is no value"),
         (["suite=null"], "suite=null names no choice"),
         (["suite=5"], "suite=5 names no choice"),
-        (["task=[a]"], "task=[a] names no choice"),
+        (["task=[a]"], "there is no task=a; choices: banking77"),
         (["model=null"], "model=null names no choice"),
         (["-m", "seed=range(0,3,0)"], "seed=range(0,3,0) cannot be composed: ValueError: range() arg 3"),
         (["-m", "seed=range(0,0)"], "the sweep has no cells: seed=range(0,0) gives no value"),

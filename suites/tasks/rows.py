@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from suites.checks import Refused, decoded, read_bytes, shortened
+from suites.checks import Refused, decoded, is_file, read_bytes, shortened
 from suites.tasks.delimited import Malformed, read_delimited
 
 Rows = Iterable[tuple[str, dict[str, Any]]]
@@ -31,9 +32,9 @@ def from_table(path: Path, wanted: Sequence[str]) -> Rows:
         Refused: there is no such file, it is not UTF-8, or one of its lines is no row with those columns.
     """
     suffix = path.suffix.lower()
-    if path.is_dir():
-        raise Refused(f"task.path={path} is a folder; give a .csv, .tsv or .jsonl file")
-    if not path.is_file():
+    if not is_file(path):
+        if os.path.isdir(path):
+            raise Refused(f"task.path={path} is a folder; give a .csv, .tsv or .jsonl file")
         raise Refused(f"task.path={path.parent} has no {path.name}")
     if suffix in OTHER_FORMATS:
         raise Refused(f"{path}: {suffix} files are not read here; save it as .csv, .tsv or .jsonl")
@@ -64,7 +65,7 @@ def from_headless(path: Path, columns: Sequence[str]) -> Rows:
     Raises:
         Refused: there is no such file, it is not UTF-8, or a line is too short.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise Refused(f"task.path={path.parent} has no {path.name}")
     text = decoded(str(path), read_bytes("task.path", path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)

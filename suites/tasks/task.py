@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suites.checks import Refused, lines
+from suites.checks import Refused, is_file, lines
 from suites.choices import TaskKind
 from suites.config import TaskConfig
 from suites.tasks.finetuned import question_answering, sequence_classification
@@ -162,7 +162,7 @@ def _part(config: TaskConfig, file: str, split: str) -> str:
 def _folder(config: TaskConfig, file: str) -> Path:
     """`task.path`, or the folder in it that has the task's name: one path for several tasks."""
     named = Path(config.path) / config.name
-    return named if (named / file).is_file() and not (Path(config.path) / file).is_file() else Path(config.path)
+    return named if is_file(named / file) and not is_file(Path(config.path) / file) else Path(config.path)
 
 
 def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str], header: bool = True) -> Rows:
