@@ -67,6 +67,7 @@ def call(
     environment = {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUTF8": "1",  # libraries open files without naming an encoding
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **interpreter.environment,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -140,7 +141,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(line[:500] for line in lines[-LOG_TAIL_LINES:])
 
 
