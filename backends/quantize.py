@@ -14,7 +14,7 @@ from typing import Any
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import ENTROPY_BINS, alone, reader
+from backends.calibration import ENTROPY_BINS, alone, collect, reader
 from backends.typed import matching
 
 WEIGHT_PRODUCTS = {
@@ -38,6 +38,9 @@ NODES = {
 
 What is added to is shared with the products that read it and quantized with them; a residual here rounds what is added.
 """
+
+DISTRIBUTION_BINS = 2048
+"""Bins of the histograms that ranges of FP8 come from: onnxruntime's own number."""
 
 QUANTIZED = ["MatMul", "Add"]
 """Types of operators that are quantized at all."""
@@ -116,8 +119,10 @@ def _quantize(
     }
     fp8 = kind == "fp8"
     with alone(source) as link:
-        own = (options["method"] == "entropy" and not fp8) or trained
-        ranges = _ranges(link, options, calibration, trained) if own else None
+        own = fp8 or options["method"] != "minmax" or trained
+        ranges = (
+            _ranges(link, "distribution" if fp8 else options["method"], options, calibration, trained) if own else None
+        )
         quantize_static(
             str(link),
             str(path),
@@ -165,26 +170,33 @@ def _spare(path: Path, quantized: Collection[str]) -> None:
 
 
 def _ranges(
-    source: Path, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
+    source: Path,
+    method: str,
+    options: Mapping[str, Any],
+    calibration: Sequence[Mapping[str, Array]],
+    trained: Mapping[str, float],
 ) -> Path:
-    """A file of ranges beside `source`: for entropy of finer histograms than quantize_static would make, and with those
-    that were trained."""
+    """A file of ranges beside `source`, which quantize_static reads instead of calibrating: of histograms that are made
+    batch by batch, for entropy finer ones than its own, and with the ranges that were trained."""
     import numpy as np
     import onnx
     from onnxruntime.quantization import calibrate
 
     augmented = str(source.with_name("augmented.onnx"))
+    common = (str(source), QUANTIZED, augmented)
     kinds = {
-        "minmax": lambda: calibrate.MinMaxCalibrater(str(source), QUANTIZED, augmented),
-        "entropy": lambda: calibrate.EntropyCalibrater(str(source), QUANTIZED, augmented, num_bins=ENTROPY_BINS),
+        "minmax": lambda: calibrate.MinMaxCalibrater(*common),
+        "entropy": lambda: calibrate.EntropyCalibrater(*common, num_bins=ENTROPY_BINS),
+        # As quantize_static has it; beside trained ranges, which are symmetric themselves, the two ends are apart.
         "percentile": lambda: calibrate.PercentileCalibrater(
-            str(source), QUANTIZED, augmented, percentile=options["percentile"]
+            *common, percentile=options["percentile"], symmetric=not trained
         ),
+        "distribution": lambda: calibrate.DistributionCalibrater(*common, num_bins=DISTRIBUTION_BINS),
     }
-    calibrator = kinds[options["method"]]()
+    calibrator = kinds[method]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
-    calibrator.collect_data(reader(calibration))
+    collect(calibrator, calibration)
     found = calibrator.compute_data()
     for tensor, largest in placed(onnx.load(str(source)).graph, trained).items():
         edge = np.array(largest, np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import ENTROPY_BINS, alone, reader
+from backends.calibration import ENTROPY_BINS, alone, collect
 from backends.quantize import NODES, placed
 from backends.typed import matching
 
@@ -124,7 +124,7 @@ def _largest(
         calibrator = Calibrator(str(link), None, str(link.with_name("augmented.onnx")), symmetric=True, **options)
         calibrator.augment_graph()
         calibrator.create_inference_session()
-        calibrator.collect_data(reader(batches))
+        collect(calibrator, batches)
         tensors = calibrator.compute_data()
     return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
 
