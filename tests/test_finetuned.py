@@ -309,3 +309,32 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
     assert (found["exact_match"], found["reference_exact_match"]) == (0.5, 0.5)
     assert 0.5 <= found["value"] < 1
     assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
+
+
+def test_answers_are_whole_words_where_offsets_leave_out_letters() -> None:
+    """As those of a byte-level tokenizer behind a split at blanks: every word after the first lacks its first letter."""
+    context = "Berlin is a big city"
+    offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
+
+    def said(begin: int, end: int) -> str:
+        scores = np.zeros((1, 2, 6))
+        scores[0, 0, begin], scores[0, 1, end] = 9, 9
+        return answers(scores, np.array([0]), offsets, [context])[0]
+
+    assert said(1, 1) == "is"
+    assert said(2, 2) == "a"
+    assert said(2, 4) == "a big city"
+    assert said(0, 1) == "Berlin is"
+
+
+def test_spans_of_covered_words_stay_also_at_the_edge_of_a_window() -> None:
+    """A window may begin within a word; what the window before it covers is no lost letter. Nor is a mark that the
+    tokenizer leaves out."""
+    context = "London, \u2603Paris"
+    offsets = np.array([[[0, 3], [-1, -1]], [[3, 6], [9, 14]]])
+    scores = np.zeros((2, 2, 2))
+    scores[1, 0, 0], scores[1, 1, 0] = 9, 9
+    assert answers(scores, np.array([0, 0]), offsets, [context]) == ["don"]
+    scores[1] = [[0, 9], [0, 9]]
+    assert answers(scores, np.array([0, 0]), offsets, [context]) == ["Paris"]
+    assert answers(np.zeros((1, 2, 2)), np.array([0]), np.full((1, 2, 2), -1), [context]) == [""]
