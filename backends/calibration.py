@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import Array
 
 ENTROPY_BINS = 1024
@@ -19,15 +20,15 @@ quantized levels, which leaves one range to choose: that of min-max."""
 
 @contextmanager
 def alone(source: Path) -> Iterator[Path]:
-    """`source` under the same name in a folder that goes afterwards.
+    """`source` under the same name in a folder that is removed afterwards.
 
     onnxruntime writes temporary files of fixed names beside the model that it is given, so that two processes with one
     model in a cache would read each other's halves.
     """
-    with TemporaryDirectory() as folder:
-        link = Path(folder) / source.name
-        link.symlink_to(source.resolve())
-        yield link
+    # The weights of a large model are copied: where the cache lies there is room for them.
+    nearby = source.resolve().parent.parent if onnx_files.is_large(source) else None
+    with TemporaryDirectory(prefix=".calibration-", dir=nearby) as folder:
+        yield onnx_files.link(source, Path(folder))
 
 
 def reader(batches: Sequence[Mapping[str, Array]]) -> Any:

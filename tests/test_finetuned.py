@@ -312,7 +312,7 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
 
 
 def test_answers_are_whole_words_where_offsets_leave_out_letters() -> None:
-    """As those of a byte-level tokenizer behind a split at blanks: every word after the first lacks its first letter."""
+    """As a byte-level tokenizer behind a split at blanks gives them: later words lack their first letter."""
     context = "Berlin is a big city"
     offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
 
