@@ -94,11 +94,12 @@ def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
 
     def build(path: Path) -> None:
         import torch
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
-        architecture = dict(model["architecture"])
+        from backends.architecture import configuration_of
+
         torch.manual_seed(model["seed"])
-        encoder = AutoModel.from_config(AutoConfig.for_model(architecture.pop("model_type"), **architecture))
+        encoder = AutoModel.from_config(configuration_of(model["architecture"]))
         for name, parameter in encoder.named_parameters():
             # transformers starts biases at 0 and norms at 1, which would hide a path that loses them.
             if name.endswith("bias") or ("norm" in name.lower() and name.endswith("weight")):
