@@ -87,7 +87,8 @@ class ArtifactCache:
                     notes=dict(notes),
                 )
                 (partial / "artifact.json").write_text(
-                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)})
+                    json.dumps({**artifact.to_json(), "path": filename, "key": dict(key), "files": _stamps(partial)}),
+                    encoding="utf-8",
                 )
                 share(partial)
                 remove(entry)
@@ -122,7 +123,7 @@ def _whole(entry: Path, filename: str) -> Artifact | None:
     noted = entry / "artifact.json"
     if not noted.is_file():
         return None
-    data = json.loads(noted.read_text())
+    data = json.loads(noted.read_text(encoding="utf-8"))
     key, files = data.pop("key"), data.pop("files")
     artifact = Artifact.from_json({**data, "path": entry / filename})
     if not (isinstance(artifact.notes, dict) and isinstance(artifact.sha256, str)):

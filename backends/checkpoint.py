@@ -42,7 +42,7 @@ def locate(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise Unavailable(f"{folder} has no model.safetensors; only safetensors weights are read")
-    family = json.loads((folder / "config.json").read_text()).get("model_type")
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if family not in FAMILIES:
         raise Unsupported(f"model type {family!r} is not one of {', '.join(FAMILIES)}")
     return folder, digest_of(weights)
@@ -94,11 +94,12 @@ def _random(model: Mapping[str, Any], cache: ArtifactCache) -> tuple[Path, str]:
 
     def build(path: Path) -> None:
         import torch
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
-        architecture = dict(model["architecture"])
+        from backends.architecture import configuration_of
+
         torch.manual_seed(model["seed"])
-        encoder = AutoModel.from_config(AutoConfig.for_model(architecture.pop("model_type"), **architecture))
+        encoder = AutoModel.from_config(configuration_of(model["architecture"]))
         for name, parameter in encoder.named_parameters():
             # transformers starts biases at 0 and norms at 1, which would hide a path that loses them.
             if name.endswith("bias") or ("norm" in name.lower() and name.endswith("weight")):
@@ -157,7 +158,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
 
 def input_names(folder: Path) -> tuple[str, ...]:
     """The encoder's inputs in the order of its ONNX file: RoBERTa and DistilBERT take no token types."""
-    family = json.loads((folder / "config.json").read_text())["model_type"]
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     return ("input_ids", "attention_mask") + (("token_type_ids",) if family in ("bert", "electra") else ())
 
 

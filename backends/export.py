@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from backends import onnx_files
 from backends.checkpoint import input_names, load_encoder, run_encoder
 
 OPSET = 17
@@ -45,6 +46,7 @@ def export(folder: Path, path: Path) -> Mapping[str, Any]:
             output_names=["last_hidden_state"],
             dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "last_hidden_state")},
         )
+    onnx_files.gather(path)
     return {"opset": OPSET, "max_difference_from_torch": _check(folder, path)}
 
 

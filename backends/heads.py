@@ -6,14 +6,14 @@ stay FP32 and are the same for every path.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Unsupported
+from backends.labels import label_names, label_places, not_a_choice, read_config
 
 
 def span_head(folder: Path) -> dict[str, Array]:
@@ -76,45 +76,17 @@ def _given(base: Any) -> Any:
     return Given()
 
 
-def check_head(folder: Path, readout: str, labels: Sequence[str]) -> None:
-    """That the checkpoint has the head that `readout` (see backends/readout.py) is for, and knows the labels.
+def check_head(folder: Path, readout: str, labels: Sequence[str], reading: str = "auto") -> None:
+    """Check that the checkpoint has the head that `readout` (see backends/readout.py) is for, and knows the labels.
 
     Raises:
-        Unsupported: it has no such head.
-        ValueError: a label is not one of the checkpoint's.
+        Unsupported: it has no such head, or its head does not choose one label of several.
+        ValueError: the labels are not the checkpoint's, or can be read in two ways.
     """
     if readout == "spans":
         span_head(folder)
     if readout == "first":
+        if problem := not_a_choice(read_config(folder)):
+            raise Unsupported(problem)
         classifier(folder)
-        known_labels(folder, labels)
-
-
-def known_labels(folder: Path, labels: Sequence[str]) -> list[int]:
-    """The place of each label in the checkpoint's outputs; raises ValueError for one that is not there."""
-    return label_places(label_names(folder), labels)
-
-
-def label_names(folder: Path) -> dict[int, str]:
-    """The checkpoint's labels by their place in its outputs, as config.json has them; two where it says nothing."""
-    return names_in(json.loads((folder / "config.json").read_text()))
-
-
-def names_in(config: Mapping[str, Any]) -> dict[int, str]:
-    """The same of a config.json that was read."""
-    named = config.get("id2label") or {place: f"LABEL_{place}" for place in range(config.get("num_labels", 2))}
-    return {int(place): str(name) for place, name in named.items()}
-
-
-def label_places(names: Mapping[int, str], labels: Sequence[str]) -> list[int]:
-    """The place in a checkpoint's outputs of each label, given by name (in any case) or by number.
-
-    Raises:
-        ValueError: a label is not one of the checkpoint's.
-    """
-    by_name = {name.lower(): place for place, name in names.items()}
-    by_name |= {str(place): place for place in names if str(place) not in by_name}
-    for label in labels:
-        if label.lower() not in by_name:
-            raise ValueError(f"the label {label!r} is not one of the checkpoint's: {', '.join(names.values())}")
-    return [by_name[label.lower()] for label in labels]
+        label_places(label_names(folder), labels, reading)

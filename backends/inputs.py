@@ -40,7 +40,7 @@ class Tokens:
         Raises:
             Unavailable: "text" was asked for and the checkpoint has no tokenizer, or one of another model.
         """
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         pad = config.get("pad_token_id") or 0
         if kind == "text" or (kind == "auto" and (folder / "tokenizer.json").is_file()):
             if not (folder / "tokenizer.json").is_file():

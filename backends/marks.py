@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs import InputSource, prepare_inputs
@@ -26,9 +27,7 @@ SIZES = (("intermediate_size", "hidden_dim"), ("hidden_size", "dim"))
 
 def marked_points(source: Artifact) -> list[str]:
     """The points of a graph, "embeddings" or "<layer>/<point>", in the order in which they are computed."""
-    import onnx
-
-    nodes = onnx.load(str(source.path), load_external_data=False).graph.node
+    nodes = onnx_files.graph_of(source.path).node
     found = points_of([(node.name, node.output[0]) for node in nodes])
     return [point for point in dict.fromkeys(found.values()) if point.rpartition("/")[2] in MARKED]
 
@@ -59,7 +58,7 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     together = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
     graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, wide, [together]))
     graph.outputs = [together]
-    onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
+    onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
 
 
 def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], shape: Shape) -> Artifact:
@@ -74,7 +73,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
         with TemporaryDirectory() as scratch:
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
-        config = json.loads((origin.folder / "config.json").read_text())
+        config = json.loads((origin.folder / "config.json").read_text(encoding="utf-8"))
         inner, outer = (config.get(one) or config[other] for one, other in SIZES)
         widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
         assert widths.sum() == reference.shape[-1]

@@ -42,7 +42,7 @@ def prepare_source(
         learned: a JSON file of ranges by place in the graph, which go before those that calibration finds.
     """
     made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
-    trained = json.loads(learned.read_text()) if learned else {}
+    trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
     if quantization.get("method") == "search":
         # What it did not search, such as attention's probabilities.
         quantization = {**quantization, "method": "minmax"}
@@ -70,7 +70,7 @@ def prepare_source(
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
     if form.quantized and quantization.get("shift"):
         onnx = shift_onnx(onnx, quantization["per_channel"], left, batches, key, cache)
-        trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text())}
+        trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}
     if form.quantized:
         onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)
     if form.calibration:
@@ -89,7 +89,7 @@ def export_onnx(folder: Path, weights_sha256: str, cache: ArtifactCache) -> Arti
 
         return export(folder, path)
 
-    key = {"weights": weights_sha256, "config": (folder / "config.json").read_text(), "form": 2}
+    key = {"weights": weights_sha256, "config": (folder / "config.json").read_text(encoding="utf-8"), "form": 2}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

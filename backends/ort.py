@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import (
     Array,
     Artifact,
@@ -105,7 +106,9 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
         raise RuntimeError(f"fused {fused.get('Attention', 0)} of {config.num_hidden_layers} attention layers: {fused}")
     if half:
         model.convert_float_to_float16(keep_io_types=False)
-    model.save_model_to_file(str(path))
+    model.save_model_to_file(str(path), use_external_data_format=onnx_files.is_large(source))
+    if onnx_files.is_large(path):
+        onnx_files.seal(path)
     return {"fused": fused}
 
 

@@ -50,7 +50,7 @@ def train(student: Student) -> Artifact:
         tokens = Tokens.of(folder, student.tokens, student.texts, student.seed)
         batches = _batches(tokens, input_names(folder), chosen["qat_steps"], chosen["sequence"], student.seed)
         losses, ranges = _train(student, path, batches, chosen["qat_steps"], chosen["qat_rate"])
-        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
+        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         tenth = max(1, len(losses) // 10)
         return {"steps": len(losses), "loss_first": losses[0], "loss_last": float(np.mean(losses[-tenth:]))}
 

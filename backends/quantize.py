@@ -7,14 +7,14 @@ opset 17 for INT8, 19 for FP8, where these operators learn its type.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.base import Array, Artifact, versions_of
+from backends import onnx_files
+from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import ENTROPY_BINS, alone, reader
+from backends.calibration import ENTROPY_BINS, alone, collect, reader
 from backends.typed import matching
 
 WEIGHT_PRODUCTS = {
@@ -38,6 +38,9 @@ NODES = {
 
 What is added to is shared with the products that read it and quantized with them; a residual here rounds what is added.
 """
+
+DISTRIBUTION_BINS = 2048
+"""Bins of the histograms that ranges of FP8 come from: onnxruntime's own number."""
 
 QUANTIZED = ["MatMul", "Add"]
 """Types of operators that are quantized at all."""
@@ -97,14 +100,13 @@ def _quantize(
     source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]],
     trained: Mapping[str, float],
 ) -> Mapping[str, Any]:  # fmt: skip
-    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     chosen, others = _split_nodes(
-        onnx.load(str(source)).graph, PLACEMENTS[options["placement"]], options.get("leave_out", ())
+        onnx_files.graph_of(source), PLACEMENTS[options["placement"]], options.get("leave_out", ())
     )
     if not chosen and options.get("leave_out"):
-        shutil.copyfile(source, path)
+        onnx_files.copy(source, path)
         return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
     if not chosen:
         raise ValueError(f"nothing that quantization.placement={options['placement']} names is in {source.name}")
@@ -114,10 +116,13 @@ def _quantize(
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
-    fp8 = kind == "fp8"
+    fp8, large = kind == "fp8", onnx_files.is_large(source)
+    if fp8 and large:
+        raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
     with alone(source) as link:
-        own = (options["method"] == "entropy" and not fp8) or trained
-        ranges = _ranges(link, options, calibration, trained) if own else None
+        own = fp8 or options["method"] != "minmax" or trained
+        method = "distribution" if fp8 else options["method"]
+        ranges = _ranges(link, method, options, calibration, trained) if own else None
         quantize_static(
             str(link),
             str(path),
@@ -131,6 +136,7 @@ def _quantize(
             weight_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
             calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options["method"]],
             calibration_cache_path=ranges,
+            use_external_data_format=large,
             extra_options={
                 "ActivationSymmetric": signed or fp8,
                 "WeightSymmetric": True,
@@ -145,6 +151,8 @@ def _quantize(
         )
     if options.get("exact_residual"):
         _spare(path, chosen)
+    if large:
+        onnx_files.seal(path)
     return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
 
 
@@ -152,7 +160,7 @@ def _spare(path: Path, quantized: Collection[str]) -> None:
     """Have all nodes but those named read tensors as they were before they were rounded for these."""
     import onnx
 
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     makers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
         if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -165,28 +173,35 @@ def _spare(path: Path, quantized: Collection[str]) -> None:
 
 
 def _ranges(
-    source: Path, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
+    source: Path,
+    method: str,
+    options: Mapping[str, Any],
+    calibration: Sequence[Mapping[str, Array]],
+    trained: Mapping[str, float],
 ) -> Path:
-    """A file of ranges beside `source`: for entropy of finer histograms than quantize_static would make, and with those
-    that were trained."""
+    """A file of ranges beside `source`, which quantize_static reads instead of calibrating: of histograms that are made
+    batch by batch, for entropy finer ones than its own, and with the ranges that were trained."""
     import numpy as np
-    import onnx
     from onnxruntime.quantization import calibrate
 
     augmented = str(source.with_name("augmented.onnx"))
+    common = (str(source), QUANTIZED, augmented)
+    large = onnx_files.is_large(source)
     kinds = {
-        "minmax": lambda: calibrate.MinMaxCalibrater(str(source), QUANTIZED, augmented),
-        "entropy": lambda: calibrate.EntropyCalibrater(str(source), QUANTIZED, augmented, num_bins=ENTROPY_BINS),
+        "minmax": lambda: calibrate.MinMaxCalibrater(*common, use_external_data_format=large),
+        "entropy": lambda: calibrate.EntropyCalibrater(*common, large, num_bins=ENTROPY_BINS),
+        # As quantize_static has it; beside trained ranges, which are symmetric themselves, the two ends are apart.
         "percentile": lambda: calibrate.PercentileCalibrater(
-            str(source), QUANTIZED, augmented, percentile=options["percentile"]
+            *common, large, percentile=options["percentile"], symmetric=not trained
         ),
+        "distribution": lambda: calibrate.DistributionCalibrater(*common, large, num_bins=DISTRIBUTION_BINS),
     }
-    calibrator = kinds[options["method"]]()
+    calibrator = kinds[method]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
-    calibrator.collect_data(reader(calibration))
+    collect(calibrator, calibration)
     found = calibrator.compute_data()
-    for tensor, largest in placed(onnx.load(str(source)).graph, trained).items():
+    for tensor, largest in placed(onnx_files.graph_of(source), trained).items():
         edge = np.array(largest, np.float32)
         found[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     ranges = source.with_name("ranges.json")
@@ -212,7 +227,9 @@ def placed(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
 def _opset(path: Path) -> int:
     import onnx
 
-    return int(next(entry.version for entry in onnx.load(str(path)).opset_import if not entry.domain))
+    return int(
+        next(entry.version for entry in onnx.load(str(path), load_external_data=False).opset_import if not entry.domain)
+    )
 
 
 def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:

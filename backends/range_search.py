@@ -43,7 +43,7 @@ def searched_ranges(student: Student) -> Artifact:
 
     def build(path: Path) -> Mapping[str, Any]:
         ranges, losses = _search(student, sizes)
-        path.write_text(json.dumps(ranges, indent=1))
+        path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"loss_first": losses[0], "loss_last": losses[-1]}
 
     form = {"shares": SHARES, "worth": WORTH, "hopeless": HOPELESS, "passes": PASSES}

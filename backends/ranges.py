@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
-from backends.calibration import ENTROPY_BINS, alone, reader
+from backends.calibration import ENTROPY_BINS, alone, collect
 from backends.quantize import NODES, placed
 from backends.typed import matching
 
@@ -71,7 +72,9 @@ def activation_ranges(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        path.write_text(json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1))
+        path.write_text(
+            json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1), encoding="utf-8"
+        )
         return {"left": _left(source.path, leave_out)}
 
     everything = {
@@ -89,10 +92,9 @@ def activation_ranges(
 def _collect(
     source: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
 ) -> dict[str, float]:
-    import onnx
     from onnxruntime.quantization import calibrate
 
-    graph = onnx.load(str(source)).graph
+    graph = onnx_files.graph_of(source)
     points = points_of([(node.name, node.output[0]) for node in graph.node])
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "minmax": (calibrate.MinMaxCalibrater, {}),
@@ -119,19 +121,18 @@ def _largest(
             return tensors & wanted, infos
 
     with alone(source) as link:
-        calibrator = Calibrator(str(link), None, str(link.with_name("augmented.onnx")), symmetric=True, **options)
+        augmented, large = str(link.with_name("augmented.onnx")), onnx_files.is_large(link)
+        calibrator = Calibrator(str(link), None, augmented, symmetric=True, use_external_data_format=large, **options)
         calibrator.augment_graph()
         calibrator.create_inference_session()
-        calibrator.collect_data(reader(batches))
+        collect(calibrator, batches)
         tensors = calibrator.compute_data()
     return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
 
 
 def _left(source: Path, patterns: Sequence[str]) -> list[str]:
-    import onnx
-
     found = set()
-    for name in matching([node.name for node in onnx.load(str(source)).graph.node], patterns):
+    for name in matching([node.name for node in onnx_files.graph_of(source).node], patterns):
         layer = re.search(r"/layer\.(\d+)/", name)
         for computed, nodes in COMPUTED.items():
             if layer and any(re.search(NODES[node], name) for node in nodes):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.quantize import WEIGHT_PRODUCTS
@@ -84,8 +85,8 @@ def shift_onnx(
             bias = add.inputs[place].values + given_back(offset, node.inputs[1].values, per_channel)
             add.inputs[place] = gs.Constant(f"{add.inputs[place].name}/shifted", bias.astype(np.float32))
             ranges[f"{name} output 0"] = reach
-        onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
-        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1))
+        onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
+        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"shifted": len(products)}
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))

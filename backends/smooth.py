@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends import onnx_files
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.quantize import WEIGHT_PRODUCTS
@@ -67,7 +68,7 @@ def smooth_onnx(
                 folded[_layer(group[0].name)] = scale
             else:
                 _smooth(graph, group, scale)
-        onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
+        onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
         np.savez(path.with_name(FOLDED), **folded)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return {"smoothed": sum(len(group) for group in groups.values())}
 
@@ -110,7 +111,6 @@ def largest_by_channel(
     graph: gs.Graph, names: Sequence[str], batches: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
     """The largest absolute value of each channel of the tensors `names` over all batches, padding included."""
-    import onnx
     import onnx_graphsurgeon as gs
     import onnxruntime
 
@@ -122,7 +122,7 @@ def largest_by_channel(
     found: dict[str, Array] = {}
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
-        onnx.save(gs.export_onnx(looked_at), str(path))
+        onnx_files.save(gs.export_onnx(looked_at), path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for feeds in batches:
             for name, values in zip(names, session.run(list(names), dict(feeds)), strict=True):

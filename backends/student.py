@@ -65,7 +65,7 @@ class Student:
         """What tells it from others in the cache."""
         return {
             "weights": self.weights_sha256,
-            "config": (self.folder / "config.json").read_text(),
+            "config": (self.folder / "config.json").read_text(encoding="utf-8"),
             "nodes": sorted(self.nodes),
             "plugins": self.plugins,
             "leave_out": self.left,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends import onnx_files
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.gelu import FORMS
@@ -31,7 +32,7 @@ def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> 
             changed[name] = REWRITES[name](graph)
             if not changed[name]:
                 raise ValueError(f"rewrite {name} finds nothing to do in {source.path.name}")
-        onnx.save(gs.export_onnx(graph.cleanup().toposort()), str(path))
+        onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
         return {"rewrites": changed}
 
     key = {"source": source.sha256, "rewrites": list(rewrites), "form": 1}

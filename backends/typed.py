@@ -7,7 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import Artifact, versions_of
+from backends import onnx_files
+from backends.base import Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
 
     Raises:
         ValueError: a pattern matches no node.
+        Unsupported: the model is above 2 GB: onnxruntime's converter infers shapes on a whole message.
     """
+    if onnx_files.is_large(source.path):
+        raise Unsupported(
+            f"an ONNX file above 2 GB is not converted to {types} here; use fp32, int8 or backend=torch_eager"
+        )
 
     def build(path: Path) -> Mapping[str, Any]:
         return _cast(source.path, path, types, keep_fp32)
@@ -50,7 +56,7 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
     model = gs.export_onnx(graph.cleanup().toposort())
     if types == "bf16":
         _half_to_bfloat16(model, {i.name: i for i in onnx.load(str(source)).graph.initializer})
-    onnx.save(model, str(path))
+    onnx_files.save(model, path)
     return {"types": types, "kept_fp32": len(held)}
 
 

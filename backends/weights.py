@@ -66,7 +66,7 @@ def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
-    key = {"weights": sha256, "config": (folder / "config.json").read_text(), "form": 2}
+    key = {"weights": sha256, "config": (folder / "config.json").read_text(encoding="utf-8"), "form": 2}
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 

@@ -25,13 +25,16 @@ from queue import Queue
 from threading import Lock
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
-from suites.checks import Refused, at_least
+from suites.checks import Refused, at_least, decoded, first_line, read_bytes
 from suites.choices import Suite
 from suites.clock import now_ns
-from suites.command_line import guarded, overrides
+from suites.command_line import FLAGS, guarded, overrides
 from suites.config import RunConfig
+from suites.explain import how_to_write
 from suites.machine import gpus
+from suites.path_arguments import quoted_path
 from suites.process_tree import CALL, Guard
 from suites.record import TIMED
 from suites.text import one_line
@@ -68,7 +71,12 @@ class Batch:
         # The guard ends it if this process is killed.
         environment = {**os.environ, CALL: f"{Guard.start()}-{began}"}
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
         )
         self.processes.add(process)
         _, error = process.communicate()
@@ -172,32 +180,59 @@ def _on(device: str) -> list[str]:
 
 
 def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line that has any.
+    """The words of each line that has any; see `_numbered`."""
+    return [words for _, words in _numbered(path)]
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The same with the number of each line in the file.
 
     Raises:
-        Refused: a quotation is not closed, or a backslash ends a line.
+        Refused: the file cannot be read, a quotation is not closed, or a backslash ends a line.
     """
-    lines = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(decoded(str(path), read_bytes("FILE", path)).splitlines(), 1):
         try:
-            lines.append(shlex.split(line, comments=True))
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise Refused(
                 f"{path}, line {number}: {str(error).lower()}; quote as in a shell, one command a line"
             ) from None
-    return [line for line in lines if line]
+        if words:
+            yield number, words
+
+
+def cells_of(path: Path) -> list[list[str]]:
+    """The cells of all lines of a file, in their order.
+
+    Raises:
+        Refused: a line is no command line of suites.run; the message has its number.
+    """
+    found = []
+    for number, words in _numbered(path):
+        try:
+            overrides(words, FLAGS)
+            found += cells(words)
+        except Refused as reason:
+            raise Refused(f"{path}, line {number}: {reason}") from None
+        except Exception as error:  # Hydra raises errors of many types for what it cannot read
+            raise Refused(f"{path}, line {number}: {first_line(error)}") from None
+    return found
 
 
 def cells(line: Sequence[str]) -> list[list[str]]:
     """A line for each combination of what `line` sweeps over; what an experiment's file sweeps over stays in one.
 
     Raises:
-        HydraException: a word is no override that Hydra knows.
+        Refused: a word is no override that Hydra's grammar reads.
     """
     parser = OverridesParser.create()
     choices = []
-    for word in line:
-        override = None if word.startswith("-") else parser.parse_override(word)
+    sweeping = bool({"-m", "--multirun"} & set(line))
+    for word in (quoted_path(typed, sweeping) for typed in line):
+        try:
+            override = None if word.startswith("-") else parser.parse_override(word)
+        except HydraException:
+            raise Refused(how_to_write(word)) from None
         if override is not None and override.is_sweep_override():
             choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
         else:
@@ -229,14 +264,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
-    try:
-        lines = [cell for line in read_lines(options.file) for cell in cells(line)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{options.file} cannot be read: {error}") from None
+    if not options.seconds >= 0:
+        raise Refused(f"--seconds {options.seconds:g} must be a number of seconds from 0 on")
+    lines = cells_of(options.file)
     if not lines:
         raise Refused(f"{options.file} has no lines; give one cell or sweep a line, as after python -m suites.run")
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
     at_least("--builders", options.builders, 0)
+    at_least("--measuring", options.measuring, 0)
     ahead = max(1, options.builders) if options.ahead is None else at_least("--ahead", options.ahead, 1)
     if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
         raise Refused(f"--measuring {options.measuring} leaves none of {len(devices)} devices to build")

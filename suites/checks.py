@@ -1,11 +1,14 @@
-"""Refusing what cannot run, in one line that tells the fix, and the checks that many keys share."""
+"""Refusals, which say in one line what to do, and the checks that many keys share."""
 
 from __future__ import annotations
 
 import codecs
 import errno
+import math
 import os
+import re
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +17,31 @@ Number = TypeVar("Number", int, float)
 
 ROOT = Path(__file__).resolve().parent.parent
 
+SHOWN = 80
+"""Characters of a user's line or value that a message repeats."""
+
+OTHER_UNICODE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+
 
 class Refused(Exception):
     """The request cannot run as it stands; the message is one line that says what to do."""
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """`text` in one line of at most `most` characters, for a message."""
+    line = " ".join(text[: most + 1].split("\n"))
+    return line if len(text) <= most else f"{line[:most]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message that says something; without a message, where in the code
+    it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines:
+        return f"{type(error).__name__}: {lines[0]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}, without a message"
 
 
 def positive(key: str, value: float) -> float:
@@ -26,9 +51,65 @@ def positive(key: str, value: float) -> float:
 
 
 def at_least(key: str, value: Number, least: int) -> Number:
+    if not math.isfinite(value):
+        raise Refused(f"{key}={value} must be a finite number of at least {least}")
     if value < least:
         raise Refused(f"{key}={value} must be at least {least}")
     return value
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file, or may be one in a folder that cannot be read; False for a name that no file can
+    have."""
+    try:
+        return Path(path).is_file()
+    except PermissionError:
+        return True  # reading it says why it cannot be read
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(key: str, path: Path) -> bytes:
+    """The contents of a user's file.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{key}={path} cannot be read: {error.strerror}; {_remedy(error)}") from None
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "ask its owner for read permission (chmod +r), or give a copy of your own"
+    return "give a file that can be read"
+
+
+def check_readable(key: str, path: Path) -> None:
+    """
+    Raises:
+        Refused: the file at `path`, which exists, cannot be opened for reading.
+    """
+    if not os.access(path, os.R_OK):
+        raise Refused(f"{key}={path} cannot be read: Permission denied; {_remedy(PermissionError())}")
+
+
+def decoded(name: str, data: bytes) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        Refused: it is in another encoding; the message has the first line that is not UTF-8.
+    """
+    for mark, encoding in OTHER_UNICODE.items():
+        if data.startswith(mark):
+            raise Refused(f"{name} is in {encoding}; save the file as UTF-8")
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise Refused(f"{name}, line {line}: it is not UTF-8 ({error.reason}); save the file as UTF-8") from None
 
 
 def lines(key: str, path: str) -> list[str]:
@@ -39,20 +120,18 @@ def lines(key: str, path: str) -> list[str]:
 def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
     """The same with their numbers in the file."""
     for candidate in (Path(path), ROOT / path):
-        if path and candidate.is_file():
-            found = [(number, line) for number, line in _decoded(key, path, candidate) if line]
-            if found:
+        if path and is_file(candidate):
+            text = decoded(f"{key}={path}", read_bytes(key, candidate))
+            if found := list(_filled(text)):
                 return found
             raise Refused(f"{key}={path} is empty; give a file with one entry a line")
-    raise Refused(f"{key}={path or '(nothing)'} is not a file; give one with an entry a line")
+    raise Refused(f"{key}={shortened(path, 300) or '(nothing)'} is not a file; give one with an entry a line")
 
 
-def _decoded(key: str, path: str, file: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
-        try:
-            yield number, line.decode().strip()
-        except UnicodeDecodeError as error:
-            raise Refused(f"{key}={path} is not UTF-8 in line {number} ({error.reason}); save it as UTF-8") from None
+def _filled(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
+        if stripped := line.strip():
+            yield number, stripped
 
 
 def between(key: str, value: float, least: float, most: float) -> float:

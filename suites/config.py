@@ -12,6 +12,7 @@ from suites.choices import (
     Activation,
     DeviceKind,
     Distribution,
+    LabelReading,
     Layout,
     Method,
     Metric,
@@ -119,8 +120,9 @@ class TaskConfig:
 
     `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
     fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and
-    `label`, the columns; `metric` of classification. `calibration`: a file of texts that INT8 is
-    calibrated with, by default the task's own (of STS-B the development part, of BANKING77 the training part, for a
+    `label`, the columns; `labels`, whether they are names of the checkpoint's or places in its outputs (`auto`: the one
+    that fits all of them, see backends/labels.py); `metric` of classification. `calibration`: a file of texts that INT8
+    is calibrated with, by default the task's own (of STS-B the development part, of BANKING77 the training part, for a
     fine-tuned checkpoint the project's sentences).
     """
 
@@ -134,6 +136,7 @@ class TaskConfig:
     text: str = "text"
     pair: str = ""
     label: str = "label"
+    labels: LabelReading = LabelReading.auto
     metric: Metric = Metric.accuracy
     calibration: str = ""
 

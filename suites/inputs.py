@@ -27,7 +27,7 @@ def _batches(job: Job, origin: InputSource, source: Source, shapes: Sequence[Sha
 
 def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     readout, drift = job["readout"], job["kind"] == "fidelity"
-    check_head(origin.folder, readout, job["labels"])
+    check_head(origin.folder, readout, job["labels"], job.get("reading", "auto"))
     return source, prepare_evaluation(origin, shapes, job["evaluated"], readout, drift), {}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites import clock
+from suites.checks import first_line
 from suites.clock import Effort, Samples
 from suites.cpu_load import cpu_load, read_cpu
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
@@ -63,7 +64,7 @@ def measure(
             # One shape that does not fit must not cost the others, and vendors' errors share no type. After it the
             # session may be unusable, which the next shape will then say too.
             traceback.print_exc()
-            failures[str(shape)] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            failures[str(shape)] = first_line(error)
     return {
         "measurements": [m.__dict__ for m in measurements],
         "checks": checks,

@@ -73,7 +73,7 @@ def call(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out.json").unlink(missing_ok=True)
-    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     mark = f"{Guard.start()}-{next(_calls)}"
@@ -122,6 +122,7 @@ def _spawn(
     environment = {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUTF8": "1",  # libraries open files without naming an encoding
         "HF_HUB_DISABLE_TELEMETRY": "1",
         # Whatever a worker leaves there when it is killed is removed with the folder.
         "TMPDIR": str(folder / "tmp"),

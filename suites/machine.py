@@ -132,7 +132,7 @@ def _host() -> dict[str, Any]:
 def _host_identity() -> str:
     """Tells this host from others without saying which it is. Copies of one image share a machine id."""
     try:
-        identity = Path("/etc/machine-id").read_text().strip()
+        identity = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
     except OSError:
         identity = ""
     described = "\n".join((identity, platform.node(), _host()["cpu"]))
@@ -141,7 +141,9 @@ def _host_identity() -> str:
 
 def _cpuinfo(key: str) -> str:
     try:
-        match = re.search(rf"^{re.escape(key)}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        match = re.search(
+            rf"^{re.escape(key)}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
+        )
     except OSError:
         return ""
     return match.group(1).strip() if match else ""

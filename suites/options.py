@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.cache import digest_of
-from suites.checks import Refused, at_least, between, numbered_lines, positive
+from suites.checks import Refused, at_least, between, is_file, numbered_lines, positive, shortened
 from suites.choices import Activation, Layout, Method, Precision, Scheme, Suite
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
@@ -95,7 +95,7 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
 
 def _library(path: str) -> str:
     """The whole path of a shared library: workers run in folders of their own."""
-    if not Path(path).is_file():
+    if not is_file(path):
         raise Refused(f"trt.plugin_libraries has {path}, which is no file; give paths of shared libraries")
     return str(Path(path).resolve())
 
@@ -237,6 +237,6 @@ def lengths_of(config: RunConfig) -> dict[str, Any]:
     values, path = [], lengths["path"]
     for number, line in numbered_lines("lengths.path", path):
         if not re.fullmatch(r"[0-9]{1,9}", line) or int(line) < 2:
-            raise Refused(f"{path}, line {number}: {line!r} is not a length of 2 or more tokens")
+            raise Refused(f"{path}, line {number}: {shortened(line)!r} is not a length of 2 or more tokens")
         values.append(int(line))
     return {**chosen, "values": values}

@@ -16,12 +16,12 @@ from typing import Any
 
 from backends.base import BACKENDS
 from backends.cache import digest_of
-from backends.heads import names_in
+from backends.labels import names_in, not_a_choice
 from suites.asked import ASKED, Asked
 from suites.cache_folder import cache_of
 from suites.cell import short_digest
 from suites.checks import Refused, at_least, between, positive, readable, writable
-from suites.choices import Precision, SourceKind, Suite, Weights
+from suites.choices import Precision, SourceKind, Suite, TaskKind, Weights
 from suites.config import RunConfig, plain
 from suites.interpreters import interpreter_path
 from suites.machine import Machine, cpu, cpu_quota, gpus
@@ -94,6 +94,7 @@ def resolve(config: RunConfig) -> Request:
         "kind": task.kind,
         "readout": task.readout,
         "labels": task.labels,
+        "reading": task.reading,
         "seed": config.seed,
         "quantization": quantization,
         **asked.job,
@@ -244,7 +245,7 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
             )
         readable("model.path", folder / name)
     try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise Refused(f"{folder / 'config.json'} is not JSON: {error}") from None
     return found
@@ -253,7 +254,15 @@ def _model_config(config: RunConfig) -> dict[str, Any]:
 def _labels(config: RunConfig) -> dict[int, str] | None:
     """Of a local checkpoint whose head is to be judged."""
     found = _model_config(config) if config.suite.name is Suite.accuracy else {}
-    return names_in(found) if found else None
+    if not found or config.task.kind is not TaskKind.sequence_classification:
+        return None
+    try:
+        problem, names = not_a_choice(found), names_in(found)
+    except ValueError as error:
+        raise Refused(f"model.path={config.model.path}: {error}") from None
+    if problem:
+        raise Refused(f"model.path={config.model.path}: {problem}")
+    return names
 
 
 def _positions(config: RunConfig) -> int:

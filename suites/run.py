@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suites.checks import Refused
-from suites.command_line import FLAGS, guarded, overrides
+from suites.checks import Refused, shortened
+from suites.command_line import FLAGS, LONGEST, guarded, overrides
 from suites.text import one_line
 from suites.touched import touched, waits
 from suites.usage import CONF, USAGE, group_choices
@@ -24,6 +24,7 @@ from suites.usage import CONF, USAGE, group_choices
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from suites.config import RunConfig
     from suites.pipeline import Ended
     from suites.progress import Display
     from suites.record import Record
@@ -41,33 +42,32 @@ class Invocation:
     ended: list[Ended] = field(default_factory=list)
     refused: int = 0
     bad: int = 0
+    running: bool = False
 
     def run(self, config: DictConfig) -> None:
-        from omegaconf import OmegaConf
-
-        from suites.explain import added_keys, unknown_key
         from suites.pipeline import run_request
         from suites.progress import Display
         from suites.request import resolve
 
         if self.display is None:
             self.display = Display()
+        self.running = True  # what is raised from here on is no error of Hydra's
         with self.display:
             try:
-                if added := added_keys(config):
-                    raise Refused(unknown_key(added[0]))
-                request = resolve(OmegaConf.to_object(config))  # type: ignore[arg-type]  # a RunConfig by its schema
+                request = resolve(checked(config))
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
                 ended = run_request(request, self.display.stage)
             except Refused as reason:
                 self.refused += 1
-                self.display.say(f"refused: {reason}")
+                self.display.say(f"refused: {shortened(str(reason), LONGEST)}")
+                self.running = False
                 return
             self.ended.append(ended)
             if ended.path is not None:
                 touched(request.results, request.machine.slug, ended.record.cell.suite)
             if ended.another is None:
                 self.display.end(ended.record.outcome, _line(ended))
+        self.running = False
 
     def finish(self) -> None:
         """Measure in the processes that are still due: the cells of a sweep take turns, one process each."""
@@ -146,7 +146,31 @@ def _sweeps_unasked(arguments: Sequence[str]) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def checked(config: DictConfig) -> RunConfig:
+    """A composed configuration as an object of the schema.
+
+    Raises:
+        Refused: it has keys or types that the schema has not.
+    """
+    from omegaconf import OmegaConf
+
+    from suites.config import RunConfig
+    from suites.config_types import check_types
+    from suites.explain import added_keys, composing, explain, unknown_key
+
+    if added := added_keys(config):
+        raise Refused(unknown_key(added[0]))
+    try:
+        found = OmegaConf.to_object(config)
+    except composing() as error:
+        raise Refused(explain(error)) from None
+    if not isinstance(found, RunConfig):
+        raise Refused("a file named schema.yaml replaces the project's schema; rename it")
+    check_types(found)
+    return found
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -158,26 +182,33 @@ def _run(arguments: Sequence[str]) -> int:
     import hydra
     from hydra.core.config_store import ConfigStore
 
+    from suites import composing, explain
     from suites.config import RunConfig
 
-    if "--cfg" in arguments and {"-m", "--multirun"} & set(arguments):
-        raise Refused("--cfg shows the configuration of one cell; leave out -m")
     if name := _sweeps_unasked(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
     ConfigStore.instance().store(name="schema", node=RunConfig)
+    composing.install()
     invocation = Invocation()
     try:
         with _sweep_folder() as folder:
             sys.argv[1:] += folder
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+        invocation.running = True
         invocation.finish()
+        invocation.running = False
     except OSError as error:  # of Hydra itself: a cell refuses what it cannot write
         invocation.report()
         raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
-    except Exception:
+    except Exception as error:
         invocation.report()
-        raise
+        if invocation.running or isinstance(error, (Refused, *explain.composing())):
+            raise
+        raise Refused(explain.unexplained(error, list(arguments))) from error
+    if not (invocation.ended or invocation.refused or shows_only(sys.argv[1:])):
+        swept = [word for word in arguments if "(" in word]
+        raise Refused(f"the sweep has no cells: {shortened(' '.join(swept) or ' '.join(arguments))} gives no value")
     invocation.report()
     return invocation.status()
 
@@ -194,7 +225,7 @@ def _sweep_folder() -> Iterator[list[str]]:
         return
     try:
         folder = tempfile.mkdtemp(prefix="suites-sweep-")
-        (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES)
+        (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES, encoding="utf-8")
     except OSError as error:
         raise Refused(
             f"a sweep needs a temporary folder that can be written ({error.strerror}); set TMPDIR to one"
@@ -204,6 +235,11 @@ def _sweep_folder() -> Iterator[list[str]]:
         yield [f"hydra.sweep.dir='{quoted}'"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def shows_only(arguments: Sequence[str]) -> bool:
+    """Whether flags ask to show a configuration instead of running it."""
+    return any(word.startswith(("--cfg", "--info")) for word in arguments)
 
 
 def main() -> int:

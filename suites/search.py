@@ -60,7 +60,10 @@ class Search:
         Raises:
             Refused: a path cannot be judged, or nothing can be held in this precision.
         """
+        from suites.run import checked
+
         config = _composed(self.overrides)
+        checked(config)
         precision = str(config.precision.name.name)
         self._knob = _knob(config, precision)
         self._own = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
@@ -126,9 +129,10 @@ class Search:
     def _cell(self, held: frozenset[str], suite: str) -> Record:
         from suites.pipeline import run_to_end
         from suites.request import resolve
+        from suites.run import checked
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
-        request = resolve(OmegaConf.to_object(_composed([*self.overrides, f"suite={suite}", knob])))  # type: ignore[arg-type]
+        request = resolve(checked(_composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
         ended = run_to_end(request, self.display.stage)
@@ -159,10 +163,19 @@ def _named(held: frozenset[str]) -> str:
 def _composed(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
+    from suites import composing, explain
     from suites.usage import CONF
 
+    composing.install()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("run", overrides=list(overrides))
+        try:
+            return compose("run", overrides=list(overrides))
+        except Refused:
+            raise
+        except explain.composing():
+            raise
+        except Exception as error:  # Hydra raises errors of many types for what it cannot compose
+            raise Refused(explain.unexplained(error, list(overrides))) from error
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from backends.base import Array, Session, Shape, Unavailable, Unsupported
 from backends.stream import Stream
 from suites import clock
+from suites.checks import first_line
 from suites.clock import Effort
 from suites.latency import compare
 from suites.record import Measurement
@@ -89,7 +90,7 @@ class Question:
             raise
         except Exception as error:
             traceback.print_exc()
-            self.found.failures[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            self.found.failures[name] = first_line(error)
 
     def fresh(self) -> Fresh:
         """Outputs of sessions that see one shape each."""

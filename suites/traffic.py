@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from suites.checks import Refused, numbered_lines
+from suites.checks import Refused, numbered_lines, shortened
 
 Size = tuple[int, int]
 """Batch and sequence."""
@@ -115,7 +115,9 @@ def read_trace(path: str) -> list[tuple[int, Size]]:
     for number, line in numbered_lines("the trace", path):
         words = line.replace(",", " ").split()
         if len(words) != 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,8}", word) for word in words):
-            raise Refused(f"{path}, line {number}: {line!r} is not a batch and a sequence length, e.g. 8 128")
+            raise Refused(
+                f"{path}, line {number}: {shortened(line)!r} is not a batch and a sequence length, e.g. 8 128"
+            )
         trace.append((number, (int(words[0]), int(words[1]))))
     if len(trace) > MOST:
         raise Refused(f"{path} has {len(trace)} requests; at most {MOST} are served: cut it")

@@ -46,6 +46,7 @@ from backends.base import (
     load_backend,
     versions_of,
 )
+from suites.checks import first_line
 from suites.process_tree import end_with_parent
 from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 
@@ -265,16 +266,11 @@ def _is_path(name: object) -> bool:
     return isinstance(name, (str, bytes))
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    first = next((line for line in str(error).splitlines() if line.strip()), "").strip()
-    return {"outcome": FAILED, "reason": f"{type(error).__name__}{f': {first}' if first else ''}", "result": None}
-
-
 def main(stage: str, folder: Path) -> int:
     """Run one stage; 0 if it answered, whatever the answer."""
     if launcher := os.environ.get("SUITES_LAUNCHER"):
         end_with_parent(int(launcher), signal.SIGKILL)
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     answer: dict[str, Any]
     logger = logging.getLogger("backends")
     logger.setLevel(logging.INFO)
@@ -289,7 +285,7 @@ def main(stage: str, folder: Path) -> int:
         _say(traceback.format_exc().rstrip())
         if _cannot_write(error, [folder, Path(job.get("cache") or folder)]):
             return os.EX_IOERR
-        answer = _failure(error)
+        answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
     try:
         write_whole(folder / "out.json", json.dumps(answer))
     except OSError as error:

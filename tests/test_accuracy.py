@@ -69,7 +69,10 @@ def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
     [
         (STSB_ROW.format(score="high", one="a", two="b"), "sts-test.csv, line 4: the score 'high' is not a number"),
         (STSB_ROW.format(score="1", one=" ", two="b"), "sts-test.csv, line 4: sentence1 is empty"),
-        ("g\tf\t2012\t1\t2.0\talone", "sts-test.csv, line 4: there is no column sentence2"),
+        (
+            "g\tf\t2012\t1\t2.0\talone",
+            "line 4: the line is short: 6 of 7 fields between tabs, so that there is no column sentence2",
+        ),
         (STSB_ROW.format(score="nan", one="a", two="b"), "line 4: the score nan does not lie between 0 and 5"),
         (STSB_ROW.format(score="70", one="a", two="b"), "line 4: the score 70 does not lie between 0 and 5"),
         (STSB_ROW.format(score="1", one="a" * 140_000, two="b"), "line 4: field larger than field limit (131072)"),
@@ -85,7 +88,7 @@ def test_a_bad_row_is_refused_with_its_line(test: str, says: str, tmp_path: Path
     ("test", "says"),
     [
         ("text,category\nwhere,stolen\n", "test.csv, line 2: the label 'stolen' is not one of the 2"),
-        ("text\nwhere\n", "test.csv, line 2: there is no column category"),
+        ("text\nwhere\n", "test.csv: there is no column category in its header (text)"),
         ("text,category\n,lost\n", "test.csv, line 2: text is empty"),
     ],
 )

@@ -86,3 +86,31 @@ def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
         "capabilities",
         "profiles",
     }
+
+
+def test_text_is_read_and_written_in_one_encoding_whatever_the_locale() -> None:
+    """Every call that opens text names its encoding."""
+    wanting = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _opens_text(node):
+                wanting.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wanting == []
+
+
+def _opens_text(call: ast.Call) -> bool:
+    """Whether a call opens text or a text pipe without naming an encoding."""
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if "encoding" in named:
+        return False
+    if name in ("run", "Popen", "check_output"):
+        return bool({"text", "universal_newlines"} & set(named))
+    if name in ("open", "fdopen"):
+        modes = [*call.args, *named.values()]
+        words = {node.value for node in modes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        # Sessions and libraries have methods of this name too, which take neither a mode nor nothing at all.
+        mode = next((word for word in words if set(word) <= set("rwxabt+")), "")
+        on_a_path = isinstance(call.func, ast.Attribute) and not call.args
+        return "b" not in mode and (bool(mode) or on_a_path or name == "fdopen" or isinstance(call.func, ast.Name))
+    return name in ("read_text", "write_text")

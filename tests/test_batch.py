@@ -202,3 +202,46 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     assert len(set(engines[:10])) == 10
     assert {one.job["options"]["profiles"] for one in found[-5:-1]} == {"per_shape"}
     assert found[-1].backend == "torch_compile"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("backend=null model.name=a=b", "line 3: 'model.name=a=b' has characters that must be quoted"),
+        ("backend=null batch=[1", "line 3: 'batch=[1' is cut short"),
+        ("backend=null --multrun", "line 3: there is no flag --multrun"),
+        ("backend=null hydra/launcher=joblib", "line 3: hydra/launcher cannot be set here"),
+        ("-m backend=null seed=range(0,3,0)", "line 3: "),
+        ("backend=null 'x", "line 3: no closing quotation"),
+    ],
+)
+def test_a_line_that_is_no_command_is_named_by_its_number(
+    line: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text(f"# the cells\nbackend=null\n{line}\n")
+    assert batch.main([str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"cells.txt, {says}" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [("--seconds", "nan"), ("--seconds", "-1"), ("--measuring", "-1")])
+def test_numbers_that_leave_nothing_to_do_are_refused(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null\n")
+    assert batch.main([str(file), *option]) == 2
+    error = capsys.readouterr().err
+    assert option[0] in error
+    assert error.count("\n") == 1
+
+
+def test_paths_of_a_batch_are_taken_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bs=32,lr=1").mkdir()
+    assert batch.cells(["-m", "backend=ort", "model.path=bs=32,lr=1,x (1)"]) == [
+        ["-m", "backend=ort", f'model.path="{path}"'] for path in ("bs=32,lr=1", "x (1)")
+    ]
+    assert batch.cells(["model.path=a,b"]) == [['model.path="a,b"']]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,11 @@ from suites.command_line import FLAGS, guarded, overrides
         (["backend=null"], ['backend="null"']),
         (["backend=ort,null,null"], ['backend=ort,"null","null"']),
         (["model=nullish", "backend=nullish"], ["model=nullish", "backend=nullish"]),
-        (["results=x", "-m", "backend=ort"], ["-m", "results=x", "backend=ort"]),
-        (["--cfg", "job", "batch=[1]"], ["--cfg", "job", "batch=[1]"]),
+        (["results=x", "-m", "backend=ort"], ["--multirun", 'results="x"', "backend=ort"]),
+        (["--cfg", "job", "batch=[1]"], ["--cfg=job", "batch=[1]"]),
+        (["backend=ort", "-c", "job", "batch=[1]"], ["--cfg=job", "backend=ort", "batch=[1]"]),
+        (["batch=[1]", "-i", "backend=ort"], ["--info=all", "batch=[1]", "backend=ort"]),
+        (["batch=[1]", "--cfg=job", "--resolve"], ["--cfg=job", "--resolve", "batch=[1]"]),
     ],
 )
 def test_what_hydra_sees(typed: list[str], read: list[str]) -> None:
@@ -57,3 +62,42 @@ def test_an_end_has_a_line_and_a_status(
 def test_a_fault_of_our_own_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         guarded(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["--experimental-rerun", "x.pickle"], "there is no flag --experimental-rerun"),
+        (["--experimental-rer=x.pickle"], "there is no flag"),
+        (["--cfg"], "--cfg needs one of job, hydra, all"),
+        (["--cfg", "backend=ort"], "--cfg needs one of job, hydra, all"),
+        (["--config-dir"], "--config-dir needs a value"),
+        (["--resolve", "backend=ort"], "--resolve goes with --cfg"),
+        (["-m", "--info"], "exclude one another"),
+        (["--multirun=yes"], "takes no value"),
+        (["hydra/launcher=joblib"], "hydra/launcher cannot be set here"),
+        (["+hydra.callbacks.x._target_=os.system"], "cannot be set here"),
+        (["hydra.searchpath=[pkg://x]"], "cannot be set here"),
+        (["+hydra.job.env_set.LD_PRELOAD=x"], "cannot be set here"),
+        (["~hydra.job_logging"], "cannot be set here"),
+        (["+task@hydra.callbacks.x=stsb"], "cannot be set here"),
+        (["+model.architecture={_target_: os.system}"], "_target_ cannot be set here"),
+        (["++model.architecture._target_=os.system"], "_target_ cannot be set here"),
+    ],
+)
+def test_what_could_run_code_or_is_incomplete_is_refused(typed: list[str], says: str) -> None:
+    with pytest.raises(Refused, match=re.escape(says)):
+        overrides(typed, FLAGS)
+
+
+def test_a_folder_that_replaces_the_main_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("hydra: {searchpath: ['pkg://x']}")
+    with pytest.raises(Refused, match=r"has a run\.yaml"):
+        overrides(["--config-dir", str(tmp_path)], FLAGS)
+
+
+def test_a_refusal_is_one_line_however_long_its_reason_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(Refused("a\nb " * 100_000))) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 2000

@@ -16,7 +16,7 @@ from backends.cache import ArtifactCache, digest_of
 from backends.checkpoint import load_encoder, run_encoder
 from backends.evaluation import prepare_evaluation
 from backends.features import NOWHERE, featurize
-from backends.heads import check_head, classifier, label_places, span_head
+from backends.heads import check_head, classifier, span_head
 from backends.inputs import InputSource
 from backends.readout import spans
 from suites.checks import Refused
@@ -103,12 +103,6 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
     with pytest.raises(Unsupported, match="no question answering head"):
         check_head(folder, "spans", [])
     check_head(folder, "mean", [])
-
-
-def test_labels_are_names_or_numbers_of_the_checkpoint() -> None:
-    assert label_places(LABELS, ["Bad", "good", "2"]) == [1, 0, 2]
-    with pytest.raises(ValueError, match="the label 'awful' is not one of the checkpoint's: good, bad, neither"):
-        label_places(LABELS, ["bad", "awful"])
 
 
 def test_pairs_are_cut_and_counted_and_types_tell_them_apart(checkpoint: Checkpoint) -> None:
@@ -204,12 +198,12 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "changes", "says"),
     [
-        ("text\nthe cat\n", {}, "texts.csv, line 2: there is no column label"),
+        ("text\nthe cat\n", {}, "texts.csv: there is no column label in its header (text)"),
         ("text,label\n ,good\n", {}, "texts.csv, line 2: text is empty"),
         ("text,label\n", {}, "holds no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
         ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
-        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv or .tsv file"),
+        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv or .jsonl file"),
     ],
 )
 def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -315,3 +309,32 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
     assert (found["exact_match"], found["reference_exact_match"]) == (0.5, 0.5)
     assert 0.5 <= found["value"] < 1
     assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
+
+
+def test_answers_are_whole_words_where_offsets_leave_out_letters() -> None:
+    """As a byte-level tokenizer behind a split at blanks gives them: later words lack their first letter."""
+    context = "Berlin is a big city"
+    offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
+
+    def said(begin: int, end: int) -> str:
+        scores = np.zeros((1, 2, 6))
+        scores[0, 0, begin], scores[0, 1, end] = 9, 9
+        return answers(scores, np.array([0]), offsets, [context])[0]
+
+    assert said(1, 1) == "is"
+    assert said(2, 2) == "a"
+    assert said(2, 4) == "a big city"
+    assert said(0, 1) == "Berlin is"
+
+
+def test_spans_of_covered_words_stay_also_at_the_edge_of_a_window() -> None:
+    """A window may begin within a word; what the window before it covers is no lost letter. Nor is a mark that the
+    tokenizer leaves out."""
+    context = "London, \u2603Paris"
+    offsets = np.array([[[0, 3], [-1, -1]], [[3, 6], [9, 14]]])
+    scores = np.zeros((2, 2, 2))
+    scores[1, 0, 0], scores[1, 1, 0] = 9, 9
+    assert answers(scores, np.array([0, 0]), offsets, [context]) == ["don"]
+    scores[1] = [[0, 9], [0, 9]]
+    assert answers(scores, np.array([0, 0]), offsets, [context]) == ["Paris"]
+    assert answers(np.zeros((1, 2, 2)), np.array([0]), np.full((1, 2, 2), -1), [context]) == [""]

@@ -108,7 +108,7 @@ def test_a_file_of_requests_and_its_mistakes(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=says):
             from_file(str(path), SIZES)
     path.write_bytes(b"1 16\n1 \xff16\n")
-    with pytest.raises(Refused, match="not UTF-8 in line 2"):
+    with pytest.raises(Refused, match="line 2: it is not UTF-8"):
         from_file(str(path), SIZES)
     assert smallest((2, 10), [(8, 16), (2, 64), (4, 16)]) == 2
 

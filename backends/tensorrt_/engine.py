@@ -38,7 +38,7 @@ def cached_engine(
     listed = [{"path": str(plan.path.relative_to(spec.cache)), "sha256": plan.sha256} for plan in plans]
 
     def write(path: Path) -> Mapping[str, Any]:
-        path.write_text(json.dumps(listed, indent=1))
+        path.write_text(json.dumps(listed, indent=1), encoding="utf-8")
         total = {name: sum(plan.notes[name] for plan in plans) for name in ("engine_bytes", "activation_bytes")}
         return {"profiles": [profile for plan in plans for profile in plan.notes["profiles"]], **total}
 

@@ -36,7 +36,7 @@ def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[st
         return {"activation_bytes": memory}
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    path.with_name("layers.json").write_text(text)
+    path.with_name("layers.json").write_text(text, encoding="utf-8")
     layers = json.loads(text)["Layers"]
     return {"activation_bytes": memory, "layers": summary(layers), "product_types": product_types(layers)}
 

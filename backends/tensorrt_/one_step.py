@@ -46,7 +46,7 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     from backends.tensorrt_.capabilities import installed
     from backends.tensorrt_.several import opening
 
-    recorded = json.loads((entry / "artifact.json").read_text())
+    recorded = json.loads((entry / "artifact.json").read_text(encoding="utf-8"))
     key = recorded["key"]
     artifact = Artifact(entry / recorded["path"], recorded["sha256"])
     spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])

@@ -135,7 +135,7 @@ def _define(
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
     check_left(choices, left)
-    ranges = json.loads(source.ranges.path.read_text()) if source.ranges else {}
+    ranges = json.loads(source.ranges.path.read_text(encoding="utf-8")) if source.ranges else {}
     set_flags(spec, config)
     if choices.int8_attention:
         arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))

@@ -111,7 +111,7 @@ def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
         return [artifact]
     if digest_of(artifact.path) != artifact.sha256:
         raise RuntimeError("the list of plans is not the one that was made here; run the cell again to have it remade")
-    listed = json.loads(artifact.path.read_text())
+    listed = json.loads(artifact.path.read_text(encoding="utf-8"))
     return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
 
 

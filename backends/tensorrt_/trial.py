@@ -21,7 +21,9 @@ def faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
     told = {name: options[name] for name in ("version_compatible", "plugin_libraries")}
     command = [sys.executable, "-m", "backends.tensorrt_.trial", str(plan), json.dumps({**told, "device": device})]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+        done = subprocess.run(
+            command, check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS
+        )
     except subprocess.TimeoutExpired:
         return [f"it did not open within {SECONDS} s"]
     # For the log of whoever builds: what a library printed before it ended the process stands nowhere else.

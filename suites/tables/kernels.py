@@ -70,7 +70,7 @@ def read_kernels(path: Path) -> list[tuple[str, float]]:
     Raises:
         ValueError: a row is not one of gpu__time_duration.sum.
     """
-    with path.open(newline="") as stream:
+    with path.open(encoding="utf-8", newline="") as stream:
         try:
             return [
                 (row["Kernel Name"], float(row["Metric Value"].replace(",", "")) * NANOSECONDS[row["Metric Unit"]])

@@ -33,9 +33,10 @@ SAYING = (FAILED, TIMEOUT, UNSUPPORTED)
 
 
 def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
-    """All INT8 records of tasks with a figure: one section a machine, one table a model, task and backend in it; empty
-    if there are none."""
-    tried = [r for r in accuracy if r.cell.precision == "int8"]
+    """All INT8 records that have a recipe, of tasks with a figure: one section a machine, one table a model, task and
+    backend in it; empty if there are none."""
+    # A backend that has no INT8 ends as unsupported, and its cell has no recipe.
+    tried = [r for r in accuracy if r.cell.precision == "int8" and "quantization" in r.cell.options]
     tasks = {_task(r) for r in tried if "low" in r.scores}
     judging = [r for r in tried if _task(r) in tasks and (r.scores or r.outcome in SAYING)]
     timed: dict[str, Record] = {}

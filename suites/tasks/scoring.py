@@ -107,9 +107,10 @@ def _classification(
     """What the checkpoint's head makes of first tokens, by the task's metric."""
     from sklearn import metrics
 
-    from backends.heads import known_labels, label_names
+    from backends.labels import label_names, label_places
 
-    labels, two = np.asarray(known_labels(checkpoint, targets["labels"])), len(label_names(checkpoint)) == 2
+    names = label_names(checkpoint)
+    labels, two = np.asarray(label_places(names, targets["labels"], targets.get("reading", "auto"))), len(names) == 2
     measures: dict[str, Callable[[Array, Array], float]] = {
         "accuracy": metrics.accuracy_score,
         # Of the second label where the checkpoint has two, as GLUE has it; of more, the mean over those of the texts.

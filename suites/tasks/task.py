@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suites.checks import Refused, lines
+from suites.checks import Refused, is_file, lines
 from suites.choices import TaskKind
 from suites.config import TaskConfig
 from suites.tasks.finetuned import question_answering, sequence_classification
-from suites.tasks.rows import Rows, from_hub, from_table, texts_of
+from suites.tasks.rows import Rows, from_headless, from_hub, from_table, texts_of
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
@@ -48,6 +48,11 @@ class Task:
         """The labels that the checkpoint itself must know."""
         return sorted(set(self.targets["labels"])) if self.kind == "sequence_classification" else []
 
+    @property
+    def reading(self) -> str:
+        """How these are read, one of backends/labels.py's READINGS."""
+        return str(self.targets.get("reading", "auto"))
+
 
 def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Task:
     """
@@ -79,7 +84,7 @@ def _calibration(config: TaskConfig) -> tuple[str, ...]:
 def _stsb(config: TaskConfig) -> Task:
     def rows(split: str) -> list[tuple[str, str, float]]:
         found = []
-        rows = _rows(config, split, f"sts-{split}.csv", STSB_COLUMNS)
+        rows = _rows(config, split, f"sts-{split}.csv", STSB_COLUMNS, header=False)
         for place, row in texts_of(rows, ("sentence1", "sentence2", "score")):
             try:
                 score = float(row["score"])
@@ -107,7 +112,7 @@ def _banking77(config: TaskConfig) -> Task:
     train, test = (
         [
             (place, row["text"], row["category"])
-            for place, row in texts_of(_rows(config, split, f"{split}.csv"), ("text", "category"))
+            for place, row in texts_of(_rows(config, split, f"{split}.csv", ("text", "category")), ("text", "category"))
         ]
         for split in ("train", "test")
     )
@@ -157,12 +162,13 @@ def _part(config: TaskConfig, file: str, split: str) -> str:
 def _folder(config: TaskConfig, file: str) -> Path:
     """`task.path`, or the folder in it that has the task's name: one path for several tasks."""
     named = Path(config.path) / config.name
-    return named if (named / file).is_file() and not (Path(config.path) / file).is_file() else Path(config.path)
+    return named if is_file(named / file) and not is_file(Path(config.path) / file) else Path(config.path)
 
 
-def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str] | None = None) -> Rows:
+def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str], header: bool = True) -> Rows:
+    """Rows of a part. Without a `header` its file holds `columns` in their order, between tabs."""
     if config.path:
-        yield from from_table(_folder(config, file) / file, columns)
+        yield from (from_table if header else from_headless)(_folder(config, file) / file, columns)
         return
     names = {"label_text": "category"}
     for place, row in from_hub(config.hub, "validation" if split == "dev" else split):

@@ -1,0 +1,90 @@
+"""Paths are taken as they were typed, whatever letters they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from suites.path_arguments import PATH_KEYS, quoted_path
+from suites.usage import CONF
+
+NAMES = [
+    "lr=3e-5/epoch=2", "my model", "modèle-é新卷",
+    "model (1)", "bs=32,lr=1e-4", "o'neil", "a#b", "a@b", "x[1]", "50%", "a&b",
+    'say "hi"', "a\\b", "a\\", "{x}", "a:b", "null",
+    "true", "1e5", "  blank ", "range(0,3)", "'", '"', "$x", "[a]", "a|b;c",
+    "a\nb", "a\tb", "=x", ",x", "x,", "a==b", "\\${x}",
+]  # fmt: skip
+
+
+def taken(word: str) -> Any:
+    """What Hydra and OmegaConf make of an override."""
+    override = OverridesParser.create().parse_override(word)
+    if override.is_sweep_override():
+        values = [f"x={value}" for value in override.sweep_string_iterator()]
+        return [taken(value) for value in values]
+    return OmegaConf.create({"path": override.value()}).path
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["model.path", "+results"])
+def test_a_path_is_taken_as_typed(key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "${" not in name:
+        assert taken(quoted_path(f"{key}={name}", sweeping=False)) == name
+    for folder in (name, str(tmp_path / name)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for sweeping in (False, True):
+            assert taken(quoted_path(f"{key}={folder}", sweeping)) == folder
+
+
+def test_a_comma_parts_two_paths_of_a_sweep_where_no_such_path_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bs=32,lr=1").mkdir()
+    assert taken(quoted_path("model.path=a=1,b", sweeping=True)) == ["a=1", "b"]
+    assert taken(quoted_path("model.path=a,bs=32,lr=1,c (2)", sweeping=True)) == ["a", "bs=32,lr=1", "c (2)"]
+    assert taken(quoted_path('model.path="a,b",c', sweeping=True)) == ["a,b", "c"]
+    assert taken(quoted_path("model.path=a,b", sweeping=False)) == "a,b"
+    assert quoted_path("model.path=choice(a,b)", sweeping=True) == "model.path=choice(a,b)"
+
+
+@pytest.mark.parametrize("value", ['"a b"', "'a=b'", '"say \\"hi\\""'])
+def test_a_value_that_is_quoted_stays_as_it_is(value: str) -> None:
+    assert quoted_path(f"model.path={value}", sweeping=False) == f"model.path={value}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("model.path=", "model.path="),
+        ("model.name=a b", "model.name=a b"),
+        ("model.path", "model.path"),
+        ("results=${oc.env:HOME}/x", "results=${oc.env:HOME}/x"),
+        ("trt.plugin_libraries=[a=1.so,b (2).so]", 'trt.plugin_libraries=["a=1.so","b (2).so"]'),
+        ("trt.plugin_libraries=[]", "trt.plugin_libraries=[]"),
+    ],
+)
+def test_other_words_stay_and_lists_are_quoted_one_by_one(typed: str, read: str) -> None:
+    assert quoted_path(typed, sweeping=False) == read
+
+
+def test_a_tilde_is_the_home_folder_unless_a_path_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert quoted_path("model.path=~/models/a=1", sweeping=False) == 'model.path="/home/me/models/a=1"'
+    Path("~").mkdir()
+    assert quoted_path("model.path=~", sweeping=False) == 'model.path="~"'
+
+
+def test_the_keys_of_paths_are_keys() -> None:
+    from suites.config import RunConfig
+    from suites.explain import known_keys
+
+    assert set(PATH_KEYS) <= set(known_keys(RunConfig))
+    assert CONF.is_dir()

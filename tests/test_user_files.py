@@ -1,0 +1,117 @@
+"""Files of a user that cannot be read, or hold something else: one line that names the file, whatever it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from suites import advise, batch
+from suites.checks import Refused, first_line, lines, numbered_lines
+from suites.choices import TaskKind
+from suites.config import RunConfig, TaskConfig
+from suites.options import lengths_of
+from suites.tasks.task import load_task
+from suites.traffic import read_trace
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def without_rights() -> Iterator[None]:
+    """The block runs as a user who may read nothing of root's."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """A file that only its owner's rights would let anyone read, and it has none."""
+    file = tmp_path / "locked.csv"
+    file.write_text("text,label\na,b\n")
+    file.chmod(0)
+    return file
+
+
+def test_files_without_permission_are_named(locked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = RunConfig()
+    config.lengths.distribution = type(config.lengths.distribution).file
+    config.lengths.path = str(locked)
+    kinds = (TaskKind.sequence_classification, TaskKind.question_answering, TaskKind.fidelity)
+    with without_rights():
+        for read in (
+            lambda: lengths_of(config),
+            lambda: lines("task.calibration", str(locked)),
+            lambda: read_trace(str(locked)),
+            *(lambda kind=kind: load_task(TaskConfig("mine", kind, str(locked))) for kind in kinds),
+        ):
+            with pytest.raises(Refused, match="cannot be read: Permission denied") as refused:
+                read()
+            assert str(locked) in str(refused.value)
+        assert batch.main([str(locked)]) == 2
+        assert advise.main([str(locked)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("Permission denied") == error.count("\n") == 2
+
+
+def test_a_folder_of_a_task_without_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sts-test.csv").write_text("x")
+    (tmp_path / "sts-test.csv").chmod(0)
+    tmp_path.chmod(0o700)
+    with without_rights(), pytest.raises(Refused, match="cannot be read: Permission denied"):
+        load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
+
+
+def test_a_long_line_is_repeated_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "long.txt"
+    file.write_text("7" * 1_000_000)
+    config = RunConfig()
+    config.lengths.distribution, config.lengths.path = type(config.lengths.distribution).file, str(file)
+    for read in (lambda: lengths_of(config), lambda: read_trace(str(file))):
+        with pytest.raises(Refused) as refused:
+            read()
+        assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/dev/null/x"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match="is not a file"):
+        numbered_lines("lengths.path", name)
+    with pytest.raises(Refused):
+        load_task(TaskConfig("mine", TaskKind.sequence_classification, name))
+
+
+def test_lines_end_where_editors_end_them(tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_bytes("\ufeffone\r\n\r\ntwo\u2028still two\rthree\n".encode())
+    assert numbered_lines("task.path", str(file)) == [(1, "one"), (3, "two\u2028still two"), (4, "three")]
+
+
+def test_questions_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    file.write_text('{"data": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(Refused, match=r"dev\.json"):
+        load_task(TaskConfig("mine", TaskKind.question_answering, str(file)))
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_a_reason_is_never_empty() -> None:
+    assert first_line(raised(ValueError("\n\n  what is wrong\nmore"))) == "ValueError: what is wrong"
+    said = first_line(raised(AssertionError()))
+    assert said.startswith("AssertionError at test_user_files.py:")
+    assert said.endswith("without a message")
+    assert first_line(MemoryError()) == "MemoryError, without a message"
