@@ -198,12 +198,13 @@ def _run(arguments: Sequence[str]) -> int:
         invocation.running = True
         invocation.finish()
         invocation.running = False
-    except OSError as error:  # of Hydra itself: a cell refuses what it cannot write
-        invocation.report()
-        raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
     except Exception as error:
         invocation.report()
-        if invocation.running or isinstance(error, (Refused, *explain.composing())):
+        if isinstance(error, (Refused, *explain.composing())):
+            raise
+        if isinstance(error, OSError):  # of Hydra itself: a cell refuses what it cannot write
+            raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
+        if invocation.running:
             raise
         raise Refused(explain.unexplained(error, list(arguments))) from error
     if not (invocation.ended or invocation.refused or shows_only(sys.argv[1:])):
