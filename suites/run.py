@@ -7,10 +7,11 @@ a request was refused. Nothing heavy is imported before a cell starts.
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
+import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,9 +193,8 @@ def _run(arguments: Sequence[str]) -> int:
     composing.install()
     invocation = Invocation()
     try:
-        with _sweep_folder() as folder:
-            sys.argv[1:] += folder
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
+        sys.argv[1:] += _sweep_folder()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.run)()
         invocation.running = True
         invocation.finish()
         invocation.running = False
@@ -214,28 +214,29 @@ def _run(arguments: Sequence[str]) -> int:
     return invocation.status()
 
 
-@contextlib.contextmanager
-def _sweep_folder() -> Iterator[list[str]]:
-    """The override that makes Hydra write its file of a sweep into a temporary folder; none where nothing is swept.
+def _sweep_folder() -> list[str]:
+    """The override that makes Hydra write its file of a sweep, which nobody reads, into a temporary folder. None where
+    nothing is swept. All sweeps of a user share the folder, so that those that are killed leave no more than one.
 
     Raises:
         Refused: there is no temporary folder that can be written.
     """
     if not {"-m", "--multirun"} & set(sys.argv[1:]):
-        yield []
-        return
+        return []
     try:
-        folder = tempfile.mkdtemp(prefix="suites-sweep-")
+        folder = os.path.join(tempfile.gettempdir(), f"suites-sweep-{os.geteuid()}")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            folder = tempfile.mkdtemp(prefix="suites-sweep-")  # another user made the first one
         (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES, encoding="utf-8")
     except OSError as error:
         raise Refused(
             f"a sweep needs a temporary folder that can be written ({error.strerror}); set TMPDIR to one"
         ) from None
-    try:
-        quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
-        yield [f"hydra.sweep.dir='{quoted}'"]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.sweep.dir='{quoted}'"]
 
 
 def shows_only(arguments: Sequence[str]) -> bool:

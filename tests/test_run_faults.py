@@ -99,13 +99,20 @@ def test_a_cache_that_fails_during_a_sweep_spares_the_other_cells(
     assert len(list(read_records(tmp_path / "results", "latency"))) == 2
 
 
-def test_a_sweep_leaves_nothing_in_the_temporary_folder(
+def test_sweeps_leave_one_folder_in_the_temporary_folder(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "it's a folder").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "it's a folder"))
+    for _ in range(2):
+        assert command("-m", "null.step_ms=1,2", *folders(tmp_path))[0] == 0
+    (folder,) = (tmp_path / "it's a folder").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["multirun.yaml"]
+    # A folder that another user may have planted is not written to.
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path)
     assert command("-m", "null.step_ms=1,2", *folders(tmp_path))[0] == 0
-    assert not list((tmp_path / "it's a folder").iterdir())
+    assert not (tmp_path / "multirun.yaml").exists()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     status, error = command("-m", "null.step_ms=1,2", *folders(tmp_path))
     assert status == 2
