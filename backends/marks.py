@@ -44,7 +44,8 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     import onnx
     import onnx_graphsurgeon as gs
 
-    graph = gs.import_onnx(onnx.load(str(source)))
+    # The weights of a large model stay where they are: marks change none of them.
+    graph = gs.import_onnx(onnx.load(str(source), load_external_data=not onnx_files.is_large(source)))
     (output,) = graph.outputs
     name, output.name = output.name, f"{output.name}_alone"
     places = points_of([(node.name, node.outputs[0].name) for node in graph.nodes])
@@ -58,7 +59,7 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     together = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
     graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, wide, [together]))
     graph.outputs = [together]
-    onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
+    onnx_files.save_beside(gs.export_onnx(graph.cleanup().toposort()), path, source)
 
 
 def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], shape: Shape) -> Artifact:

@@ -6,14 +6,19 @@ graph. The digest of an artifact is that of the graph, so that the graph holds t
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+from backends.base import Unsupported
 from backends.cache import digest_of
 
 MOST_BYTES = 1_900_000_000
 """Weights that a file keeps within the graph; some room is left for what is added to it."""
+
+LARGEST_TENSOR = 2**31 - 2**20
+"""Bytes of a tensor that a message holds with its name and shape."""
 
 DIGEST = "weights_sha256"
 """The property of a graph that holds the digest of the weights beside it."""
@@ -37,6 +42,34 @@ def graph_of(path: Path) -> Any:
     import onnx
 
     return onnx.load(str(path), load_external_data=False).graph
+
+
+def load(path: Path) -> Any:
+    """A model with its weights, to be changed and written by `save`.
+
+    Raises:
+        Unsupported: one of its tensors alone is too large for a message.
+    """
+    import onnx
+
+    if is_large(path):
+        for tensor in graph_of(path).initializer:
+            if _size(tensor) > LARGEST_TENSOR:
+                raise Unsupported(
+                    f"{tensor.name} alone is above 2 GB, and such a model is not rewritten here: leave out "
+                    "quantization.smooth, quantization.shift and trt.rewrites"
+                )
+    return onnx.load(str(path))
+
+
+def save_beside(model: Any, path: Path, source: Path) -> None:
+    """Write a model whose graph was changed and whose weights are those of `source`, which were not loaded."""
+    import onnx
+
+    onnx.save(model, str(path))
+    if is_large(source):
+        shutil.copyfile(data_file(source), data_file(path))
+        seal(path)
 
 
 def save(model: Any, path: Path) -> None:
@@ -106,14 +139,11 @@ def copy(source: Path, path: Path) -> None:
 
 def _bytes(model: Any) -> int:
     """The size of a model's weights."""
+    return sum(_size(tensor) for tensor in model.graph.initializer)
+
+
+def _size(tensor: Any) -> int:
+    """The bytes of a tensor by its shape and type, wherever its values lie."""
     import onnx
 
-    def of(tensor: Any) -> int:
-        if tensor.raw_data:
-            return len(tensor.raw_data)
-        count = 1
-        for size in tensor.dims:
-            count *= size
-        return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-
-    return sum(of(tensor) for tensor in model.graph.initializer)
+    return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)

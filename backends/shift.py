@@ -66,10 +66,9 @@ def shift_onnx(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        import onnx
         import onnx_graphsurgeon as gs
 
-        graph = gs.import_onnx(onnx.load(str(source.path)))
+        graph = gs.import_onnx(onnx_files.load(source.path))
         left = matching([node.name for node in graph.nodes], leave_out)
         products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in left]
         largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())

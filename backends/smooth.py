@@ -54,10 +54,9 @@ def smooth_onnx(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        import onnx
         import onnx_graphsurgeon as gs
 
-        graph = gs.import_onnx(onnx.load(str(source.path)))
+        graph = gs.import_onnx(onnx_files.load(source.path))
         groups = _products_by_input(graph, products)
         largest = largest_by_channel(graph, list(groups), calibration())
         folded = {}

@@ -23,10 +23,9 @@ def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> 
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        import onnx
         import onnx_graphsurgeon as gs
 
-        graph = gs.import_onnx(onnx.load(str(source.path)))
+        graph = gs.import_onnx(onnx_files.load(source.path))
         changed = {}
         for name in rewrites:
             changed[name] = REWRITES[name](graph)

@@ -139,15 +139,14 @@ def _guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
-        if error.filename is None or isinstance(error, BrokenPipeError):
-            raise
-        said = f"{error.filename}: {error.strerror}; check that this file or folder exists and that you may use it"
     except Exception as error:
         from suites.explain import composing, explain
 
-        if not isinstance(error, composing()):
+        if isinstance(error, composing()):
+            said = explain(error)
+        elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
+            said = f"{error.filename}: {error.strerror}; check that this file or folder exists and that you may use it"
+        else:
             raise
-        said = explain(error)
     print(f"refused: {one_line(shortened(said, LONGEST))}", file=sys.stderr)
     return REFUSED

@@ -49,6 +49,7 @@ def raising(error: BaseException) -> Callable[[], int]:
     ("error", "status", "says"),
     [
         (Refused("no such thing"), 2, "refused: no such thing\n"),
+        (PermissionError(13, "Permission denied", "/a/b"), 2, "refused: /a/b: Permission denied; check that"),
         (KeyboardInterrupt(), 130, "interrupted: what was measured is kept"),
     ],
 )

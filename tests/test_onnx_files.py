@@ -133,6 +133,22 @@ def test_what_is_not_made_of_a_large_model_is_said(
             prepare_source(folder, sha256, form, usual, [], 0, caches[1])
 
 
+@pytest.mark.parametrize("options", [{"smooth": 0.5}, {"shift": True}])
+def test_a_tensor_that_is_itself_too_large_is_named(
+    options: dict[str, Any],
+    tiny: Tiny,
+    caches: tuple[ArtifactCache, ArtifactCache],
+    lowered: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lowered()
+    monkeypatch.setattr(onnx_files, "LARGEST_TENSOR", 1_000_000)
+    folder, sha256 = tiny("bert")
+    chosen = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "samples": 9, **options}
+    with pytest.raises(Unsupported, match=r"word_embeddings\.weight alone is above 2 GB"):
+        prepare_source(folder, sha256, SourceForm(quantized="int8"), chosen, [], 0, caches[1])
+
+
 def test_ranges_of_a_large_model_are_those_of_a_small_one(
     tiny: Tiny, caches: tuple[ArtifactCache, ArtifactCache], lowered: Callable[[], None]
 ) -> None:

@@ -167,6 +167,12 @@ def test_int8_is_repaired_by_leaving_products_out(
         (["backend=ort", "precision=int8", "device=cpu", "search.cosine=1.5"], "search.cosine=1.5 must lie between"),
         (["backend=ort", "precision=int8", "device=cpu", "until=build"], "until=build measures nothing"),
         (["-m", "backend=ort", "precision=int8"], "there is no flag -m"),
+        (["backend=ort", "precision=int8", "device=cpu", "+foo=1"], "there is no key foo"),
+        (["backend=ort", "precision=int8", "device=cpu", "+search.step=1"], "did you mean search.steps?"),
+        (["backend=ort", "precision=int8", "device=cpu", "batch=[[1]]"], "batch=[[1]] must be a list of whole numbers"),
+        (["backend=ort", "precision=int8", "device=cpu", "suite=null"], "suite=null names no choice"),
+        (["backend=ort", "precision=int8", "device=cpu", "search.seconds=nan"], "search.seconds=nan must be a finite"),
+        (["backend=ort", "precision=int8", "device=cpu", "hydra/launcher=x"], "cannot be set here"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
