@@ -1,7 +1,7 @@
-"""Arguments that are paths: quoted for Hydra, so that a path is taken as it was typed.
+"""Arguments that are paths or names of columns: quoted for Hydra, so that they are taken as they were typed.
 
 Hydra's grammar gives =, commas, brackets, quotes and spaces a meaning; folders of checkpoints are often called
-lr=3e-5,bs=32 or model (1).
+lr=3e-5,bs=32 or model (1), and columns of texts #1 String.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ PATH_KEYS = (
     "interpreter.trt",
 )
 
+COLUMN_KEYS = ("task.text", "task.pair", "task.label")
+
 PATH_LISTS = ("trt.plugin_libraries",)
 
 SWEEPS = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
@@ -31,14 +33,15 @@ INTERPOLATION = "${"
 
 
 def quoted_path(word: str, sweeping: bool) -> str:
-    """`word`, an argument key=value, with its value quoted if its key is that of a path; any other word as it is.
+    """`word`, an argument key=value, with its value quoted if its key is that of a path or of a column; any other word
+    as it is.
 
     A value that is quoted already is left alone, and so is one with an interpolation, unless there is a file of that
     very name. In a sweep a comma parts two paths where no path with that comma exists.
     """
     key, equal, value = word.partition("=")
     name = key.lstrip("+")
-    if not equal or not value or name not in (*PATH_KEYS, *PATH_LISTS):
+    if not equal or not value or name not in (*PATH_KEYS, *COLUMN_KEYS, *PATH_LISTS):
         return word
     if name in PATH_LISTS:
         listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)

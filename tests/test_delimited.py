@@ -140,7 +140,7 @@ def test_a_file_in_utf_16_is_named_as_such(tmp_path: Path) -> None:
     [
         ({"label": ""}, "task.label= names no column"),
         ({"text": ""}, "task.text= names no column"),
-        ({"pair": "text"}, "each must name a column of its own"),
+        ({"pair": "text"}, "task.text and task.pair are both text"),
     ],
 )
 def test_columns_must_be_named(changes: dict[str, str], says: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from suites.path_arguments import PATH_KEYS, quoted_path
+from suites.path_arguments import COLUMN_KEYS, PATH_KEYS, quoted_path
 from suites.usage import CONF
 
 NAMES = [
@@ -31,7 +31,7 @@ def taken(word: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", ["model.path", "+results"])
+@pytest.mark.parametrize("key", ["model.path", "+results", "task.text"])
 def test_a_path_is_taken_as_typed(key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if "${" not in name:
@@ -86,5 +86,5 @@ def test_the_keys_of_paths_are_keys() -> None:
     from suites.config import RunConfig
     from suites.explain import known_keys
 
-    assert set(PATH_KEYS) <= set(known_keys(RunConfig))
+    assert {*PATH_KEYS, *COLUMN_KEYS} <= set(known_keys(RunConfig))
     assert CONF.is_dir()

@@ -32,8 +32,8 @@ def sequence_classification(
         if not getattr(config, key):
             raise Refused(f"task.{key}= names no column; give the name of one, e.g. task.{key}={key}")
     columns = [column for column in (config.text, config.pair, config.label) if column]
-    if len(set(columns)) < len(columns):
-        raise Refused(f"task.text, .pair and .label are {', '.join(columns)}; each must name a column of its own")
+    if config.pair == config.text:
+        raise Refused(f"task.text and task.pair are both {config.text}; name two columns, or leave out task.pair")
     rows = from_table(Path(config.path), columns) if config.path else from_hub(config.hub, config.split, config.subset)
     found = list(texts_of(rows, columns))
     if not found:
