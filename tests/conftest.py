@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import isolation
+
+# isort: split
+
 import os
 import subprocess
 import sys
@@ -10,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import in_process
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -21,6 +26,8 @@ from suites.cell import Cell
 from suites.clock import Effort
 from suites.record import Measurement, Record
 from suites.traffic import blocks_of_runs
+
+pytest_plugins = ["cpu_durations"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / "conf" / "interpreter" / "local.yaml"
@@ -66,19 +73,50 @@ def rounding_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def pytest_unconfigure() -> None:
+    isolation.remove()
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Runs `python -m suites.run ARGS` with results and cache under the test's own folder."""
+    """Runs what `python -m suites.run ARGS` runs, in this process, with results and cache under the test's own folder.
+
+    Each stage is a worker process. `command` starts a process for the command line too; `fast_cli` starts none at all.
+    """
 
     def run(*arguments: str, folders: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}") if folders else ()
+        return in_process.command_line([*arguments, *own], ROOT, environment)
+
+    return run
+
+
+@pytest.fixture
+def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """As `cli`, with the stages in this process too and the cache that tests share: models are slow to export and
+    train, and a process that imports torch takes seconds."""
+    monkeypatch.setattr("suites.pipeline.call", in_process.stage)
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = (f"results={tmp_path / 'results'}", f"cache={shared_cache.root}")
+        return in_process.command_line([*arguments, *own], ROOT, environment)
+
+    return run
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Cli:
+    """Starts `python -m suites.run ARGS` with results and cache under the test's own folder: for the few tests from end
+    to end."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
         return subprocess.run(
             [sys.executable, "-m", "suites.run", *arguments, *own],
             cwd=ROOT,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
         )
 
     return run
@@ -86,7 +124,11 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
-    return ArtifactCache(tmp_path_factory.mktemp("shared-cache"))
+    """One cache for all tests and pytest-xdist workers of a run; it locks an entry while a process builds it."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if isolation.XDIST_WORKER else base) / "shared-cache"
+    root.mkdir(exist_ok=True)
+    return ArtifactCache(root)
 
 
 @pytest.fixture(scope="session")
