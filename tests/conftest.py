@@ -9,6 +9,7 @@ import isolation
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -64,6 +65,19 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Measured = Callable[..., Record]
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    """Poll until `condition` holds, however busy the machine is; pytest-timeout ends a test that waits in vain."""
+    while not condition():
+        time.sleep(0.05)
+
+
+def command_lines_with(text: str) -> list[str]:
+    """Command lines of all running processes that contain `text`, such as the test's own folder."""
+    # -ww: without it a ps that writes to a pipe may cut each line to 80 characters.
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in listed if text in line]
+
+
 def rounding_session(path: Path) -> Any:
     """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
     import onnxruntime
@@ -92,14 +106,18 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """As `cli`, with the stages in this process too and the cache that tests share: models are slow to export and
-    train, and a process that imports torch takes seconds."""
+def in_process_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages of a cell run in this process: one that imports torch takes seconds of CPU time."""
     monkeypatch.setattr("suites.pipeline.call", in_process.stage)
+
+
+@pytest.fixture
+def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, in_process_stages: None) -> Cli:
+    """As `cli`, with the stages in this process too and the cache that tests share: models are slow to export."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={shared_cache.root}")
-        return in_process.command_line([*arguments, *own], ROOT, environment)
+        return in_process.command_line([*own, *arguments], ROOT, environment)
 
     return run
 

@@ -32,6 +32,7 @@ os.environ |= {
     "SUITES_LOCK_DIR": str(FOLDER / "locks"),
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",  # otherwise each process that compiles starts a pool that imports torch
     "SUITES_TEST_RUN": os.environ["SUITES_TEST_RUN"] if XDIST_WORKER else str(FOLDER),
 }
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -3,11 +3,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, command_lines_with, wait_until
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -147,15 +146,12 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
     file.write_text("backend=null null.behaviour=hang\nbackend=null null.step_ms=9\n")
     command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK, *folders(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while not list((tmp_path / "cache").rglob("measure/log.txt")):
-            time.sleep(0.05)
-        time.sleep(0.5)
+        wait_until(lambda: any("suites.worker measure" in line for line in command_lines_with(str(tmp_path))))
         process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=20)
+        printed, _ = process.communicate()
     assert process.returncode == 130
     assert "left out, the time is over: backend=null null.step_ms=9" in printed
-    time.sleep(0.2)
-    assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    wait_until(lambda: not command_lines_with(str(tmp_path)))
 
 
 @pytest.mark.parametrize("line", COMMITTED, ids=" ".join)
