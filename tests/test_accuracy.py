@@ -349,6 +349,7 @@ def test_what_cannot_be_judged_is_refused(fast_cli: Cli, arguments: tuple[str, .
     assert says in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
 @pytest.mark.parametrize(("task", "value"), [("stsb", 0.820325), ("banking77", 0.800422)])
 @pytest.mark.parametrize("backend", ["torch_eager", "ort"])

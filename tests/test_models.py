@@ -69,6 +69,7 @@ def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(fast_cli: Cli
     assert "the tokenizer knows 30522 tokens and the model 100" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_compiled_model_of_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
     done = fast_cli("backend=torch_compile", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
