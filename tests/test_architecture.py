@@ -74,7 +74,7 @@ def test_only_the_clock_reads_a_clock() -> None:
 
 
 def test_no_test_reads_a_clock() -> None:
-    """On a busy machine an assertion on wall-clock time fails; `simulated` and `wait_until` in conftest replace them."""
+    """An assertion on wall-clock time fails on a busy machine: use `simulated` or `wait_until` of conftest."""
     assert readers_of_clocks((ROOT / "tests").glob("*.py")) == set()
 
 

@@ -51,7 +51,7 @@ def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
     done = cli("backend=null", "null.behaviour=hang", "backend.time_limit=2", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert (record.outcome, done.returncode) == ("timeout", 1)
-    assert record.reason.endswith("was stopped after 2 s")
+    assert "was stopped after 2 s" in record.reason
 
 
 @pytest.mark.parametrize(
