@@ -88,7 +88,7 @@ def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path, handler: str)
     def state() -> str:
         return subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True, text=True).stdout.strip()
 
-    wait_until(lambda: state() in ("", "Z"))
+    wait_until(lambda: state()[:1] in ("", "Z"))  # a zombie of a process with low priority is "ZN"
 
 
 def test_progress_arrives_while_the_stage_runs(tmp_path: Path) -> None:
