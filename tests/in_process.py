@@ -61,6 +61,7 @@ def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpre
     logger = logging.getLogger("backends")
     handlers, level = logger.handlers[:], logger.level
     with log.open("w") as output, _restored(interpreter.environment), warnings.catch_warnings():
+        os.chdir(folder)  # as a worker process does: a suite writes outputs to its current folder
         warnings.simplefilter("ignore")  # a worker's warnings go to its log; pytest would raise them
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             status = worker.main(name, folder)
