@@ -6,13 +6,20 @@ CUDA_PYTHON ?= cuda-python>=13,<14
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint gpu-test trt86 clean
+# Two processes; a test moves to the other one when that has nothing left.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+
+.PHONY: demo test test-all lint gpu-test trt86 clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m suites.run -m experiment=demo results=.cache/demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# CI runs this: the same, and the slow tests too.
+test-all: lint
+	$(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import isolation
+
+# isort: split
+
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import in_process
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -21,6 +27,8 @@ from suites.cell import Cell
 from suites.clock import Effort
 from suites.record import Measurement, Record
 from suites.traffic import blocks_of_runs
+
+pytest_plugins = ["cpu_durations"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / "conf" / "interpreter" / "local.yaml"
@@ -63,6 +71,19 @@ def table_in(results: Path, name: str) -> Path:
     return path
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    """Poll until `condition` holds, however busy the machine is; pytest-timeout ends a test that waits in vain."""
+    while not condition():
+        time.sleep(0.05)
+
+
+def command_lines_with(text: str) -> list[str]:
+    """Command lines of all running processes that contain `text`, such as the test's own folder."""
+    # -ww: without it a ps that writes to a pipe may cut each line to 80 characters.
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in listed if text in line]
+
+
 def rounding_session(path: Path) -> Any:
     """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
     import onnxruntime
@@ -72,21 +93,57 @@ def rounding_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def pytest_unconfigure() -> None:
+    isolation.remove()
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Runs `python -m suites.run ARGS` with results and cache under the test's own folder."""
+    """Runs what `python -m suites.run ARGS` runs, in this process, with results and cache under the test's own folder.
+
+    Each stage is a worker process. `command` starts a process for the command line too; `fast_cli` starts none at all.
+    """
 
     def run(*arguments: str, folders: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}") if folders else ()
         if not any(word.startswith("repeats=") for word in arguments):
             own = ("repeats=1", *own)
+        return in_process.command_line([*arguments, *own], ROOT, environment)
+
+    return run
+
+
+@pytest.fixture
+def in_process_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages of a cell run in this process: one that imports torch takes seconds of CPU time."""
+    monkeypatch.setattr("suites.pipeline.call", in_process.stage)
+
+
+@pytest.fixture
+def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, in_process_stages: None) -> Cli:
+    """As `cli`, with the stages in this process too and the cache that tests share: models are slow to export."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = ("repeats=1", f"results={tmp_path / 'results'}", f"cache={shared_cache.root}")
+        return in_process.command_line([*own, *arguments], ROOT, environment)
+
+    return run
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Cli:
+    """Starts `python -m suites.run ARGS` with results and cache under the test's own folder: for the few tests from end
+    to end."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
+        own += () if any(word.startswith("repeats=") for word in arguments) else ("repeats=1",)
         return subprocess.run(
             [sys.executable, "-m", "suites.run", *arguments, *own],
             cwd=ROOT,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
         )
 
     return run
@@ -94,7 +151,11 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
-    return ArtifactCache(tmp_path_factory.mktemp("shared-cache"))
+    """One cache for all tests and pytest-xdist workers of a run; it locks an entry while a process builds it."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if isolation.XDIST_WORKER else base) / "shared-cache"
+    root.mkdir(exist_ok=True)
+    return ArtifactCache(root)
 
 
 @pytest.fixture(scope="session")

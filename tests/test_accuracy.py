@@ -201,9 +201,9 @@ def test_a_hub_without_a_connection_says_what_to_do(monkeypatch: pytest.MonkeyPa
         load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
 
 
-def test_random_weights_have_no_figure_of_a_task(cli: Cli, tmp_path: Path) -> None:
+def test_random_weights_have_no_figure_of_a_task(fast_cli: Cli, tmp_path: Path) -> None:
     stsb(tmp_path)
-    run = cli(
+    run = fast_cli(
         "suite=accuracy", "task=stsb", "backend=torch_eager", "device=cpu", "weights=random", f"task.path={tmp_path}"
     )
     assert run.returncode == 2
@@ -304,16 +304,16 @@ def test_a_verdict_is_what_the_interval_allows(difference: float, low: float, hi
     assert verdict(difference, low, high) == says
 
 
-def test_two_suites_in_one_sweep_print_a_table_each(cli: Cli) -> None:
-    done = cli("-m", "suite=accuracy,latency", "backend=torch_eager", *[word for word in QUICK if "suite=" not in word])
+def test_two_suites_in_one_sweep_print_a_table_each(fast_cli: Cli) -> None:
+    done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("What the columns say") == 2
     assert "accuracy.md" in done.stdout
     assert "latency.md" in done.stdout
 
 
-def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
-    done = cli("-m", "backend=torch_eager,torch_packed,ort", *QUICK)
+def test_every_backend_is_judged_in_one_table(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli("-m", "backend=torch_eager,torch_packed,ort", *QUICK)
     assert done.returncode == 0, done.stderr
     records = list(read_records(tmp_path / "results", "accuracy"))
     assert len(records) == 3
@@ -328,9 +328,9 @@ def test_every_backend_is_judged_in_one_table(cli: Cli, tmp_path: Path) -> None:
     assert table_in(tmp_path / "results", "accuracy").exists()
 
 
-def test_a_text_beyond_the_positions_is_cut_and_counted(cli: Cli, tmp_path: Path) -> None:
+def test_a_text_beyond_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_path: Path) -> None:
     stsb(tmp_path, test=STSB_ROW.format(score="1.0", one="a cat sits", two="rain " * 600))
-    done = cli(
+    done = fast_cli(
         "backend=torch_eager", "task=stsb", f"task.path={tmp_path}", "suite=accuracy", "batch=[2]", "sequence=[16]"
     )
     assert done.returncode == 0, done.stderr
@@ -344,17 +344,18 @@ def test_a_text_beyond_the_positions_is_cut_and_counted(cli: Cli, tmp_path: Path
         (("task=stsb", "task.path=/nowhere"), "task.path=/nowhere has no sts-test.csv"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
-    done = cli(*arguments)
+def test_what_cannot_be_judged_is_refused(fast_cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+    done = fast_cli(*arguments)
     assert done.returncode == 2
     assert says in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
 @pytest.mark.parametrize(("task", "value"), [("stsb", 0.820325), ("banking77", 0.800422)])
 @pytest.mark.parametrize("backend", ["torch_eager", "ort"])
-def test_published_figures_are_reproduced(task: str, backend: str, value: float, cli: Cli, tmp_path: Path) -> None:
-    done = cli(f"backend={backend}", f"task={task}", f"task.path={DATA / task}", "suite=accuracy", "batch=[16,32]",
+def test_published_figures_are_reproduced(task: str, backend: str, value: float, fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli(f"backend={backend}", f"task={task}", f"task.path={DATA / task}", "suite=accuracy", "batch=[16,32]",
                "sequence=[16,32,64,128]")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "accuracy")
@@ -364,13 +365,13 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
     assert record.scores["verdict"] == "no difference found"
 
 
-def test_another_tolerance_judges_a_reused_record_anew(cli: Cli, tmp_path: Path) -> None:
+def test_another_tolerance_judges_a_reused_record_anew(fast_cli: Cli, tmp_path: Path) -> None:
     """And fidelity says how far INT8 drifts without making its latency count for nothing."""
     quick = ("backend=ort", "precision=int8", "batch=[2]", "sequence=[16]", "device=cpu", "model=minilm")
     timing = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
-    assert cli(*quick, *timing).returncode == 0
-    assert cli(*quick, "suite=accuracy", "task.tolerance=0.5").returncode == 0
-    again = cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
+    assert fast_cli(*quick, *timing).returncode == 0
+    assert fast_cli(*quick, "suite=accuracy", "task.tolerance=0.5").returncode == 0
+    again = fast_cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
     assert again.returncode == 0
     (record,) = read_records(tmp_path / "results", "accuracy")
     assert record.scores["tolerance"] == 0.000001

@@ -258,11 +258,11 @@ def test_a_question_without_text_or_answer_is_refused(
         load_task(squad(tmp_path / "dev.json", (question, "the cat sat", right)))
 
 
-def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, cli: Cli, tmp_path: Path) -> None:
+def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
     folder = checkpoint("classification")
     rows = [f"{' '.join(WORDS[place % 7 : place % 7 + 5])},{LABELS[place % 3]}" for place in range(30)]
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    done = cli("-m", "backend=torch_eager,ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
+    done = fast_cli("-m", "backend=torch_eager,ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
                "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.metric=f1",
                "batch=[3,8]", "sequence=[8,16]", "device=cpu")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -272,7 +272,7 @@ def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, cli
         assert record.scores["metric"] == "f1"
         assert (record.scores["difference"], record.scores["changed"]) == (0, 0)
         assert record.scores["cosine_min"] > 0.99999
-    unknown = cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
+    unknown = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
                   "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
     assert unknown.returncode == 2
@@ -280,11 +280,12 @@ def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, cli
     assert "is not one of the checkpoint's: good, bad, neither" in unknown.stderr
 
 
-def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, cli: Cli, tmp_path: Path) -> None:
+def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
     folder, context = checkpoint("answers"), " ".join(WORDS * 3)
     config = squad(tmp_path / "dev.json", ("who sat", context, ["the cat"]), ("where", "on the mat", ["the mat"]))
-    done = cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy", "task=question_answering",
-               f"task.path={config.path}", "batch=[2,3]", "sequence=[16,24]", "device=cpu")  # fmt: skip
+    done = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
+               "task=question_answering", f"task.path={config.path}", "batch=[2,3]", "sequence=[16,24]",
+               "device=cpu")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "accuracy")
     assert record.scores["metric"] == "F1"

@@ -44,10 +44,10 @@ def test_a_difference_is_measured_and_the_first_one_found() -> None:
     assert first_past(layers[:1], 0.1) == ""
 
 
-def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_path: Path) -> None:
-    assert cli(*QUICK, SMALL, "precision=fp32", "layers.chunk=100").returncode == 0
+def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(fast_cli: Cli, tmp_path: Path) -> None:
+    assert fast_cli(*QUICK, SMALL, "precision=fp32", "layers.chunk=100").returncode == 0
     for chunk in (4, 100):
-        done = cli(*QUICK, SMALL, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
+        done = fast_cli(*QUICK, SMALL, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
         assert done.returncode == 0, done.stderr
     exact, *quantized = sorted(read_records(tmp_path / "results", "layers"), key=lambda r: r.cell.precision)
     assert exact.scores["first"] == ""
@@ -62,7 +62,7 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(cli: Cli, tmp_pat
     assert table.count("**first past the threshold**") == 2
     assert "; 2 layers; " in table
     # A record that is reused speaks of the threshold asked for now.
-    assert cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
+    assert fast_cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
     firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
     assert firsts == {"", "0/attended"}
     assert sorted(r.scores["threshold"] for r in read_records(tmp_path / "results", "layers"))[-1] == 1e9
@@ -88,8 +88,8 @@ def test_modules_of_pytorch_stand_for_the_nodes_of_the_graph(
         Marked(load_encoder(folder), ["0/probs"])
 
 
-def test_pytorch_marks_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*QUICK[:1], "backend=torch_eager", "precision=bf16", *QUICK[2:], SMALL, "layers.chunk=4",
+def test_pytorch_marks_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli(*QUICK[:1], "backend=torch_eager", "precision=bf16", *QUICK[2:], SMALL, "layers.chunk=4",
                "layers.threshold=1e-4")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "layers")
@@ -98,11 +98,11 @@ def test_pytorch_marks_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     assert all(1e-4 < layer["relative_error"] < 0.05 for layer in record.scores["layers"])
 
 
-def test_a_backend_that_cannot_mark_says_so(cli: Cli, tmp_path: Path) -> None:
-    refused = cli("suite=layers", "backend=null", "device=cpu")
+def test_a_backend_that_cannot_mark_says_so(fast_cli: Cli, tmp_path: Path) -> None:
+    refused = fast_cli("suite=layers", "backend=null", "device=cpu")
     assert refused.returncode == 2
     assert "backend=null runs no model" in refused.stderr
-    assert cli(*QUICK[:1], "backend=torch_packed", *QUICK[2:], SMALL).returncode == 0
+    assert fast_cli(*QUICK[:1], "backend=torch_packed", *QUICK[2:], SMALL).returncode == 0
     (record,) = read_records(tmp_path / "results", "layers")
     assert record.outcome == "unsupported"
     assert record.reason == "backend=torch_packed gives no outputs but the last; others mark layers"

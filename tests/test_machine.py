@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from suites import machine
 from suites.telemetry import Telemetry
@@ -103,12 +104,10 @@ def test_without_a_driver_there_are_none(nvml: FakeNvml) -> None:
 
 @pytest.mark.parametrize(("uuid", "answers_all"), [("GPU-0", True), ("GPU-1", False)])
 def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, answers_all: bool) -> None:
+    others = set(threading.enumerate())
     with Telemetry(uuid, period_s=0.005) as telemetry:
-        time.sleep(0.1)
-    taken = len(telemetry.readings)
-    assert taken >= 5
-    time.sleep(0.02)
-    assert len(telemetry.readings) == taken
+        wait_until(lambda: len(telemetry.readings) >= 5)
+    assert set(threading.enumerate()) <= others
     last = telemetry.readings[-1]
     assert (last.sm_clock, last.memory_clock, last.power, last.temperature, last.reasons) == (1000, 2000, 350, 41, 4)
     assert bool(last.energy) is answers_all

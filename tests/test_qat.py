@@ -31,7 +31,7 @@ from suites.config import QuantizationConfig, plain
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
 CHOSEN: dict[str, Any] = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
-                          "activation": "int8", "reduce_range": False, "qat_steps": 200, "qat_rate": 2e-4}  # fmt: skip
+                          "activation": "int8", "reduce_range": False, "qat_steps": 60, "qat_rate": 5e-5}  # fmt: skip
 GIVEN = (CHOSEN, TEXTS, 0)
 
 

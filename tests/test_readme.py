@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Cli
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^ {4}(python -m suites\.run[^#\n]*)", README, re.MULTILINE)
@@ -23,12 +21,11 @@ def test_it_begins_with_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_compose(command: str) -> None:
+def test_its_commands_compose(command: str, cli: Cli) -> None:
     overrides = [word for word in shlex.split(command.strip())[3:] if word not in ("-m", "--help")]
     # A sweep composes as its first cell does.
     single = [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", override) for override in overrides]
-    module = [sys.executable, "-m", "suites.run"]
-    done = subprocess.run([*module, *single, "--cfg", "job"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = cli("--cfg", "job", *single, folders=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -9,11 +9,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cli, table_in
+from conftest import ROOT, Cli, command_lines_with, table_in, wait_until
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -34,20 +33,25 @@ def one_line(error: str) -> str:
 
 
 def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
-    start = time.monotonic()
-    done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,hang,garbage", "backend.time_limit=10", *QUICK[:2])
-    assert time.monotonic() - start < 60
+    done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,garbage", *QUICK[:2])
     assert done.returncode == 1
     records = {r.cell.options["behaviour"]: r for r in read_records(tmp_path / "results", "latency")}
     assert {name: record.outcome for name, record in records.items()} == {
-        "ok": "ok", "raise": "failed", "abort": "failed", "hang": "timeout", "garbage": "failed",
+        "ok": "ok", "raise": "failed", "abort": "failed", "garbage": "failed",
     }  # fmt: skip
     assert "ValueError: null.behaviour=raise" in records["raise"].reason
     assert "SIGABRT" in records["abort"].reason
-    assert "10 s" in records["hang"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
-    assert len(done.stderr.splitlines()) == 5  # one plain line a cell where the output is no terminal
+    assert len(done.stderr.splitlines()) == 4  # one plain line a cell where the output is no terminal
     assert table_in(tmp_path / "results", "latency").read_text().count("**invalid**: cosine") == 4
+
+
+def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
+    """On a busy machine an earlier stage may reach the limit first: the outcome is the same."""
+    done = cli("backend=null", "null.behaviour=hang", "backend.time_limit=2", *QUICK)
+    (record,) = read_records(tmp_path / "results", "latency")
+    assert (record.outcome, done.returncode) == ("timeout", 1)
+    assert "was stopped after 2 s" in record.reason
 
 
 @pytest.mark.parametrize(
@@ -129,19 +133,28 @@ def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
     assert "rerun=true" not in cli("backend=null", "null.behaviour=nonfinite", *QUICK).stderr
 
 
-def test_a_sweep_killed_half_way_goes_on_where_it_stopped(tmp_path: Path) -> None:
+KILLED_AFTER_ONE_RECORD = """
+import os, signal, sys
+from suites import pipeline, run
+
+def write_and_die(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write, pipeline.write_record = pipeline.write_record, write_and_die
+run.main()
+"""
+
+
+def test_a_sweep_killed_half_way_goes_on_where_it_stopped(cli: Cli, tmp_path: Path) -> None:
+    sweep = ("-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK)
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
-    sweep = [sys.executable, "-m", "suites.run", "-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK, *folders,
-             "repeats=1"]  # fmt: skip
-    with subprocess.Popen(sweep, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not list((tmp_path / "results").rglob("none-null-*.json")):
-            time.sleep(0.05)
-        process.kill()
-    before = len(list(read_records(tmp_path / "results", "latency")))
-    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", KILLED_AFTER_ONE_RECORD, *sweep, *folders, "repeats=1"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert len(list(read_records(tmp_path / "results", "latency"))) == 1
+    done = cli(*sweep)
     assert done.returncode == 0
-    assert 1 <= before < 3
-    assert done.stderr.count("rerun=true") == before
+    assert done.stderr.count("rerun=true") == 1
     assert len(list(read_records(tmp_path / "results", "latency"))) == 3
 
 
@@ -160,16 +173,12 @@ def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, sta
     # Whoever runs the tests in the background may have told their children to ignore interrupts.
     heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeded) as process:  # noqa: PLW1509
-        while not list((tmp_path / "cache").rglob("measure/log.txt")):
-            time.sleep(0.05)
-        time.sleep(0.5)
+        wait_until(lambda: any("suites.worker measure" in line for line in command_lines_with(str(tmp_path))))
         process.send_signal(number)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate()
     assert process.returncode == status, error
     assert number == signal.SIGKILL or "interrupted" in one_line(error)
-    time.sleep(0.2)
-    workers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in workers
+    wait_until(lambda: not command_lines_with(str(tmp_path)))
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
@@ -188,23 +197,27 @@ def test_no_path_of_this_machine_is_in_a_record(cli: Cli, tmp_path: Path) -> Non
     assert str(ROOT) not in json.dumps(data)
 
 
-def test_help_answers_at_once_and_lists_every_choice() -> None:
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "suites.run", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert time.monotonic() - start < 1
-    assert done.returncode == 0
+def imported_by(*arguments: str) -> tuple[set[str], str]:
+    """Modules of a process that ran this command line, and what it printed before it named them."""
+    code = "import sys; from suites.run import main; main(); print(); print(*sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    printed, _, modules = done.stdout.rstrip().rpartition("\n")
+    return set(modules.split()), printed
+
+
+def test_help_imports_nothing_heavy_and_lists_every_choice() -> None:
+    modules, printed = imported_by("--help")
+    assert modules.isdisjoint(("hydra", "omegaconf", "rich", "numpy", "torch"))
     for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
         for choice in group.glob("*.yaml"):
-            assert choice.stem in done.stdout
+            assert choice.stem in printed
 
 
 def test_nothing_heavy_is_imported_by_the_parent() -> None:
-    code = (
-        "import sys; sys.argv[1:] = ['backend=null', 'batch=[0]']; from suites.run import main; main();"
-        "print([m for m in ('torch', 'transformers', 'onnx', 'onnxruntime') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+    modules, _ = imported_by("backend=null", "batch=[0]")
+    assert "hydra" in modules
+    assert modules.isdisjoint(("torch", "transformers", "onnx", "onnxruntime"))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def faulty(tiny: Tiny, tmp_path: Path) -> Path:
     return tmp_path / "faulty"
 
 
+@pytest.mark.usefixtures("in_process_stages")
 def test_a_layer_that_overflows_is_found_and_repaired(
     faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,9 +93,9 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert len(told["accuracy"]) == len([row for row in told["latency"] if row["batch"]]) == 2
 
 
-def test_suite_layers_names_the_layer_that_overflows(faulty: Path, cli: Cli, tmp_path: Path) -> None:
-    run = cli("suite=layers", "backend=torch_eager", "precision=fp16", "device=cpu", f"model.path={faulty}",
-              "model.name=faulty", "batch=[2]", "sequence=[32]", "layers.chunk=3")  # fmt: skip
+def test_suite_layers_names_the_layer_that_overflows(faulty: Path, fast_cli: Cli, tmp_path: Path) -> None:
+    run = fast_cli("suite=layers", "backend=torch_eager", "precision=fp16", "device=cpu", f"model.path={faulty}",
+                   "model.name=faulty", "batch=[2]", "sequence=[32]", "layers.chunk=3")  # fmt: skip
     assert run.returncode == 0, run.stderr
     (record,) = read_records(tmp_path / "results", "layers")
     broken = [layer["point"] for layer in record.scores["layers"] if layer["nonfinite"]]
@@ -102,8 +103,9 @@ def test_suite_layers_names_the_layer_that_overflows(faulty: Path, cli: Cli, tmp
     assert len(record.scores["layers"]) == 11
 
 
-def test_a_pattern_of_nothing_is_an_error(cli: Cli) -> None:
-    run = cli("backend=ort", "precision=int8", "device=cpu", "quantization.leave_out=['*/no/such/*']", "weights=random")
+def test_a_pattern_of_nothing_is_an_error(fast_cli: Cli, tiny: Tiny) -> None:
+    run = fast_cli("backend=ort", "precision=int8", "device=cpu", "quantization.leave_out=['*/no/such/*']",
+                   f"model.path={tiny('bert')[0]}", "model.name=tiny")  # fmt: skip
     assert run.returncode == 1
     assert "*/no/such/* matches none of" in run.stderr
 
@@ -125,6 +127,7 @@ SEARCHED = ("backend=ort", "precision=int8", "device=cpu", "model.name=coarse", 
             "sequence=[32]", "suite.seconds=0.02", "suite.warm_up_s=0.05", "task.tolerance=0.5")  # fmt: skip
 
 
+@pytest.mark.usefixtures("in_process_stages")
 def test_int8_is_repaired_by_leaving_products_out(
     coarse: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,8 @@
-"""The switching suite from the command line: through the pipeline, on a real clock, and refused."""
+"""The switching suite from the command line: through the pipeline, on a simulated clock, and refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,14 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     assert table_in(tmp_path / "results", "switching").exists()
 
 
-def test_costs_programmed_on_the_command_line_are_found(cli: Cli, tmp_path: Path) -> None:
-    """On a real clock, as a user would: steps of 20 ms take longer than ten seconds in all."""
-    done = cli("suite=switching", "backend=null", "null.step_ms=20", "+null.other={shape_ms 1x16 2x16:60}",
-               "batch=[1,2]", "sequence=[16]", "switching.repeats=10", "switching.requests=20",
-               "switching.switch=[0,1]", "suite.warm_up_s=0.5", "suite.replay_s=2")  # fmt: skip
+def test_costs_programmed_on_the_command_line_are_found(
+    fast_cli: Cli, simulated: Callable[[int], None], tmp_path: Path
+) -> None:
+    simulated(0)
+    done = fast_cli("suite=switching", "backend=null", "null.step_ms=20", "+null.other={shape_ms 1x16 2x16:60}",
+                    "batch=[1,2]", "sequence=[16]", "switching.repeats=100", "switching.requests=20",
+                    "switching.switch=[0,1]", "suite.warm_up_s=0.5", "suite.replay_s=2",
+                    "suite.pairs_s=1e3", "suite.starts=0")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     costs = Costs.of(record, False)

@@ -1,0 +1,72 @@
+"""Runs `suites.run` and its workers inside the test process: a start of Python with torch takes seconds of CPU time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from suites import run, worker
+from suites.launch import Answer, Interpreter
+
+
+@contextlib.contextmanager
+def _restored(environment: Mapping[str, str]) -> Iterator[None]:
+    """Set `environment`; restore it and all else that a command line changes in its process."""
+    root = logging.getLogger()
+    saved = dict(os.environ), sys.argv, sys.orig_argv, Path.cwd(), root.handlers[:], root.level
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(saved[0])
+        sys.argv, sys.orig_argv = saved[1:3]
+        os.chdir(saved[3])
+        root.handlers[:], root.level = saved[4:]
+
+
+def command_line(
+    arguments: list[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """What `python -m suites.run ARGUMENTS` in `folder` does, prints and returns."""
+    out, err = io.StringIO(), io.StringIO()
+    with _restored(environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        os.chdir(folder)
+        sys.argv = [str(folder / "suites" / "run.py"), *arguments]
+        sys.orig_argv = [sys.executable, "-m", "suites.run", *arguments]
+        try:
+            status = run.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpreter, *unused: Any) -> Answer:
+    """In place of `suites.launch.call`: the stage runs here, through the same files, without a time limit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(json.dumps(job))
+    log = folder / "log.txt"
+    logger = logging.getLogger("backends")
+    handlers, level = logger.handlers[:], logger.level
+    with log.open("w") as output, _restored(interpreter.environment), warnings.catch_warnings():
+        os.chdir(folder)  # as a worker process does: a suite writes outputs to its current folder
+        warnings.simplefilter("ignore")  # a worker's warnings go to its log; pytest would raise them
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            status = worker.main(name, folder)
+    logger.handlers[:], logger.level = handlers, level
+    assert status == 0, log.read_text()
+    answer = json.loads((folder / "out.json").read_text())
+    return Answer(answer["outcome"], answer["reason"], answer["result"], log.read_text())

@@ -1,0 +1,45 @@
+"""Gives a test run its own temporary and lock folders, one thread per library, and no network.
+
+Import this before anything that reads the environment: numpy and torch read the number of threads when they are
+imported. Child processes inherit everything. Each pytest-xdist worker has a folder of its own inside the run's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def _own_folder() -> Path:
+    if XDIST_WORKER:
+        folder = Path(os.environ["SUITES_TEST_RUN"], XDIST_WORKER)
+        folder.mkdir(exist_ok=True)
+        return folder
+    # pytest keeps the tmp_path folders of the last runs where it always does, for a look at failures.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    return Path(tempfile.mkdtemp(prefix="inference-suites-tests-"))
+
+
+FOLDER = _own_folder()
+(FOLDER / "locks").mkdir(exist_ok=True)
+tempfile.tempdir = None  # it was read from TMPDIR already
+os.environ |= {
+    "TMPDIR": str(FOLDER),
+    "SUITES_LOCK_DIR": str(FOLDER / "locks"),
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",  # otherwise each process that compiles starts a pool that imports torch
+    "SUITES_TEST_RUN": os.environ["SUITES_TEST_RUN"] if XDIST_WORKER else str(FOLDER),
+}
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+
+def remove() -> None:
+    """Delete the folder of the run; the process that made it calls this when all workers have ended."""
+    if not XDIST_WORKER:
+        shutil.rmtree(FOLDER, ignore_errors=True)
