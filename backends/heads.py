@@ -6,7 +6,6 @@ stay FP32 and are the same for every path.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Unsupported
+from backends.checkpoint_files import read_config, weight_files
 
 
 def span_head(folder: Path) -> dict[str, Array]:
@@ -24,10 +24,16 @@ def span_head(folder: Path) -> dict[str, Array]:
     """
     from safetensors import safe_open
 
-    with safe_open(folder / "model.safetensors", "np") as tensors:
-        if not {"qa_outputs.weight", "qa_outputs.bias"} <= set(tensors.keys()):
-            raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
-        return {kind: tensors.get_tensor(f"qa_outputs.{kind}").astype(np.float32) for kind in ("weight", "bias")}
+    found = {}
+    for path in weight_files(folder):
+        # By torch, since numpy has no bfloat16.
+        with safe_open(path, "pt") as tensors:
+            for kind in ("weight", "bias"):
+                if f"qa_outputs.{kind}" in tensors.keys():  # noqa: SIM118  not a mapping
+                    found[kind] = tensors.get_tensor(f"qa_outputs.{kind}").float().numpy()
+    if found.keys() != {"weight", "bias"}:
+        raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
+    return found
 
 
 def classifier(folder: Path) -> Callable[[Array], Array]:
@@ -66,7 +72,7 @@ def _given(base: Any) -> Any:
     class Given(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pooler = getattr(base, "pooler", None)
+            self.pooler = _pooler(base)
             self.hidden = torch.empty(0)
 
         def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPooling:
@@ -74,6 +80,14 @@ def _given(base: Any) -> Any:
             return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
 
     return Given()
+
+
+def _pooler(base: Any) -> Any:
+    """From hidden states [texts, tokens, hidden] to what a head reads; None where the model has no pooler."""
+    pooler, activation = getattr(base, "pooler", None), getattr(base, "pooler_activation", None)
+    if pooler is None or activation is None:
+        return pooler
+    return lambda hidden: activation(pooler(hidden[:, 0]))  # ALBERT's pooler is a plain layer
 
 
 def check_head(folder: Path, readout: str, labels: Sequence[str]) -> None:
@@ -97,7 +111,7 @@ def known_labels(folder: Path, labels: Sequence[str]) -> list[int]:
 
 def label_names(folder: Path) -> dict[int, str]:
     """The checkpoint's labels by their place in its outputs, as config.json has them; two where it says nothing."""
-    return names_in(json.loads((folder / "config.json").read_text()))
+    return names_in(read_config(folder))
 
 
 def names_in(config: Mapping[str, Any]) -> dict[int, str]:

@@ -17,6 +17,7 @@ from suites.checks import Refused
 from suites.clock import now_ns
 from suites.launch import Answer, CannotWrite, Interpreter, call, holding
 from suites.layers import first_past
+from suites.locating import changed, located
 from suites.record import CANNOT_WRITE, FAILED, OK, Measurement, Record, path_of, read_record, write_record
 from suites.request import Request
 from suites.telemetry import Telemetry, annotate
@@ -108,6 +109,12 @@ def _forget_old(jobs: Path) -> None:
 
 
 def _run(request: Request, stages: Stages) -> Ended:
+    checkpoint = located(request, stages.run)
+    if isinstance(checkpoint, Answer):
+        # Without the checkpoint the cell has no identity, so there is nothing to write down.
+        cell = Cell(release="", **request.cell)
+        return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
+    request = checkpoint
     probed = stages.run("probe", request.job, request.interpreter)
     advice = "; interpreter.main or the backend's own, as in conf/interpreter, must be a Python with numpy"
     facts: dict[str, Any] = probed.result or {
@@ -130,10 +137,12 @@ def _run(request: Request, stages: Stages) -> Ended:
         if measuring and answer.outcome == OK:
             # Judging takes no device, and others wait for it.
             answer, parts = _judged(request, stages, answer, parts)
+        if answer.outcome == OK and (reason := changed(request)):
+            answer = replace(answer, outcome=FAILED, reason=reason)
     ended = Record(
         cell=cell,
         outcome=answer.outcome,
-        reason=answer.reason,
+        reason=_without_paths(answer.reason, request),
         environment=environment,
         settings=request.effort,
         stages=stages.seconds,
@@ -163,7 +172,8 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
     named = {**files, **learned, "inputs": inputs, "built": built.result}
-    known = {name: exported.result[name] for name in ("parts", "points") if name in exported.result}
+    known = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
+    known |= exported.result.get("checkpoint", {})
     parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
         for name, artifact in named.items()
@@ -279,6 +289,9 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
 
 def _without_paths(text: str, request: Request) -> str:
     """Logs name the folders they ran in; a record that is shared should not."""
+    model = request.job["model"]["path"]
+    if model:
+        text = text.replace(model, "<model>")
     for folder in (request.cache, request.results, Path(__file__).resolve().parent.parent, Path.home()):
         text = text.replace(str(folder), f"<{folder.name}>")
     return text
