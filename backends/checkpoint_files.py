@@ -27,7 +27,7 @@ SENTENCE_FILES = (
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
-    "*_Pooling/config.json",
+    "*/config.json",
 )
 """Patterns of the files in which sentence-transformers says what follows the encoder."""
 

@@ -51,7 +51,7 @@ DEFAULT_TOKEN_TYPES = 2
 
 def family_of(config: Config) -> Family:
     """The family of a checkpoint; raises Unsupported for one that is not computed here."""
-    name = config.get("model_type")
+    name = str(config.get("model_type"))
     if name not in FAMILIES:
         raise Unsupported(f"model type {name!r} is not one of {', '.join(FAMILIES)}")
     return FAMILIES[name]

@@ -63,7 +63,7 @@ def featurize(
         random: whether a checkpoint without a tokenizer gets random ids, one a word: enough to compare outputs by.
 
     Raises:
-        Unavailable: there is no tokenizer and random ids will not do, or the model cannot read what the tokenizer makes.
+        Unavailable: there is no tokenizer and random ids will not do, or the model cannot read the tokens.
     """
     config = read_config(folder)
     if not has_tokenizer(folder):

@@ -108,16 +108,13 @@ def _cause(error: BaseException, revision: str) -> str:
         (errors.DisabledRepoError, f"the hub has disabled the repository; choose another, {ELSEWHERE}"),
         (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; check model.revision="),
         (errors.HFValidationError, "this is no hub id; write it as owner/name"),
-        (errors.LocalEntryNotFoundError, ""),
-        (errors.EntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
+        (errors.RemoteEntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
     )  # fmt: skip
     for kind, text in causes:
-        if isinstance(error, kind) and text:
+        if isinstance(error, kind):
             return text
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return (
-            f"it is not in the hub's local cache, and HF_HUB_OFFLINE is set; unset it to fetch the model, {ELSEWHERE}"
-        )
+        return f"it is not in the hub's local cache and HF_HUB_OFFLINE is set; unset it to fetch it, {ELSEWHERE}"
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         return _cause(error.__cause__, revision)
     if status is not None:

@@ -71,9 +71,7 @@ def pooling_of(folder: Path) -> Pooling:
         return Pooling("mean", normalized, "modules.json without a pooling module")
     file = folder / path / "config.json"
     if Path(path).is_absolute() or ".." in Path(path).parts or not file.is_file():
-        raise Unavailable(
-            f"modules.json names the folder {path!r}, which has no config.json; fetch the checkpoint again"
-        )
+        raise Unavailable(f"modules.json names the folder {path!r}, which has no config.json; fetch it again")
     return Pooling(_mode(file), normalized, _named(file))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from suites.cell import PROFILES
 from suites.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.stats import summarize
+from suites.tables.models import model_names, task_names
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
@@ -47,14 +48,15 @@ def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
 
 def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
     lines = ["", one_machine(records)]
-    for question, members in groupby(sorted(records, key=_question), key=_question):
+    models, tasks = model_names(records), task_names(records)
+
+    def question_of(record: Record) -> tuple[str, ...]:
+        cell = record.cell
+        return models(record), f"{cell.weights} weights", tasks(record), f"{cell.backend} {cell.release}"
+
+    for question, members in groupby(sorted(records, key=question_of), key=question_of):
         lines += ["", f"### {', '.join(question)}", *_table(list(members), timed)]
     return "\n".join(lines)
-
-
-def _question(record: Record) -> tuple[str, str, str, str]:
-    cell = record.cell
-    return cell.model, f"{cell.weights} weights", str(cell.lengths["task"]), f"{cell.backend} {cell.release}"
 
 
 def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
