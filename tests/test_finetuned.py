@@ -12,11 +12,12 @@ import pytest
 from conftest import TINY_MODELS, Cli
 
 from backends.base import Shape, Unavailable, Unsupported
-from backends.cache import ArtifactCache, digest_of
+from backends.cache import ArtifactCache
 from backends.checkpoint import load_encoder, run_encoder
 from backends.evaluation import prepare_evaluation
 from backends.features import NOWHERE, featurize
 from backends.heads import check_head, classifier, label_places, span_head
+from backends.identity import identity_of
 from backends.inputs import InputSource
 from backends.readout import spans
 from suites.checks import Refused
@@ -304,9 +305,8 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
 
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
-    sha256 = digest_of(folder / "model.safetensors")
     made = prepare_evaluation(
-        InputSource(folder, sha256, {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
+        InputSource(folder, identity_of(folder), {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
     )
     inputs = dict(np.load(made.path))
     said = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
