@@ -10,31 +10,9 @@ from conftest import OTHER_MODELS, ROOT, TINY_MODELS
 from suites.request import Request, resolve
 
 WORDS = (
-    "the", "cat", "sat", "on", "a", "mat", "and", "saw", "red", "dog", "who", "was", "big", "or", "small", "it", "ran", "to",
-    "sea",
+    "the", "cat", "sat", "on", "a", "mat", "and", "saw", "red", "dog", "who", "was", "big", "or", "small", "it", "ran",
+    "to", "sea",
 )  # fmt: skip
-    [
-        "the",
-        "cat",
-        "sat",
-        "on",
-        "a",
-        "mat",
-        "and",
-        "saw",
-        "red",
-        "dog",
-        "who",
-        "was",
-        "big",
-        "or",
-        "small",
-        "it",
-        "ran",
-        "to",
-        "sea",
-    ]
-)
 SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
