@@ -24,24 +24,26 @@ class Family:
         positions_from: where positions start: "zero", "padding" (pad_token_id + 1), or "two" (whatever the padding).
         pooler: whether its AutoModel takes `add_pooling_layer`.
         named_layers: whether its layers have the names that Q/DQ placement, plain weights and marked layers look for.
+        vocabulary: rows of the embedding where config.json gives no vocab_size, as transformers has it.
     """
 
     token_types: str = "always"
     positions_from: str = "zero"
     pooler: bool = True
     named_layers: bool = True
+    vocabulary: int = 30522
 
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
     "ernie": Family(),
     "electra": Family(pooler=False),
-    "roberta": Family(token_types="several", positions_from="padding"),
+    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
     "xlm-roberta": Family(token_types="several", positions_from="padding"),
     "camembert": Family(token_types="several", positions_from="padding"),
     "distilbert": Family(token_types="never", pooler=False),
-    "albert": Family(named_layers=False),
-    "mpnet": Family(token_types="never", positions_from="two", named_layers=False),
+    "albert": Family(named_layers=False, vocabulary=30000),
+    "mpnet": Family(token_types="never", positions_from="two", named_layers=False, vocabulary=30527),
 }
 
 DEFAULT_POSITIONS = 512
@@ -124,7 +126,12 @@ def input_names_of(config: Config) -> tuple[str, ...]:
     return ("input_ids", "attention_mask") + (("token_type_ids",) if token_types_of(config) else ())
 
 
+def vocabulary_of(config: Config) -> int:
+    """How many tokens the model has an embedding for."""
+    return int(config.get("vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary))
+
+
 def padding_id(config: Config) -> int:
     """The id that fills rows; attention masks it, so any row of the embedding does where config.json names none."""
     padding = config.get("pad_token_id")
-    return padding if isinstance(padding, int) and 0 <= padding < config["vocab_size"] else 0
+    return padding if isinstance(padding, int) and 0 <= padding < vocabulary_of(config) else 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.base import Array, Shape, Unavailable
 from backends.checkpoint_files import read_config
-from backends.families import padding_id, token_types_of
+from backends.families import padding_id, token_types_of, vocabulary_of
 from backends.tokenizer import check_ids, gives_token_types, has_tokenizer, load_tokenizer, no_tokens, outside
 
 Text = str | Sequence[str]
@@ -91,7 +91,7 @@ def _check(found: Features, tokenizer: Any, pairs: bool, config: Mapping[str, An
         raise no_tokens("")
     if empty := [found.texts[place] for place, row in enumerate(found.ids) if not row]:
         raise Unavailable(f"the tokenizer makes no tokens of text {empty[0] + 1}; leave it out")
-    vocabulary, types = config["vocab_size"], token_types_of(config)
+    vocabulary, types = vocabulary_of(config), token_types_of(config)
     beyond = outside(tokenizer, found.ids, vocabulary)
     check_ids(beyond, beyond, vocabulary)
     if types and max(max(row) for row in found.types) >= types:
@@ -149,7 +149,7 @@ def _places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]
 
 
 def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, Any]) -> Features:
-    generator, most = np.random.default_rng(seed), config["vocab_size"] - 1
+    generator, most = np.random.default_rng(seed), vocabulary_of(config) - 1
     first, last = min(2, most), min(3, most)
     low, high = (10, min(400, most + 1)) if most >= 10 else (0, most + 1)
     words = [generator.integers(low, high, max(1, len(text.split()))).tolist() for text in texts]

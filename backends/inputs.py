@@ -18,7 +18,7 @@ from backends.base import Array, Artifact, Feeds, Shape, Unavailable, versions_o
 from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
 from backends.checkpoint_files import read_config
-from backends.families import padding_id
+from backends.families import padding_id, vocabulary_of
 from backends.tokenizer import check_ids, has_tokenizer, load_tokenizer, no_tokens, outside, special_tokens_around
 
 REFERENCE_ROWS = 8
@@ -54,7 +54,7 @@ class Tokens:
             Unavailable: "text" was asked for and the checkpoint has no tokenizer, or the tokenizer makes no tokens.
         """
         config = read_config(folder)
-        pad, vocabulary = padding_id(config), config["vocab_size"]
+        pad, vocabulary = padding_id(config), vocabulary_of(config)
         if kind == "text" and not has_tokenizer(folder):
             raise Unavailable("lengths.tokens=text needs a tokenizer.json, which this checkpoint lacks; use random")
         if kind == "text" or (kind == "auto" and has_tokenizer(folder)):
@@ -147,7 +147,7 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
     return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
 
 
-PACKAGES = ("torch", "transformers", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 """What inputs and their reference depend on."""
 
 

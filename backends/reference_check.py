@@ -16,7 +16,7 @@ from backends.base import Array, Feeds, versions_of
 from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
 from backends.checkpoint_files import read_config, weight_files
-from backends.families import padding_id, positions_of, token_types_of
+from backends.families import padding_id, positions_of, token_types_of, vocabulary_of
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +111,7 @@ def padded_batches(lengths: Sequence[int], config: Mapping[str, Any], names: Seq
     """Batches of random tokens, short and long sequences together, each padded to its longest."""
     generator = np.random.default_rng(0)
     pad, types = padding_id(config), token_types_of(config)
-    ordinary = np.setdiff1d(np.arange(min(config["vocab_size"], 20_000)), [pad])
+    ordinary = np.setdiff1d(np.arange(min(vocabulary_of(config), 20_000)), [pad])
     count = -(-len(lengths) // ROWS)
     for start in range(count):
         rows = lengths[start::count]

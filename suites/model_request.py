@@ -111,7 +111,7 @@ def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
         raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
     if random and not model["architecture"]:
         raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not give")
-    if not random and not path and not model["hub"]:
+    if not (random or path or model["hub"] or config.backend.source is SourceKind.none):
         raise Refused("model.hub= and model.path= are both empty; give one, or weights=random for latency alone")
     known = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
     return {
