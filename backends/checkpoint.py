@@ -90,8 +90,14 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
         **({"add_pooling_layer": False} if family_of(found).pooler else {}),
     )
+    if mismatched := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]):
+        raise Unsupported(
+            f"config.json gives other sizes than the weights have, e.g. for {mismatched[0]}; "
+            "give the config.json that belongs to the weights"
+        )
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("position_ids")):
         raise Unsupported(_missing(folder, missing))
     encoder: torch.nn.Module = model.float().eval()

@@ -30,8 +30,8 @@ def located(request: Request, run: Run) -> Request | Answer:
     Raises:
         Refused: the checkpoint has fewer positions than the request needs.
     """
-    model = request.job["model"]
-    if request.job["source"] == "none" or model["weights"] == "random" or model["path"]:
+    model = request.job.get("model", {})
+    if not model or request.job["source"] == "none" or model["weights"] == "random" or model["path"]:
         return request
     key = json.dumps([{name: value for name, value in model.items() if name != "seed"}, request.job["cache"]])
     if key not in _known or not Path(_known[key]["path"]).is_dir():
@@ -62,7 +62,7 @@ def _check_positions(request: Request, folder: Path) -> None:
 
 def changed(request: Request) -> str:
     """Why the figures of a cell may be of no one checkpoint: its files changed while it ran; empty if they did not."""
-    model = request.job["model"]
+    model = request.job.get("model", {})
     if not model.get("identity"):
         return ""
     try:

@@ -188,7 +188,9 @@ def _stages(request: Request, stages: Stages, form: Mapping[str, Any]) -> tuple[
         return measured, parts
     found = measured.result
     if "found" in found:
-        found["judged"] = {"found": found["found"], "inputs": inputs, "checkpoint": source["checkpoint"]}
+        identity = exported.result.get("checkpoint", {}).get("identity", "")
+        folder = {"checkpoint": source["checkpoint"], "identity": identity}
+        found["judged"] = {"found": found["found"], "inputs": inputs, **folder}
     parts["measurements"] = tuple(annotate(Measurement.from_json(m), telemetry.readings) for m in found["measurements"])
     if "switching" in found:
         parts["scores"] = found["switching"]
@@ -289,8 +291,7 @@ def _judged_anew(earlier: Record, request: Request) -> Record:
 
 def _without_paths(text: str, request: Request) -> str:
     """Logs name the folders they ran in; a record that is shared should not."""
-    model = request.job["model"]["path"]
-    if model:
+    if model := request.job.get("model", {}).get("path"):
         text = text.replace(model, "<model>")
     for folder in (request.cache, request.results, Path(__file__).resolve().parent.parent, Path.home()):
         text = text.replace(str(folder), f"<{folder.name}>")

@@ -170,7 +170,6 @@ def score(job: Job) -> dict[str, Any]:
     """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
     where another path was judged before."""
     from backends.cache import ArtifactCache
-    from backends.identity import identity_of
     from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
 
@@ -182,13 +181,12 @@ def score(job: Job) -> dict[str, Any]:
         reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)
         np.savez(path, **reference)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
 
-    root = Path(job["cache"])
     key = {
         "inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets,
-        "checkpoint": identity_of(checkpoint, root),
+        "checkpoint": job.get("identity", ""),
     }  # fmt: skip
     versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
-    kept = ArtifactCache(root).get("predictions", key, "predictions.npz", build, versions)
+    kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
     with np.load(kept.path, allow_pickle=False) as known:
         found = np.load(job["found"], allow_pickle=False)
         return score_outputs(kind, targets, found, inputs, checkpoint, dict(known))

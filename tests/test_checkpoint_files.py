@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +259,10 @@ def test_token_types_are_an_input_where_the_model_has_them() -> None:
     assert input_names_of({"model_type": "distilbert"}) == input_names_of({"model_type": "mpnet"}) == with_types[:2]
 
 
-Tiny = Callable[[str], tuple[Path, str]]
+def test_a_config_of_other_sizes_than_the_weights_is_said(folder: Path) -> None:
+    config(folder, vocab_size=61)
+    with pytest.raises(Unsupported, match=r"gives other sizes than the weights have, e\.g\. for .*word_embeddings"):
+        load_encoder(folder)
 
 
 def test_the_digest_in_a_record_is_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
