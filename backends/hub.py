@@ -48,8 +48,9 @@ def fetch(model: Mapping[str, Any]) -> tuple[Path, str]:
         raise Unavailable(f"{reason}{hint}") from None
     if not _whole(found):
         pickled = sorted(path.name for path in found.glob("*.bin"))
+        had = f", only {pickled[0]}" if pickled else " on the hub or in the hub's local cache"
         raise Unavailable(
-            f"model.hub={hub} has no {WEIGHTS}{f', only {pickled[0]}' if pickled else ''}; pickled weights "
+            f"model.hub={hub} has no {WEIGHTS}{had}; pickled weights "
             f"(pytorch_model.bin) are not read: choose a revision with safetensors, {ELSEWHERE}"
         )
     return found, f"hub {hub}@{_commit(found, revision)}"
@@ -69,7 +70,7 @@ def _cached(hub: str, revision: str) -> Path | None:
     """The snapshot in the hub's local cache, whether or not it is whole; None if there is none."""
     try:
         return _snapshot(hub, revision, local=True)
-    except (OSError, ValueError):
+    except Exception:  # whatever is wrong with the cache, the hub is asked next
         return None
 
 
@@ -108,10 +109,10 @@ def _cause(error: BaseException, revision: str) -> str:
         (errors.DisabledRepoError, f"the hub has disabled the repository; choose another, {ELSEWHERE}"),
         (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; check model.revision="),
         (errors.HFValidationError, "this is no hub id; write it as owner/name"),
-        (errors.RemoteEntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
+        (errors.EntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
     )  # fmt: skip
     for kind, text in causes:
-        if isinstance(error, kind):
+        if isinstance(error, kind) and not isinstance(error, errors.LocalEntryNotFoundError):
             return text
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return f"it is not in the hub's local cache and HF_HUB_OFFLINE is set; unset it to fetch it, {ELSEWHERE}"

@@ -41,6 +41,7 @@ def offline(cause: Exception) -> Exception:
         (errors.DisabledRepoError("403", response=answered(403)), "has disabled the repository"),
         (errors.RevisionNotFoundError("404", response=answered(404)), "no revision 'main'; check model.revision="),
         (errors.RemoteEntryNotFoundError("404", response=answered(404)), "lacks a file"),
+        (errors.EntryNotFoundError("no such file"), "lacks a file"),
         (errors.HfHubHTTPError("500", response=answered(500)), "HTTP status 500"),
         (errors.HFValidationError("a/b/c"), "no hub id; write it as owner/name"),
         (errors.OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from suites.record import Record, read_record
+from suites.tables.models import model_names
 from suites.tables.options import distinctions
 from suites.tables.rows import machine_title, markdown, profiles_of
 
@@ -50,16 +51,19 @@ def kernel_tables(results: Path) -> str:
     profiles = sorted((results / "records").glob("*/kernels/*.csv"))
     sections = []
     for machine, in_machine in groupby(profiles, key=lambda path: path.parents[1]):
-        steps: dict[str, list[Step]] = {}
+        steps: dict[tuple[str, str], list[Step]] = {}
         for path in in_machine:
             stem, _, shape = path.stem.rpartition("-")
             record = read_record(machine / "latency" / f"{stem}.json")
-            steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
+            steps.setdefault((record.cell.model, record.cell.model_version), []).append(
+                (record, shape, read_kernels(path))
+            )
         sections += ["", f"## {machine_title(record)}"]
-        for model, taken in steps.items():
+        names = model_names([step[0] for taken in steps.values() for step in taken])
+        for taken in steps.values():
             told = distinctions([record for record, *_ in taken])
             rows = [_row(told.of(step[0]), *step) for step in taken]
-            sections += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
+            sections += ["", f"### {names(taken[0][0])}", *told.caption(), "", markdown(COLUMNS, rows)]
     return "\n".join(["# Kernels", "", LEGEND, *sections]) + "\n" if sections else ""
 
 

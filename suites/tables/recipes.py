@@ -10,7 +10,7 @@ from typing import Any
 from suites.cell import PROFILES
 from suites.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.stats import summarize
-from suites.tables.models import model_names, task_names
+from suites.tables.models import model_names, origin_note, task_names
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
@@ -70,7 +70,7 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
         wrong = past_tolerance(scores) if scores else ""
-        notes = joined(products_not_int8(record), _same(told, record, records),
+        notes = joined(origin_note(record), products_not_int8(record), _same(told, record, records),
                        "" if scores else f"{record.outcome}: {record.reason}",
                        f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
         head = [_form(record), _recipe(told, record), profiles_of(record)]
