@@ -21,7 +21,7 @@ from backends.stream import Stream
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
-"""int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, for BERT and ELECTRA, token_type_ids."""
+"""int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, if the model has it, token_type_ids."""
 
 
 class Unsupported(Exception):

@@ -64,7 +64,7 @@ def prepare_evaluation(
         return {"tokens": features.kind, "texts": len(texts), "cut": features.cut}
 
     by_shape = [str(shape) for shape in shapes]
-    key = {**origin.identity, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
+    key = {**origin.key, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Shape, Unavailable
+from backends.checkpoint_files import read_config
+from backends.families import padding_id, token_types_of, vocabulary_of
+from backends.tokenizer import check_ids, gives_token_types, has_tokenizer, load_tokenizer, no_tokens, outside
 
 Text = str | Sequence[str]
 """One text, or a pair of them."""
@@ -60,30 +63,61 @@ def featurize(
         random: whether a checkpoint without a tokenizer gets random ids, one a word: enough to compare outputs by.
 
     Raises:
-        Unavailable: there is no tokenizer, and random ids will not do.
+        Unavailable: there is no tokenizer and random ids will not do, or the model cannot read the tokens.
     """
-    if not (folder / "tokenizer.json").is_file():
+    config = read_config(folder)
+    if not has_tokenizer(folder):
         if not random or windows or not all(isinstance(text, str) for text in texts):
             raise Unavailable(
                 "the task needs a tokenizer.json, which this checkpoint lacks; task=fidelity does with random ids"
             )
-        return _random([str(text) for text in texts], longest, seed)
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return _random([str(text) for text in texts], longest, seed, config)
+    tokenizer = load_tokenizer(folder)
     parts = [[text] if isinstance(text, str) else list(text) for text in texts]
     columns = [list(column) for column in zip(*parts, strict=True)]
-    if windows:
-        return _windows(tokenizer, columns, longest)
+    found = (_windows if windows else _whole)(tokenizer, columns, longest, padding_id(config))
+    _check(found, tokenizer, len(columns) > 1, config)
+    return found
+
+
+def _check(found: Features, tokenizer: Any, pairs: bool, config: Mapping[str, Any]) -> None:
+    """Check that the model can read the rows.
+
+    Raises:
+        Unavailable: no row has a token of a text, a row is empty, or a token or its type has no embedding.
+    """
+    around = tokenizer.num_special_tokens_to_add(pair=pairs)
+    if not any(len(row) > around for row in found.ids):
+        raise no_tokens("")
+    if empty := [found.texts[place] for place, row in enumerate(found.ids) if not row]:
+        raise Unavailable(f"the tokenizer makes no tokens of text {empty[0] + 1}; leave it out")
+    vocabulary, types = vocabulary_of(config), token_types_of(config)
+    beyond = outside(tokenizer, found.ids, vocabulary)
+    check_ids(beyond, beyond, vocabulary)
+    if types and max(max(row) for row in found.types) >= types:
+        raise Unavailable(
+            f"the tokenizer gives token types beyond the {types} of the model; "
+            "take token_type_ids out of model_input_names in tokenizer_config.json"
+        )
+
+
+def _whole(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
     whole = tokenizer(*columns)["input_ids"]
     kept = tokenizer(*columns, truncation="longest_first", max_length=longest, return_token_type_ids=True)
     ids, cut = kept["input_ids"], sum(len(row) > longest for row in whole)
-    return Features("text", ids, kept["token_type_ids"], range(len(ids)), tokenizer.pad_token_id, cut=cut)
+    return Features("text", ids, _types(tokenizer, kept), range(len(ids)), pad, cut=cut)
 
 
-def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int) -> Features:
+def _types(tokenizer: Any, kept: Mapping[str, Any]) -> list[list[int]]:
+    """The token types that transformers would pass to the model: zeros where the tokenizer does not list them."""
+    if gives_token_types(tokenizer):
+        return list(kept["token_type_ids"])
+    return [[0] * len(row) for row in kept["input_ids"]]
+
+
+def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
+    if not tokenizer.is_fast:
+        raise Unavailable("question answering needs offsets of tokens, which this tokenizer lacks; save tokenizer.json")
     questions, contexts = columns
     third = max(1, longest // 3)
     ends = [places[third - 1][1] if len(places) > third else len(question)
@@ -105,7 +139,7 @@ def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int) -> 
     ]
     texts = kept["overflow_to_sample_mapping"]
     cut = sum(end < len(question) for question, end in zip(questions, ends, strict=True))
-    return Features("text", kept["input_ids"], kept["token_type_ids"], texts, tokenizer.pad_token_id, offsets, cut=cut)
+    return Features("text", kept["input_ids"], _types(tokenizer, kept), texts, pad, offsets, cut=cut)
 
 
 def _places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -114,9 +148,11 @@ def _places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]
     return [[tuple(place) for place in places] for places in found]
 
 
-def _random(texts: Sequence[str], longest: int, seed: int) -> Features:
-    generator, first, last, pad = np.random.default_rng(seed), 2, 3, 1
-    words = [generator.integers(10, 400, max(1, len(text.split()))).tolist() for text in texts]
+def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, Any]) -> Features:
+    generator, most = np.random.default_rng(seed), vocabulary_of(config) - 1
+    first, last = min(2, most), min(3, most)
+    low, high = (10, min(400, most + 1)) if most >= 10 else (0, most + 1)
+    words = [generator.integers(low, high, max(1, len(text.split()))).tolist() for text in texts]
     ids = [[first, *row[: longest - 2], last] for row in words]
     cut = sum(len(row) + 2 > longest for row in words)
-    return Features("random", ids, [[0] * len(row) for row in ids], range(len(ids)), pad, cut=cut)
+    return Features("random", ids, [[0] * len(row) for row in ids], range(len(ids)), padding_id(config), cut=cut)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Unsupported
-from backends.labels import label_names, label_places, not_a_choice, read_config
+from backends.checkpoint_files import read_config, weight_files
+from backends.labels import label_names, label_places, not_a_choice
 
 
 def span_head(folder: Path) -> dict[str, Array]:
@@ -24,10 +25,16 @@ def span_head(folder: Path) -> dict[str, Array]:
     """
     from safetensors import safe_open
 
-    with safe_open(folder / "model.safetensors", "np") as tensors:
-        if not {"qa_outputs.weight", "qa_outputs.bias"} <= set(tensors.keys()):
-            raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
-        return {kind: tensors.get_tensor(f"qa_outputs.{kind}").astype(np.float32) for kind in ("weight", "bias")}
+    found = {}
+    for path in weight_files(folder):
+        # By torch, since numpy has no bfloat16.
+        with safe_open(path, "pt") as tensors:
+            for kind in ("weight", "bias"):
+                if f"qa_outputs.{kind}" in tensors.keys():  # noqa: SIM118  not a mapping
+                    found[kind] = tensors.get_tensor(f"qa_outputs.{kind}").float().numpy()
+    if found.keys() != {"weight", "bias"}:
+        raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
+    return found
 
 
 def classifier(folder: Path) -> Callable[[Array], Array]:
@@ -66,7 +73,7 @@ def _given(base: Any) -> Any:
     class Given(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pooler = getattr(base, "pooler", None)
+            self.pooler = _pooler(base)
             self.hidden = torch.empty(0)
 
         def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPooling:
@@ -74,6 +81,14 @@ def _given(base: Any) -> Any:
             return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
 
     return Given()
+
+
+def _pooler(base: Any) -> Any:
+    """From hidden states [texts, tokens, hidden] to what a head reads; None where the model has no pooler."""
+    pooler, activation = getattr(base, "pooler", None), getattr(base, "pooler_activation", None)
+    if pooler is None or activation is None:
+        return pooler
+    return lambda hidden: activation(pooler(hidden[:, 0]))  # ALBERT's pooler is a plain layer
 
 
 def check_head(folder: Path, readout: str, labels: Sequence[str], reading: str = "auto") -> None:

@@ -24,7 +24,7 @@ TRIES = 400
 FILLER = 2
 """Tokens of a row that fills a batch up to a larger one."""
 
-NOTHING = Tokens("random", ((0,),), 0, 0, 0)
+NOTHING = Tokens("random", ((0,),), (0,), (0,), 0)
 
 
 def smallest(wanted: Shape, shapes: Sequence[Shape]) -> int:

@@ -6,9 +6,8 @@ tokenizer, random ids where it has none; the lengths of the sequences follow the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,11 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Artifact, Feeds, Shape, Unavailable, versions_of
-from backends.cache import ArtifactCache, digest_of
+from backends.cache import ArtifactCache
 from backends.checkpoint import input_names, load_encoder, run_encoder
+from backends.checkpoint_files import read_config
+from backends.families import padding_id, vocabulary_of
+from backends.tokenizer import check_ids, has_tokenizer, load_tokenizer, no_tokens, outside, special_tokens_around
 
 REFERENCE_ROWS = 8
 """Sequences of each batch that a reference output is kept for; spread evenly, first and last among them."""
@@ -25,39 +27,52 @@ REFERENCE_ROWS = 8
 
 @dataclass(frozen=True)
 class Tokens:
-    """Where token ids come from: `sentences` of ids without special tokens, and the special ids around them."""
+    """Token ids to make sequences of.
+
+    Attributes:
+        kind: "text" or "random".
+        sentences: ids without special tokens.
+        prefix, suffix: the special tokens that the tokenizer puts around a text.
+        pad: the id that fills rows.
+        vocabulary: rows of the model's embedding; 0 if ids need no check.
+        beyond: texts of tokens that the embedding has no row for.
+    """
 
     kind: str
     sentences: tuple[tuple[int, ...], ...]
-    first: int
-    last: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
     pad: int
+    vocabulary: int = 0
+    beyond: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, kind: str, texts: Sequence[str], seed: int) -> Tokens:
         """Text if `kind` is "text" (or "auto" and the checkpoint has a tokenizer), otherwise random ids.
 
         Raises:
-            Unavailable: "text" was asked for and the checkpoint has no tokenizer, or one of another model.
+            Unavailable: "text" was asked for and the checkpoint has no tokenizer, or the tokenizer makes no tokens.
         """
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        pad = config.get("pad_token_id") or 0
-        if kind == "text" or (kind == "auto" and (folder / "tokenizer.json").is_file()):
-            if not (folder / "tokenizer.json").is_file():
-                raise Unavailable("lengths.tokens=text needs a tokenizer.json, which this checkpoint lacks; use random")
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            if len(tokenizer) > config["vocab_size"]:
-                raise Unavailable(
-                    f"the tokenizer knows {len(tokenizer)} tokens and the model {config['vocab_size']}: it is another's"
-                )
+        config = read_config(folder)
+        pad, vocabulary = padding_id(config), vocabulary_of(config)
+        if kind == "text" and not has_tokenizer(folder):
+            raise Unavailable("lengths.tokens=text needs a tokenizer.json, which this checkpoint lacks; use random")
+        if kind == "text" or (kind == "auto" and has_tokenizer(folder)):
+            tokenizer = load_tokenizer(folder)
             ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-            first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-            return cls("text", tuple(tuple(row) for row in ids), first, last, pad)
-        generator = np.random.default_rng(seed)
-        rows = generator.integers(10, config["vocab_size"], (64, 24)).tolist()
-        return cls("random", tuple(tuple(row) for row in rows), 2, 3, pad)
+            if not any(ids):
+                raise no_tokens(" (INT8: task.calibration=FILE), or, for latency, lengths.tokens=random")
+            prefix, suffix = special_tokens_around(tokenizer, texts)
+            beyond = outside(tokenizer, [*ids, prefix, suffix], vocabulary)
+            return cls("text", tuple(tuple(row) for row in ids), prefix, suffix, pad, vocabulary, beyond)
+        first, last = min(2, vocabulary - 1), min(3, vocabulary - 1)
+        rows = np.random.default_rng(seed).integers(10 if vocabulary > 10 else 0, vocabulary, (64, 24)).tolist()
+        return cls("random", tuple(tuple(row) for row in rows), (first,), (last,), pad)
+
+    @property
+    def around(self) -> int:
+        """How many special tokens a sequence has."""
+        return len(self.prefix) + len(self.suffix)
 
     def running(self, start: int) -> Iterator[int]:
         """Ids without end, from sentence `start` on."""
@@ -65,7 +80,7 @@ class Tokens:
             yield from self.sentences[(start + index) % len(self.sentences)]
 
     def natural_length(self, row: int) -> int:
-        return len(self.sentences[row % len(self.sentences)]) + 2
+        return max(1, len(self.sentences[row % len(self.sentences)]) + self.around)
 
     def feeds(
         self, lengths: Sequence[int], sequence: int, names: Sequence[str], rows: Sequence[int] = ()
@@ -73,12 +88,18 @@ class Tokens:
         """One batch: row i holds `lengths[i]` tokens, special ones included, padded to `sequence`.
 
         `rows` are the sentences that the rows begin with: the first ones, where none are given.
+
+        Raises:
+            Unavailable: a token has no row in the model's embedding.
         """
         ids = np.full((len(lengths), sequence), self.pad, np.int32)
         mask = np.zeros((len(lengths), sequence), np.int32)
         for row, (length, start) in enumerate(zip(lengths, rows or range(len(lengths)), strict=True)):
-            ids[row, :length] = [self.first, *islice(self.running(start), length - 2), self.last][:length]
+            body = islice(self.running(start), max(0, length - self.around))
+            ids[row, :length] = [*self.prefix, *body, *self.suffix][:length]
             mask[row, :length] = 1
+        if self.vocabulary:
+            check_ids(np.unique(ids).tolist(), self.beyond, self.vocabulary)
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         return {name: arrays[name] for name in names}
 
@@ -126,7 +147,7 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
     return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
 
 
-PACKAGES = ("torch", "transformers", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 """What inputs and their reference depend on."""
 
 
@@ -136,13 +157,13 @@ class InputSource:
 
     Attributes:
         folder: the checkpoint; its tokenizer, where it has one, makes tokens of `texts`.
-        weights_sha256: of the checkpoint's weights, which the reference outputs depend on.
+        identity: of the checkpoint, see backends/identity.py.
         lengths: as draw_lengths takes it, with the `tokens` of Tokens.of.
         device: "cuda" or "cpu", where the reference is computed.
     """
 
     folder: Path
-    weights_sha256: str
+    identity: str
     lengths: Mapping[str, Any]
     texts: Sequence[str]
     seed: int
@@ -166,15 +187,13 @@ class InputSource:
         return run
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        """What tells a checkpoint and a seed from others in a key of the cache."""
-        tokenizer = self.folder / "tokenizer.json"
-        found, config = digest_of(tokenizer) if tokenizer.is_file() else "", digest_of(self.folder / "config.json")
-        return {"weights": self.weights_sha256, "config": config, "tokenizer": found, "seed": self.seed}
+    def key(self) -> Mapping[str, Any]:
+        """The checkpoint and the seed, for keys of the cache."""
+        return {"checkpoint": self.identity, "seed": self.seed}
 
     def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         """The .npz that `build` writes, keyed by all of this and `more`."""
-        key = {**self.identity, "lengths": dict(self.lengths), "texts": list(self.texts), **more}
+        key = {**self.key, "lengths": dict(self.lengths), "texts": list(self.texts), **more}
         return self.cache.get("inputs", key, file, build, versions_of(PACKAGES))
 
 
@@ -232,6 +251,9 @@ def calibration_batches(
     source = Tokens.of(folder, tokens, texts, seed)
     names = input_names(folder)
     rows = [*range(samples), *range(-samples % 8)]
-    lengths = [min(sequence, sum(source.natural_length(r + k) - 2 for k in range(1 + r % 4)) + 2) for r in rows]
+    lengths = [
+        min(sequence, sum(source.natural_length(r + k) - source.around for k in range(1 + r % 4)) + source.around)
+        for r in rows
+    ]
     eights = [slice(start, start + 8) for start in range(0, len(rows), 8)]
     return [source.feeds(lengths[eight], max(lengths), names, rows[eight]) for eight in eights]

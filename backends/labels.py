@@ -7,13 +7,14 @@ place and the label 1 as a name.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from backends.checkpoint_files import read_config
 
 READINGS = ("auto", "names", "places")
 """How labels of a data set can be read; auto takes the one that fits all of them."""
@@ -26,12 +27,6 @@ class UnknownLabel(ValueError):
     def __init__(self, message: str, label: str = "") -> None:
         super().__init__(message)
         self.label = label
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint."""
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return found
 
 
 def label_names(folder: Path) -> dict[int, str]:

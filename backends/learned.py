@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.base import Artifact
+from backends.identity import identity_of
 from backends.qat import RANGES, train
 from backends.range_search import searched_ranges
 from backends.student import Student
@@ -16,7 +17,7 @@ from backends.student import Student
 class Learned:
     """
     Attributes:
-        checkpoint: the folder to go on from, and the digest of its weights.
+        checkpoint: the folder to go on from, and its identity.
         ranges: a JSON file of ranges by place in the exported graph; None where nothing was learned.
         artifacts: what was made, by the name that a record gives it.
     """
@@ -31,8 +32,8 @@ def learn(student: Student) -> Learned:
     if student.quantization.get("qat_steps"):
         trained = train(student)
         folder = trained.path.parent
-        return Learned((folder, trained.sha256), folder / RANGES, {"trained": trained})
+        return Learned((folder, identity_of(folder, student.cache.root)), folder / RANGES, {"trained": trained})
     if student.quantization.get("method") == "search":
         searched = searched_ranges(student)
-        return Learned((student.folder, student.weights_sha256), searched.path, {"searched": searched})
-    return Learned((student.folder, student.weights_sha256))
+        return Learned((student.folder, student.identity), searched.path, {"searched": searched})
+    return Learned((student.folder, student.identity))

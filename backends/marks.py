@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from backends import onnx_files
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
+from backends.checkpoint_files import read_config
 from backends.inputs import InputSource, prepare_inputs
 from backends.ranges import POINTS, points_of
 
@@ -74,7 +74,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
         with TemporaryDirectory() as scratch:
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
-        config = json.loads((origin.folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(origin.folder)
         inner, outer = (config.get(one) or config[other] for one, other in SIZES)
         widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
         assert widths.sum() == reference.shape[-1]

@@ -11,6 +11,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
+from backends.identity import weights_digest
 from backends.inputs import calibration_batches
 from backends.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.ranges import activation_ranges
@@ -24,7 +25,7 @@ from backends.weights import encoder_weights
 
 def prepare_source(
     folder: Path,
-    weights_sha256: str,
+    identity: str,
     form: SourceForm,
     quantization: Mapping[str, Any],
     texts: Sequence[str],
@@ -37,11 +38,12 @@ def prepare_source(
     Each step comes from the cache where it was made before.
 
     Args:
+        identity: of the checkpoint, see backends/identity.py.
         quantization: suites/config.py's QuantizationConfig; read only where `form` quantizes or calibrates.
         texts: what calibration sequences are made of where the checkpoint has a tokenizer.
         learned: a JSON file of ranges by place in the graph, which go before those that calibration finds.
     """
-    made_from = {"texts": list(texts), "seed": seed, "weights": weights_sha256}
+    made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
     if quantization.get("method") == "search":
         # What it did not search, such as attention's probabilities.
@@ -54,16 +56,16 @@ def prepare_source(
     left, key = quantization.get("leave_out", ()), {**made_from, **sizes}
     alpha = quantization.get("smooth", 0.0)
     if form.arrays:
-        arrays, ranges = encoder_weights(folder, weights_sha256, cache), None
+        arrays, ranges = encoder_weights(folder, identity, cache), None
         if form.ranges:
-            onnx = export_onnx(folder, weights_sha256, cache)
+            onnx = export_onnx(folder, identity, cache)
             if alpha:
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
             method, percentile = quantization["method"], quantization["percentile"]
             ranges = activation_ranges(onnx, method, percentile, batches, trained, left, key, cache)
-        return Source(folder, weights_sha256, arrays=arrays, ranges=ranges)
-    onnx, calibration = export_onnx(folder, weights_sha256, cache), None
+        return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
+    onnx, calibration = export_onnx(folder, identity, cache), None
     if form.rewrites:
         onnx = operate(onnx, form.rewrites, cache)
     if form.quantized and alpha:
@@ -77,19 +79,19 @@ def prepare_source(
         calibration = _stacked(batches(), key, cache)
     if form.types != "fp32":
         onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
-    return Source(folder, weights_sha256, onnx, calibration)
+    return Source(folder, weights_digest(folder, cache.root), onnx, calibration)
 
 
-def export_onnx(folder: Path, weights_sha256: str, cache: ArtifactCache) -> Artifact:
+def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
     """The FP32 ONNX file of the checkpoint in `folder`, from the cache or exported and checked now."""
 
     def build(path: Path) -> Mapping[str, Any]:
         # Importing torch takes seconds, which a cell whose artifacts are all there need not spend.
         from backends.export import export
 
-        return export(folder, path)
+        return export(folder, path, identity)
 
-    key = {"weights": weights_sha256, "config": (folder / "config.json").read_text(encoding="utf-8"), "form": 2}
+    key = {"checkpoint": identity, "form": 3}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

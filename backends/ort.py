@@ -26,6 +26,8 @@ from backends.base import (
     versions_of,
 )
 from backends.cache import ArtifactCache
+from backends.checkpoint_files import read_config
+from backends.families import family_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -88,7 +90,10 @@ class OnnxRuntime(Backend):
 
 
 def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
-    """Fuse attention, GELU, LayerNorm and embeddings; returns how many of each were fused."""
+    """Fuse attention, GELU, LayerNorm and embeddings; returns how many of each were fused.
+
+    Families without named layers are fused as far as the optimizer knows them.
+    """
     from onnxruntime.transformers import optimizer
     from transformers import AutoConfig
 
@@ -102,7 +107,8 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
         use_gpu=gpu,
     )
     fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    if fused.get("Attention", 0) != config.num_hidden_layers:
+    named = family_of(read_config(checkpoint)).named_layers
+    if named and fused.get("Attention", 0) != config.num_hidden_layers:
         raise RuntimeError(f"fused {fused.get('Attention', 0)} of {config.num_hidden_layers} attention layers: {fused}")
     if half:
         model.convert_float_to_float16(keep_io_types=False)

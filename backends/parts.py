@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+
+from backends.checkpoint_files import all_tensor_names
 
 
 def parts_of(folder: Path) -> list[str]:
@@ -14,10 +15,8 @@ def parts_of(folder: Path) -> list[str]:
     feed-forward block. The patterns match the names of ONNX nodes ("/encoder/layer.0/output/dense/MatMul") and of
     PyTorch's modules written like them.
     """
-    with (folder / "model.safetensors").open("rb") as stream:
-        names = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     embeddings, layers = set(), set()
-    for name in names:
+    for name in all_tensor_names(folder):
         if found := re.search(r"(?:^|\.)layer\.(\d+)\.(.+)\.(?:weight|bias)$", name):
             inside = found.group(2).split(".")
             kept = inside[:2] if inside[0] == "attention" else inside[:1]

@@ -22,6 +22,7 @@ from backends.base import (
     Unsupported,
     versions_of,
 )
+from backends.checkpoint_files import weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ class Torch(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """The checkpoint as it is: PyTorch compiles in the process that runs."""
         notes = {"marked": list(source.marked)} if source.marked else {}
-        path = source.checkpoint / "model.safetensors"
+        path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:

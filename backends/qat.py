@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, versions_of
+from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.checkpoint import input_names
+from backends.checkpoint_files import WEIGHTS, weight_files
 from backends.inputs import Tokens
 from backends.student import Student, distance
 
@@ -41,6 +42,8 @@ def train(student: Student) -> Artifact:
     `sequence` and `tokens` of the sequences.
     """
     folder = student.folder
+    if [path.name for path in weight_files(folder)] != [WEIGHTS]:
+        raise Unsupported(f"training needs a checkpoint in one file, {WEIGHTS}; save it again with a larger shard size")
     chosen = {name: student.quantization[name] for name in ("qat_steps", "qat_rate", "sequence")}
 
     def build(path: Path) -> Mapping[str, Any]:

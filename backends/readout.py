@@ -19,8 +19,14 @@ def mean(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
     return np.asarray(np.where(kept, hidden.astype(np.float32), 0).sum(1) / kept.sum(1), np.float32)
 
 
+def maximum(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
+    """The largest value of each feature over tokens that are not padding: [batch, hidden]."""
+    kept = mask.astype(bool)[..., None]
+    return np.asarray(np.where(kept, hidden.astype(np.float32), -np.inf).max(1), np.float32)
+
+
 def first(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
-    """The first token's, which classification heads read: [batch, hidden]."""
+    """The first token's, which classification heads and sentence encoders of kind "cls" read: [batch, hidden]."""
     return hidden[:, 0].astype(np.float32)
 
 
@@ -34,4 +40,4 @@ def spans(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
     return np.asarray(np.where(kept, scores, 0).swapaxes(1, 2), np.float32)
 
 
-READOUTS: Mapping[str, Readout] = {"mean": mean, "first": first, "spans": spans}
+READOUTS: Mapping[str, Readout] = {"mean": mean, "max": maximum, "first": first, "spans": spans}

@@ -32,7 +32,7 @@ class Student:
     """
 
     folder: Path
-    weights_sha256: str
+    identity: str
     quantization: Mapping[str, Any]
     texts: Sequence[str]
     seed: int
@@ -64,8 +64,7 @@ class Student:
     def key(self) -> Mapping[str, Any]:
         """What tells it from others in the cache."""
         return {
-            "weights": self.weights_sha256,
-            "config": (self.folder / "config.json").read_text(encoding="utf-8"),
+            "checkpoint": self.identity,
             "nodes": sorted(self.nodes),
             "plugins": self.plugins,
             "leave_out": self.left,

@@ -25,6 +25,8 @@ import numpy as np
 
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
+from backends.checkpoint_files import read_config
+from backends.families import check_named_layers, position_offset
 
 BERT = {
     "query": "encoder.layer.{}.attention.self.query",
@@ -46,16 +48,16 @@ DISTILBERT = {
     "down": "transformer.layer.{}.ffn.lin2",
     "output_norm": "transformer.layer.{}.output_layer_norm",
 }
-OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
-"""Families that count positions from padding_idx + 1."""
 
 
-def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact:
+def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
     """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size, hidden, epsilon.
 
     Raises:
         Unsupported: the activation is not GELU by the error function, or load_encoder does not read the checkpoint.
     """
+
+    check_named_layers(read_config(folder), "a network from plain weights (torch_packed, trt_plugin)")
 
     def build(path: Path) -> Mapping[str, Any]:
         from backends.checkpoint import load_encoder
@@ -66,7 +68,7 @@ def encoder_weights(folder: Path, sha256: str, cache: ArtifactCache) -> Artifact
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
-    key = {"weights": sha256, "config": (folder / "config.json").read_text(encoding="utf-8"), "form": 2}
+    key = {"checkpoint": identity, "form": 3}
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 
@@ -111,8 +113,11 @@ def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Ar
 
 def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
     word, position = (state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
-    offset = config.pad_token_id + 1 if config.model_type in OFFSET_FAMILIES else 0
+    offset = position_offset(config.to_dict())
     kinds = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
+    if "embeddings.task_type_embeddings.weight" in state:
+        # ERNIE adds the row of task 0 to every token, since a task is no input here.
+        kinds = kinds + state["embeddings.task_type_embeddings.weight"][0]
     arrays = {
         "word": word,
         "position": position[offset:],

@@ -130,7 +130,7 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]
         kept = [record for record in kept if _is(asked, key, _value(record, key))]
         if not kept:
             raise Refused(f"no record of suite=switching has {key}={asked}; there are {', '.join(there) or 'none'}")
-    for key in ("machine", *ASKED):
+    for key in ("machine", *ASKED, "model_version"):
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
             raise Refused(f"there are records of {', '.join(values)}; choose one with {key}=")
@@ -238,7 +238,7 @@ def _usable(folder: MachineFolder) -> list[Record]:
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(wanted.pop("results", "results/runs"))
-    if unknown := set(wanted) - {"precision", "backend", "machine", *ASKED}:
+    if unknown := set(wanted) - {"precision", "backend", "machine", "model_version", *ASKED}:
         raise Refused(
             f"{', '.join(sorted(unknown))}= chooses nothing; use machine, {', '.join(ASKED)}, precision, backend"
         )

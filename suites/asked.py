@@ -46,6 +46,8 @@ def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posi
     if config.weights is Weights.random and task.kind != "fidelity":
         raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
     judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
+    if task.targets:
+        judged["targets"] = short_digest(dict(task.targets))
     return Asked(shapes, shapes, {"evaluated": list(task.texts)}, judged)
 
 

@@ -28,12 +28,13 @@ class Cell:
 
     Attributes:
         weights: "trained", or "random" with its seed.
-        model_version: revision or digest of the weights, or of the architecture of random ones, so that a
-            model that changed under its name is another cell.
+        model_version: identity of the checkpoint (backends/identity.py), or digest of the architecture of random
+            weights, so that a model that changed under its name is another cell.
         release: the backend's library and version, so that two releases stand side by side.
         shapes: (batch, sequence) pairs.
         lengths: distribution of sequence lengths, kind of tokens, digest of the texts they come from, which calibrate
-            too, and the name of their file where one was given.
+            too, and the name of their file where one was given; of the accuracy suite also digests of the task's texts
+            and of its labels or scores.
         options: what else changes what runs: CUDA graphs, threads, the backend's own options, quantization.
     """
 

@@ -48,14 +48,20 @@ class SuiteConfig:
 
 @dataclass
 class ModelConfig:
-    """A model and where it comes from, see backends/checkpoint.py. `tokenizer`: a folder whose tokenizer makes tokens
-    of texts for random weights, which have none of their own."""
+    """A model and where it comes from, see backends/checkpoint.py and backends/hub.py.
 
-    name: str = "minilm"
+    `name` is empty unless it is given: then a model has the name that `names` has for its hub id, or that of its folder
+    or hub id. `package` is a copy of the hub id `package_of` alone; its weights have the digest `package_sha256`.
+    `tokenizer`: a folder whose tokenizer makes tokens of texts for random weights, which have none of their own.
+    """
+
+    name: str = ""
+    names: dict[str, str] = field(default_factory=dict)
     hub: str = ""
     revision: str = "main"
     path: str = ""
     package: str = ""
+    package_of: str = ""
     package_sha256: str = ""
     tokenizer: str = ""
     positions: int = 512

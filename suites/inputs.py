@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from backends.base import Artifact, Shape, Source, Unsupported, load_backend
+from backends.checkpoint_files import read_config
 from backends.evaluation import prepare_evaluation
+from backends.families import check_named_layers
 from backends.heads import check_head
 from backends.input_sets import prepare_sets
 from backends.inputs import InputSource, prepare_inputs
 from backends.marks import mark, marked_points, prepare_marked
 from backends.onnx_source import export_onnx
+from backends.pooling import pooling_of
 
 Job = Mapping[str, Any]
 
@@ -28,13 +31,17 @@ def _batches(job: Job, origin: InputSource, source: Source, shapes: Sequence[Sha
 def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     readout, drift = job["readout"], job["kind"] == "fidelity"
     check_head(origin.folder, readout, job["labels"], job.get("reading", "auto"))
-    return source, prepare_evaluation(origin, shapes, job["evaluated"], readout, drift), {}
+    pooling = pooling_of(origin.folder) if readout == "mean" else None
+    chosen = pooling.readout if pooling else readout
+    inputs = prepare_evaluation(origin, shapes, job["evaluated"], chosen, drift)
+    return source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}) if pooling else inputs, {}
 
 
 def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     if not load_backend(job["backend"]).marks:
         raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
-    onnx, (begin, size) = export_onnx(origin.folder, origin.weights_sha256, origin.cache), job["chunk"]
+    check_named_layers(read_config(origin.folder), "suite=layers")
+    onnx, (begin, size) = export_onnx(origin.folder, origin.identity, origin.cache), job["chunk"]
     points = marked_points(onnx)
     chunk = points[begin : begin + size]
     inputs = prepare_marked(origin, onnx, chunk, shapes[-1])

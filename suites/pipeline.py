@@ -21,6 +21,7 @@ from suites.device_lock import holding
 from suites.job_folders import end_job, new_job
 from suites.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 from suites.layers import first_past
+from suites.locating import changed, located
 from suites.machine_folders import without_folders
 from suites.maker import HARNESS, SCORING, maker
 from suites.record import FAILED, OK, TIMED, Measurement, Record, path_of, write_record
@@ -168,6 +169,12 @@ def _last_log(folder: Path) -> Path | None:
 
 
 def _run(request: Request, stages: Stages) -> Ended:
+    checkpoint = located(request, stages.run)
+    if isinstance(checkpoint, Answer):
+        # Without the checkpoint the cell has no identity, so there is nothing to write down.
+        cell = Cell(release="", **request.cell)
+        return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
+    request = checkpoint
     probed = stages.run("probe", request.job, request.interpreter)
     advice = "; interpreter.main or the backend's own, as in conf/interpreter, must be a Python with numpy"
     facts: dict[str, Any] = probed.result or {
@@ -199,6 +206,8 @@ def _run(request: Request, stages: Stages) -> Ended:
         if measuring and staged.answer.outcome == OK:
             # Judging takes no device, and others wait for it.
             staged = Staged(*_judged(request, stages, staged.answer, staged.parts), staged.job)
+        if staged.answer.outcome == OK and (reason := changed(request)):
+            staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
     answer, parts = staged.answer, staged.parts
     ended = Record(
         cell=cell,
@@ -298,7 +307,8 @@ def _prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Stage
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
     named = {**files, **learned, "inputs": inputs, "built": built.result}
-    known = {name: exported.result[name] for name in ("parts", "points") if name in exported.result}
+    known = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
+    known |= exported.result.get("checkpoint", {})
     parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
         for name, artifact in named.items()
@@ -307,7 +317,9 @@ def _prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Stage
     if request.until == "build":
         return Staged(built, parts)
     run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
-    return Staged(built, parts, {**asked, **run, "origin": {"inputs": inputs, "checkpoint": source["checkpoint"]}})
+    identity = exported.result.get("checkpoint", {}).get("identity", "")
+    origin = {"inputs": inputs, "checkpoint": source["checkpoint"], "identity": identity}
+    return Staged(built, parts, {**asked, **run, "origin": origin})
 
 
 def _measure(request: Request, stages: Stages, prepared: Staged) -> Staged:

@@ -5,9 +5,7 @@ Whatever is wrong with it is said here, before any work starts, in one line that
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
-from backends.cache import digest_of
 from backends.labels import names_in, not_a_choice
 from suites.asked import ASKED, Asked
 from suites.cache_folder import cache_of
 from suites.cell import short_digest
-from suites.checks import Refused, at_least, between, positive, readable, writable
+from suites.checks import Refused, at_least, between, positive, writable
 from suites.choices import Precision, SourceKind, Suite, TaskKind, Weights
-from suites.config import RunConfig, plain
+from suites.config import RunConfig
 from suites.interpreters import interpreter_path
 from suites.machine import Machine, cpu, cpu_quota, gpus
+from suites.model_request import NO_MODEL, borrowed, local_config, model_job, model_name, model_version, positions
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
 
@@ -64,13 +62,16 @@ def resolve(config: RunConfig) -> Request:
     Raises:
         Refused: something asked for does not exist, is out of range or cannot be written.
     """
-    _named(config)
+    _check_backend(config)
+    model_name(config)
     at_least("seed", config.seed, 0)
     repeats = at_least("repeats", config.repeats, 1)
-    # What is wrong with the request comes before what this machine lacks.
-    shapes, lengths, own = _shapes(config), lengths_of(config), own_options(config)
-    task = load_task(config.task, _labels(config))
-    asked = ASKED[config.suite.name](config, shapes, lengths, _positions(config), task)
+    # Errors in the request are reported before anything that this machine lacks.
+    found = local_config(config)
+    most = positions(config, found)
+    shapes, lengths, own = _shapes(config, most), lengths_of(config), own_options(config)
+    task = load_task(config.task, _labels(config, found))
+    asked = ASKED[config.suite.name](config, shapes, lengths, most, task)
     machine = _machine(config)
     results, cache = writable("results", config.results), cache_of(config.cache)
     low = config.precision.name in (Precision.int8, Precision.fp8)
@@ -88,7 +89,7 @@ def resolve(config: RunConfig) -> Request:
         "cuda_graph": graph,
         "cache": str(cache),
         "options": options,
-        "model": _model(config),
+        "model": model_job(config, cache),
         "lengths": lengths,
         "texts": list(task.calibration),
         "kind": task.kind,
@@ -123,12 +124,11 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
     none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
     quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
-    borrowed = Path(job["model"]["tokenizer"]) / "tokenizer.json" if job["model"]["tokenizer"] else None
     return {
         "suite": job["suite"],
-        "model": "none" if none else config.model.name,
+        "model": NO_MODEL if none else model_name(config),
         "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
-        "model_version": _model_version(config),
+        "model_version": model_version(config, job["model"]),
         "backend": job["backend"],
         "precision": job["precision"],
         "device": job["device"]["kind"],
@@ -138,7 +138,7 @@ def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, 
             "seed": config.seed,
             "texts": short_digest(job["texts"]),
             **calibration,
-            **({"tokenizer": digest_of(borrowed)[:16]} if borrowed else {}),
+            **borrowed(job["model"]),
             **asked.lengths,
         },
         "options": {
@@ -170,12 +170,9 @@ def _effort(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _named(config: RunConfig) -> None:
-    """Names that conf/ gives and a command line can overwrite."""
+def _check_backend(config: RunConfig) -> None:
     if config.backend.name not in BACKENDS:
         raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
-    if not re.fullmatch(r"[\w.-]+", config.model.name):
-        raise Refused(f"model.name={config.model.name} would name a file; use letters, digits, '.', '_' and '-'")
 
 
 def _threads(config: RunConfig) -> int:
@@ -220,41 +217,22 @@ def _machine(config: RunConfig) -> Machine:
     return visible[config.gpu]
 
 
-def _shapes(config: RunConfig) -> list[list[int]]:
-    for name, values, most in (("batch", config.batch, None), ("sequence", config.sequence, _positions(config))):
+def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
+    for name, values, most in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
         if not values:
             raise Refused(f"{name}=[] asks for nothing; give at least one, e.g. {name}=[1,8]")
         for value in values:
             if value < (1 if name == "batch" else 2):
                 raise Refused(f"{name}={value} is too small; a {name} starts at {1 if name == 'batch' else 2}")
             if most is not None and value > most:
-                raise Refused(f"sequence={value} is beyond the {most} positions of {config.model.name}")
+                raise Refused(f"sequence={value} is beyond the {most} positions of {model_name(config)}")
     return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
 
 
-def _model_config(config: RunConfig) -> dict[str, Any]:
-    """config.json of a local model folder, once the folder is known to be whole; {} for any other model."""
-    if config.weights is Weights.random or not config.model.path:
-        return {}
-    folder = Path(config.model.path)
-    for name in ("config.json", "model.safetensors"):
-        if not os.path.isfile(folder / name) and (os.access(folder, os.X_OK) or not folder.is_dir()):
-            raise Refused(
-                f"model.path={folder} has no {name}; give a folder with config.json and model.safetensors, "
-                "or weights=random for latency alone"
-            )
-        readable("model.path", folder / name)
-    try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Refused(f"{folder / 'config.json'} is not JSON: {error}") from None
-    return found
-
-
-def _labels(config: RunConfig) -> dict[int, str] | None:
-    """Of a local checkpoint whose head is to be judged."""
-    found = _model_config(config) if config.suite.name is Suite.accuracy else {}
-    if not found or config.task.kind is not TaskKind.sequence_classification:
+def _labels(config: RunConfig, found: Mapping[str, Any]) -> dict[int, str] | None:
+    """The labels of a local checkpoint whose head is to be judged; `found` is its config.json."""
+    judged = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
+    if not found or not judged:
         return None
     try:
         problem, names = not_a_choice(found), names_in(found)
@@ -263,49 +241,6 @@ def _labels(config: RunConfig) -> dict[int, str] | None:
     if problem:
         raise Refused(f"model.path={config.model.path}: {problem}")
     return names
-
-
-def _positions(config: RunConfig) -> int:
-    found = _model_config(config)
-    if not found:
-        return config.model.positions
-    # RoBERTa numbers its positions from padding_idx + 1.
-    offset = found.get("pad_token_id", 1) + 1 if "roberta" in found.get("model_type", "") else 0
-    return int(found.get("max_position_embeddings", 512)) - offset
-
-
-def _model(config: RunConfig) -> dict[str, Any]:
-    model = plain(asdict(config.model))
-    path = str(Path(config.model.path).resolve()) if config.model.path else ""
-    if config.weights is Weights.random and path:
-        raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
-    if config.weights is Weights.random and not model["architecture"]:
-        raise Refused(f"weights=random needs model.architecture, which model={config.model.name} does not give")
-    return {**model, "path": path, "tokenizer": _tokenizer(config), "weights": config.weights.name, "seed": config.seed}
-
-
-def _tokenizer(config: RunConfig) -> str:
-    """The whole path of the folder that random weights borrow a tokenizer from; empty if they do not."""
-    chosen = config.model.tokenizer
-    if chosen and config.weights is not Weights.random:
-        raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights come with their own")
-    if chosen and not os.path.isfile(Path(chosen) / "tokenizer.json"):
-        raise Refused(f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has")
-    if chosen:
-        readable("model.tokenizer", Path(chosen) / "tokenizer.json")
-    return str(Path(chosen).resolve()) if chosen else ""
-
-
-def _model_version(config: RunConfig) -> str:
-    """What tells this model from another of its name: the architecture of random weights, the digest of local
-    ones, the revision of those on a hub. Nothing of a path gets into a cell."""
-    if config.backend.source is SourceKind.none:
-        return ""
-    if config.weights is Weights.random:
-        return short_digest(plain(config.model.architecture))
-    if _model_config(config):
-        return digest_of(Path(config.model.path) / "model.safetensors")[:16]
-    return f"{config.model.hub}@{config.model.revision}"
 
 
 def _interpreter(config: RunConfig, name: str) -> str:

@@ -96,7 +96,7 @@ def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: 
 
     generator = np.random.default_rng([seed, 1])
     batches, longest = sorted({batch for batch, _ in shapes}), max(sequence for _, sequence in shapes)
-    nothing = Tokens("random", ((0,),), 0, 0, 0)
+    nothing = Tokens("random", ((0,),), (0,), (0,), 0)
     trace = []
     for _ in range(count):
         batch = int(generator.choice(batches))

@@ -23,6 +23,8 @@ Set any value, as key=value:
   weights=trained|random           random: seeded, for latency without a download
   device=auto|cpu|cuda gpu=0       where to run
   model.path=FOLDER                weights of your own: config.json, model.safetensors, tokenizer.json
+  model.hub=OWNER/NAME             weights from the Hugging Face hub; model.revision=main
+  model.name=NAME                  the name in tables; without it that of the folder or hub id
   suite.seconds=1.0                time given to each phase of a measurement
   backend.cuda_graph=true          measure CUDA graphs beside plain steps
   threads=0                        CPU threads of the backend; 0 leaves it to the library

@@ -79,6 +79,15 @@ def probe(job: Job) -> dict[str, Any]:
     return answer
 
 
+def locate(job: Job) -> dict[str, Any]:
+    """`path` and `origin` of the checkpoint that `model` names by its hub id; runs in the main interpreter."""
+    from backends.cache import ArtifactCache
+    from backends.checkpoint import locate as locate_checkpoint
+
+    found = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
+    return {"path": str(found.folder), "origin": found.origin}
+
+
 def export(job: Job) -> dict[str, Any]:
     """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch.
 
@@ -91,25 +100,39 @@ def export(job: Job) -> dict[str, Any]:
         prepared = prepare_sets(root, _asked(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
         return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
-    from backends.checkpoint import locate
+    from backends.checkpoint import locate as locate_checkpoint
+    from backends.checkpoint_files import read_config
+    from backends.families import check_computable, check_named_layers
     from backends.inputs import InputSource
     from backends.learned import learn
     from backends.onnx_source import prepare_source
     from backends.parts import parts_of
+    from backends.reference_check import check_encoder, check_export
     from backends.student import Student
     from suites.inputs import INPUTS
 
     cache, device = ArtifactCache(Path(job["cache"])), Device.from_json(job["device"])
-    folder, sha256 = locate(job["model"], cache)
-    texts, seed, source = job["texts"], job["seed"], Source(folder, sha256)
-    found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"]}
+    checkpoint = locate_checkpoint(job["model"], cache)
+    if job["model"].get("identity", checkpoint.identity) != checkpoint.identity:
+        raise RuntimeError("the checkpoint's files changed while the cell ran; run it again")
+    folder, identity, config = checkpoint.folder, checkpoint.identity, read_config(checkpoint.folder)
+    check_computable(config)
+    if job["quantization"]:
+        check_named_layers(config, "quantization")
+    longest = max(sequence for _, sequence in job["shapes"])
+    checked = {"encoder": check_encoder(folder, identity, longest, cache)}
+    texts, seed, source = job["texts"], job["seed"], Source(folder, checkpoint.weights_sha256)
+    found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
+    found |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
-        student = Student(folder, sha256, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
+        student = Student(folder, identity, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
         learned = learn(student)
         found |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
         source = prepare_source(*learned.checkpoint, form, quantization, texts, seed, cache, learned.ranges)
-    origin = InputSource(folder, sha256, job["lengths"], texts, seed, device.kind, cache)
+        if not form.arrays or form.ranges:
+            checked["export"] = check_export(*learned.checkpoint, longest, cache)
+    origin = InputSource(folder, identity, job["lengths"], texts, seed, device.kind, cache)
     source, inputs, more = INPUTS[job["suite"]](job, origin, source, _shapes(job))
     return {"source": source.to_json(), "inputs": inputs.to_json(), **found, **more}
 
@@ -171,7 +194,10 @@ def score(job: Job) -> dict[str, Any]:
         reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)
         np.savez(path, **reference)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
 
-    key = {"inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets}
+    key = {
+        "inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets,
+        "checkpoint": job.get("identity", ""),
+    }  # fmt: skip
     versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
     kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
     with np.load(kept.path, allow_pickle=False) as known:
@@ -189,6 +215,7 @@ def _loaded() -> dict[str, str]:
 
 STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "probe": probe,
+    "locate": locate,
     "export": export,
     "build": build,
     "measure": measure,

@@ -55,7 +55,14 @@ TINY_MODELS = {
     },
     "distilbert": {"model_type": "distilbert", "dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128},
     "electra": {"model_type": "electra", "embedding_size": 32, **TINY},
+    "ernie": {"model_type": "ernie", "use_task_id": True, **TINY},
 }
+OTHER_MODELS = {
+    "albert": {"model_type": "albert", "embedding_size": 32, **TINY},
+    "mpnet": {"model_type": "mpnet", "vocab_size": 500, "max_position_embeddings": 514, **TINY},
+}
+"""Families without the layer names that INT8 and plain weights need."""
+
 
 SWITCHED = (Shape(1, 16), Shape(2, 16), Shape(3, 16))
 """Shapes of the records that `measured` makes."""
@@ -160,11 +167,14 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
 
 @pytest.fixture(scope="session")
 def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
-    """Folder and digest of a random two-layer checkpoint of a family."""
+    """Folder and identity of a random two-layer checkpoint of a family."""
     from backends.checkpoint import locate
 
     def make(family: str) -> tuple[Path, str]:
-        return locate({"weights": "random", "seed": 0, "architecture": TINY_MODELS[family]}, shared_cache)
+        found = locate(
+            {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS, **OTHER_MODELS}[family]}, shared_cache
+        )
+        return found.folder, found.identity
 
     return make
 

@@ -27,11 +27,11 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
 
     cache = tmp_path_factory.mktemp("cache")
     architecture = {"model_type": "bert", "num_hidden_layers": 12}
-    folder, sha256 = locate({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
+    found = locate({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
     backend = load_backend("torch_eager")
     options = {"threads": 0}
     spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=options)
-    session = backend.open(spec, backend.build(spec, Source(folder, sha256)))
+    session = backend.open(spec, backend.build(spec, Source(found.folder, found.weights_sha256)))
     ids = np.random.default_rng(0).integers(1000, 20000, (SHAPE.batch, SHAPE.sequence), dtype=np.int32)
     ones = np.ones_like(ids)
     return session, {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0}

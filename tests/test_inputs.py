@@ -14,12 +14,12 @@ from backends.inputs import InputSource, Tokens, calibration_batches, draw_lengt
 from backends.tensorrt_.one_step import batch
 from suites.pipeline import padded_tokens
 
-TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), first=1, last=2, pad=0)
+TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), prefix=(1,), suffix=(2,), pad=0)
 NAMES = ("input_ids", "attention_mask")
 
 
 def test_text_without_a_tokenizer_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"vocab_size": 100}')
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 100}')
     with pytest.raises(Unavailable, match="use random"):
         Tokens.of(tmp_path, "text", ["a text"], seed=0)
     assert Tokens.of(tmp_path, "auto", ["a text"], seed=0).kind == "random"

@@ -106,7 +106,7 @@ def test_searched_ranges_are_those_of_the_graph_and_of_the_plugins(outlying: Pat
     one = student(outlying, shared_cache)
     searched = searched_ranges(one)
     wanted = json.loads(searched.path.read_text())[GELU]
-    given = (outlying, one.weights_sha256)
+    given = (outlying, one.identity)
     rest = (CHOSEN, TEXTS, 0, shared_cache, searched.path)
     source = prepare_source(*given, SourceForm(quantized="int8"), *rest)
     assert source.onnx is not None

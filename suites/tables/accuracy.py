@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from suites.record import OK, Record
+from suites.tables.models import model_names, origin_note, pooling_note, task_names
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import past_tolerance
@@ -20,9 +21,9 @@ LEGEND = """\
 *value*: the metric of the path's own outputs; *FP32*: of PyTorch's in FP32 on the same texts. *difference*: with its
 95% interval by paired bootstrap; *verdict*: what the interval allows to say. The project's own sentences (rank
 agreement) tell how far a path drifts and no more: no interval, and no ground to call a row invalid. *changed*: share
-of predictions that are not FP32's. Cosine, difference and relative error are those of what the task reads: mean-pooled
-embeddings, the first token of a classifier's, the scores of a span's ends. Every text ran in a batch of other texts of
-other lengths, in the shapes of the cell."""
+of predictions that are not FP32's. Cosine, difference and relative error are those of what the task reads: pooled
+embeddings (the notes say which pooling), the first token of a classifier's, the scores of a span's ends. Every text ran
+in a batch of other texts of other lengths, in the shapes of the cell."""
 
 
 def accuracy_tables(records: Iterable[Record]) -> str:
@@ -33,8 +34,12 @@ def accuracy_tables(records: Iterable[Record]) -> str:
 def accuracy_section(records: Sequence[Record]) -> str:
     """The records of one machine; raises Incomparable if they are not."""
     lines = ["", one_machine(records)]
-    ordered = sorted(records, key=_question)
-    for (model, weights, task), members in groupby(ordered, key=_question):
+    models, tasks = model_names(records), task_names(records)
+
+    def question_of(record: Record) -> tuple[str, str, str]:
+        return models(record), record.cell.weights, tasks(record)
+
+    for (model, weights, task), members in groupby(sorted(records, key=question_of), key=question_of):
         group = list(members)
         told = distinctions(group, sources=sources_of(records))
         rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, told)) for r in group)
@@ -43,16 +48,21 @@ def accuracy_section(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _question(record: Record) -> tuple[str, str, str]:
-    return record.cell.model, record.cell.weights, str(record.cell.lengths["task"])
-
-
 def _row(record: Record, told: Distinctions) -> list[str]:
     cell, scores = record.cell, record.scores
     reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     wrong = past_tolerance(scores) if scores else ""
     invalid = f"**invalid**: {wrong}" if wrong else ""
-    notes = joined(told.of(record), cell.release, products_not_int8(record), _cut(record), reason, invalid)
+    notes = joined(
+        told.of(record),
+        cell.release,
+        origin_note(record),
+        products_not_int8(record),
+        pooling_note(record),
+        _cut(record),
+        reason,
+        invalid,
+    )
     head = [cell.backend, cell.precision, profiles_of(record)]
     if "value" not in scores:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 2), str(scores.get("nonfinite", "")), notes]

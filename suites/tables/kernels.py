@@ -13,6 +13,7 @@ from pathlib import Path
 
 from suites.record import Record
 from suites.results_folder import MachineFolder
+from suites.tables.models import model_names
 from suites.tables.options import distinctions
 from suites.tables.rows import markdown, one_machine, profiles_of
 from suites.text import without_html
@@ -47,20 +48,22 @@ def kernel_tables(folder: MachineFolder) -> str:
     Raises:
         ValueError: a profile is no such CSV file, or its record is not there.
     """
-    steps: dict[str, list[Step]] = {}
+    steps: dict[tuple[str, str], list[Step]] = {}
     for path in sorted(folder.kernels.glob("*.csv")):
         stem, _, shape = path.stem.rpartition("-")
         record = folder.record("latency", stem)
         if record is None:
             raise ValueError(f"{path}: the latency record {stem} is not there")
-        steps.setdefault(str(record.cell.model), []).append((record, shape, read_kernels(path)))
+        model = record.cell.model, record.cell.model_version
+        steps.setdefault(model, []).append((record, shape, read_kernels(path)))
     if not steps:
         return ""
-    lines = ["# Kernels", "", LEGEND, "", one_machine([record for taken in steps.values() for record, *_ in taken])]
-    for model, taken in steps.items():
+    records = [record for taken in steps.values() for record, *_ in taken]
+    names, lines = model_names(records), ["# Kernels", "", LEGEND, "", one_machine(records)]
+    for taken in steps.values():
         told = distinctions([record for record, *_ in taken])
         rows = [_row(told.of(step[0]), *step) for step in taken]
-        lines += ["", f"### {model}", *told.caption(), "", markdown(COLUMNS, rows)]
+        lines += ["", f"### {names(taken[0][0])}", *told.caption(), "", markdown(COLUMNS, rows)]
     return without_html("\n".join(lines) + "\n")
 
 

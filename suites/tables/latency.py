@@ -10,6 +10,7 @@ from typing import Any
 from suites.cell import PROFILES
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.stats import Estimate, estimate, percentile, typical
+from suites.tables.models import model_names, origin_note
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
@@ -55,8 +56,12 @@ def latency_section(
 ) -> str:
     """The records of one machine; raises Incomparable if they are not."""
     lines = ["", one_machine(records)]
-    ordered = sorted(records, key=_workload)
-    for workload, members in groupby(ordered, key=_workload):
+    names = model_names(records)
+
+    def workload_of(record: Record) -> tuple[str, ...]:
+        return _workload(record, names(record))
+
+    for workload, members in groupby(sorted(records, key=workload_of), key=workload_of):
         group = list(members)
         told = distinctions(group, PROFILES, sources)
         rows = [row for record in group for row in _rows(record, told, (scores or {}).get(way(record), {}))]
@@ -107,11 +112,11 @@ LEGEND = """\
   below 0.9) or much further than at another shape, lose more on a task than its tolerance, or the path failed on it."""
 
 
-def _workload(record: Record) -> tuple[str, ...]:
+def _workload(record: Record, name: str) -> tuple[str, ...]:
     cell = record.cell
     if cell.model == "none":
         return ("no model",)
-    return (cell.model, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths")
+    return (name, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths")
 
 
 def _tokens(records: Sequence[Record]) -> str:
@@ -237,7 +242,7 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _notes(record: Record, shape: str) -> str:
-    notes = [record.cell.release] if record.cell.release else []
+    notes = [note for note in (record.cell.release, origin_note(record)) if note]
     used = [m.telemetry.get("threads_used", 0) for m in record.measurements if f"{m.batch}x{m.sequence}" == shape]
     if record.cell.device == "cpu" and any(used):
         notes.append(f"{max(used)} thread{'s' if max(used) > 1 else ''}")

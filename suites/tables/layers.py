@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from suites.record import OK, Record
+from suites.tables.models import model_names, origin_note
 from suites.tables.options import distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 
@@ -24,11 +25,12 @@ def layers_tables(records: Iterable[Record]) -> str:
 
 def _section(records: Sequence[Record]) -> str:
     told = distinctions(records)
+    names = model_names(records)
     lines = ["", one_machine(records), *told.caption()]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell = record.cell
         shape = "x".join(str(size) for size in cell.shapes[-1])
-        model = joined(cell.model, _depth(record), cell.weights)
+        model = joined(names(record), _depth(record), cell.weights, origin_note(record))
         named = joined(model, cell.backend, cell.release, cell.precision, profiles_of(record), shape)
         lines += ["", f"### {joined(named, told.of(record))}", ""]
         lines += [_table(record)] if record.outcome == OK else [f"{record.outcome}: {record.reason}"]

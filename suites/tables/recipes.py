@@ -9,6 +9,7 @@ from itertools import groupby
 from suites.cell import PROFILES
 from suites.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.stats import Estimate
+from suites.tables.models import model_names, origin_note, task_names
 from suites.tables.options import Distinctions, distinctions, sources_of
 from suites.tables.rows import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
 from suites.validity import judged, loss, past_tolerance, problems, way
@@ -49,14 +50,15 @@ def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
 
 def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
     lines = ["", one_machine(records)]
-    for question, members in groupby(sorted(records, key=_question), key=_question):
+    models, tasks = model_names(records), task_names(records)
+
+    def question_of(record: Record) -> tuple[str, ...]:
+        cell = record.cell
+        return models(record), f"{cell.weights} weights", tasks(record), f"{cell.backend} {cell.release}"
+
+    for question, members in groupby(sorted(records, key=question_of), key=question_of):
         lines += ["", f"### {', '.join(question)}", *_table(list(members), timed)]
     return "\n".join(lines)
-
-
-def _question(record: Record) -> tuple[str, str, str, str]:
-    cell = record.cell
-    return cell.model, f"{cell.weights} weights", str(cell.lengths["task"]), f"{cell.backend} {cell.release}"
 
 
 def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
@@ -70,7 +72,7 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
     for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
         scores, (shape, time, _) = record.scores, times[record.cell.id]
         wrong = past_tolerance(scores) if scores else ""
-        notes = joined(products_not_int8(record), _same(told, record, records),
+        notes = joined(origin_note(record), products_not_int8(record), _same(told, record, records),
                        "" if scores else f"{record.outcome}: {record.reason}",
                        f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
         head = [_form(record), _recipe(told, record), profiles_of(record)]

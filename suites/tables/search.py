@@ -8,7 +8,8 @@ from typing import Any
 from suites.record import GPU, LATENCY, Record
 from suites.results_folder import MachineFolder
 from suites.stats import typical
-from suites.tables.rows import by_machine, markdown, one_machine, profiles_of
+from suites.tables.models import model_names, origin_note
+from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.winners import over, quickest
 
 COLUMNS = (
@@ -37,6 +38,7 @@ def search_tables(records: Iterable[Record], folder: MachineFolder) -> str:
 
 
 def _section(records: Sequence[Record], folder: MachineFolder) -> str:
+    names = model_names(records)
     lines = ["", one_machine(records)]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell, held = record.cell, record.scores["held"]
@@ -49,7 +51,14 @@ def _section(records: Sequence[Record], folder: MachineFolder) -> str:
         none = "Nothing was enough yet." if wanted.get("ended") else "Nothing is enough."
         answer = none if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
         answer += f" {record.reason[:1].upper()}{record.reason[1:]}." if record.reason else ""
-        lines += ["", f"### {cell.model}, {title.strip()}: {task}", "", markdown(COLUMNS, rows), "", answer]
+        lines += [
+            "",
+            f"### {joined(names(record), origin_note(record))}, {title.strip()}: {task}",
+            "",
+            markdown(COLUMNS, rows),
+            "",
+            answer,
+        ]
     return "\n".join(lines)
 
 

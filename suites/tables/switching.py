@@ -11,6 +11,7 @@ from suites.record import REPLAY, Measurement, Record
 from suites.stats import mean_of_blocks, percentile, summarize
 from suites.switching_model import Costs
 from suites.switching_names import Names
+from suites.tables.models import model_names, origin_note
 from suites.tables.rows import by_machine, joined, markdown, one_machine
 from suites.tables.switching_changes import changes, steady_times
 from suites.tables.switching_first import first_times, openings
@@ -59,14 +60,19 @@ def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ())
 
 
 def _section(records: Sequence[Record], scores: Judged) -> str:
+    models = model_names(records)
+
+    def title_of(record: Record) -> tuple[str, ...]:
+        return models(record), *workload(record)[1:]
+
     lines = ["", one_machine(records)]
-    ordered = sorted(records, key=workload)
-    for title, members in groupby(ordered, key=workload):
+    for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
         names = Names(group)
         costs = [one for record in group for one in costs_of(record, scores) if not one.single]
         costs.sort(key=lambda one: (not one.counts, names.of(one.record, one.cuda_graph)))
         lines += ["", f"### {', '.join(title[:-1])}", ""]
+        lines += [f"{text}.\n" for text in sorted({origin_note(record) for record in group} - {""})]
         if costs:
             lines += [changes(costs, names), "", "#### Steady, ms", "", steady_times(costs, names), ""]
         lines += openings(group, names)

@@ -12,6 +12,7 @@ from suites.record import Record
 from suites.stats import percentile
 from suites.switching_model import Costs, Pair, Visits
 from suites.switching_names import Names, profiles_by_shape
+from suites.tables.models import model_names
 from suites.tables.rows import by_machine, markdown, one_machine
 from suites.tables.switching import costs_of, workload
 from suites.tables.switching_changes import us
@@ -44,8 +45,13 @@ def pair_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
+    models = model_names(records)
+
+    def title_of(record: Record) -> tuple[str, ...]:
+        return models(record), *workload(record)[1:]
+
     lines = ["", one_machine(records)]
-    for title, members in groupby(sorted(records, key=workload), key=workload):
+    for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
         names = Names(group)
         costs = [one for record in group for one in costs_of(record, {}) if not one.single]

@@ -8,6 +8,7 @@ from typing import Any
 
 from suites.cell import PROFILES
 from suites.record import GPU, LATENCY, OK, SUSTAINED, Record
+from suites.tables.models import model_names, origin_note
 from suites.tables.options import Distinctions, distinctions
 from suites.tables.rows import by_machine, joined, markdown, one_machine, profiles_of
 from suites.validity import Scores, Way, judged, problems, way
@@ -41,8 +42,12 @@ def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) 
 
 def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores]]) -> str:
     lines = ["", one_machine(records)]
-    ordered = sorted(records, key=_workload)
-    for (model, weights, lengths), members in groupby(ordered, key=_workload):
+    names = model_names(records)
+
+    def workload_of(record: Record) -> tuple[str, str, str]:
+        return names(record), record.cell.weights, _lengths(record)
+
+    for (model, weights, lengths), members in groupby(sorted(records, key=workload_of), key=workload_of):
         group = list(members)
         told = distinctions(group, (*PROFILES, "layout"))
         rows = [row for record in group for row in _rows(record, told, scores.get(way(record), {}))]
@@ -51,13 +56,13 @@ def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores
     return "\n".join(lines)
 
 
-def _workload(record: Record) -> tuple[str, str, str]:
+def _lengths(record: Record) -> str:
     lengths = record.cell.lengths
     known = {name: lengths[name] for name in ("low", "mean", "sigma") if name in lengths}
     if lengths["distribution"] in ("histogram", "file"):
         known = {"mean": f"{_mean(lengths):.1f}"}
     details = f" ({', '.join(f'{name} {value}' for name, value in known.items())})" if known else ""
-    return record.cell.model, record.cell.weights, f"{lengths['distribution']}{details}"
+    return f"{lengths['distribution']}{details}"
 
 
 def _mean(lengths: Mapping[str, Any]) -> float:
@@ -76,7 +81,9 @@ def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> li
     notes = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record)}
     cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"
-    head = joined(told.of(record), cell.release, "GELU as a cubic, another function" if cubic else "", notes)
+    head = joined(
+        told.of(record), cell.release, origin_note(record), "GELU as a cubic, another function" if cubic else "", notes
+    )
     return [
         (key, pace, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
         for key, pace, cells in rows or [((1 << 30, 0), None, {})]

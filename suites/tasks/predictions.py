@@ -40,7 +40,9 @@ def predictions(
         embeddings = unit(outputs)
         return {"similarity": (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]}
     if kind == "banking77":
-        return {"labels": _learned(unit(outputs), targets)}
+        from backends.pooling import pooling_of
+
+        return {"labels": _learned(unit(outputs) if pooling_of(checkpoint).normalized else outputs, targets)}
     if kind == "sequence_classification":
         from backends.heads import classifier
 

@@ -1,0 +1,180 @@
+"""The files of a checkpoint's folder: which ones there are, and whether they can be read. Nothing of them is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.base import Unavailable
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "sentencepiece*",
+    "spiece.model",
+    "bpe.codes",
+)
+"""Patterns of the files that a tokenizer may read."""
+
+SENTENCE_FILES = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*/config.json",
+)
+"""Patterns of the files in which sentence-transformers says what follows the encoder."""
+
+POINTER = b"version https://git-lfs"
+"""The first bytes of a file of which git has fetched only a pointer."""
+
+HEADER_LIMIT = 100_000_000
+"""Bytes; the longest header that safetensors accepts."""
+
+COUNTS = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "embedding_size",
+    "max_position_embeddings", "type_vocab_size", "num_labels", "dim", "n_layers", "n_heads", "hidden_dim",
+)  # fmt: skip
+"""Fields of config.json that are numbers from 1 on."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, with the fields that are used here checked.
+
+    Raises:
+        Unavailable: it is missing, cannot be read, is not a JSON object, or a field has a value of the wrong kind.
+    """
+    config = read_object(folder / "config.json")
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise Unavailable(f"config.json has model_type {json.dumps(kind)[:40]}; it must be a name, e.g. bert")
+    for name in COUNTS:
+        value = config.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise Unavailable(f"config.json has {name} {json.dumps(value)[:40]}; it must be a whole number from 1 on")
+    padding = config.get("pad_token_id")
+    if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 0):
+        raise Unavailable(f"config.json has pad_token_id {json.dumps(padding)[:40]}; it must be a token's id or null")
+    _check_labels(config.get("id2label"))
+    return config
+
+
+def _check_labels(names: Any) -> None:
+    numbered = isinstance(names, Mapping) and all(str(place).isdecimal() for place in names)
+    if names is not None and not (numbered and all(isinstance(name, str | int) for name in names.values())):
+        raise Unavailable(
+            f"config.json has id2label {json.dumps(names)[:40]}; it must map numbers to names, e.g. "
+            '{"0": "negative", "1": "positive"}'
+        )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; raises Unavailable with the file's name if it does not."""
+    try:
+        content = path.read_bytes()
+        found = json.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise Unavailable(f"{path.name} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        if content.startswith(POINTER):
+            raise Unavailable(_pointer(path.name)) from None
+        raise Unavailable(f"{path.name} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Unavailable(f"{path.name} holds {json.dumps(found)[:40]}; it must hold a JSON object")
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the files that model.safetensors.index.json names.
+
+    Raises:
+        Unavailable: there are none, or the index names files that are missing or lie elsewhere.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        pickled = sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")])
+        advice = "; pickled weights are not read: save them with safe_serialization=True" if pickled else ""
+        raise Unavailable(f"has no {WEIGHTS}{f', only {pickled[0].name}' if pickled else ''}{advice}")
+    mapped = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
+        raise Unavailable(f"{INDEX} has no weight_map of names to files")
+    names = sorted(set(mapped.values()))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise Unavailable(f"{INDEX} names {name!r}; it must be a .safetensors file beside it")
+        if not (folder / name).is_file():
+            raise Unavailable(f"{INDEX} names {name}, which is missing; fetch the checkpoint again")
+    return [folder / name for name in names]
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that the checkpoint's tokenizer may read; none if it has no tokenizer."""
+    return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
+
+
+def identity_files(folder: Path) -> list[Path]:
+    """All files that decide what the checkpoint computes, sorted; raises Unavailable as `weight_files` does."""
+    named = {folder / "config.json", *weight_files(folder), *tokenizer_files(folder)}
+    named |= {path for pattern in SENTENCE_FILES for path in folder.glob(pattern)}
+    named |= {folder / INDEX, *folder.glob("adapter_config.json")}
+    return sorted(path for path in named if path.is_file())
+
+
+def check_files(folder: Path) -> None:
+    """Check that the checkpoint's files are whole and can be read.
+
+    Raises:
+        Unavailable: a file is missing, not readable, a git-lfs pointer or cut short, or config.json is malformed.
+    """
+    try:
+        if not (folder / "config.json").is_file():
+            raise Unavailable("has no config.json")
+        for path in identity_files(folder):
+            with path.open("rb") as stream:
+                if stream.read(len(POINTER)) == POINTER:
+                    raise Unavailable(_pointer(path.name))
+        for path in weight_files(folder):
+            tensor_names(path)
+    except OSError as error:
+        name = Path(str(error.filename or folder)).name
+        raise Unavailable(f"{name} cannot be read: {error.strerror}; change its permissions") from None
+    read_config(folder)
+
+
+def _pointer(name: str) -> str:
+    return f"{name} is a git-lfs pointer, not the file itself; fetch it, e.g. with git lfs pull"
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a .safetensors file.
+
+    Raises:
+        Unavailable: the header is no safetensors header, or the file is not as long as the header says.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(HEADER_LIMIT, size - 8):
+            raise Unavailable(f"{path.name} is not a whole safetensors file; fetch it again")
+        try:
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            whole = size == 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            whole = False
+    if not whole:
+        raise Unavailable(f"{path.name} is not a whole safetensors file ({size:,} bytes); fetch it again")
+    return [name for name in header if name != "__metadata__"]
+
+
+def all_tensor_names(folder: Path) -> Iterator[str]:
+    """Names of the tensors in all weight files of a checkpoint."""
+    for path in weight_files(folder):
+        yield from tensor_names(path)

@@ -1,0 +1,72 @@
+"""Find the checkpoint of a hub id before its cell is named: the cell's identity is that of the checkpoint's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backends.base import Unavailable
+from backends.checkpoint_files import read_config
+from backends.families import positions_of
+from backends.identity import identity_of
+from suites.checks import Refused
+from suites.launch import Answer
+from suites.record import OK
+from suites.request import Request
+
+Run = Callable[[str, Mapping[str, Any], str], Answer]
+"""Runs a stage on a job with a Python."""
+
+_known: dict[str, Mapping[str, Any]] = {}
+"""Answers of the locate stage in this process, by the keys that decide them: a sweep asks the hub once."""
+
+
+def located(request: Request, run: Run) -> Request | Answer:
+    """The request with its checkpoint's folder and identity, or the answer of a locate stage that found none.
+
+    Raises:
+        Refused: the checkpoint has fewer positions than the request needs.
+    """
+    model = request.job.get("model", {})
+    if not model or request.job["source"] == "none" or model["weights"] == "random" or model["path"]:
+        return request
+    key = json.dumps([{name: value for name, value in model.items() if name != "seed"}, request.job["cache"]])
+    if key not in _known or not Path(_known[key]["path"]).is_dir():
+        answer = run("locate", request.job, request.main_interpreter)
+        if answer.outcome != OK:
+            return answer
+        _known[key] = answer.result
+    folder = Path(_known[key]["path"])
+    identity = identity_of(folder, request.cache)
+    _check_positions(request, folder)
+    job = {
+        **request.job,
+        "model": {**model, "path": str(folder), "origin": _known[key]["origin"], "identity": identity},
+    }
+    return replace(request, job=job, cell={**request.cell, "model_version": identity[:16]})
+
+
+def _check_positions(request: Request, folder: Path) -> None:
+    hub = request.job["model"]["hub"]
+    try:
+        most = positions_of(read_config(folder))
+    except ValueError as error:
+        raise Refused(f"model.hub={hub}: {error}") from None
+    longest = max(sequence for _, sequence in request.job["shapes"])
+    if longest > most:
+        raise Refused(f"sequence={longest} is beyond the {most} positions of {request.cell['model']}")
+
+
+def changed(request: Request) -> str:
+    """Why the figures of a cell may be of no one checkpoint: its files changed while it ran; empty if they did not."""
+    model = request.job.get("model", {})
+    if not model.get("identity"):
+        return ""
+    try:
+        same = identity_of(Path(model["path"]), request.cache) == model["identity"]
+    except (OSError, Unavailable):
+        same = False
+    return "" if same else "the checkpoint's files changed while the cell ran; run it again"

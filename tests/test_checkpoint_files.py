@@ -1,0 +1,272 @@
+"""Folders of checkpoints that are not whole or not sound are refused in one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from word_models import request, word_model
+
+from backends.base import Unavailable, Unsupported
+from backends.cache import ArtifactCache
+from backends.checkpoint import load_encoder, locate
+from backends.checkpoint_files import WEIGHTS, check_files, read_config, tensor_names, weight_files
+from backends.families import check_computable, input_names_of, padding_id, positions_of
+from backends.parts import parts_of
+from suites.checks import Refused
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return word_model(tmp_path_factory.mktemp("sound") / "model")
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    """A copy of a sound checkpoint, to be damaged."""
+    return Path(shutil.copytree(sound, tmp_path / "model"))
+
+
+def config(folder: Path, **changes: Any) -> None:
+    known = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**known, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "config.json holds []; it must hold a JSON object"),
+        ('"x"', 'config.json holds "x"'),
+        ("null", "config.json holds null"),
+        ("{", "config.json is not JSON"),
+        ("[" * 100_000, "config.json is not JSON"),
+        ("version https://git-lfs.github.com/spec/v1\n", "config.json is a git-lfs pointer"),
+    ],
+)
+def test_a_config_that_is_no_object_is_refused(text: str, says: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(Refused) as refused:
+        request(tmp_path, f"model.path={folder}")
+    assert says in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_position_embeddings", None),
+        ("max_position_embeddings", "512"),
+        ("vocab_size", -1),
+        ("hidden_size", 1.5),
+        ("num_attention_heads", True),
+        ("type_vocab_size", 0),
+        ("num_labels", [2]),
+        ("model_type", 5),
+        ("model_type", None),
+        ("pad_token_id", "0"),
+        ("pad_token_id", -1),
+        ("id2label", ["a", "b"]),
+        ("id2label", {"one": "a"}),
+        ("id2label", {"0": ["a"]}),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(field: str, value: Any, folder: Path, tmp_path: Path) -> None:
+    config(folder, **{field: value})
+    for suite in ("latency", "accuracy"):
+        with pytest.raises(Refused, match=f"config.json has {field}"):
+            request(tmp_path, f"model.path={folder}", f"suite={suite}")
+
+
+def test_a_config_of_bytes_that_are_no_utf8_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_bytes(b'{"model_type": "bert\xff"}')
+    with pytest.raises(Refused, match=r"config\.json is not JSON"):
+        request(tmp_path, f"model.path={folder}")
+
+
+def test_labels_beyond_ascii_are_read_in_any_locale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config.json").write_bytes('{"model_type": "bert", "id2label": {"0": "négatif"}}'.encode())
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    monkeypatch.setattr("io.text_encoding", lambda *_: "ascii")
+    assert read_config(folder)["id2label"] == {"0": "négatif"}
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json"])
+def test_a_git_lfs_pointer_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(Refused, match=f"{name} is a git-lfs pointer, not the file itself; fetch it"):
+        request(tmp_path, f"model.path={folder}")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
+def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_path: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:keep])
+    with pytest.raises(Refused, match=r"model\.safetensors is not a whole safetensors file.*fetch it again"):
+        request(tmp_path, f"model.path={folder}")
+    (folder / WEIGHTS).write_bytes(whole + b"more")
+    with pytest.raises(Refused, match="not a whole"):
+        request(tmp_path, f"model.path={folder}")
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{}x", b'{"a": {}}', b'{"a": 1}', b'{"a": {"data_offsets": ["x"]}}'])
+def test_a_header_that_is_none_is_refused(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / WEIGHTS
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(Unavailable, match="not a whole"):
+        tensor_names(path)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json"])
+def test_a_file_that_cannot_be_read_is_refused(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def opened(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(Refused, match=f"{name} cannot be read: Permission denied; change its permissions"):
+        request(tmp_path, f"model.path={folder}")
+
+
+def test_pickled_weights_are_named_and_not_read(folder: Path, tmp_path: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+    with pytest.raises(Refused, match=r"has no model\.safetensors, only pytorch_model\.bin; pickled weights"):
+        request(tmp_path, f"model.path={folder}")
+
+
+@pytest.fixture
+def sharded(folder: Path) -> Path:
+    """The checkpoint in two files, and an index that names them."""
+    weights = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(weights)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, own in parts.items():
+        save_file({name: weights[name] for name in own}, folder / file, {"format": "pt"})
+    mapped = {name: file for file, own in parts.items() for name in own}
+    index = {"metadata": {}, "weight_map": mapped}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: Path, tmp_path: Path) -> None:
+    one, whole = (
+        locate({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
+    )
+    assert len(weight_files(sharded)) == 2
+    assert one.identity != whole.identity
+    assert parts_of(sharded) == parts_of(sound)
+    found, wanted = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
+    assert all((found[name] == wanted[name]).all() for name in wanted)
+
+
+def test_a_missing_part_is_named(sharded: Path, tmp_path: Path) -> None:
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(Refused, match=r"names model-00002-of-00002\.safetensors, which is missing"):
+        request(tmp_path, f"model.path={sharded}")
+
+
+@pytest.mark.parametrize(
+    "mapped", [{"a": "../other.safetensors"}, {"a": "/etc/passwd"}, {"a": "weights.bin"}, {"a": 5}, {}, []]
+)
+def test_an_index_names_files_of_its_own_folder_alone(mapped: Any, sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapped}))
+    with pytest.raises(Unavailable, match=r"model\.safetensors\.index\.json"):
+        check_files(sharded)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.bert."])
+def test_a_prefix_of_the_names_is_said(prefix: str, folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(Unsupported, match=f"begin with '{prefix}'; strip the prefix"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"is_decoder": True}, "causal attention is not computed here"),
+        ({"add_cross_attention": True}, "causal attention is not computed here"),
+        ({"position_embedding_type": "relative_key"}, "relative_key positions are not computed here"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "weights are quantized"),
+        ({"model_type": "deberta-v2"}, "model type 'deberta-v2' is not one of bert"),
+        ({"model_type": "gpt2"}, "model type 'gpt2' is not one of bert"),
+    ],
+)
+def test_what_is_not_computed_exactly_is_unsupported(changes: dict[str, Any], says: str, folder: Path) -> None:
+    config(folder, **changes)
+    with pytest.raises(Unsupported, match=says):
+        check_computable(read_config(folder))
+    with pytest.raises(Unsupported, match=says):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("found", "positions"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "bert"}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 0}, 513),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 5}, 512),
+        ({"model_type": "distilbert", "max_position_embeddings": 64}, 64),
+    ],
+)
+def test_positions_are_those_that_the_family_can_count(found: dict[str, Any], positions: int) -> None:
+    assert positions_of(found) == positions
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert"])
+def test_positions_and_padding_are_refused_by_the_name_of_the_model(family: str, folder: Path, tmp_path: Path) -> None:
+    config(folder, model_type=family, max_position_embeddings=514, pad_token_id=1)
+    named = folder.rename(tmp_path / "my model")
+    with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of my-model"):
+        request(tmp_path, f"model.path={named}", "sequence=[513]")
+    request(tmp_path, f"model.path={named}", "sequence=[512]")
+    config(named, pad_token_id=None)
+    with pytest.raises(Refused, match=r"config\.json has pad_token_id null; model type .* set pad_token_id"):
+        request(tmp_path, f"model.path={named}")
+
+
+def test_random_weights_have_the_positions_of_their_architecture(tmp_path: Path) -> None:
+    few = ("model=bert_base", "weights=random", "+model.architecture.max_position_embeddings=64")
+    with pytest.raises(Refused, match="sequence=65 is beyond the 64 positions of bert_base"):
+        request(tmp_path, *few, "sequence=[65]")
+
+
+def test_padding_is_any_id_where_the_config_has_none() -> None:
+    assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": None}) == 0
+    assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": 10}) == 0
+    assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": 7}) == 7
+
+
+def test_token_types_are_an_input_where_the_model_has_them() -> None:
+    with_types = ("input_ids", "attention_mask", "token_type_ids")
+    assert input_names_of({"model_type": "bert", "type_vocab_size": 1}) == with_types
+    assert input_names_of({"model_type": "roberta", "type_vocab_size": 2}) == with_types
+    assert input_names_of({"model_type": "roberta", "type_vocab_size": 1}) == with_types[:2]
+    assert input_names_of({"model_type": "distilbert"}) == input_names_of({"model_type": "mpnet"}) == with_types[:2]
+
+
+def test_a_config_of_other_sizes_than_the_weights_is_said(folder: Path) -> None:
+    config(folder, vocab_size=61)
+    with pytest.raises(Unsupported, match=r"gives other sizes than the weights have, e\.g\. for .*word_embeddings"):
+        load_encoder(folder)
+
+
+def test_the_digest_in_a_record_is_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
+    from backends.cache import digest_of
+
+    found = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
+    assert found.weights_sha256 == digest_of(folder / WEIGHTS)

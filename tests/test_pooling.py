@@ -1,0 +1,151 @@
+"""A sentence encoder's vectors are made as its own files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from word_models import WORDS, request, word_model
+
+from backends.base import Unavailable, Unsupported
+from backends.pooling import Pooling, pooling_of
+from backends.readout import READOUTS
+from suites.record import Record
+from suites.tables.accuracy import accuracy_section
+from suites.worker import export as export_stage
+
+OFF = {
+    "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": False,
+    "pooling_mode_mean_sqrt_len_tokens": False,
+}  # fmt: skip
+
+
+def sentence_encoder(folder: Path, pooling: Any, *modules: str) -> Path:
+    """Write what sentence-transformers writes: modules of those types, and the configuration of pooling."""
+    folder.mkdir(exist_ok=True)
+    paths = {"Transformer": "", "Pooling": "1_Pooling"}
+    listed = [
+        {"idx": place, "name": str(place), "path": paths.get(kind, f"{place}_{kind}"),
+         "type": f"sentence_transformers.models.{kind}"}
+        for place, kind in enumerate(modules)
+    ]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+NORMALIZED = ("Transformer", "Pooling", "Normalize")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "mode", "normalized", "readout"),
+    [
+        ({**OFF, "pooling_mode_cls_token": True}, NORMALIZED, "cls", True, "first"),
+        ({**OFF, "pooling_mode_mean_tokens": True}, NORMALIZED, "mean", True, "mean"),
+        ({**OFF, "pooling_mode_max_tokens": True}, NORMALIZED[:2], "max", False, "max"),
+        ({"pooling_mode": "cls"}, NORMALIZED[:2], "cls", False, "first"),
+        ({"pooling_mode": ["mean"]}, NORMALIZED, "mean", True, "mean"),
+    ],
+)
+def test_pooling_is_that_of_the_files(
+    pooling: Any, modules: tuple[str, ...], mode: str, normalized: bool, readout: str, tmp_path: Path
+) -> None:
+    found = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+    assert found == Pooling(mode, normalized, "1_Pooling/config.json")
+    assert found.readout == readout
+    assert found.note == f"{mode} pooling (1_Pooling/config.json)"
+
+
+def test_without_files_it_is_the_normalized_mean(tmp_path: Path) -> None:
+    assert pooling_of(tmp_path) == Pooling("mean", True, "default")
+    assert pooling_of(tmp_path).note == "mean pooling"
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "says"),
+    [
+        (OFF, NORMALIZED, "asks for no pooling; one of cls, mean, max is computed here"),
+        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED, "asks for mean_sqrt_len_tokens"),
+        ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, "cls and max"),
+        ({"pooling_mode": "lasttoken"}, NORMALIZED, "asks for lasttoken"),
+        ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "Dense"), "the module 'Dense' after the encoder"),
+    ],
+)
+def test_other_pooling_is_unsupported(pooling: Any, modules: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=says):
+        pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+def test_modules_that_are_no_list_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(text)
+    with pytest.raises(Unavailable, match=r"modules\.json"):
+        pooling_of(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "nowhere"])
+def test_a_pooling_folder_lies_in_the_checkpoint(path: str, tmp_path: Path) -> None:
+    module = {"path": path, "type": "sentence_transformers.models.Pooling"}
+    (tmp_path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(Unavailable, match=r"modules\.json names the folder"):
+        pooling_of(tmp_path)
+
+
+def test_the_largest_value_is_of_tokens_alone() -> None:
+    hidden = np.array([[[1.0, -5.0], [3.0, -2.0], [9.0, 9.0]]], np.float32)
+    mask = np.array([[1, 1, 0]], np.int32)
+    assert READOUTS["max"](hidden, mask, {}).tolist() == [[3.0, -2.0]]
+
+
+def pairs(folder: Path) -> Path:
+    """STS-B's files with pairs of words."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for part in ("test", "dev"):
+        texts = [[" ".join(generator.choice(WORDS, 5)) for _ in range(2)] for _ in range(8)]
+        rows = [["g", "f", "2012", str(n), f"{n % 5}.0", *two] for n, two in enumerate(texts)]
+        (folder / f"sts-{part}.csv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    return folder
+
+
+def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = sentence_encoder(word_model(tmp_path / "model"), {**OFF, "pooling_mode_cls_token": True}, *NORMALIZED)
+    task = pairs(tmp_path / "pairs")
+    made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
+                   f"task.path={task}", "batch=[1,4]", "sequence=[16]")  # fmt: skip
+    answer = export_stage(made.job)
+    assert answer["inputs"]["notes"]["pooling"] == "cls pooling (1_Pooling/config.json)"
+    with np.load(answer["inputs"]["path"]) as arrays:
+        assert str(arrays["readout"]) == "first"
+        found = arrays["reference"][0]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        wanted = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
+    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+
+
+def test_few_shot_labels_are_learned_from_vectors_as_the_checkpoint_gives_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suites.tasks import predictions as module
+
+    outputs, given = np.array([[3.0, 4.0], [0.0, 2.0]]), []
+    monkeypatch.setattr(module, "_learned", lambda vectors, targets: given.append(vectors.tolist()) or outputs)
+    for modules in (NORMALIZED, NORMALIZED[:2]):
+        folder = sentence_encoder(tmp_path / "model", {"pooling_mode": "mean"}, *modules)
+        module.predictions("banking77", {}, outputs, {}, folder)
+    assert given == [[[0.6, 0.8], [0.0, 1.0]], [[3.0, 4.0], [0.0, 2.0]]]
+
+
+def test_a_row_says_which_pooling_was_used(make_record: Any) -> None:
+    lengths = {"distribution": "full", "tokens": "auto", "task": "stsb"}
+    inputs = {"inputs": {"notes": {"pooling": "cls pooling (1_Pooling/config.json)"}}}
+    record: Record = make_record(suite="accuracy", lengths=lengths, artifacts=inputs)
+    assert "cls pooling (1_Pooling/config.json)" in accuracy_section([record])

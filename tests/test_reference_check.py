@@ -1,0 +1,200 @@
+"""The project's encoder and its export are compared with plain transformers, and a fault is found in the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import OTHER_MODELS, TINY_MODELS
+from transformers import AttentionInterface
+from word_models import request, word_model
+
+from backends import attention, export
+from backends.base import Unsupported
+from backends.cache import ArtifactCache
+from backends.checkpoint import load_encoder
+from backends.families import FAMILIES
+from backends.onnx_source import export_onnx
+from backends.reference_check import check_encoder, check_export, padded_batches, tried_lengths
+from backends.weights import encoder_weights
+from suites.worker import export as export_stage
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+@pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS])
+def test_every_family_is_transformers_at_every_length(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, identity = tiny(family)
+    for check in (check_encoder, check_export):
+        found = check(folder, identity, 48, shared_cache)
+        assert found["difference"] < 2e-5
+        assert (found["lengths"], found["longest"]) == (48, 48)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "albert"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_read_exactly(family: str, kind: torch.dtype, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = word_model(tmp_path / "model", family)
+    AutoModel.from_pretrained(folder, dtype=kind).save_pretrained(folder)
+    assert check_encoder(folder, "", 20, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_one_token_type_is_exported(tmp_path: Path, shared_cache: ArtifactCache) -> None:
+    folder = word_model(tmp_path / "model", type_vocab_size=1)
+    assert check_export(folder, "one type", 16, shared_cache)["difference"] < 2e-5
+
+
+def test_a_model_of_several_token_types_reads_them_in_any_family(tmp_path: Path, shared_cache: ArtifactCache) -> None:
+    folder = word_model(tmp_path / "model", "roberta", type_vocab_size=2)
+    for check in (check_encoder, check_export):
+        assert check(folder, "two types", 16, shared_cache)["difference"] < 2e-5
+
+
+def wrong_mask(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention to padding too."""
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).contiguous(), None
+
+
+def near_window(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention to the 40 nearest tokens alone: right for all short sequences."""
+    places = torch.arange(query.shape[2])
+    near = (places[:, None] - places[None, :]).abs() <= 20
+    mask = near[None, None] if attention_mask is None else attention_mask & near
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("fault", [wrong_mask, near_window])
+def test_a_wrong_mask_in_the_own_encoder_is_found_there(
+    fault: Any, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, identity = tiny("bert")
+    monkeypatch.setattr(attention, "fused", fault)
+    try:
+        with pytest.raises(ArithmeticError, match=r"own FP32 encoder differs from transformers by .* of 64 tokens"):
+            check_encoder(folder, identity, 64, ArtifactCache(tmp_path))
+        assert check_export(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
+    finally:
+        monkeypatch.undo()
+        AttentionInterface.register("suites_fused", attention.fused)
+    # What failed is not kept.
+    assert check_encoder(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_a_wrong_mask_in_the_export_is_found_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, identity = tiny("bert")
+    monkeypatch.setattr(export, "MASK_VALUE", -1.0)
+    monkeypatch.setattr(export, "compare_export", lambda *_: 0.0)  # so that the cell's own check is what finds it
+    with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers by"):
+        check_export(folder, identity, 32, ArtifactCache(tmp_path))
+    assert check_encoder(folder, identity, 32, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_an_encoder_that_gives_nan_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from backends import reference_check
+
+    monkeypatch.setattr(reference_check, "_own", lambda folder: lambda feeds: np.full((1, 1, 1), np.nan))
+    folder, identity = tiny("bert")
+    with pytest.raises(ArithmeticError, match="differs from transformers by inf"):
+        check_encoder(folder, identity, 8, ArtifactCache(tmp_path))
+
+
+def test_lengths_are_all_or_evenly_spread_with_both_ends() -> None:
+    assert tried_lengths(16, 1000) == list(range(1, 17))
+    many = tried_lengths(512, 1000)
+    assert (many[0], many[-1], len(many)) == (1, 512, 64)
+    few = tried_lengths(512, 10**9)
+    assert (few[0], few[-1], len(few)) == (1, 512, 8)
+
+
+def test_batches_hold_short_and_long_sequences_and_all_lengths() -> None:
+    config = {"model_type": "bert", "vocab_size": 50, "pad_token_id": 0}
+    batches = list(padded_batches(tried_lengths(40, 1), config, ("input_ids", "attention_mask", "token_type_ids")))
+    lengths = [int(length) for feeds in batches for length in feeds["attention_mask"].sum(1)]
+    assert sorted(lengths) == list(range(1, 41))
+    for feeds in batches:
+        assert feeds["attention_mask"].sum(1).min() <= 5
+        assert feeds["attention_mask"].sum(1).max() >= 36
+        assert (feeds["input_ids"][feeds["attention_mask"] > 0] > 0).all()
+        assert feeds["token_type_ids"].max() == 1
+
+
+def stage(tmp_path: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+    """The answer of the export stage of a cell."""
+    made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
+    return export_stage({**made.job, "form": FORM})
+
+
+FORM = {"rewrites": (), "types": "fp32", "keep_fp32": (), "quantized": "", "calibration": False, "arrays": False,
+        "ranges": False, "floating": ()}  # fmt: skip
+
+
+def test_the_export_stage_checks_what_it_hands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = word_model(tmp_path / "model")
+    assert set(stage(tmp_path, folder, "backend=torch_eager")["checked"]) == {"encoder"}
+    found = stage(tmp_path, folder, "backend=ort")
+    assert set(found["checked"]) == {"encoder", "export"}
+    assert found["checked"]["encoder"]["longest"] == 16
+    assert found["checkpoint"]["origin"] == "path"
+    # Once for a checkpoint: nothing of transformers runs the second time.
+    monkeypatch.setattr("backends.reference_check._plain", None)
+    assert stage(tmp_path, folder, "backend=ort")["checked"] == found["checked"]
+
+
+@pytest.mark.parametrize("family", OTHER_MODELS)
+def test_what_a_family_lacks_is_unsupported(family: str, tmp_path: Path, shared_cache: ArtifactCache) -> None:
+    folder = word_model(tmp_path / "model", family)
+    with pytest.raises(Unsupported, match=f"quantization is not supported for model type '{family}'"):
+        stage(tmp_path, folder, "backend=ort", "precision=int8")
+    with pytest.raises(Unsupported, match=f"plain weights .* not supported for model type '{family}'"):
+        encoder_weights(folder, "", shared_cache)
+    with pytest.raises(Unsupported, match=f"suite=layers is not supported for model type '{family}'"):
+        stage(tmp_path, folder, "backend=ort", "suite=layers")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_decoder_is_unsupported(family: str, tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model", family, is_decoder=True)
+    for backend in ("torch_eager", "ort"):
+        with pytest.raises(Unsupported, match="causal attention is not computed here"):
+            stage(tmp_path, folder, f"backend={backend}")
+
+
+def test_files_that_change_while_a_cell_runs_are_noticed(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]")
+    (folder / "vocab.txt").write_text("the\n")
+    with pytest.raises(RuntimeError, match="files changed while the cell ran; run it again"):
+        export_stage({**made.job, "form": FORM})
+
+
+def test_every_family_is_checked_here() -> None:
+    assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # a RoBERTa by another name
+
+
+def test_files_beside_an_export_name_its_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    """Above 2 GB weights lie beside the graph, whose bytes would be those of any checkpoint of its architecture."""
+    import onnx
+
+    folder, identity = tiny("bert")
+    digests = set()
+    for name in ("one", "two"):
+        path = tmp_path / name / "model.onnx"
+        path.parent.mkdir()
+        path.with_name("weights.bin").write_bytes(b"")
+        export.export(folder, path, name)
+        assert {p.key: p.value for p in onnx.load(str(path)).metadata_props} == {"checkpoint": name}
+        digests.add(path.read_bytes())
+    assert len(digests) == 2
+    plain = export_onnx(folder, identity, ArtifactCache(tmp_path / "cache"))
+    assert not onnx.load(str(plain.path)).metadata_props
+    assert load_encoder(folder) is not None

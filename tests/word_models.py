@@ -1,0 +1,71 @@
+"""Tiny checkpoints with tokenizers of words, made by transformers alone, and requests for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from conftest import OTHER_MODELS, ROOT, TINY_MODELS
+
+from suites.request import Request, resolve
+
+WORDS = (
+    "the", "cat", "sat", "on", "a", "mat", "and", "saw", "red", "dog", "who", "was", "big", "or", "small", "it", "ran",
+    "to", "sea",
+)  # fmt: skip
+SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+def word_model(folder: Path, family: str = "bert", head: str = "", **config: Any) -> Path:
+    """A checkpoint of random weights with a tokenizer of WORDS; `head` is "classification" or "answers"."""
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+    )
+
+    architecture = {"vocab_size": 60, **{**TINY_MODELS, **OTHER_MODELS}[family], **config}
+    kinds = {"": AutoModel, "classification": AutoModelForSequenceClassification,
+             "answers": AutoModelForQuestionAnswering}  # fmt: skip
+    torch.manual_seed(0)
+    model = kinds[head].from_config(AutoConfig.for_model(architecture.pop("model_type"), **architecture))
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    word_tokenizer(folder)
+    return folder
+
+
+def word_tokenizer(
+    folder: Path, words: tuple[str, ...] = WORDS, around: bool = True, names: dict[str, str] = SPECIALS, **more: Any
+) -> None:
+    """Save a tokenizer of `words` into `folder`; `around`: whether it puts [CLS] and [SEP] around texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: place for place, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if around:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        )  # fmt: skip
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **more).save_pretrained(folder)
+
+
+def request(tmp_path: Path, *overrides: str) -> Request:
+    """The request of a command line, with results and cache below `tmp_path`."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from suites.config import RunConfig
+
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    own = ["device=cpu", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("run", [*own, *overrides])
+    return resolve(OmegaConf.to_object(config))  # type: ignore[arg-type]
