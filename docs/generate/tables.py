@@ -1,0 +1,35 @@
+"""The page that explains tables, made from the legends that the tables print."""
+
+from __future__ import annotations
+
+from suites.tables import accuracy, kernels, latency, layers, recipes, search, switching, switching_pairs, workloads
+
+LEGENDS = (
+    ("Latency", "latency.md", "How fast is one forward pass?", latency.LEGEND),
+    ("Workloads", "workloads.md", "How fast is a batch of sequences of different lengths?", workloads.LEGEND),
+    ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", accuracy.LEGEND),
+    ("INT8 recipes", "recipes.md", "Which INT8 settings keep the accuracy, and how fast are they?", recipes.LEGEND),
+    ("Precision search", "search.md", "Which parts of a model must stay in FP32?", search.LEGEND),
+    ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layers.LEGEND),
+    ("Switching", "switching.md", "How much does a change of shape cost?", switching.LEGEND),
+    ("Shape pairs", "switching_pairs.md", "How much does each single change of shape cost?", switching_pairs.LEGEND),
+    ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernels.LEGEND),
+)
+"""Title, file in the `tables` folder of a machine, question and legend of each table."""
+
+INTRODUCTION = """\
+# Reading tables
+
+Every table is made from records. `python -m suites.report` writes the tables of `results/runs` again, and
+`python -m suites.report FOLDER` those of another folder. Rows from different GPUs, drivers or CPUs never share a table.
+If a path cannot do something, its row says `unsupported` and the reason.
+
+The texts below are the legends of the tables. The [glossary](index.md#glossary) explains cell, record, backend,
+profile, engine and strategy.
+"""
+
+
+def tables_page() -> str:
+    """The page in markdown."""
+    sections = [f"## {title}\n\n*{question}* (`{file}`)\n\n{legend}\n" for title, file, question, legend in LEGENDS]
+    return "\n".join([INTRODUCTION, *sections])
