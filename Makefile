@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 # Two processes; a test moves to the other one when that has nothing left.
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
-.PHONY: demo test test-all lint gpu-test trt86 clean
+.PHONY: demo test test-all lint docs gpu-test trt86 clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m suites.run -m experiment=demo results=.cache/demo
@@ -25,6 +25,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Generates pages, and builds the site from them in an environment of its own: nothing else needs mkdocs.
+DOCS_BIN := .venv-docs/bin
+docs: $(INSTALLED)
+	$(BIN)/python -m docs.generate
+	@test -x $(DOCS_BIN)/mkdocs || $(PYTHON) -m venv .venv-docs
+	@$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  print(*project["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	@$(DOCS_BIN)/python -m pip install --quiet --requirement .venv-docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet
 
 gpu-test: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu
@@ -57,4 +67,4 @@ trt86:
 	  || echo "conf/interpreter/local.yaml stays as it is; to use this one: trt: $(CURDIR)/.venv-trt86/bin/python"
 
 clean:
-	rm -rf .venv .venv-trt86 .cache
+	rm -rf .venv .venv-trt86 .venv-docs .cache build

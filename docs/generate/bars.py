@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-WIDTH, LEFT, BAR, GAP, TOP = 760, 150, 14, 14, 44
+WIDTH, BAR, GAP, TOP = 760, 14, 14, 44
 COLORS = ("#90a4ae", "#00796b")
 
 
-def bar_chart(title: str, names: tuple[str, str], bars: Sequence[tuple[str, float, float]]) -> str:
+def bar_chart(title: str, names: Sequence[str], bars: Sequence[tuple[str, Sequence[float]]], digits: int = 3) -> str:
     """
     Args:
-        names: what the two bars of a group are, for the key.
-        bars: label of a group and its two values, in ms.
+        names: of the bars of a group, for the key.
+        bars: label of a group and its values, one for each name.
 
     Returns:
         The text of an SVG file.
     """
-    scale = (WIDTH - LEFT - 70) / max(max(first, second) for _, first, second in bars)
-    group = 2 * BAR + GAP
+    left = 20 + 7 * max(len(label) for label, _ in bars)
+    scale = (WIDTH - left - 70) / max(max(values) for _, values in bars)
+    group = len(names) * BAR + GAP
     height = TOP + group * len(bars) + 6
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
@@ -27,15 +28,17 @@ def bar_chart(title: str, names: tuple[str, str], bars: Sequence[tuple[str, floa
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="8" y="18" font-weight="bold">{escape(title)}</text>',
     ]
-    for index, (name, color) in enumerate(zip(names, COLORS, strict=True)):
-        x = LEFT + 140 * index
+    for index, (name, color) in enumerate(zip(names, COLORS[-len(names) :], strict=True)):
+        x = left + 140 * index
         lines.append(f'<rect x="{x}" y="26" width="10" height="10" fill="{color}"/>')
         lines.append(f'<text x="{x + 16}" y="35">{escape(name)}</text>')
-    for index, (label, *values) in enumerate(bars):
+    for index, (label, values) in enumerate(bars):
         y = TOP + group * index
-        lines.append(f'<text x="{LEFT - 8}" y="{y + BAR + 4}" text-anchor="end">{escape(label)}</text>')
-        for place, (value, color) in enumerate(zip(values, COLORS, strict=True)):
+        lines.append(
+            f'<text x="{left - 8}" y="{y + BAR * len(values) / 2 + 4:g}" text-anchor="end">{escape(label)}</text>'
+        )
+        for place, (value, color) in enumerate(zip(values, COLORS[-len(values) :], strict=True)):
             top, width = y + BAR * place, value * scale
-            lines.append(f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR - 2}" fill="{color}"/>')
-            lines.append(f'<text x="{LEFT + width + 6:.1f}" y="{top + BAR - 4}">{value:.3f}</text>')
+            lines.append(f'<rect x="{left}" y="{top}" width="{width:.1f}" height="{BAR - 2}" fill="{color}"/>')
+            lines.append(f'<text x="{left + width + 6:.1f}" y="{top + BAR - 4}">{value:.{digits}f}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs.generate.bars import bar_chart
+from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, result_bars, result_table
 from docs.generate.tables import tables_page
@@ -14,7 +15,7 @@ from docs.generate.tables import tables_page
 BLOCKS: Mapping[str, Callable[[], str]] = {"result": result_table, "demo": demo_table}
 """What stands between `<!-- NAME: generated -->` and `<!-- end -->` in a page that is written by hand."""
 
-PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/index.md", "docs/quickstart.md")
+PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md")
 
 
 def _result_plot() -> str:
@@ -23,6 +24,7 @@ def _result_plot() -> str:
 
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "docs/images/recipes.svg": recipe_plot,
     "docs/images/result.svg": _result_plot,
     "docs/reference.md": reference_page,
     "docs/tables.md": tables_page,

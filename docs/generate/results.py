@@ -80,17 +80,13 @@ def demo_table() -> str:
     return f"```text\n{short_table(rows(CPU, CPU_CELLS, (8, 128)), CPU_COLUMNS)}\n```"
 
 
-def result_bars() -> list[tuple[str, float, float]]:
+def result_bars() -> list[tuple[str, tuple[float, float]]]:
     """Label, p50 of a plain step and of a CUDA graph in ms, of each row of the result table."""
 
     def median(cell: str) -> float:
         return float(cell.partition(" ")[0])
 
     return [
-        (
-            f"{row['backend']} {row['precision']}",
-            median(row["p50 ms [95% CI]"]),
-            median(row["graph p50 ms [95% CI]"]),
-        )
+        (f"{row['backend']} {row['precision']}", (median(row["p50 ms [95% CI]"]), median(row["graph p50 ms [95% CI]"])))
         for row in rows(H100, H100_CELLS, (1, 128))
     ]

@@ -24,7 +24,7 @@ Every table is made from records. `python -m suites.report` writes the tables of
 `python -m suites.report FOLDER` those of another folder. Rows from different GPUs, drivers or CPUs never share a table.
 If a path cannot do something, its row says `unsupported` and the reason.
 
-The texts below are the legends of the tables. The [glossary](index.md#glossary) explains cell, record, backend,
+The texts below are the legends of the tables. The [glossary](../README.md#glossary) explains cell, record, backend,
 profile, engine and strategy.
 """
 
