@@ -1,7 +1,8 @@
-"""What the README tells a reader to type is there and composes."""
+"""README and docs: their commands compose, their figures are in committed records, their links and files exist."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,59 +10,109 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Cli
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^ {4}(python -m suites\.run[^#\n]*)", README, re.MULTILINE)
+README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh-CN.md"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [README, CHINESE, *DOCS]
+REFERENCE = ROOT / "results" / "reference"
+FINDINGS = sorted((REFERENCE / "findings").glob("*.md"))
+WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md", *FINDINGS]
 
 
-def test_it_begins_with_the_two_commands() -> None:
-    first = re.findall(r"^ {4}(make \w+)", README, re.MULTILINE)[:2]
-    assert first == ["make demo", "make test"]
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {"demo", "test"} <= set(targets)
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_compose(command: str, cli: Cli) -> None:
-    overrides = [word for word in shlex.split(command.strip())[3:] if word not in ("-m", "--help")]
-    # A sweep composes as its first cell does.
-    single = [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", override) for override in overrides]
-    done = cli("--cfg", "job", *single, folders=False)
+def commands(page: Path) -> list[str]:
+    """Command lines of indented code blocks, and of code in a sentence."""
+    text = text_of(page)
+    blocks = re.findall(r"^ {4}(python -m suites\.[^#\n]*)", text, re.MULTILINE)
+    return [line.strip() for line in [*blocks, *re.findall(r"`(python -m suites\.\w+[^`\n]*)`", text)]]
+
+
+COMMANDS = sorted({command for page in WRITTEN for command in commands(page)})
+
+
+def modules(name: str) -> list[str]:
+    """Commands of one module."""
+    return [command for command in COMMANDS if shlex.split(command)[2] == f"suites.{name}"]
+
+
+def overrides(command: str) -> list[str]:
+    """The key=value arguments of a command; of a sweep those of its first cell."""
+    words = [word for word in shlex.split(command)[3:] if re.match(r"[\w.]+=", word)]
+    return [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", word) for word in words]
+
+
+def test_readme_begins_with_the_two_commands() -> None:
+    assert re.findall(r"^ {4}(make [\w-]+)", text_of(README), re.MULTILINE)[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("command", [*modules("run"), *modules("search")])
+def test_commands_compose(command: str, cli: Cli) -> None:
+    done = cli("--cfg", "job", *overrides(command), folders=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) >= 5
+@pytest.mark.parametrize("name", ["batch", "advise", "report", "process_noise"])
+def test_other_commands_have_known_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"suites.{name}").main(["--help"])
+    assert end.value.code == 0
+    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    assert modules(name)
+    for command in modules(name):
+        words = shlex.split(command)[3:]
+        assert {word for word in words if word.startswith("--")} <= known, command
+        files = [word for word in words if word.startswith(("conf/", "results/"))]
+        assert [file for file in files if not (ROOT / file).exists()] == []
+        if name == "batch":
+            done = cli("--cfg", "job", *overrides(command), folders=False)
+            assert done.returncode == 0, done.stderr
 
 
-def test_every_file_it_names_is_there() -> None:
-    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
-    for path in re.findall(r"`((?:conf|suites|backends|results|tests)/[\w/.-]+)`", README):
-        assert (ROOT / path).exists() or any(path.startswith(known) for known in ignored), path
+def test_every_command_is_checked() -> None:
+    checked = [one for name in ("run", "search", "batch", "advise", "report", "process_noise") for one in modules(name)]
+    assert sorted(checked) == COMMANDS
+    assert len([command for command in commands(README) if "suites.run" in command]) == 6
+    assert len(checked) >= 40
 
 
-REFERENCE = ROOT / "results" / "reference"
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    named = {target for page in WRITTEN for target in re.findall(r"(?:^ {4}|`)make ([a-z0-9-]+)", text_of(page), re.M)}
+    assert {"demo", "test", "test-all", "docs"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_files_exist(page: Path) -> None:
+    ignored = [line.rstrip("/") for line in text_of(ROOT / ".gitignore").split()]
+    for path in re.findall(r"`((?:conf|suites|backends|results|tests|docs)/[\w/.-]+)`", text_of(page)):
+        named = path.partition("/MACHINE")[0]
+        assert (ROOT / named).exists() or any(path.startswith(known) for known in ignored), path
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text_of(page))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 MADE = ("latency", "kernels", "accuracy", "recipes", "switching")
 
 
-@pytest.mark.parametrize(
-    ("file", "least"),
-    [
-        ("README.md", 9),
-        ("results/reference/findings/tensorrt.md", 12),
-        ("results/reference/findings/int8.md", 12),
-        ("results/reference/findings/h100.md", 12),
-    ],
-)
-def test_every_figure_it_quotes_is_in_the_tables(file: str, least: int) -> None:
-    tables = "".join(table.read_text() for name in MADE for table in REFERENCE.glob(f"*/tables/{name}.md"))
-    text = (ROOT / file).read_text()
+@pytest.mark.parametrize(("file", "least"), [(ROOT / "docs" / "findings.md", 40), *((file, 12) for file in FINDINGS)])
+def test_every_figure_it_quotes_is_in_the_tables(file: Path, least: int) -> None:
+    tables = "".join(text_of(table) for name in MADE for table in REFERENCE.glob(f"*/tables/{name}.md"))
+    text = text_of(file)
     quoted = re.findall(r"(\d+\.\d+) [mu]s", text) + re.findall(r"0\.\d{5,6}\b", text)
     assert len(quoted) >= least
     assert [figure for figure in quoted if not re.search(rf"\| {re.escape(figure)} +[\[(|]", tables)] == []
 
 
-@pytest.mark.parametrize("file", [ROOT / "results" / "README.md", *sorted((REFERENCE / "findings").glob("*.md"))])
-def test_links_between_committed_files_lead_somewhere(file: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text())
-    assert links
-    assert [link for link in links if not (file.parent / link).exists()] == []
+@pytest.mark.parametrize("file", FINDINGS, ids=lambda file: file.stem)
+def test_findings_begin_with_their_conclusion_and_a_plot(file: Path) -> None:
+    title, conclusion, plot, *_ = text_of(file).split("\n\n")
+    assert title.startswith("# ")
+    assert conclusion.startswith("**Conclusion.**")
+    assert plot.startswith("![")

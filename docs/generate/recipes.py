@@ -28,4 +28,6 @@ def _short(recipe: str) -> str:
 
 def recipe_plot() -> str:
     title = "minilm in INT8 through TensorRT's parser, H200: loss on STS-B against FP32, in thousandths"
-    return bar_chart(title, ("loss of Spearman's correlation",), [(name, (loss,)) for name, loss in recipe_losses()], digits=2)
+    return bar_chart(
+        title, ("loss of Spearman's correlation",), [(name, (loss,)) for name, loss in recipe_losses()], digits=2
+    )

@@ -1,0 +1,113 @@
+"""The generated parts of README and docs are up to date, and every key of the configuration has help."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from docs.generate.hook import in_site
+from docs.generate.pages import generated, with_blocks
+from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
+from docs.generate.tables import LEGENDS
+from suites.config import RunConfig
+from suites.config_key import key, keys_of
+from suites.report import TABLES
+from suites.results_folder import MachineFolder
+
+KEYS = list(keys_of(RunConfig))
+
+
+def test_generated_files_are_up_to_date() -> None:
+    stale = [path.name for path, text in generated().items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run python -m docs.generate"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readme_has_the_result(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert result_table() in text
+    assert with_blocks(text.replace("| trt ", "| tr? ")) == text, "blocks are made anew"
+
+
+def test_the_result_comes_from_several_processes() -> None:
+    folder = MachineFolder(REFERENCE, H100)
+    for cell in H100_CELLS:
+        record = folder.record("latency", cell)
+        assert record is not None
+        assert len({measurement.process for measurement in record.measurements}) >= 5
+    assert len(result_table().splitlines()) == 2 + 6
+
+
+@pytest.mark.parametrize("one", KEYS, ids=lambda one: one.name)
+def test_every_key_has_help(one: object) -> None:
+    text = getattr(one, "text", "")
+    assert re.fullmatch(r"[\w\[].+\.", text), text
+    assert not re.search(r"\b[Ww]hat\b", text)
+
+
+def test_keys_have_types_and_defaults_as_they_are_typed() -> None:
+    known = {one.name: one for one in KEYS}
+    assert (known["suite.warm_up_s"].type, known["suite.warm_up_s"].default) == ("number", "3")
+    assert known["trt.ranges"].type == "list of lists of whole numbers"
+    assert known["profiles"].type == "dynamic, per_shape, buckets, ranges"
+    assert known["torch.compile_mode"].default == "default"
+    assert known["batch"].default == "[1,8]"
+    assert known["quantization.shift"].default == "false"
+
+
+def test_a_key_with_a_list_gives_each_configuration_its_own() -> None:
+    assert key([1], "Help.").default_factory() is not key([1], "Help.").default_factory()  # type: ignore[attr-defined]
+    RunConfig().batch.append(5)
+    assert RunConfig().batch == [1, 8]
+
+
+def test_every_table_is_explained() -> None:
+    assert {file for _, file, _, _ in LEGENDS} == {f"{name}.md" for tables in TABLES.values() for name in tables}
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if f": {page}\n" not in navigation] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "link", "place"),
+    [
+        ("guides/int8.md", "../findings.md", "../findings.md"),
+        ("guides/int8.md", "../../results/README.md", "../results/README.md"),
+        ("README.md", "docs/guides/int8.md", "guides/int8.md"),
+        ("results/README.md", "../docs/guides/int8.md", "../guides/int8.md"),
+        ("tables.md", "../README.md", "README.md"),
+        ("README.md", "LICENSE", None),
+    ],
+)
+def test_links_are_changed_to_their_place_in_the_site(source: str, link: str, place: str | None) -> None:
+    known = {"findings.md", "guides/int8.md", "results/README.md", "README.md", "tables.md"}
+    assert in_site(source, link, known) == place
+
+
+def headings(text: str) -> list[int]:
+    return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"^ {4}\S.*$|^```[\s\S]*?^```", text, re.MULTILINE)
+
+
+def test_the_chinese_readme_has_the_same_commands_headings_and_tables() -> None:
+    english, chinese = ((ROOT / f"README{name}.md").read_text(encoding="utf-8") for name in ("", ".zh-CN"))
+    assert headings(chinese) == headings(english)
+    assert code(chinese) == code(english)
+    for pattern in (r"\]\(([^)]+)\)", r"^\|", r"^- "):
+        found = [re.findall(pattern, text, re.MULTILINE) for text in (english, chinese)]
+        ignored = {"README.md", "README.zh-CN.md"}
+        assert [one for one in found[1] if one not in ignored] == [one for one in found[0] if one not in ignored]
+
+
+def test_readmes_are_short() -> None:
+    for name in ("README.md", "README.zh-CN.md"):
+        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 120
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) < 150
