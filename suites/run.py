@@ -20,7 +20,7 @@ from suites.checks import Refused, shortened
 from suites.command_line import FLAGS, LONGEST, guarded, overrides
 from suites.text import one_line
 from suites.touched import touched, waits
-from suites.usage import CONF, USAGE, group_choices
+from suites.usage import CONF, help_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -177,7 +177,7 @@ def checked(config: DictConfig) -> RunConfig:
 def _run(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         # Hydra's own help composes every group of its own first, which takes over a second.
-        print(USAGE.format(groups=group_choices()))
+        print(help_text())
         return 0
 
     import hydra

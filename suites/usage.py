@@ -1,54 +1,70 @@
-"""The text of --help, with the choices of each group read off conf/."""
+"""The text of --help: the choices of each group from conf/, and keys with the help of the schema."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 USAGE = """\
-Compare ways of running a BERT-style model: latency, accuracy and memory, cell by cell, under one harness.
+Compare ways to run a BERT-style model: latency, accuracy and memory.
 
   python -m suites.run backend=ort precision=int8
   python -m suites.run -m backend=torch_eager,ort precision=fp32,int8
   python -m suites.run -m experiment=demo
 
+-m runs every combination of the values that commas separate. A cell that ran before on this device is reused.
+Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
+
 Choose one of each group, as group=choice:
 
 {groups}
 
-Set any value, as key=value:
+Set any key, as key=value. These are the most common keys with their defaults:
 
-  batch=[1,8] sequence=[32,128]    the grid of shapes
-  weights=trained|random           random: seeded, for latency without a download
-  device=auto|cpu|cuda gpu=0       where to run
-  model.path=FOLDER                weights of your own: config.json, model.safetensors, tokenizer.json
-  model.hub=OWNER/NAME             weights from the Hugging Face hub; model.revision=main
-  model.name=NAME                  the name in tables; without it that of the folder or hub id
-  suite.seconds=1.0                time given to each phase of a measurement
-  backend.cuda_graph=true          measure CUDA graphs beside plain steps
-  threads=0                        CPU threads of the backend; 0 leaves it to the library
-  quantization.placement=auto      Q/DQ around all, gemm, ffn or attention; also .scheme .method .samples .sequence
-                                   .activation .per_channel .reduce_range .smooth .tokens .qat_steps
-  suite=accuracy task=stsb         a task's figure beside FP32's; task.path=FOLDER has its files
-  suite=layers layers.chunk=16     how far each layer's outputs are from FP32's, and the first past layers.threshold
-  suite=switching                  what changes of shape cost: switching.switch .requests .repeats .trace .pad_to,
-                                   suite.pairs_s .replay_s (time for each) .starts;
-                                   python -m suites.advise TRACE then names the cheapest strategy
-  profiles=per_shape               TensorRT: or dynamic (trt.min .opt .max), buckets, ranges (trt.ranges); keep_fp32=
-  trt.optimization_level=3         also .contexts .engines .memory_mb .tactic_sources .workspace_mb ...: see --cfg job
-  layout=packed                    plugins: or fixed; plugin.products .gelu; INT8: plugin.attention .norms .interleaved
-                                   .scale_max; packed: pad_to_multiple_of=64 (tokens, so that their numbers recur)
-  quantization.leave_out=[PATTERN] nodes left out of INT8; suites.search finds which: python -m suites.search --help
-  until=measure                    or export, build: prepare the cache and stop there, several at a time if you like
-  results=results/runs cache=.cache  where records and tables go, and artifacts
-  rerun=false seed=0
+{keys}
 
-A sweep (-m) runs every combination of comma-separated values. Cells that ran before are reused; rerun=true measures
-them again. Exit status: 0 all well, 1 a cell failed, 2 refused. `--cfg job` prints every key with its value."""
+docs/reference.md explains every key. `--cfg job` prints every key with its value. Other commands have their own --help:
+python -m suites.search, .batch, .advise, .report, .process_noise"""
+
+COMMON = (
+    "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",
+    "quantization.placement", "quantization.method", "quantization.smooth", "quantization.qat_steps",
+    "quantization.leave_out", "lengths.passes", "layers.chunk", "switching.switch", "switching.trace",
+    "switching.pad_to", "trt.min", "trt.opt", "trt.max", "trt.ranges", "trt.contexts", "trt.engines", "trt.memory_mb",
+    "trt.optimization_level", "trt.rewrites", "plugin.gelu", "plugin.constraints", "interpreter.trt",
+)  # fmt: skip
+"""Keys of groups that --help shows, besides all keys without a group."""
+
+WIDTH, COLUMN = 120, 32
+
+
+def help_text() -> str:
+    """The text of `python -m suites.run --help`."""
+    return USAGE.format(groups=group_choices(), keys=common_keys())
 
 
 def group_choices() -> str:
-    """One line a group: its name and the choices that have a file."""
+    """One line for each group: its name and its choices that have a file."""
     groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
     return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)
+
+
+def common_keys() -> str:
+    """Common keys with their defaults, choices and help."""
+    from suites.config import RunConfig
+    from suites.config_key import keys_of
+
+    lines = []
+    for one in sorted(keys_of(RunConfig), key=lambda one: "." in one.name):
+        if "." in one.name and one.name not in COMMON:
+            continue
+        choices = f"{one.type.replace(', ', '|')}. " if ", " in one.type and " of " not in one.type else ""
+        text = textwrap.wrap(choices + one.text, WIDTH - COLUMN, break_on_hyphens=False)
+        first = f"  {one.name}={one.default}"
+        if len(first) >= COLUMN:
+            lines.append(first)
+            first = ""
+        lines += [f"{first:<{COLUMN}}{text[0]}", *(" " * COLUMN + line for line in text[1:])]
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ from suites.config import RunConfig
 from suites.config_key import key, keys_of
 from suites.report import TABLES
 from suites.results_folder import MachineFolder
+from suites.usage import COMMON, help_text
 
 KEYS = list(keys_of(RunConfig))
 
@@ -61,6 +62,14 @@ def test_a_key_with_a_list_gives_each_configuration_its_own() -> None:
     assert key([1], "Help.").default_factory() is not key([1], "Help.").default_factory()  # type: ignore[attr-defined]
     RunConfig().batch.append(5)
     assert RunConfig().batch == [1, 8]
+
+
+def test_the_short_help_has_the_help_of_its_keys() -> None:
+    shown = {one.name for one in KEYS if "." not in one.name} | set(COMMON)
+    words = " ".join(help_text().split())
+    assert [name for name in shown if name not in {one.name for one in KEYS}] == []
+    assert [one.name for one in KEYS if one.name in shown and one.text not in words] == []
+    assert max(len(line) for line in help_text().splitlines()) <= 120
 
 
 def test_every_table_is_explained() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
 from suites.config import RunConfig
 from suites.config_key import Key, keys_of
 from suites.tables.rows import markdown
-
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
+from suites.usage import CONF
 
 INTRODUCTION = """\
 # Configuration reference
