@@ -22,9 +22,7 @@ H100_CELLS = (
     "bert_base-trt_plugin-int8-d3d9b9249944",
 )
 """Cells that at least five fresh processes measured."""
-H100_COLUMNS = (
-    "backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms [95% CI]", "seq/s", "cosine", "notes",
-)  # fmt: skip
+H100_COLUMNS = ("backend", "precision", "p50 ms [95% CI]", "graph p50 ms [95% CI]", "seq/s", "cosine", "notes")
 
 CPU = "cpu-amd-epyc-2-cores"
 CPU_CELLS = (
@@ -33,7 +31,7 @@ CPU_CELLS = (
     "minilm-ort-fp32-371a1682cf3b",
     "minilm-ort-int8-ac4e82cb2e08",
 )
-CPU_COLUMNS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "seq/s", "cosine", "notes")
+CPU_COLUMNS = ("backend", "precision", "p50 ms [95% CI]", "seq/s", "cosine", "notes")
 
 Row = Mapping[str, str]
 
