@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
-from docs.generate.hook import in_site
+from docs.generate.hook import in_site, on_page_markdown
 from docs.generate.pages import generated, with_blocks
 from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
 from docs.generate.tables import LEGENDS
@@ -96,6 +97,14 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_links_are_changed_to_their_place_in_the_site(source: str, link: str, place: str | None) -> None:
     known = {"findings.md", "guides/int8.md", "results/README.md", "README.md", "tables.md"}
     assert in_site(source, link, known) == place
+
+
+def test_a_page_of_the_site_links_to_pages_and_names_other_files() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="guides/int8.md"))
+    files = [SimpleNamespace(src_uri=name) for name in ("guides/int8.md", "findings.md", "images/result.svg")]
+    text = "[a](../findings.md#accuracy) ![b](../images/result.svg) [c](../../LICENSE) [d](#calibration) [e](https://x)"
+    shown = "[a](../findings.md#accuracy) ![b](../images/result.svg) c [d](#calibration) [e](https://x)"
+    assert on_page_markdown(text, page, None, files) == shown
 
 
 def headings(text: str) -> list[int]:
