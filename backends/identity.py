@@ -72,7 +72,7 @@ def _keep(path: Path, text: str, changed: float) -> None:
     """Write `text`, unless the file that it is about changed so lately that its times would not show another change."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w") as stream:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
         now = os.fstat(descriptor).st_ctime
     if now - changed > SETTLED_S:
