@@ -58,7 +58,7 @@ def _digest(path: Path, cache: Path | None) -> str:
     stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino, before.st_dev]
     kept = cache / "digests" / f"{key_digest({'path': str(path.resolve())})[:24]}.json"
     try:
-        known = json.loads(kept.read_text())
+        known = json.loads(kept.read_text(encoding="utf-8"))
         if known["stamp"] == stamp and len(known["sha256"]) == 64:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
