@@ -1,4 +1,4 @@
-"""What can be asked for: the schemas that Hydra holds conf/ and the command line against."""
+"""What can be asked for: the schemas that Hydra holds suites/conf/ and the command line against."""
 
 from __future__ import annotations
 

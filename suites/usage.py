@@ -1,10 +1,10 @@
-"""The text of --help, with the choices of each group read off conf/."""
+"""The text of --help, with the choices of each group read off suites/conf/."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parent / "conf"
 
 USAGE = """\
 Compare ways of running a BERT-style model: latency, accuracy and memory, cell by cell, under one harness.
