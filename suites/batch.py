@@ -261,7 +261,7 @@ def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
 def main(arguments: Sequence[str]) -> int:
     """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
     parser = argparse.ArgumentParser(prog=program("batch"), description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="a file, or the name of one of the batches in suites/conf/batches")
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
     parser.add_argument("--ahead", type=int, help="engines to build before any is measured; by default N")
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")

@@ -41,6 +41,17 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     assert printed.count("not measured") == 2
 
 
+def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed copy has them in a folder that nobody types."""
+    monkeypatch.chdir(tmp_path)
+    own = CONF / "batches" / "switching.txt"
+    assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
+    for other in ("nothing", "below/switching.txt", str(own)):
+        assert batch.file_of(Path(other)) == Path(other)
+    Path("switching.txt").write_text("backend=null")
+    assert batch.file_of(Path("switching.txt")) == Path("switching.txt")
+
+
 @pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
 def test_a_file_that_is_no_batch_is_refused(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
