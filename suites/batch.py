@@ -32,7 +32,7 @@ from suites.choices import Suite
 from suites.clock import now_ns
 from suites.command_line import FLAGS, guarded, overrides, program
 from suites.config import RunConfig
-from suites.explain import how_to_write
+from suites.explain import hint, how_to_write
 from suites.machine import gpus
 from suites.path_arguments import quoted_path
 from suites.process_tree import CALL, Guard
@@ -181,9 +181,18 @@ def _on(device: str) -> list[str]:
 
 
 def file_of(path: Path) -> Path:
-    """The file of a batch: `path`, or the one among the project's own that has this name, with or without .txt."""
-    own = CONF / "batches" / f"{path.name.removesuffix('.txt')}.txt"
-    return own if len(path.parts) == 1 and not os.path.lexists(path) and own.is_file() else path
+    """The file of a batch: `path`, or the one among the project's own that has this name, with or without .txt.
+
+    Raises:
+        Refused: it is a bare name without a file.
+    """
+    if len(path.parts) != 1 or os.path.lexists(path):
+        return path
+    own = {file.stem: file for file in sorted((CONF / "batches").glob("*.txt"))}
+    name = path.name.removesuffix(".txt")
+    if name not in own:
+        raise Refused(f"there is no file {path}; {hint(name, list(own))}batches of the project: {', '.join(own)}")
+    return own[name]
 
 
 def read_lines(path: Path) -> list[list[str]]:

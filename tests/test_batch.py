@@ -15,6 +15,7 @@ from backends.base import Device, Shape
 from backends.tensorrt_.profiles import plan_profiles
 from suites import batch, request
 from suites.cell import Cell
+from suites.checks import Refused
 from suites.config import RunConfig
 from suites.machine import Machine
 from suites.results_folder import read_records
@@ -46,8 +47,10 @@ def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     own = CONF / "batches" / "switching.txt"
     assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
-    for other in ("nothing", "below/switching.txt", str(own)):
+    for other in ("below/switching.txt", str(own)):
         assert batch.file_of(Path(other)) == Path(other)
+    with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? batches of the"):
+        batch.file_of(Path("switchin"))
     Path("switching.txt").write_text("backend=null")
     assert batch.file_of(Path("switching.txt")) == Path("switching.txt")
 
