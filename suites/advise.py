@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from suites.checks import Refused
-from suites.command_line import guarded
+from suites.command_line import guarded, program
 from suites.record import Record
 from suites.report import say_bad
 from suites.results_folder import MachineFolder, machine_folders
@@ -29,6 +29,7 @@ from suites.tables.rows import markdown
 from suites.tables.switching import costs_of, workload
 from suites.text import one_line
 from suites.traffic import Size, read_trace, smallest
+from suites.user_folders import default_folder
 from suites.validity import Judged, judged
 from suites.winners import ties
 
@@ -214,7 +215,7 @@ def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHIN
 def main(arguments: Sequence[str]) -> int:
     """Print advice; returns 0, 1 if no strategy can serve the trace, 2 if there is nothing to give any by."""
     description, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog="python -m suites.advise", description=f"{description}\n\n{rest}",
+    parser = argparse.ArgumentParser(prog=program("advise"), description=f"{description}\n\n{rest}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("trace")
     parser.add_argument("--memory-mb", type=float, default=float("inf"), help="device memory that there is")
@@ -237,7 +238,7 @@ def _usable(folder: MachineFolder) -> list[Record]:
 
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
-    results = Path(wanted.pop("results", "results/runs"))
+    results = Path(wanted.pop("results", "") or default_folder("results"))
     if unknown := set(wanted) - {"precision", "backend", "machine", "model_version", *ASKED}:
         raise Refused(
             f"{', '.join(sorted(unknown))}= chooses nothing; use machine, {', '.join(ASKED)}, precision, backend"

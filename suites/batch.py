@@ -30,15 +30,16 @@ from hydra.errors import HydraException
 from suites.checks import Refused, at_least, decoded, first_line, read_bytes
 from suites.choices import Suite
 from suites.clock import now_ns
-from suites.command_line import FLAGS, guarded, overrides
+from suites.command_line import FLAGS, guarded, overrides, program
 from suites.config import RunConfig
-from suites.explain import how_to_write
+from suites.explain import hint, how_to_write
 from suites.machine import gpus
 from suites.path_arguments import quoted_path
 from suites.process_tree import CALL, Guard
 from suites.record import TIMED
 from suites.text import one_line
 from suites.touched import tables_at_end
+from suites.usage import CONF
 
 JUDGED = "suite=accuracy"
 """What asks an engine for its outputs and no times, as suite=latency asks the same engine for times."""
@@ -179,6 +180,21 @@ def _on(device: str) -> list[str]:
     return [f"gpu={device}"] if device else []
 
 
+def file_of(path: Path) -> Path:
+    """The file of a batch: `path`, or the one among the project's own that has this name, with or without .txt.
+
+    Raises:
+        Refused: it is a bare name without a file.
+    """
+    if len(path.parts) != 1 or os.path.lexists(path):
+        return path
+    own = {file.stem: file for file in sorted((CONF / "batches").glob("*.txt"))}
+    name = path.name.removesuffix(".txt")
+    if name not in own:
+        raise Refused(f"there is no file {path}; {hint(name, list(own))}batches of the project: {', '.join(own)}")
+    return own[name]
+
+
 def read_lines(path: Path) -> list[list[str]]:
     """The words of each line that has any; see `_numbered`."""
     return [words for _, words in _numbered(path)]
@@ -253,8 +269,8 @@ def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
-    parser = argparse.ArgumentParser(prog="python -m suites.batch", description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("file", type=Path)
+    parser = argparse.ArgumentParser(prog=program("batch"), description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("file", type=Path, help="a file, or the name of one of the batches in suites/conf/batches")
     parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
     parser.add_argument("--ahead", type=int, help="engines to build before any is measured; by default N")
     parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
@@ -266,7 +282,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     if not options.seconds >= 0:
         raise Refused(f"--seconds {options.seconds:g} must be a number of seconds from 0 on")
-    lines = cells_of(options.file)
+    lines = cells_of(file_of(options.file))
     if not lines:
         raise Refused(f"{options.file} has no lines; give one cell or sweep a line, as after python -m suites.run")
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]

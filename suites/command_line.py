@@ -19,6 +19,9 @@ from suites.text import one_line
 
 REFUSED, INTERRUPTED = 2, 130
 
+PROGRAM = "inference-suites"
+"""The command that an installation has; see suites/command.py."""
+
 FLAGS = ("--multirun", "--cfg", "--resolve", "--package", "--info", "--config-dir", "--version",
          "-m", "-c", "-p", "-i", "-cd")  # fmt: skip
 """Hydra's. Left out is --experimental-rerun, which reads a pickle: that runs whatever code is in the file."""
@@ -35,6 +38,13 @@ SHORT = {"-m": "--multirun", "-c": "--cfg", "-p": "--package", "-i": "--info", "
 
 LONGEST = 1500
 """Characters of a line that says why a command was refused."""
+
+
+def program(command: str) -> str:
+    """How this process was started, for the usage of a command such as advise."""
+    if os.path.basename(sys.argv[0]) == PROGRAM:
+        return f"{PROGRAM} {command}"
+    return f"python -m suites.{command.replace('-', '_')}"
 
 
 def overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""The schema of the configuration: Hydra checks conf/ and the command line by it. Each key has its help text."""
+"""The schema of the configuration: Hydra checks suites/conf/ and the command line by it. Each key has its help text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelConfig:
     """A model and its source; see backends/checkpoint.py and backends/hub.py."""
 
     name: str = key("", "Name of the model in tables. Empty: the name of its folder or hub id.")
-    names: dict[str, str] = key({}, "Short names of hub ids, set by conf/model.")
+    names: dict[str, str] = key({}, "Short names of hub ids, set by suites/conf/model.")
     hub: str = key("", "Hugging Face hub id, OWNER/NAME. The local cache of the hub is searched first.")
     revision: str = key("main", "Branch, tag or commit of model.hub.")
     path: str = key("", "Folder of a checkpoint: config.json, model.safetensors and the tokenizer's files.")
@@ -140,7 +140,7 @@ class TaskConfig:
 
 @dataclass
 class InterpreterConfig:
-    """Python executables. conf/interpreter/local.yaml, which git ignores, can set them for one machine."""
+    """Python executables. inference-suites.yaml in the current folder or the user's settings can set them."""
 
     main: str = key("", "Python of the main side. Empty: the Python that runs the command.")
     trt: str = key("", "Python with numpy, TensorRT and cuda-python, 3.10 or newer. Empty: interpreter.main.")

@@ -34,7 +34,7 @@ def explain(error: Exception) -> str:
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
         choices = listed.group(1).split() if listed else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        return f"there is no {group}={choice}; {_hint(choice, choices)}choices: {', '.join(choices)}"
+        return f"there is no {group}={choice}; {hint(choice, choices)}choices: {', '.join(choices)}"
     cause = error.__cause__ or error
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "not in" in str(cause):
@@ -121,12 +121,13 @@ def unknown_key(key: str) -> str:
         return f"{key} is a group of keys; set one of {', '.join(inside)}"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     choices = ", ".join(siblings or [name for name in known if "." not in name])
-    hint = _hint(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else ""
-    hint = hint.replace("mean ", f"mean {parent}.") or ("" if siblings and parent else _hint(key, known))
-    return f"there is no key {shortened(key)}; {hint}choices: {choices}"
+    near = hint(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else ""
+    near = near.replace("mean ", f"mean {parent}.") or ("" if siblings and parent else hint(key, known))
+    return f"there is no key {shortened(key)}; {near}choices: {choices}"
 
 
-def _hint(wanted: str, known: list[str]) -> str:
+def hint(wanted: str, known: list[str]) -> str:
+    """The nearest of the names that are known, as a question; empty if none is near."""
     close = difflib.get_close_matches(wanted.lower(), [name for name in known if name != wanted], n=1)
     return f"did you mean {close[0]}? " if close else ""
 

@@ -15,7 +15,7 @@ def interpreter_path(key: str, given: str) -> str:
     Raises:
         Refused: it is missing, a folder, or a file that cannot be executed.
     """
-    advice = f"set {key} to a Python with numpy, on the command line or in conf/interpreter/local.yaml"
+    advice = f"set {key} to a Python with numpy, on the command line or in inference-suites.yaml"
     try:
         path = given if "/" in given else shutil.which(given) or os.path.abspath(given)
         path = os.path.abspath(path)

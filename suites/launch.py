@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from suites.maker import CODE
 from suites.process_tree import CALL, Guard, kill_group, kill_marked
 from suites.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
 from suites.text import one_line
@@ -106,6 +107,22 @@ def call(
     return answer
 
 
+def _code(folder: Path) -> Path:
+    """The folder in which a worker finds suites and backends, and nothing else.
+
+    An installed copy is among packages of this interpreter, which those of a worker's interpreter must not be hidden
+    by: so the job's folder gets links to the two.
+    """
+    if not any(ROOT.glob("*.dist-info")):
+        return ROOT
+    code = folder / "code"
+    code.mkdir(exist_ok=True)
+    for name in CODE:
+        with contextlib.suppress(FileExistsError):
+            (code / name).symlink_to(ROOT / name)
+    return code
+
+
 def _spawn(
     stage: str,
     folder: Path,
@@ -127,7 +144,7 @@ def _spawn(
         # Whatever a worker leaves there when it is killed is removed with the folder.
         "TMPDIR": str(folder / "tmp"),
         **interpreter.environment,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
         "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
         CALL: mark,

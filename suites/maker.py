@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 """As in pyproject.toml."""
 
 HARNESS = 2
@@ -24,7 +28,7 @@ masks, the FP32 reference, pooling, heads, metrics. Such records of another vers
 not say are of version 1."""
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("suites", "backends", "conf")
+CODE = ("suites", "backends")
 """What decides a record's figures. Changes elsewhere, as in results/, do not make a checkout dirty."""
 
 
@@ -33,8 +37,9 @@ def maker() -> Mapping[str, Any]:
     """Version of the suite, and its commit and whether the code differs from it.
 
     A copy without its repository, as in a container, has them from SUITES_COMMIT: a commit, with "-dirty" behind it if
-    the code differs. Otherwise the commit is empty, and `dirty` false, where the code is not in a git checkout of its
-    own, git is not installed, or git refuses the folder because another user owns it.
+    the code differs. A copy that pip installed from a repository has the commit that pip noted. Otherwise the commit is
+    empty, and `dirty` false, where the code is not in a git checkout of its own, git is not installed, or git refuses
+    the folder because another user owns it.
     """
     commit, dirty = "", False
     if given := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
@@ -42,7 +47,25 @@ def maker() -> Mapping[str, Any]:
     if _git("rev-parse", "--show-toplevel") == str(ROOT):
         commit = _git("rev-parse", "--verify", "HEAD") or ""
         dirty = bool(commit) and _git("status", "--porcelain", "--", *CODE) != ""
-    return {"version": VERSION, "commit": commit, "dirty": dirty}
+    return {"version": VERSION, "commit": commit or _installed_commit(), "dirty": dirty}
+
+
+def _installed_commit() -> str:
+    """The commit that pip installed this copy from (PEP 610); empty if it did not install from a repository."""
+    with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, AttributeError, TypeError):
+        found = metadata.distribution("inference-suites")
+        if os.path.realpath(str(found.locate_file(""))) == str(ROOT):
+            noted = json.loads(found.read_text("direct_url.json") or "{}")
+            return str(noted.get("vcs_info", {}).get("commit_id", ""))
+    return ""
+
+
+def typed_command() -> tuple[str, ...]:
+    """The command line of this process as it was typed, without folders of programs."""
+    python, *words = sys.orig_argv
+    if words and os.path.basename(words[0]) == "inference-suites":  # a script, which the system starts with its Python
+        return ("inference-suites", *words[1:])
+    return (os.path.basename(sys.executable or python), *words)
 
 
 def _git(*arguments: str) -> str | None:

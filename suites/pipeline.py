@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from suites.job_folders import end_job, new_job
 from suites.launch import Answer, CannotStart, CannotWrite
 from suites.locating import changed, located
 from suites.machine_folders import without_folders
-from suites.maker import HARNESS, SCORING, maker
+from suites.maker import HARNESS, SCORING, maker, typed_command
 from suites.record import FAILED, OK, TIMED, Record, path_of, write_record
 from suites.request import Request
 from suites.reuse import another_device, judged_anew, record_at, reusable
@@ -95,7 +94,7 @@ def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
         end_job(stages.folder, keep)
         return replace(ended, log=log)
     except CannotStart as error:
-        names = "interpreter.main or the backend's own, as in conf/interpreter"
+        names = "interpreter.main or the backend's own, as in inference-suites.yaml"
         raise Refused(f"{error}; {names}, must be a Python with numpy") from None
     except (CannotWrite, OSError) as error:
         raise _cannot_write(request, error) from None
@@ -121,7 +120,7 @@ def _run(request: Request, stages: Stages) -> Ended:
         return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
     request = checkpoint
     probed = stages.run("probe", request.job, request.interpreter)
-    advice = "; interpreter.main or the backend's own, as in conf/interpreter, must be a Python with numpy"
+    advice = "; interpreter.main or the backend's own, as in inference-suites.yaml, must be a Python with numpy"
     facts: dict[str, Any] = probed.result or {
         "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
     }  # fmt: skip
@@ -163,7 +162,7 @@ def _run(request: Request, stages: Stages) -> Ended:
         environment=environment,
         settings=request.effort,
         stages=stages.seconds,
-        command=(Path(sys.executable).name, *sys.orig_argv[1:]),
+        command=typed_command(),
         measured_at=_now(),
         log_tail=stages.log_tail if answer.outcome != OK else "",
         maker=maker(),

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from suites.checks import Refused
 from suites.record import GPU, LATENCY, Measurement, Record
 from suites.stats import Estimate
 
@@ -193,17 +194,26 @@ def to_text(found: Iterable[Study]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the file; returns 0."""
+    from suites.command_line import guarded, program
+    from suites.record_checks import BadRecord
     from suites.results_folder import read_records
 
-    parser = argparse.ArgumentParser(
-        prog="python -m suites.process_noise", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog=program("process-noise"), description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path, help="a folder of records, such as results/reference")
     options = parser.parse_args(arguments)
-    found = studies(read_records(options.results, "latency"))
-    FILE.write_text(to_text(found), encoding="utf-8")
-    print(f"{FILE}: {len(found)} studies")
-    return 0
+
+    def write() -> int:
+        try:
+            found = studies(read_records(options.results, "latency"))
+        except BadRecord as error:
+            raise Refused(f"{error}; move the file away") from None
+        if not found:
+            raise Refused(f"{options.results} has no study; give a folder with records of at least {LEAST} processes")
+        FILE.write_text(to_text(found), encoding="utf-8")
+        print(f"{FILE}: {len(found)} studies")
+        return 0
+
+    return guarded(write)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from suites.checks import Refused
-from suites.command_line import guarded
+from suites.command_line import guarded, program
 from suites.record import Record, write_whole
 from suites.results_folder import MachineFolder, machine_folders
 from suites.tables.accuracy import accuracy_tables
@@ -25,6 +25,7 @@ from suites.tables.switching import switching_tables
 from suites.tables.switching_pairs import pair_tables
 from suites.tables.workloads import workload_tables
 from suites.text import one_line
+from suites.user_folders import default_folder
 
 Table = Callable[[Sequence[Record], MachineFolder], str]
 
@@ -160,11 +161,12 @@ def say_bad(folders: Iterable[MachineFolder]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the tables and print where they are; returns 0, 1 if a file is no record, 2 if there are no records."""
-    parser = argparse.ArgumentParser(prog="python -m suites.report", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results/runs"), help="a folder of results")
-    results = parser.parse_args(arguments).results
+    parser = argparse.ArgumentParser(prog=program("report"), description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("results", nargs="?", help="a folder of results; by default results/runs")
+    given = parser.parse_args(arguments).results
 
     def write() -> int:
+        results = Path(given or default_folder("results"))
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)

@@ -25,6 +25,7 @@ from suites.machine import Machine, cpu, cpu_quota, gpus
 from suites.model_request import NO_MODEL, borrowed, local_config, model_job, model_name, model_version, positions
 from suites.options import lengths_of, own_options, quantization_of, without_paths
 from suites.tasks.task import Task, load_task
+from suites.user_folders import chosen_folder
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def resolve(config: RunConfig) -> Request:
     task = load_task(config.task, _labels(config, found))
     asked = ASKED[config.suite.name](config, shapes, lengths, most, task)
     machine = _machine(config)
-    results, cache = writable("results", config.results), cache_of(config.cache)
+    results = writable("results", chosen_folder("results", config.results))
+    cache = cache_of(chosen_folder("cache", config.cache))
     low = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = low and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}

@@ -181,15 +181,13 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
 
     import hydra
-    from hydra.core.config_store import ConfigStore
 
-    from suites import composing, explain
-    from suites.config import RunConfig
+    from suites import composing, explain, local_settings
 
     if name := _sweeps_unasked(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    local_settings.register()
     composing.install()
     invocation = Invocation()
     try:
@@ -244,9 +242,9 @@ def shows_only(arguments: Sequence[str]) -> bool:
     return any(word.startswith(("--cfg", "--info")) for word in arguments)
 
 
-def main() -> int:
-    """Run the command line; returns the exit status."""
-    return guarded(lambda: _run(sys.argv[1:]))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default that of this process; returns the exit status."""
+    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ stands beside what it gives. search.steps and search.seconds end it early, with 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from suites.checks import Refused, at_least, between
 from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.machine_folders import without_folders
+from suites.maker import typed_command
 from suites.record import OK, Record, write_record
 from suites.smallest import smallest
 from suites.validity import shortfall
@@ -98,7 +98,7 @@ class Search:
             measurements=(),
             checks=(),
             scores={"held": held, "parts": parts, "ended": ended, **wanted, "steps": list(self.steps.values())},
-            command=(os.path.basename(sys.executable), *sys.orig_argv[1:]),
+            command=typed_command(),
         )
         assert self.request is not None
         record = without_folders(record, self.request)
@@ -179,14 +179,12 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from hydra.core.config_store import ConfigStore
-
-    from suites.config import RunConfig
+    from suites import local_settings
     from suites.progress import Display
     from suites.report import say_bad, shown, write_machine
     from suites.results_folder import MachineFolder
 
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    local_settings.register()
     search = Search(overrides(arguments), Display())
     with search.display:
         record = search.run()

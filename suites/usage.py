@@ -1,11 +1,11 @@
-"""The text of --help: the choices of each group from conf/, and keys with the help of the schema."""
+"""The text of --help: the choices of each group from suites/conf/, and keys with the help of the schema."""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parent / "conf"
 
 USAGE = """\
 Compare ways to run a BERT-style model: latency, accuracy and memory.

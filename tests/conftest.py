@@ -18,23 +18,20 @@ from typing import Any
 import in_process
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
 from backends.cache import ArtifactCache
 from backends.null import Costs, NullSession
 from suites.cell import Cell
 from suites.clock import Effort
+from suites.local_settings import interpreters
 from suites.record import Measurement, Record
 from suites.traffic import blocks_of_runs
 
 pytest_plugins = ["cpu_durations"]
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCAL = ROOT / "conf" / "interpreter" / "local.yaml"
-PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON") or (
-    OmegaConf.load(LOCAL).get("trt", "") if LOCAL.exists() else ""
-)
+PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON") or interpreters().get("trt", "")
 """The interpreter of TensorRT, where there is one: as a run would find it."""
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 TINY_MODELS = {

@@ -15,12 +15,14 @@ from backends.base import Device, Shape
 from backends.tensorrt_.profiles import plan_profiles
 from suites import batch, request
 from suites.cell import Cell
+from suites.checks import Refused
 from suites.config import RunConfig
 from suites.machine import Machine
 from suites.results_folder import read_records
+from suites.usage import CONF
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
-COMMITTED = [line for file in sorted((ROOT / "conf" / "batches").glob("*.txt")) for line in batch.read_lines(file)]
+COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 
 
@@ -38,6 +40,19 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert printed.count("until=build") == 2
     assert printed.count("not measured") == 2
+
+
+def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed copy has them in a folder that nobody types."""
+    monkeypatch.chdir(tmp_path)
+    own = CONF / "batches" / "switching.txt"
+    assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
+    for other in ("below/switching.txt", str(own)):
+        assert batch.file_of(Path(other)) == Path(other)
+    with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? batches of the"):
+        batch.file_of(Path("switchin"))
+    Path("switching.txt").write_text("backend=null")
+    assert batch.file_of(Path("switching.txt")) == Path("switching.txt")
 
 
 @pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
@@ -165,7 +180,7 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
 def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
     """A sweep as its first cell does."""
     words = [word for word in batch.cells(line)[0] if word != "-m"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("run", overrides=words)
 
 
@@ -175,10 +190,10 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     """Of the batch that has the least time on a GPU: no cell is refused there, and none asked for twice."""
     card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
     monkeypatch.setattr(request, "gpus", lambda: [card])
-    lines = batch.read_lines(ROOT / "conf" / "batches" / "switching.txt")
+    lines = batch.read_lines(CONF / "batches" / "switching.txt")
     words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.cells(line)]
     found = []
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         for cell in words:
             config = compose("run", overrides=[*cell, *folders(tmp_path)])
             found.append(request.resolve(OmegaConf.to_object(config)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-from suites import run, usage
+from suites import run
 
 Refusal = Callable[..., str]
 
@@ -67,34 +65,6 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 )
 def test_a_configuration_that_cannot_be_composed_is_refused(arguments: list[str], says: str, refusal: Refusal) -> None:
     assert says in refusal("backend=null", *arguments)
-
-
-@pytest.fixture
-def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of conf/ that a test may change."""
-    copy = tmp_path / "conf"
-    shutil.copytree(ROOT / "conf", copy)
-    for module in (run, usage):
-        monkeypatch.setattr(module, "CONF", copy)
-    return copy
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (b"main: [", "local.yaml, line 1: it is not YAML"),
-        (b"main: a\n  b: c\n", "local.yaml, line 2: it is not YAML"),
-        (b"[1, 2]", "interpreter/local"),
-        (b"hello", "interpreter/local"),
-        (b"other: /usr/bin/python3", "Key 'other' not in 'InterpreterConfig'"),
-        (b"main: [a]", "interpreter/local"),
-        (b"\xff\xfe", "UnicodeDecodeError"),
-        (b"\x00", "local.yaml"),
-    ],
-)
-def test_a_broken_file_of_interpreters_is_named(text: bytes, says: str, conf: Path, refusal: Refusal) -> None:
-    (conf / "interpreter" / "local.yaml").write_bytes(text)
-    assert says in refusal("backend=null")
 
 
 EVIL = {

@@ -62,7 +62,7 @@ def test_lengths_follow_their_distribution_and_what_was_cut_is_counted(
 
 
 def test_stsb_lengths_are_those_of_its_histogram() -> None:
-    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "lengths" / "stsb.yaml"))
+    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "stsb.yaml"))
     assert isinstance(chosen, dict)
     values, counts = np.array(chosen["values"]), np.array(chosen["counts"])
     assert counts.sum() == 5758
@@ -72,7 +72,7 @@ def test_stsb_lengths_are_those_of_its_histogram() -> None:
 
 
 def test_squad_like_lengths_have_their_mean_and_are_cut_at_the_sequence() -> None:
-    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "lengths" / "squad_like.yaml"))
+    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "squad_like.yaml"))
     assert isinstance(chosen, dict)
     drawn, cut = draw_lengths(chosen, Shape(4000, 384), TOKENS, seed=0)
     assert np.mean(drawn) == pytest.approx(chosen["mean"], rel=0.05)

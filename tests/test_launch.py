@@ -42,6 +42,20 @@ def test_a_stage_answers(null_job: dict[str, Any], tmp_path: Path) -> None:
     assert answer.result["release"].startswith("numpy ")
 
 
+def test_a_worker_of_an_installed_copy_gets_none_of_the_packages_beside_it(
+    null_job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of another interpreter than the worker's may be: its own must be found."""
+    site = tmp_path / "site-packages"
+    (site / "inference_suites-1.0.dist-info").mkdir(parents=True)
+    (site / "numpy.py").write_text("raise ImportError('built for another Python')")
+    for name in ("suites", "backends"):
+        (site / name).symlink_to(launch.ROOT / name)
+    monkeypatch.setattr(launch, "ROOT", site)
+    for _ in range(2):
+        assert run(HERE, tmp_path, null_job).outcome == "ok"
+
+
 def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
     answer = run(HERE, tmp_path, {"backend": "no-such"})
     assert (answer.outcome, answer.reason) == ("failed", "KeyError: 'no-such'")

@@ -72,6 +72,32 @@ def test_without_a_checkout_of_its_own_there_is_no_commit(
 
 
 @pytest.mark.parametrize(
+    ("noted", "commit"),
+    [
+        ('{"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "' + "a" * 40 + '"}}', "a" * 40),
+        ('{"url": "file:///x", "dir_info": {}}', ""),
+        ("no JSON", ""),
+        ("[]", ""),
+        (None, ""),
+    ],
+)
+def test_a_copy_that_pip_installed_has_the_commit_that_pip_noted(
+    noted: str | None, commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "inference_suites-0.2.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: inference-suites\nVersion: 0.2.0\n")
+    if noted is not None:
+        (folder / "direct_url.json").write_text(noted)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(maker, "ROOT", tmp_path.resolve())
+    assert maker.maker() == {"version": maker.VERSION, "commit": commit, "dirty": False}
+    monkeypatch.setattr(maker, "ROOT", tmp_path.resolve() / "elsewhere")
+    maker.maker.cache_clear()
+    assert maker.maker()["commit"] == ""
+
+
+@pytest.mark.parametrize(
     ("suite", "harness", "scoring", "again"),
     [
         ("latency", maker.HARNESS, maker.SCORING, False),

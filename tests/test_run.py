@@ -112,7 +112,7 @@ def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: 
 )
 def test_whatever_changes_the_work_is_another_cell(change: str) -> None:
     def cell_id(*overrides: str) -> str:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
             config = compose("run", ["model=bert_base", "weights=random", "backend=ort", *overrides])
         return Cell(release="", **resolve(OmegaConf.to_object(config)).cell).id  # type: ignore[arg-type]
 
@@ -209,7 +209,7 @@ def imported_by(*arguments: str) -> tuple[set[str], str]:
 def test_help_imports_nothing_heavy_and_lists_every_choice() -> None:
     modules, printed = imported_by("--help")
     assert modules.isdisjoint(("hydra", "omegaconf", "rich", "numpy", "torch"))
-    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
+    for group in (path for path in (ROOT / "suites" / "conf").iterdir() if path.is_dir()):
         for choice in group.glob("*.yaml"):
             assert choice.stem in printed
 

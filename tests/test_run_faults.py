@@ -55,7 +55,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def resolved(*arguments: str, backend: str = "null") -> request.Request:
     words = overrides([f"backend={backend}", *QUICK[1:], *arguments])
     ConfigStore.instance().store(name="schema", node=RunConfig)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         return request.resolve(OmegaConf.to_object(compose("run", words)))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""On a GPU with TensorRT, in the interpreter that SUITES_TRT_PYTHON or conf/interpreter/local.yaml names: a tiny model
+"""On a GPU with TensorRT, in the interpreter that SUITES_TRT_PYTHON or inference-suites.yaml names: a tiny model
 through builder and session, and each way that a build can go wrong."""
 
 from __future__ import annotations

@@ -66,6 +66,6 @@ def request(tmp_path: Path, *overrides: str) -> Request:
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
     own = ["device=cpu", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         config = compose("run", [*own, *overrides])
     return resolve(OmegaConf.to_object(config))  # type: ignore[arg-type]

