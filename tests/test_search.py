@@ -188,5 +188,5 @@ def test_what_cannot_be_searched_is_refused(
     assert says in refused
 
 
-def test_the_readme_tells_of_it() -> None:
-    assert "python -m suites.search" in (ROOT / "README.md").read_text()
+def test_a_guide_explains_it() -> None:
+    assert "python -m suites.search" in (ROOT / "docs" / "guides" / "precision_search.md").read_text()
