@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.checks import Refused
+from suites.checks import Refused, did_you_mean
 from suites.command_line import guarded, program
 from suites.record import Record
 from suites.report import say_bad
@@ -240,9 +240,9 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     wanted = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(wanted.pop("results", "") or default_folder("results"))
     if unknown := set(wanted) - {"precision", "backend", "machine", "model_version", *ASKED}:
-        raise Refused(
-            f"{', '.join(sorted(unknown))}= chooses nothing; use machine, {', '.join(ASKED)}, precision, backend"
-        )
+        known = ("machine", *ASKED, "precision", "backend")
+        hint = did_you_mean(min(unknown), known)
+        raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; {hint}use {', '.join(known)}")
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
     folders = {folder.name: folder for folder in machine_folders(results)}

@@ -27,12 +27,12 @@ from threading import Lock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from suites.checks import Refused, at_least, decoded, first_line, read_bytes
+from suites.checks import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
 from suites.choices import Suite
 from suites.clock import now_ns
 from suites.command_line import FLAGS, guarded, overrides, program
 from suites.config import RunConfig
-from suites.explain import hint, how_to_write
+from suites.explain import how_to_write
 from suites.machine import gpus
 from suites.path_arguments import quoted_path
 from suites.process_tree import CALL, Guard
@@ -191,7 +191,7 @@ def file_of(path: Path) -> Path:
     own = {file.stem: file for file in sorted((CONF / "batches").glob("*.txt"))}
     name = path.name.removesuffix(".txt")
     if name not in own:
-        raise Refused(f"there is no file {path}; {hint(name, list(own))}batches of the project: {', '.join(own)}")
+        raise Refused(f"there is no file {path}; {did_you_mean(name, own)}batches of the project: {', '.join(own)}")
     return own[name]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import errno
 import math
 import os
 import re
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +32,22 @@ def shortened(text: str, most: int = SHOWN) -> str:
     """`text` in one line of at most `most` characters, for a message."""
     line = " ".join(text[: most + 1].split("\n"))
     return line if len(text) <= most else f"{line[:most]}..."
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """The name that a mistyped one is most like; empty if it is like none. Of equally like ones the first with the same
+    first letter, for few people mistype that."""
+    names = [name for name in known if name != wanted]
+    close = difflib.get_close_matches(wanted.lower(), names, n=len(names) or 1, cutoff=0.5)
+    likeness = [difflib.SequenceMatcher(None, name, wanted.lower()).ratio() for name in close]
+    best = [name for name, ratio in zip(close, likeness, strict=True) if ratio == max(likeness)]
+    return next((name for name in best if name[:1] == wanted[:1].lower()), best[0] if best else "")
+
+
+def did_you_mean(wanted: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest of the names that are known, as a question with a space behind it; empty if none is near."""
+    near = nearest(wanted, known)
+    return f"did you mean {prefix}{near}? " if near else ""
 
 
 def first_line(error: BaseException) -> str:

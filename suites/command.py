@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 
-from suites.checks import Refused, shortened
+from suites.checks import Refused, did_you_mean, shortened
 from suites.command_line import PROGRAM, guarded
 from suites.maker import VERSION
 
@@ -56,8 +55,8 @@ def module_of(command: str) -> str:
         return COMMANDS[command][0]
     if "=" in command:
         raise Refused(f"{shortened(command)} is no command; did you mean {PROGRAM} run {shortened(command)}?")
-    close = difflib.get_close_matches(command.lower().lstrip("-"), COMMANDS, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}? " if close else ""
+    word = command.lstrip("-").lower()
+    hint = f"did you mean {word}? " if word in COMMANDS else did_you_mean(word, COMMANDS)
     raise Refused(f"there is no command {shortened(command)}; {hint}choices: {', '.join(COMMANDS)}")
 
 

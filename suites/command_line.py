@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from suites.checks import Refused, is_file, shortened
+from suites.checks import Refused, did_you_mean, is_file, shortened
 from suites.output import TolerantOutput
 from suites.path_arguments import quoted_path
 from suites.text import one_line
@@ -75,8 +74,7 @@ def _flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[dict[str, st
             continue
         flag, equal, value = word.partition("=")
         if flag not in known:
-            close = difflib.get_close_matches(flag, known, n=1)
-            raise Refused(f"there is no flag {shortened(word)}{f'; did you mean {close[0]}?' if close else ''}")
+            raise Refused(f"there is no flag {shortened(word)}; {did_you_mean(flag, known)}choices: {', '.join(known)}")
         name = SHORT.get(flag, flag)
         given[name] = _value(flag, value if equal else None, waiting) if name in VALUES else None
         if equal and name not in VALUES:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from suites.checks import Refused
+from suites.checks import Refused, did_you_mean
 
 OWN_PARTS = {
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -82,4 +82,5 @@ def _check_interpreter(loader: Any, hydra: Any) -> None:
     chosen, known = hydra.runtime.choices.get("interpreter"), sorted(loader.get_group_options("interpreter"))
     asked = any(str(word).lstrip("+").startswith("interpreter=") for word in hydra.overrides.task)
     if asked and chosen is not None and chosen not in known:
-        raise Refused(f"there is no interpreter={chosen}; choices: {', '.join(known)}")
+        hint = did_you_mean(str(chosen), known)
+        raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(known)}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from suites.checks import first_line, shortened
+from suites.checks import did_you_mean, first_line, nearest, shortened
 from suites.config import RunConfig
 from suites.usage import CONF
 
@@ -34,11 +33,15 @@ def explain(error: Exception) -> str:
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
         choices = listed.group(1).split() if listed else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        return f"there is no {group}={choice}; {hint(choice, choices)}choices: {', '.join(choices)}"
+        return f"there is no {group}={choice}; {did_you_mean(choice, choices)}choices: {', '.join(choices)}"
+    if said := _of_a_file(text):
+        return said
     cause = error.__cause__ or error
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "not in" in str(cause):
         return unknown_key(unknown.group(1))
+    if deleted := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
+        return unknown_key(deleted.group(1))
     merged = re.search(r"Error merging override [+~]*([^\s=]+)=", text)
     key = merged.group(1) if merged else getattr(cause, "full_key", "") or ""
     if "is not a ListConfig" in str(cause):
@@ -48,11 +51,44 @@ def explain(error: Exception) -> str:
         return (
             f"{mark.name}, line {mark.line + 1}: it is not YAML: {getattr(error, 'problem', '') or 'it ends too early'}"
         )
+    if _is_unknown(key) or (is_dataclass(type_of(key)) and "is not a subclass of" in str(cause)):
+        return unknown_key(key)
+    if said := _no_such_value(key, str(cause)):
+        return said
     if "is not Optional" in str(cause):
         return f"{key}=null is no value; give one, or leave the key out"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type=")))
     return f"{key}: {said}" if key and key not in said else said or first_line(cause)
+
+
+def _of_a_file(text: str) -> str:
+    """The line about a key or value in a configuration file, with the file's name; empty for other errors."""
+    found = re.match(r"In '([^']+)': Could not override '([^']+)'\. No match in the defaults list", text)
+    if found:
+        return f"{found.group(1)}.yaml: {unknown_key(found.group(2))}"
+    found = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)\n\s+full_key: (\S+)", text)
+    if not found:
+        return ""
+    file, said, key = found.groups()
+    said = unknown_key(key) if _is_unknown(key) else _no_such_value(key, said)
+    return f"{file}.yaml: {said}" if said else ""
+
+
+def _is_unknown(key: str) -> bool:
+    """Whether a dotted key is none of the schema's, nor in a mapping of its, nor Hydra's own."""
+    parents = [key.rsplit(".", count)[0] for count in range(1, key.count(".") + 1)]
+    mapped = any(str(type_of(parent)).startswith("dict") for parent in parents)
+    return bool(re.fullmatch(r"(?!hydra\b)[\w.]+", key)) and type_of(key) is None and not mapped
+
+
+def _no_such_value(key: str, text: str) -> str:
+    """The line about a value that is none of an enumeration's; empty for other errors."""
+    found = re.match(r"Invalid value '(.*)', expected one of \[(.*)\]", text)
+    if not found:
+        return ""
+    value, choices = found.group(1), found.group(2).split(", ")
+    return f"there is no {key}={shortened(value)}; {did_you_mean(value, choices)}choices: {', '.join(choices)}"
 
 
 NO_CHOICE = re.compile(r"(?!backend=null$)[^=]*=(.*,)?(null|[+-]?[\d.]+|true|false|\[.*\]|\{.*\})(,.*)?", re.IGNORECASE)
@@ -119,17 +155,22 @@ def unknown_key(key: str) -> str:
     if is_dataclass(type_of(key)):
         inside = [name for name in known if name.startswith(f"{key}.")]
         return f"{key} is a group of keys; set one of {', '.join(inside)}"
+    if parent and type_of(parent) is not None and not is_dataclass(type_of(parent)):
+        return f"{parent} takes a value and has no keys; write {parent}=VALUE"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    near = nearest(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else ""
+    near = f"{parent}.{near}" if near else "" if siblings and parent else nearest(key, known)
     choices = ", ".join(siblings or [name for name in known if "." not in name])
-    near = hint(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else ""
-    near = near.replace("mean ", f"mean {parent}.") or ("" if siblings and parent else hint(key, known))
-    return f"there is no key {shortened(key)}; {near}choices: {choices}"
+    question = f"did you mean {near}? {_help_of(near)}" if near else ""
+    return f"there is no key {shortened(key)}; {question}choices: {choices}"
 
 
-def hint(wanted: str, known: list[str]) -> str:
-    """The nearest of the names that are known, as a question; empty if none is near."""
-    close = difflib.get_close_matches(wanted.lower(), [name for name in known if name != wanted], n=1)
-    return f"did you mean {close[0]}? " if close else ""
+def _help_of(key: str) -> str:
+    """The help text of a key in brackets, with a space behind it; empty if the schema has none for it."""
+    parent, _, name = key.rpartition(".")
+    schema = type_of(parent) if parent else RunConfig
+    text = next((item.metadata.get("help", "") for item in fields(schema) if item.name == name), "")
+    return f"({text}) " if text else ""
 
 
 def added_keys(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:

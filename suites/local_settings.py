@@ -11,7 +11,6 @@ of a former version, which has the keys below `interpreter` alone. Hydra gets th
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import stat
 import sys
@@ -20,7 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from suites.checks import Refused, decoded, is_file, shortened
+from suites.checks import Refused, decoded, did_you_mean, is_file, shortened
 from suites.config import InterpreterConfig, RunConfig
 from suites.user_folders import settings_folder
 
@@ -115,8 +114,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _check_keys(path: Path, settings: Mapping[Any, Any], known: list[str], prefix: str = "") -> None:
     for key in settings:
         if key not in known:
-            close = difflib.get_close_matches(str(key).lower(), known, n=1)
-            hint = f"did you mean {prefix}{close[0]}? " if close else ""
+            hint = did_you_mean(str(key), known, prefix)
             raise Refused(f"{path}: there is no key {prefix}{shortened(str(key))}; {hint}choices: {', '.join(known)}")
 
 

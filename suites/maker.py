@@ -55,8 +55,10 @@ def _installed_commit() -> str:
     with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, AttributeError, TypeError):
         found = metadata.distribution("inference-suites")
         if os.path.realpath(str(found.locate_file(""))) == str(ROOT):
-            noted = json.loads(found.read_text("direct_url.json") or "{}")
-            return str(noted.get("vcs_info", {}).get("commit_id", ""))
+            for file in found.files or ():
+                if file.name == "direct_url.json":
+                    noted = json.loads(file.read_text(encoding="utf-8"))
+                    return str(noted.get("vcs_info", {}).get("commit_id", ""))
     return ""
 
 

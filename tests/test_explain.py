@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
-from suites import run
+from suites import explain, run
+from suites.checks import nearest
+from suites.config import RunConfig
+from suites.explain import known_keys, unknown_key
+from suites.usage import CONF
 
 Refusal = Callable[..., str]
 
@@ -58,6 +63,16 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["-m", "seed=range(0,3,0)"], "seed=range(0,3,0) cannot be composed: ValueError: range() arg 3"),
         (["-m", "seed=range(0,0)"], "the sweep has no cells: seed=range(0,0) gives no value"),
         (["interpreter=nope"], "there is no interpreter=nope; choices: main"),
+        (["interpreter=mian"], "there is no interpreter=mian; did you mean main? choices: main"),
+        (["device=cude"], "there is no device=cude; did you mean cuda? choices: auto, cpu, cuda"),
+        (["quantization.method=minmx"], "there is no quantization.method=minmx; did you mean minmax?"),
+        (["quantization=minmax"], "quantization is a group of keys; set one of quantization.scheme"),
+        (["model.hub.name=x"], "model.hub takes a value and has no keys; write model.hub=VALUE"),
+        (["~modle.path"], "there is no key modle.path; did you mean model.path?"),
+        (["sutie=latency"], "there is no key sutie; did you mean suite?"),
+        (["task=sst"], "there is no task=sst; did you mean stsb?"),
+        (["+model.names.a=[1]"], "model.names"),
+        (["--multirn"], "there is no flag --multirn; did you mean --multirun?"),
         (["null.step_ms=nan"], "null.step_ms=nan must be a finite number of at least 0"),
         (["null.step_ms=inf"], "null.step_ms=inf must be a finite number"),
         (["task.path=" + "x" * 5000], "is not a file"),
@@ -65,6 +80,65 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 )
 def test_a_configuration_that_cannot_be_composed_is_refused(arguments: list[str], says: str, refusal: Refusal) -> None:
     assert says in refusal("backend=null", *arguments)
+
+
+@pytest.mark.parametrize("key", known_keys(RunConfig))
+def test_a_key_with_a_typo_names_the_nearest(key: str) -> None:
+    group, _, name = key.rpartition(".")
+    typed = [f"{name}x", name[:-1] if len(name) > 3 else name + name[-1], name.upper(), name[:2] + name[1:]]
+    others = [word for word in typed if f"{group}.{word}" not in known_keys(RunConfig)]
+    wrong = [f"{group}.{word}" if group else word for word in others]
+    wrong += [f"{group[:-1]}.{name}", f"{group[:2]}{group[1:]}.{name}"] if group else []
+    for word in wrong:
+        assert f"there is no key {word}; did you mean {key}?" in unknown_key(word)
+
+
+@pytest.mark.parametrize("group", [item.name for item in fields(RunConfig) if is_dataclass(item.default_factory)])
+def test_a_choice_with_a_typo_names_the_nearest(group: str, refusal: Refusal) -> None:
+    for choice in sorted(file.stem for file in (CONF / group).glob("*.yaml"))[-1:]:
+        assert f"did you mean {choice}?" in refusal(f"{group}={choice}x")
+
+
+def test_the_nearest_has_the_same_first_letter_where_two_are_as_near() -> None:
+    assert nearest("otr", ["trt", "ort"]) == nearest("otr", ["ort", "trt"]) == "ort"
+    assert nearest("xyz", ["trt", "ort"]) == nearest("ort", ["ort"]) == nearest("", []) == ""
+
+
+def test_a_key_is_named_with_its_help() -> None:
+    @dataclass
+    class Schema(RunConfig):
+        shine: int = field(default=0, metadata={"help": "How bright."})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain, "RunConfig", Schema)
+        assert "there is no key shinee; did you mean shine? (How bright.) choices: " in unknown_key("shinee")
+
+
+FILES_WITH_A_TYPO = {
+    "experiment/e.yaml": [
+        ("batchs: [1]", "there is no key batchs; did you mean batch?"),
+        ("suite: {secnds: 1}", "there is no key suite.secnds; did you mean suite.seconds?"),
+        ("trt: {mni: [1, 2]}", "there is no key trt.mni; did you mean trt.min?"),
+        ("quantization: {method: minmx}", "there is no quantization.method=minmx; did you mean minmax?"),
+        ("defaults: [override /modl: minilm]", "there is no key modl; did you mean model?"),
+    ],
+    "model/e.yaml": [("nam: x", "there is no key model.nam; did you mean model.name?")],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"), [(file, *case) for file, cases in FILES_WITH_A_TYPO.items() for case in cases]
+)
+def test_a_file_with_a_typo_is_named_with_the_nearest(
+    file: str, text: str, says: str, tmp_path: Path, refusal: Refusal
+) -> None:
+    path = tmp_path / "more" / file
+    path.parent.mkdir(parents=True)
+    package = "# @package _global_\n" if file.startswith("experiment") else ""
+    path.write_text(package + text + "\n")
+    group = path.parent.name
+    said = refusal("--config-dir", str(tmp_path / "more"), "backend=null", f"{group}=e")
+    assert said.startswith(f"refused: {file}: {says}")
 
 
 EVIL = {

@@ -89,6 +89,7 @@ def test_a_copy_that_pip_installed_has_the_commit_that_pip_noted(
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: inference-suites\nVersion: 0.2.0\n")
     if noted is not None:
         (folder / "direct_url.json").write_text(noted)
+        (folder / "RECORD").write_text(f"{folder.name}/METADATA,,\n{folder.name}/direct_url.json,,\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(maker, "ROOT", tmp_path.resolve())
     assert maker.maker() == {"version": maker.VERSION, "commit": commit, "dirty": False}
