@@ -1,0 +1,36 @@
+"""The commands and files that docs/install.md names are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from conftest import ROOT, Cli
+
+from suites.batch import file_of
+from suites.command import COMMANDS
+from suites.local_settings import FILE
+from suites.user_folders import DEFAULTS, NAME
+
+PAGE = (ROOT / "docs" / "install.md").read_text()
+TYPED = [shlex.split(line)[1:] for line in re.findall(r"^ {4}(inference-suites .*)", PAGE, re.MULTILINE)]
+
+
+def test_its_commands_are_there(cli: Cli) -> None:
+    assert {words[0] for words in TYPED} == {"--help", "run", "batch"}
+    for command, *words in TYPED:
+        if command == "run":
+            done = cli("--cfg", "job", *words, folders=False)
+            assert done.returncode == 0, done.stderr
+        if command == "batch":
+            assert file_of(Path(words[0])).is_file()
+    assert all(f"`{name}`" in PAGE for name in COMMANDS)
+
+
+def test_its_folders_and_files_are_those_of_the_code() -> None:
+    for name in (*DEFAULTS.values(), f"~/.local/share/{NAME}/results", f"~/.cache/{NAME}", f"~/.config/{NAME}", FILE):
+        assert f"`{name}`" in PAGE
+    for name in ("Dockerfile", "Dockerfile.cuda"):
+        assert f"`{name}`" in PAGE
+        assert (ROOT / name).is_file()
