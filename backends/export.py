@@ -24,12 +24,8 @@ TRIED = 24
 """Tokens of the longest sequence that a new export is checked with; cells check it up to their own longest."""
 
 
-def export(folder: Path, path: Path, identity: str = "") -> Mapping[str, Any]:
+def export(folder: Path, path: Path) -> Mapping[str, Any]:
     """Write the encoder of the checkpoint in `folder` to `path`; returns the opset and the distance from transformers.
-
-    Args:
-        identity: of the checkpoint; it becomes part of a file whose weights lie in files beside it, so that the
-            file's own digest tells checkpoints of one architecture apart.
 
     Raises:
         ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.

@@ -58,7 +58,7 @@ def _digest(path: Path, cache: Path | None) -> str:
     stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino, before.st_dev]
     kept = cache / "digests" / f"{key_digest({'path': str(path.resolve())})[:24]}.json"
     try:
-        known = json.loads(kept.read_text())
+        known = json.loads(kept.read_text(encoding="utf-8"))
         if known["stamp"] == stamp and len(known["sha256"]) == 64:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -72,7 +72,7 @@ def _keep(path: Path, text: str, changed: float) -> None:
     """Write `text`, unless the file that it is about changed so lately that its times would not show another change."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w") as stream:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
         now = os.fstat(descriptor).st_ctime
     if now - changed > SETTLED_S:

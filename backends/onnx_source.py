@@ -89,7 +89,7 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
         # Importing torch takes seconds, which a cell whose artifacts are all there need not spend.
         from backends.export import export
 
-        return export(folder, path, identity)
+        return export(folder, path)
 
     key = {"checkpoint": identity, "form": 3}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))

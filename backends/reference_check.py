@@ -68,7 +68,7 @@ def _checked(
 ) -> Mapping[str, Any]:  # fmt: skip
     def build(path: Path) -> Mapping[str, Any]:
         difference, count = _compare(part, folder, longest, candidate)
-        path.write_text(f"{difference}\n")
+        path.write_text(f"{difference}\n", encoding="utf-8")
         return {"difference": difference, "lengths": count, "longest": longest}
 
     versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))

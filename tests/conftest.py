@@ -123,7 +123,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture
 def in_process_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages of a cell run in this process: one that imports torch takes seconds of CPU time."""
-    monkeypatch.setattr("suites.pipeline.call", in_process.stage)
+    monkeypatch.setattr("suites.stages.call", in_process.stage)
 
 
 @pytest.fixture

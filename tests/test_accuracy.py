@@ -307,7 +307,7 @@ def test_a_verdict_is_what_the_interval_allows(difference: float, low: float, hi
 def test_two_suites_in_one_sweep_print_a_table_each(fast_cli: Cli) -> None:
     done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("What the columns say") == 2
+    assert done.stdout.count("The columns are explained in") == 2
     assert "accuracy.md" in done.stdout
     assert "latency.md" in done.stdout
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,7 +212,7 @@ def test_a_search_ends_with_its_tables_beside_a_bad_record(
     found = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
 
     def run(self: search.Search) -> Record:
-        self.results = tmp_path
+        self.request = SimpleNamespace(results=tmp_path)  # type: ignore[assignment]
         write_record(tmp_path, found)
         return found
 

@@ -12,7 +12,7 @@ from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs import InputSource, Tokens, calibration_batches, draw_lengths, prepare_inputs, split
 from backends.tensorrt_.one_step import batch
-from suites.pipeline import padded_tokens
+from suites.stages import padded_tokens
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), prefix=(1,), suffix=(2,), pad=0)
 NAMES = ("input_ids", "attention_mask")

@@ -18,9 +18,7 @@ from word_models import request, word_model
 from backends import attention, export
 from backends.base import Unsupported
 from backends.cache import ArtifactCache
-from backends.checkpoint import load_encoder
 from backends.families import FAMILIES
-from backends.onnx_source import export_onnx
 from backends.reference_check import check_encoder, check_export, padded_batches, tried_lengths
 from backends.weights import encoder_weights
 from suites.worker import export as export_stage
@@ -198,22 +196,3 @@ def test_files_that_change_while_a_cell_runs_are_noticed(tmp_path: Path) -> None
 
 def test_every_family_is_checked_here() -> None:
     assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # a RoBERTa by another name
-
-
-def test_files_beside_an_export_name_its_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
-    """Above 2 GB weights lie beside the graph, whose bytes would be those of any checkpoint of its architecture."""
-    import onnx
-
-    folder, identity = tiny("bert")
-    digests = set()
-    for name in ("one", "two"):
-        path = tmp_path / name / "model.onnx"
-        path.parent.mkdir()
-        path.with_name("weights.bin").write_bytes(b"")
-        export.export(folder, path, name)
-        assert {p.key: p.value for p in onnx.load(str(path)).metadata_props} == {"checkpoint": name}
-        digests.add(path.read_bytes())
-    assert len(digests) == 2
-    plain = export_onnx(folder, identity, ArtifactCache(tmp_path / "cache"))
-    assert not onnx.load(str(plain.path)).metadata_props
-    assert load_encoder(folder) is not None

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from suites import pipeline
+from suites import stages
 from suites.checks import Refused
 from suites.config import RunConfig
 from suites.launch import Answer
@@ -84,7 +84,7 @@ def test_a_cell_is_measured_in_as_many_processes_as_were_asked_for(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
-    monkeypatch.setattr(pipeline, "call", worker)
+    monkeypatch.setattr(stages, "call", worker)
     first = run_request(request_of(), nothing)
     assert first.another is not None
     assert processes(first.record) == [0]
@@ -101,7 +101,7 @@ def test_processes_are_added_to_those_of_an_earlier_run(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
-    monkeypatch.setattr(pipeline, "call", worker)
+    monkeypatch.setattr(stages, "call", worker)
     run_to_end(request_of("repeats=1"), nothing)
     assert run_to_end(request_of("repeats=1"), nothing).reused
     ended = run_to_end(request_of("repeats=3"), nothing)
@@ -112,10 +112,10 @@ def test_processes_are_added_to_those_of_an_earlier_run(
 def test_processes_of_another_engine_are_not_added(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "call", Worker())
+    monkeypatch.setattr(stages, "call", Worker())
     run_to_end(request_of("repeats=2"), nothing)
     other = Worker(digest="b")
-    monkeypatch.setattr(pipeline, "call", other)
+    monkeypatch.setattr(stages, "call", other)
     run_to_end(request_of("repeats=3"), nothing)
     assert other.measured == [0, 1, 2]
 
@@ -123,7 +123,7 @@ def test_processes_of_another_engine_are_not_added(
 def test_a_failure_in_any_process_fails_the_cell_and_keeps_what_was_measured(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pipeline, "call", Worker(failing=1))
+    monkeypatch.setattr(stages, "call", Worker(failing=1))
     ended: Ended = run_to_end(request_of(), nothing)
     assert (ended.record.outcome, processes(ended.record)) == ("failed", [0])
     assert ended.record.reason == "process 2 of 3: measure was killed by SIGSEGV without an answer"

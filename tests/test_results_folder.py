@@ -143,16 +143,15 @@ def test_a_cell_that_ended_is_noted_at_once(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interrupt may come before the other cells of the same command end."""
-    from suites import explain, pipeline, request
+    from suites import pipeline, request, run
 
     file = tmp_path / "touched"
     monkeypatch.setenv(touched.TOUCHED, str(file))
     record = make_record()
     machine = SimpleNamespace(slug="gpu-a")
     asked = SimpleNamespace(cell={"model": "m", "precision": "p"}, backend="b", results=tmp_path, machine=machine)
-    monkeypatch.setattr(explain, "added_keys", lambda config: [])
     monkeypatch.setattr(request, "resolve", lambda config: asked)
-    monkeypatch.setattr("omegaconf.OmegaConf.to_object", lambda config: config)
+    monkeypatch.setattr(run, "checked", lambda config: config)
     monkeypatch.setattr(pipeline, "run_request", lambda *_: Ended(record, tmp_path / "record.json", reused=False))
     Invocation().run(SimpleNamespace())  # type: ignore[arg-type]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [[str(tmp_path), "gpu-a", "latency"]]

@@ -11,6 +11,7 @@ import pytest
 
 from suites.record import OUTCOMES, Record, write_record
 from suites.report import TABLES, tables_of, write_tables
+from suites.results_folder import MachineFolder, machine_folders
 from suites.tables.recipes import recipe_tables
 
 MakeRecord = Callable[..., Record]
@@ -82,17 +83,23 @@ def test_a_table_has_a_row_for_every_kind_of_cell(
     for other in {"latency", "accuracy"} - {suite}:
         for record in mixed(other):
             write_record(tmp_path, record)
-    text = "\n".join(tables_of(suite, records, tmp_path).values())
+    (folder,) = machine_folders(tmp_path)
+    text = "\n".join(tables_of(suite, records, folder).values())
+    assert not folder.bad
     for backend, precision, _ in PATHS:
         assert f"{backend}" in text
         assert precision in text
-    assert write_tables(tmp_path)
+    written, folders = write_tables(tmp_path)
+    assert written
+    assert not any(one.bad for one in folders)
 
 
 @pytest.mark.parametrize("suite", [name for name in TABLES if name not in ("search", "switching")])
 def test_one_cell_alone_has_its_tables(suite: str, mixed: Callable[[str], list[Record]], tmp_path: Path) -> None:
+    folder = MachineFolder(tmp_path, "gpu-a")
     for record in mixed(suite):
-        tables_of(suite, [record], tmp_path)
+        tables_of(suite, [record], folder)
+    assert not folder.bad
 
 
 def test_a_cell_without_a_recipe_stands_in_no_table_of_recipes(mixed: Callable[[str], list[Record]]) -> None:
@@ -113,5 +120,7 @@ def test_a_sweep_over_precisions_keeps_its_tables(make_record: MakeRecord, tmp_p
             scores={} if unsupported else FIGURE,
         )  # fmt: skip
         write_record(tmp_path, record)
-    assert {path.name for path in write_tables(tmp_path)} >= {"accuracy.md", "recipes.md"}
-    assert "unsupported: no INT8" in (tmp_path / "tables" / "accuracy.md").read_text()
+    written, (folder,) = write_tables(tmp_path)
+    assert {path.name for path in written} >= {"accuracy.md", "recipes.md"}
+    assert not folder.bad
+    assert "unsupported: no INT8" in (folder.tables / "accuracy.md").read_text()
