@@ -185,10 +185,12 @@ def _run(arguments: Sequence[str]) -> int:
 
     from suites import composing, explain
     from suites.config import RunConfig
+    from suites.sweeps import check_sweep
 
     if name := _sweeps_unasked(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
+    check_sweep(sys.argv[1:])
     ConfigStore.instance().store(name="schema", node=RunConfig)
     composing.install()
     invocation = Invocation()
