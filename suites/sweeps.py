@@ -44,5 +44,6 @@ def _count(sweep: Any) -> int:
     if isinstance(sweep, ChoiceSweep):
         return len(sweep.list)
     if isinstance(sweep, RangeSweep):
-        return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step))
+        values: Any = sweep  # its fields may be None in the types, and are numbers once it was parsed
+        return int(max(0, math.ceil((values.stop - values.start) / values.step)))
     return 1
