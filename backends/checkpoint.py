@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backends.base import Feeds, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.checkpoint_files import all_tensor_names, check_files, read_config
-from backends.families import check_computable, family_of, input_names_of
+from backends.families import FAMILIES, check_computable, family_of, input_names_of
 from backends.hub import fetch
 from backends.identity import identity_of, weights_digest
 from backends.random_weights import random_checkpoint
@@ -80,19 +80,27 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     logging.disable_progress_bar()
     found = read_config(folder)
     check_computable(found)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    relative = config.model_type == "mpnet"
-    model, info = AutoModel.from_pretrained(
-        folder,
-        config=config,
-        attn_implementation="eager" if relative else f"suites_{attention}",
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **({"add_pooling_layer": False} if family_of(found).pooler else {}),
-    )
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        relative = config.model_type == "mpnet"
+        model, info = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="eager" if relative else f"suites_{attention}",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **({"add_pooling_layer": False} if family_of(found).pooler else {}),
+        )
+    except (OSError, MemoryError, RuntimeError):
+        raise
+    except Exception as error:  # whatever a value in config.json leads transformers to
+        said = " ".join(str(error).split())[:200]
+        raise Unavailable(
+            f"transformers cannot make the model of config.json ({type(error).__name__}: {said}); mend config.json"
+        ) from error
     if mismatched := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]):
         raise Unsupported(
             f"config.json gives other sizes than the weights have, e.g. for {mismatched[0]}; "
@@ -110,6 +118,12 @@ def _missing(folder: Path, missing: list[str]) -> str:
     for name in sorted(names):
         prefix = name.removesuffix(missing[0])
         if name.endswith(missing[0]) and prefix and all(f"{prefix}{other}" in names for other in missing):
+            kind = read_config(folder)["model_type"]
+            if prefix.strip(".") in FAMILIES and prefix.strip(".") != kind:
+                return (
+                    f"config.json has model_type {kind!r}, and the names of the weights begin with {prefix!r}; "
+                    "give the config.json that belongs to the weights"
+                )
             return f"the names of the checkpoint's weights begin with {prefix!r}; strip the prefix and save it again"
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return f"the checkpoint lacks weights of its encoder, {missing[0]}{more}; give one that has all of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ SENTENCE_FILES = (
 
 POINTER = b"version https://git-lfs"
 """The first bytes of a file of which git has fetched only a pointer."""
+
+ENDS = 256
+"""Bytes of the beginning and of the end of a file that tell whether it is JSON."""
 
 HEADER_LIMIT = 100_000_000
 """Bytes; the longest header that safetensors accepts."""
@@ -134,18 +138,35 @@ def check_files(folder: Path) -> None:
         Unavailable: a file is missing, not readable, a git-lfs pointer or cut short, or config.json is malformed.
     """
     try:
+        if adapters := sorted(folder.glob("adapter_model*")):
+            raise Unavailable(
+                f"{adapters[0].name} is an adapter, which is not applied here; merge it into the weights of its model "
+                "(merge_and_unload of peft) and give that folder"
+            )
         if not (folder / "config.json").is_file():
             raise Unavailable("has no config.json")
         for path in identity_files(folder):
-            with path.open("rb") as stream:
-                if stream.read(len(POINTER)) == POINTER:
-                    raise Unavailable(_pointer(path.name))
+            _check_ends(path)
         for path in weight_files(folder):
             tensor_names(path)
     except OSError as error:
         name = Path(str(error.filename or folder)).name
         raise Unavailable(f"{name} cannot be read: {error.strerror}; change its permissions") from None
     read_config(folder)
+
+
+def _check_ends(path: Path) -> None:
+    """Raises Unavailable for a git-lfs pointer, and for a JSON file that does not begin and end as JSON does."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        first = stream.read(ENDS)
+        stream.seek(max(0, size - ENDS))
+        last = stream.read(ENDS)
+    if first.startswith(POINTER):
+        raise Unavailable(_pointer(path.name))
+    begins, ends = first.removeprefix(codecs.BOM_UTF8).lstrip()[:1], last.rstrip()[-1:]
+    if path.suffix == ".json" and path.name != "config.json" and begins + ends not in (b"{}", b"[]"):
+        raise Unavailable(f"{path.name} is not JSON, or cut short ({size:,} bytes); fetch it again")
 
 
 def _pointer(name: str) -> str:

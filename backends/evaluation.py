@@ -20,8 +20,9 @@ from backends.readout import READOUTS
 
 
 def prepare_evaluation(
-    origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False
-) -> Artifact:
+    origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False,
+    most: int = 0,
+) -> Artifact:  # fmt: skip
     """An .npz of `readout` (a name from backends/readout.py), `reference` [rows, ...] FP32 as it reads them,
     "head/<name>" where it needs a head, and for each batch "<number>/<input>" int32 [batch, sequence] and
     "<number>/rows", the rows in it; rows beyond those only fill the batch. "0/hidden" is FP32's
@@ -33,6 +34,7 @@ def prepare_evaluation(
     Args:
         origin: the checkpoint; its own texts and lengths are not used.
         random: whether random ids will do for a checkpoint without a tokenizer: for drift, not for a task's figure.
+        most: tokens at which the checkpoint itself cuts texts; 0 for none.
 
     Raises:
         Unsupported: the checkpoint lacks the head.
@@ -46,7 +48,8 @@ def prepare_evaluation(
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
-        names, features = input_names(folder), featurize(folder, texts, longest, seed, readout == "spans", random)
+        kept = min(longest, most or longest)
+        names, features = input_names(folder), featurize(folder, texts, kept, seed, readout == "spans", random)
         run = origin.reference()
         arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
@@ -65,6 +68,7 @@ def prepare_evaluation(
 
     by_shape = [str(shape) for shape in shapes]
     key = {**origin.key, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
+    key |= {"most": most} if most else {}
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 

@@ -38,7 +38,7 @@ def names_in(config: Mapping[str, Any]) -> dict[int, str]:
     """The same of a config.json that was read.
 
     Raises:
-        ValueError: id2label is no object with a name for each place.
+        ValueError: id2label is no object with a name for each place from 0 on.
     """
     named = config.get("id2label")
     if not named:
@@ -47,11 +47,16 @@ def names_in(config: Mapping[str, Any]) -> dict[int, str]:
             raise ValueError(f"num_labels is {count!r} in config.json and must be the number of labels")
         return {place: f"LABEL_{place}" for place in range(count)}
     try:
-        return {int(place): str(name) for place, name in named.items()}
+        found = {int(place): str(name) for place, name in named.items()}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(
             'id2label in config.json must be an object of places and names, e.g. {"0": "negative", "1": "positive"}'
         ) from None
+    if set(found) != set(range(len(named))):
+        raise ValueError(
+            f"id2label in config.json names the outputs {_some(sorted(found))}; it must name all of them, from 0 on"
+        )
+    return found
 
 
 def not_a_choice(config: Mapping[str, Any]) -> str:
@@ -85,6 +90,11 @@ def label_places(names: Mapping[int, str], labels: Sequence[str], reading: str =
             and the two differ.
     """
     distinct = list(dict.fromkeys(labels))
+    if reading != "places" and (shared := [label for label in distinct if list(names.values()).count(label) > 1]):
+        raise UnknownLabel(
+            f"config.json gives the name {shared[0][:40]!r} to several outputs (id2label); "
+            "give each a name of its own, or labels as numbers of outputs with task.labels=places"
+        )
     by_name, by_place = _by_name(names, distinct), _by_place(names, distinct)
     found = {"names": by_name, "places": by_place}.get(reading) if reading != "auto" else _fitting(by_name, by_place)
     wrong = [label for label in distinct if found is None or label not in found]

@@ -81,8 +81,12 @@ def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]
     config = read_config(folder)
     lengths = tried_lengths(min(longest, positions_of(config)), _parameters(folder))
     batches = list(padded_batches(lengths, config, input_names(folder)))
+    found = _run_all(candidate(), batches)  # first: it says what is wrong with a checkpoint
     wanted = _run_all(_plain(folder), batches)
-    found = _run_all(candidate(), batches)
+    if not all(np.isfinite(one[feeds["attention_mask"] > 0]).all() for feeds, one in zip(batches, wanted, strict=True)):
+        raise ArithmeticError(
+            "transformers itself gives NaN or Inf for this checkpoint; its weights or its config.json are damaged"
+        )
     worst, where, size = 0.0, 0, 1.0
     for feeds, one, other in zip(batches, wanted, found, strict=True):
         kept = feeds["attention_mask"].astype(bool)

@@ -43,7 +43,7 @@ def load_tokenizer(folder: Path) -> Any:
         first = (str(error).strip().splitlines() or [""])[0][:200].replace(str(folder), "the checkpoint")
         raise Unavailable(
             f"transformers cannot read the checkpoint's tokenizer ({type(error).__name__}: {first}); "
-            "save it again as tokenizer.json"
+            "fetch it again, or save it again as tokenizer.json"
         ) from None
 
 

@@ -55,7 +55,8 @@ def first_line(error: BaseException) -> str:
     it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines:
-        return f"{type(error).__name__}: {lines[0]}"
+        more = f" {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else ""
+        return f"{type(error).__name__}: {lines[0]}{more}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}, without a message"

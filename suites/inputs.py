@@ -33,7 +33,8 @@ def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape
     check_head(origin.folder, readout, job["labels"], job.get("reading", "auto"))
     pooling = pooling_of(origin.folder) if readout == "mean" else None
     chosen = pooling.readout if pooling else readout
-    inputs = prepare_evaluation(origin, shapes, job["evaluated"], chosen, drift)
+    texts, longest = (pooling.texts(job["evaluated"]), pooling.longest) if pooling else (job["evaluated"], 0)
+    inputs = prepare_evaluation(origin, shapes, texts, chosen, drift, longest)
     return source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}) if pooling else inputs, {}
 
 

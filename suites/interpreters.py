@@ -21,8 +21,10 @@ def interpreter_path(key: str, given: str) -> str:
         path = os.path.abspath(path)
         if os.path.isdir(path):
             raise Refused(f"{key}={given} is a folder, no executable Python; give the path of the program in it")
-        if not os.path.exists(path):
-            raise Refused(f"{key}={given} is no executable Python: there is no such file; {advice}")
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Refused(f"{key}={given} is no executable Python: there is no such file; {advice}") from None
         if not (os.path.isfile(path) and os.access(path, os.X_OK)):
             raise Refused(f"{key}={given} is no executable Python: the file may not be executed; {advice}")
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from suites.cell import Cell
+from suites.checks import Refused
 from suites.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
 from suites.text import cleaned, one_line
 
@@ -185,10 +186,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_record(results: Path, record: Record) -> Path:
-    """Write the record where its cell and machine say; one measurement a line, so that diffs can be read."""
+    """Write the record where its cell and machine say; one measurement a line, so that diffs can be read.
+
+    Raises:
+        Refused: it could not be read again, so that every later report would leave it out.
+        OSError: the folder cannot be written or the disk is full.
+    """
     path = path_of(results, record.environment["machine"], record.cell)
     # By way of JSON, in which tuples are lists and keys are texts, as the reader will find them.
     data = json.loads(json.dumps({**dataclasses.asdict(record), "schema": SCHEMA}))
+    try:
+        record_is_sound(data)
+    except BadRecord as error:
+        raise Refused(f"the cell has no record, for it could not be read again: {error}; choose usual values") from None
     digest = digest_of(data)
     measurements = ",\n  ".join(json.dumps(m, separators=(",", ":")) for m in data.pop("measurements"))
     body = json.dumps({**data, "digest": digest}, indent=1)

@@ -27,6 +27,12 @@ from suites.options import lengths_of, own_options, quantization_of, without_pat
 from suites.tasks.task import Task, load_task
 from suites.user_folders import chosen_folder
 
+LARGEST = 1 << 16
+"""Sequences of a batch, and tokens of a sequence: more would fill the memory of any machine."""
+
+LARGEST_SEED = (1 << 63) - 1
+"""Generators of random numbers take no larger one."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -65,7 +71,8 @@ def resolve(config: RunConfig) -> Request:
     """
     _check_backend(config)
     model_name(config)
-    at_least("seed", config.seed, 0)
+    if at_least("seed", config.seed, 0) > LARGEST_SEED:
+        raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
     repeats = at_least("repeats", config.repeats, 1)
     # Errors in the request are reported before anything that this machine lacks.
     found = local_config(config)
@@ -228,6 +235,8 @@ def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
                 raise Refused(f"{name}={value} is too small; a {name} starts at {1 if name == 'batch' else 2}")
             if most is not None and value > most:
                 raise Refused(f"sequence={value} is beyond the {most} positions of {model_name(config)}")
+            if value > LARGEST:
+                raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
     return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
 
 

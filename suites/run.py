@@ -183,10 +183,12 @@ def _run(arguments: Sequence[str]) -> int:
     import hydra
 
     from suites import composing, explain, local_settings
+    from suites.sweeps import check_sweep
 
     if name := _sweeps_unasked(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
+    check_sweep(sys.argv[1:])
     local_settings.register()
     composing.install()
     invocation = Invocation()

@@ -101,6 +101,20 @@ def test_a_git_lfs_pointer_is_refused(name: str, folder: Path, tmp_path: Path) -
         request(tmp_path, f"model.path={folder}")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "modules.json"])
+def test_json_that_is_cut_short_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    for text in ("", '{"version": "1.0", "model": {"vocab"', "<html></html>"):
+        (folder / name).write_text(text)
+        with pytest.raises(Refused, match=f"{name} is not JSON, or cut short .*fetch it again"):
+            request(tmp_path, f"model.path={folder}")
+
+
+def test_an_adapter_is_not_left_out_in_silence(folder: Path, tmp_path: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(Refused, match=r"adapter_model\.safetensors is an adapter, which is not applied here; merge it"):
+        request(tmp_path, f"model.path={folder}")
+
+
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
 def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_path: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
@@ -189,6 +203,29 @@ def test_a_prefix_of_the_names_is_said(prefix: str, folder: Path) -> None:
     save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
     with pytest.raises(Unsupported, match=f"begin with '{prefix}'; strip the prefix"):
         load_encoder(folder)
+
+
+def test_weights_of_another_family_are_said(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file({f"bert.{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+    config(folder, model_type="roberta")
+    with pytest.raises(
+        Unsupported, match=r"config\.json has model_type 'roberta', and the names .* begin with 'bert\.'"
+    ):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"layer_norm_eps": "1e-12"}, {"hidden_act": "swoosh"}, {"hidden_act": None}, {"num_attention_heads": 3}],
+)
+def test_a_value_that_transformers_does_not_take_is_named(changes: dict[str, Any], folder: Path) -> None:
+    config(folder, **changes)
+    with pytest.raises(
+        Unavailable, match=r"cannot make the model of config.json \(\w+: .{8,}\); mend config.json"
+    ) as it:
+        load_encoder(folder)
+    assert len(str(it.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_objects_a_line_and_a_list_of_them_are_rows(tmp_path: Path) -> None:
         ("a.csv", "text,text,label\na,b,c\n", "there is more than one column text"),
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', "a.jsonl, line 2: it is not JSON"),
         ("a.jsonl", '{"text": "a"}\n', "line 1: there is no column label"),
+        ("a.jsonl", '{"text": null, "label": "a"}\n', "line 1: text is null and must hold a text"),
         ("a.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: text holds a list and must hold a text"),
         ("a.jsonl", "[1]\n", "entry 1: it is no JSON object"),
         ("a.jsonl", "[" * 100_000 + "]" * 100_000, "it is not JSON"),

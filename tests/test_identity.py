@@ -52,7 +52,7 @@ def test_every_file_that_decides_a_figure_decides_the_cell(file: str, folder: Pa
     before = cell(tmp_path, f"model.path={folder}")
     assert before.id == cell(tmp_path, f"model.path={folder}").id
     with (folder / file).open("a") as stream:
-        stream.write(" ")
+        stream.write(" " if stream.tell() else "{}")
     after = cell(tmp_path, f"model.path={folder}")
     assert before.id != after.id
     assert before.model == after.model == "model"

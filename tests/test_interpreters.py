@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -51,3 +52,14 @@ def test_what_is_no_program_is_refused(name: str, says: str, tmp_path: Path, mon
         interpreter_path("interpreter.main", name)
     assert str(refused.value).startswith("interpreter.main=")
     assert "\n" not in str(refused.value)
+
+
+def test_a_program_behind_a_closed_folder_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: object, *_: object, **__: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(Refused, match=r"is no executable Python .*Permission denied"):
+        interpreter_path("interpreter.main", str(tmp_path / "python"))

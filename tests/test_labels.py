@@ -105,10 +105,28 @@ def test_heads_that_choose_no_label_are_told_apart(config: dict[str, Any], says:
     assert bool(says) == bool(not_a_choice(config))
 
 
-@pytest.mark.parametrize("config", [{"id2label": ["a", "b"]}, {"id2label": {"first": "a"}}, {"num_labels": "two"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"id2label": ["a", "b"]},
+        {"id2label": {"first": "a"}},
+        {"id2label": {"0": "a", "3": "b"}},
+        {"id2label": {"1": "a", "2": "b"}},
+        {"num_labels": "two"},
+    ],
+)
 def test_names_that_are_none_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
         names_in(config)
+
+
+def test_a_name_of_several_outputs_is_refused() -> None:
+    names = {0: "a", 1: "a", 2: "b"}
+    for reading in ("auto", "names"):
+        with pytest.raises(UnknownLabel, match="gives the name 'a' to several outputs"):
+            label_places(names, ["b", "a"], reading)
+    assert label_places(names, ["1", "2"], "places") == [1, 2]
+    assert label_places(names, ["b", "b"]) == [2, 2]
 
 
 def task_of(folder: Path, rows: str, **changes: Any) -> TaskConfig:

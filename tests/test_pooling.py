@@ -80,6 +80,24 @@ def test_other_pooling_is_unsupported(pooling: Any, modules: tuple[str, ...], sa
         pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
 
 
+@pytest.mark.parametrize("prompts", [{"query": "question: "}, None, {}])
+def test_a_prompt_before_each_text_is_unsupported(prompts: Any, tmp_path: Path) -> None:
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    with pytest.raises(Unsupported, match="puts the prompt 'query' before each text"):
+        pooling_of(tmp_path)
+    for harmless in ({"prompts": prompts, "default_prompt_name": None}, {"prompts": {"": ""}}):
+        file.write_text(json.dumps(harmless))
+        assert pooling_of(tmp_path) == Pooling()
+
+
+@pytest.mark.parametrize("longest", ["16", 0, True])
+def test_a_length_that_is_none_is_refused(longest: Any, tmp_path: Path) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
+    with pytest.raises(Unavailable, match="has max_seq_length"):
+        pooling_of(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "{}", "[1]"])
 def test_modules_that_are_no_list_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(text)
@@ -129,6 +147,18 @@ def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path)
     with torch.inference_mode():
         wanted = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
     np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+
+
+def test_texts_are_read_as_the_checkpoint_says(tmp_path: Path) -> None:
+    folder = sentence_encoder(word_model(tmp_path / "model"), {"pooling_mode": "mean"}, *NORMALIZED)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 4, "do_lower_case": true}')
+    assert pooling_of(folder).texts(["THE Cat", ["A", "b"]]) == ["the cat", ["a", "b"]]
+    made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
+                   f"task.path={pairs(tmp_path / 'pairs')}", "batch=[4]", "sequence=[16]")  # fmt: skip
+    inputs = export_stage(made.job)["inputs"]
+    assert inputs["notes"]["cut"] == inputs["notes"]["texts"]
+    with np.load(inputs["path"]) as arrays:
+        assert arrays["0/attention_mask"].sum(1).tolist() == [4] * 4
 
 
 def test_few_shot_labels_are_learned_from_vectors_as_the_checkpoint_gives_them(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.record import Record, read_record, write_record, write_whole
+from suites.checks import Refused
+from suites.record import Record, path_of, read_record, write_record, write_whole
 from suites.record_checks import BadRecord
 from suites.results_folder import read_records
 
@@ -54,6 +55,14 @@ def test_a_record_of_the_first_schema_is_read_with_defaults(make_record: Callabl
     assert record.measurements == make_record().measurements
 
 
+def test_a_record_that_could_not_be_read_again_is_not_written(
+    make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match=r"could not be read again: cell\.shapes\[0\] is not a batch and a sequence"):
+        write_record(tmp_path, make_record(shapes=((1 << 40, 16),)))
+    assert not list(tmp_path.rglob("*.json"))
+
+
 @pytest.mark.parametrize("machine", ["../../x", "/tmp/x", "", ".", "a/b", "A\nB", "x" * 300])
 def test_a_record_is_not_written_outside_its_folder(
     machine: str, make_record: Callable[..., Record], tmp_path: Path
@@ -68,7 +77,7 @@ def test_a_record_is_not_written_outside_its_folder(
 def test_the_name_of_a_file_has_no_folder_of_the_model(
     model: str, make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
-    path = write_record(tmp_path, make_record(model=model))
+    path = path_of(tmp_path, "gpu-a", make_record(model=model).cell)
     assert path.parent == tmp_path / "gpu-a" / "records" / "latency"
     assert len(path.name) < 200
     assert not path.name.startswith(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import OTHER_MODELS, TINY_MODELS
+from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface
 from word_models import request, word_model
 
@@ -106,6 +108,15 @@ def test_an_encoder_that_gives_nan_is_found(tiny: Tiny, tmp_path: Path, monkeypa
         check_encoder(folder, identity, 8, ArtifactCache(tmp_path))
 
 
+def test_a_checkpoint_that_gives_nan_is_not_taken_for_a_wrong_encoder(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ArithmeticError, match="transformers itself gives NaN or Inf for this checkpoint"):
+        check_encoder(folder, "nan", 8, ArtifactCache(tmp_path))
+
+
 def test_lengths_are_all_or_evenly_spread_with_both_ends() -> None:
     assert tried_lengths(16, 1000) == list(range(1, 17))
     many = tried_lengths(512, 1000)
@@ -165,6 +176,14 @@ def test_a_decoder_is_unsupported(family: str, tmp_path: Path) -> None:
     for backend in ("torch_eager", "ort"):
         with pytest.raises(Unsupported, match="causal attention is not computed here"):
             stage(tmp_path, folder, f"backend={backend}")
+
+
+def test_what_is_wrong_with_a_checkpoint_is_said_before_transformers_fails(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] + 1}))
+    with pytest.raises(Unsupported, match=r"config\.json gives other sizes than the weights have"):
+        check_encoder(folder, "other sizes", 16, ArtifactCache(tmp_path))
 
 
 def test_files_that_change_while_a_cell_runs_are_noticed(tmp_path: Path) -> None:

@@ -255,6 +255,8 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "suite=switching", "seed=-1"), "seed=-1 must be at least 0"),
         (("backend=null", "suite=switching", "suite.pairs_s=inf"), "must be greater than 0 and finite"),
         (("backend=null", "batch=[0]"), "batch=0 is too small"),
+        (("backend=null", "batch=[99999999999999999999]"), "batch=99999999999999999999 is too large"),
+        (("backend=null", "seed=9223372036854775808"), "seed=9223372036854775808 is too large"),
         (("backend=null", "batch=[]"), "batch=[] asks for nothing"),
         (("backend=null", "sequence=[0]"), "sequence=0 is too small"),
         (("backend=null", "sequence=[513]"), "sequence=513 is beyond the 512 positions of minilm"),

@@ -111,6 +111,9 @@ def raised(error: Exception) -> Exception:
 
 def test_a_reason_is_never_empty() -> None:
     assert first_line(raised(ValueError("\n\n  what is wrong\nmore"))) == "ValueError: what is wrong"
+    assert first_line(raised(ValueError("Error for field 'eps':\n    TypeError: a text"))) == (
+        "ValueError: Error for field 'eps': TypeError: a text"
+    )
     said = first_line(raised(AssertionError()))
     assert said.startswith("AssertionError at test_user_files.py:")
     assert said.endswith("without a message")

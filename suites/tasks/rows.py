@@ -142,6 +142,8 @@ def texts_of(rows: Rows, columns: Sequence[str]) -> Iterable[tuple[str, dict[str
     for place, row in rows:
         for column in columns:
             value = row.get(column)
+            if value is None and column in row:
+                raise Refused(f"{place}: {column} is null and must hold a text")
             if value is None:
                 there = shortened(", ".join(map(str, row)))
                 raise Refused(f"{place}: there is no column {column}, which the task needs; there are {there}")
