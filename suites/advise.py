@@ -20,6 +20,7 @@ import numpy as np
 
 from suites.checks import Refused, did_you_mean
 from suites.command_line import guarded, program
+from suites.output import tolerantly
 from suites.record import Record
 from suites.report import say_bad
 from suites.results_folder import MachineFolder, machine_folders
@@ -269,4 +270,4 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

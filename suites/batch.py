@@ -34,6 +34,7 @@ from suites.command_line import FLAGS, guarded, overrides, program
 from suites.config import RunConfig
 from suites.explain import how_to_write
 from suites.machine import gpus
+from suites.output import tolerantly
 from suites.path_arguments import quoted_path
 from suites.process_tree import CALL, Guard
 from suites.record import TIMED
@@ -311,4 +312,4 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

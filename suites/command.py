@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from suites.checks import Refused, did_you_mean, shortened
 from suites.command_line import PROGRAM, guarded
 from suites.maker import VERSION
+from suites.output import tolerantly
 
 COMMANDS = {
     "run": ("suites.run", "measure a cell, or with -m each cell of a sweep, and print the table"),
@@ -67,6 +68,10 @@ def _refuse(command: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; returns the exit status."""
+    return tolerantly(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if command in ("--help", "-h", "help"):
         print(usage())

@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -90,6 +90,16 @@ class TolerantOutput:
         with TolerantOutput():
             print(f"standard output cannot be written ({reason}); records and tables are in files", file=sys.stderr)
         return status or 1
+
+
+def tolerantly(main: Callable[[], int]) -> int:
+    """The exit status of `main`, whose output, the help of argparse included, may be closed, full or read in part."""
+    with TolerantOutput() as output:
+        try:
+            status = main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return output.status(status)
 
 
 def _encodable(text: str, encoding: str | None) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from suites.checks import Refused
+from suites.output import tolerantly
 from suites.record import GPU, LATENCY, Measurement, Record
 from suites.stats import Estimate
 
@@ -217,4 +218,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from suites.checks import Refused
 from suites.command_line import guarded, program
+from suites.output import tolerantly
 from suites.record import Record, write_whole
 from suites.results_folder import MachineFolder, machine_folders
 from suites.tables.accuracy import accuracy_tables
@@ -177,4 +178,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from suites.checks import Refused, shortened
 from suites.command_line import FLAGS, LONGEST, guarded, overrides
+from suites.output import tolerantly
 from suites.text import one_line
 from suites.touched import touched, waits
 from suites.usage import CONF, help_text
@@ -250,4 +251,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tolerantly(main))

@@ -21,6 +21,7 @@ from suites.clock import now_ns
 from suites.command_line import guarded, overrides
 from suites.machine_folders import without_folders
 from suites.maker import typed_command
+from suites.output import tolerantly
 from suites.record import OK, Record, write_record
 from suites.smallest import smallest
 from suites.validity import shortfall
@@ -204,4 +205,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

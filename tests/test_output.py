@@ -66,3 +66,14 @@ def test_nothing_on_standard_output_moves_a_cursor(capsys: pytest.CaptureFixture
     with TolerantOutput():
         print("a\x1b[2Jb\rc\td")
     assert capsys.readouterr().out == "a\\x1b[2Jb\\x0dc\td\n"
+
+
+@pytest.mark.parametrize("module", ["command", "report", "advise", "batch", "process_noise", "run", "search"])
+def test_help_may_be_read_in_part(module: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", f"suites.{module}", "--help"], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
