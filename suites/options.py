@@ -17,6 +17,9 @@ from suites.choices import Activation, Layout, Method, Precision, Scheme, Suite
 from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
 
+MOST_SAMPLES = 100_000
+"""Calibration sequences, at most: each is kept in memory as token ids."""
+
 
 def own_options(config: RunConfig) -> dict[str, Any]:
     """The backend's own options, and no other's: they are part of the cell."""
@@ -156,7 +159,7 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
     chosen["reduce_range"] = saturates if switch == "auto" else switch == "on"
-    at_least("quantization.samples", chosen["samples"], 1)
+    between("quantization.samples", chosen["samples"], 1, MOST_SAMPLES)
     at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
         raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")

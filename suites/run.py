@@ -56,7 +56,9 @@ class Invocation:
         self.running = True  # what is raised from here on is no error of Hydra's
         with self.display:
             try:
-                request = resolve(checked(config))
+                found = checked(config)
+                _check_architecture(found)
+                request = resolve(found)
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
                 ended = run_request(request, self.display.stage)
             except Refused as reason:
@@ -149,6 +151,17 @@ def _sweeps_unasked(arguments: Sequence[str]) -> str:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _check_architecture(config: RunConfig) -> None:
+    """Refuse fields of model.architecture on the command line where trained weights bring their own."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    named = [word.lstrip("+~").partition("=")[0] for word in given]
+    fields = [name for name in named if name.startswith("model.architecture.")]
+    if fields and config.weights.name != "random":
+        raise Refused(f"{fields[0]} is read with weights=random only; trained weights bring their own config.json")
 
 
 def checked(config: DictConfig) -> RunConfig:

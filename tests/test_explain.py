@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 
 from suites import explain, run
 from suites.checks import nearest
@@ -161,3 +162,16 @@ def test_no_file_of_a_configuration_runs_code(
     said = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
     assert "by which Hydra would run code" in said
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("backend=torch_eager", "+model.architecture.hiden_size=1"), "is read with weights=random only"),
+        (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must lie between 1 and 100000"),
+    ],
+)
+def test_a_key_that_nothing_reads_or_can_hold_is_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+    done = cli(*arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert says in done.stderr
