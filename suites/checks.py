@@ -105,15 +105,6 @@ def _remedy(error: OSError) -> str:
     return "give a file that can be read"
 
 
-def check_readable(key: str, path: Path) -> None:
-    """
-    Raises:
-        Refused: the file at `path`, which exists, cannot be opened for reading.
-    """
-    if not os.access(path, os.R_OK):
-        raise Refused(f"{key}={path} cannot be read: Permission denied; {_remedy(PermissionError())}")
-
-
 def decoded(name: str, data: bytes) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
@@ -175,23 +166,6 @@ def writable(key: str, path: str) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise Refused(f"{key}={path} cannot be written ({reason}); choose another folder") from None
     return folder
-
-
-def readable(key: str, path: Path) -> Path:
-    """`path` if it is a file that this user can read.
-
-    Raises:
-        Refused: it is not.
-    """
-    try:
-        if path.is_file():
-            with path.open("rb") as stream:
-                stream.read(1)
-            return path
-        reason = "no such file" if not path.exists() else "not a file"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise Refused(f"{key}: {path} cannot be read ({reason}); check its name and its permissions")
 
 
 def check_record(results: Path, path: Path) -> None:
