@@ -1,7 +1,8 @@
-"""The boundary that every path is built and measured across.
+"""The interface of a backend: every path is built and measured through it.
 
-A backend turns a `Source` (a checkpoint and, where asked for, its ONNX file) into an `Artifact`, and opens it as a
-`Session`, which never reads a clock: whoever times it sees the same six verbs. Needs CPython 3.10 and numpy alone.
+A backend builds an `Artifact` from a `Source` (a checkpoint and, if requested, its ONNX file) and opens the artifact
+as a `Session`. A session never reads a clock, and all sessions have the same verbs, so one clock times every backend.
+This module needs only CPython 3.10 and numpy.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from backends.stream import Stream
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
-"""int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, if the model has it, token_type_ids."""
+"""int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, if it is an input, token_type_ids."""
 
 
 class Unsupported(Exception):
-    """This backend, release or device cannot do what was asked; the message is the reason."""
+    """Request that this backend, release or device does not support; the message gives the reason."""
 
 
 class Unavailable(Exception):
-    """What the backend needs is not installed or not found; the message says how to get it."""
+    """Missing or damaged requirement (a package, a file, a checkpoint); the message explains how to get it."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a cell runs. `kind` is "cpu" or "cuda"; the rest is empty on a CPU."""
+    """Device on which a cell runs. `kind` is "cpu" or "cuda". On a CPU, only `features` has a value besides it."""
 
     kind: str = "cpu"
     index: int = 0
     name: str = ""
     uuid: str = ""
     compute_capability: tuple[int, int] = (0, 0)
-    features: tuple[str, ...] = ()  # instruction sets of a CPU that decide which INT8 kernels it has: "avx512_vnni"
+    features: tuple[str, ...] = ()  # CPU instruction sets that select its INT8 kernels, e.g. "avx512_vnni"
     driver: str = ""
 
     @classmethod
@@ -63,14 +64,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder in the cache, addressed by what went into it.
+    """File in the cache. Its address is a digest of its inputs.
 
     Attributes:
-        path: the file a session opens.
-        sha256: of the file at `path`, in hexadecimal.
-        versions: version by distribution name of what produced it.
-        seconds: wall time it took to produce.
-        notes: what its producer wants a reader of the record to know.
+        path: the file that a session opens.
+        sha256: SHA-256 of the file at `path`, in hexadecimal.
+        versions: versions of the packages that produced it, by distribution name.
+        seconds: wall time of its production.
+        notes: facts for the record, written by the producer; JSON-able.
     """
 
     path: Path
@@ -89,16 +90,17 @@ class Artifact:
 
 @dataclass(frozen=True)
 class SourceForm:
-    """What a backend wants to build from: an ONNX file, and what it must look like, or plain weights.
+    """Source format that a backend requests: an ONNX file with these properties, or plain weights.
 
     Attributes:
-        rewrites: names from backends/surgery.py, applied first.
+        rewrites: names from backends/surgery.py; these rewrites are applied first.
         types: "fp32", or "fp16" or "bf16" for a backend that takes its types from the graph.
-        keep_fp32: patterns (fnmatch) of the names of nodes that stay FP32 under other `types`.
-        quantized: "int8" or "fp8" for Q/DQ pairs around the chosen products, else "".
-        calibration: whether representative inputs must come along, for a backend that finds ranges itself.
-        arrays: whether plain weights are wanted instead of a graph, by a backend that builds its own.
-        ranges: whether the largest activations are wanted with them.
+        keep_fp32: patterns (fnmatch) of the names of nodes that stay FP32 if `types` is not "fp32".
+        quantized: "int8" or "fp8" for Q/DQ pairs around the selected products, else "".
+        calibration: whether to add representative inputs, for a backend that calibrates on its own.
+        arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
+        ranges: whether to add the largest activations to the plain weights.
+        floating: names from NODES in backends/quantize.py; these nodes are never quantized.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ class SourceForm:
     calibration: bool = False
     arrays: bool = False
     ranges: bool = False
-    floating: tuple[str, ...] = ()  # names out of backends/quantize.py's NODES that are never quantized
+    floating: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceForm:
@@ -117,14 +119,16 @@ class SourceForm:
 
 @dataclass(frozen=True)
 class Source:
-    """What a backend builds from: a checkpoint folder (config.json, model.safetensors) and what its form asks for.
+    """Input of a build: a checkpoint folder (config.json, model.safetensors) and the files that a SourceForm requests.
 
     Attributes:
-        onnx: the exported graph in that form.
+        checkpoint: the folder.
+        sha256: digest of the weights.
+        onnx: the exported graph, with the properties of the SourceForm.
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/weights.py.
         ranges: the largest activations, see backends/ranges.py.
-        marked: points of backends/ranges.py that are to be the output, side by side; those of `onnx` are already.
+        marked: points (see backends/ranges.py) whose values the output concatenates. `onnx` already has this output.
     """
 
     checkpoint: Path
@@ -149,11 +153,13 @@ class Source:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """Everything of a cell that changes what is built or opened.
+    """All settings of a cell that affect the artifact or the session.
 
-    `options` are the backend's own, as its schema in suites/backend_config.py has them; `quantization` is empty where
-    nothing is quantized. `tokens`: of a batch without its padding, by shape, where there is some.
-    `process`: number of the measuring process, from 0.
+    Attributes:
+        options: options of the backend; suites/backend_config.py defines them.
+        quantization: empty if nothing is quantized.
+        tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
+        process: number of the measuring process, from 0.
     """
 
     precision: str
@@ -168,23 +174,25 @@ class BuildSpec:
 
 
 class Session(abc.ABC):
-    """A model ready to run at one shape after another.
+    """Model that is ready to run, at one shape after another.
 
-    `load` makes ready for a shape and copies in (`set_shape` and `copy_in`, where a caller wants them apart); `step`
-    enqueues one forward pass over what was loaded last; `wait` returns when all enqueued work is done; `fetch` copies
-    the output out. `capture` turns the coming steps into replays of one CUDA graph, until the next change of shape.
+    `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
+    `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
+    `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
     """
 
     stream: Stream | None = None
     """None on a CPU, where `step` returns only when the work is done."""
 
-    replays: bool = False  # whether the next step is a launch of a graph
+    replays: bool = False  # whether the next step launches a graph
     _remembers = False
 
     @property
     def remembers(self) -> bool:
-        """Whether graphs are kept by the sizes of the inputs that they were captured at, and taken up when these
-        return. Set to False, the coming steps are plain until the next capture."""
+        """Whether the session keeps each graph and replays it when inputs of the same sizes return.
+
+        After it is set to False, steps run without a graph until the next capture.
+        """
         return self._remembers
 
     @remembers.setter
@@ -194,25 +202,25 @@ class Session(abc.ABC):
             self._step_plainly()
 
     def _step_plainly(self) -> None:  # noqa: B027  nothing to do where there are no graphs
-        """Put away the graph that the next step would launch."""
+        """Run the next steps without a graph."""
 
     def load(self, feeds: Feeds) -> None:
-        """Take over `feeds`."""
+        """Prepare the session for the shape of `feeds` and copy them in."""
         self.set_shape(feeds)
         self.copy_in(feeds)
 
     @abc.abstractmethod
     def set_shape(self, feeds: Feeds) -> None:
-        """Make ready for arrays of these sizes; does nothing where they are the last ones'."""
+        """Prepare the session for arrays of these sizes. Do nothing if the sizes are unchanged."""
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        """`set_shape` part by part, each yielded by name when it is done."""
+        """Run `set_shape` in parts; yield the name of each part when it is done."""
         self.set_shape(feeds)
         yield "set shape"
 
     @abc.abstractmethod
     def copy_in(self, feeds: Feeds) -> None:
-        """Enqueue the copy of `feeds`, for which `set_shape` was called last."""
+        """Enqueue the copy of `feeds` to the device. The last call of `set_shape` must have had the same sizes."""
 
     @abc.abstractmethod
     def step(self) -> None: ...
@@ -222,18 +230,18 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def fetch(self) -> Array:
-        """Last hidden state [batch, sequence, hidden], in the type the model computed it in (bfloat16 as float32)."""
+        """Return the last hidden state [batch, sequence, hidden] in the type of the model; bfloat16 becomes float32."""
 
     def capture(self) -> None:
-        """Record one step as a CUDA graph. Call after a plain step at this shape.
+        """Record one step as a CUDA graph. Call it after a step without a graph at this shape.
 
         Raises:
-            Unsupported: no graph can be captured here.
+            Unsupported: this session cannot capture a graph.
         """
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 
     def close(self) -> None:  # noqa: B027  most sessions are freed with their process
-        """Free what the session holds; raises nothing."""
+        """Free all memory of the session. Raise nothing."""
 
     def __enter__(self) -> Session:
         return self
@@ -243,25 +251,27 @@ class Session(abc.ABC):
 
 
 class Backend(abc.ABC):
-    """One way to run a model."""
+    """Library that runs a model."""
 
     distributions: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    """What the library is installed as, the first that is there names its release, and what else goes on record."""
+    """Names under which the library can be installed. The first one that is installed gives the release."""
 
-    marks: bool = False  # whether it gives what Source.marked asks for
+    beside: tuple[str, ...] = ()
+    """More packages whose versions are recorded."""
+
+    marks: bool = False  # whether its sessions can output the points in Source.marked
 
     @abc.abstractmethod
     def check(self, spec: BuildSpec) -> None:
-        """Say, before work starts, what cannot be done. Runs in every probe, so it imports nothing that is slow.
+        """Refuse a cell that cannot run. Every probe calls it before work starts, so it must not import slow modules.
 
         Raises:
-            Unsupported: the precision or an option has no implementation here.
-            Unavailable: something the backend needs is not installed.
+            Unsupported: the backend has no implementation for the precision or for an option.
+            Unavailable: a requirement of the backend is not installed.
         """
 
     def form(self, spec: BuildSpec) -> SourceForm:
-        """What to export for `spec`; asked only of a backend that builds from ONNX, after `check`."""
+        """Return the source format that the build needs for `spec`. Called after `check`."""
         return SourceForm()
 
     @abc.abstractmethod
@@ -271,7 +281,7 @@ class Backend(abc.ABC):
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session: ...
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        """`open` step by step, each yielded by name when it is done; the session comes with the last."""
+        """Run `open` in parts; yield the name of each part when it is done. The last part also yields the session."""
         yield "open", self.open(spec, artifact)
 
 
@@ -287,16 +297,16 @@ BACKENDS = {
 
 
 def load_backend(name: str) -> Backend:
-    """The backend called `name`; imports its module, which imports its vendor only when it works."""
+    """Return the backend `name`. Import its module only; the module imports the vendor's library at first use."""
     module, _, attribute = BACKENDS[name].partition(":")
     factory: Callable[[], Backend] = getattr(importlib.import_module(module), attribute)
     return factory()
 
 
 def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
-    """Installed version by distribution name, without importing any of them; missing ones are left out."""
-    found = {}
+    """Return the installed version of each package, without importing it. Missing packages are omitted."""
+    versions = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            versions[package] = importlib.metadata.version(package)
+    return versions

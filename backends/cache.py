@@ -1,12 +1,12 @@
-"""A content-addressed cache of artifacts that several processes may use at once.
+"""Content-addressed cache of artifacts. Several processes can use it at the same time.
 
-An entry is a folder named by the SHA-256 of its key, with the payload and `artifact.json` in it. It is built in
-a temporary folder under a lock and renamed into place, so that an entry is either whole or absent. A payload whose size
-and time of change are those that were recorded is used without reading it; any other is compared by its digest.
+An entry is a folder with the payload and `artifact.json`. Its name is the SHA-256 of its key. The builder holds a lock,
+builds the entry in a temporary folder and renames the folder, so an entry is either complete or absent. If the size and
+the modification time of a payload are those recorded, it is used without a read; otherwise its digest is compared.
 
-A cache belongs to one user. Other users may read its entries as the umask of the owner allows, but nobody uses an entry
-that another user can have written: see backends/cache_files.py. A folder that several users can write therefore has one
-cache for each of them, in subfolders (suites/cache_folder.py).
+A cache belongs to one user. Other users can read its entries if the owner's umask allows it. An entry that another user
+could have written is never used, see backends/cache_files.py. A folder that several users can write therefore has one
+subfolder per user (suites/cache_folder.py).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from backends.base import Artifact
 from backends.cache_files import distrust, locked, new_partial, own_folder, remove, share
 
 logger = logging.getLogger("backends.cache")
-"""What a person should see of the cache: a line for each entry that is not what was put there."""
+"""Warnings for the user: one line for each entry that is damaged or not trusted."""
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     sha = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
@@ -39,13 +39,13 @@ def digest_of(path: Path) -> str:
 
 
 def key_digest(key: Mapping[str, Any]) -> str:
-    """SHA-256 of a key's canonical JSON."""
+    """Return the SHA-256 of a key's canonical JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ArtifactCache:
-    """Artifacts under `root`/<kind>/<digest of key>/."""
+    """Cache of artifacts in `root`/<kind>/<digest of key>/."""
 
     root: Path
 
@@ -57,13 +57,15 @@ class ArtifactCache:
         build: Callable[[Path], Mapping[str, Any] | None],
         versions: Mapping[str, str],
     ) -> Artifact:
-        """The artifact for `key`, built by `build(path)` unless a whole one is there.
+        """Return the artifact for `key`. If the cache has no complete one, build it with `build(path)`.
 
         Args:
-            kind: "onnx", "inputs", ...: the first folder of the path.
-            key: JSON-able; everything that changes the bytes. `versions` are added to it.
-            filename: name of the payload; `build` must write it and may write more beside it. What it
-                returns becomes the artifact's `notes`.
+            kind: first folder of the path, e.g. "onnx" or "inputs".
+            key: all settings that affect the bytes; JSON-able. `versions` are added to it.
+            filename: name of the payload.
+            build: writes the payload to the path that it receives. It may write more files to the same folder. Its
+                return value becomes the `notes` of the artifact.
+            versions: versions of the packages that affect the bytes, by distribution name.
         """
         name = key_digest({**key, "versions": dict(versions)})[:24]
         entry = self.root / kind / name
@@ -72,9 +74,9 @@ class ArtifactCache:
             artifact = self._read(entry, filename)
             if artifact is not None:
                 return artifact
-            for left in entry.parent.glob(f".{name}.*"):  # by a builder that was killed: its lock is ours now
-                if left.suffix != ".lock":
-                    remove(left)
+            for leftover in entry.parent.glob(f".{name}.*"):  # from a killed builder, which no longer has the lock
+                if leftover.suffix != ".lock":
+                    remove(leftover)
             partial = new_partial(entry)
             try:
                 start = time.perf_counter()
@@ -99,14 +101,16 @@ class ArtifactCache:
             return artifact
 
     def _read(self, entry: Path, filename: str) -> Artifact | None:
-        """The artifact in `entry` if its bytes are those that were recorded and no other user can have written them;
-        else None, with a line that says so."""
+        """Return the artifact in `entry`, or None if there is none.
+
+        Also return None, with a warning, if its bytes are not those recorded or if another user could have written it.
+        """
         if not os.path.lexists(entry):
             return None
         reason = "is damaged"
         try:
-            reason = f"is not used: {why}" if (why := distrust(entry)) else reason
-            if not why and (artifact := _whole(entry, filename)) is not None:
+            reason = f"is not used: {fault}" if (fault := distrust(entry)) else reason
+            if not fault and (artifact := _complete_artifact(entry, filename)) is not None:
                 return artifact
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
@@ -114,33 +118,33 @@ class ArtifactCache:
         return None
 
 
-def _whole(entry: Path, filename: str) -> Artifact | None:
-    """The artifact in `entry` if it is of the key that names the entry, and its files are those that were recorded.
+def _complete_artifact(entry: Path, filename: str) -> Artifact | None:
+    """Return the artifact in `entry` if its key matches the name of the entry and its files are those recorded.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: artifact.json is not as written.
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: artifact.json is damaged.
     """
-    noted = entry / "artifact.json"
-    if not noted.is_file():
+    metadata = entry / "artifact.json"
+    if not metadata.is_file():
         return None
-    data = json.loads(noted.read_text(encoding="utf-8"))
+    data = json.loads(metadata.read_text(encoding="utf-8"))
     key, files = data.pop("key"), data.pop("files")
     artifact = Artifact.from_json({**data, "path": entry / filename})
     if not (isinstance(artifact.notes, dict) and isinstance(artifact.sha256, str)):
         return None
     if key_digest({**key, "versions": dict(artifact.versions)})[:24] != entry.name:
         return None
-    # Older entries have sizes alone: their payload is compared by its digest.
-    stamps = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in files.items()}
-    found = _stamps(entry)
-    if filename not in stamps or any(found[name][0] != size for name, (size, _) in stamps.items()):
+    # Older entries record only sizes: the digest of their payload is compared.
+    recorded = {name: stamp if isinstance(stamp, list) else [stamp, 0] for name, stamp in files.items()}
+    current = _stamps(entry)
+    if filename not in recorded or any(current[name][0] != size for name, (size, _) in recorded.items()):
         return None
-    untouched = all(found[name] == stamp for name, stamp in stamps.items())
-    return artifact if untouched or digest_of(artifact.path) == artifact.sha256 else None
+    unchanged = all(current[name] == stamp for name, stamp in recorded.items())
+    return artifact if unchanged or digest_of(artifact.path) == artifact.sha256 else None
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Size in bytes and time of change in nanoseconds of each file."""
+    """Return the size in bytes and the modification time in nanoseconds of each file, by relative path."""
     return {
         str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Find a model's checkpoint, and load it as an encoder. Safetensors only; code from a checkpoint is never run."""
+"""Find the checkpoint of a model and load its encoder. Reads only safetensors; never runs code from a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on this machine.
+    """Checkpoint on this machine.
 
     Attributes:
-        folder: holds config.json, the weights and, where there is one, the tokenizer.
-        identity: digest of all files that decide its outputs, see backends/identity.py.
-        weights_sha256: digest of the weights alone.
+        folder: folder of config.json, the weights and, if there is one, the tokenizer.
+        identity: digest of all files that affect its outputs, see backends/identity.py.
+        weights_sha256: digest of the weights only.
         origin: "path", "random", "hub ID@REVISION" or "package NAME==VERSION".
     """
 
@@ -37,14 +37,14 @@ class Checkpoint:
 
 
 def locate(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
-    """The checkpoint that a model's configuration names, checked to be whole.
+    """Find the checkpoint of a model's configuration, and check that its files are complete.
 
     Args:
-        model: `path`, or `hub` with what backends/hub.py reads, or `weights` "random" with what
-            backends/random_weights.py reads.
+        model: `path`; or `hub` and the fields that `fetch` in backends/hub.py reads; or `weights` "random" and the
+            fields that backends/random_weights.py reads.
 
     Raises:
-        Unavailable: it was not found, or a file of it is damaged; the message says what to do.
+        Unavailable: the checkpoint was not found, or one of its files is damaged. The message gives the fix.
     """
     if model["weights"] == "random":
         folder, origin = random_checkpoint(model, cache), "random"
@@ -55,19 +55,21 @@ def locate(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
     try:
         check_files(folder)
     except Unavailable as reason:
-        named = f"model.hub={model['hub']}" if model.get("hub") and not model["path"] else "the model's folder"
-        raise Unavailable(f"{named}{' ' if str(reason).startswith('has no') else ': '}{reason}") from None
+        subject = f"model.hub={model['hub']}" if model.get("hub") and not model["path"] else "the model's folder"
+        raise Unavailable(f"{subject}{' ' if str(reason).startswith('has no') else ': '}{reason}") from None
     return Checkpoint(folder, identity_of(folder, cache.root), weights_digest(folder, cache.root), origin)
 
 
 def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
-    """The encoder in FP32 and evaluation mode, without a pooler or head; its output is `last_hidden_state`.
+    """Load the encoder in FP32 and evaluation mode, without a pooler or head. Its output is `last_hidden_state`.
 
-    `attention` is "fused" or "plain", see backends/attention.py, which also says what mask to pass.
+    Args:
+        attention: "fused" or "plain". backends/attention.py describes both and their masks.
 
     Raises:
-        Unsupported: the checkpoint lacks weights of the encoder, which would be made up anew in every process, or its
-            architecture is not computed exactly here.
+        Unsupported: the project cannot compute the architecture exactly, or the checkpoint lacks weights of the encoder
+            (transformers would fill them with different random values in every process).
+        Unavailable: transformers cannot build the model from config.json.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
@@ -78,8 +80,8 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     implementations.register()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    found = read_config(folder)
-    check_computable(found)
+    own_config = read_config(folder)
+    check_computable(own_config)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         relative = config.model_type == "mpnet"
@@ -92,28 +94,28 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **({"add_pooling_layer": False} if family_of(found).pooler else {}),
+            **({"add_pooling_layer": False} if family_of(own_config).pooler else {}),
         )
     except (OSError, MemoryError, RuntimeError):
         raise
-    except Exception as error:  # whatever a value in config.json leads transformers to
-        said = " ".join(str(error).split())[:200]
+    except Exception as error:  # a wrong value in config.json can make transformers raise any exception
+        text = " ".join(str(error).split())[:200]
         raise Unavailable(
-            f"transformers cannot make the model of config.json ({type(error).__name__}: {said}); mend config.json"
+            f"transformers cannot build the model of config.json ({type(error).__name__}: {text}); correct config.json"
         ) from error
     if mismatched := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]):
         raise Unsupported(
-            f"config.json gives other sizes than the weights have, e.g. for {mismatched[0]}; "
+            f"the sizes in config.json do not match the weights, e.g. for {mismatched[0]}; "
             "give the config.json that belongs to the weights"
         )
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("position_ids")):
-        raise Unsupported(_missing(folder, missing))
+        raise Unsupported(_missing_weights(folder, missing))
     encoder: torch.nn.Module = model.float().eval()
     return RelativeEncoder(encoder).eval() if relative else encoder
 
 
-def _missing(folder: Path, missing: list[str]) -> str:
-    """What to do about weights that the checkpoint lacks: its names may have a prefix that is not transformers'."""
+def _missing_weights(folder: Path, missing: list[str]) -> str:
+    """Return the message for missing weights. One cause is a prefix of the names that transformers does not expect."""
     names = set(all_tensor_names(folder))
     for name in sorted(names):
         prefix = name.removesuffix(missing[0])
@@ -124,18 +126,18 @@ def _missing(folder: Path, missing: list[str]) -> str:
                     f"config.json has model_type {kind!r}, and the names of the weights begin with {prefix!r}; "
                     "give the config.json that belongs to the weights"
                 )
-            return f"the names of the checkpoint's weights begin with {prefix!r}; strip the prefix and save it again"
+            return f"the names of the checkpoint's weights begin with {prefix!r}; remove the prefix and save it again"
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return f"the checkpoint lacks weights of its encoder, {missing[0]}{more}; give one that has all of them"
+    return f"the checkpoint lacks weights of its encoder, {missing[0]}{more}; give a checkpoint that has all weights"
 
 
 def input_names(folder: Path) -> tuple[str, ...]:
-    """The encoder's inputs in the order of its ONNX file."""
+    """Return the names of the encoder's inputs in the order of its ONNX file."""
     return input_names_of(read_config(folder))
 
 
 def run_encoder(encoder: torch.nn.Module, feeds: Feeds) -> torch.Tensor:
-    """Last hidden state [batch, sequence, hidden] of `feeds`, where the encoder's weights are."""
+    """Return the last hidden state [batch, sequence, hidden] of `feeds`, on the device of the encoder's weights."""
     import torch
 
     device = next(encoder.parameters()).device

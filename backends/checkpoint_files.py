@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder: which ones there are, and whether they can be read. Nothing of them is run."""
+"""Files in the folder of a checkpoint: find them and check that they are complete. Runs no code from them."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ SENTENCE_FILES = (
     "config_sentence_transformers.json",
     "*/config.json",
 )
-"""Patterns of the files in which sentence-transformers says what follows the encoder."""
+"""Patterns of the files in which sentence-transformers describes the modules after the encoder."""
 
 POINTER = b"version https://git-lfs"
-"""The first bytes of a file of which git has fetched only a pointer."""
+"""First bytes of a git-lfs pointer: a file whose content was not fetched."""
 
 ENDS = 256
-"""Bytes of the beginning and of the end of a file that tell whether it is JSON."""
+"""Number of bytes at the start and at the end of a file that are read to recognize JSON."""
 
 HEADER_LIMIT = 100_000_000
-"""Bytes; the longest header that safetensors accepts."""
+"""Longest header that safetensors accepts, in bytes."""
 
 COUNTS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "embedding_size",
     "max_position_embeddings", "type_vocab_size", "num_labels", "dim", "n_layers", "n_heads", "hidden_dim",
 )  # fmt: skip
-"""Fields of config.json that are numbers from 1 on."""
+"""Fields of config.json that must be positive integers."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, with the fields that are used here checked.
+    """Read config.json and check the fields that the project uses.
 
     Raises:
-        Unavailable: it is missing, cannot be read, is not a JSON object, or a field has a value of the wrong kind.
+        Unavailable: it is missing, cannot be read, is not a JSON object, or a field has an invalid value.
     """
     config = read_object(folder / "config.json")
     kind = config.get("model_type")
@@ -61,16 +61,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     for name in COUNTS:
         value = config.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise Unavailable(f"config.json has {name} {json.dumps(value)[:40]}; it must be a whole number from 1 on")
+            raise Unavailable(f"config.json has {name} {json.dumps(value)[:40]}; it must be an integer of at least 1")
     padding = config.get("pad_token_id")
     if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 0):
-        raise Unavailable(f"config.json has pad_token_id {json.dumps(padding)[:40]}; it must be a token's id or null")
+        raise Unavailable(f"config.json has pad_token_id {json.dumps(padding)[:40]}; it must be a token id or null")
     _check_labels(config.get("id2label"))
     return config
 
 
 def _check_labels(names: Any) -> None:
-    numbered = isinstance(names, Mapping) and all(str(place).isdecimal() for place in names)
+    numbered = isinstance(names, Mapping) and all(str(output).isdecimal() for output in names)
     if names is not None and not (numbered and all(isinstance(name, str | int) for name in names.values())):
         raise Unavailable(
             f"config.json has id2label {json.dumps(names)[:40]}; it must map numbers to names, e.g. "
@@ -79,68 +79,68 @@ def _check_labels(names: Any) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object; raises Unavailable with the file's name if it does not."""
+    """Read a JSON file that contains an object. Raise Unavailable, with the name of the file, if it does not."""
     try:
         content = path.read_bytes()
-        found = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise Unavailable(f"{path.name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         if content.startswith(POINTER):
-            raise Unavailable(_pointer(path.name)) from None
+            raise Unavailable(_pointer_message(path.name)) from None
         raise Unavailable(f"{path.name} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise Unavailable(f"{path.name} holds {json.dumps(found)[:40]}; it must hold a JSON object")
-    return found
+    if not isinstance(value, dict):
+        raise Unavailable(f"{path.name} contains {json.dumps(value)[:40]}; it must contain a JSON object")
+    return value
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """model.safetensors, or the files that model.safetensors.index.json names.
+    """Return model.safetensors, or the files that model.safetensors.index.json lists.
 
     Raises:
-        Unavailable: there are none, or the index names files that are missing or lie elsewhere.
+        Unavailable: there are none, or the index lists files that are missing or in another folder.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
         pickled = sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")])
-        advice = "; pickled weights are not read: save them with safe_serialization=True" if pickled else ""
+        advice = "; pickled weights are not supported: save them with safe_serialization=True" if pickled else ""
         raise Unavailable(f"has no {WEIGHTS}{f', only {pickled[0].name}' if pickled else ''}{advice}")
     mapped = read_object(folder / INDEX).get("weight_map")
     if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
-        raise Unavailable(f"{INDEX} has no weight_map of names to files")
+        raise Unavailable(f"{INDEX} has no weight_map from names to files; fetch the checkpoint again")
     names = sorted(set(mapped.values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise Unavailable(f"{INDEX} names {name!r}; it must be a .safetensors file beside it")
+            raise Unavailable(f"{INDEX} lists {name!r}; it must be a .safetensors file in the same folder")
         if not (folder / name).is_file():
-            raise Unavailable(f"{INDEX} names {name}, which is missing; fetch the checkpoint again")
+            raise Unavailable(f"{INDEX} lists {name}, which is missing; fetch the checkpoint again")
     return [folder / name for name in names]
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files that the checkpoint's tokenizer may read; none if it has no tokenizer."""
+    """Return the files that the checkpoint's tokenizer may read; none if it has no tokenizer."""
     return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 def identity_files(folder: Path) -> list[Path]:
-    """All files that decide what the checkpoint computes, sorted; raises Unavailable as `weight_files` does."""
-    named = {folder / "config.json", *weight_files(folder), *tokenizer_files(folder)}
-    named |= {path for pattern in SENTENCE_FILES for path in folder.glob(pattern)}
-    named |= {folder / INDEX, *folder.glob("adapter_config.json")}
-    return sorted(path for path in named if path.is_file())
+    """Return all files that affect the outputs of the checkpoint, sorted. Raise Unavailable as `weight_files` does."""
+    paths = {folder / "config.json", *weight_files(folder), *tokenizer_files(folder)}
+    paths |= {path for pattern in SENTENCE_FILES for path in folder.glob(pattern)}
+    paths |= {folder / INDEX, *folder.glob("adapter_config.json")}
+    return sorted(path for path in paths if path.is_file())
 
 
 def check_files(folder: Path) -> None:
-    """Check that the checkpoint's files are whole and can be read.
+    """Check that the files of the checkpoint are complete and readable.
 
     Raises:
-        Unavailable: a file is missing, not readable, a git-lfs pointer or cut short, or config.json is malformed.
+        Unavailable: a file is missing, unreadable, a git-lfs pointer or truncated, or config.json is malformed.
     """
     try:
         if adapters := sorted(folder.glob("adapter_model*")):
             raise Unavailable(
-                f"{adapters[0].name} is an adapter, which is not applied here; merge it into the weights of its model "
+                f"{adapters[0].name} is an adapter, which is not supported; merge it into the weights of its model "
                 "(merge_and_unload of peft) and give that folder"
             )
         if not (folder / "config.json").is_file():
@@ -156,46 +156,46 @@ def check_files(folder: Path) -> None:
 
 
 def _check_ends(path: Path) -> None:
-    """Raises Unavailable for a git-lfs pointer, and for a JSON file that does not begin and end as JSON does."""
+    """Raise Unavailable for a git-lfs pointer, and for a JSON file that does not start and end with JSON brackets."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(ENDS)
         stream.seek(max(0, size - ENDS))
         last = stream.read(ENDS)
     if first.startswith(POINTER):
-        raise Unavailable(_pointer(path.name))
+        raise Unavailable(_pointer_message(path.name))
     begins, ends = first.removeprefix(codecs.BOM_UTF8).lstrip()[:1], last.rstrip()[-1:]
     if path.suffix == ".json" and path.name != "config.json" and begins + ends not in (b"{}", b"[]"):
-        raise Unavailable(f"{path.name} is not JSON, or cut short ({size:,} bytes); fetch it again")
+        raise Unavailable(f"{path.name} is not JSON, or truncated ({size:,} bytes); fetch it again")
 
 
-def _pointer(name: str) -> str:
+def _pointer_message(name: str) -> str:
     return f"{name} is a git-lfs pointer, not the file itself; fetch it, e.g. with git lfs pull"
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors in a .safetensors file.
+    """Return the names of the tensors in a .safetensors file.
 
     Raises:
-        Unavailable: the header is no safetensors header, or the file is not as long as the header says.
+        Unavailable: the header is invalid, or the size of the file does not match the header.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise Unavailable(f"{path.name} is not a whole safetensors file; fetch it again")
+            raise Unavailable(f"{path.name} is not a complete safetensors file; fetch it again")
         try:
             header = json.loads(stream.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            whole = size == 8 + length + max(ends, default=0)
+            complete = size == 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            whole = False
-    if not whole:
-        raise Unavailable(f"{path.name} is not a whole safetensors file ({size:,} bytes); fetch it again")
+            complete = False
+    if not complete:
+        raise Unavailable(f"{path.name} is not a complete safetensors file ({size:,} bytes); fetch it again")
     return [name for name in header if name != "__metadata__"]
 
 
 def all_tensor_names(folder: Path) -> Iterator[str]:
-    """Names of the tensors in all weight files of a checkpoint."""
+    """Yield the names of the tensors in all weight files of a checkpoint."""
     for path in weight_files(folder):
         yield from tensor_names(path)

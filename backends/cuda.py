@@ -1,4 +1,4 @@
-"""What every GPU backend needs of CUDA, through cuda-python: a stream, events, device memory, pinned memory."""
+"""CUDA objects for all GPU backends, through cuda-python: stream, events, graph, device memory, pinned memory."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from backends.base import Array
 from backends.stream import Event
 
 FILLED = 256 << 20
-"""Bytes that a stream fills to keep the device busy."""
+"""Bytes that `CudaStream.occupy` fills with each memset to keep the device busy."""
 
 ADVICE = {
-    "cudaErrorMemoryAllocation": "too little device memory is free: free some, or ask for smaller shapes",
-    "cudaErrorInsufficientDriver": "the driver is older than this cuda-python: update it, or pip install "
-    "'cuda-python>=12.8,<13' beside TensorRT for a driver older than 580",
+    "cudaErrorMemoryAllocation": "too little device memory is free: free some, or use smaller shapes",
+    "cudaErrorInsufficientDriver": "the driver is older than this cuda-python: update the driver, or, if it is older "
+    "than 580, pip install 'cuda-python>=12.8,<13' together with TensorRT",
 }
-"""What to do about errors of CUDA, by their names."""
+"""Cause and fix of a CUDA error, by the name of the error."""
 
 
 def checked(result: tuple[Any, ...]) -> Any:
-    """The value of a cuda-python call.
+    """Return the value of a cuda-python call.
 
     Raises:
-        RuntimeError: CUDA reported an error; the message names it, after what to do about it where that is known.
+        RuntimeError: CUDA reported an error. The message starts with the fix if `ADVICE` has one, and names the error.
     """
     error, *values = result
     if error != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(error)
-        said = f"CUDA: {error.name}: {text.decode()}"
-        raise RuntimeError(f"{ADVICE[error.name]} ({said})" if error.name in ADVICE else said)
+        message = f"CUDA: {error.name}: {text.decode()}"
+        raise RuntimeError(f"{ADVICE[error.name]} ({message})" if error.name in ADVICE else message)
     return values[0] if len(values) == 1 else tuple(values)
 
 
 def use_device(index: int) -> None:
-    """Make a device the current one of this thread, and create its primary context."""
+    """Make a device the current device of this thread and create its primary context."""
     checked(runtime.cudaSetDevice(index))
 
 
 def free_memory() -> int:
-    """Bytes of the current device that nobody holds."""
+    """Return the free memory of the current device in bytes."""
     return int(checked(runtime.cudaMemGetInfo())[0])
 
 
 class CudaEvent:
-    """A timing event of one stream."""
+    """Timing event of one stream."""
 
     def __init__(self, stream: CudaStream) -> None:
         self._stream = stream
@@ -70,7 +70,7 @@ class CudaEvent:
 
 
 class CudaStream:
-    """A stream that does not synchronize with the default stream."""
+    """Stream that does not synchronize with the default stream."""
 
     def __init__(self, device: int) -> None:
         use_device(device)
@@ -85,7 +85,7 @@ class CudaStream:
         checked(runtime.cudaStreamSynchronize(self.handle))
 
     def occupy(self, nanoseconds: int) -> None:
-        """By filling memory: to fill 256 MiB takes the device ten times as long or more as the host takes to ask."""
+        """Keep the device busy with memsets of 256 MiB. The device needs at least ten times as long as the host."""
         if self._filled is None:
             self._filled = DeviceArray(FILLED)
             before, after = self.event(), self.event()
@@ -105,7 +105,7 @@ class CudaStream:
         return free_memory()
 
     def copy_in(self, device_pointer: int, host: Array) -> None:
-        """Enqueue a copy of contiguous `host` to the device; truly asynchronous only from pinned memory."""
+        """Enqueue a copy of contiguous `host` to the device. It is asynchronous only from pinned memory."""
         kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         checked(runtime.cudaMemcpyAsync(device_pointer, host.ctypes.data, host.nbytes, kind, self.handle))
 
@@ -116,7 +116,7 @@ class CudaStream:
 
 
 class CudaGraph:
-    """What `work` enqueues on a stream, recorded once; `launch` enqueues it again."""
+    """CUDA graph of the operations that `work` enqueues on a stream. `launch` replays it."""
 
     def __init__(self, stream: CudaStream, work: Callable[[], None]) -> None:
         self._stream = stream
@@ -125,7 +125,7 @@ class CudaGraph:
         try:
             work()
         finally:
-            # Also after an error: a stream left capturing takes no other work.
+            # Also after an error: a stream in capture mode cannot run other work.
             ended = runtime.cudaStreamEndCapture(stream.handle)
         graph = checked(ended)
         self._executable = checked(runtime.cudaGraphInstantiate(graph, 0))
@@ -140,13 +140,13 @@ class CudaGraph:
 
 
 class DeviceArray:
-    """Device memory, freed with this object. `pointer` is its address."""
+    """Device memory of `size` bytes, freed with this object. `pointer` is its address."""
 
     def __init__(self, size: int) -> None:
         self.pointer = int(checked(runtime.cudaMalloc(size)))
 
     def copy_from(self, host: Array) -> None:
-        """Copy contiguous `host` in; returns when it is there."""
+        """Copy contiguous `host` to the device; return when the copy is done."""
         kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         checked(runtime.cudaMemcpy(self.pointer, host.ctypes.data, host.nbytes, kind))
 
@@ -156,7 +156,7 @@ class DeviceArray:
 
 
 class PinnedArray:
-    """A numpy array in page-locked host memory, freed with this object."""
+    """Numpy array in page-locked host memory, freed with this object."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         kind = np.dtype(dtype)

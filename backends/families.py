@@ -1,6 +1,6 @@
-"""Model families: which encoders are computed here, and how their configurations differ.
+"""Model families: the supported encoders and the differences between their configurations.
 
-All functions take the contents of a config.json, as `backends/checkpoint_files.py` reads them.
+All functions take the contents of a config.json as returned by `read_config` in backends/checkpoint_files.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between families.
+    """Properties in which model families differ.
 
     Attributes:
-        token_types: "always" if the model has token types as an input, "several" if only a checkpoint with more than
-            one type has, "never" if the family has none.
-        positions_from: where positions start: "zero", "padding" (pad_token_id + 1), or "two" (whatever the padding).
-        pooler: whether its AutoModel takes `add_pooling_layer`.
-        named_layers: whether its layers have the names that Q/DQ placement, plain weights and marked layers look for.
-        vocabulary: rows of the embedding where config.json gives no vocab_size, as transformers has it.
+        token_types: when token types are an input of the model: "always", "several" (only if the checkpoint has more
+            than one type), or "never".
+        positions_from: position of the first token: "zero", "padding" (pad_token_id + 1), or "two" for every padding
+            id.
+        pooler: whether its AutoModel accepts `add_pooling_layer`.
+        named_layers: whether its layers have the names that Q/DQ placement, plain weights and marked layers need.
+        vocabulary: rows of the embedding if config.json gives no vocab_size; the default of transformers.
     """
 
     token_types: str = "always"
@@ -48,11 +49,11 @@ FAMILIES: Mapping[str, Family] = {
 
 DEFAULT_POSITIONS = 512
 DEFAULT_TOKEN_TYPES = 2
-"""The values in transformers' configurations of these families where config.json does not give one."""
+"""Defaults of transformers for these families, for a config.json without the field."""
 
 
 def family_of(config: Config) -> Family:
-    """The family of a checkpoint; raises Unsupported for one that is not computed here."""
+    """Return the family of a checkpoint. Raise Unsupported if it is not in FAMILIES."""
     name = str(config.get("model_type"))
     if name not in FAMILIES:
         raise Unsupported(f"model type {name!r} is not one of {', '.join(FAMILIES)}")
@@ -60,26 +61,26 @@ def family_of(config: Config) -> Family:
 
 
 def check_computable(config: Config) -> None:
-    """Check that the encoder that `config` describes is computed exactly here.
+    """Check that the project can compute the encoder of `config` exactly.
 
     Raises:
-        Unsupported: another family, causal attention, relative positions, or quantized weights.
+        Unsupported: the family is unknown, or it has causal attention, relative positions or quantized weights.
     """
     family_of(config)
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise Unsupported(
-            "config.json has is_decoder or add_cross_attention: causal attention is not computed here; "
+            "config.json has is_decoder or add_cross_attention: causal attention is not supported; "
             "set both to false if the checkpoint is an encoder"
         )
     positions = config.get("position_embedding_type") or "absolute"
     if positions != "absolute":
-        raise Unsupported(f"{positions} positions are not computed here; only absolute ones are")
+        raise Unsupported(f"{positions} positions are not supported; give a checkpoint with absolute positions")
     if config.get("quantization_config"):
         raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
 
 
 def check_named_layers(config: Config, feature: str) -> None:
-    """Raises Unsupported if `feature` (a phrase for the message) looks for layer names that the family lacks."""
+    """Raise Unsupported if the family lacks the layer names that `feature` needs. `feature` is for the message."""
     if not family_of(config).named_layers:
         raise Unsupported(
             f"{feature} is not supported for model type {config['model_type']!r}; "
@@ -88,10 +89,10 @@ def check_named_layers(config: Config, feature: str) -> None:
 
 
 def position_offset(config: Config) -> int:
-    """The row of the position table that the first token has.
+    """Return the row of the position embedding of the first token.
 
     Raises:
-        ValueError: the family counts from the padding id and config.json has none.
+        ValueError: the family counts positions from the padding id and config.json has none.
     """
     family = FAMILIES.get(str(config.get("model_type")), Family())
     if family.positions_from == "two":
@@ -108,12 +109,12 @@ def position_offset(config: Config) -> int:
 
 
 def positions_of(config: Config) -> int:
-    """How many tokens a sequence can have; raises ValueError as `position_offset` does."""
+    """Return the largest number of tokens in a sequence. Raise ValueError as `position_offset` does."""
     return int(config.get("max_position_embeddings", DEFAULT_POSITIONS)) - position_offset(config)
 
 
 def token_types_of(config: Config) -> int:
-    """How many token types the model has; 0 if token types are not an input."""
+    """Return the number of token types; 0 if token types are not an input."""
     family = family_of(config)
     count = int(config.get("type_vocab_size", DEFAULT_TOKEN_TYPES))
     if family.token_types == "never" or (family.token_types == "several" and count < 2):
@@ -122,16 +123,19 @@ def token_types_of(config: Config) -> int:
 
 
 def input_names_of(config: Config) -> tuple[str, ...]:
-    """The encoder's inputs in the order of its ONNX file."""
+    """Return the names of the encoder's inputs in the order of its ONNX file."""
     return ("input_ids", "attention_mask") + (("token_type_ids",) if token_types_of(config) else ())
 
 
 def vocabulary_of(config: Config) -> int:
-    """How many tokens the model has an embedding for."""
+    """Return the number of rows of the token embedding."""
     return int(config.get("vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary))
 
 
 def padding_id(config: Config) -> int:
-    """The id that fills rows; attention masks it, so any row of the embedding does where config.json names none."""
+    """Return the id of padding tokens; 0 if config.json gives none or one out of range.
+
+    Attention masks padding, so each row of the embedding gives the same result.
+    """
     padding = config.get("pad_token_id")
     return padding if isinstance(padding, int) and 0 <= padding < vocabulary_of(config) else 0

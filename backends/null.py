@@ -1,7 +1,7 @@
-"""A backend that runs no model: the suite's own fake, for testing a pipeline or a table without a GPU.
+"""Null backend: a fake that runs no model, for tests of the pipeline and of the tables without a GPU.
 
-It succeeds, fails or lies on demand. Its output is a simple function of the token ids, which is also its
-reference, so that wrong numbers are seen to be wrong.
+`null.behaviour` makes it succeed, fail or give wrong output. Its output is a simple function of the token ids. The
+reference is the same function, so wrong numbers are detected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HIDDEN = 8
 
 
 def null_hidden(input_ids: Array) -> Array:
-    """FP32 [batch, sequence, 8] from int32 ids [batch, sequence]: cosines of the id at eight frequencies."""
+    """Return FP32 [batch, sequence, 8] from int32 ids [batch, sequence]: cosines of each id at eight frequencies."""
     return np.asarray(np.cos(input_ids[..., None] * (0.1 + np.arange(HIDDEN))), dtype=np.float32)
 
 
@@ -30,9 +30,9 @@ class Null(Backend):
 
     def check(self, spec: BuildSpec) -> None:
         if spec.options["behaviour"] == "unsupported":
-            raise Unsupported("null.behaviour=unsupported was asked for")
+            raise Unsupported("null.behaviour=unsupported was requested")
         if spec.options["behaviour"] == "unavailable":
-            raise Unavailable("null.behaviour=unavailable was asked for")
+            raise Unavailable("null.behaviour=unavailable was requested")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         return Artifact(source.checkpoint, source.sha256)
@@ -60,8 +60,10 @@ class NullEvent:
 
 
 class NullStream:
-    """A device that works off what is enqueued, one after another, on a time of its own in ms, which only what the
-    session is told to spend moves: GPU times that are known beforehand."""
+    """Simulated device queue with its own clock in ms, so that GPU times are known in advance.
+
+    Work runs in the order in which it is enqueued. Only `spend` and `work` advance the clock.
+    """
 
     def __init__(self) -> None:
         self.host = self.device = 0.0
@@ -74,7 +76,7 @@ class NullStream:
         self.device = max(self.host, self.device) + milliseconds
 
     def spend(self, milliseconds: float) -> None:
-        """Take the host's time."""
+        """Spend time on the host."""
         self.host += milliseconds
         _spend(milliseconds)
 
@@ -90,20 +92,20 @@ class NullStream:
 
 @dataclass(frozen=True)
 class Costs:
-    """Milliseconds of host time, but for `gpu_ms` and `first_gpu_ms`.
+    """Costs of the null backend in milliseconds of host time; `gpu_ms` and `first_gpu_ms` are device time.
 
     Attributes:
         step_ms: each step.
-        gpu_ms: each step, on a pretended GPU, where it begins when the host's part is over; without it there is none.
-        copy_ms: copying in, on the device if there is one.
-        shape_ms: making ready for another shape.
-        profile_ms: the same for another profile, besides.
-        first_ms, first_gpu_ms: the first step after that, besides.
-        cold_ms: the first step ever at a shape, besides.
-        capture_ms: capturing a graph, whose steps then take `gpu_ms` alone.
-        other: milliseconds that stand in for one of the above, as `step_ms 2x16` at a shape or `shape_ms 1x16 2x16` for
-            an ordered pair of them.
-        profile_of: the profile of a shape, as `2x16`, by number; 0 where it is not said.
+        gpu_ms: each step on a simulated GPU, which starts it after the host part; 0 for no GPU.
+        copy_ms: each copy of inputs; on the device if there is one.
+        shape_ms: a change of shape.
+        profile_ms: extra cost of a change of profile.
+        first_ms, first_gpu_ms: extra cost of the first step after a change of shape.
+        cold_ms: extra cost of the first step of the process at a shape.
+        capture_ms: the capture of a graph. Later steps then cost only `gpu_ms`.
+        other: costs that replace one of the above, e.g. `step_ms 2x16` for a shape, or `shape_ms 1x16 2x16` for an
+            ordered pair of shapes.
+        profile_of: number of the profile of a shape, by shape as `2x16`; 0 for a shape that is not listed.
     """
 
     step_ms: float = 0.0
@@ -119,18 +121,18 @@ class Costs:
     profile_of: Mapping[str, int] = field(default_factory=dict)
 
     def times(self, factor: float) -> Costs:
-        """All of them in a process that is slower by `factor` (null.process_factors)."""
+        """Return all costs multiplied by `factor`, for a slower process (null.process_factors)."""
         scaled = {cost.name: factor * getattr(self, cost.name) for cost in fields(self) if cost.name.endswith("_ms")}
         return replace(self, **scaled, other={name: factor * cost for name, cost in self.other.items()})
 
     def of(self, name: str, shape: str, before: str = "") -> float:
-        """Milliseconds of what is called `name` at a shape, or for coming there from the shape `before`."""
+        """Return the cost `name` in ms at `shape`, or of a change from the shape `before` to `shape`."""
         usual: float = self.other.get(f"{name} {shape}", getattr(self, name))
         return self.other.get(f"{name} {before} {shape}", usual)
 
 
 class NullSession(Session):
-    """Takes the time it was told to take, and computes next to nothing."""
+    """Session of the null backend. It spends the configured time and computes `null_hidden`."""
 
     def __init__(self, behaviour: str, costs: Costs) -> None:
         self._behaviour = behaviour
@@ -147,7 +149,7 @@ class NullSession(Session):
             self.stream = self._null_stream
 
     def _sizes_of(self, feeds: Feeds) -> tuple[int, ...]:
-        """What a graph is kept by."""
+        """Return the key under which a graph is kept."""
         return tuple(feeds["input_ids"].shape)
 
     def _step_plainly(self) -> None:
@@ -184,7 +186,7 @@ class NullSession(Session):
 
     def step(self) -> None:
         if self._behaviour == "raise":
-            raise ValueError("null.behaviour=raise was asked for")
+            raise ValueError("null.behaviour=raise was requested")
         if self._behaviour == "abort":
             os.kill(os.getpid(), signal.SIGABRT)
         if self._behaviour == "exit":
@@ -210,7 +212,7 @@ class NullSession(Session):
 
     def capture(self) -> None:
         if self.stream is None:
-            raise Unsupported("null has CUDA graphs only where null.gpu_ms is set")
+            raise Unsupported("the null backend has CUDA graphs only if null.gpu_ms is above 0; set it")
         self._null_stream.spend(self._costs.of("capture_ms", self._shape))
         self.replays = True
         if self.remembers:

@@ -54,7 +54,7 @@ class OnnxRuntime(Backend):
         if spec.precision == "tf32" and spec.device.compute_capability < (8, 0):
             raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older")
         if spec.precision == "fp8":
-            raise Unsupported("onnxruntime has no FP8 product for BERT; use backend=trt with TensorRT 10 or newer")
+            raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
@@ -62,9 +62,9 @@ class OnnxRuntime(Backend):
         return SourceForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        """The ONNX file as it is, or, where fusion is on, rewritten by onnxruntime.transformers' BERT optimizer.
+        """Return the ONNX file unchanged or, if fusion is on, rewritten by the BERT optimizer of onnxruntime.
 
-        A Q/DQ file is left alone: the optimizer's patterns do not see through Q/DQ nodes.
+        A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
         """
         assert source.onnx is not None
         fusion = spec.options["fusion"]
@@ -90,9 +90,12 @@ class OnnxRuntime(Backend):
 
 
 def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
-    """Fuse attention, GELU, LayerNorm and embeddings; returns how many of each were fused.
+    """Fuse attention, GELU, LayerNorm and embeddings; return the number of fused operators of each kind.
 
-    Families without named layers are fused as far as the optimizer knows them.
+    For families without named layers, the optimizer fuses only the patterns that it recognizes.
+
+    Raises:
+        RuntimeError: the optimizer did not fuse the attention of all layers of a family with named layers.
     """
     from onnxruntime.transformers import optimizer
     from transformers import AutoConfig
@@ -109,7 +112,10 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
     fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
     named = family_of(read_config(checkpoint)).named_layers
     if named and fused.get("Attention", 0) != config.num_hidden_layers:
-        raise RuntimeError(f"fused {fused.get('Attention', 0)} of {config.num_hidden_layers} attention layers: {fused}")
+        raise RuntimeError(
+            f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
+            f"{config.num_hidden_layers} layers (fused operators: {fused}); set ort.fusion=off"
+        )
     if half:
         model.convert_float_to_float16(keep_io_types=False)
     model.save_model_to_file(str(path), use_external_data_format=onnx_files.is_large(source))
@@ -123,7 +129,7 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass
 class Bound:
-    """What one shape needs: values that stay where they are, their binding, and options that name a kept graph."""
+    """Buffers of one shape at fixed addresses, their IO binding, and the run options of a kept graph."""
 
     inputs: dict[str, Any]
     output: Any
@@ -134,10 +140,10 @@ class Bound:
 
 
 class OrtSession(Session):
-    """IO-bound to buffers that stay on the device, each shape's own; on a GPU all work goes to one stream of ours.
+    """Session with IO binding to device buffers; each shape has its own. On a GPU, all work runs on one own stream.
 
-    With CUDA graphs on, every run names a graph: -1 runs plainly, a number captures at its first run and replays
-    after. onnxruntime gives no way to free a graph but to close the session.
+    With CUDA graphs enabled, each run has a graph number. -1 means no graph; another number captures at its first run
+    and replays later. onnxruntime frees a graph only when the session is closed.
     """
 
     def __init__(self, spec: BuildSpec, path: Path) -> None:
@@ -168,8 +174,8 @@ class OrtSession(Session):
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         if self._gpu and "CUDAExecutionProvider" not in self._session.get_providers():
             raise Unavailable(
-                "onnxruntime could not load its CUDA provider and would have run on the CPU; "
-                "it needs the CUDA and cuDNN libraries of its release, see the log"
+                "onnxruntime could not load its CUDA provider and would run on the CPU; "
+                "install the CUDA and cuDNN libraries that its release needs, see the log"
             )
         self._half = "float16" in self._session.get_outputs()[0].type
         self._plain = self._run = self._run_options(-1)
@@ -188,20 +194,20 @@ class OrtSession(Session):
         return run
 
     def _probe_hidden(self) -> int:
-        """Hidden size, by one run at 1 x 2: the exported file leaves it symbolic."""
+        """Return the hidden size from one run at 1x2, because it is symbolic in the exported file."""
         ones = np.ones((1, 2), np.int32)
         (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._plain)
         return int(output.shape[-1])
 
     @property
-    def replays(self) -> bool:  # type: ignore[override]  # read alone
+    def replays(self) -> bool:  # type: ignore[override]  # read-only
         return self._run is not self._plain
 
     def _step_plainly(self) -> None:
         self._run = self._plain
 
     def close(self) -> None:
-        with suppress(RuntimeError):  # what went wrong before was said then
+        with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
         self._kept, self._bound, self._key = {}, Bound({}, None, None), ()
         del self._session
@@ -228,13 +234,13 @@ class OrtSession(Session):
                 self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
 
     def _bind(self, feeds: Feeds) -> Bound:
-        """Buffers and bindings for a new shape."""
+        """Allocate and bind the buffers of a new shape."""
         ort = self._ort
-        place = ("cuda", 0) if self._gpu else ("cpu", 0)
+        device = ("cuda", 0) if self._gpu else ("cpu", 0)
         shape = (*feeds["input_ids"].shape, self._hidden)
         dtype = np.float16 if self._half else np.float32
-        inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *place) for k, v in feeds.items()}
-        output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *place)
+        inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *device) for k, v in feeds.items()}
+        output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *device)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
@@ -263,7 +269,7 @@ class OrtSession(Session):
 
     def capture(self) -> None:
         if not self._graphs:
-            raise Unsupported("CUDA graphs need a GPU, and backend.cuda_graph=true when the session is opened")
+            raise Unsupported("CUDA graphs need a GPU, and the session must be opened with backend.cuda_graph=true")
         self.wait()
         self._run = self._run_options(self._next_graph)
         self._next_graph += 1

@@ -1,4 +1,4 @@
-"""Checkpoints of seeded random weights, for latency and drift where no trained weights are at hand."""
+"""Checkpoints with seeded random weights, to measure latency and drift without trained weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from backends.identity import tokenizer_identity
 
 
 def random_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Path:
-    """The folder of a checkpoint, stored once so that every interpreter runs the same numbers.
+    """Return the folder of a random checkpoint. It is stored once, so that every interpreter runs the same numbers.
 
     Args:
-        model: `architecture` (the fields of a config.json), `seed`, and `tokenizer`, a folder to borrow one from.
+        model: `architecture` (the fields of a config.json), `seed`, and `tokenizer` (a folder whose tokenizer files are
+            copied, or empty).
     """
     tokenizer = Path(model["tokenizer"]) if model.get("tokenizer") else None
 
@@ -30,7 +31,7 @@ def random_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Path:
         torch.manual_seed(model["seed"])
         encoder = AutoModel.from_config(configuration_of(model["architecture"]))
         for name, parameter in encoder.named_parameters():
-            # transformers starts biases at 0 and norms at 1, which would hide a path that loses them.
+            # transformers initializes biases to 0 and norms to 1. A path that drops them would then go undetected.
             if name.endswith("bias") or ("norm" in name.lower() and name.endswith("weight")):
                 parameter.data.add_(torch.randn_like(parameter) * 0.02)
         encoder.save_pretrained(path.parent, max_shard_size="1000GB")

@@ -1,4 +1,7 @@
-"""What is kept of a model's last hidden state for a task: numpy alone, for the workers that run the model."""
+"""Readouts: functions that reduce the last hidden state to the values that a task needs.
+
+Uses only numpy, because the workers that run the model import it.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,32 @@ import numpy as np
 from backends.base import Array
 
 Readout = Callable[[Array, Array, Mapping[str, Array]], Array]
-"""From the hidden state [batch, sequence, hidden], the mask int32 [batch, sequence] and the arrays of a head to one
-FP32 array a row."""
+"""Function of the hidden state [batch, sequence, hidden], the mask int32 [batch, sequence] and the arrays of a head. It
+returns FP32 [batch, ...]."""
 
 
 def mean(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
-    """The mean over tokens that are not padding: [batch, hidden]."""
+    """Return the mean over all tokens except padding: [batch, hidden]."""
     kept = mask.astype(bool)[..., None]
     return np.asarray(np.where(kept, hidden.astype(np.float32), 0).sum(1) / kept.sum(1), np.float32)
 
 
 def maximum(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
-    """The largest value of each feature over tokens that are not padding: [batch, hidden]."""
+    """Return the maximum of each feature over all tokens except padding: [batch, hidden]."""
     kept = mask.astype(bool)[..., None]
     return np.asarray(np.where(kept, hidden.astype(np.float32), -np.inf).max(1), np.float32)
 
 
 def first(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
-    """The first token's, which classification heads and sentence encoders of kind "cls" read: [batch, hidden]."""
+    """Return the hidden state of the first token: [batch, hidden].
+
+    Classification heads and sentence encoders with the pooling mode "cls" use it.
+    """
     return hidden[:, 0].astype(np.float32)
 
 
 def spans(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
-    """Scores of each token as the first and the last of an answer: [batch, 2, sequence], 0 where there is padding.
+    """Return the scores of each token as first and last token of an answer: [batch, 2, sequence], 0 at padding.
 
     `head` has weight [2, hidden] and bias [2].
     """

@@ -1,4 +1,4 @@
-"""What a clock needs of the queue of device work that a session uses."""
+"""Interface between a clock and the device queue of a session."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from typing import Protocol
 
 
 class Event(Protocol):
-    """A mark in a stream's order of work."""
+    """Event in a stream."""
 
     def record(self) -> None:
-        """Put the mark after all work enqueued so far."""
+        """Record the event after all work enqueued so far."""
 
     def reached(self) -> bool:
-        """Whether all work before the mark is done."""
+        """Return whether all work before the event is done."""
 
     def nanoseconds_since(self, earlier: Event) -> int:
-        """Device time between two marks that have both been reached."""
+        """Return the device time between two events; both must have been reached."""
 
 
 class Stream(Protocol):
-    """The one queue of device work that a session uses; sessions enqueue on it, clocks put marks in it."""
+    """Only device queue of a session. The session enqueues its work on it; a clock records events in it."""
 
     def event(self) -> Event: ...
 
     def synchronize(self) -> None:
-        """Return when all work enqueued so far is done."""
+        """Wait until all work enqueued so far is done."""
 
     def occupy(self, nanoseconds: int) -> None:
-        """Enqueue work of no use that keeps the device busy for about so long, and the host for far less: what is
-        enqueued meanwhile then runs without a gap, however slowly it was enqueued."""
+        """Enqueue dummy work that keeps the device busy for about this time, and the host for a much shorter time.
+
+        Work that is enqueued in the meantime then runs without gaps, even if the host enqueues it slowly.
+        """
 
     def free_memory(self) -> int:
-        """Bytes of the device that nobody holds."""
+        """Return the free memory of the device in bytes."""

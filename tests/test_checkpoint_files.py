@@ -39,7 +39,7 @@ def config(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[]", "config.json holds []; it must hold a JSON object"),
+        ("[]", "config.json contains []; it must contain a JSON object"),
         ('"x"', 'config.json holds "x"'),
         ("null", "config.json holds null"),
         ("{", "config.json is not JSON"),
@@ -105,13 +105,13 @@ def test_a_git_lfs_pointer_is_refused(name: str, folder: Path, tmp_path: Path) -
 def test_json_that_is_cut_short_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
     for text in ("", '{"version": "1.0", "model": {"vocab"', "<html></html>"):
         (folder / name).write_text(text)
-        with pytest.raises(Refused, match=f"{name} is not JSON, or cut short .*fetch it again"):
+        with pytest.raises(Refused, match=f"{name} is not JSON, or truncated .*fetch it again"):
             request(tmp_path, f"model.path={folder}")
 
 
 def test_an_adapter_is_not_left_out_in_silence(folder: Path, tmp_path: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"")
-    with pytest.raises(Refused, match=r"adapter_model\.safetensors is an adapter, which is not applied here; merge it"):
+    with pytest.raises(Refused, match=r"adapter_model\.safetensors is an adapter, which is not supported; merge it"):
         request(tmp_path, f"model.path={folder}")
 
 
@@ -119,7 +119,7 @@ def test_an_adapter_is_not_left_out_in_silence(folder: Path, tmp_path: Path) -> 
 def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_path: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[:keep])
-    with pytest.raises(Refused, match=r"model\.safetensors is not a whole safetensors file.*fetch it again"):
+    with pytest.raises(Refused, match=r"model\.safetensors is not a complete safetensors file.*fetch it again"):
         request(tmp_path, f"model.path={folder}")
     (folder / WEIGHTS).write_bytes(whole + b"more")
     with pytest.raises(Refused, match="not a whole"):
@@ -184,7 +184,7 @@ def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: P
 
 def test_a_missing_part_is_named(sharded: Path, tmp_path: Path) -> None:
     (sharded / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(Refused, match=r"names model-00002-of-00002\.safetensors, which is missing"):
+    with pytest.raises(Refused, match=r"lists model-00002-of-00002\.safetensors, which is missing"):
         request(tmp_path, f"model.path={sharded}")
 
 
@@ -201,7 +201,7 @@ def test_an_index_names_files_of_its_own_folder_alone(mapped: Any, sharded: Path
 def test_a_prefix_of_the_names_is_said(prefix: str, folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
-    with pytest.raises(Unsupported, match=f"begin with '{prefix}'; strip the prefix"):
+    with pytest.raises(Unsupported, match=f"begin with '{prefix}'; remove the prefix"):
         load_encoder(folder)
 
 
@@ -222,7 +222,7 @@ def test_weights_of_another_family_are_said(folder: Path) -> None:
 def test_a_value_that_transformers_does_not_take_is_named(changes: dict[str, Any], folder: Path) -> None:
     config(folder, **changes)
     with pytest.raises(
-        Unavailable, match=r"cannot make the model of config.json \(\w+: .{8,}\); mend config.json"
+        Unavailable, match=r"cannot build the model of config.json \(\w+: .{8,}\); correct config.json"
     ) as it:
         load_encoder(folder)
     assert len(str(it.value).splitlines()) == 1
@@ -231,9 +231,9 @@ def test_a_value_that_transformers_does_not_take_is_named(changes: dict[str, Any
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"is_decoder": True}, "causal attention is not computed here"),
-        ({"add_cross_attention": True}, "causal attention is not computed here"),
-        ({"position_embedding_type": "relative_key"}, "relative_key positions are not computed here"),
+        ({"is_decoder": True}, "causal attention is not supported"),
+        ({"add_cross_attention": True}, "causal attention is not supported"),
+        ({"position_embedding_type": "relative_key"}, "relative_key positions are not supported"),
         ({"quantization_config": {"quant_method": "gptq"}}, "weights are quantized"),
         ({"model_type": "deberta-v2"}, "model type 'deberta-v2' is not one of bert"),
         ({"model_type": "gpt2"}, "model type 'gpt2' is not one of bert"),
@@ -298,7 +298,7 @@ def test_token_types_are_an_input_where_the_model_has_them() -> None:
 
 def test_a_config_of_other_sizes_than_the_weights_is_said(folder: Path) -> None:
     config(folder, vocab_size=61)
-    with pytest.raises(Unsupported, match=r"gives other sizes than the weights have, e\.g\. for .*word_embeddings"):
+    with pytest.raises(Unsupported, match=r"do not match the weights, e\.g\. for .*word_embeddings"):
         load_encoder(folder)
 
 

@@ -68,10 +68,10 @@ def test_without_files_it_is_the_normalized_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pooling", "modules", "says"),
     [
-        (OFF, NORMALIZED, "asks for no pooling; one of cls, mean, max is computed here"),
-        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED, "asks for mean_sqrt_len_tokens"),
+        (OFF, NORMALIZED, "requests no pooling; it must be one of cls, mean, max"),
+        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED, "requests mean_sqrt_len_tokens"),
         ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, "cls and max"),
-        ({"pooling_mode": "lasttoken"}, NORMALIZED, "asks for lasttoken"),
+        ({"pooling_mode": "lasttoken"}, NORMALIZED, "requests lasttoken"),
         ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "Dense"), "the module 'Dense' after the encoder"),
     ],
 )
@@ -109,7 +109,7 @@ def test_modules_that_are_no_list_are_refused(text: str, tmp_path: Path) -> None
 def test_a_pooling_folder_lies_in_the_checkpoint(path: str, tmp_path: Path) -> None:
     module = {"path": path, "type": "sentence_transformers.models.Pooling"}
     (tmp_path / "modules.json").write_text(json.dumps([module]))
-    with pytest.raises(Unavailable, match=r"modules\.json names the folder"):
+    with pytest.raises(Unavailable, match=r"modules\.json lists the folder"):
         pooling_of(tmp_path)
 
 

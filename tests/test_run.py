@@ -59,8 +59,8 @@ def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
     [
         ("exit", "failed", "measure exited with status 0 without an answer", 1),
         ("nonfinite", "failed", "2x16: 1 outputs are NaN or Inf", 1),
-        ("unsupported", "unsupported", "null.behaviour=unsupported was asked for", 0),
-        ("unavailable", "unavailable", "null.behaviour=unavailable was asked for", 1),
+        ("unsupported", "unsupported", "null.behaviour=unsupported was requested", 0),
+        ("unavailable", "unavailable", "null.behaviour=unavailable was requested", 1),
     ],
 )
 def test_other_ways_to_end(cli: Cli, tmp_path: Path, behaviour: str, outcome: str, reason: str, status: int) -> None:

@@ -122,7 +122,7 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.normalizer = normalizers.Replace("\u200b", " ")
     tokenizer.save(str(folder / "tokenizer.json"))
-    says = r"the tokenizer makes no tokens of these texts; give others as task\.path=FILE"
+    says = r"the tokenizer makes no tokens from these texts; give other texts as task\.path=FILE"
     with pytest.raises(Unavailable, match=rf"{says}.*lengths\.tokens=random"):
         Tokens.of(folder, "auto", [text, text], 0)
     with pytest.raises(Unavailable, match=says):
