@@ -1,4 +1,4 @@
-"""An architecture that a user describes key by key, as transformers' configuration."""
+"""Configuration of transformers for an architecture that a user describes in `model.architecture`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from backends.base import Unavailable
 
 
 def configuration_of(architecture: Mapping[str, Any]) -> Any:
-    """
+    """Return the configuration (a PretrainedConfig) of an architecture.
+
     Args:
-        architecture: model_type and settings of that family.
+        architecture: model_type and settings of this family.
 
     Raises:
-        Unavailable: transformers has no such family, or the family has no such setting: transformers would keep it
-            without a word, and run with the default.
+        Unavailable: transformers does not have the family, or the family does not have a setting. transformers itself
+            would ignore such a setting silently and use the default.
     """
     from transformers import AutoConfig
 
@@ -25,11 +26,11 @@ def configuration_of(architecture: Mapping[str, Any]) -> Any:
     try:
         default = AutoConfig.for_model(family)
     except ValueError:
-        raise Unavailable(f"model.architecture.model_type={family} is not one of transformers' families") from None
-    known = {*default.to_dict(), *(getattr(default, "attribute_map", None) or {})}
+        raise Unavailable(f"model.architecture.model_type={family} is not a model type of transformers") from None
+    valid = {*default.to_dict(), *(getattr(default, "attribute_map", None) or {})}
     for name in settings:
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), n=1)
+        if name not in valid:
+            close = difflib.get_close_matches(name, sorted(valid), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise Unavailable(f"model.architecture.{name} is no setting of {family}{hint}")
+            raise Unavailable(f"model.architecture.{name} is not a setting of {family}{hint}")
     return AutoConfig.for_model(family, **settings)

@@ -1,7 +1,7 @@
-"""A task's texts as batches of the shapes that a cell asks for, with what FP32 makes of each text.
+"""Texts of a task as batches with the shapes of a cell, and the FP32 reference output of each text.
 
-Texts are shuffled and batch sizes drawn, so that one text after another has other neighbours and other padding: what
-leaks from a neighbour or from padding shows in its output.
+Texts are shuffled and batch sizes are drawn at random, so that texts have different neighbours and different padding.
+If a neighbour or padding affects a text, its output shows the error.
 """
 
 from __future__ import annotations
@@ -23,22 +23,31 @@ def prepare_evaluation(
     origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False,
     most: int = 0,
 ) -> Artifact:  # fmt: skip
-    """An .npz of `readout` (a name from backends/readout.py), `reference` [rows, ...] FP32 as it reads them,
-    "head/<name>" where it needs a head, and for each batch "<number>/<input>" int32 [batch, sequence] and
-    "<number>/rows", the rows in it; rows beyond those only fill the batch. "0/hidden" is FP32's
-    [rows, sequence, hidden] of the first batch. Rows are texts, or of readout "spans" windows on them: then `text`
-    [rows] and `offsets` [rows, sequence, 2] say whose, and where in the context each token stands.
+    """Write an .npz with the batches of a task and their FP32 reference outputs. The result is cached.
 
-    Notes say how many texts were cut to the longest sequence asked for.
+    A row is a text; for the readout "spans" it is a window of a text. The arrays are:
+
+        readout                   the name of the readout
+        reference                 FP32 [rows, ...], output of the readout
+        head/<name>               weights of the head, if the readout needs one
+        <number>/<input>          int32 [batch, sequence], by number of the batch
+        <number>/rows             the rows of the batch; more rows of its inputs only fill the batch
+        0/hidden                  FP32 [rows, sequence, hidden], hidden states of the first batch
+        text                      for "spans": [rows], the text of each row
+        offsets                   for "spans": [rows, sequence, 2], position of each token in the context
+
+    The notes give the number of truncated texts.
 
     Args:
-        origin: the checkpoint; its own texts and lengths are not used.
-        random: whether random ids will do for a checkpoint without a tokenizer: for drift, not for a task's figure.
-        most: tokens at which the checkpoint itself cuts texts; 0 for none.
+        origin: the checkpoint; the texts and lengths of `origin` are not used.
+        readout: a name from backends/readout.py.
+        random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
+            metric of a task.
+        most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
 
     Raises:
-        Unsupported: the checkpoint lacks the head.
-        Unavailable: it lacks the tokenizer that the texts need.
+        Unsupported: the checkpoint does not have the head.
+        Unavailable: the checkpoint does not have the tokenizer that the texts need.
     """
 
     folder, seed = origin.folder, origin.seed
@@ -48,8 +57,8 @@ def prepare_evaluation(
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
-        kept = min(longest, most or longest)
-        names, features = input_names(folder), featurize(folder, texts, kept, seed, readout == "spans", random)
+        limit = min(longest, most or longest)
+        names, features = input_names(folder), featurize(folder, texts, limit, seed, readout == "spans", random)
         run = origin.reference()
         arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
@@ -72,14 +81,14 @@ def prepare_evaluation(
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 
-def put(found: Array, rows: Sequence[int] | Array, read: Array) -> None:
-    """What was read of a batch into the rows of `found` that it is; what is shorter leaves the rest of a row alone."""
-    kept = read[: len(rows)]
-    found[(np.asarray(rows), ..., slice(kept.shape[-1]))] = kept
+def put(target: Array, rows: Sequence[int] | Array, values: Array) -> None:
+    """Copy the values of a batch to the rows `rows` of `target`. Shorter values leave the end of a row unchanged."""
+    valid = values[: len(rows)]
+    target[(np.asarray(rows), ..., slice(valid.shape[-1]))] = valid
 
 
 def batches(lengths: Sequence[int], shapes: Sequence[Shape], seed: int) -> Iterator[tuple[list[int], Shape]]:
-    """Rows by index and the shape that holds them: the shortest sequence asked for that is long enough."""
+    """Yield the indices of the rows of each batch, and its shape. The sequence length is the shortest that fits."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(lengths)).tolist()
     sizes, sequences = sorted({shape.batch for shape in shapes}), sorted({shape.sequence for shape in shapes})

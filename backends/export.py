@@ -1,7 +1,7 @@
-"""A checkpoint as an ONNX file: opset 17, int32 inputs, dynamic batch and sequence, checked against transformers.
+"""Export a checkpoint as an ONNX file: opset 17, int32 inputs, dynamic batch and sequence, checked with transformers.
 
-Attention is traced in its plain form, which onnxruntime's BERT fusion and TensorRT's attention fusion look for.
-The mask is -10000 where padded, which FP16 can hold.
+The plain variant of attention is traced, because the attention fusions of onnxruntime and TensorRT recognize it. The
+additive mask is -10000 at padding, which FP16 can represent.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ OPSET = 17
 MASK_VALUE = -10000.0
 
 TRIED = 24
-"""Tokens of the longest sequence that a new export is checked with; cells check it up to their own longest."""
+"""Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""
 
 
 def export(folder: Path, path: Path) -> Mapping[str, Any]:
-    """Write the encoder of the checkpoint in `folder` to `path`; returns the opset and the distance from transformers.
+    """Write the encoder of the checkpoint in `folder` to `path`; return the opset and the difference from transformers.
 
     Raises:
         ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.
@@ -36,7 +36,7 @@ def export(folder: Path, path: Path) -> Mapping[str, Any]:
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
     with warnings.catch_warnings():
-        # The dynamo exporter writes opset 18 at least; TensorRT 8.6 reads up to 17.
+        # The dynamo exporter writes at least opset 18; TensorRT 8.6 reads at most opset 17.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             encoder,
@@ -53,7 +53,7 @@ def export(folder: Path, path: Path) -> Mapping[str, Any]:
 
 
 class Positional(torch.nn.Module):
-    """An encoder that takes its inputs by position, as the tracer needs, with the mask made additive."""
+    """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
 
     def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The heads of fine-tuned checkpoints, applied to hidden states that any path computed.
+"""Heads of fine-tuned checkpoints. They are applied to the hidden states of every path.
 
-A path runs the encoder; what classification and question answering put on top of it is a few small products, which
-stay FP32 and are the same for every path.
+A path runs only the encoder. A head for classification or question answering is a few small matrix products. It stays
+in FP32 and is the same for every path.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from backends.labels import label_names, label_places, not_a_choice
 
 
 def span_head(folder: Path) -> dict[str, Array]:
-    """weight [2, hidden] and bias [2] FP32 of a question answering head.
+    """Read the question answering head: weight [2, hidden] and bias [2], FP32.
 
     Raises:
         Unsupported: the checkpoint has none.
     """
     from safetensors import safe_open
 
-    found = {}
+    head = {}
     for path in weight_files(folder):
-        # By torch, since numpy has no bfloat16.
+        # Read with torch, because numpy has no bfloat16.
         with safe_open(path, "pt") as tensors:
             for kind in ("weight", "bias"):
                 if f"qa_outputs.{kind}" in tensors.keys():  # noqa: SIM118  not a mapping
-                    found[kind] = tensors.get_tensor(f"qa_outputs.{kind}").float().numpy()
-    if found.keys() != {"weight", "bias"}:
-        raise Unsupported("this checkpoint has no question answering head (qa_outputs)")
-    return found
+                    head[kind] = tensors.get_tensor(f"qa_outputs.{kind}").float().numpy()
+    if head.keys() != {"weight", "bias"}:
+        raise Unsupported("this checkpoint has no question answering head (qa_outputs); give one that has it")
+    return head
 
 
 def classifier(folder: Path) -> Callable[[Array], Array]:
-    """From first tokens' hidden states [texts, hidden] to the places of the most likely labels [texts].
+    """Return a function from hidden states of first tokens [texts, hidden] to places of the most likely labels [texts].
 
     Raises:
         Unsupported: the checkpoint has no classification head.
@@ -52,12 +52,12 @@ def classifier(folder: Path) -> Callable[[Array], Array]:
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"]))
         raise Unsupported(f"this checkpoint has no classification head: it lacks {missing}")
-    given = _given(getattr(model, model.base_model_prefix))
-    setattr(model, model.base_model_prefix, given)
+    encoder = _precomputed_encoder(getattr(model, model.base_model_prefix))
+    setattr(model, model.base_model_prefix, encoder)
     model.float().eval()
 
     def classify(hidden: Array) -> Array:
-        given.hidden = torch.from_numpy(hidden.astype(np.float32))[:, None]
+        encoder.hidden = torch.from_numpy(hidden.astype(np.float32))[:, None]
         with torch.inference_mode():
             logits = model(input_ids=torch.zeros(len(hidden), 1, dtype=torch.long)).logits
         return np.asarray(logits.argmax(-1).numpy())
@@ -65,12 +65,12 @@ def classifier(folder: Path) -> Callable[[Array], Array]:
     return classify
 
 
-def _given(base: Any) -> Any:
-    """A module in the place of the encoder that answers with the hidden states it was given."""
+def _precomputed_encoder(base: Any) -> Any:
+    """Return a module that replaces the encoder `base` and returns precomputed hidden states."""
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    class Given(torch.nn.Module):
+    class PrecomputedEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.pooler = _pooler(base)
@@ -80,23 +80,28 @@ def _given(base: Any) -> Any:
             pooled = None if self.pooler is None else self.pooler(self.hidden)
             return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
 
-    return Given()
+    return PrecomputedEncoder()
 
 
 def _pooler(base: Any) -> Any:
-    """From hidden states [texts, tokens, hidden] to what a head reads; None where the model has no pooler."""
+    """Return a function from hidden states [texts, tokens, hidden] to the input of a head; None without a pooler."""
     pooler, activation = getattr(base, "pooler", None), getattr(base, "pooler_activation", None)
     if pooler is None or activation is None:
         return pooler
-    return lambda hidden: activation(pooler(hidden[:, 0]))  # ALBERT's pooler is a plain layer
+    return lambda hidden: activation(pooler(hidden[:, 0]))  # ALBERT's pooler is only a linear layer
 
 
 def check_head(folder: Path, readout: str, labels: Sequence[str], reading: str = "auto") -> None:
-    """Check that the checkpoint has the head that `readout` (see backends/readout.py) is for, and knows the labels.
+    """Check that the checkpoint has the head that `readout` needs, and that the labels fit it.
+
+    Args:
+        readout: a name from backends/readout.py.
+        labels: labels of the data set.
+        reading: as in `label_places`.
 
     Raises:
-        Unsupported: it has no such head, or its head does not choose one label of several.
-        ValueError: the labels are not the checkpoint's, or can be read in two ways.
+        Unsupported: the checkpoint has no such head, or its head does not select one of several labels.
+        ValueError: the checkpoint does not have the labels, or they can be read in two ways.
     """
     if readout == "spans":
         span_head(folder)

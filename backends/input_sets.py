@@ -1,4 +1,4 @@
-"""Inputs of requests: for each shape several sets whose lengths are those that bring a request to that shape."""
+"""Inputs of requests: several sets per shape, with lengths as in requests that run at this shape."""
 
 from __future__ import annotations
 
@@ -13,71 +13,76 @@ from backends.checkpoint import input_names
 from backends.inputs import InputSource, Tokens, draw_lengths, reference_rows
 
 SETS = 8
-"""Sets of a shape that requests bring in turn."""
+"""Number of sets per shape. Requests use them in turn."""
 
 REFERENCES = 2
-"""The first of them, which have FP32 outputs to be held against."""
+"""Number of sets with FP32 reference outputs: the first ones."""
 
 TRIES = 400
-"""Draws for each set before lengths that nearly never come are made up."""
+"""Draws per set. If the distribution rarely gives a shape, its lengths are constructed instead."""
 
 FILLER = 2
-"""Tokens of a row that fills a batch up to a larger one."""
+"""Number of tokens of a row that fills a batch up to a larger one."""
 
 NOTHING = Tokens("random", ((0,),), (0,), (0,), 0)
 
 
-def smallest(wanted: Shape, shapes: Sequence[Shape]) -> int:
-    """The index of the shape with the fewest tokens that holds `wanted`.
+def smallest(requested: Shape, shapes: Sequence[Shape]) -> int:
+    """Return the index of the shape with the fewest tokens that fits `requested`.
 
     Raises:
-        ValueError: none does.
+        ValueError: no shape fits.
     """
     fitting = [
         (shape.batch * shape.sequence, index)
         for index, shape in enumerate(shapes)
-        if shape.batch >= wanted.batch and shape.sequence >= wanted.sequence
+        if shape.batch >= requested.batch and shape.sequence >= requested.sequence
     ]
     if not fitting:
-        raise ValueError(f"no shape holds {wanted}; there are {', '.join(map(str, shapes))}")
+        raise ValueError(f"no shape fits {requested}; the shapes are {', '.join(map(str, shapes))}")
     return min(fitting)[1]
 
 
 def lengths_of_sets(
-    lengths: Mapping[str, Any], asked: Sequence[Shape], index: int, count: int, seed: int
+    lengths: Mapping[str, Any], requested: Sequence[Shape], index: int, count: int, seed: int
 ) -> tuple[list[list[int]], bool]:
-    """`count` times the tokens in each sequence of a request that runs at `asked[index]`, because no smaller shape of
-    `asked` holds it; and whether they had to be made up, because the distribution brings next to none there.
+    """Return the sequence lengths of `count` requests that run at `requested[index]`.
+
+    A request runs at the smallest shape of `requested` that fits it.
 
     Args:
-        lengths: a distribution that needs no tokenizer, as backends/inputs.py's draw_lengths takes it.
+        lengths: a distribution that needs no tokenizer; see draw_lengths in backends/inputs.py.
+
+    Returns:
+        The number of tokens of each sequence, by request. Also whether some of the lengths were constructed, because
+        the distribution rarely gives this shape.
     """
-    shape, longest = asked[index], max(one.sequence for one in asked)
+    shape, longest = requested[index], max(candidate.sequence for candidate in requested)
     if lengths["distribution"] == "full":
         return [[shape.sequence] * shape.batch for _ in range(count)], False
     generator = np.random.default_rng([seed, shape.batch, shape.sequence])
-    found: list[list[int]] = []
+    sets: list[list[int]] = []
     for _ in range(TRIES * count):
         drawn, _ = draw_lengths(lengths, Shape(shape.batch, longest), NOTHING, int(generator.integers(1 << 30)))
-        if smallest(Shape(shape.batch, max(drawn)), asked) == index:
-            found.append(drawn)
-        if len(found) == count:
-            return found, False
-    fitting = [one.sequence for one in asked if one.batch >= shape.batch and one.sequence < shape.sequence]
-    while len(found) < count:
+        if smallest(Shape(shape.batch, max(drawn)), requested) == index:
+            sets.append(drawn)
+        if len(sets) == count:
+            return sets, False
+    shorter = [other.sequence for other in requested if other.batch >= shape.batch and other.sequence < shape.sequence]
+    while len(sets) < count:
         drawn, _ = draw_lengths(lengths, shape, NOTHING, int(generator.integers(1 << 30)))
-        drawn[0] = int(generator.integers(max(fitting, default=1) + 1, shape.sequence + 1))
-        found.append(drawn)
-    return found, True
+        drawn[0] = int(generator.integers(max(shorter, default=1) + 1, shape.sequence + 1))
+        sets.append(drawn)
+    return sets, True
 
 
-def prepare_sets(origin: InputSource, asked: Sequence[Shape], held: Sequence[Shape]) -> Artifact:
-    """An .npz of feeds [batch, sequence] for each shape that is asked for, padded up to the one of `held` that runs it.
+def prepare_sets(origin: InputSource, requested: Sequence[Shape], built: Sequence[Shape]) -> Artifact:
+    """Write an .npz of feeds [batch, sequence] for each requested shape, padded to the smallest built shape that fits.
 
-    Names are "<index in asked>/<number of the set>/<array>". Of numbers below SETS requests are made, of as many after
-    them what is prepared beforehand; the first REFERENCES have `reference` [rows, sequence, hidden] FP32 and the `rows`
-    it belongs to. The notes have by shape that is run the tokens of each set and their median, and the shapes whose
-    lengths were made up.
+    Names are "<index in requested>/<number of the set>/<array>". The sets 0 to SETS - 1 are for requests, the sets SETS
+    to 2 * SETS - 1 are for preparation. The first REFERENCES sets have `reference` [rows, sequence, hidden] FP32 and
+    its `rows`. The notes give, by built shape, the number of tokens of each set and their median. They also list the
+    requested shapes with constructed lengths.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -85,32 +90,32 @@ def prepare_sets(origin: InputSource, asked: Sequence[Shape], held: Sequence[Sha
         arrays: dict[str, Array] = {}
         counted: dict[str, list[int]] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "made_up": []}
-        for index, shape in enumerate(asked):
-            runs = held[smallest(shape, held)]
-            sets, made_up = lengths_of_sets(origin.lengths, asked, index, 2 * SETS, origin.seed)
+        for index, shape in enumerate(requested):
+            run_shape = built[smallest(shape, built)]
+            sets, made_up = lengths_of_sets(origin.lengths, requested, index, 2 * SETS, origin.seed)
             notes["made_up"] += [str(shape)] if made_up else []
-            for number, one in enumerate(sets):
-                filled = one + [FILLER] * (runs.batch - len(one))
-                counted.setdefault(str(runs), []).append(sum(filled))
+            for number, row_lengths in enumerate(sets):
+                filled = row_lengths + [FILLER] * (run_shape.batch - len(row_lengths))
+                counted.setdefault(str(run_shape), []).append(sum(filled))
                 starts = [number * len(filled) + row for row in range(len(filled))]
-                feeds = tokens.feeds(filled, runs.sequence, names, starts)
+                feeds = tokens.feeds(filled, run_shape.sequence, names, starts)
                 arrays |= {f"{index}/{number}/{name}": array for name, array in feeds.items()}
                 if number < REFERENCES:
-                    rows = reference_rows(len(one))
+                    rows = reference_rows(len(row_lengths))
                     arrays |= {f"{index}/{number}/reference": reference({name: feeds[name][rows] for name in names})}
                     arrays |= {f"{index}/{number}/rows": rows}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         shapes = {name: {"tokens": int(np.median(sums)), "sets": sums} for name, sums in counted.items()}
         return {**notes, "shapes": shapes}
 
-    by_shape = {"asked": [str(shape) for shape in asked], "held": [str(shape) for shape in held]}
+    by_shape = {"asked": [str(shape) for shape in requested], "held": [str(shape) for shape in built]}
     return origin.cached("sets.npz", {**by_shape, "sets": [SETS, REFERENCES, TRIES]}, build)
 
 
 def read_sets(arrays: Mapping[str, Array], index: int) -> Iterator[tuple[Feeds, Feeds]]:
-    """Of one shape asked for, each set in turn: feeds, and `reference` and `rows` where it has them."""
+    """Yield the feeds of each set of a requested shape, and `reference` and `rows` if the set has them."""
     for number in range(2 * SETS):
-        start = f"{index}/{number}/"
-        named = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
-        known: Feeds = {name: named.pop(name) for name in ("reference", "rows") if name in named}
-        yield named, known
+        prefix = f"{index}/{number}/"
+        feeds = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+        reference: Feeds = {name: feeds.pop(name) for name in ("reference", "rows") if name in feeds}
+        yield feeds, reference

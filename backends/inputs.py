@@ -1,7 +1,7 @@
-"""Model inputs for every shape of a cell, the FP32 reference outputs for them, and texts for calibration.
+"""Model inputs for every shape of a cell, their FP32 reference outputs, and calibration batches.
 
-Everything is int32 [batch, sequence], padded on the right. Tokens are running text where the checkpoint has a
-tokenizer, random ids where it has none; the lengths of the sequences follow the cell's distribution.
+All inputs are int32 [batch, sequence], padded on the right. Tokens come from continuous text if the checkpoint has a
+tokenizer; otherwise they are random ids. The length distribution of the cell gives the sequence lengths.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from backends.families import padding_id, vocabulary_of
 from backends.tokenizer import check_ids, has_tokenizer, load_tokenizer, no_tokens, outside, special_tokens_around
 
 REFERENCE_ROWS = 8
-"""Sequences of each batch that a reference output is kept for; spread evenly, first and last among them."""
+"""Number of sequences of each batch with a reference output. They are evenly spread and include the first and last."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids to make sequences of.
+    """Token ids from which sequences are built.
 
     Attributes:
         kind: "text" or "random".
         sentences: ids without special tokens.
-        prefix, suffix: the special tokens that the tokenizer puts around a text.
-        pad: the id that fills rows.
-        vocabulary: rows of the model's embedding; 0 if ids need no check.
-        beyond: texts of tokens that the embedding has no row for.
+        prefix, suffix: special tokens that the tokenizer adds around a text.
+        pad: id of padding.
+        vocabulary: number of rows of the model's embedding; 0 if ids need no check.
+        beyond: texts of the tokens without a row in the embedding, by id.
     """
 
     kind: str
@@ -48,10 +48,10 @@ class Tokens:
 
     @classmethod
     def of(cls, folder: Path, kind: str, texts: Sequence[str], seed: int) -> Tokens:
-        """Text if `kind` is "text" (or "auto" and the checkpoint has a tokenizer), otherwise random ids.
+        """Tokenize `texts` if `kind` is "text", or "auto" and the checkpoint has a tokenizer; else draw random ids.
 
         Raises:
-            Unavailable: "text" was asked for and the checkpoint has no tokenizer, or the tokenizer makes no tokens.
+            Unavailable: `kind` is "text" and the checkpoint has no tokenizer, or the tokenizer makes no tokens.
         """
         config = read_config(folder)
         pad, vocabulary = padding_id(config), vocabulary_of(config)
@@ -61,7 +61,7 @@ class Tokens:
             tokenizer = load_tokenizer(folder)
             ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             if not any(ids):
-                raise no_tokens(" (INT8: task.calibration=FILE), or, for latency, lengths.tokens=random")
+                raise no_tokens(" (INT8: task.calibration=FILE), or, for latency, use lengths.tokens=random")
             prefix, suffix = special_tokens_around(tokenizer, texts)
             beyond = outside(tokenizer, [*ids, prefix, suffix], vocabulary)
             return cls("text", tuple(tuple(row) for row in ids), prefix, suffix, pad, vocabulary, beyond)
@@ -71,11 +71,11 @@ class Tokens:
 
     @property
     def around(self) -> int:
-        """How many special tokens a sequence has."""
+        """Number of special tokens in a sequence."""
         return len(self.prefix) + len(self.suffix)
 
     def running(self, start: int) -> Iterator[int]:
-        """Ids without end, from sentence `start` on."""
+        """Yield ids without end, from sentence `start` on."""
         for index in cycle(range(len(self.sentences))):
             yield from self.sentences[(start + index) % len(self.sentences)]
 
@@ -85,9 +85,13 @@ class Tokens:
     def feeds(
         self, lengths: Sequence[int], sequence: int, names: Sequence[str], rows: Sequence[int] = ()
     ) -> dict[str, Array]:
-        """One batch: row i holds `lengths[i]` tokens, special ones included, padded to `sequence`.
+        """Return one batch, int32 [batch, sequence] by input name.
 
-        `rows` are the sentences that the rows begin with: the first ones, where none are given.
+        Args:
+            lengths: number of tokens of each row, special tokens included.
+            sequence: number of tokens to which all rows are padded.
+            names: the inputs to return.
+            rows: index of the first sentence of each row; 0, 1, 2, ... if empty.
 
         Raises:
             Unavailable: a token has no row in the model's embedding.
@@ -105,11 +109,13 @@ class Tokens:
 
 
 def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed: int) -> tuple[list[int], int]:
-    """Tokens in each sequence of a batch, at most `shape.sequence`, and how many had to be cut to that.
+    """Return the number of tokens of each sequence in a batch, and the number of sequences that were truncated.
 
     Args:
-        lengths: distribution ("full", "uniform", "texts", "file", "histogram" or "lognormal") and what it needs, see
-            suites/config.py's LengthsConfig.
+        lengths: `distribution` ("full", "uniform", "texts", "file", "histogram" or "lognormal") and its parameters, see
+            LengthsConfig in suites/config.py.
+        shape: number of sequences, and their largest length.
+        tokens: for "texts", the sentences whose lengths are used.
     """
     generator = np.random.default_rng([seed, shape.batch, shape.sequence])
     if lengths["distribution"] == "full":
@@ -121,8 +127,8 @@ def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed:
         drawn = [tokens.natural_length(row) for row in range(shape.batch)]
     elif lengths["distribution"] == "lognormal":
         location = np.log(lengths["mean"]) - lengths["sigma"] ** 2 / 2
-        free = generator.lognormal(location, lengths["sigma"], shape.batch)
-        drawn = np.maximum(free, lengths["low"]).round().astype(int).tolist()
+        samples = generator.lognormal(location, lengths["sigma"], shape.batch)
+        drawn = np.maximum(samples, lengths["low"]).round().astype(int).tolist()
     else:
         counts = lengths.get("counts")
         shares = None if counts is None else np.asarray(counts) / sum(counts)
@@ -131,16 +137,24 @@ def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed:
 
 
 def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> list[tuple[Shape, list[int]]]:
-    """Shape and rows of each pass over a batch of sequences of `drawn` tokens, padded to `longest` if it is one pass.
+    """Return the shape and the rows of each pass over a batch.
+
+    Args:
+        drawn: number of tokens of each sequence.
+        longest: number of tokens to which a single pass is padded.
+        passes: number of passes.
+        multiple: with several passes, each is padded to a multiple of this number of tokens.
 
     Raises:
-        ValueError: the batch cannot be split into so many equal parts.
+        ValueError: the batch cannot be split into this number of equal passes.
     """
     if passes == 1:
         return [(Shape(len(drawn), longest), list(range(len(drawn))))]
     size, rest = divmod(len(drawn), passes)
     if rest or not size:
-        raise ValueError(f"a batch of {len(drawn)} cannot be split into {passes} equal passes")
+        raise ValueError(
+            f"a batch of {len(drawn)} cannot be split into {passes} equal passes; give passes that divide it"
+        )
     order = sorted(range(len(drawn)), key=lambda row: drawn[row])
     parts = [order[start : start + size] for start in range(0, len(order), size)]
     ends = [min(longest, -(-drawn[part[-1]] // multiple) * multiple) for part in parts]
@@ -148,18 +162,18 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
 
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-"""What inputs and their reference depend on."""
+"""Packages whose versions affect inputs and reference outputs."""
 
 
 @dataclass(frozen=True)
 class InputSource:
-    """What inputs come from, whatever their shapes.
+    """Settings from which the inputs of all shapes are made.
 
     Attributes:
-        folder: the checkpoint; its tokenizer, where it has one, makes tokens of `texts`.
-        identity: of the checkpoint, see backends/identity.py.
-        lengths: as draw_lengths takes it, with the `tokens` of Tokens.of.
-        device: "cuda" or "cpu", where the reference is computed.
+        folder: folder of the checkpoint. Its tokenizer, if it has one, tokenizes `texts`.
+        identity: identity of the checkpoint, see backends/identity.py.
+        lengths: the argument `lengths` of draw_lengths, and `tokens`, the argument `kind` of Tokens.of.
+        device: "cuda" or "cpu"; the reference is computed on it.
     """
 
     folder: Path
@@ -174,7 +188,7 @@ class InputSource:
         return Tokens.of(self.folder, self.lengths["tokens"], self.texts, self.seed)
 
     def reference(self) -> Callable[[Feeds], Array]:
-        """Loads the encoder; gives its outputs [batch, sequence, hidden] FP32 for feeds [batch, sequence] int32."""
+        """Load the encoder; return a function from int32 feeds [batch, sequence] to FP32 [batch, sequence, hidden]."""
         import torch
 
         encoder = load_encoder(self.folder).to(self.device)
@@ -188,28 +202,30 @@ class InputSource:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """The checkpoint and the seed, for keys of the cache."""
+        """Checkpoint and seed, for cache keys."""
         return {"checkpoint": self.identity, "seed": self.seed}
 
     def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
-        """The .npz that `build` writes, keyed by all of this and `more`."""
+        """Return the .npz that `build` writes, from the cache if possible. Its key is all fields and `more`."""
         key = {**self.key, "lengths": dict(self.lengths), "texts": list(self.texts), **more}
         return self.cache.get("inputs", key, file, build, versions_of(PACKAGES))
 
 
 def reference_rows(batch: int) -> Array:
-    """Rows of a batch that a reference output is kept for, at most REFERENCE_ROWS."""
+    """Return the rows of a batch with a reference output, at most REFERENCE_ROWS."""
     return np.unique(np.linspace(0, batch - 1, min(batch, REFERENCE_ROWS)).round().astype(int))
 
 
 def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
-    """An .npz with, for each shape, its feeds, `reference` [rows, sequence, hidden] FP32 and `rows` it belongs to.
+    """Write an .npz with the feeds of each shape, `reference` [rows, sequence, hidden] FP32 and the `rows` of it.
 
-    Names are "<batch>x<sequence>/<array>". The artifact's notes say per shape how many tokens are not padding
-    and how many sequences were cut. With `lengths["passes"]` a batch is sorted by length and split into so many, each
-    padded to its own longest sequence, rounded up to a multiple of `lengths["multiple"]`: the shapes are those of
-    the passes then, and the notes list by batch their rows, lengths and tokens. Passes of one shape share the arrays of
-    the one with the most tokens, so that no time flatters packed attention.
+    Names are "<batch>x<sequence>/<array>". The notes of the artifact give, by shape, the number of tokens without
+    padding and the number of truncated sequences.
+
+    With `lengths["passes"]`, each batch is sorted by length and split into this number of passes. Each pass is padded
+    to its longest sequence, rounded up to a multiple of `lengths["multiple"]`. The arrays then have the shapes of the
+    passes, and the notes list batch, sequence and tokens of the passes of each batch. Passes of the same shape share
+    the arrays of the pass with the most tokens, so that packed attention is never measured on fewer tokens.
     """
     lengths = origin.lengths
 
@@ -221,15 +237,15 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         for whole in shapes:
             drawn, cut = draw_lengths(lengths, whole, tokens, origin.seed)
             passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
-            for shape, members in passes:
-                long = [drawn[row] for row in members]
-                if shape not in fullest or sum(long) > fullest[shape][0]:
-                    fullest[shape] = sum(long), long, members, cut
+            for shape, pass_rows in passes:
+                row_lengths = [drawn[row] for row in pass_rows]
+                if shape not in fullest or sum(row_lengths) > fullest[shape][0]:
+                    fullest[shape] = sum(row_lengths), row_lengths, pass_rows, cut
             if len(passes) > 1:
-                counted = [[s.batch, s.sequence, sum(drawn[row] for row in members)] for s, members in passes]
+                counted = [[s.batch, s.sequence, sum(drawn[row] for row in pass_rows)] for s, pass_rows in passes]
                 notes.setdefault("passes", {})[str(whole)] = counted
-        for shape, (count, long, members, cut) in fullest.items():
-            feeds, rows = tokens.feeds(long, shape.sequence, names, members), reference_rows(shape.batch)
+        for shape, (count, row_lengths, pass_rows, cut) in fullest.items():
+            feeds, rows = tokens.feeds(row_lengths, shape.sequence, names, pass_rows), reference_rows(shape.batch)
             arrays |= {f"{shape}/{name}": feeds[name] for name in names}
             arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
             arrays |= {f"{shape}/rows": rows}
@@ -243,10 +259,11 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
 def calibration_batches(
     folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int, tokens: str = "auto"
 ) -> list[dict[str, Array]]:
-    """Batches of 8 calibration sequences of 1 to 4 sentences each, cut to `sequence` tokens and padded to the longest.
+    """Return batches of 8 calibration sequences of 1 to 4 sentences each.
 
-    All have one shape, as calibrators want it; a last batch with fewer sequences is filled up from the start. `tokens`
-    is "text", "random", or "auto": text where the checkpoint has a tokenizer.
+    Sequences are truncated to `sequence` tokens and padded to the longest one. All batches have the same shape, because
+    calibrators require it; the first sequences fill up the last batch. `tokens` is "text", "random" or "auto" (text if
+    the checkpoint has a tokenizer).
     """
     source = Tokens.of(folder, tokens, texts, seed)
     names = input_names(folder)
@@ -255,5 +272,5 @@ def calibration_batches(
         min(sequence, sum(source.natural_length(r + k) - source.around for k in range(1 + r % 4)) + source.around)
         for r in rows
     ]
-    eights = [slice(start, start + 8) for start in range(0, len(rows), 8)]
-    return [source.feeds(lengths[eight], max(lengths), names, rows[eight]) for eight in eights]
+    slices = [slice(start, start + 8) for start in range(0, len(rows), 8)]
+    return [source.feeds(lengths[batch], max(lengths), names, rows[batch]) for batch in slices]

@@ -1,7 +1,8 @@
 """Read and write ONNX files of any size.
 
-A protobuf message holds at most 2 GB. A larger model keeps its weights in a second file, `<name>.data`, beside the
-graph. The digest of an artifact is that of the graph, so that the graph holds the digest of its weights.
+A protobuf message has at most 2 GB. A larger model has its weights in a second file, `<name>.data`, in the same folder
+as the graph. The digest of an artifact covers only the file of the graph, so the graph contains the digest of the
+weights.
 """
 
 from __future__ import annotations
@@ -15,40 +16,40 @@ from backends.base import Unsupported
 from backends.cache import digest_of
 
 MOST_BYTES = 1_900_000_000
-"""Weights that a file keeps within the graph; some room is left for what is added to it."""
+"""Largest size in bytes of the weights inside the file of the graph. The rest of 2 GB is for later additions."""
 
 LARGEST_TENSOR = 2**31 - 2**20
-"""Bytes of a tensor that a message holds with its name and shape."""
+"""Largest size in bytes of a tensor that fits into a message together with its name and shape."""
 
 DIGEST = "weights_sha256"
-"""The property of a graph that holds the digest of the weights beside it."""
+"""Metadata property of a model with the digest of its second file."""
 
 INLINE = 1024
-"""Bytes up to which a tensor stays in the graph: shapes are inferred from small constants."""
+"""Smallest size in bytes of a tensor in the second file. Shape inference needs the small constants in the graph."""
 
 
 def data_file(path: Path) -> Path:
-    """Where the weights of a large model lie."""
+    """Return the path of the second file of a large model."""
     return path.with_name(f"{path.name}.data")
 
 
 def is_large(path: Path) -> bool:
-    """Whether the weights of the model at `path` lie beside it."""
+    """Return whether the model at `path` has a second file with its weights."""
     return data_file(path).exists()
 
 
 def graph_of(path: Path) -> Any:
-    """The graph of a model; the weights of a large one stay in their file."""
+    """Read the graph of a model, without the weights in a second file."""
     import onnx
 
     return onnx.load(str(path), load_external_data=False).graph
 
 
 def load(path: Path) -> Any:
-    """A model with its weights, to be changed and written by `save`.
+    """Read a model with all weights. Write it with `save` after changes.
 
     Raises:
-        Unsupported: one of its tensors alone is too large for a message.
+        Unsupported: a single tensor is too large for a message.
     """
     import onnx
 
@@ -56,14 +57,14 @@ def load(path: Path) -> Any:
         for tensor in graph_of(path).initializer:
             if _size(tensor) > LARGEST_TENSOR:
                 raise Unsupported(
-                    f"{tensor.name} alone is above 2 GB, and such a model is not rewritten here: leave out "
-                    "quantization.smooth, quantization.shift and trt.rewrites"
+                    f"the tensor {tensor.name} alone is above 2 GB; such a model cannot be rewritten: do not use "
+                    "quantization.smooth, quantization.shift or trt.rewrites"
                 )
     return onnx.load(str(path))
 
 
 def save_beside(model: Any, path: Path, source: Path) -> None:
-    """Write a model whose graph was changed and whose weights are those of `source`, which were not loaded."""
+    """Write a model with a changed graph and the weights of `source`, which were not loaded."""
     import onnx
 
     onnx.save(model, str(path))
@@ -73,10 +74,10 @@ def save_beside(model: Any, path: Path, source: Path) -> None:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write a model, with its weights in a second file if they are too large for one."""
+    """Write a model. Its weights go to a second file if they exceed MOST_BYTES."""
     import onnx
 
-    if _bytes(model) <= MOST_BYTES:
+    if _weight_bytes(model) <= MOST_BYTES:
         onnx.save(model, str(path))
         return
     data_file(path).unlink(missing_ok=True)  # onnx would append to it
@@ -92,18 +93,18 @@ def save(model: Any, path: Path) -> None:
 
 
 def seal(path: Path) -> None:
-    """Note the digest of the weights of a large model in its graph, so that two models never have one digest."""
+    """Store the digest of a model's second file in its graph, so that different models have different digests."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
-    kept = [entry for entry in model.metadata_props if entry.key != DIGEST]
+    other = [entry for entry in model.metadata_props if entry.key != DIGEST]
     del model.metadata_props[:]
-    model.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=DIGEST, value=digest_of(data_file(path)))])
+    model.metadata_props.extend([*other, onnx.StringStringEntryProto(key=DIGEST, value=digest_of(data_file(path)))])
     onnx.save(model, str(path))
 
 
 def gather(path: Path) -> None:
-    """Bring a model that an exporter wrote into this form: exporters write a file for each large tensor."""
+    """Convert a model of an exporter to at most two files. Exporters write one file per large tensor."""
     import onnx
     from onnx.external_data_helper import uses_external_data
 
@@ -120,8 +121,10 @@ def gather(path: Path) -> None:
 
 
 def link(source: Path, folder: Path) -> Path:
-    """The model under the same name in another folder: a link to it, or copies of both files of a large one, whose
-    weights onnx reads through no link of any kind."""
+    """Link a model into another folder under the same name; return the new path.
+
+    Both files of a large model are copied instead, because onnx does not read weights through links.
+    """
     linked = folder / source.name
     if is_large(source):
         copy(source, linked)
@@ -131,19 +134,19 @@ def link(source: Path, folder: Path) -> Path:
 
 
 def copy(source: Path, path: Path) -> None:
-    """Both files of a model, under its own name in another folder."""
+    """Copy the files of a model to `path`, which must have the same name in another folder."""
     shutil.copyfile(source, path)
     if is_large(source):
         shutil.copyfile(data_file(source), data_file(path))
 
 
-def _bytes(model: Any) -> int:
-    """The size of a model's weights."""
+def _weight_bytes(model: Any) -> int:
+    """Return the size of a model's weights in bytes."""
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 
 def _size(tensor: Any) -> int:
-    """The bytes of a tensor by its shape and type, wherever its values lie."""
+    """Return the size of a tensor in bytes from its shape and type. Its values may be in another file."""
     import onnx
 
     return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)

@@ -1,4 +1,4 @@
-"""What backends build from, in the form that they ask for: an ONNX file, or plain weights."""
+"""Source of a build in the format that a backend requests: an ONNX file or plain weights."""
 
 from __future__ import annotations
 
@@ -33,20 +33,22 @@ def prepare_source(
     cache: ArtifactCache,
     learned: Path | None = None,
 ) -> Source:
-    """What `form` asks for: a graph, exported, rewritten, quantized and cast, or plain weights and ranges.
+    """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
 
-    Each step comes from the cache where it was made before.
+    The result of each step is cached.
 
     Args:
-        identity: of the checkpoint, see backends/identity.py.
-        quantization: suites/config.py's QuantizationConfig; read only where `form` quantizes or calibrates.
-        texts: what calibration sequences are made of where the checkpoint has a tokenizer.
-        learned: a JSON file of ranges by place in the graph, which go before those that calibration finds.
+        folder: folder of the checkpoint.
+        identity: identity of the checkpoint, see backends/identity.py.
+        quantization: fields of QuantizationConfig in suites/config.py; used only if `form` quantizes or calibrates.
+        texts: texts of the calibration sequences, if the checkpoint has a tokenizer.
+        seed: seed of the calibration sequences without a tokenizer.
+        learned: a JSON file of ranges by place in the graph (see backends/rounding.py). They replace calibrated ranges.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
     if quantization.get("method") == "search":
-        # What it did not search, such as attention's probabilities.
+        # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = {**quantization, "method": "minmax"}
     sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
 
@@ -83,10 +85,10 @@ def prepare_source(
 
 
 def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
-    """The FP32 ONNX file of the checkpoint in `folder`, from the cache or exported and checked now."""
+    """Export the checkpoint in `folder` as an FP32 ONNX file and check it. The result is cached."""
 
     def build(path: Path) -> Mapping[str, Any]:
-        # Importing torch takes seconds, which a cell whose artifacts are all there need not spend.
+        # The import of torch takes seconds. A cell with cached artifacts does not need it.
         from backends.export import export
 
         return export(folder, path)
@@ -96,7 +98,7 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
 
 
 def _stacked(batches: Sequence[Mapping[str, Array]], key: Mapping[str, Any], cache: ArtifactCache) -> Artifact:
-    """All batches, which have one shape, as one array an input."""
+    """Stack the batches, which all have the same shape, to one array [batches, batch, sequence] per input."""
 
     def build(path: Path) -> None:
         arrays = {name: np.stack([feeds[name] for feeds in batches]) for name in batches[0]}

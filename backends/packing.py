@@ -1,4 +1,4 @@
-"""Batches without their padding: the tokens of all sequences end to end, and the way back."""
+"""Packing: remove the padding of a batch, so that the tokens of all sequences are contiguous, and restore it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from backends.base import Array, Feeds
 
 @dataclass(frozen=True)
 class Packing:
-    """One batch, packed.
+    """Packed batch.
 
     Attributes:
-        ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence. Zeros may follow, which are
-            in no sequence.
-        starts: int32 [batch + 1], where each sequence begins, and the end.
-        kept: bool [batch, sequence], where there is a token.
+        ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence. Zeros that belong to no
+            sequence may follow the tokens.
+        starts: int32 [batch + 1], index of the first token of each sequence, and the number of tokens.
+        kept: bool [batch, sequence], true at tokens.
     """
 
     ids: Array
@@ -27,67 +27,70 @@ class Packing:
     kept: Array
 
     def restore(self, values: Array) -> Array:
-        """[batch, sequence, hidden] from [tokens, hidden]; zeros where padding was."""
+        """Return [batch, sequence, hidden] from [tokens, hidden], with zeros at padding."""
         rows = np.zeros((*self.kept.shape, values.shape[-1]), values.dtype)
         rows[self.kept] = values[: self.starts[-1]]
         return rows
 
 
 def pack(feeds: Feeds, multiple: int = 1) -> Packing:
-    """
+    """Pack a batch.
+
     Args:
-        multiple: of which there are tokens, with zeros at the end, but for never more than with all padding: whoever
-            pays for another number of tokens meets fewer of them.
+        feeds: int32 arrays [batch, sequence] by input name.
+        multiple: the number of tokens is rounded up to a multiple of this, with zeros at the end, but never above
+            batch * sequence. This gives fewer distinct token counts, for paths where each new count has a cost.
 
     Raises:
-        ValueError: the batch is none (see `check_batch`), or a sequence has no token, or a token after padding; the
-            message names it.
+        ValueError: the arrays are invalid (see `check_batch`), or a sequence has no token or a token after padding;
+            the message gives the number of the sequence.
     """
     check_batch(feeds)
     mask = feeds["attention_mask"]
     lengths = token_lengths(mask)
     kept = mask.astype(bool)
-    places = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+    columns = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     zeros = min(-int(starts[-1]) % multiple, kept.size - int(starts[-1]))
-    ids, kinds, positions = (np.pad(rows[kept], (0, zeros)) for rows in (feeds["input_ids"], segments(feeds), places))
-    return Packing(ids, kinds, positions, starts, kept)
+    ids, types, positions = (np.pad(rows[kept], (0, zeros)) for rows in (feeds["input_ids"], segments(feeds), columns))
+    return Packing(ids, types, positions, starts, kept)
 
 
 def check_batch(feeds: Feeds) -> None:
-    """
+    """Check the arrays of a batch.
+
     Raises:
-        ValueError: the arrays are not integers of one shape [batch, sequence] with at least one row and one token, or
-            there is no mask of 0 and 1.
+        ValueError: the arrays are not integers of the same shape [batch, sequence] with both at least 1, or
+            attention_mask is missing or has values other than 0 and 1.
     """
     if "attention_mask" not in feeds:
-        raise ValueError("there is no attention_mask; give one, 1 for a token and 0 for padding")
-    wanted = feeds["input_ids"].shape
-    if len(wanted) != 2 or 0 in wanted:
-        raise ValueError(f"input_ids of sizes {wanted} is no batch; give [batch, sequence], both at least 1")
+        raise ValueError("attention_mask is missing; give one, with 1 for a token and 0 for padding")
+    shape = feeds["input_ids"].shape
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"input_ids has the shape {shape}; give [batch, sequence], both at least 1")
     for name, array in feeds.items():
-        if array.shape != wanted:
-            raise ValueError(f"{name} of sizes {array.shape} does not fit input_ids of sizes {wanted}")
+        if array.shape != shape:
+            raise ValueError(f"{name} has the shape {array.shape}; give the shape of input_ids, {shape}")
         if not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(f"{name} is of type {array.dtype}; give integers")
-    if odd := np.setdiff1d(feeds["attention_mask"], (0, 1)).tolist():
-        raise ValueError(f"attention_mask has {odd[0]}; give 1 for a token and 0 for padding")
+            raise ValueError(f"{name} has the type {array.dtype}; give integers")
+    if invalid := np.setdiff1d(feeds["attention_mask"], (0, 1)).tolist():
+        raise ValueError(f"attention_mask has the value {invalid[0]}; give 1 for a token and 0 for padding")
 
 
 def segments(feeds: Feeds) -> Array:
-    """Token types, zero for the families that have none."""
+    """Return the token types; zeros for families without token types."""
     return feeds.get("token_type_ids", np.zeros_like(feeds["input_ids"]))
 
 
 def token_lengths(mask: Array) -> Array:
-    """Tokens in each row of a mask [batch, sequence] of ones followed by zeros.
+    """Return the number of tokens in each row of a mask [batch, sequence] of ones followed by zeros.
 
     Raises:
         ValueError: a row has no token, or a token after padding.
     """
     lengths = mask.sum(1)
     if empty := np.flatnonzero(lengths == 0).tolist():
-        raise ValueError(f"sequence {empty[0]} of the batch has no token; leave it out")
+        raise ValueError(f"sequence {empty[0]} of the batch has no token; remove it")
     prefix = np.arange(mask.shape[1]) < lengths[:, None]
     if broken := np.flatnonzero((mask.astype(bool) != prefix).any(1)).tolist():
         raise ValueError(f"sequence {broken[0]} of the batch has tokens after padding; move its tokens to the front")

@@ -1,4 +1,4 @@
-"""PyTorch as users of transformers run it: eager with scaled dot product attention, and through torch.compile."""
+"""PyTorch as users of transformers run it: eager with scaled dot product attention, or with torch.compile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class Torch(Backend):
-    """Both PyTorch backends: `compiled` says whether the model goes through torch.compile."""
+    """Backend for a model of transformers in PyTorch: with torch.compile if `compiled`, else eager."""
 
     compiled: bool
     distributions = ("torch",)
@@ -58,7 +58,7 @@ class Torch(Backend):
             raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        """The checkpoint as it is: PyTorch compiles in the process that runs."""
+        """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
         notes = {"marked": list(source.marked)} if source.marked else {}
         path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
@@ -90,8 +90,8 @@ class Torch(Backend):
 
             model = Marked(model, marked)
         if self.compiled:
-            # One specialized graph a shape, as a server with fixed shapes would have; the default limit of 8
-            # would silently fall back to eager in the middle of a grid.
+            # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
+            # torch.compile would silently fall back to eager.
             torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
             dynamic = {"auto": None, "on": True, "off": False}[spec.options["dynamic"]]
             model = torch.compile(model, mode=spec.options["compile_mode"], dynamic=dynamic)
@@ -108,7 +108,7 @@ def TorchCompile() -> Torch:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A graph of one step, and the output that it writes."""
+    """CUDA graph of one step, and its output tensor."""
 
     graph: torch.cuda.CUDAGraph
     output: torch.Tensor
@@ -116,7 +116,7 @@ class Recorded:
 
 @dataclass
 class Buffers:
-    """What one shape needs: tensors that stay where they are, the output of the last step, and a graph that is kept."""
+    """Buffers of one shape at fixed addresses, the output of the last step, and the kept graph."""
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
@@ -126,8 +126,7 @@ class Buffers:
 
 
 class TorchSteps(Session):
-    """What PyTorch's sessions share: a stream of their own, buffers for all sizes that inputs have had, and graphs of
-    `_forward`."""
+    """Base class of PyTorch sessions. It has its own stream, buffers for each input size, and graphs of `_forward`."""
 
     def __init__(self, kind: str, index: int) -> None:
         import torch
@@ -146,15 +145,15 @@ class TorchSteps(Session):
 
             self.stream = CudaStream(index)
             self._own = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
-            # Around each piece of work: others of this process have streams of their own.
+            # Set around each piece of work, because other sessions of this process have their own streams.
             self._on_stream = torch.cuda.stream(self._own)
 
     @abc.abstractmethod
     def _forward(self) -> torch.Tensor:
-        """Last hidden state of what is in the inputs, on the device."""
+        """Return the last hidden state for the current input buffers, on the device."""
 
     def close(self) -> None:
-        with suppress(RuntimeError):  # what went wrong before was said then
+        with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
         self._kept, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
         self._mode.__exit__(None, None, None)
@@ -164,15 +163,15 @@ class TorchSteps(Session):
                 self._torch.cuda.empty_cache()
 
     @property
-    def replays(self) -> bool:  # type: ignore[override]  # read alone
+    def replays(self) -> bool:  # type: ignore[override]  # read-only
         return self._recorded is not None
 
     def _step_plainly(self) -> None:
         self._recorded = None
 
-    def _use(self, arrays: Mapping[str, Array], *more: object) -> None:
-        """Take up the buffers for arrays of these sizes, and of what `more` says of them; new ones the first time."""
-        key = (*((name, array.shape) for name, array in arrays.items()), *more)
+    def _use(self, arrays: Mapping[str, Array], *properties: object) -> None:
+        """Switch to the buffers for arrays of these sizes and `properties`. Allocate them at the first use."""
+        key = (*((name, array.shape) for name, array in arrays.items()), *properties)
         if key != self._key:
             self._buffers.host = self._buffers.output = None
             self._key = key
@@ -210,7 +209,7 @@ class TorchSteps(Session):
             self.stream.synchronize()
 
     def _copy_out(self) -> Array:
-        """The last output, in host memory."""
+        """Return the last output in host memory."""
         torch, buffers = self._torch, self._buffers
         assert buffers.output is not None
         with self._on_stream:
@@ -226,7 +225,7 @@ class TorchSteps(Session):
     def capture(self) -> None:
         torch = self._torch
         if self.stream is None:
-            raise Unsupported("CUDA graphs need a GPU")
+            raise Unsupported("CUDA graphs need a GPU; set backend.cuda_graph=false on a CPU")
         self.wait()
         graph = torch.cuda.CUDAGraph()
         with self._on_stream, torch.cuda.graph(graph, stream=self._own):
@@ -238,10 +237,10 @@ class TorchSteps(Session):
 
 
 class TorchSession(TorchSteps):
-    """A model of transformers.
+    """Session of a model of transformers.
 
-    The attention mask is left out when no sequence is padded, as a server that knows its lengths would do:
-    attention then takes its fastest kernel. Otherwise it goes in as a boolean mask [batch, 1, 1, sequence].
+    If no sequence is padded, the model gets no attention mask, as in a server that knows its lengths. Attention can
+    then use its fastest kernel. Otherwise the model gets a boolean mask [batch, 1, 1, sequence].
     """
 
     def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
@@ -251,7 +250,7 @@ class TorchSession(TorchSteps):
 
     def close(self) -> None:
         if hasattr(self._model, "_orig_mod"):
-            # What was compiled here counts against the limit of recompilations of whoever comes next.
+            # Otherwise, the graphs of this session count towards the recompilation limit of the next session.
             self._torch._dynamo.reset()
         del self._model
         super().close()

@@ -1,4 +1,4 @@
-"""PyTorch without padding: an encoder over packed tokens with variable-length attention, from plain weights."""
+"""PyTorch without padding: an encoder on packed tokens with variable-length attention, from plain weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class TorchPacked(Backend):
 
     def check(self, spec: BuildSpec) -> None:
         if spec.precision not in ("fp16", "bf16", "fp32") or (spec.device.kind == "cuda" and spec.precision == "fp32"):
-            raise Unsupported("variable-length attention computes in fp16 and bf16 (on a CPU in fp32 too)")
+            raise Unsupported(
+                f"variable-length attention does not support {spec.precision} on this device; "
+                "use precision=fp16 or bf16 (on a CPU, fp32 is also possible)"
+            )
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
 
@@ -64,12 +67,13 @@ class TorchPacked(Backend):
 
 
 def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> torch.Tensor:
-    """Last hidden state [tokens, hidden] of packed tokens.
+    """Return the last hidden state [tokens, hidden] of packed tokens.
 
     Args:
-        weights: under the names of backends/weights.py.
+        weights: tensors with the names and shapes of backends/weights.py.
         inputs: ids, segments, positions [tokens] and starts [batch + 1], int32.
-        longest: the longest sequence.
+        longest: number of tokens of the longest sequence, or more.
+        epsilon: epsilon of layer normalization.
     """
     import torch.nn.functional as functional
 
@@ -98,8 +102,11 @@ def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> t
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, longest: int
 ) -> torch.Tensor:
-    """Attention within each sequence; all [tokens, heads, d], of which those after the last sequence are anything. On a
-    CPU, where there is no kernel for it, one by one."""
+    """Compute attention within each sequence; all tensors are [tokens, heads, d].
+
+    The values of tokens after the last sequence are undefined. A CPU has no kernel for it, so the sequences are
+    computed one after another.
+    """
     import torch
 
     if query.is_cuda:
@@ -115,7 +122,7 @@ def attend(
 
 
 class PackedSession(TorchSteps):
-    """An encoder over packed tokens; a CUDA graph lasts while the number of tokens and the padded shape do."""
+    """Session of an encoder on packed tokens. A CUDA graph is valid for one number of tokens and one padded shape."""
 
     def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int, multiple: int) -> None:
         super().__init__(kind, index)

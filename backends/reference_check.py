@@ -1,7 +1,7 @@
-"""The project's FP32 encoder and its ONNX export against plain transformers, at every length of a padded batch.
+"""Compare the project's FP32 encoder and its ONNX export with transformers, at many lengths in padded batches.
 
-Every path is compared with the project's own encoder, so a mask that is wrong there would be wrong everywhere without a
-difference to show it. transformers' own eager attention is the independent reference.
+The project compares every path with its own encoder. A wrong mask in this encoder would therefore not show as a
+difference. The eager attention of transformers is the independent reference.
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = 1e-4
-"""Largest absolute difference in FP32, over hidden states of unit size."""
+"""Largest allowed absolute difference in FP32, for hidden states with a root mean square of at most 1."""
 
 MOST_LENGTHS, FEWEST_LENGTHS = 64, 8
 
 BUDGET = 5e11
-"""Multiply-adds that one run over all lengths may take before fewer lengths are tried: some seconds of a CPU."""
+"""Multiply-adds of one run over all lengths, some seconds on a CPU. Above it, fewer lengths are compared."""
 
 ROWS = 8
-"""Sequences of a batch."""
+"""Sequences in a batch."""
 
 Run = Callable[[Feeds], Array]
-"""Hidden states [batch, sequence, hidden] FP32 of feeds [batch, sequence]."""
+"""Function from feeds [batch, sequence] to hidden states [batch, sequence, hidden] FP32."""
 
 
 def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
-    """Check the project's encoder; gives `difference`, `lengths` (how many) and `longest`, from the cache if known.
+    """Compare the project's encoder with transformers. The result is cached.
 
     Args:
-        identity: of the checkpoint in `folder`.
-        longest: tokens of the longest sequence.
+        identity: identity of the checkpoint in `folder`.
+        longest: number of tokens of the longest sequence.
+
+    Returns:
+        `difference` (the largest), `lengths` (the number of compared lengths) and `longest`.
 
     Raises:
         ArithmeticError: the encoder differs from transformers by more than TOLERANCE.
@@ -50,7 +53,7 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
 
 
 def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
-    """The same of the exported FP32 ONNX file, run by onnxruntime on the CPU."""
+    """Compare the exported FP32 ONNX file, run by onnxruntime on the CPU. See `check_encoder`."""
     from backends.onnx_source import export_onnx
 
     onnx = export_onnx(folder, identity, cache)
@@ -58,7 +61,7 @@ def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache
 
 
 def compare_export(folder: Path, onnx: Path, longest: int) -> float:
-    """The largest difference of an ONNX file from transformers; raises ArithmeticError as `check_export` does."""
+    """Return the largest difference between an ONNX file and transformers. Raise ArithmeticError above TOLERANCE."""
     return _compare("export", folder, longest, lambda: _exported(onnx))[0]
 
 
@@ -77,42 +80,42 @@ def _checked(
 
 
 def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
-    """The largest difference of `candidate` from transformers over all lengths, and how many lengths there were."""
+    """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
     config = read_config(folder)
     lengths = tried_lengths(min(longest, positions_of(config)), _parameters(folder))
     batches = list(padded_batches(lengths, config, input_names(folder)))
-    found = _run_all(candidate(), batches)  # first: it says what is wrong with a checkpoint
-    wanted = _run_all(_plain(folder), batches)
-    if not all(np.isfinite(one[feeds["attention_mask"] > 0]).all() for feeds, one in zip(batches, wanted, strict=True)):
+    outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
+    references = _run_all(_transformers(folder), batches)
+    masks = [feeds["attention_mask"].astype(bool) for feeds in batches]
+    if not all(np.isfinite(reference[mask]).all() for mask, reference in zip(masks, references, strict=True)):
         raise ArithmeticError(
             "transformers itself gives NaN or Inf for this checkpoint; its weights or its config.json are damaged"
         )
-    worst, where, size = 0.0, 0, 1.0
-    for feeds, one, other in zip(batches, wanted, found, strict=True):
-        kept = feeds["attention_mask"].astype(bool)
-        size = max(size, float(np.sqrt(np.mean(one[kept] ** 2))))
-        by_row = np.where(kept[..., None], np.abs(one - other), 0).max((1, 2))
+    worst, worst_length, size = 0.0, 0, 1.0
+    for mask, reference, output in zip(masks, references, outputs, strict=True):
+        size = max(size, float(np.sqrt(np.mean(reference[mask] ** 2))))
+        by_row = np.where(mask[..., None], np.abs(reference - output), 0).max((1, 2))
         by_row = np.where(np.isfinite(by_row), by_row, np.inf)
         if by_row.max() > worst:
-            worst, where = float(by_row.max()), int(kept[by_row.argmax()].sum())
+            worst, worst_length = float(by_row.max()), int(mask[by_row.argmax()].sum())
     if not worst <= TOLERANCE * size:
         name = "own FP32 encoder" if part == "encoder" else "exported ONNX file"
         raise ArithmeticError(
-            f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at {where} of "
-            f"{lengths[-1]} tokens; its attention mask or an operation is wrong for this checkpoint"
+            f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at {worst_length} "
+            f"of {lengths[-1]} tokens; its attention mask or an operation is wrong for this checkpoint"
         )
     return worst, len(lengths)
 
 
 def tried_lengths(longest: int, parameters: int) -> list[int]:
-    """Lengths from 1 to `longest`: all of them, or evenly spread ones where they would take too long."""
+    """Return the lengths to compare, from 1 to `longest`: all, or evenly spread ones if all would exceed BUDGET."""
     affordable = int(BUDGET / max(1, parameters * longest))
     count = min(longest, MOST_LENGTHS, max(FEWEST_LENGTHS, affordable))
     return sorted({int(length) for length in np.linspace(1, longest, count).round()})
 
 
 def padded_batches(lengths: Sequence[int], config: Mapping[str, Any], names: Sequence[str]) -> Iterator[Feeds]:
-    """Batches of random tokens, short and long sequences together, each padded to its longest."""
+    """Yield batches of random tokens. Each has short and long sequences and is padded to its longest one."""
     generator = np.random.default_rng(0)
     pad, types = padding_id(config), token_types_of(config)
     ordinary = np.setdiff1d(np.arange(min(vocabulary_of(config), 20_000)), [pad])
@@ -132,12 +135,12 @@ def _run_all(run: Run, batches: Sequence[Feeds]) -> list[Array]:
 
 
 def _parameters(folder: Path) -> int:
-    """About how many parameters a token is multiplied by; the bytes of the weights bound it."""
+    """Return an upper bound of the parameters that each token is multiplied with, from the bytes of the weights."""
     return sum(path.stat().st_size for path in weight_files(folder)) // 4
 
 
-def _plain(folder: Path) -> Run:
-    """transformers' AutoModel with its own eager attention, called as its users call it."""
+def _transformers(folder: Path) -> Run:
+    """Load AutoModel of transformers with its own eager attention, as users call it."""
     import torch
     from transformers import AutoModel
     from transformers.utils import logging

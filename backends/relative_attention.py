@@ -1,4 +1,4 @@
-"""Encoders whose attention adds a bias by relative position (MPNet), called as the other encoders are."""
+"""Encoders with a relative position bias in attention (MPNet), with the interface of the other encoders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 class RelativeEncoder(torch.nn.Module):
-    """transformers' MPNet behind the mask that backends/attention.py describes.
+    """MPNet of transformers, adapted to the masks that backends/attention.py describes.
 
-    transformers computes this attention by itself and takes an additive mask.
+    transformers computes this attention with its own code, which needs an additive mask.
     """
 
     def __init__(self, model: Any) -> None:
@@ -21,9 +21,12 @@ class RelativeEncoder(torch.nn.Module):
         self.encoder = model.encoder
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
-        """Last hidden state; `attention_mask` is None, boolean (true at tokens) or additive [batch, 1, 1, sequence]."""
+        """Return the last hidden state [batch, sequence, hidden].
+
+        `attention_mask` is None, or [batch, 1, 1, sequence], either boolean (true at tokens) or additive.
+        """
         hidden = self.embeddings(input_ids=input_ids)
         if attention_mask is not None and attention_mask.dtype == torch.bool:
-            least = torch.finfo(hidden.dtype).min
-            attention_mask = torch.zeros_like(attention_mask, dtype=hidden.dtype).masked_fill(~attention_mask, least)
+            lowest = torch.finfo(hidden.dtype).min
+            attention_mask = torch.zeros_like(attention_mask, dtype=hidden.dtype).masked_fill(~attention_mask, lowest)
         return SimpleNamespace(last_hidden_state=self.encoder(hidden, attention_mask=attention_mask)[0])

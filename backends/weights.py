@@ -1,7 +1,7 @@
-"""A checkpoint's encoder as plain FP32 arrays under names that do not depend on its family.
+"""Encoder of a checkpoint as plain FP32 arrays, with the same names for all families.
 
-What builds a network by hand (TensorRT's plugins) wants tensors, not a graph. Names and shapes, with E the hidden size,
-N heads of d, I the intermediate size, and e the size of the embeddings (E but for ELECTRA):
+Backends that build their own network (packed PyTorch, TensorRT plugins) need tensors instead of a graph. Names and
+shapes, with hidden size E, N heads of size d, intermediate size I and embedding size e (equal to E except in ELECTRA):
 
     word [vocabulary, e]   position [positions, e]   type [types, e]   embeddings_gamma, embeddings_beta [e]
     projection_weight [E, e], projection_bias [E]                       where the embeddings are projected
@@ -11,7 +11,7 @@ N heads of d, I the intermediate size, and e the size of the embeddings (E but f
     <layer>/up_weight [I, E], up_bias [I]   <layer>/down_weight [E, I], down_bias [E]
     <layer>/output_gamma, output_beta [E]
 
-Row 0 of `position` is that of the first token, whatever offset the family counts from.
+Row 0 of `position` belongs to the first token, for every family.
 """
 
 from __future__ import annotations
@@ -51,10 +51,13 @@ DISTILBERT = {
 
 
 def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
-    """The checkpoint in `folder` as an .npz of the arrays above; notes have layers, heads, head_size, hidden, epsilon.
+    """Write the checkpoint in `folder` as an .npz with the arrays above. The result is cached.
+
+    The notes of the artifact have layers, heads, head_size, hidden and epsilon.
 
     Raises:
-        Unsupported: the activation is not GELU by the error function, or load_encoder does not read the checkpoint.
+        Unsupported: the family has no named layers, the activation is not GELU with the error function, or
+            load_encoder refuses the checkpoint.
     """
 
     check_named_layers(read_config(folder), "a network from plain weights (torch_packed, trt_plugin)")
@@ -73,11 +76,11 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
 
 
 def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and notes from a state dict of an encoder without a head and its configuration."""
+    """Return arrays and notes from the state dict of an encoder without a head, and from its configuration."""
     distilled = config.model_type == "distilbert"
     activation = config.activation if distilled else config.hidden_act
     if activation != "gelu":
-        raise Unsupported(f"activation {activation!r} is not computed here; only GELU by the error function is")
+        raise Unsupported(f"activation {activation!r} is not supported; only GELU with the error function (gelu) is")
     names = DISTILBERT if distilled else BERT
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     arrays = _embeddings(state, config)
@@ -105,7 +108,7 @@ def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Ar
                 f"{layer}/{name}_beta": part(f"{name}_norm", "bias"),
             }
     head_size = arrays["0/qkv_weight"].shape[2]
-    # DistilBERT's configuration does not say it.
+    # The configuration of DistilBERT does not have it.
     epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
     notes = {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
     return arrays, {**notes, "epsilon": epsilon}
@@ -116,7 +119,7 @@ def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
     offset = position_offset(config.to_dict())
     kinds = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
     if "embeddings.task_type_embeddings.weight" in state:
-        # ERNIE adds the row of task 0 to every token, since a task is no input here.
+        # ERNIE adds the row of task 0 to every token, because this encoder has no task input.
         kinds = kinds + state["embeddings.task_type_embeddings.weight"][0]
     arrays = {
         "word": word,
@@ -131,7 +134,7 @@ def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
 
 
 def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The same encoder for attention that does not divide its scores: queries are divided by sqrt(d) before."""
+    """Return the same encoder for attention that does not scale its scores: queries are divided by sqrt(d)."""
     divided = dict(arrays)
     for name in [name for name in arrays if "/qkv_" in name]:
         scale = np.array([1 / math.sqrt(arrays[name].shape[2]), 1, 1], np.float32)
@@ -142,18 +145,20 @@ def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
 def share_range(
     arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """The same encoder with query, key and value of each layer reaching equally far, for attention that rounds all of
-    them in one range: queries are multiplied by what keys are divided by, values by what the projection after them is
-    divided by. In real numbers nothing changes but the three and the context.
+    """Return the same encoder with equal ranges of query, key and value in each layer.
+
+    This is for attention that quantizes the three with one scale. Queries are multiplied by a factor and keys are
+    divided by it. Values are multiplied by another factor, and the weights of the next projection are divided by it. In
+    exact arithmetic, only query, key, value and context change.
 
     Args:
-        ranges: how far tensors of the encoder before `pad_heads` reach, by point (backends/ranges.py).
-        query_scale: what `pad_heads` multiplied queries by.
+        ranges: largest absolute values of the encoder before `pad_heads`, by point (backends/ranges.py).
+        query_scale: the factor by which `pad_heads` multiplied the queries.
 
     Returns:
-        The arrays, and the ranges with `<layer>/qkv`, the shared one, and that of the context as it is now.
+        The arrays, and the ranges with the shared range as `<layer>/qkv` and the new range of `<layer>/context`.
     """
-    level, reach = dict(arrays), dict(ranges)
+    scaled, new_ranges = dict(arrays), dict(ranges)
     for name in arrays:
         layer, _, kind = name.partition("/")
         if kind != "qkv_weight":
@@ -161,25 +166,25 @@ def share_range(
         query, key, value = (max(ranges[f"{layer}/{part}"], 1e-6) for part in ("query", "key", "value"))
         shared = math.sqrt(query * query_scale * key)
         factors = np.array([shared / (query * query_scale), shared / key, shared / value], np.float32)
-        level[name] = arrays[name] * factors[:, None, None, None]
-        level[f"{layer}/qkv_bias"] = arrays[f"{layer}/qkv_bias"] * factors[:, None, None]
-        level[f"{layer}/output_weight"] = arrays[f"{layer}/output_weight"] / factors[2]
-        reach |= {f"{layer}/qkv": shared, f"{layer}/context": ranges[f"{layer}/context"] * float(factors[2])}
-    return level, reach
+        scaled[name] = arrays[name] * factors[:, None, None, None]
+        scaled[f"{layer}/qkv_bias"] = arrays[f"{layer}/qkv_bias"] * factors[:, None, None]
+        scaled[f"{layer}/output_weight"] = arrays[f"{layer}/output_weight"] / factors[2]
+        new_ranges |= {f"{layer}/qkv": shared, f"{layer}/context": ranges[f"{layer}/context"] * float(factors[2])}
+    return scaled, new_ranges
 
 
 def pad_heads(arrays: Mapping[str, Array], size: int) -> dict[str, Array]:
-    """The same encoder with every head widened to `size` by zeros, for kernels that know only that size.
+    """Return the same encoder with every head padded to `size` with zeros, for kernels that support only this size.
 
-    Zeros add nothing to a product of query and key and nothing to what is read of a value. Kernels divide the scores by
-    sqrt(size) instead of sqrt(d), so queries are multiplied by sqrt(size / d).
+    The zeros do not change the products of query and key, and the weights of the next projection ignore the padded
+    values. The kernels divide the scores by sqrt(size) instead of sqrt(d), so queries are multiplied by sqrt(size / d).
 
     Raises:
         Unsupported: a head is larger than `size`.
     """
     head = arrays["0/qkv_weight"].shape[2]
     if head > size:
-        raise Unsupported(f"heads of {head} are larger than the {size} that the attention kernels hold")
+        raise Unsupported(f"heads of size {head} are larger than {size}, the only size of the attention kernels")
     missing, scale = size - head, np.array([math.sqrt(size / head), 1, 1], np.float32)
     padded = dict(arrays)
     for name, array in arrays.items():

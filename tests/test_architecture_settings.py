@@ -20,7 +20,7 @@ from suites.usage import CONF
     [
         (
             {"num_hiden_layers": 3},
-            "model.architecture.num_hiden_layers is no setting of bert; did you mean num",
+            "model.architecture.num_hiden_layers is not a setting of bert; did you mean num",
         ),
         ({"model_type": "brt"}, "model.architecture.model_type=brt is not one of"),
     ],

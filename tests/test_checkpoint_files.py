@@ -40,8 +40,8 @@ def config(folder: Path, **changes: Any) -> None:
     ("text", "says"),
     [
         ("[]", "config.json contains []; it must contain a JSON object"),
-        ('"x"', 'config.json holds "x"'),
-        ("null", "config.json holds null"),
+        ('"x"', 'config.json contains "x"'),
+        ("null", "config.json contains null"),
         ("{", "config.json is not JSON"),
         ("[" * 100_000, "config.json is not JSON"),
         ("version https://git-lfs.github.com/spec/v1\n", "config.json is a git-lfs pointer"),
@@ -122,7 +122,7 @@ def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_pat
     with pytest.raises(Refused, match=r"model\.safetensors is not a complete safetensors file.*fetch it again"):
         request(tmp_path, f"model.path={folder}")
     (folder / WEIGHTS).write_bytes(whole + b"more")
-    with pytest.raises(Refused, match="not a whole"):
+    with pytest.raises(Refused, match="not a complete"):
         request(tmp_path, f"model.path={folder}")
 
 
@@ -130,7 +130,7 @@ def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_pat
 def test_a_header_that_is_none_is_refused(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / WEIGHTS
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(Unavailable, match="not a whole"):
+    with pytest.raises(Unavailable, match="not a complete"):
         tensor_names(path)
 
 

@@ -279,7 +279,7 @@ def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, fas
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
     assert unknown.returncode == 2
     assert "texts.csv, line 2: the label" in unknown.stderr
-    assert "is not one of the checkpoint's: good, bad, neither" in unknown.stderr
+    assert "is not one of the checkpoint's labels: good, bad, neither" in unknown.stderr
 
 
 def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def offline(cause: Exception) -> Exception:
         (errors.RemoteEntryNotFoundError("404", response=answered(404)), "lacks a file"),
         (errors.EntryNotFoundError("no such file"), "lacks a file"),
         (errors.HfHubHTTPError("500", response=answered(500)), "HTTP status 500"),
-        (errors.HFValidationError("a/b/c"), "no hub id; write it as owner/name"),
+        (errors.HFValidationError("a/b/c"), "not a hub id; write it as owner/name"),
         (errors.OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),
         (offline(errors.OfflineModeIsEnabled("offline")), "HF_HUB_OFFLINE is set"),
         (offline(errors.HfHubHTTPError("503", response=answered(503))), "HTTP status 503"),

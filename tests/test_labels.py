@@ -50,11 +50,16 @@ def test_every_label_is_read_in_the_same_way(
 @pytest.mark.parametrize(
     ("names", "labels", "says", "label"),
     [
-        (WORDS, ["bad", "awful"], "the label 'awful' is not one of the checkpoint's: good, bad, neither", "awful"),
+        (
+            WORDS,
+            ["bad", "awful"],
+            "the label 'awful' is not one of the checkpoint's labels: good, bad, neither",
+            "awful",
+        ),
         (
             WORDS,
             ["1", "3"],
-            "the label '3' is not one of the checkpoint's: good, bad, neither, nor a number from 0",
+            "the label '3' is not one of the checkpoint's labels: good, bad, neither, nor a number from 0",
             "3",
         ),
         (WORDS, ["1", "0.5"], "the label '0.5' is not one", "0.5"),
@@ -62,12 +67,12 @@ def test_every_label_is_read_in_the_same_way(
         (
             WORDS,
             ["bad", "2"],
-            r"some labels are the checkpoint's names (bad) and others numbers of its outputs (2)",
+            r"some labels are names of the checkpoint (bad) and others are numbers of its outputs (2)",
             "",
         ),
-        (STARS, ["0", "1", "5"], r"names (5) and others numbers of its outputs (0)", ""),
-        (STARS, ["1", "2", "3"], "say which with task.labels=names or task.labels=places", ""),
-        ({0: "1", 1: "0"}, ["0", "1"], "say which with task.labels=names", ""),
+        (STARS, ["0", "1", "5"], r"names of the checkpoint (5) and others are numbers of its outputs (0)", ""),
+        (STARS, ["1", "2", "3"], "set task.labels=names or task.labels=places", ""),
+        ({0: "1", 1: "0"}, ["0", "1"], "set task.labels=names", ""),
         ({0: "a", 1: "A"}, ["a", "b"], "the label 'b' is not one", "b"),
     ],
 )
@@ -84,7 +89,7 @@ def test_a_reading_that_was_given_decides() -> None:
     assert label_places(STARS, ["1", "2"], "places") == [1, 2]
     with pytest.raises(UnknownLabel, match="the label '5' is not a number from 0 to 4"):
         label_places(STARS, ["1", "5"], "places")
-    with pytest.raises(UnknownLabel, match=r"the label '0' is not one of the checkpoint's: 1, 2, 3, 4, 5$"):
+    with pytest.raises(UnknownLabel, match=r"the label '0' is not one of the checkpoint's labels: 1, 2, 3, 4, 5$"):
         label_places(STARS, ["1", "0"], "names")
 
 
@@ -135,9 +140,9 @@ def task_of(folder: Path, rows: str, **changes: Any) -> TaskConfig:
 
 
 def test_the_first_row_with_an_unknown_label_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"texts\.csv, line 3: the label 'awful' is not one of the checkpoint's"):
+    with pytest.raises(Refused, match=r"texts\.csv, line 3: the label 'awful' is not one of the checkpoint's labels"):
         load_task(task_of(tmp_path, "a,good\nb,awful\nc,bad\n"), WORDS)
-    with pytest.raises(Refused, match=r"texts\.csv: some labels are the checkpoint's names \(good\)"):
+    with pytest.raises(Refused, match=r"texts\.csv: some labels are names of the checkpoint \(good\)"):
         load_task(task_of(tmp_path, "a,good\nb,1\n"), WORDS)
 
 

@@ -86,17 +86,21 @@ def test_families_without_token_types_get_zeros() -> None:
 def test_what_would_give_wrong_numbers_is_refused(layout: Layout) -> None:
     with pytest.raises(ValueError, match="sequence 1 of the batch has no token"):
         layout.arrange(batch([5, 0, 3]))
-    assert_refused(layout, batch([5, 3]) | {"token_type_ids": np.zeros((2, 4), np.int32)}, "token_type_ids of sizes")
-    assert_refused(layout, batch([5, 3]) | {"input_ids": np.zeros((3, 5), np.int32)}, "does not fit input_ids of sizes")
-    assert_refused(layout, batch([5, 3]) | {"attention_mask": np.ones((2, 5), np.float32)}, "is of type float32")
+    assert_refused(
+        layout, batch([5, 3]) | {"token_type_ids": np.zeros((2, 4), np.int32)}, "token_type_ids has the shape"
+    )
+    assert_refused(layout, batch([5, 3]) | {"input_ids": np.zeros((3, 5), np.int32)}, "give the shape of input_ids")
+    assert_refused(layout, batch([5, 3]) | {"attention_mask": np.ones((2, 5), np.float32)}, "has the type float32")
     odd = batch([5, 3])
     odd["attention_mask"][1] = [3, -1, 0, 0, 0]
-    assert_refused(layout, odd, "attention_mask has -1; give 1 for a token and 0 for padding")
+    assert_refused(layout, odd, "attention_mask has the value -1; give 1 for a token and 0 for padding")
     assert_refused(
-        layout, {name: array for name, array in batch([5]).items() if name != "attention_mask"}, "there is no"
+        layout,
+        {name: array for name, array in batch([5]).items() if name != "attention_mask"},
+        "attention_mask is missing",
     )
-    assert_refused(layout, batch([]), "is no batch")
-    assert_refused(layout, {name: array[0] for name, array in batch([5]).items()}, "is no batch")
+    assert_refused(layout, batch([]), "input_ids has the shape")
+    assert_refused(layout, {name: array[0] for name, array in batch([5]).items()}, "input_ids has the shape")
     broken = batch([5, 3, 3])
     broken["attention_mask"][2] = [1, 0, 1, 0, 0]
     with pytest.raises(ValueError, match="sequence 2 of the batch has tokens after padding"):

@@ -51,7 +51,7 @@ def test_costs_programmed_on_the_command_line_are_found(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("switching.pad_to=[[1,16]]",), "switching.pad_to: no shape holds 1x32"),
+        (("switching.pad_to=[[1,16]]",), "switching.pad_to: no shape fits 1x32"),
         (("switching.pad_to=[[1]]",), "which is not [batch,sequence]"),
         (("switching.pad_to=[[8,513]]",), "beyond the 512 positions"),
         (("switching.switch=[2]",), "switching.switch=2.0 is no probability"),

@@ -48,7 +48,7 @@ def test_token_types_are_those_that_transformers_passes(listed: bool, tmp_path: 
 def test_a_token_type_that_the_model_lacks_is_said(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model", type_vocab_size=1)
     word_tokenizer(folder, model_input_names=list(ALL))
-    with pytest.raises(Unavailable, match="token types beyond the 1 of the model"):
+    with pytest.raises(Unavailable, match="token types above the 1 of the model"):
         featurize(folder, [["the cat", "a dog"]], 16, 0)
     assert featurize(folder, ["the cat"], 16, 0).types[0] == [0] * 4
 
@@ -140,7 +140,7 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
 def test_a_text_of_no_tokens_at_all_is_named(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     word_tokenizer(folder, around=False)
-    with pytest.raises(Unavailable, match="makes no tokens of text 2; leave it out"):
+    with pytest.raises(Unavailable, match="makes no tokens from text 2; remove it"):
         featurize(folder, ["the cat", " ", "the dog"], 16, 0)
 
 

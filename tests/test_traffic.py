@@ -97,7 +97,7 @@ def test_a_file_of_requests_and_its_mistakes(tmp_path: Path) -> None:
     assert from_file(str(path), SIZES) == [0, 1]
     for text, says in (
         ("1 16\n\n2\n", "line 3: '2' is not a batch"),
-        ("1 16\n9 16\n", "line 2: no shape holds 9x16"),
+        ("1 16\n9 16\n", "line 2: no shape fits 9x16"),
         ("1 ²\n", "line 1: '1 ²' is not a batch"),
         ("1 ١٦\n", "line 1: '1 ١٦' is not a batch"),
         ("1 16\n1 -4\n", "line 2: '1 -4' is not a batch"),

@@ -120,5 +120,5 @@ def test_what_cannot_be_computed_is_said(tiny: Tiny, tmp_path: Path) -> None:
     # For every backend, and for the reference: transformers itself would compute absolute positions.
     with pytest.raises(Unsupported, match="relative_key positions are not supported"):
         load_encoder(tmp_path / "relative")
-    with pytest.raises(Unsupported, match="heads of 96 are larger than the 64"):
+    with pytest.raises(Unsupported, match="heads of size 96 are larger than 64"):
         pad_heads({"0/qkv_weight": np.zeros((3, 1, 96, 8), np.float32)}, 64)
