@@ -120,10 +120,10 @@ def _missing_weights(folder: Path, missing: list[str]) -> str:
     for name in sorted(names):
         prefix = name.removesuffix(missing[0])
         if name.endswith(missing[0]) and prefix and all(f"{prefix}{other}" in names for other in missing):
-            kind = read_config(folder)["model_type"]
-            if prefix.strip(".") in FAMILIES and prefix.strip(".") != kind:
+            model_type = read_config(folder)["model_type"]
+            if prefix.strip(".") in FAMILIES and prefix.strip(".") != model_type:
                 return (
-                    f"config.json has model_type {kind!r}, and the names of the weights begin with {prefix!r}; "
+                    f"config.json has model_type {model_type!r}, and the names of the weights begin with {prefix!r}; "
                     "give the config.json that belongs to the weights"
                 )
             return f"the names of the checkpoint's weights begin with {prefix!r}; remove the prefix and save it again"

@@ -55,9 +55,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         Unavailable: it is missing, cannot be read, is not a JSON object, or a field has an invalid value.
     """
     config = read_object(folder / "config.json")
-    kind = config.get("model_type")
-    if not isinstance(kind, str):
-        raise Unavailable(f"config.json has model_type {json.dumps(kind)[:40]}; it must be a name, e.g. bert")
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise Unavailable(f"config.json has model_type {json.dumps(model_type)[:40]}; it must be a name, e.g. bert")
     for name in COUNTS:
         value = config.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

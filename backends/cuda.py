@@ -159,11 +159,11 @@ class PinnedArray:
     """Numpy array in page-locked host memory, freed with this object."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        kind = np.dtype(dtype)
-        size = int(np.prod(shape)) * kind.itemsize
+        element_type = np.dtype(dtype)
+        size = int(np.prod(shape)) * element_type.itemsize
         self._pointer = checked(runtime.cudaHostAlloc(size, runtime.cudaHostAllocDefault))
         buffer = (ctypes.c_byte * size).from_address(int(self._pointer))
-        self.array: Array = np.frombuffer(buffer, dtype=kind).reshape(shape)
+        self.array: Array = np.frombuffer(buffer, dtype=element_type).reshape(shape)
 
     def __del__(self) -> None:
         runtime.cudaFreeHost(self._pointer)

@@ -234,16 +234,16 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         arrays: dict[str, Array] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
         fullest: dict[Shape, tuple[int, list[int], list[int], int]] = {}
-        for whole in shapes:
-            drawn, cut = draw_lengths(lengths, whole, tokens, origin.seed)
-            passes = split(drawn, whole.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
+        for batch_shape in shapes:
+            drawn, cut = draw_lengths(lengths, batch_shape, tokens, origin.seed)
+            passes = split(drawn, batch_shape.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
             for shape, pass_rows in passes:
                 row_lengths = [drawn[row] for row in pass_rows]
                 if shape not in fullest or sum(row_lengths) > fullest[shape][0]:
                     fullest[shape] = sum(row_lengths), row_lengths, pass_rows, cut
             if len(passes) > 1:
                 counted = [[s.batch, s.sequence, sum(drawn[row] for row in pass_rows)] for s, pass_rows in passes]
-                notes.setdefault("passes", {})[str(whole)] = counted
+                notes.setdefault("passes", {})[str(batch_shape)] = counted
         for shape, (count, row_lengths, pass_rows, cut) in fullest.items():
             feeds, rows = tokens.feeds(row_lengths, shape.sequence, names, pass_rows), reference_rows(shape.batch)
             arrays |= {f"{shape}/{name}": feeds[name] for name in names}

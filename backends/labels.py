@@ -39,19 +39,19 @@ def names_in(config: Mapping[str, Any]) -> dict[int, str]:
     Raises:
         ValueError: id2label is not an object with a name for each place from 0.
     """
-    named = config.get("id2label")
-    if not named:
+    id2label = config.get("id2label")
+    if not id2label:
         count = config.get("num_labels", 2)
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"num_labels in config.json is {count!r}; it must be the number of labels")
         return {place: f"LABEL_{place}" for place in range(count)}
     try:
-        names = {int(place): str(name) for place, name in named.items()}
+        names = {int(place): str(name) for place, name in id2label.items()}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(
             'id2label in config.json must be an object of places and names, e.g. {"0": "negative", "1": "positive"}'
         ) from None
-    if set(names) != set(range(len(named))):
+    if set(names) != set(range(len(id2label))):
         raise ValueError(
             f"id2label in config.json names the outputs {_first_values(sorted(names))}; it must name all, from 0"
         )
@@ -60,13 +60,13 @@ def names_in(config: Mapping[str, Any]) -> dict[int, str]:
 
 def not_a_choice(config: Mapping[str, Any]) -> str:
     """Return the reason why the head of a checkpoint does not select one of several labels; empty if it does."""
-    kind, count = config.get("problem_type"), len(names_in(config))
-    if kind == "multi_label_classification":
+    problem_type, count = config.get("problem_type"), len(names_in(config))
+    if problem_type == "multi_label_classification":
         return (
             "this checkpoint gives several labels to a text (problem_type is multi_label_classification); "
             "task=sequence_classification needs a head that selects one label"
         )
-    if count == 1 or kind == "regression":
+    if count == 1 or problem_type == "regression":
         return (
             "this checkpoint's head gives scores and no labels (one output, as cross-encoders have, or problem_type "
             "regression); task=sequence_classification needs a head that selects one of several labels"

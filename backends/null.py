@@ -144,7 +144,7 @@ class NullSession(Session):
         self._due, self._due_gpu = 0.0, 0.0
         self._seen: set[str] = set()
         self._sizes: tuple[int, ...] = ()
-        self._kept: set[tuple[int, ...]] = set()
+        self._graph_sizes: set[tuple[int, ...]] = set()
         if costs.gpu_ms:
             self.stream = self._null_stream
 
@@ -163,11 +163,11 @@ class NullSession(Session):
         sizes, before = self._sizes_of(feeds), self._shape
         self._shape = "x".join(map(str, feeds["input_ids"].shape))
         if sizes == self._sizes:
-            self.replays |= self.remembers and sizes in self._kept
+            self.replays |= self.remembers and sizes in self._graph_sizes
             yield "set shape"
             return
         self._sizes = sizes
-        self.replays = self.remembers and sizes in self._kept
+        self.replays = self.remembers and sizes in self._graph_sizes
         if not self.replays:
             if self._costs.profile_of.get(before, 0) != self._costs.profile_of.get(self._shape, 0):
                 self._null_stream.spend(self._costs.profile_ms)
@@ -216,7 +216,7 @@ class NullSession(Session):
         self._null_stream.spend(self._costs.of("capture_ms", self._shape))
         self.replays = True
         if self.remembers:
-            self._kept.add(self._sizes)
+            self._graph_sizes.add(self._sizes)
 
 
 def _spend(milliseconds: float) -> None:

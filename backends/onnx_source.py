@@ -55,7 +55,7 @@ def prepare_source(
     def batches() -> list[dict[str, Array]]:
         return calibration_batches(folder, texts, seed=seed, **sizes)
 
-    left, key = quantization.get("leave_out", ()), {**made_from, **sizes}
+    excluded, key = quantization.get("leave_out", ()), {**made_from, **sizes}
     alpha = quantization.get("smooth", 0.0)
     if form.arrays:
         arrays, ranges = encoder_weights(folder, identity, cache), None
@@ -65,7 +65,7 @@ def prepare_source(
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
             method, percentile = quantization["method"], quantization["percentile"]
-            ranges = activation_ranges(onnx, method, percentile, batches, trained, left, key, cache)
+            ranges = activation_ranges(onnx, method, percentile, batches, trained, excluded, key, cache)
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, identity, cache), None
     if form.rewrites:
@@ -73,7 +73,7 @@ def prepare_source(
     if form.quantized and alpha:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
     if form.quantized and quantization.get("shift"):
-        onnx = shift_onnx(onnx, quantization["per_channel"], left, batches, key, cache)
+        onnx = shift_onnx(onnx, quantization["per_channel"], excluded, batches, key, cache)
         trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}
     if form.quantized:
         onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)

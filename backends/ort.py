@@ -80,7 +80,7 @@ class OnnxRuntime(Backend):
         return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of((*INSTALLED, "onnx")))
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        import onnxruntime  # noqa: F401  timed on its own
+        import onnxruntime  # noqa: F401  timed separately
 
         yield "import", None
         yield "load", self.open(spec, artifact)
@@ -110,8 +110,8 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
         use_gpu=gpu,
     )
     fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    named = family_of(read_config(checkpoint)).named_layers
-    if named and fused.get("Attention", 0) != config.num_hidden_layers:
+    has_named_layers = family_of(read_config(checkpoint)).named_layers
+    if has_named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
         raise RuntimeError(
             f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
             f"{config.num_hidden_layers} layers (fused operators: {fused}); set ort.fusion=off"
@@ -181,7 +181,7 @@ class OrtSession(Session):
         self._plain = self._run = self._run_options(-1)
         self._bound = Bound({}, None, None)
         self._key: Key = ()
-        self._kept: dict[Key, Bound] = {}
+        self._bound_by_key: dict[Key, Bound] = {}
         hidden = self._session.get_outputs()[0].shape[-1]
         self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
 
@@ -209,7 +209,7 @@ class OrtSession(Session):
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
-        self._kept, self._bound, self._key = {}, Bound({}, None, None), ()
+        self._bound_by_key, self._bound, self._key = {}, Bound({}, None, None), ()
         del self._session
         gc.collect()
 
@@ -217,9 +217,9 @@ class OrtSession(Session):
         key = tuple((name, array.shape) for name, array in feeds.items())
         if key != self._key:
             self._key = key
-            if key not in self._kept:
-                self._kept[key] = self._bind(feeds)
-            self._bound = self._kept[key]
+            if key not in self._bound_by_key:
+                self._bound_by_key[key] = self._bind(feeds)
+            self._bound = self._bound_by_key[key]
             self._run = self._plain
         if self.remembers and self._bound.kept:
             self._run = self._bound.kept

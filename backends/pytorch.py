@@ -64,7 +64,7 @@ class Torch(Backend):
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        import torch  # noqa: F401  timed on its own
+        import torch  # noqa: F401  timed separately
 
         yield "import", None
         yield "load", self.open(spec, artifact)
@@ -135,7 +135,7 @@ class TorchSteps(Session):
         self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
         self._buffers = Buffers({}, {})
         self._key: tuple[Any, ...] = ()
-        self._kept: dict[tuple[Any, ...], Buffers] = {}
+        self._buffers_by_key: dict[tuple[Any, ...], Buffers] = {}
         self._recorded: Recorded | None = None
         self._mode = torch.inference_mode()
         self._mode.__enter__()
@@ -155,7 +155,7 @@ class TorchSteps(Session):
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
-        self._kept, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
+        self._buffers_by_key, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
         self._mode.__exit__(None, None, None)
         gc.collect()
         if self.stream is not None:
@@ -175,9 +175,9 @@ class TorchSteps(Session):
         if key != self._key:
             self._buffers.host = self._buffers.output = None
             self._key = key
-            if key not in self._kept:
-                self._kept[key] = self._allocate(arrays)
-            self._buffers = self._kept[key]
+            if key not in self._buffers_by_key:
+                self._buffers_by_key[key] = self._allocate(arrays)
+            self._buffers = self._buffers_by_key[key]
             self._recorded = None
         if self.remembers and self._recorded is None:
             self._recorded = self._buffers.kept

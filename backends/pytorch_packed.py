@@ -49,7 +49,7 @@ class TorchPacked(Backend):
         return source.arrays
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        import torch  # noqa: F401  timed on its own
+        import torch  # noqa: F401  timed separately
 
         yield "import", None
         yield "load", self.open(spec, artifact)
@@ -59,9 +59,9 @@ class TorchPacked(Backend):
 
         if spec.options["threads"]:
             torch.set_num_threads(spec.options["threads"])
-        kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
-            weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, kind) for name in loaded.files}
+            weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, dtype) for name in loaded.files}
         multiple = spec.options.get("pad_to_multiple_of", 1)
         return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index, multiple)
 

@@ -18,14 +18,14 @@ returns FP32 [batch, ...]."""
 
 def mean(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
     """Return the mean over all tokens except padding: [batch, hidden]."""
-    kept = mask.astype(bool)[..., None]
-    return np.asarray(np.where(kept, hidden.astype(np.float32), 0).sum(1) / kept.sum(1), np.float32)
+    is_token = mask.astype(bool)[..., None]
+    return np.asarray(np.where(is_token, hidden.astype(np.float32), 0).sum(1) / is_token.sum(1), np.float32)
 
 
 def maximum(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
     """Return the maximum of each feature over all tokens except padding: [batch, hidden]."""
-    kept = mask.astype(bool)[..., None]
-    return np.asarray(np.where(kept, hidden.astype(np.float32), -np.inf).max(1), np.float32)
+    is_token = mask.astype(bool)[..., None]
+    return np.asarray(np.where(is_token, hidden.astype(np.float32), -np.inf).max(1), np.float32)
 
 
 def first(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
@@ -41,9 +41,9 @@ def spans(hidden: Array, mask: Array, head: Mapping[str, Array]) -> Array:
 
     `head` has weight [2, hidden] and bias [2].
     """
-    kept = mask.astype(bool)[..., None]
-    scores = np.where(kept, hidden.astype(np.float32), 0) @ head["weight"].T + head["bias"]
-    return np.asarray(np.where(kept, scores, 0).swapaxes(1, 2), np.float32)
+    is_token = mask.astype(bool)[..., None]
+    scores = np.where(is_token, hidden.astype(np.float32), 0) @ head["weight"].T + head["bias"]
+    return np.asarray(np.where(is_token, scores, 0).swapaxes(1, 2), np.float32)
 
 
 READOUTS: Mapping[str, Readout] = {"mean": mean, "max": maximum, "first": first, "spans": spans}

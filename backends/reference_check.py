@@ -75,8 +75,8 @@ def _checked(
         return {"difference": difference, "lengths": count, "longest": longest}
 
     versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
-    named = {"part": part, "checkpoint": identity, "longest": longest, "form": 1, **key}
-    return cache.get("reference-check", named, "difference.txt", build, versions).notes
+    cache_key = {"part": part, "checkpoint": identity, "longest": longest, "form": 1, **key}
+    return cache.get("reference-check", cache_key, "difference.txt", build, versions).notes
 
 
 def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
@@ -124,9 +124,9 @@ def padded_batches(lengths: Sequence[int], config: Mapping[str, Any], names: Seq
         rows = lengths[start::count]
         ids = generator.choice(ordinary, (len(rows), max(rows))).astype(np.int32)
         mask = (np.arange(max(rows)) < np.asarray(rows)[:, None]).astype(np.int32)
-        kinds = (generator.integers(0, types, ids.shape) if types else np.zeros_like(ids)).astype(np.int32)
+        token_types = (generator.integers(0, types, ids.shape) if types else np.zeros_like(ids)).astype(np.int32)
         arrays = {"input_ids": np.where(mask > 0, ids, pad).astype(np.int32), "attention_mask": mask,
-                  "token_type_ids": kinds * mask}  # fmt: skip
+                  "token_type_ids": token_types * mask}  # fmt: skip
         yield {name: arrays[name] for name in names}
 
 

@@ -117,14 +117,14 @@ def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Ar
 def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
     word, position = (state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
     offset = position_offset(config.to_dict())
-    kinds = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
+    types = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
     if "embeddings.task_type_embeddings.weight" in state:
         # ERNIE adds the row of task 0 to every token, because this encoder has no task input.
-        kinds = kinds + state["embeddings.task_type_embeddings.weight"][0]
+        types = types + state["embeddings.task_type_embeddings.weight"][0]
     arrays = {
         "word": word,
         "position": position[offset:],
-        "type": kinds,
+        "type": types,
         "embeddings_gamma": state["embeddings.LayerNorm.weight"],
         "embeddings_beta": state["embeddings.LayerNorm.bias"],
     }

@@ -125,7 +125,7 @@ def test_each_session_works_on_its_own_stream_whichever_was_opened_last(card: Ca
 def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Card) -> None:
     with Steps(card) as session:
         worked(session, 2, 3)
-        addresses = {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)}
+        addresses = {size: session._buffers_by_key[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)}
         worked(session, 2)
         session.capture()
         assert session.replays
@@ -141,12 +141,12 @@ def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Car
         session.remembers = True
         # Taken up again, also where the shape has not changed since the plain step.
         assert [what for what, _ in worked(session, 2)] == ["fill", "replay"]
-        assert {size: session._kept[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
+        assert {size: session._buffers_by_key[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
 
 
 def test_closing_gives_memory_back(card: Card) -> None:
     session = Steps(card)
     worked(session, 2, 3)
     session.close()
-    assert session._kept == {}
+    assert session._buffers_by_key == {}
     assert card.done[-1] == ("empty", DEFAULT)

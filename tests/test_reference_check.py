@@ -155,7 +155,7 @@ def test_the_export_stage_checks_what_it_hands_on(tmp_path: Path, monkeypatch: p
     assert found["checked"]["encoder"]["longest"] == 16
     assert found["checkpoint"]["origin"] == "path"
     # Once for a checkpoint: nothing of transformers runs the second time.
-    monkeypatch.setattr("backends.reference_check._plain", None)
+    monkeypatch.setattr("backends.reference_check._transformers", None)
     assert stage(tmp_path, folder, "backend=ort")["checked"] == found["checked"]
 
 
