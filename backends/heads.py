@@ -33,7 +33,7 @@ def span_head(folder: Path) -> dict[str, Array]:
                 if f"qa_outputs.{kind}" in tensors.keys():  # noqa: SIM118  not a mapping
                     head[kind] = tensors.get_tensor(f"qa_outputs.{kind}").float().numpy()
     if head.keys() != {"weight", "bias"}:
-        raise Unsupported("this checkpoint has no question answering head (qa_outputs); give one that has it")
+        raise Unsupported("this checkpoint has no question answering head (qa_outputs); give a checkpoint that has it")
     return head
 
 
@@ -51,7 +51,9 @@ def classifier(folder: Path) -> Callable[[Array], Array]:
     )
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"]))
-        raise Unsupported(f"this checkpoint has no classification head: it lacks {missing}")
+        raise Unsupported(
+            f"this checkpoint has no classification head: it lacks {missing}; give a fine-tuned checkpoint"
+        )
     encoder = _precomputed_encoder(getattr(model, model.base_model_prefix))
     setattr(model, model.base_model_prefix, encoder)
     model.float().eval()

@@ -52,7 +52,7 @@ class OnnxRuntime(Backend):
                 f"onnxruntime's CPU provider computes BERT in FP32 or INT8; {spec.precision} needs the CUDA provider"
             )
         if spec.precision == "tf32" and spec.device.compute_capability < (8, 0):
-            raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older")
+            raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16")
         if spec.precision == "fp8":
             raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":

@@ -51,7 +51,9 @@ class Torch(Backend):
             and spec.precision in ("tf32", "bf16")
             and spec.device.compute_capability < (8, 0)
         ):
-            raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
+            raise Unsupported(
+                f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16"
+            )
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
         if self.compiled and spec.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):

@@ -35,7 +35,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers.utils import logging
 
     if not has_tokenizer(folder):
-        raise Unavailable("the checkpoint has no tokenizer (tokenizer.json or vocab.txt)")
+        raise Unavailable("the checkpoint has no tokenizer; add tokenizer.json or vocab.txt to its folder")
     logging.set_verbosity_error()
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
