@@ -22,7 +22,7 @@ from suites.usage import CONF
             {"num_hiden_layers": 3},
             "model.architecture.num_hiden_layers is not a setting of bert; did you mean num",
         ),
-        ({"model_type": "brt"}, "model.architecture.model_type=brt is not one of"),
+        ({"model_type": "brt"}, "model.architecture.model_type=brt is not a model type of"),
     ],
 )
 def test_a_setting_that_a_family_has_not_is_named(changes: dict[str, object], says: str, tmp_path: Path) -> None:
