@@ -2,7 +2,7 @@
 
 A range up to the largest value of a tensor is seldom the best, because all other values have fewer levels then. For the
 first GELU of minilm a fifth of that range gives better outputs. Statistics of the tensor do not show this, because it
-depends on the rest of the model. So the search tries smaller ranges for each tensor and keeps the one with which the
+depends on the rest of the model. So the search tries smaller ranges for each tensor and keeps the range with which the
 outputs of the rounded encoder are closest to FP32 (after Nahshan et al., "Loss Aware Post-training Quantization",
 arXiv:1911.07190, which searches all ranges jointly). A different range costs no time when the model runs.
 """

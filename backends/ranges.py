@@ -143,7 +143,7 @@ def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
-    """Return the point of a trained place, if there is one. For attention a Transpose or Reshape may come after it."""
+    """Return the point of a trained place, if there is one. Attention has a Transpose or Reshape between them."""
     producers = {output: node for node in graph.node for output in node.output}
     (tensor,) = placed(graph, {place: 0.0})
     while tensor not in points:
