@@ -209,12 +209,12 @@ def _ranges(
     calibrator.augment_graph()
     calibrator.create_inference_session()
     collect(calibrator, calibration)
-    tensor_ranges = calibrator.compute_data()
+    data_by_tensor = calibrator.compute_data()
     for tensor, largest in placed(onnx_files.graph_of(source), trained).items():
         edge = np.array(largest, np.float32)
-        tensor_ranges[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
+        data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     path = source.with_name("ranges.json")
-    calibrate.save_tensors_data(tensor_ranges, path)
+    calibrate.save_tensors_data(data_by_tensor, path)
     return path
 
 
@@ -224,13 +224,13 @@ def placed(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
     Raises:
         ValueError: the graph has no such node, for example because the exporter changed its names.
     """
-    nodes, tensor_ranges = {node.name: node for node in graph.node}, {}
+    nodes, by_tensor = {node.name: node for node in graph.node}, {}
     for place, largest in trained.items():
         name, side, index = place.rsplit(" ", 2)
         if name not in nodes:
             raise ValueError(f"the graph has no node {name}, but there is a trained range for it")
-        tensor_ranges[getattr(nodes[name], side)[int(index)]] = largest
-    return tensor_ranges
+        by_tensor[getattr(nodes[name], side)[int(index)]] = largest
+    return by_tensor
 
 
 def _opset(path: Path) -> int:

@@ -155,8 +155,8 @@ def round_encoder(
         if place:
             module.register_forward_hook(_after(activations.setdefault(place, Activation())))
     for path, module in modules.items():
-        if activation := by_reader.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
-            module.register_forward_pre_hook(_before(activation))
+        if input_rounding := by_reader.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
+            module.register_forward_pre_hook(_before(input_rounding))
     return activations
 
 
