@@ -1,4 +1,4 @@
-"""Calibration by onnxruntime: batches, histograms that are collected batch by batch, and scratch folders."""
+"""Helpers for onnxruntime's calibration: data reader, histograms collected batch by batch, and scratch folders."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from backends import onnx_files
 from backends.base import Array
 
 ENTROPY_BINS = 1024
-"""Bins of the histograms that entropy calibration chooses a range from. onnxruntime's own number, 128, is that of the
-quantized levels, which leaves one range to choose: that of min-max."""
+"""Bins of the histograms for entropy calibration. onnxruntime's default is 128, which equals the number of quantized
+levels. With it the only candidate is the range of min-max."""
 
 
 @contextmanager
 def alone(source: Path) -> Iterator[Path]:
-    """`source` under the same name in a folder that is removed afterwards.
+    """Provide `source` under the same name in a temporary folder.
 
-    onnxruntime writes temporary files of fixed names beside the model that it is given, so that two processes with one
-    model in a cache would read each other's halves.
+    onnxruntime writes temporary files with fixed names next to the model. Two processes that calibrate the same model
+    in the cache would read each other's unfinished files.
     """
-    # The weights of a large model are copied: where the cache lies there is room for them.
+    # The weights of a large model are copied, so the folder is on the disk of the cache, which has space for them.
     nearby = source.resolve().parent.parent if onnx_files.is_large(source) else None
     with TemporaryDirectory(prefix=".calibration-", dir=nearby) as folder:
         yield onnx_files.link(source, Path(folder))
 
 
 def reader(batches: Sequence[Mapping[str, Array]]) -> Any:
-    """A CalibrationDataReader of `batches`."""
+    """Return a CalibrationDataReader of `batches`."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -46,11 +46,11 @@ def reader(batches: Sequence[Mapping[str, Array]]) -> Any:
 
 
 def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
-    """Run `batches` through a calibrator whose session was created, so that it can compute ranges.
+    """Run `batches` through a calibrator, so that it can compute ranges. Its session must exist.
 
-    onnxruntime keeps all outputs of all batches until it makes their histograms, so that memory grows with the number
-    of samples. Here a first pass finds the range of each tensor, and a second one adds up histograms over that range:
-    the same counts, with one batch in memory at a time.
+    onnxruntime keeps all outputs of all batches until it makes the histograms, so its memory grows with the number of
+    samples. Here a first pass finds the range of each tensor, and a second pass adds up histograms over that range. The
+    counts are the same, with one batch in memory at a time.
     """
     from onnxruntime.quantization import calibrate
 
@@ -63,10 +63,10 @@ def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
         edges.setdefault(name, _Edges()).widen(values)
     counts: dict[str, Any] = {}
     for name, values in _outputs(calibrator, batches):
-        found, bins = np.histogram(
+        batch_counts, bins = np.histogram(
             np.absolute(values) if absolute else values, calibrator.num_bins, range=edges[name].of(absolute)
         )
-        counts[name] = (found + counts[name][0] if name in counts else found, bins)
+        counts[name] = (batch_counts + counts[name][0] if name in counts else batch_counts, bins)
     collector = calibrate.HistogramCollector(
         method=calibrator.method,
         symmetric=calibrator.symmetric,
@@ -75,15 +75,15 @@ def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
         percentile=calibrator.percentile,
         scenario=calibrator.scenario,
     )
-    for name, (found, bins) in counts.items():
+    for name, (total, bins) in counts.items():
         edge = edges[name]
-        form = (found, bins.astype(edge.low.dtype)) if absolute else (found, bins)
-        collector.histogram_dict[name] = (*form, edge.low, edge.high, *(() if absolute else (edge.threshold,)))
+        histogram = (total, bins.astype(edge.low.dtype)) if absolute else (total, bins)
+        collector.histogram_dict[name] = (*histogram, edge.low, edge.high, *(() if absolute else (edge.threshold,)))
     calibrator.collector = collector
 
 
 def _outputs(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
-    """Name and values, flat, of each tensor to calibrate, batch after batch."""
+    """Yield the name and the flattened values of each tensor to calibrate, for each batch."""
     names = [output.name for output in calibrator.infer_session.get_outputs()]
     for feeds in batches:
         for name, values in zip(names, calibrator.infer_session.run(None, dict(feeds)), strict=True):
@@ -92,7 +92,7 @@ def _outputs(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> Iterato
 
 
 class _Edges:
-    """The least and the largest value of a tensor, and the least absolute one, as scalars of its own type."""
+    """Smallest and largest value of a tensor, and its smallest absolute value, as scalars of the tensor's dtype."""
 
     low: Any = None
 
@@ -108,5 +108,5 @@ class _Edges:
         return np.array(max(abs(self.low), abs(self.high)), dtype=self.low.dtype)
 
     def of(self, absolute: bool) -> tuple[Any, Any]:
-        """Between which values the histogram lies."""
+        """Return the limits of the histogram."""
         return (self.least, self.threshold[()]) if absolute else (-self.threshold, self.threshold)

@@ -1,4 +1,4 @@
-"""What a recipe for INT8 learns from a model's outputs before anything is quantized: weights, or ranges alone."""
+"""Training or range search of an INT8 recipe, before quantization. Both learn from the FP32 model's outputs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from backends.student import Student
 
 @dataclass(frozen=True)
 class Learned:
-    """
+    """Checkpoint and activation ranges after the learning step of an INT8 recipe.
+
     Attributes:
-        checkpoint: the folder to go on from, and its identity.
-        ranges: a JSON file of ranges by place in the exported graph; None where nothing was learned.
-        artifacts: what was made, by the name that a record gives it.
+        checkpoint: the folder for the next steps, and its identity.
+        ranges: a JSON file with a range for each place in the exported graph. None if nothing was learned.
+        artifacts: the files that were made, by their name in the record.
     """
 
     checkpoint: tuple[Path, str]
@@ -28,7 +29,7 @@ class Learned:
 
 
 def learn(student: Student) -> Learned:
-    """What the student's `quantization` asks for."""
+    """Train the checkpoint or search its ranges, as `student.quantization` requests; otherwise change nothing."""
     if student.quantization.get("qat_steps"):
         trained = train(student)
         folder = trained.path.parent

@@ -1,4 +1,4 @@
-"""Outputs of layers, set beside one another in the one output that every session can fetch."""
+"""Outputs of layers, concatenated into the single output that every session can fetch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from backends.inputs import InputSource, prepare_inputs
 from backends.ranges import POINTS, points_of
 
 MARKED = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
-"""Points of backends/ranges.py whose tensors are [batch, sequence, features] and tell one step from the next."""
-
+"""Points of backends/ranges.py that `suite=layers` can mark. Their tensors are [batch, sequence, features]."""
 
 SIZES = (("intermediate_size", "hidden_dim"), ("hidden_size", "dim"))
-"""Names of the inner and the outer size in config.json: DistilBERT has its own."""
+"""Keys of the intermediate size and the hidden size in config.json. The second name of each pair is DistilBERT's."""
 
 
 def marked_points(source: Artifact) -> list[str]:
-    """The points of a graph, "embeddings" or "<layer>/<point>", in the order in which they are computed."""
+    """Return the markable points of a graph, "embeddings" or "<layer>/<point>", in the order of computation."""
     nodes = onnx_files.graph_of(source.path).node
-    found = points_of([(node.name, node.output[0]) for node in nodes])
-    return [point for point in dict.fromkeys(found.values()) if point.rpartition("/")[2] in MARKED]
+    points = points_of([(node.name, node.output[0]) for node in nodes])
+    return [point for point in dict.fromkeys(points.values()) if point.rpartition("/")[2] in MARKED]
 
 
 def mark(source: Artifact, points: Sequence[str], cache: ArtifactCache) -> Artifact:
-    """`source` with the tensors at `points` for its output: FP32 [batch, sequence, all their features]."""
+    """Replace the output of `source` by its tensors at `points`, concatenated: FP32 [batch, sequence, all features]."""
     key = {"source": source.sha256, "points": list(points), "form": 1}
     versions = versions_of(("onnx-graphsurgeon", "onnx"))
     artifact = cache.get("marked", key, "model.onnx", lambda path: _mark(source.path, path, points), versions)
@@ -44,27 +43,30 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     import onnx
     import onnx_graphsurgeon as gs
 
-    # The weights of a large model stay where they are: marks change none of them.
+    # Weights of a large model stay in their file, because marks do not change them.
     graph = gs.import_onnx(onnx.load(str(source), load_external_data=not onnx_files.is_large(source)))
     (output,) = graph.outputs
     name, output.name = output.name, f"{output.name}_alone"
-    places = points_of([(node.name, node.outputs[0].name) for node in graph.nodes])
-    by_point = {places[t.name]: t for node in graph.nodes for t in node.outputs if t.name in places}
-    wide = []
+    point_of = points_of([(node.name, node.outputs[0].name) for node in graph.nodes])
+    tensors = {point_of[t.name]: t for node in graph.nodes for t in node.outputs if t.name in point_of}
+    casts = []
     for point in points:
         cast = gs.Variable(f"marked/{point}", np.float32)
         to = {"to": onnx.TensorProto.FLOAT}
-        graph.nodes.append(gs.Node("Cast", f"marked/{point}/Cast", to, [by_point[point]], [cast]))
-        wide.append(cast)
-    together = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
-    graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, wide, [together]))
-    graph.outputs = [together]
+        graph.nodes.append(gs.Node("Cast", f"marked/{point}/Cast", to, [tensors[point]], [cast]))
+        casts.append(cast)
+    concatenated = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
+    graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, casts, [concatenated]))
+    graph.outputs = [concatenated]
     onnx_files.save_beside(gs.export_onnx(graph.cleanup().toposort()), path, source)
 
 
 def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], shape: Shape) -> Artifact:
-    """An .npz of one batch: "feeds/<input>" [batch, sequence] int32, and of the FP32 graph `onnx` at `points` the
-    `reference` [batch, sequence, all features], with `points` and how many features each has in `widths`."""
+    """Make an .npz file with one batch and its FP32 reference at `points`.
+
+    Its arrays: "feeds/<input>" [batch, sequence] int32; "reference" [batch, sequence, all features], computed by the
+    FP32 graph `onnx`; "points"; and "widths", the number of features of each point.
+    """
     inputs = prepare_inputs(origin, (shape,))
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -75,8 +77,8 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
         config = read_config(origin.folder)
-        inner, outer = (config.get(one) or config[other] for one, other in SIZES)
-        widths = np.asarray([inner if point.endswith("/gelu") else outer for point in points])
+        intermediate, hidden = (config.get(name) or config[distilbert_name] for name, distilbert_name in SIZES)
+        widths = np.asarray([intermediate if point.endswith("/gelu") else hidden for point in points])
         assert widths.sum() == reference.shape[-1]
         named = {f"feeds/{name}": array for name, array in feeds.items()}
         np.savez(path, reference=reference, points=np.asarray(points), widths=widths, **named)

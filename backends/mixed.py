@@ -1,4 +1,4 @@
-"""An encoder in FP16 or BF16 of which some modules stay in FP32."""
+"""Convert an encoder to FP16 or BF16 and keep some modules in FP32."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import torch
 from backends.typed import matching
 
 
-def lower(model: torch.nn.Module, kind: torch.dtype, keep_fp32: Sequence[str]) -> None:
-    """Have an FP32 model compute in `kind`, but for the modules that the patterns `keep_fp32` name.
+def lower(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequence[str]) -> None:
+    """Convert an FP32 model to `dtype` in place, except modules that match the patterns `keep_fp32`.
 
-    Modules are named like ONNX nodes: encoder.layer.0.output.dense is /encoder/layer.0/output/dense/. What flows from
-    one held module to another is not rounded between them; what reaches another module is.
+    Modules are named like ONNX nodes: encoder.layer.0.output.dense is /encoder/layer.0/output/dense/. A tensor stays in
+    FP32 between two modules in FP32. Any other module casts its inputs to `dtype`.
 
     Raises:
-        ValueError: a pattern names no module.
+        ValueError: a pattern matches no module.
     """
     leaves = {
         f"/{re.sub(r'[.](?=[^0-9])', '/', name)}/": module
         for name, module in model.named_modules()
         if not any(module.children())
     }
-    held = set(matching(list(leaves), keep_fp32))
+    kept = set(matching(list(leaves), keep_fp32))
     for name, module in leaves.items():
-        own = torch.float32 if name in held else kind
-        module.to(own)
-        module.register_forward_pre_hook(_reads(own))
+        module_dtype = torch.float32 if name in kept else dtype
+        module.to(module_dtype)
+        module.register_forward_pre_hook(_cast_inputs(module_dtype))
 
 
-def _reads(kind: torch.dtype) -> Any:
-    """A hook that casts what a module is given, where it is of floating point."""
+def _cast_inputs(dtype: torch.dtype) -> Any:
+    """Return a hook that casts a module's floating-point inputs."""
 
-    def cast(_: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x.to(kind) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in given)
+    def cast(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
 
     return cast

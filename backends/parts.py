@@ -1,4 +1,4 @@
-"""The parts of an encoder: what can be held in a higher precision than the rest, or left out of quantization."""
+"""Parts of an encoder that can stay in a higher precision than the rest, or be left out of quantization."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from backends.checkpoint_files import all_tensor_names
 
 
 def parts_of(folder: Path) -> list[str]:
-    """Patterns (fnmatch) of the checkpoint's parts, in the order in which they are computed.
+    """Return fnmatch patterns of the checkpoint's parts, in the order of computation.
 
-    A part is the embeddings, or in a layer attention, its output with addition and norm, and the same of the
-    feed-forward block. The patterns match the names of ONNX nodes ("/encoder/layer.0/output/dense/MatMul") and of
-    PyTorch's modules written like them.
+    The embeddings are one part. A layer of BERT has four: attention, its output product with addition and norm, the
+    first product of the feed-forward block, and the second one with addition and norm. The patterns match names of ONNX
+    nodes ("/encoder/layer.0/output/dense/MatMul") and names of PyTorch modules in the same notation.
     """
     embeddings, layers = set(), set()
     for name in all_tensor_names(folder):
-        if found := re.search(r"(?:^|\.)layer\.(\d+)\.(.+)\.(?:weight|bias)$", name):
-            inside = found.group(2).split(".")
-            kept = inside[:2] if inside[0] == "attention" else inside[:1]
-            layers.add((int(found.group(1)), "/".join(kept)))
-        elif found := re.search(r"(?:^|\.)(embeddings(?:_project)?)\.", name):
-            embeddings.add(found.group(1))
+        if match := re.search(r"(?:^|\.)layer\.(\d+)\.(.+)\.(?:weight|bias)$", name):
+            module = match.group(2).split(".")
+            part = module[:2] if module[0] == "attention" else module[:1]
+            layers.add((int(match.group(1)), "/".join(part)))
+        elif match := re.search(r"(?:^|\.)(embeddings(?:_project)?)\.", name):
+            embeddings.add(match.group(1))
     return [f"*/{part}/*" for part in [*sorted(embeddings), *(f"layer.{n}/{part}" for n, part in sorted(layers))]]

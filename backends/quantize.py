@@ -1,7 +1,7 @@
-"""FP32 ONNX to explicit Q/DQ: static INT8 or FP8 around chosen nodes, by onnxruntime.quantization.
+"""Convert an FP32 ONNX graph to explicit Q/DQ: static INT8 or FP8 around selected nodes, by onnxruntime.quantization.
 
-The result is an ordinary ONNX file with QuantizeLinear and DequantizeLinear before the inputs of each chosen node:
-opset 17 for INT8, 19 for FP8, where these operators learn its type.
+The result is an ordinary ONNX file with QuantizeLinear and DequantizeLinear before the inputs of each selected node.
+Its opset is 17 for INT8, and 19 for FP8, because earlier versions of these operators have no FP8 type.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WEIGHT_PRODUCTS = {
     "ffn_up": r"/(intermediate/dense|ffn/lin1)/MatMul$",
     "ffn_down": r"(?<!/attention)/(output/dense|ffn/lin2)/MatMul$",
 }
-"""The six weight products of an encoder layer, by the node names that transformers' modules give them."""
+"""The six weight products of an encoder layer, with patterns of their node names. The names come from transformers."""
 
 NODES = {
     **WEIGHT_PRODUCTS,
@@ -34,16 +34,17 @@ NODES = {
     "attention_residual": r"/layer\.\d+/(attention/output/)?Add$",
     "ffn_residual": r"/layer\.\d+/(output/Add|Add_1)$",
 }
-"""All that can be quantized: also attention's two products of activations, and the additions around each block.
+"""All nodes that can be quantized: the weight products, attention's two products of activations, and the additions.
 
-What is added to is shared with the products that read it and quantized with them; a residual here rounds what is added.
+The addition of a block has two inputs. The residual input is also read by the block's products and is quantized with
+them. The other input, the output of the block, is quantized only if the addition is.
 """
 
 DISTRIBUTION_BINS = 2048
-"""Bins of the histograms that ranges of FP8 come from: onnxruntime's own number."""
+"""Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
 
 QUANTIZED = ["MatMul", "Add"]
-"""Types of operators that are quantized at all."""
+"""Operator types that can be quantized."""
 
 PLACEMENTS = {
     "gemm": tuple(WEIGHT_PRODUCTS),
@@ -52,8 +53,9 @@ PLACEMENTS = {
     "all": tuple(NODES),
     "all_but_ffn_residual": tuple(name for name in NODES if name != "ffn_residual"),
 }
-"""`all_but_ffn_residual`: in trained models a few values of what the feed-forward block adds are a hundred times larger
-than the rest (minilm's first layer: at most 194, 99.9% of them below 1.4), which one scale cannot hold."""
+"""Nodes of each placement. `all_but_ffn_residual` exists because in trained models a few outputs of the feed-forward
+block are a hundred times larger than the others (minilm's first layer: at most 194, and 99.9% of them below 1.4). One
+scale cannot represent both."""
 
 
 def quantize_onnx(
@@ -65,20 +67,21 @@ def quantize_onnx(
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
-    """The Q/DQ form of `source`.
+    """Insert Q/DQ pairs into `source`.
 
     Args:
-        kind: "int8" or "fp8" (E4M3; per tensor, its ranges by the distribution of the values).
-        options: placement, a name from `PLACEMENTS`, leave_out, patterns of nodes to leave alone, and for INT8 method
-            (minmax, entropy or percentile), percentile, activation (int8 or uint8), per_channel and reduce_range (7-bit
-            weights, for CPUs whose 8-bit products saturate), and exact_residual, whether nodes that are not quantized
-            read tensors as they were.
-        calibration: gives the feeds that are run through the FP32 model to find activation ranges.
-        trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
-        key: what the calibration was made from.
+        kind: "int8", or "fp8" (E4M3, per tensor, with ranges from the distribution of the values).
+        options: `placement` (a name from `PLACEMENTS`), `leave_out` (fnmatch patterns of nodes that are not quantized)
+            and `exact_residual` (nodes that are not quantized read tensors before rounding). For INT8 also `method`
+            ("minmax", "entropy" or "percentile"), `percentile`, `activation` ("int8" or "uint8"), `per_channel`, and
+            `reduce_range` (7-bit weights, for CPUs whose 8-bit products saturate).
+        calibration: returns the feeds that run through the FP32 model to find activation ranges.
+        trained: learned ranges by place in the graph (backends/rounding.py). They replace calibrated ranges.
+        key: identifies the calibration inputs in the cache.
 
     Raises:
-        ValueError: the graph has none of the chosen nodes.
+        ValueError: the graph has no node of the placement.
+        Unsupported: FP8 for a model above 2 GB.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -102,14 +105,16 @@ def _quantize(
 ) -> Mapping[str, Any]:  # fmt: skip
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    chosen, others = _split_nodes(
+    selected, others = _split_nodes(
         onnx_files.graph_of(source), PLACEMENTS[options["placement"]], options.get("leave_out", ())
     )
-    if not chosen and options.get("leave_out"):
+    if not selected and options.get("leave_out"):
         onnx_files.copy(source, path)
         return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
-    if not chosen:
-        raise ValueError(f"nothing that quantization.placement={options['placement']} names is in {source.name}")
+    if not selected:
+        raise ValueError(
+            f"{source.name} has no node of quantization.placement={options['placement']}; choose another placement"
+        )
     signed = options["activation"] == "int8"
     methods = {
         "minmax": CalibrationMethod.MinMax,
@@ -120,16 +125,16 @@ def _quantize(
     if fp8 and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
     with alone(source) as link:
-        own = fp8 or options["method"] != "minmax" or trained
+        own_ranges = fp8 or options["method"] != "minmax" or trained
         method = "distribution" if fp8 else options["method"]
-        ranges = _ranges(link, method, options, calibration, trained) if own else None
+        ranges = _ranges(link, method, options, calibration, trained) if own_ranges else None
         quantize_static(
             str(link),
             str(path),
             reader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTIZED,
-            nodes_to_quantize=chosen,
+            nodes_to_quantize=selected,
             per_channel=options["per_channel"] and not fp8,
             reduce_range=options["reduce_range"] and not fp8,
             activation_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
@@ -140,35 +145,35 @@ def _quantize(
             extra_options={
                 "ActivationSymmetric": signed or fp8,
                 "WeightSymmetric": True,
-                # A product's output stays FP32: rounding it again before the bias is what costs accuracy. On
-                # minilm the mean cosine to FP32 goes from 0.94 to 0.99, and the CPU provider runs faster.
+                # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises
+                # the mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
                 "CalibPercentile": options["percentile"],
-                # TensorRT 8.6 reads no INT8 constants: weights stay FP32 behind a Q/DQ pair of their own.
+                # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
                 "AddQDQPairToWeight": True,
                 "QuantizeBias": False,
             },
         )
     if options.get("exact_residual"):
-        _spare(path, chosen)
+        _bypass_qdq(path, selected)
     if large:
         onnx_files.seal(path)
-    return {"opset": _opset(path), "quantized": len(chosen), "weight_products_left": len(others)}
+    return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
 
 
-def _spare(path: Path, quantized: Collection[str]) -> None:
-    """Have all nodes but those named read tensors as they were before they were rounded for these."""
+def _bypass_qdq(path: Path, quantized: Collection[str]) -> None:
+    """Connect all nodes except `quantized` to the tensors before their Q/DQ pairs."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
-    makers = {output: node for node in model.graph.node for output in node.output}
+    producers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
         if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             continue
         for index, name in enumerate(node.input):
-            pair = makers.get(name)
-            if pair is not None and pair.op_type == "DequantizeLinear" and pair.input[0] in makers:
-                node.input[index] = makers[pair.input[0]].input[0]
+            dequantize = producers.get(name)
+            if dequantize is not None and dequantize.op_type == "DequantizeLinear" and dequantize.input[0] in producers:
+                node.input[index] = producers[dequantize.input[0]].input[0]
     onnx.save(model, str(path))
 
 
@@ -179,49 +184,53 @@ def _ranges(
     calibration: Sequence[Mapping[str, Array]],
     trained: Mapping[str, float],
 ) -> Path:
-    """A file of ranges beside `source`, which quantize_static reads instead of calibrating: of histograms that are made
-    batch by batch, for entropy finer ones than its own, and with the ranges that were trained."""
+    """Write a file of ranges next to `source`. quantize_static reads it instead of calibrating.
+
+    Histograms are collected batch by batch, and those for entropy are finer than onnxruntime's. Trained ranges replace
+    calibrated ones.
+    """
     import numpy as np
     from onnxruntime.quantization import calibrate
 
     augmented = str(source.with_name("augmented.onnx"))
     common = (str(source), QUANTIZED, augmented)
     large = onnx_files.is_large(source)
-    kinds = {
+    calibrators = {
         "minmax": lambda: calibrate.MinMaxCalibrater(*common, use_external_data_format=large),
         "entropy": lambda: calibrate.EntropyCalibrater(*common, large, num_bins=ENTROPY_BINS),
-        # As quantize_static has it; beside trained ranges, which are symmetric themselves, the two ends are apart.
+        # quantize_static also uses symmetric=True. With trained ranges, which are already symmetric, the two ends are
+        # found separately.
         "percentile": lambda: calibrate.PercentileCalibrater(
             *common, large, percentile=options["percentile"], symmetric=not trained
         ),
         "distribution": lambda: calibrate.DistributionCalibrater(*common, large, num_bins=DISTRIBUTION_BINS),
     }
-    calibrator = kinds[method]()
+    calibrator = calibrators[method]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
     collect(calibrator, calibration)
-    found = calibrator.compute_data()
+    data_by_tensor = calibrator.compute_data()
     for tensor, largest in placed(onnx_files.graph_of(source), trained).items():
         edge = np.array(largest, np.float32)
-        found[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
-    ranges = source.with_name("ranges.json")
-    calibrate.save_tensors_data(found, ranges)
-    return ranges
+        data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
+    path = source.with_name("ranges.json")
+    calibrate.save_tensors_data(data_by_tensor, path)
+    return path
 
 
 def placed(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
-    """Ranges by tensor, of those by place ("<node> <input or output> <index>").
+    """Convert ranges by place ("<node> <input or output> <index>") to ranges by tensor name.
 
     Raises:
-        ValueError: the graph lacks a place, as after a change of the exporter's names.
+        ValueError: the graph has no such node, for example because the exporter changed its names.
     """
-    nodes, found = {node.name: node for node in graph.node}, {}
+    nodes, by_tensor = {node.name: node for node in graph.node}, {}
     for place, largest in trained.items():
         name, side, index = place.rsplit(" ", 2)
         if name not in nodes:
-            raise ValueError(f"the graph has no node {name}, whose range was trained")
-        found[getattr(nodes[name], side)[int(index)]] = largest
-    return found
+            raise ValueError(f"the graph has no node {name}, but there is a trained range for it")
+        by_tensor[getattr(nodes[name], side)[int(index)]] = largest
+    return by_tensor
 
 
 def _opset(path: Path) -> int:
@@ -233,10 +242,10 @@ def _opset(path: Path) -> int:
 
 
 def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the nodes to quantize, and of the MatMul nodes with constant weights that are left."""
-    chosen = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
-    left = matching([node.name for node in graph.node], leave_out)
-    chosen = [name for name in chosen if name not in left]
+    """Return the names of the nodes to quantize, and of the other MatMul nodes with constant weights."""
+    selected = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
+    excluded = matching([node.name for node in graph.node], leave_out)
+    selected = [name for name in selected if name not in excluded]
     constants = {initializer.name for initializer in graph.initializer}
-    weighted = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
-    return chosen, [name for name in weighted if name not in chosen]
+    weight_products = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
+    return selected, [name for name in weight_products if name not in selected]

@@ -1,10 +1,10 @@
-"""Ranges of activations chosen, one after another, by what they do to an encoder's outputs.
+"""Search for activation ranges, one after another, by their effect on the outputs of the encoder.
 
-The largest value that a tensor ever holds is seldom worth the levels that it takes from all others: of minilm's first
-GELU a fifth of it serves the outputs better. No statistic of the tensor alone says so, for it is in what the rest of
-the model makes of it; so each range is tried cut down, and what brings the rounded encoder's outputs closest to FP32's
-is kept (after Nahshan et al., "Loss Aware Post-training Quantization", arXiv:1911.07190, which searches all of them
-jointly). A range costs nothing when the model runs.
+A range up to the largest value of a tensor is seldom the best, because all other values have fewer levels then. For the
+first GELU of minilm a fifth of that range gives better outputs. Statistics of the tensor do not show this, because it
+depends on the rest of the model. So the search tries smaller ranges for each tensor and keeps the range with which the
+outputs of the rounded encoder are closest to FP32 (after Nahshan et al., "Loss Aware Post-training Quantization",
+arXiv:1911.07190, which searches all ranges jointly). A different range costs no time when the model runs.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from backends.student import Student, distance
 logger = logging.getLogger(__name__)
 
 SHARES = (0.8, 0.6, 0.45, 0.3, 0.2)
-"""Of the range so far, in the order in which they are tried."""
+"""Factors that are tried on the current range, in this order."""
 
 WORTH = 0.002
-"""Share of the loss that a cut must save, so that a range is not cut for the luck of a few roundings."""
+"""Smallest relative decrease of the loss for which a cut is kept. A smaller decrease may be chance."""
 
 HOPELESS = 1.1
-"""A cut that makes the loss so many times as large is not followed by deeper ones."""
+"""Factor of the loss above which smaller ranges of the tensor are not tried."""
 
 PASSES = 2
-"""Over all ranges: what is best for one depends on the others."""
+"""Number of passes over all ranges. The best value of a range depends on the other ranges."""
 
 
 def searched_ranges(student: Student) -> Artifact:
-    """A JSON file of ranges by place in the exported graph; its notes have the loss before and after.
+    """Make a JSON file of ranges by place in the exported graph. Its notes have the loss before and after the search.
 
-    Of the student's `quantization` it reads what calibration reads: `samples`, `sequence` and `tokens`.
+    It reads the calibration keys of `student.quantization`: `samples`, `sequence` and `tokens`.
     """
     sizes = {name: student.quantization[name] for name in ("samples", "sequence")}
 
@@ -46,9 +46,9 @@ def searched_ranges(student: Student) -> Artifact:
         path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"loss_first": losses[0], "loss_last": losses[-1]}
 
-    form = {"shares": SHARES, "worth": WORTH, "hopeless": HOPELESS, "passes": PASSES}
+    settings = {"shares": SHARES, "worth": WORTH, "hopeless": HOPELESS, "passes": PASSES}
     versions = versions_of(("torch", "transformers"))
-    return student.cache.get("searched", {**student.key, **sizes, **form}, "ranges.json", build, versions)
+    return student.cache.get("searched", {**student.key, **sizes, **settings}, "ranges.json", build, versions)
 
 
 def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float], tuple[float, float]]:
@@ -56,23 +56,23 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
 
     from backends.checkpoint import run_encoder
 
-    teacher, rounded, roundings = student.load()
+    teacher, encoder, roundings = student.load()
     batches = calibration_batches(student.folder, student.texts, seed=student.seed, tokens=student.tokens, **sizes)
 
     def loss(ranges: Mapping[str, float]) -> float:
         for place, largest in ranges.items():
             roundings[place].reach(largest)
-        found = [
-            distance(run_encoder(rounded, feeds), goal, feeds) for feeds, goal in zip(batches, wanted, strict=True)
+        losses = [
+            distance(run_encoder(encoder, feeds), target, feeds) for feeds, target in zip(batches, targets, strict=True)
         ]
-        return float(torch.stack(found).mean())
+        return float(torch.stack(losses).mean())
 
     with torch.inference_mode():
-        wanted = [run_encoder(teacher, feeds) for feeds in batches]
+        targets = [run_encoder(teacher, feeds) for feeds in batches]
         for rounding in roundings.values():
             rounding.watching = True
         for feeds in batches:
-            run_encoder(rounded, feeds)
+            run_encoder(encoder, feeds)
         for rounding in roundings.values():
             rounding.watching = False
         return search({place: float(rounding.largest) for place, rounding in roundings.items()}, loss)
@@ -81,20 +81,19 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
 def search(
     ranges: Mapping[str, float], loss: Callable[[Mapping[str, float]], float]
 ) -> tuple[dict[str, float], tuple[float, float]]:
-    """`ranges` cut where that makes `loss` smaller, and the loss before and after."""
-    found = dict(ranges)
-    first = least = loss(found)
-    for number in range(PASSES):
+    """Cut each of `ranges` if that decreases `loss`. Return the new ranges, and the loss before and after."""
+    best = dict(ranges)
+    first_loss = best_loss = loss(best)
+    for number in range(1, PASSES + 1):
         for count, place in enumerate(ranges, 1):
-            whole = found[place]
+            full_range = best[place]
             for share in SHARES:
-                cut = {**found, place: share * whole}
-                now = loss(cut)
-                if now < (1 - WORTH) * least:
-                    found, least = cut, now
-                elif now > HOPELESS * least:
+                cut = {**best, place: share * full_range}
+                cut_loss = loss(cut)
+                if cut_loss < (1 - WORTH) * best_loss:
+                    best, best_loss = cut, cut_loss
+                elif cut_loss > HOPELESS * best_loss:
                     break
-            logger.info(
-                "searching ranges, pass %d of %d, %d of %d, loss %.4f", number + 1, PASSES, count, len(ranges), least
-            )
-    return found, (first, least)
+            progress = (number, PASSES, count, len(ranges), best_loss)
+            logger.info("range search: pass %d of %d, range %d of %d, loss %.4f", *progress)
+    return best, (first_loss, best_loss)

@@ -1,6 +1,6 @@
-"""How large the activations of an encoder get, at the points where INT8 plugins round them.
+"""Activation ranges of an encoder at the points where INT8 plugins round.
 
-Found by running calibration inputs through the FP32 ONNX file, with onnxruntime's calibrators.
+onnxruntime's calibrators compute them: they run calibration inputs through the FP32 ONNX file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POINTS = {
     "down": r"(?<!/attention)/(output/dense|ffn/lin2)/Add$",
     "output": r"/layer\.\d+/(output/LayerNorm|output_layer_norm)/LayerNormalization$",
 }
-"""Points by the name of the node whose output they are: `embeddings` once, the others in each layer."""
+"""Pattern of the node whose output is the point. `embeddings` exists once, the other points exist in each layer."""
 
 COMPUTED = {
     "qkv": ("query", "key", "value"),
@@ -43,7 +43,7 @@ COMPUTED = {
     "up": ("ffn_up",),
     "down": ("ffn_down",),
 }
-"""What plugins compute in INT8, by the nodes of the graph (backends/quantize.py's NODES) that it stands for."""
+"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/quantize.py) that it replaces."""
 
 
 def activation_ranges(
@@ -56,16 +56,18 @@ def activation_ranges(
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
-    """A JSON file of the largest absolute value by point, "embeddings" or "<layer>/<point>"; its notes have `left`,
-    what is not to be computed in INT8, "<layer>/<one of COMPUTED>".
+    """Make a JSON file of the largest absolute value at each point, "embeddings" or "<layer>/<point>".
+
+    The note `left` of the artifact lists the operations that must not use INT8, "<layer>/<name from COMPUTED>".
 
     Args:
-        method: "minmax", "entropy" or "percentile" (then of `percentile` percent of the values). Probabilities go by
-            "minmax" whatever the others do: the few that are large are what attention is, and entropy cuts at 0.13.
-        calibration: gives the feeds, all of one shape.
-        trained: ranges that were learned, by place in the graph (backends/rounding.py); they go before those found.
-        leave_out: patterns of nodes of the graph that are left alone.
-        key: what the calibration was made from.
+        method: "minmax", "entropy" or "percentile". Attention probabilities always use "minmax", because the few large
+            ones decide the result of attention, and entropy cuts them at 0.13.
+        percentile: percentage of the values inside the range, for method "percentile".
+        calibration: returns the feeds, all of one shape.
+        trained: learned ranges by place in the graph (backends/rounding.py). They replace calibrated ranges.
+        leave_out: fnmatch patterns of graph nodes that are not quantized.
+        key: identifies the calibration inputs in the cache.
 
     Raises:
         ValueError: a pattern of `leave_out` matches no node.
@@ -75,7 +77,7 @@ def activation_ranges(
         path.write_text(
             json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1), encoding="utf-8"
         )
-        return {"left": _left(source.path, leave_out)}
+        return {"left": _excluded_operations(source.path, leave_out)}
 
     everything = {
         "source": source.sha256,
@@ -96,29 +98,29 @@ def _collect(
 
     graph = onnx_files.graph_of(source)
     points = points_of([(node.name, node.output[0]) for node in graph.node])
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+    calibrators: dict[str, tuple[Any, dict[str, Any]]] = {
         "minmax": (calibrate.MinMaxCalibrater, {}),
         "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
         "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
     }
     methods = {tensor: "minmax" if point.endswith("/probs") else method for tensor, point in points.items()}
-    found: dict[str, float] = {}
-    for chosen in dict.fromkeys(methods.values()):
-        wanted = {tensor for tensor, by in methods.items() if by == chosen}
-        for tensor, largest in _largest(source, wanted, *kinds[chosen], batches).items():
-            found[points[tensor]] = largest
-    return found | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
+    ranges: dict[str, float] = {}
+    for name in dict.fromkeys(methods.values()):
+        selected = {tensor for tensor, tensor_method in methods.items() if tensor_method == name}
+        for tensor, largest in _largest(source, selected, *calibrators[name], batches).items():
+            ranges[points[tensor]] = largest
+    return ranges | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
 
 
 def _largest(
-    source: Path, wanted: set[str], base: Any, options: Mapping[str, Any], batches: Sequence[Mapping[str, Array]]
+    source: Path, selected: set[str], base: Any, options: Mapping[str, Any], batches: Sequence[Mapping[str, Array]]
 ) -> dict[str, float]:
-    """What one of onnxruntime's calibrators makes of the tensors `wanted`."""
+    """Return the range of each `selected` tensor by the onnxruntime calibrator class `base`."""
 
     class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
         def select_tensors_to_calibrate(self, model: Any) -> tuple[set[str], dict[str, Any]]:
             tensors, infos = super().select_tensors_to_calibrate(model)
-            return tensors & wanted, infos
+            return tensors & selected, infos
 
     with alone(source) as link:
         augmented, large = str(link.with_name("augmented.onnx")), onnx_files.is_large(link)
@@ -130,18 +132,18 @@ def _largest(
     return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
 
 
-def _left(source: Path, patterns: Sequence[str]) -> list[str]:
-    found = set()
+def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
+    operations = set()
     for name in matching([node.name for node in onnx_files.graph_of(source).node], patterns):
         layer = re.search(r"/layer\.(\d+)/", name)
         for computed, nodes in COMPUTED.items():
             if layer and any(re.search(NODES[node], name) for node in nodes):
-                found.add(f"{layer.group(1)}/{computed}")
-    return sorted(found)
+                operations.add(f"{layer.group(1)}/{computed}")
+    return sorted(operations)
 
 
 def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
-    """The point that a trained place is, if it is one: attention's inputs lie behind a transposition of the product."""
+    """Return the point of a trained place, if there is one. Attention has a Transpose or Reshape between them."""
     producers = {output: node for node in graph.node for output in node.output}
     (tensor,) = placed(graph, {place: 0.0})
     while tensor not in points:
@@ -152,28 +154,31 @@ def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
 
 
 def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Point by tensor, for (name, output) of each node.
+    """Return the point of each tensor that has one.
+
+    Args:
+        nodes: (name, output) of each node of the graph.
 
     Raises:
-        ValueError: a layer lacks a point, as after a change of the exporter's names.
+        ValueError: a layer has no node for a point, for example because the exporter changed its names.
     """
     points = named_points(nodes)
     layers = {point.split("/")[0] for point in points.values() if "/" in point}
-    wanted = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
-    if not layers or wanted - set(points.values()):
-        raise ValueError(f"the graph lacks {', '.join(sorted(wanted - set(points.values()))) or 'layers'}")
+    expected = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
+    if not layers or expected - set(points.values()):
+        raise ValueError(f"the graph lacks {', '.join(sorted(expected - set(points.values()))) or 'layers'}")
     return points
 
 
 def named_points(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """As `points_of`, of whichever nodes there are."""
+    """Return the points like `points_of`, but accept that points are missing."""
     points = {}
     for name, output in nodes:
         layer = re.search(r"/layer\.(\d+)/", name)
         for point, pattern in POINTS.items():
             if re.search(pattern, name):
                 points[output] = f"{layer.group(1)}/{point}" if layer else point
-    # An ELECTRA projects its embeddings after their norm: the projection is what the layers read.
+    # ELECTRA projects its embeddings after their norm. The layers read the projection.
     if any("_project/" in output for output in points):
         points = {output: point for output, point in points.items() if "/embeddings/LayerNorm" not in output}
     return points

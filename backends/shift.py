@@ -1,8 +1,9 @@
-"""GELU's output centred, for readers of symmetric INT8 such as TensorRT.
+"""Shift GELU's output to the centre of its range, for backends with symmetric INT8 such as TensorRT.
 
-GELU gives nothing below -0.17, so that half of the levels of a symmetric range stand for values that do not come. A
-constant is taken off in front of the feed-forward block's second product and given back in that product's bias, which
-is what a zero point does. The constant is a whole number of steps, so that 0, which most values are near, stays exact.
+GELU has no output below -0.17, so nearly half of the levels of a symmetric range are never used. A constant is
+subtracted before the second product of the feed-forward block, and the bias of that product is corrected for it. The
+effect is that of a zero point. The constant is a whole number of quantization steps, so 0 stays exact. Most values are
+near 0.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ from backends.smooth import largest_by_channel
 from backends.typed import matching
 
 LEAST = -0.17
-"""Below GELU's minimum, -0.16997 at -0.7518."""
+"""Lower limit of GELU's output. Its minimum is -0.16997, at x = -0.7518."""
 
 LEVELS = 127
 
 RANGES = "shifted_ranges.json"
-"""Largest absolute value after the shift, by place in the graph as backends/quantize.py's `placed` reads it."""
+"""JSON file of the largest absolute value after the shift, by place in the graph (`placed` of backends/quantize.py)."""
 
 
 def centred(largest: float) -> tuple[float, float]:
-    """What to take off values from `LEAST` to `largest`, and the symmetric range that holds what is left."""
+    """Return the offset to subtract from values in `LEAST`..`largest`, and the symmetric range of the result."""
     step = (max(largest, 0.0) - LEAST) / (2 * LEVELS - 1)
     return math.floor(LEVELS + LEAST / step) * step, LEVELS * step
 
 
 def given_back(offset: float, weight: Array, per_channel: bool = True) -> Array:
-    """What a bias [out] gains for `offset` taken off every input of `weight` [in, out], as INT8 rounds that weight:
-    symmetrically, by output channel or as a whole."""
+    """Return the correction of a bias [out] if `offset` is subtracted from every input of `weight` [in, out].
+
+    It uses the weight as INT8 rounds it: symmetrically, per output channel or per tensor.
+    """
     largest = np.abs(weight).max(0) if per_channel else np.abs(weight).max()
     step = np.maximum(largest, 1e-12) / LEVELS
     return np.asarray(offset * (np.round(weight / step) * step).sum(0), np.float32)
@@ -55,35 +58,36 @@ def shift_onnx(
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
-    """`source` with a subtraction after each GELU, unless the product that reads it is left out, and with the ranges of
-    what is left in a file `RANGES` beside it.
+    """Add a subtraction after each GELU of `source` whose reader is quantized.
+
+    The file `RANGES` next to the result has the ranges of the shifted tensors.
 
     Args:
-        per_channel: how the weights will be rounded.
-        leave_out: patterns (fnmatch) of nodes that are not quantized.
-        calibration: gives the feeds whose largest values count.
-        key: what the calibration was made from.
+        per_channel: whether weights will be rounded per output channel, or per tensor.
+        leave_out: fnmatch patterns of nodes that are not quantized.
+        calibration: returns the feeds for which GELU's largest outputs are taken.
+        key: identifies the calibration inputs in the cache.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
         import onnx_graphsurgeon as gs
 
         graph = gs.import_onnx(onnx_files.load(source.path))
-        left = matching([node.name for node in graph.nodes], leave_out)
-        products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in left]
+        excluded = matching([node.name for node in graph.nodes], leave_out)
+        products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in excluded]
         largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())
         ranges = {}
         for node in products:
-            offset, reach = centred(float(largest[node.inputs[0].name].max()))
+            offset, shifted_range = centred(float(largest[node.inputs[0].name].max()))
             shifted, name = gs.Variable(f"{node.name}/shifted", np.float32), f"{node.name}/shift"
-            by = gs.Constant(f"{name}/by", np.asarray(offset, np.float32))
-            graph.nodes.append(gs.Node("Sub", name, {}, [node.inputs[0], by], [shifted]))
+            constant = gs.Constant(f"{name}/by", np.asarray(offset, np.float32))
+            graph.nodes.append(gs.Node("Sub", name, {}, [node.inputs[0], constant], [shifted]))
             node.inputs[0] = shifted
             (add,) = node.outputs[0].outputs
-            place = next(i for i, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
-            bias = add.inputs[place].values + given_back(offset, node.inputs[1].values, per_channel)
-            add.inputs[place] = gs.Constant(f"{add.inputs[place].name}/shifted", bias.astype(np.float32))
-            ranges[f"{name} output 0"] = reach
+            index = next(i for i, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
+            bias = add.inputs[index].values + given_back(offset, node.inputs[1].values, per_channel)
+            add.inputs[index] = gs.Constant(f"{add.inputs[index].name}/shifted", bias.astype(np.float32))
+            ranges[f"{name} output 0"] = shifted_range
         onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
         path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"shifted": len(products)}

@@ -1,13 +1,17 @@
-"""SmoothQuant on an exported encoder: part of what is hard to round in activations goes into the weights.
+"""SmoothQuant on an exported encoder: scale large activation channels down and the weights up.
 
-Each channel of what a weight product reads is divided by s, and the weight's row multiplied by it, which leaves the
-product as it is; by channel, s = max|activation|^alpha / max|weight|^(1 - alpha) (Xiao et al., arXiv:2211.10438,
-equation 4).
-Attention's shares only mix values, so that what its output product reads is divided in the weights and the bias of the
-values, which costs nothing. A norm's output is also added to the residual stream here, so that s cannot go into the
-norm: it is a Mul of its own, shared by the products that read one tensor. A GELU is followed by one too. An engine of
-plugins takes the first alone (`fold_arrays`): between its norms and products there is no layer that a Mul would be
-fused with.
+Each input channel of a weight product is divided by s, and the weight's row is multiplied by s. The product stays the
+same. For each channel, s = max|activation|^alpha / max|weight|^(1 - alpha) (Xiao et al., arXiv:2211.10438, equation 4).
+
+The place of the division depends on the tensor:
+
+- Input of attention's output product: the division goes into the weights and the bias of the values, because attention
+  is linear in the values. It costs nothing.
+- Output of a norm or of GELU: a separate Mul node, shared by the products that read the tensor. It cannot go into the
+  norm, because the residual stream also reads the norm's output.
+
+Engines of plugins only use the first case (`fold_arrays`). They have no layer between norms and products that a Mul
+could be fused with.
 """
 
 from __future__ import annotations
@@ -30,10 +34,10 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 LEAST = 1e-5
-"""Below this no channel's largest value counts: a channel that is always 0 stays as it is."""
+"""Channels whose largest activation or weight is not above this value keep s = 1, for example a channel of zeros."""
 
 FOLDED = "folded.npz"
-"""By layer, what its values are divided by [hidden]."""
+"""File with the divisors of the values [hidden], for each layer."""
 
 
 def smooth_onnx(
@@ -44,13 +48,13 @@ def smooth_onnx(
     key: Mapping[str, Any],
     cache: ArtifactCache,
 ) -> Artifact:
-    """`source` with weight products smoothed; beside it `FOLDED`, the s of attention's output products by layer.
+    """Smooth weight products of `source`. The file `FOLDED` next to the result has s of attention's output products.
 
     Args:
-        alpha: how much of the difficulty moves, from 0 to 1.
-        products: which, names out of backends/quantize.py's WEIGHT_PRODUCTS.
-        calibration: gives the feeds whose activations are looked at.
-        key: what the calibration was made from.
+        alpha: strength from 0 to 1, the exponent of the activations in the formula of this module.
+        products: names from WEIGHT_PRODUCTS of backends/quantize.py.
+        calibration: returns the feeds for which the largest activations are taken.
+        key: identifies the calibration inputs in the cache.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -78,19 +82,19 @@ def smooth_onnx(
 
 
 def fold_arrays(arrays: Artifact, smoothed: Artifact, cache: ArtifactCache) -> Artifact:
-    """Plain weights (backends/weights.py) with the values and attention's output products of `smoothed`."""
+    """Apply the scales of `smoothed` to plain weights (backends/weights.py): values and attention's output products."""
     folded = smoothed.path.with_name(FOLDED)
 
     def build(path: Path) -> Mapping[str, Any]:
         with np.load(arrays.path, allow_pickle=False) as loaded:
-            found = {name: loaded[name] for name in loaded.files}
+            weights = {name: loaded[name] for name in loaded.files}
         with np.load(folded, allow_pickle=False) as scales:
             for layer in scales.files:
-                by_head = scales[layer].reshape(found[f"{layer}/qkv_bias"].shape[1:]).astype(np.float32)
+                by_head = scales[layer].reshape(weights[f"{layer}/qkv_bias"].shape[1:]).astype(np.float32)
                 for kind, divisor in (("weight", by_head[..., None]), ("bias", by_head)):
-                    found[f"{layer}/qkv_{kind}"][2] /= divisor
-                found[f"{layer}/output_weight"] *= by_head
-        np.savez(path, **found)
+                    weights[f"{layer}/qkv_{kind}"][2] /= divisor
+                weights[f"{layer}/output_weight"] *= by_head
+        np.savez(path, **weights)
         return dict(arrays.notes)
 
     key = {"arrays": arrays.sha256, "scales": digest_of(folded)}
@@ -98,7 +102,7 @@ def fold_arrays(arrays: Artifact, smoothed: Artifact, cache: ArtifactCache) -> A
 
 
 def _products_by_input(graph: gs.Graph, products: Sequence[str]) -> dict[str, list[gs.Node]]:
-    """The weight products of all layers, by the name of the tensor that they read."""
+    """Group the weight products of all layers by the name of their input tensor."""
     groups: dict[str, list[gs.Node]] = {}
     for node in graph.nodes:
         if any(re.search(WEIGHT_PRODUCTS[product], node.name) for product in products):
@@ -109,29 +113,29 @@ def _products_by_input(graph: gs.Graph, products: Sequence[str]) -> dict[str, li
 def largest_by_channel(
     graph: gs.Graph, names: Sequence[str], batches: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """The largest absolute value of each channel of the tensors `names` over all batches, padding included."""
+    """Return the largest absolute value per channel of the tensors `names`, over all batches and including padding."""
     import onnx_graphsurgeon as gs
     import onnxruntime
 
-    looked_at = graph.copy()
-    tensors = looked_at.tensors()
-    looked_at.outputs = [tensors[name] for name in names]
-    for tensor in looked_at.outputs:
+    observed = graph.copy()
+    tensors = observed.tensors()
+    observed.outputs = [tensors[name] for name in names]
+    for tensor in observed.outputs:
         tensor.dtype = np.float32
-    found: dict[str, Array] = {}
+    largest: dict[str, Array] = {}
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
-        onnx_files.save(gs.export_onnx(looked_at), path)
+        onnx_files.save(gs.export_onnx(observed), path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for feeds in batches:
             for name, values in zip(names, session.run(list(names), dict(feeds)), strict=True):
-                now = np.abs(values).reshape(-1, values.shape[-1]).max(0)
-                found[name] = np.maximum(found.get(name, now), now)
-    return found
+                batch_largest = np.abs(values).reshape(-1, values.shape[-1]).max(0)
+                largest[name] = np.maximum(largest.get(name, batch_largest), batch_largest)
+    return largest
 
 
 def _scale(products: Sequence[gs.Node], activations: Array, alpha: float) -> Array:
-    """s by channel, FP32."""
+    """Return s of each input channel, FP32. See the module docstring for the formula."""
     weights = np.max([np.abs(node.inputs[1].values).max(1) for node in products], axis=0)
     usable = (activations > LEAST) & (weights > LEAST)
     scale = np.ones_like(activations)
@@ -140,13 +144,15 @@ def _scale(products: Sequence[gs.Node], activations: Array, alpha: float) -> Arr
 
 
 def _layer(name: str) -> str:
-    found = re.search(r"/layer\.(\d+)/", name)
-    return found.group(1) if found else ""
+    match = re.search(r"/layer\.(\d+)/", name)
+    return match.group(1) if match else ""
 
 
 def _value_of(graph: gs.Graph, products: Sequence[gs.Node]) -> gs.Node | None:
-    """The product of the values that `products`, if they are attention's output, are mixed from; None where they are
-    not, or where query, key and value are one product."""
+    """Return the value product of the same layer if `products` is attention's output product.
+
+    None for other products, and if query, key and value are one merged product.
+    """
     if not re.search(WEIGHT_PRODUCTS["attention_output"], products[0].name):
         return None
     return next(
@@ -160,27 +166,27 @@ def _value_of(graph: gs.Graph, products: Sequence[gs.Node]) -> gs.Node | None:
 
 
 def _fold(value: gs.Node, output: gs.Node, scale: Array) -> None:
-    """Divide what `value` and its bias give, and multiply the rows of `output`'s weight."""
+    """Divide the weight and the bias of `value` by `scale`, and multiply the rows of `output`'s weight by it."""
     import onnx_graphsurgeon as gs
 
     (add,) = value.outputs[0].outputs
-    place = next(index for index, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
+    bias = next(index for index, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
     for node, index, values in (
         (value, 1, value.inputs[1].values / scale),
-        (add, place, add.inputs[place].values / scale),
+        (add, bias, add.inputs[bias].values / scale),
         (output, 1, output.inputs[1].values * scale[:, None]),
     ):
         node.inputs[index] = gs.Constant(f"{node.inputs[index].name}/smoothed", values.astype(np.float32))
 
 
 def _smooth(graph: gs.Graph, products: Sequence[gs.Node], scale: Array) -> None:
-    """Put a Mul before `products` and its inverse into their weights."""
+    """Insert a Mul by 1 / scale before `products`, and multiply the rows of their weights by `scale`."""
     import onnx_graphsurgeon as gs
 
     name = f"{products[0].name}/smooth"
     smoothed = gs.Variable(name, np.float32)
-    by = gs.Constant(f"{name}/by", (1 / scale).astype(np.float32))
-    graph.nodes.append(gs.Node("Mul", name, {}, [products[0].inputs[0], by], [smoothed]))
+    factor = gs.Constant(f"{name}/by", (1 / scale).astype(np.float32))
+    graph.nodes.append(gs.Node("Mul", name, {}, [products[0].inputs[0], factor], [smoothed]))
     for node in products:
         values = node.inputs[1].values * scale[:, None]
         node.inputs = [smoothed, gs.Constant(f"{node.inputs[1].name}/smoothed", values)]

@@ -1,4 +1,4 @@
-"""An encoder that is rounded to INT8 in FP32 arithmetic, beside the one that it is to give the outputs of."""
+"""Teacher and student: an FP32 encoder, and a copy with INT8 fake quantization that must reproduce its outputs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Student:
-    """What a checkpoint is rounded by and judged on.
+    """A checkpoint, its quantization, and the texts on which its outputs are compared with FP32.
 
     Attributes:
         folder: the checkpoint.
-        quantization: suites/config.py's QuantizationConfig; of it `placement` of the Q/DQ that is meant, and
-            `leave_out`, patterns of nodes of the graph that are left alone.
-        texts: what sequences are made of.
+        identity: digest of the checkpoint, see backends/identity.py.
+        quantization: QuantizationConfig of suites/config.py. This class reads `placement` (of the simulated Q/DQ),
+            `leave_out` (patterns of graph nodes that are not quantized), `tokens` and `exact_residual`.
+        texts: sentences for the input sequences.
         device: "cuda" or "cpu".
-        plugins: whether it is for an engine of plugins, which rounds all that they compute in INT8.
-        floating: nodes (backends/quantize.py's NODES) that the backend does not round.
+        plugins: whether the target is an engine of plugins. Plugins round every tensor that they compute in INT8.
+        floating: nodes (NODES of backends/quantize.py) that the backend does not quantize.
     """
 
     folder: Path
@@ -43,8 +44,8 @@ class Student:
 
     @property
     def nodes(self) -> list[str]:
-        every = PLACEMENTS["all" if self.plugins else self.quantization["placement"]]
-        return [name for name in every if name not in self.floating]
+        placement = PLACEMENTS["all" if self.plugins else self.quantization["placement"]]
+        return [name for name in placement if name not in self.floating]
 
     @property
     def left(self) -> list[str]:
@@ -52,17 +53,17 @@ class Student:
 
     @property
     def tokens(self) -> str:
-        """What sequences are made of: "text", "random" or "auto"."""
+        """Source of the input sequences: "text", "random" or "auto"."""
         return str(self.quantization.get("tokens", "auto"))
 
     @property
     def exact(self) -> bool:
-        """Whether what is not rounded reads tensors as they were. Norms of plugins do, where they are not INT8."""
+        """Whether operations that are not quantized read tensors before rounding. Plugin norms in FP16 do."""
         return self.plugins or bool(self.quantization.get("exact_residual"))
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What tells it from others in the cache."""
+        """Key of the artifacts in the cache."""
         return {
             "checkpoint": self.identity,
             "nodes": sorted(self.nodes),
@@ -75,24 +76,24 @@ class Student:
         }
 
     def load(self) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, Activation]]:
-        """The encoder as it is, the rounded one, and its roundings of activations by place in the exported graph."""
+        """Load the teacher and the student, and return also the student's `Activation` for each place in the graph."""
         from backends.checkpoint import load_encoder
         from backends.rounding import register, round_encoder
 
         register()
-        teacher, rounded = load_encoder(self.folder).to(self.device), load_encoder(self.folder, "rounded")
-        roundings = round_encoder(rounded.to(self.device), self.nodes, self.plugins, self.left, self.exact)
+        teacher, student = load_encoder(self.folder).to(self.device), load_encoder(self.folder, "rounded")
+        roundings = round_encoder(student.to(self.device), self.nodes, self.plugins, self.left, self.exact)
         for rounding in roundings.values():
             rounding.to(self.device)
-        return teacher, rounded, roundings
+        return teacher, student, roundings
 
 
-def distance(found: torch.Tensor, wanted: torch.Tensor, feeds: Feeds) -> torch.Tensor:
-    """How far hidden states [batch, sequence, hidden] are from those wanted, relative to their size: by token, and by
-    the mean over tokens."""
+def distance(outputs: torch.Tensor, targets: torch.Tensor, feeds: Feeds) -> torch.Tensor:
+    """Return the relative squared error of hidden states [batch, sequence, hidden]: the sum of the error over all
+    tokens and the error of the mean over tokens. Padding does not count."""
     import torch
 
-    kept = torch.from_numpy(feeds["attention_mask"]).to(found.device)[..., None].float()
-    tokens = ((found - wanted) ** 2 * kept).sum() / (wanted**2 * kept).sum()
-    pooled, goal = ((x * kept).sum(1) for x in (found, wanted))
-    return tokens + ((pooled - goal) ** 2).sum() / (goal**2).sum()
+    mask = torch.from_numpy(feeds["attention_mask"]).to(outputs.device)[..., None].float()
+    tokens = ((outputs - targets) ** 2 * mask).sum() / (targets**2 * mask).sum()
+    pooled, pooled_targets = ((x * mask).sum(1) for x in (outputs, targets))
+    return tokens + ((pooled - pooled_targets) ** 2).sum() / (pooled_targets**2).sum()

@@ -1,4 +1,4 @@
-"""Rewrites of an exported encoder that compute the same in another form, by onnx-graphsurgeon."""
+"""Rewrites of an exported encoder with onnx-graphsurgeon. All compute the same function, except `cubic_gelu`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> Artifact:
-    """`source` after `rewrites`, names from `REWRITES`, in their order.
+    """Apply `rewrites`, names from `REWRITES`, to `source` in this order.
 
     Raises:
-        ValueError: a rewrite finds nothing to do.
+        ValueError: a rewrite changes nothing.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -30,7 +30,7 @@ def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> 
         for name in rewrites:
             changed[name] = REWRITES[name](graph)
             if not changed[name]:
-                raise ValueError(f"rewrite {name} finds nothing to do in {source.path.name}")
+                raise ValueError(f"rewrite {name} changes nothing in {source.path.name}; remove it from trt.rewrites")
         onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
         return {"rewrites": changed}
 
@@ -40,8 +40,10 @@ def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> 
 
 
 def constant_reshapes(graph: gs.Graph) -> int:
-    """Reshapes to [batch, sequence, constants] that copy both sizes from their input (a 0 in ONNX) instead of computing
-    them from the shape of another tensor. Returns how many."""
+    """Let reshapes to [batch, sequence, constants] copy both sizes from their input (0 in ONNX).
+
+    Before, a reshape computes them from the shape of another tensor. Return the number of changed reshapes.
+    """
     import numpy as np
     import onnx_graphsurgeon as gs
 
@@ -61,8 +63,10 @@ def constant_reshapes(graph: gs.Graph) -> int:
 
 
 def merged_qkv(graph: gs.Graph) -> int:
-    """The three projections in front of each attention as one product [hidden, 3 x hidden] and a split. Returns how
-    many layers were changed."""
+    """Merge the three projections before each attention into one product [hidden, 3 x hidden] and a split.
+
+    Return the number of changed layers.
+    """
     import numpy as np
     import onnx_graphsurgeon as gs
 
@@ -77,10 +81,10 @@ def merged_qkv(graph: gs.Graph) -> int:
         additions = [node.outputs[0].outputs[0] for node in group]
         biases = [next(tensor for tensor in add.inputs if isinstance(tensor, gs.Constant)) for add in additions]
         base = group[0].name.rsplit("/", 2)[0] + "/qkv"
-        kind = group[0].inputs[1].dtype
+        dtype = group[0].inputs[1].dtype
         weights = gs.Constant(f"{base}/weight", np.concatenate([node.inputs[1].values for node in group], axis=1))
         bias = gs.Constant(f"{base}/bias", np.concatenate([tensor.values for tensor in biases]))
-        product, total = gs.Variable(f"{base}/product", kind), gs.Variable(f"{base}/total", kind)
+        product, total = gs.Variable(f"{base}/product", dtype), gs.Variable(f"{base}/total", dtype)
         sizes = gs.Constant(f"{base}/sizes", np.array([tensor.values.size for tensor in biases], np.int64))
         outputs = [add.outputs[0] for add in additions]
         for add in additions:
@@ -95,17 +99,17 @@ def merged_qkv(graph: gs.Graph) -> int:
 
 
 def sigmoid_gelu(graph: gs.Graph) -> int:
-    """GELU by a sigmoid in the place of erf. Returns how many."""
+    """Replace GELU with erf by GELU with a sigmoid. Return the number of replaced GELUs."""
     return _gelu(graph, "sigmoid")
 
 
 def cubic_gelu(graph: gs.Graph) -> int:
-    """The cubic in the place of GELU: another function, which TensorRT's products can end with. Returns how many."""
+    """Replace GELU by the cubic, a different function that TensorRT fuses into products. Return the number of GELUs."""
     return _gelu(graph, "cubic")
 
 
-def _gelu(graph: gs.Graph, form: str) -> int:
-    """A form of backends/gelu.py in the place of erf's, under the names of before."""
+def _gelu(graph: gs.Graph, variant: str) -> int:
+    """Replace each GELU with erf by a variant of backends/gelu.py. The last node keeps its name and output."""
     changed = 0
     for erf in [node for node in graph.nodes if node.op == "Erf"]:
         scaling, sum_ = erf.inputs[0].inputs[0], erf.outputs[0].outputs[0]
@@ -113,7 +117,7 @@ def _gelu(graph: gs.Graph, form: str) -> int:
         last = product.outputs[0].outputs[0]
         if [node.op for node in (sum_, product, last)] != ["Add", "Mul", "Mul"]:
             continue
-        result = FORMS[form](scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
+        result = FORMS[variant](scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
         output = last.outputs[0]
         last.outputs.clear()
         result.name, result.outputs = last.name, [output]
@@ -122,31 +126,31 @@ def _gelu(graph: gs.Graph, form: str) -> int:
 
 
 class Nodes:
-    """Arithmetic in nodes of `graph` with names that begin with `base`; see backends/gelu.py."""
+    """Arithmetic (backends/gelu.py) that adds nodes to `graph`. Their names start with `base`."""
 
     def __init__(self, graph: gs.Graph, base: str) -> None:
         self._graph, self._base, self._count = graph, base, 0
 
-    def add(self, one: Any, other: Any) -> Any:
-        return self._node("Add", one, other)
+    def add(self, x: Any, other: Any) -> Any:
+        return self._node("Add", x, other)
 
-    def multiply(self, one: Any, other: Any) -> Any:
-        return self._node("Mul", one, other)
+    def multiply(self, x: Any, other: Any) -> Any:
+        return self._node("Mul", x, other)
 
-    def power(self, one: Any, exponent: float) -> Any:
-        return self._node("Pow", one, exponent)
+    def power(self, x: Any, exponent: float) -> Any:
+        return self._node("Pow", x, exponent)
 
-    def erf(self, one: Any) -> Any:
-        return self._node("Erf", one)
+    def erf(self, x: Any) -> Any:
+        return self._node("Erf", x)
 
-    def sigmoid(self, one: Any) -> Any:
-        return self._node("Sigmoid", one)
+    def sigmoid(self, x: Any) -> Any:
+        return self._node("Sigmoid", x)
 
-    def tanh(self, one: Any) -> Any:
-        return self._node("Tanh", one)
+    def tanh(self, x: Any) -> Any:
+        return self._node("Tanh", x)
 
-    def clip(self, one: Any, edge: float) -> Any:
-        return self._node("Clip", one, -edge, edge)
+    def clip(self, x: Any, edge: float) -> Any:
+        return self._node("Clip", x, -edge, edge)
 
     def _node(self, op: str, *inputs: Any) -> Any:
         import numpy as np
@@ -154,12 +158,12 @@ class Nodes:
 
         self._count += 1
         name = f"{self._base}/form/{op}_{self._count}"
-        made = [
-            gs.Constant(f"{name}/{place}", np.asarray(value, np.float32)) if isinstance(value, float) else value
-            for place, value in enumerate(inputs)
+        tensors = [
+            gs.Constant(f"{name}/{index}", np.asarray(value, np.float32)) if isinstance(value, float) else value
+            for index, value in enumerate(inputs)
         ]
         output = gs.Variable(f"{name}_output", np.float32)
-        self._graph.nodes.append(gs.Node(op, name, inputs=made, outputs=[output]))
+        self._graph.nodes.append(gs.Node(op, name, inputs=tensors, outputs=[output]))
         return output
 
 
@@ -172,7 +176,7 @@ REWRITES = {
 
 
 def _constant(tensor: Any) -> Any:
-    """The values of a constant tensor, whether an initializer or a Constant node's output; None for any other."""
+    """Return the values of an initializer or of a Constant node's output; None for any other tensor."""
     import onnx_graphsurgeon as gs
 
     if isinstance(tensor, gs.Constant):
@@ -183,7 +187,7 @@ def _constant(tensor: Any) -> Any:
 
 
 def _axis(tensor: Any) -> int | None:
-    """The axis whose size `tensor` is, if it is Unsqueeze(Gather(Shape(x), axis)); else None."""
+    """Return the axis if `tensor` is Unsqueeze(Gather(Shape(x), axis)), the size of that axis; otherwise None."""
     gather = tensor.inputs[0].inputs[0].inputs if tensor.inputs and tensor.inputs[0].op == "Unsqueeze" else []
     if not gather or gather[0].op != "Gather" or gather[0].inputs[0].inputs[0].op != "Shape":
         return None

@@ -1,4 +1,4 @@
-"""FP32 ONNX to a graph that carries its types itself: FP16 or BF16 by casts, for backends that are strongly typed."""
+"""Convert an FP32 ONNX graph to FP16 or BF16 with explicit casts, for strongly typed backends."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
 
 
 def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: ArtifactCache) -> Artifact:
-    """`source` computing in `types`, "fp16" or "bf16"; its float inputs and outputs, if any, change type with it.
+    """Convert `source` to `types`, "fp16" or "bf16". Its floating-point inputs and outputs change their type too.
 
-    Nodes whose name matches one of the patterns `keep_fp32` are left in FP32 between casts. So are Q/DQ nodes, whose
-    scales are FP32 below opset 19, and what reads them: a cast between a DequantizeLinear and its product would hide
-    from TensorRT that the two are one INT8 product.
+    Nodes whose name matches one of the patterns `keep_fp32` stay in FP32 between casts. So do Q/DQ nodes, because their
+    scales are FP32 below opset 19, and the nodes that read them. With a cast between a DequantizeLinear and its
+    product, TensorRT would not recognize an INT8 product.
 
     Raises:
         ValueError: a pattern matches no node.
-        Unsupported: the model is above 2 GB: onnxruntime's converter infers shapes on a whole message.
+        Unsupported: the model is above 2 GB. onnxruntime's converter infers shapes on one protobuf message.
     """
     if onnx_files.is_large(source.path):
         raise Unsupported(
@@ -47,74 +47,74 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     model = onnx.load(str(source))
-    held = matching([node.name for node in model.graph.node], keep_fp32)
+    kept = matching([node.name for node in model.graph.node], keep_fp32)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
-    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=held, keep_io_types=False)
+    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=kept, keep_io_types=False)
     graph = gs.import_onnx(model)
-    _read_directly(graph)
+    _remove_casts_after_dequantize(graph)
     # The converter appends its casts at the end of the list of nodes.
     model = gs.export_onnx(graph.cleanup().toposort())
     if types == "bf16":
         _half_to_bfloat16(model, {i.name: i for i in onnx.load(str(source)).graph.initializer})
     onnx_files.save(model, path)
-    return {"types": types, "kept_fp32": len(held)}
+    return {"types": types, "kept_fp32": len(kept)}
 
 
-def _read_directly(graph: gs.Graph) -> None:
-    """Have what multiplies or adds dequantized tensors read them as they are, in FP32, and cast its own output."""
+def _remove_casts_after_dequantize(graph: gs.Graph) -> None:
+    """Let products and additions read dequantized tensors in FP32 without a cast, and cast their output instead."""
     import numpy as np
     import onnx_graphsurgeon as gs
     from onnx import TensorProto
 
     def dequantized(tensor: Any) -> Any:
-        """The FP32 tensor behind a cast of a DequantizeLinear's output, or None."""
+        """Return the FP32 output of a DequantizeLinear whose cast gives `tensor`, or None."""
         cast = tensor.inputs[0] if tensor.inputs else None
-        wide = cast.inputs[0] if cast is not None and cast.op == "Cast" else None
-        return wide if wide is not None and wide.inputs and wide.inputs[0].op == "DequantizeLinear" else None
+        fp32 = cast.inputs[0] if cast is not None and cast.op == "Cast" else None
+        return fp32 if fp32 is not None and fp32.inputs and fp32.inputs[0].op == "DequantizeLinear" else None
 
     for node in [node for node in graph.nodes if node.op in ("MatMul", "Add")]:
         sources = [dequantized(tensor) for tensor in node.inputs]
         if any(source is None for source in sources):
             continue
         (half,) = node.outputs
-        wide = gs.Variable(f"{half.name}_fp32", np.float32)
-        node.inputs, node.outputs = sources, [wide]
-        cast = gs.Node("Cast", f"{node.name}/Cast", {"to": TensorProto.FLOAT16}, inputs=[wide], outputs=[half])
+        fp32 = gs.Variable(f"{half.name}_fp32", np.float32)
+        node.inputs, node.outputs = sources, [fp32]
+        cast = gs.Node("Cast", f"{node.name}/Cast", {"to": TensorProto.FLOAT16}, inputs=[fp32], outputs=[half])
         graph.nodes.append(cast)
 
 
 def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
-    """Every FP16 type in a converted graph made BF16, constants rounded from their FP32 originals where there are any.
+    """Change every FP16 type of a converted graph to BF16. Round constants from their FP32 originals if these exist.
 
-    onnxruntime's converter places the casts and knows FP16 alone.
+    onnxruntime's converter places the casts, but it only supports FP16.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    def rounded(tensor: Any) -> Any:
+    def bfloat16(tensor: Any) -> Any:
         source = originals.get(tensor.name, tensor)
         values = numpy_helper.to_array(source).astype("float32")
         return helper.make_tensor(tensor.name, TensorProto.BFLOAT16, tensor.dims, values.ravel().tolist())
 
     graph = model.graph
     for tensor in [t for t in graph.initializer if t.data_type == TensorProto.FLOAT16]:
-        tensor.CopyFrom(rounded(tensor))
+        tensor.CopyFrom(bfloat16(tensor))
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
             value.type.tensor_type.elem_type = TensorProto.BFLOAT16
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
-                attribute.t.CopyFrom(rounded(attribute.t))
+                attribute.t.CopyFrom(bfloat16(attribute.t))
             elif node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.BFLOAT16
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Those of `names` that match one of the fnmatch patterns.
+    """Return the names that match at least one of the fnmatch patterns.
 
     Raises:
-        ValueError: a pattern matches none.
+        ValueError: a pattern matches no name.
     """
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):

@@ -1,4 +1,4 @@
-"""Histograms that are collected batch by batch are those of all batches at once."""
+"""Histograms that are collected batch by batch equal those of all batches at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALIBRATORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", CALIBRATORS)
-def test_ranges_are_those_of_all_batches_at_once(kind: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_ranges_equal_those_of_all_batches_at_once(kind: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     from onnxruntime.quantization import calibrate
 
     folder, sha256 = tiny("bert")
@@ -47,17 +47,17 @@ def test_ranges_are_those_of_all_batches_at_once(kind: str, tiny: Tiny, shared_c
             return calibrator.compute_data()
 
     whole = ranges(lambda calibrator: calibrator.collect_data(reader(batches)))
-    parts = ranges(lambda calibrator: collect(calibrator, batches))
-    assert list(parts.keys()) == list(whole.keys())
+    by_batch = ranges(lambda calibrator: collect(calibrator, batches))
+    assert list(by_batch.keys()) == list(whole.keys())
     for tensor in whole.keys():  # noqa: SIM118  not a mapping
-        one, other = whole[tensor].to_dict(), parts[tensor].to_dict()
-        assert one.keys() == other.keys()
-        for field in one:
-            np.testing.assert_array_equal(np.asarray(other[field]), np.asarray(one[field]), err_msg=f"{tensor} {field}")
+        expected, collected = whole[tensor].to_dict(), by_batch[tensor].to_dict()
+        assert expected.keys() == collected.keys()
+        for field, values in expected.items():
+            np.testing.assert_array_equal(np.asarray(collected[field]), np.asarray(values), err_msg=f"{tensor} {field}")
 
 
-def test_no_more_than_one_batch_is_kept(tiny: Tiny, shared_cache: ArtifactCache) -> None:
-    """Arrays that a calibrator's session gave are freed before the next batch runs."""
+def test_at_most_one_batch_of_outputs_is_in_memory(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    """The outputs of a batch are freed before the next batch runs."""
     import weakref
 
     from onnxruntime.quantization import calibrate
@@ -74,7 +74,7 @@ def test_no_more_than_one_batch_is_kept(tiny: Tiny, shared_cache: ArtifactCache)
 
         def run(self, *arguments: Any) -> Any:
             nonlocal most
-            most = max(most, sum(one() is not None for one in alive))
+            most = max(most, sum(output() is not None for output in alive))
             outputs = self._session.run(*arguments)
             alive.extend(weakref.ref(output) for output in outputs)
             return outputs
@@ -85,6 +85,6 @@ def test_no_more_than_one_batch_is_kept(tiny: Tiny, shared_cache: ArtifactCache)
         calibrator.create_inference_session()
         calibrator.infer_session = Watched(calibrator.infer_session)
         collect(calibrator, calibration_batches(folder, [], 32, 16, seed=0))
-    each = len(calibrator.infer_session.get_outputs())
-    assert len(alive) == 8 * each
-    assert most <= each
+    outputs = len(calibrator.infer_session.get_outputs())
+    assert len(alive) == 8 * outputs
+    assert most <= outputs

@@ -1,3 +1,5 @@
+"""The ONNX export of each family, compared with PyTorch and transformers."""
+
 from __future__ import annotations
 
 import json
@@ -22,7 +24,9 @@ Tiny = Callable[[str], tuple[Path, str]]
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
-def test_every_family_runs_at_other_shapes_as_in_pytorch(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_every_family_agrees_with_pytorch_at_another_shape(
+    family: str, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
     folder, sha256 = tiny(family)
     artifact = export_onnx(folder, sha256, shared_cache)
     model = onnx.load(str(artifact.path))
@@ -38,33 +42,33 @@ def test_every_family_runs_at_other_shapes_as_in_pytorch(family: str, tiny: Tiny
     arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     feeds = {name: arrays[name] for name in input_names(folder)}
     session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, feeds)
+    (outputs,) = session.run(None, feeds)
     with torch.inference_mode():
-        wanted = run_encoder(load_encoder(folder), feeds).numpy()
-    np.testing.assert_allclose(found[mask > 0], wanted[mask > 0], atol=2e-5)
+        expected = run_encoder(load_encoder(folder), feeds).numpy()
+    np.testing.assert_allclose(outputs[mask > 0], expected[mask > 0], atol=2e-5)
 
 
-def test_our_attention_is_that_of_transformers(tiny: Tiny) -> None:
+def test_the_attention_function_agrees_with_transformers(tiny: Tiny) -> None:
     from transformers import AutoModel
 
     folder, _ = tiny("bert")
-    theirs = AutoModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False).eval()
+    reference = AutoModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False).eval()
     ids = torch.randint(5, 1000, (2, 12), dtype=torch.int32)
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
     with torch.inference_mode():
-        wanted = theirs(input_ids=ids, attention_mask=mask, token_type_ids=ids * 0).last_hidden_state
-        found = run_encoder(
+        expected = reference(input_ids=ids, attention_mask=mask, token_type_ids=ids * 0).last_hidden_state
+        outputs = run_encoder(
             load_encoder(folder),
             {"input_ids": ids.numpy(), "attention_mask": mask.numpy(), "token_type_ids": (ids * 0).numpy()},
         )
-    torch.testing.assert_close(found[mask.bool()], wanted[mask.bool()], atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
 
 
 def test_an_export_that_differs_from_transformers_is_not_kept(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "MASK_VALUE", 0.0)  # padding would be attended to
+    monkeypatch.setattr(export, "MASK_VALUE", 0.0)  # then attention does not ignore padding
     folder, sha256 = tiny("bert")
     with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers"):
         export_onnx(folder, sha256, ArtifactCache(tmp_path))
@@ -73,15 +77,15 @@ def test_an_export_that_differs_from_transformers_is_not_kept(
 
 def test_random_weights_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     model = {"weights": "random", "seed": 7, "architecture": TINY_MODELS["bert"]}
-    one = locate(model, ArtifactCache(tmp_path / "one"))
-    two = locate(model, ArtifactCache(tmp_path / "two"))
-    other = locate({**model, "seed": 8}, ArtifactCache(tmp_path / "one"))
-    assert one.weights_sha256 == two.weights_sha256 != other.weights_sha256
-    assert one.identity == two.identity != other.identity
+    first = locate(model, ArtifactCache(tmp_path / "first"))
+    second = locate(model, ArtifactCache(tmp_path / "second"))
+    other_seed = locate({**model, "seed": 8}, ArtifactCache(tmp_path / "first"))
+    assert first.weights_sha256 == second.weights_sha256 != other_seed.weights_sha256
+    assert first.identity == second.identity != other_seed.identity
 
 
-def test_a_checkpoint_without_all_of_its_encoder_is_refused(tiny: Tiny, tmp_path: Path) -> None:
-    """Weights that are not there would be made up, others in every process."""
+def test_a_checkpoint_with_missing_encoder_weights_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    """transformers would initialize missing weights at random, differently in every process."""
     from safetensors.torch import load_file, save_file
 
     folder, _ = tiny("bert")

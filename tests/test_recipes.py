@@ -1,4 +1,4 @@
-"""INT8 recipes in one table: accuracy and latency of the same recipe in one row."""
+"""The table of INT8 recipes: accuracy and latency of a recipe in one row."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def timed(make_record: MakeRecord, nanoseconds: int, **quantization: object) -> 
     return make_record(precision="int8", lengths=LENGTHS, samples=(nanoseconds,) * 20, options=options)
 
 
-def test_a_recipe_has_its_figure_and_its_time_in_one_row(make_record: MakeRecord) -> None:
+def test_a_row_has_the_score_and_the_time_of_a_recipe(make_record: MakeRecord) -> None:
     recipes = [
         (-0.02, 2_000_000, {"method": "entropy", "activation": "int8"}),
         (-0.001, 4_200_000, {"method": "minmax", "activation": "int8"}),
@@ -45,13 +45,13 @@ def test_a_recipe_has_its_figure_and_its_time_in_one_row(make_record: MakeRecord
     best, second, broken = rows(recipe_tables(accuracy, latency))
     assert (best["recipe"], best["form"], best["p50 ms"]) == ("method=minmax", "signed", "2.100")
     assert best["drop [95% CI]"] == "-0.00100 [-0.00300, +0.00100]"
-    # What is faster lost its task: it is no fastest to compare with.
+    # The fastest recipe loses more than the tolerance, so others are not compared with it.
     assert [row["over the fastest"] for row in (best, second, broken)] == ["+5.0%", "+0.0%", "-50.0%"]
     assert second["form"] == "unsigned"
     assert broken["notes"] == "**invalid**: spearman falls by 0.0200, more than 0.01"
 
 
-def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecord) -> None:
+def test_a_failed_recipe_is_last_with_its_reason(make_record: MakeRecord) -> None:
     lengths = {**LENGTHS, "task": "stsb"}
     failed, sentences = (
         make_record(suite="accuracy", precision="int8", outcome="failed", reason="no scale", measurements=(),
@@ -68,14 +68,14 @@ def test_a_recipe_that_failed_stands_last_with_its_reason(make_record: MakeRecor
     }
 
 
-def test_a_recipe_that_is_alone_is_named_too(make_record: MakeRecord) -> None:
+def test_a_single_recipe_has_a_name_too(make_record: MakeRecord) -> None:
     (row,) = rows(recipe_tables([judged(make_record, -0.001, scheme="explicit", method="minmax")], []))
     assert row["recipe"] == "scheme=explicit; method=minmax"
     (row,) = rows(recipe_tables([judged(make_record, -0.001, scheme="explicit", method="minmax", smooth=0.75)], []))
     assert row["recipe"] == "smooth=0.75"
 
 
-def test_a_latency_of_another_calibration_is_not_its(make_record: MakeRecord) -> None:
+def test_a_latency_with_other_calibration_texts_is_not_shown(make_record: MakeRecord) -> None:
     other = make_record(precision="int8", lengths={**LENGTHS, "texts": "other"}, options={"quantization": {}})
     (row,) = rows(recipe_tables([judged(make_record, -0.001)], [other]))
     assert "p50 ms" not in row
@@ -85,34 +85,34 @@ def test_a_latency_of_another_calibration_is_not_its(make_record: MakeRecord) ->
 RESULTS = [ROOT / "results" / "reference"]
 
 
-def on_gpus(results: Path, task: str, **wanted: object) -> list[Record]:
-    """Records of minilm's accuracy on NVIDIA's GPUs, of which a cell's attributes are `wanted`."""
-    found = []
+def on_gpus(results: Path, task: str, **attributes: object) -> list[Record]:
+    """Return the accuracy records of minilm on NVIDIA GPUs whose cells have these attributes."""
+    records = []
     for record in read_records(results, "accuracy"):
         cell = record.cell
-        named = {name: getattr(cell, name) for name in wanted}
-        judged_so = cell.device == "cuda" and cell.model == "minilm" and cell.lengths["task"] == task
-        found += [record] if judged_so and named == wanted and record.scores else []
-    return found
+        selected = all(getattr(cell, name) == value for name, value in attributes.items())
+        minilm_on_gpu = cell.device == "cuda" and cell.model == "minilm" and cell.lengths["task"] == task
+        records += [record] if minilm_on_gpu and selected and record.scores else []
+    return records
 
 
 @pytest.mark.parametrize("backend", ["trt", "trt_plugin"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(("task", "figure", "within"), [("stsb", 0.820325, 1e-4), ("banking77", 0.800422, 5e-4)])
-def test_floating_point_on_a_gpu_gives_the_published_figures(
+def test_floating_point_on_a_gpu_has_the_published_scores(
     backend: str, precision: str, task: str, figure: float, within: float
 ) -> None:
-    found = [record for results in RESULTS for record in on_gpus(results, task, backend=backend, precision=precision)]
-    assert found
-    for record in found:
+    records = [record for results in RESULTS for record in on_gpus(results, task, backend=backend, precision=precision)]
+    assert records
+    for record in records:
         assert record.scores["value"] == pytest.approx(figure, abs=within)
 
 
 @pytest.mark.parametrize("backend", ["trt", "trt_plugin"])
 @pytest.mark.parametrize(("trained", "within"), [(False, 0.003), (True, 0.001)])
 def test_int8_on_a_gpu_keeps_the_task(backend: str, trained: bool, within: float) -> None:
-    """The nearest to FP32 of all recipes that take no more than 5% over the fastest one that is valid."""
-    quick = [
+    """The recipe nearest to FP32, of those at most 5% slower than the fastest valid recipe, is within the limit."""
+    drops = [
         float(row["drop [95% CI]"].split(" ")[0])
         for results in RESULTS
         for row in rows_of(
@@ -120,11 +120,11 @@ def test_int8_on_a_gpu_keeps_the_task(backend: str, trained: bool, within: float
         )
         if ("qat_steps" in row["recipe"]) == trained and row.get("over the fastest", "") and _percent(row) <= 5
     ]
-    assert min(map(abs, quick)) <= within
+    assert min(map(abs, drops)) <= within
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    """Rows of all tables in `text`."""
+    """Return the rows of all tables in `text`."""
     return [row for table in text.split("\n### ")[1:] for row in rows(table)]
 
 
@@ -132,18 +132,18 @@ def _percent(row: dict[str, str]) -> float:
     return float(row["over the fastest"].partition("%")[0])
 
 
-def test_how_fast_a_model_was_trained_is_said_where_that_differs(make_record: MakeRecord) -> None:
-    plain, slow, fast = (
+def test_the_learning_rate_is_shown_if_recipes_differ_in_it(make_record: MakeRecord) -> None:
+    untrained, slow, fast = (
         judged(make_record, -0.001, **({"qat_steps": 300, "qat_rate": rate} if rate else {}))
         for rate in (0, 3e-5, 1e-4)
     )
-    named = {row["recipe"] for row in rows(recipe_tables([plain, slow], []))}
-    assert named == {"", "qat_steps=300"}
-    named = {row["recipe"] for row in rows(recipe_tables([plain, slow, fast], []))}
-    assert {"qat_steps=300; qat_rate=3e-05", "qat_steps=300; qat_rate=0.0001"} < named
+    recipes = {row["recipe"] for row in rows(recipe_tables([untrained, slow], []))}
+    assert recipes == {"", "qat_steps=300"}
+    recipes = {row["recipe"] for row in rows(recipe_tables([untrained, slow, fast], []))}
+    assert {"qat_steps=300; qat_rate=3e-05", "qat_steps=300; qat_rate=0.0001"} < recipes
 
 
-def test_recipes_that_came_to_one_file_say_so(make_record: MakeRecord) -> None:
+def test_recipes_with_the_same_file_name_each_other(make_record: MakeRecord) -> None:
     few, many, other = (
         replace(judged(make_record, -0.001, samples=samples), artifacts={"onnx": {"sha256": digest}})
         for samples, digest in ((8, "aa"), (512, "aa"), (64, "bb"))
