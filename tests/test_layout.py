@@ -18,33 +18,33 @@ def batch(lengths: list[int], sequence: int = 5) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
-def test_a_profile_survives_the_way_through_an_engine(layout: Layout) -> None:
+def test_the_profile_is_restored_from_its_sizes(layout: Layout) -> None:
     assert layout.profile(layout.sizes(PROFILE)) == PROFILE
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
-def test_what_comes_out_lies_where_it_went_in(layout: Layout) -> None:
-    """An engine that gives [id, 2 * id] for each token."""
+def test_outputs_are_restored_to_the_places_of_their_tokens(layout: Layout) -> None:
+    """The simulated engine returns [id, 2 * id] for each token."""
     feeds = batch([5, 2, 3])
     arranged = layout.arrange(feeds)
     ids = arranged.arrays["input_ids"].astype(np.float32)
     output = np.stack([ids, 2 * ids], axis=-1)
-    found = arranged.restore(output if isinstance(layout, Rows) else output[..., None, None])
-    kept = feeds["attention_mask"] == 1
-    np.testing.assert_array_equal(found[kept][:, 0], feeds["input_ids"][kept])
-    np.testing.assert_array_equal(found[kept][:, 1], 2 * feeds["input_ids"][kept])
-    assert found.shape == (3, 5, 2)
+    restored = arranged.restore(output if isinstance(layout, Rows) else output[..., None, None])
+    tokens = feeds["attention_mask"] == 1
+    np.testing.assert_array_equal(restored[tokens][:, 0], feeds["input_ids"][tokens])
+    np.testing.assert_array_equal(restored[tokens][:, 1], 2 * feeds["input_ids"][tokens])
+    assert restored.shape == (3, 5, 2)
     assert all(array.flags.c_contiguous and array.dtype == np.int32 for array in arranged.arrays.values())
 
 
-def test_a_packed_profile_is_tuned_for_the_tokens_that_will_come() -> None:
+def test_a_packed_profile_is_tuned_for_the_expected_tokens() -> None:
     tuned = Packed(tokens={Shape(4, 32): 70}).sizes(PROFILE)
     assert tuned["input_ids"] == tuned["segment_ids"] == ((1,), (70,), (8 * 64,))
     assert tuned["max_seqlen"] == Packed().sizes(PROFILE)["max_seqlen"]
     assert Packed(tokens={Shape(4, 31): 70}).sizes(PROFILE) == Packed().sizes(PROFILE)
 
 
-def test_packed_tokens_know_their_sequence_and_place() -> None:
+def test_packed_arrays_have_starts_and_positions() -> None:
     arrays = Packed(positions=True).arrange(batch([3, 1, 2])).arrays
     assert arrays["input_ids"].tolist() == [100, 101, 102, 105, 110, 111]
     assert arrays["positions"].tolist() == [0, 1, 2, 0, 0, 1]
@@ -65,10 +65,10 @@ def test_packed_tokens_are_padded_to_a_multiple_but_never_beyond_the_shape(multi
 
 @pytest.mark.parametrize("multiple", [1, 64])
 @pytest.mark.parametrize(("lengths", "sequence"), [([16], 16), ([1, 64, 2], 64), ([64] * 8, 64), ([1] * 8, 16)])
-def test_packed_tokens_of_a_shape_fit_the_profile_that_holds_it(
+def test_packed_tokens_of_a_shape_fit_the_profile_that_contains_it(
     lengths: list[int], sequence: int, multiple: int
 ) -> None:
-    """Neither more tokens than the profile allows nor a longest sequence that is too short can reach the engine."""
+    """The engine never gets more tokens than the profile allows, or a longest sequence that is too short."""
     layout = Packed(positions=True, multiple=multiple)
     arrays, sizes = layout.arrange(batch(lengths, sequence)).arrays, layout.sizes(PROFILE)
     assert max(np.diff(arrays["cu_seqlens"])) <= len(arrays["max_seqlen"]) == sequence
@@ -83,7 +83,7 @@ def test_families_without_token_types_get_zeros() -> None:
 
 
 @pytest.mark.parametrize("layout", [Columns(), Packed()], ids=lambda layout: type(layout).__name__)
-def test_what_would_give_wrong_numbers_is_refused(layout: Layout) -> None:
+def test_batches_that_would_give_wrong_numbers_are_refused(layout: Layout) -> None:
     with pytest.raises(ValueError, match="sequence 1 of the batch has no token"):
         layout.arrange(batch([5, 0, 3]))
     assert_refused(
@@ -107,7 +107,7 @@ def test_what_would_give_wrong_numbers_is_refused(layout: Layout) -> None:
         layout.arrange(broken)
 
 
-def assert_refused(layout: Layout, feeds: dict[str, np.ndarray], says: str) -> None:
-    with pytest.raises(ValueError, match=says) as raised:
+def assert_refused(layout: Layout, feeds: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
         layout.arrange(feeds)
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""What the options of an engine of plugins come to, and what its kernels do not hold."""
+"""Resolved options of an engine of plugins, and refusals of unsupported lengths, sizes and types."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from backends.tensorrt_.plugin_choices import Choices, check_left, check_padded,
 
 
 @pytest.mark.parametrize(
-    ("chosen", "reach", "on"),
+    ("choice", "qkv_range", "on"),
     [("auto", 21.9, True), ("auto", 22.0, False), ("on", 50.0, True), ("off", 1.0, False)],
 )
-def test_the_largest_score_comes_from_the_range_where_that_is_small(chosen: str, reach: float, on: bool) -> None:
-    assert scale_max(chosen, reach) is on
+def test_scale_max_is_on_if_the_range_is_small(choice: str, qkv_range: float, on: bool) -> None:
+    assert scale_max(choice, qkv_range) is on
 
 
 @pytest.mark.parametrize(
-    ("asked", "hidden", "found"),
+    ("requested", "hidden", "types"),
     [
         (spec("int8"), 768, ("int8", "int8")),
         (spec("int8"), 384, ("int8", "fp16")),
@@ -33,13 +33,13 @@ def test_the_largest_score_comes_from_the_range_where_that_is_small(chosen: str,
         (spec("fp32", layout="fixed"), 768, ("fp32", "fp32")),
     ],
 )
-def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found: tuple[str, str]) -> None:
-    notes = choices_of(asked, hidden).notes()
-    assert (notes["attention"], notes["norms"]) == found
+def test_int8_is_used_only_with_kernels_for_it(requested: BuildSpec, hidden: int, types: tuple[str, str]) -> None:
+    notes = choices_of(requested, hidden).notes()
+    assert (notes["attention"], notes["norms"]) == types
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("requested", "gelu_and_products"),
     [
         (spec("fp16"), ("sigmoid", "matmul")),
         (spec("fp16", gelu="cubic"), ("cubic", "convolution")),
@@ -50,9 +50,11 @@ def test_int8_goes_where_there_are_kernels(asked: BuildSpec, hidden: int, found:
         (spec("fp32", layout="fixed"), ("erf", "matmul")),
     ],
 )
-def test_gelu_and_products_are_the_fastest_that_lose_nothing(asked: BuildSpec, found: tuple[str, str]) -> None:
-    choices = choices_of(asked, 384)
-    assert (choices.gelu, choices.products) == found
+def test_gelu_and_products_are_the_fastest_within_the_precision(
+    requested: BuildSpec, gelu_and_products: tuple[str, str]
+) -> None:
+    choices = choices_of(requested, 384)
+    assert (choices.gelu, choices.products) == gelu_and_products
 
 
 @pytest.mark.parametrize(
@@ -66,11 +68,11 @@ def test_gelu_and_products_are_the_fastest_that_lose_nothing(asked: BuildSpec, f
         ("fp32", (128,), "fp32", 128, ["4x128"]),
     ],
 )
-def test_padded_attention_says_where_it_is_fused(
+def test_profiles_with_unfused_padded_attention_are_noted(
     precision: str, sequences: tuple[int, ...], attention: str, sequence: int, unfused: list[str]
 ) -> None:
-    asked = replace(spec(precision, layout="fixed"), shapes=tuple(Shape(4, length) for length in sequences))
-    choices = choices_of(asked, 384)
+    requested = replace(spec(precision, layout="fixed"), shapes=tuple(Shape(4, length) for length in sequences))
+    choices = choices_of(requested, 384)
     assert (choices.sequence, choices.notes()["attention"], choices.notes()["attention_unfused"]) == (
         sequence, attention, unfused,
     )  # fmt: skip
@@ -78,46 +80,48 @@ def test_padded_attention_says_where_it_is_fused(
 
 
 @pytest.mark.parametrize(
-    ("precision", "options", "sequences", "says"),
+    ("precision", "options", "sequences", "message"),
     [
-        ("fp16", {}, (512,), "wrong numbers at 512 tokens, which profile 4x512 holds"),
+        ("fp16", {}, (512,), "wrong numbers at 512 tokens, a length in profile 4x512"),
         ("fp16", {"profiles": "dynamic", "max": [8, 600], "opt": [8, 128]}, (128,), "wrong numbers at 512"),
         ("int8", {}, (512,), "wrong numbers at 512"),
-        ("int8", {"attention": "int8"}, (128, 384), "wants one sequence length, 128 or 384"),
-        ("int8", {"attention": "int8"}, (256,), "wants one sequence length, 128 or 384"),
+        ("int8", {"attention": "int8"}, (128, 384), "needs one sequence length, 128 or 384"),
+        ("int8", {"attention": "int8"}, (256,), "needs one sequence length, 128 or 384"),
         ("fp16", {}, (384, 600), ""),
         ("fp32", {}, (512,), ""),
         ("fp16", {"layout": "packed"}, (512,), ""),
     ],
 )
 def test_padded_attention_is_refused_where_it_is_wrong(
-    precision: str, options: dict[str, Any], sequences: tuple[int, ...], says: str
+    precision: str, options: dict[str, Any], sequences: tuple[int, ...], message: str
 ) -> None:
     shapes = tuple(Shape(4, length) for length in sequences)
-    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+    with pytest.raises(Unsupported, match=message) if message else nullcontext():
         check_padded(replace(spec(precision, **{"layout": "fixed", **options}), shapes=shapes))
 
 
 @pytest.mark.parametrize(
-    ("interleaved", "packed", "left", "says"),
+    ("interleaved", "packed", "excluded", "message"),
     [
         (False, True, ["0/attention"], ""),
-        (True, True, ["0/up"], "INT8 throughout"),
+        (True, True, ["0/up"], "tensors are all INT8"),
         (False, False, ["0/up"], ""),
         (False, False, ["0/attention"], "one mask for all layers"),
     ],
 )
-def test_what_cannot_be_left_out_says_so(interleaved: bool, packed: bool, left: list[str], says: str) -> None:
+def test_exclusions_from_int8_without_kernels_are_refused(
+    interleaved: bool, packed: bool, excluded: list[str], message: str
+) -> None:
     choices = Choices(packed, interleaved, True, "convolution", "erf", True, True, 128)
-    with pytest.raises(Unsupported, match=says) if says else nullcontext():
-        check_left(choices, left)
+    with pytest.raises(Unsupported, match=message) if message else nullcontext():
+        check_left(choices, excluded)
 
 
 @pytest.mark.parametrize(
-    ("positions", "hidden", "says"),
+    ("positions", "hidden", "message"),
     [(384, 768, ""), (385, 768, "stops at 384 tokens"), (128, 384, "hidden sizes 768 and 1024, not 384")],
 )
-def test_interleaved_kernels_have_their_sizes(positions: int, hidden: int, says: str) -> None:
+def test_sizes_without_interleaved_kernels_are_refused(positions: int, hidden: int, message: str) -> None:
     choices = Choices(True, True, True, "convolution", "erf", True, True, positions)
-    with pytest.raises(Unsupported, match=says) if says else nullcontext():
+    with pytest.raises(Unsupported, match=message) if message else nullcontext():
         check_sizes(choices, 512, hidden)

@@ -1,4 +1,4 @@
-"""Fields of plugins, over a TensorRT that points into them without holding them, as its collection does."""
+"""Fields of plugins, with a mock of TensorRT whose collection points to the fields but does not own them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backends.base import Unsupported
 
 
 class Field:
-    """Stands in for PluginField, which holds its values."""
+    """Mock of PluginField, which owns its values."""
 
     def __init__(self, name: str, values: Any, kind: str) -> None:
         self.name, self.values = name, values
 
 
 class Collection:
-    """Stands in for PluginFieldCollection, which copies addresses and holds nothing."""
+    """Mock of PluginFieldCollection, which copies the addresses of fields but does not own the fields."""
 
     def __init__(self, fields: Iterable[Field]) -> None:
         self.fields = [weakref.ref(field) for field in fields]
@@ -42,7 +42,7 @@ class Creator:
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """backends.tensorrt_.plugins over such a TensorRT, whose registry is `plugins.creator`."""
+    """Module backends.tensorrt_.plugins with the mock of TensorRT. Its registry returns `plugins.creator`."""
     creator = Creator()
     registry = SimpleNamespace(get_plugin_creator=lambda name, version, namespace: creator)
     kinds = SimpleNamespace(FLOAT32="float32", INT32="int32")
@@ -61,16 +61,16 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
     del sys.modules["backends.tensorrt_.plugins"]
 
 
-def test_the_plugin_reads_fields_that_are_still_there(plugins: Any) -> None:
+def test_fields_live_until_the_plugin_has_read_them(plugins: Any) -> None:
     network = SimpleNamespace(add_plugin_v2=lambda inputs, plugin: SimpleNamespace(name=""))
-    weights = np.arange(6, dtype=np.float64).reshape(2, 3).T  # what is copied to lie in a row
+    weights = np.arange(6, dtype=np.float64).reshape(2, 3).T  # not contiguous, so it is copied
     layer = plugins.add_plugin(network, "CustomFCPluginDynamic", 1, [], {"type_id": 1, "W": weights}, "product")
     assert layer.name == "product"
     assert plugins.creator.read == {"type_id": [1], "W": [0, 3, 1, 4, 2, 5]}
 
 
 class Port(Creator):
-    """A creator of the third interface, which is told what its plugin is for."""
+    """Creator of plugin interface version 3, which has an argument for the phase."""
 
     def create_plugin(self, name: str, collection: Collection, phase: str = "") -> str:  # type: ignore[override]
         assert phase == "build"
@@ -83,21 +83,21 @@ NETWORK = SimpleNamespace(
 )
 
 
-def test_a_release_with_ports_takes_them_and_others_where_there_is_none(plugins: Any) -> None:
+def test_a_port_is_used_if_there_is_one_and_else_the_original(plugins: Any) -> None:
     ported = {("CustomQKVToContextPluginDynamic", "5"): Port(), ("CustomSkipLayerNormPluginDynamic", "8"): Port()}
     plugins.can.plugin_v3, plugins.tensorrt.TensorRTPhase = True, SimpleNamespace(BUILD="build")
     plugins.registry.get_creator = lambda name, version, namespace: ported.get((name, version))
 
-    def added(name: str, version: int) -> str:
+    def add(name: str, version: int) -> str:
         layer = plugins.add_plugin(NETWORK, name, version, [], {"type_id": 1}, "layer")
         assert layer.name == "layer"
         return str(layer.plugin)
 
-    # The port has another number than what it is a port of, and what has none is taken as it was.
-    assert added("CustomQKVToContextPluginDynamic", 2) == "port layer"
-    assert added("CustomSkipLayerNormPluginDynamic", 4) == "port layer"
-    assert added("CustomSkipLayerNormPluginDynamic", 1) == "layer"
-    assert added("CustomFCPluginDynamic", 1) == "layer"
+    # A port has another version number than the original plugin. A plugin without a port is used itself.
+    assert add("CustomQKVToContextPluginDynamic", 2) == "port layer"
+    assert add("CustomSkipLayerNormPluginDynamic", 4) == "port layer"
+    assert add("CustomSkipLayerNormPluginDynamic", 1) == "layer"
+    assert add("CustomFCPluginDynamic", 1) == "layer"
     plugins.can.plugin_v2 = False
     with pytest.raises(Unsupported, match="has no plugin CustomSkipLayerNormPluginDynamic version 1"):
-        added("CustomSkipLayerNormPluginDynamic", 1)
+        add("CustomSkipLayerNormPluginDynamic", 1)

@@ -1,4 +1,4 @@
-"""The network of plugins, recorded by a stand-in for TensorRT's: which layers it has, with which fields and ranges."""
+"""Layers of the network of plugins, with their fields and ranges, recorded by a mock of TensorRT's network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from backends.weights import pad_heads, share_range
 
 
 class Tensor:
-    """What a layer gives: remembers the layer and its range."""
+    """Output of a layer, with the layer that made it and its range."""
 
     shape = (-1, 1, 1, 1)
 
@@ -58,7 +58,7 @@ class Layer:
 
 
 class Recorder:
-    """Stands in for a network: remembers the layers that were added, plugins among them."""
+    """Mock of a network, which records the added layers, including plugins."""
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
@@ -84,21 +84,21 @@ class Recorder:
         self.output = tensor
 
     def add_plugin(self, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Layer:
-        made = Layer(name.removeprefix("Custom").removesuffix("PluginDynamic"), (version, list(inputs), fields))
-        made.name = layer
-        self.layers.append(made)
-        return made
+        plugin_layer = Layer(name.removeprefix("Custom").removesuffix("PluginDynamic"), (version, list(inputs), fields))
+        plugin_layer.name = layer
+        self.layers.append(plugin_layer)
+        return plugin_layer
 
     def of(self, verb: str) -> list[Layer]:
         return [layer for layer in self.layers if layer.verb == verb]
 
     def named(self, name: str) -> Layer:
-        (found,) = [layer for layer in self.layers if layer.name == name]
-        return found
+        (layer,) = [layer for layer in self.layers if layer.name == name]
+        return layer
 
     def fields(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.named(name).arguments[2]
-        return found
+        fields: dict[str, Any] = self.named(name).arguments[2]
+        return fields
 
     @property
     def ranges(self) -> list[float]:
@@ -107,17 +107,17 @@ class Recorder:
 
 @pytest.fixture
 def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """backends.tensorrt_.plugin_network over a TensorRT of which nothing is real but that arrays pass through it."""
+    """Module backends.tensorrt_.plugin_network with a mock of TensorRT. Its Weights returns the array itself."""
     fake = MagicMock()
     fake.Weights = lambda array: array
-    fake.__spec__ = ModuleSpec("tensorrt", None)  # torch asks for it
+    fake.__spec__ = ModuleSpec("tensorrt", None)  # torch reads it
     names = ("plugin_network", "plugins", "pointwise", "plain_layers", "precision")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     for name in names:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    lacks = ("strong_typing", "packed_attention")
-    able = Capabilities(**{name: name not in lacks for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(capabilities, "installed", lambda: able)
+    missing = ("strong_typing", "packed_attention")
+    simulated = Capabilities(**{name: name not in missing for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: simulated)
     module = importlib.import_module("backends.tensorrt_.plugin_network")
     monkeypatch.setattr(module, "add_plugin", lambda network, *arguments: network.add_plugin(*arguments))
     yield module
@@ -131,18 +131,21 @@ Define = Callable[..., tuple[Recorder, dict[str, float]]]
 
 @pytest.fixture
 def sources(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> Sources:
-    """Weights and ranges of a tiny model: two layers, two heads of 32, hidden 64."""
+    """Return a function that prepares weights and ranges of a tiny model: 2 layers, 2 heads of size 32, hidden 64."""
 
     def prepare(family: str = "bert", leave_out: tuple[str, ...] = ()) -> Source:
-        asked = {**INT8, "leave_out": list(leave_out)}
-        return prepare_source(*tiny(family), SourceForm(arrays=True, ranges=True), asked, ["a line"], 0, shared_cache)
+        form, quantization = SourceForm(arrays=True, ranges=True), {**INT8, "leave_out": list(leave_out)}
+        return prepare_source(*tiny(family), form, quantization, ["a line"], 0, shared_cache)
 
     return prepare
 
 
 @pytest.fixture
 def define(sources: Sources, plugin_network: Any) -> Define:
-    """Defines a network of packed, INT8, convolution, erf and `changes`; gives it and the ranges."""
+    """Return a function that defines a packed INT8 network with convolutions and erf, changed by `changes`.
+
+    The function returns the network and the ranges.
+    """
 
     def build(
         family: str = "bert", leave_out: tuple[str, ...] = (), marked: tuple[str, ...] = (), int8: bool = True,
@@ -157,8 +160,8 @@ def define(sources: Sources, plugin_network: Any) -> Define:
             arrays, ranges = share_range(arrays, ranges, 2**0.5)
         base = Choices(True, False, True, "convolution", "erf", int8, int8, 128)
         choices = Choices(**{**vars(base), **changes})
-        notes, left = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
-        plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, left, marked).define()
+        notes, excluded = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
+        plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, excluded, marked).define()
         return network, ranges
 
     return build
@@ -199,11 +202,11 @@ def test_a_network_has_the_layers_of_the_model(
     assert counted["add_gather"] == (3 if plain else 0)
     assert counted["add_unary"] == (2 if gelu == "erf" else 0)
     assert counted["add_activation"] == {"sigmoid": 4, "cubic": 2}.get(gelu, 0)
-    # A layer of GELU, or a constant in it, that is not held in FP32 may be computed in half of it.
-    numbers = {"erf": 3, "sigmoid": 5, "cubic": 5}[gelu]
+    # TensorRT may compute a layer or a constant of GELU in FP16 if its precision is not set to FP32.
+    constants = {"erf": 3, "sigmoid": 5, "cubic": 5}[gelu]
     operations = {"erf": 5, "sigmoid": 13, "cubic": 8}[gelu]
     full = plugin_network.trt.DataType.FLOAT
-    assert sum(layer.precision is full for layer in network.layers) == 2 * (numbers + operations)
+    assert sum(layer.precision is full for layer in network.layers) == 2 * (constants + operations)
     assert network.output.name == "last_hidden_state"
 
 
@@ -214,20 +217,20 @@ def plugin_inputs(packed: bool, positions: int) -> list[str]:
 
 
 ROUNDED = ("qkv", "context", "attended", "attention", "gelu", "down", "output")
-"""Points that INT8 throughout gives a range: not what GELU reads, nor what softmax keeps to itself."""
+"""Points that have a range if all tensors are INT8. The input of GELU and the tensors of the softmax have none."""
 
 
 @pytest.mark.parametrize(
     ("changes", "without"),
     [
         ({"interleaved": True}, []),
-        # The last norm gives floating point, and so does what it reads.
+        # The last norm and its input are floating point.
         ({}, ["1/down", "1/output"]),
         ({"int8_norms": False}, ["0/attended", "0/down", "1/attended", "1/down", "1/output"]),
         ({"int8_attention": False}, ["0/qkv", "1/qkv", "1/down", "1/output"]),
     ],
 )
-def test_what_floating_point_reads_has_no_range(
+def test_inputs_of_floating_point_layers_have_no_range(
     changes: dict[str, Any], without: list[str], define: Define, plugin_network: Any
 ) -> None:
     network, ranges = define(**changes)
@@ -241,17 +244,17 @@ def test_what_floating_point_reads_has_no_range(
     kinds = [
         network.fields(f"{layer}/{norm}_norm").get("type_id") for layer in (0, 1) for norm in ("attention", "output")
     ]
-    norms = 1 if changes.get("int8_norms") is False else 2
-    assert kinds == ([None] * 4 if "interleaved" in changes else [norms, norms, norms, 1])
+    norm_type = 1 if changes.get("int8_norms") is False else 2
+    assert kinds == ([None] * 4 if "interleaved" in changes else [norm_type, norm_type, norm_type, 1])
 
 
-def test_without_int8_nothing_has_a_range_or_a_type_of_its_own(define: Define) -> None:
+def test_without_int8_no_layer_has_a_range_or_a_set_type(define: Define) -> None:
     network, _ = define(int8=False)
     assert network.ranges == []
     assert not any(layer.types for layer in network.of("add_convolution_nd"))
 
 
-def test_an_interleaved_network_is_of_version_three_without_a_mask(define: Define) -> None:
+def test_an_interleaved_network_has_plugins_of_version_3_without_mask_fields(define: Define) -> None:
     network, _ = define(interleaved=True)
     attention, norm = network.named("0/attention"), network.named("0/attention_norm")
     assert (attention.arguments[0], len(attention.arguments[1]), {*attention.arguments[2]}) == (
@@ -264,9 +267,9 @@ def test_an_interleaved_network_is_of_version_three_without_a_mask(define: Defin
 def test_a_release_with_packed_attention_needs_no_plugin(
     define: Define, plugin_network: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    able = replace(plugin_network.can, packed_attention=True, weak_typing=False, plugin_v2=False)
+    simulated = replace(plugin_network.can, packed_attention=True, weak_typing=False, plugin_v2=False)
     for module in (plugin_network, sys.modules["backends.tensorrt_.plain_layers"]):
-        monkeypatch.setattr(module, "can", able)
+        monkeypatch.setattr(module, "can", simulated)
     network, _ = define(int8=False)
     counted = Counter(layer.verb for layer in network.layers)
     assert {"EmbLayerNorm", "QKVToContext", "SkipLayerNorm"} & {*counted} == set()
@@ -277,9 +280,9 @@ def test_a_release_with_packed_attention_needs_no_plugin(
     for attention in network.of("add_attention_v2"):
         assert (attention.query_form, attention.key_value_form, attention.query_lengths) == (io, io, starts)
         assert attention.key_value_lengths.maker.arguments == (starts,)
-    # Whole rows of queries, keys and values: the first of the product's are all queries.
-    read = [layer.arguments[1].maker.arguments[1].tolist() for layer in network.of("add_gather")[3:]]
-    assert read == [0, 1, 2] * 2
+    # The first rows of the product are all queries, then come all keys and all values.
+    parts = [layer.arguments[1].maker.arguments[1].tolist() for layer in network.of("add_gather")[3:]]
+    assert parts == [0, 1, 2] * 2
     assert all(layer.epsilon == 1e-12 for layer in network.of("add_normalization"))
     used = [tensor for layer in network.layers for tensor in layer.arguments if isinstance(tensor, Tensor)]
     assert all(tensor in used for tensor, _ in network.inputs.values())
@@ -291,7 +294,7 @@ CUBIC = {**CONVOLUTION, "gelu": "cubic"}
 
 
 @pytest.mark.parametrize(
-    ("precision", "options", "noted"),
+    ("precision", "options", "expected_notes"),
     [
         ("fp16", {}, {**MATMUL, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
         ("int8", {}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
@@ -303,27 +306,27 @@ CUBIC = {**CONVOLUTION, "gelu": "cubic"}
          {**MATMUL, "attention": "fp32", "norms": "fp32", "gelu": "erf", "attention_unfused": ["8x128"]}),
     ],
 )  # fmt: skip
-def test_a_definition_fills_the_network_and_says_what_was_chosen(
-    precision: str, options: dict[str, Any], noted: dict[str, Any], plugin_network: Any, sources: Sources,
+def test_a_definition_fills_the_network_and_notes_its_choices(
+    precision: str, options: dict[str, Any], expected_notes: dict[str, Any], plugin_network: Any, sources: Sources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(plugin, "available", lambda: plugin_network.can)
     source, network = sources(), Recorder()
     source = source if precision == "int8" else replace(source, ranges=None)
-    asked = spec(precision, **options)
-    layout, notes = plugin._define(asked, source, MagicMock(), network, MagicMock(), MagicMock())  # type: ignore[arg-type]
-    assert notes == noted
+    requested = spec(precision, **options)
+    layout, notes = plugin._define(requested, source, MagicMock(), network, MagicMock(), MagicMock())  # type: ignore[arg-type]
+    assert notes == expected_notes
     assert {*network.inputs} == {*layout.sizes(Profile(*[Shape(8, 128)] * 3))}
     assert network.output is not None
-    if noted["attention"] == "int8":
+    if expected_notes["attention"] == "int8":
         assert source.ranges is not None
         ranges = json.loads(source.ranges.path.read_text())
-        # Padding heads of 32 to 64 made queries larger by the square root of two.
+        # The padding of heads from 32 to 64 multiplies queries by the square root of 2.
         shared = (ranges["0/query"] * 2**0.5 * ranges["0/key"]) ** 0.5
         assert network.named("0/qkv").get_output(0).range == pytest.approx(shared)
 
 
-def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(define: Define) -> None:
+def test_attention_without_the_embedding_plugin_gets_the_starts_as_mask(define: Define) -> None:
     network, _ = define(positions=512)
     starts, longest = network.inputs["cu_seqlens"][0], network.inputs["max_seqlen"][0]
     assert network.named("0/attention").arguments[1][1:] == [starts, starts, longest]
@@ -331,7 +334,7 @@ def test_attention_beyond_the_embedding_plugin_reads_the_starts_for_a_mask(defin
 
 
 @pytest.mark.parametrize("sequence", [128, -1])
-def test_one_padded_length_is_known_when_the_engine_is_built(sequence: int, define: Define) -> None:
+def test_a_single_padded_length_is_fixed_in_the_inputs(sequence: int, define: Define) -> None:
     network, _ = define(packed=False, sequence=sequence)
     assert {sizes for _, sizes in network.inputs.values()} == {(sequence, -1)}
     assert "use_int8_scale_max" not in network.fields("0/attention")
@@ -343,7 +346,7 @@ def test_the_choice_of_scale_max_reaches_the_plugin(define: Define) -> None:
     assert "use_int8_scale_max" not in define(int8_attention=False)[0].fields("1/attention")
 
 
-def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -> None:
+def test_products_excluded_from_int8_are_fp16(define: Define, plugin_network: Any) -> None:
     network, _ = define(leave_out=("*layer.0/attention/self/*", "*layer.1/intermediate/*"))
     half = plugin_network.trt.DataType.HALF
     assert {layer.name for layer in network.layers if layer.precision is half} == {"0/qkv", "1/up"}
@@ -353,7 +356,7 @@ def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -
 
 @pytest.mark.parametrize("family", ["bert", "electra"])
 @pytest.mark.parametrize(
-    ("changes", "held"),
+    ("changes", "expected"),
     [
         ({}, {}),
         ({"shift": True}, {"INT8": {"0/down", "1/down"}}),
@@ -362,33 +365,35 @@ def test_what_is_left_out_of_int8_is_half(define: Define, plugin_network: Any) -
         ({"obey": True, "leave_out": ("*layer.0/attention/self/*",)}, {"INT8": {"1/qkv"}, "HALF": {"0/qkv"}}),
     ],
 )
-def test_products_are_of_the_precision_that_they_are_held_to(
-    changes: dict[str, Any], held: dict[str, set[str]], family: str, define: Define, plugin_network: Any
+def test_products_have_the_requested_precision(
+    changes: dict[str, Any], expected: dict[str, set[str]], family: str, define: Define, plugin_network: Any
 ) -> None:
     network, _ = define(family, **changes)
     types = plugin_network.trt.DataType
     for kind in ("INT8", "HALF"):
-        found = {layer.name for layer in network.layers if layer.precision is getattr(types, kind)}
-        wanted = set(held.get(kind, ()))
-        assert found >= wanted
+        names = {layer.name for layer in network.layers if layer.precision is getattr(types, kind)}
+        expected_names = set(expected.get(kind, ()))
+        assert names >= expected_names
         if "obey" not in changes:
-            assert found == wanted
-        elif kind == "INT8" and wanted:
-            assert {f"{index}/{name}" for index in (0, 1) for name in ("attended", "up", "down")} < found
-            # What goes into it has no range.
-            assert "projection" not in found
+            assert names == expected_names
+        elif kind == "INT8" and expected_names:
+            assert {f"{index}/{name}" for index in (0, 1) for name in ("attended", "up", "down")} < names
+            # The input of the projection has no range.
+            assert "projection" not in names
 
 
 def test_marked_points_are_the_output(define: Define) -> None:
     network, _ = define(marked=("0/attended", "1/up", "1/output"), int8=False)
     ((joined,),) = [layer.arguments for layer in network.of("add_concatenation")]
     assert len(joined) == 3
-    read = [layer.arguments[0].maker.name for layer in network.of("add_identity")]
-    assert read == ["0/attended", "1/up", "1/output_norm"]
+    makers = [layer.arguments[0].maker.name for layer in network.of("add_identity")]
+    assert makers == ["0/attended", "1/up", "1/output_norm"]
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_query_key_and_value_lie_by_head(interleaved: bool, define: Define, sources: Sources) -> None:
+def test_query_key_and_value_are_in_the_order_of_the_kernels(
+    interleaved: bool, define: Define, sources: Sources
+) -> None:
     network, _ = define(interleaved=interleaved, int8=interleaved)
     source = sources()
     assert source.arrays is not None

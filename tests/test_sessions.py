@@ -1,4 +1,4 @@
-"""Real sessions on the CPU: right numbers at every shape, padded or not, one shape after another."""
+"""Sessions on the CPU: correct outputs at every shape, with and without padding, in a sequence of shapes."""
 
 from __future__ import annotations
 
@@ -55,15 +55,17 @@ def test_outputs_match_the_reference(
     folder, sha256 = tiny("bert")
     lengths = {"distribution": distribution, "tokens": "random", "low": 3}
     inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), sorted(set(SHAPES)))
-    chosen, asked = load_backend(backend), spec(precision, shared_cache, **options)
+    loaded, requested = load_backend(backend), spec(precision, shared_cache, **options)
     source = Source(folder, sha256)
     if backend in ("ort", "torch_packed"):
-        source = prepare_source(folder, sha256, chosen.form(asked), asked.quantization, TEXTS, 0, shared_cache)
+        form = loaded.form(requested)
+        source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
     arrays = np.load(inputs.path)
-    with chosen.open(asked, chosen.build(asked, source)) as session:
+    with loaded.open(requested, loaded.build(requested, source)) as session:
         for shape in SHAPES:
-            names = [n for n in arrays.files if n.startswith(f"{shape}/")]
-            feeds = {n.split("/")[1]: arrays[n] for n in names if not n.endswith(("reference", "rows"))}
+            names = [name for name in arrays.files if name.startswith(f"{shape}/")]
+            inputs_of_shape = [name for name in names if not name.endswith(("reference", "rows"))]
+            feeds = {name.split("/")[1]: arrays[name] for name in inputs_of_shape}
             session.load(feeds)
             session.step()
             session.wait()
@@ -76,14 +78,14 @@ def test_outputs_match_the_reference(
             session.capture()
 
 
-def test_the_second_load_of_a_shape_brings_new_numbers(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_each_load_of_the_same_shape_gives_its_own_outputs(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     onnx = export_onnx(folder, sha256, shared_cache)
     ones = np.ones((2, 8), np.int32)
     for name in ("torch_eager", "ort"):
-        backend, asked = load_backend(name), spec("fp32", shared_cache)
+        backend, requested = load_backend(name), spec("fp32", shared_cache)
         outputs = []
-        with backend.open(asked, backend.build(asked, Source(folder, sha256, onnx))) as session:
+        with backend.open(requested, backend.build(requested, Source(folder, sha256, onnx))) as session:
             for ids in (ones * 7, ones * 9, ones * 7):
                 session.load({"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0})
                 session.step()
@@ -97,7 +99,7 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
 
 
 @pytest.mark.parametrize(
-    ("backend", "precision", "device", "says"),
+    ("backend", "precision", "device", "message"),
     [
         ("torch_eager", "int8", Device(), "backend=ort"),
         ("torch_eager", "tf32", Device(), "precision=fp32"),
@@ -111,10 +113,12 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
         ("ort", "tf32", GPU, "compute capability 8.0"),
     ],
 )
-def test_what_cannot_be_done_says_why(backend: str, precision: str, device: Device, says: str, tmp_path: Path) -> None:
-    asked = BuildSpec(precision, device, SHAPES, False, tmp_path, OPTIONS, {"scheme": "implicit"})
-    with pytest.raises(Unsupported, match=says):
-        load_backend(backend).check(asked)
+def test_unsupported_precisions_are_refused_with_advice(
+    backend: str, precision: str, device: Device, message: str, tmp_path: Path
+) -> None:
+    requested = BuildSpec(precision, device, SHAPES, False, tmp_path, OPTIONS, {"scheme": "implicit"})
+    with pytest.raises(Unsupported, match=message):
+        load_backend(backend).check(requested)
 
 
 def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The TensorRT backend without TensorRT: profiles, what it says is missing, what it asks to be exported."""
+"""Backend `trt` without TensorRT: profiles, refusals, advice on missing packages, and the requested ONNX export."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def spec(precision: str = "fp16", device: Device = H200, scheme: str = "", **opt
 
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Pretends that a release of TensorRT is installed."""
+    """Return a function that simulates an installed release of TensorRT."""
 
     def install(version: str) -> None:
-        able = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
-        monkeypatch.setattr(native, "available", lambda: able)
-        monkeypatch.setattr(native, "installed", lambda: able)
+        capabilities = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
+        monkeypatch.setattr(native, "available", lambda: capabilities)
+        monkeypatch.setattr(native, "installed", lambda: capabilities)
         monkeypatch.setattr(native, "installed_release", lambda: version)
 
     return install
@@ -77,9 +77,9 @@ def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles:
     assert all(planned[choose(planned, shape)].holds(shape) for shape in SHAPES)
 
 
-def test_a_range_that_holds_no_shape_is_named() -> None:
+def test_a_range_without_a_requested_shape_is_refused() -> None:
     ranges = [[1, 128, 8, 384], [9, 16, 16, 384]]
-    with pytest.raises(Unsupported, match=r"9x16\.\.16x384 of trt\.ranges holds none of the shapes to run"):
+    with pytest.raises(Unsupported, match=r"9x16\.\.16x384 of trt\.ranges contains none of the requested shapes"):
         plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges})
     assert len(plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges[:1]})) == 1
 
@@ -97,14 +97,14 @@ def test_the_narrowest_profile_is_chosen() -> None:
     assert choose([wide, narrow], Shape(4, 33)) == 0
 
 
-def test_a_shape_outside_every_profile_says_which_there_are(release: Callable[[str], None]) -> None:
+def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles(release: Callable[[str], None]) -> None:
     release("8.6.0")
     with pytest.raises(Unsupported, match=r"shape 8x384 is in no .* \(1x16..4x384\); widen trt.min and trt.max"):
         TensorRT().check(spec(profiles="dynamic", max=[4, 384], opt=[4, 384]))
 
 
 @pytest.mark.parametrize(
-    ("version", "asked", "says"),
+    ("version", "requested", "message"),
     [
         ("8.6.0", spec("bf16"), "no BF16; use precision=fp16"),
         ("8.6.0", spec("fp8"), "opset 17"),
@@ -116,16 +116,16 @@ def test_a_shape_outside_every_profile_says_which_there_are(release: Callable[[s
         ("10.16.1", spec("fp8", scheme="implicit"), "for INT8"),
     ],
 )
-def test_what_a_release_cannot_do_it_says(
-    version: str, asked: BuildSpec, says: str, release: Callable[[str], None]
+def test_features_that_a_release_lacks_are_refused(
+    version: str, requested: BuildSpec, message: str, release: Callable[[str], None]
 ) -> None:
     release(version)
-    with pytest.raises(Unsupported, match=says):
-        TensorRT().check(asked)
+    with pytest.raises(Unsupported, match=message):
+        TensorRT().check(requested)
 
 
 @pytest.mark.parametrize(
-    ("version", "asked", "form"),
+    ("version", "requested", "form"),
     [
         ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), SourceForm()),
         ("8.6.0", spec("int8"), SourceForm(quantized="int8")),
@@ -140,15 +140,15 @@ def test_what_a_release_cannot_do_it_says(
         ("11.4.0", spec("tf32"), SourceForm()),
     ],
 )
-def test_a_release_asks_for_the_graph_it_needs(
-    version: str, asked: BuildSpec, form: SourceForm, release: Callable[[str], None]
+def test_the_source_form_follows_from_release_and_precision(
+    version: str, requested: BuildSpec, form: SourceForm, release: Callable[[str], None]
 ) -> None:
     release(version)
-    TensorRT().check(asked)
-    assert TensorRT().form(asked) == form
+    TensorRT().check(requested)
+    assert TensorRT().form(requested) == form
 
 
-def test_a_batch_in_passes_wants_a_profile_for_its_parts_alone(release: Callable[[str], None]) -> None:
+def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(release: Callable[[str], None]) -> None:
     release("8.6.0")
     job = {
         "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[8, 128]], "cuda_graph": True,
@@ -159,7 +159,7 @@ def test_a_batch_in_passes_wants_a_profile_for_its_parts_alone(release: Callable
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
-def test_no_tensorrt_is_an_unavailable_cell_that_says_what_to_do() -> None:
+def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
     job = {
         "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[1, 128]], "cuda_graph": True,
         "cache": "", "options": OPTIONS,
@@ -171,9 +171,9 @@ def test_no_tensorrt_is_an_unavailable_cell_that_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("version", ["7.2.3", "8.5.1", "9.3.0", "12.0.1"])
-def test_a_release_that_is_not_known_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_release_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "versions_of", lambda names: {"tensorrt": version})
-    with pytest.raises(Unavailable, match=rf"TensorRT {version} is not one .*8.6, 10, 11.*make trt86"):
+    with pytest.raises(Unavailable, match=rf"TensorRT {version} is not supported .*8.6, 10, 11.*make trt86"):
         installation.available()
 
 
@@ -190,8 +190,8 @@ def test_a_missing_library_is_named_with_its_package(error: str, advice: str) ->
     assert advice in installation.missing(error)
 
 
-def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:
-    """A request for trt at one precision, as if this machine had an H200."""
+def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:
+    """Return a request for backend trt at one precision, for a simulated machine with an H200."""
     machine = Machine(H200, "nvidia-h200", {"uuid": "GPU-0"})
     monkeypatch.setattr(request, "gpus", lambda: [machine])
     base = OmegaConf.structured(RunConfig)
@@ -200,28 +200,28 @@ def asked_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: 
     return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
 
 
-def test_a_file_of_texts_that_calibrates_is_named_in_the_cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own, given = (
-        asked_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
+def test_the_cell_names_the_file_of_calibration_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    default, with_file = (
+        request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
         for more in ((), ("task.calibration=suites/sentences.txt",))
     )
-    assert given.cell["lengths"] == {**own.cell["lengths"], "calibration": "sentences.txt"}
-    assert "calibration" not in own.cell["lengths"]
+    assert with_file.cell["lengths"] == {**default.cell["lengths"], "calibration": "sentences.txt"}
+    assert "calibration" not in default.cell["lengths"]
 
 
-def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = asked_on_a_gpu(
+def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    requested = request_on_a_gpu(
         monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
     )
-    assert asked.cell["options"]["profiles"] == "dynamic"
-    assert [asked.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
-    assert asked.job["quantization"]["placement"] == "all_but_ffn_residual"
-    assert asked.job["quantization"]["activation"] == "int8"
-    assert asked.job["device"]["driver"] == "580.1"
+    assert requested.cell["options"]["profiles"] == "dynamic"
+    assert [requested.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
+    assert requested.job["quantization"]["placement"] == "all_but_ffn_residual"
+    assert requested.job["quantization"]["activation"] == "int8"
+    assert requested.job["device"]["driver"] == "580.1"
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("trt.min=[1]", "trt.min=[1] must be a batch and a sequence length"),
         ("trt.min=[9,16]", "must not fall; their batch is 9, 8, 8"),
@@ -233,43 +233,45 @@ def test_a_request_resolves_ranges_and_places(monkeypatch: pytest.MonkeyPatch, t
         ("interpreter.trt=/no/python", "interpreter.trt=/no/python is no executable Python"),
     ],
 )
-def test_bad_options_are_refused(override: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bad_options_are_refused(override: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
-        asked_on_a_gpu(monkeypatch, tmp_path, override)
-    assert says in str(refused.value)
+        request_on_a_gpu(monkeypatch, tmp_path, override)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "message"),
     [
         (("trt.refit=true", "trt.version_compatible=true"), "both refittable and version compatible"),
         (("precision.name=int8", "quantization.activation=uint8"), "TensorRT reads no zero points"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(
-    overrides: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    overrides: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refused, match=says):
-        asked_on_a_gpu(monkeypatch, tmp_path, *overrides)
+    with pytest.raises(Refused, match=message):
+        request_on_a_gpu(monkeypatch, tmp_path, *overrides)
 
 
-def test_a_library_is_its_content_in_a_cell_and_a_path_in_a_job(
+def test_a_plugin_library_is_a_digest_in_the_cell_and_a_path_in_the_job(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = tmp_path / "plugins.so"
     library.write_bytes(b"code")
     monkeypatch.chdir(tmp_path)
-    asked = asked_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
-    assert asked.job["options"]["plugin_libraries"] == [str(library)]
-    assert asked.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
+    requested = request_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
+    assert requested.job["options"]["plugin_libraries"] == [str(library)]
+    assert requested.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
 
 
-def test_a_calibrator_is_asked_nothing_about_graphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = asked_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", "quantization.scheme=implicit")
-    assert set(asked.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
+def test_implicit_calibration_has_no_options_of_explicit_quantization(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requested = request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", "quantization.scheme=implicit")
+    assert set(requested.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
 
 
-def test_what_is_installed_beside_tensorrt_does_not_name_its_release(
+def test_other_packages_do_not_count_as_a_tensorrt_release(
     monkeypatch: pytest.MonkeyPatch, null_job: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
@@ -279,7 +281,7 @@ def test_what_is_installed_beside_tensorrt_does_not_name_its_release(
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-cu12", "tensorrt-cu13"])
-def test_tensorrt_is_found_under_each_of_its_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_is_found_under_each_distribution_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "versions_of", lambda names: {name: "10.16.1"} if name in names else {})
     assert installation.installed_release() == "10.16.1"
 
@@ -291,11 +293,11 @@ def test_every_module_imports_in_a_python_with_tensorrt_and_no_framework() -> No
         f"import importlib, sys\nfor name in {modules}: importlib.import_module('backends.tensorrt_.' + name)\n"
         "assert not {'torch', 'onnx', 'onnxruntime', 'transformers', 'suites'} & set(sys.modules)"
     )
-    done = subprocess.run([PYTHON_WITH_TENSORRT, "-c", code], cwd=ROOT, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run([PYTHON_WITH_TENSORRT, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert completed.returncode == 0, completed.stderr
 
 
-def test_calibration_inputs_come_along_at_one_shape(
+def test_calibration_inputs_of_the_source_have_one_shape(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
     folder, sha256 = tiny("bert")

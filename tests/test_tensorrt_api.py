@@ -1,7 +1,7 @@
-"""What backends/tensorrt_ names of TensorRT is there in each release that reaches the line.
+"""Each name of TensorRT in backends/tensorrt_ must exist in every release that reaches its line.
 
-tests/tensorrt_api holds the names of each release's Python module, as its own bindings list them. Which lines a release
-reaches follows from the capabilities it has (backends/tensorrt_/capabilities.py) and the `if can.…` around a line.
+tests/tensorrt_api has the names in the Python module of each release, as listed from its bindings. The lines that a
+release reaches follow from its capabilities (backends/tensorrt_/capabilities.py) and the `if can.…` around a line.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ CLASSES = {
     "others": "ITimingCache",
     "creator": "IPluginCreator",
 }
-"""What a variable or attribute of this name is an instance of, throughout the folder."""
+"""Class of TensorRT by the name of a variable or attribute, the same in the whole folder."""
 
 
 RETURNS = {"get_plugin_registry": "IPluginRegistry"}
-"""What functions of the module give; a class gives itself."""
+"""Class that a function of the module returns. A class returns its own instance."""
 
 
 def names_of(release: str) -> Mapping[str, set[str]]:
     lines = (ROOT / "tests" / "tensorrt_api" / f"{release}.txt").read_text().splitlines()
     return {
-        name: set(members.replace(",", " ").split()) for name, _, members in (line.partition(":") for line in lines)
+        name: set(attributes.replace(",", " ").split())
+        for name, _, attributes in (line.partition(":") for line in lines)
     }
 
 
@@ -68,39 +69,41 @@ def named(names: Mapping[str, set[str]], dotted: str) -> bool:
 
 @dataclass(frozen=True)
 class Reader:
-    """Walks the statements that a release reaches, and gives the names of TensorRT in them, "A", "A.B", with lines."""
+    """Reader of the statements that a release reaches. It yields TensorRT names, "A" or "A.B", with line numbers."""
 
     can: Capabilities
 
-    def holds(self, test: ast.expr) -> bool | None:
-        """What a condition is for this release, or None if it does not follow from its capabilities."""
+    def evaluate(self, test: ast.expr) -> bool | None:
+        """Return the value of a condition for this release, or None if its capabilities do not determine the value."""
         if isinstance(test, ast.Attribute) and isinstance(test.value, ast.Name) and test.value.id == "can":
             return bool(getattr(self.can, test.attr))
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            inner = self.holds(test.operand)
+            inner = self.evaluate(test.operand)
             return None if inner is None else not inner
         if isinstance(test, ast.BoolOp):
-            parts = [self.holds(value) for value in test.values]
+            values = [self.evaluate(value) for value in test.values]
             decisive = isinstance(test.op, ast.Or)
-            if decisive in parts:
+            if decisive in values:
                 return decisive
-            return None if None in parts else not decisive
+            return None if None in values else not decisive
         return None
 
     def body(self, statements: list[ast.stmt]) -> Iterator[tuple[str, int]]:
         for statement in statements:
             yield from self.names(statement)
             if isinstance(statement, ast.If):
-                verdict = self.holds(statement.test)
-                taken = statement.body if verdict else statement.orelse if verdict is False else []
-                if taken and isinstance(taken[-1], ast.Return | ast.Raise | ast.Continue):
+                verdict = self.evaluate(statement.test)
+                branch = statement.body if verdict else statement.orelse if verdict is False else []
+                if branch and isinstance(branch[-1], ast.Return | ast.Raise | ast.Continue):
                     return
 
     def names(self, node: ast.AST) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.If | ast.IfExp):
             yield from self.names(node.test)
-            verdict = self.holds(node.test)
-            branches = [b for b, wanted in ((node.body, True), (node.orelse, False)) if verdict in (wanted, None)]
+            verdict = self.evaluate(node.test)
+            branches = [
+                branch for branch, value in ((node.body, True), (node.orelse, False)) if verdict in (value, None)
+            ]
             for branch in branches:
                 yield from self.body(branch) if isinstance(branch, list) else self.names(branch)
             return
@@ -117,7 +120,7 @@ class Reader:
 
     @staticmethod
     def tensorrt(node: ast.Attribute) -> str:
-        """The dotted name that an attribute stands for: of the module, or of a class by the variable's name."""
+        """Return the dotted TensorRT name of an attribute: of the module, or of a class by the variable's name."""
         if isinstance(node.value, ast.Name) and node.value.id == "trt":
             return node.attr
         if isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name):
@@ -128,38 +131,38 @@ class Reader:
         if isinstance(node.value, ast.Name) and node.value.id in CLASSES:
             return f"{CLASSES[node.value.id]}.{node.attr}"
         match node.value:
-            case ast.Call(ast.Attribute(ast.Name("trt"), made)):
-                return f"{RETURNS.get(made, made)}.{node.attr}"
+            case ast.Call(ast.Attribute(ast.Name("trt"), function)):
+                return f"{RETURNS.get(function, function)}.{node.attr}"
         return ""
 
 
-def outside(source: str, release: str) -> list[str]:
-    """Names in `source` that `release` reaches and does not have, with their lines."""
+def missing_names(source: str, release: str) -> list[str]:
+    """Return the names in `source` that `release` reaches and does not have, with their lines."""
     names = names_of(release)
     reader = Reader(Capabilities.where(lambda dotted: named(names, dotted)))
-    found = set(reader.body(ast.parse(source).body))
-    return sorted(f"{name}, line {line}" for name, line in found if not named(names, name) and "__" not in name)
+    reached = set(reader.body(ast.parse(source).body))
+    return sorted(f"{name}, line {line}" for name, line in reached if not named(names, name) and "__" not in name)
 
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_name_is_in_the_releases_that_reach_it(path: Path, release: str) -> None:
-    assert outside(path.read_text(), release) == []
+    assert missing_names(path.read_text(), release) == []
 
 
-def test_the_lists_are_of_three_generations() -> None:
+def test_there_is_a_list_for_each_generation_of_releases() -> None:
     assert RELEASES == ["10.16.1", "11.4.0", "8.6.0"]
 
 
-def test_the_folder_names_tensorrt_enough_to_be_worth_reading() -> None:
+def test_the_reader_finds_many_names() -> None:
     can = Capabilities.where(lambda dotted: named(names_of("8.6.0"), dotted))
-    found = {name for path in SOURCES for name, _ in Reader(can).body(ast.parse(path.read_text()).body)}
-    assert {"BuilderFlag.FP16", "IBuilderConfig.set_flag", "IExecutionContext.execute_async_v3"} <= found
-    assert len(found) > 60
+    names = {name for path in SOURCES for name, _ in Reader(can).body(ast.parse(path.read_text()).body)}
+    assert {"BuilderFlag.FP16", "IBuilderConfig.set_flag", "IExecutionContext.execute_async_v3"} <= names
+    assert len(names) > 60
 
 
 @pytest.mark.parametrize(
-    ("source", "release", "found"),
+    ("source", "release", "missing"),
     [
         ("trt.BuilderFlag.FP16", "11.4.0", ["BuilderFlag.FP16, line 1"]),
         ("if can.weak_typing:\n trt.BuilderFlag.FP16", "11.4.0", []),
@@ -176,8 +179,8 @@ def test_the_folder_names_tensorrt_enough_to_be_worth_reading() -> None:
         ("trt.Runtime(log).no_such()", "8.6.0", ["Runtime.no_such, line 1"]),
     ],
 )  # fmt: skip
-def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list[str]) -> None:
-    assert outside(source, release) == found
+def test_names_that_a_release_reaches_and_lacks_are_listed(source: str, release: str, missing: list[str]) -> None:
+    assert missing_names(source, release) == missing
 
 
 @pytest.mark.parametrize(
@@ -200,4 +203,4 @@ def test_a_name_outside_its_lane_is_found(source: str, release: str, found: list
 )
 def test_the_capabilities_of_a_release(release: str, has: set[str]) -> None:
     can = Capabilities.where(lambda dotted: named(names_of(release), dotted))
-    assert {name for name, able in vars(can).items() if able} == has
+    assert {name for name, present in vars(can).items() if present} == has

@@ -1,4 +1,4 @@
-"""How a build ends, over a TensorRT of which nothing is real."""
+"""Results and errors of a build, with a mock of TensorRT."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Sha
 
 
 class Stage:
-    """What a build meets: the plans that the builder gives, which of them open, and the bytes that are free."""
+    """Simulated environment of a build: plans from the builder, whether each one opens, and bytes of free memory."""
 
     def __init__(self) -> None:
         self.plans: list[bytes | None] = [b"plan"]
         self.opening: list[bool] = [True]
         self.free = 100 << 30
         self.errors: list[str] = []
-        self.said_on_opening = "it ended at profile 1"
+        self.opening_error = "the process ended at profile 1"
         self.config = MagicMock()
         self.config.add_optimization_profile.return_value = 0
         self.builder = MagicMock()
@@ -40,12 +40,12 @@ class Stage:
         self.builder.build_serialized_network.side_effect = lambda *_: self.plans.pop(0)
 
     def faults(self) -> list[str]:
-        return [] if self.opening.pop(0) else [self.said_on_opening]
+        return [] if self.opening.pop(0) else [self.opening_error]
 
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    found, fake = Stage(), MagicMock(__version__="8.6.0")
+    simulated, fake = Stage(), MagicMock(__version__="8.6.0")
     fake.ILogger = fake.IProgressMonitor = object
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setattr(
@@ -56,18 +56,19 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     build = importlib.import_module("backends.tensorrt_.build")
     watch = SimpleNamespace(enter=lambda phase: None, notes=dict)
     log = SimpleNamespace(
-        errors=found.errors, peak_bytes=0, lines=list, last_error=lambda: (found.errors or ["no reason"])[-1]
+        errors=simulated.errors, peak_bytes=0, lines=list, last_error=lambda: (simulated.errors or ["no reason"])[-1]
     )
-    fake.Builder.side_effect = lambda log: found.builder
+    fake.Builder.side_effect = lambda log: simulated.builder
     replaced = {
-        "use_device": lambda index: None, "free_memory": lambda: found.free, "Log": lambda: log,
-        "Watch": lambda phase: nullcontext(watch), "faults": lambda *_: found.faults(), "load_plugins": lambda *_: None,
+        "use_device": lambda index: None, "free_memory": lambda: simulated.free, "Log": lambda: log,
+        "Watch": lambda phase: nullcontext(watch), "faults": lambda *_: simulated.faults(),
+        "load_plugins": lambda *_: None,
         "write_layers": lambda path, options, log: {}, "load_timings": lambda *_: None, "save_timings": lambda *_: None,
         "timing_cache_path": lambda *_: Path("timings"),
     }  # fmt: skip
     for name, value in replaced.items():
         monkeypatch.setattr(build, name, value)
-    yield found
+    yield simulated
     for name in MODULES:
         sys.modules.pop(f"backends.tensorrt_.{name}", None)
 
@@ -90,13 +91,13 @@ def test_a_plan_that_does_not_open_is_built_again_with_new_timings(stage: Stage,
     assert stage.config.set_timing_cache.call_count == 1
 
 
-def test_a_plan_that_no_memory_is_left_to_open_is_not_built_again(stage: Stage, tmp_path: Path) -> None:
-    stage.plans, stage.opening, stage.said_on_opening = [b"whole"], [False], "Requested 5 GB; Out of memory"
+def test_a_plan_that_does_not_open_for_lack_of_memory_is_not_built_again(stage: Stage, tmp_path: Path) -> None:
+    stage.plans, stage.opening, stage.opening_error = [b"whole"], [False], "Requested 5 GB; Out of memory"
     with pytest.raises(RuntimeError, match="too little GPU memory to build"):
         built(tmp_path)
 
 
-def test_a_build_says_what_its_phases_took(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_notes_the_time_of_its_phases(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     progress = sys.modules["backends.tensorrt_.progress"]
     monkeypatch.setattr(progress, "runtime", SimpleNamespace(cudaMemGetInfo=lambda: None))
     monkeypatch.setattr(progress, "checked", lambda answer: (1 << 30, 2 << 30))
@@ -110,7 +111,7 @@ def test_a_build_says_what_its_phases_took(stage: Stage, monkeypatch: pytest.Mon
 
 
 def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> None:
-    """By the names that these kernels have in profiles under results/reference."""
+    """The names of the kernels are from profiles under results/reference."""
     names = [
         "sm90_xmma_fprop_implicit_gemm_i8f32_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_nchw_tilesize64x256x64",
         "sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize128x256x64",
@@ -118,7 +119,7 @@ def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> No
         "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x32",
     ]
     layers = [
-        "a layer of which only the name is known",
+        "a layer with only a name",
         {"LayerType": "NoOp"},
         {"LayerType": "PointWiseV2", "TacticName": "generatedNativePointwise"},
         {"LayerType": "CudnnConvolution", "TacticName": "ampere_h16816gemm_128x64_ldg8_nn"},
@@ -128,30 +129,29 @@ def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> No
     assert types == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
 
 
-def test_a_profile_that_is_refused_says_so(stage: Stage, tmp_path: Path) -> None:
+def test_a_refused_profile_fails_with_the_reason(stage: Stage, tmp_path: Path) -> None:
     stage.config.add_optimization_profile.return_value = -1
     stage.errors += ["the profile has no opt"]
     with pytest.raises(RuntimeError, match=r"refuses the profile .* no opt"):
         built(tmp_path)
 
 
-def test_no_builder_at_all_has_its_reason(stage: Stage, tmp_path: Path) -> None:
+def test_a_failed_creation_of_the_builder_has_its_reason(stage: Stage, tmp_path: Path) -> None:
     sys.modules["tensorrt"].Builder.side_effect = TypeError("pybind11::init(): factory function returned nullptr")  # type: ignore[attr-defined]
     stage.errors += ["CUDA initialization failure with error: 2 (out of memory)"]
-    with pytest.raises(RuntimeError, match="too little GPU memory to build, of which"):
+    with pytest.raises(RuntimeError, match="too little GPU memory to build: "):
         built(tmp_path)
 
 
 def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_path: Path) -> None:
     stage.plans, stage.opening = [b"broken", b"broken"], [False, False]
-    stage.said_on_opening = "it ended at profile 1 (missing offset)"
-    with pytest.raises(
-        RuntimeError, match=r"the engine that it built, twice: it ended at profile 1 \(missing offset\)"
-    ):
+    stage.opening_error = "the process ended at profile 1 (missing offset)"
+    message = r"the engine twice and could not open it: the process ended at profile 1 \(missing offset\)"
+    with pytest.raises(RuntimeError, match=message):
         built(tmp_path)
 
 
-def test_a_lean_runtime_that_is_not_there_is_named(stage: Stage, tmp_path: Path) -> None:
+def test_a_missing_lean_runtime_is_named(stage: Stage, tmp_path: Path) -> None:
     stage.plans = [None]
     stage.errors += ["Error Code 6: Internal Error (Unable to load library: libnvinfer_lean.so.8.6.0)"]
     with pytest.raises(Unavailable, match="install tensorrt-lean"):
@@ -159,19 +159,21 @@ def test_a_lean_runtime_that_is_not_there_is_named(stage: Stage, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("free", "error", "says"),
+    ("free", "error", "message"),
     [
-        (1 << 30, "Cuda Runtime (invalid resource handle)", "too little GPU memory to build, of which 1024 MiB"),
+        (1 << 30, "Cuda Runtime (invalid resource handle)", "too little GPU memory to build: 1024 MiB were free"),
         (100 << 30, "Out of memory", "too little GPU memory"),
         (100 << 30, "CUDA: cudaErrorMemoryAllocation", "too little GPU memory"),
         (100 << 30, "no such kernel", "could not build the engine: no such kernel"),
         (100 << 30, "an illegal memory access was encountered", "could not build the engine: an illegal memory"),
     ],
 )
-def test_no_plan_has_its_reason(free: int, error: str, says: str, stage: Stage, tmp_path: Path) -> None:
+def test_a_build_without_a_plan_has_its_reason(
+    free: int, error: str, message: str, stage: Stage, tmp_path: Path
+) -> None:
     stage.plans, stage.free = [None], free
     stage.errors += [error]
-    with pytest.raises(RuntimeError, match=says):
+    with pytest.raises(RuntimeError, match=message):
         built(tmp_path)
 
 
@@ -185,13 +187,15 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, MagicMock]:
 
 
 @pytest.mark.parametrize("compatible", [True, False])
-def test_code_in_a_plan_is_allowed_where_it_was_asked_for(compatible: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_code_in_a_plan_is_allowed_only_for_version_compatible_engines(
+    compatible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module, fake = loading(monkeypatch)
     module.read_plan(b"plan", {"version_compatible": compatible}, None)
     assert fake.Runtime.return_value.engine_host_code_allowed is compatible
 
 
-def test_a_library_is_loaded_once_and_one_that_cannot_be_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_is_loaded_once_and_a_broken_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     module, fake = loading(monkeypatch)
     load = fake.get_plugin_registry.return_value.load_library
     load.side_effect = lambda path: None if "broken" in path or load.call_count > 1 else object()

@@ -1,5 +1,7 @@
-"""On a GPU with TensorRT, in the interpreter that SUITES_TRT_PYTHON or inference-suites.yaml names: a tiny model
-through builder and session, and each way that a build can go wrong."""
+"""Builder and session with a tiny model on a GPU, and each error of a build.
+
+The tests need TensorRT in the interpreter that SUITES_TRT_PYTHON or inference-suites.yaml names.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ OPTIONS = {
     "profiles": "per_shape",
     "keep_fp32": [],
     "threads": 0,
-    # Fewer tactics to time: what is tested is right or wrong at any level.
+    # A low level times fewer tactics. The results of these tests do not depend on it.
     "optimization_level": 1,
 }
 
@@ -49,11 +51,11 @@ Tiny = Callable[[str], tuple[Path, str]]
 
 
 class Lab:
-    """Runs build and measure of a tiny BERT in workers, as the pipeline does."""
+    """Runner of the build and measure stages for a tiny model in workers, as in the pipeline."""
 
     def __init__(self, folder: Path, sha256: str, cache: ArtifactCache, jobs: Path) -> None:
         self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
-        self.said: list[tuple[str, bool]] = []
+        self.messages: list[tuple[str, bool]] = []
 
     def origin(self, lengths: dict[str, Any]) -> InputSource:
         return InputSource(self.folder, self.sha256, lengths, [], 0, "cpu", self.cache)
@@ -81,7 +83,7 @@ class Lab:
 
     def run(self, stage: str, job: dict[str, Any]) -> Answer:
         folder = self.jobs / f"{stage}-{len(list(self.jobs.iterdir()))}"
-        return call(stage, job, folder, Interpreter(PYTHON), 300, lambda *said: self.said.append(said))
+        return call(stage, job, folder, Interpreter(PYTHON), 300, lambda *message: self.messages.append(message))
 
     def measured(self, job: dict[str, Any]) -> dict[str, Any]:
         built = self.run("build", job)
@@ -117,7 +119,7 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
     assert notes["engine_bytes"] > 0
     assert notes["layers"]
     assert (notes["layers_in_fp32"] > 0) == bool(options.get("keep_fp32"))
-    assert any(text.startswith("building") for text, _ in lab.said) or result["built"]["seconds"] < 2
+    assert any(text.startswith("building") for text, _ in lab.messages) or result["built"]["seconds"] < 2
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
     ],
     ids=" ".join,
 )
-def test_the_builders_options_give_engines_that_run(options: dict[str, Any], lab: Lab) -> None:
+def test_engines_with_each_option_of_the_builder_run(options: dict[str, Any], lab: Lab) -> None:
     job = lab.job("fp16", **options)
     if "lean runtime" in (built := lab.run("build", job)).reason:
         assert built.outcome == "unavailable"
@@ -141,7 +143,7 @@ def test_the_builders_options_give_engines_that_run(options: dict[str, Any], lab
     assert ("layers" in result["built"]["notes"]) == (options.get("verbosity") != "none")
 
 
-def test_a_library_that_is_none_of_plugins_says_so(lab: Lab) -> None:
+def test_a_file_that_is_no_plugin_library_is_refused(lab: Lab) -> None:
     library = lab.jobs / "nothing.so"
     library.write_bytes(b"no library")
     answer = lab.run("build", lab.job("fp16", plugin_libraries=[str(library)]))
@@ -158,16 +160,18 @@ def test_a_library_that_is_none_of_plugins_says_so(lab: Lab) -> None:
         ({"profiles": "per_shape", "engines": "per_shape"}, [False, True]),
     ],
 )
-def test_outputs_after_changes_are_those_of_a_fresh_context(
+def test_outputs_after_changes_of_shape_equal_those_of_a_new_context(
     options: dict[str, Any], graphs: list[bool], lab: Lab
 ) -> None:
-    """With plain steps and with graphs that are kept: a known fault of one context a profile (NVIDIA/TensorRT 2648)."""
+    """Plain steps and kept graphs. Issue 2648 of NVIDIA/TensorRT reports a fault with one context per profile."""
     result = lab.measured(switching(lab, lab.job("fp16", **options)))
     assert [part["cuda_graph"] for part in result["switching"]["parity"]] == graphs
     assert ("keep graphs" in result["facts"].get("no_cuda_graph", "")) == (graphs == [False])
     assert all(part["difference"] == 0 for part in result["switching"]["parity"])
     assert len(result["measurements"]) == len(graphs)
-    first, *_, plain = [one for one in result["switching"]["openings"] if one["of"] not in ("captures", "kept graphs")]
+    first, *_, plain = [
+        opening for opening in result["switching"]["openings"] if opening["of"] not in ("captures", "kept graphs")
+    ]
     one_shape_each = options.get("contexts") == "per_profile" or options.get("engines") == "per_shape"
     contexts = [f"context {number}" for number in (range(1, len(SHAPES) + 1) if one_shape_each else (1,))]
     before = ["import", "device", "plugins", "read and verify", "deserialize"]
@@ -175,11 +179,11 @@ def test_outputs_after_changes_are_those_of_a_fresh_context(
     assert plain["bytes"]["buffers"] >= 0
     assert result["facts"]["memory"]["opening"] == plain["bytes"]
     assert result["facts"]["cuda_module_loading"] in ("", "LAZY", "EAGER")
-    for one in result["switching"]["device"]:
-        assert len(one["first"]) + one["overtaken"] == 2
-        assert all(0 < again < 5_000_000 for again in one["again"])
-    changed = next(one for one in result["switching"]["transitions"] if one["from"] != one["to"])
-    # A context of one shape has it for good: to go there is to find it.
+    for timing in result["switching"]["device"]:
+        assert len(timing["first"]) + timing["overtaken"] == 2
+        assert all(0 < again < 5_000_000 for again in timing["again"])
+    changed = next(change for change in result["switching"]["transitions"] if change["from"] != change["to"])
+    # A context with one shape keeps it, so a change of shape only selects the context.
     assert ("context" if one_shape_each else "input shape") in changed["samples"]["parts"]
 
 
@@ -191,7 +195,7 @@ def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
             "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip
 
 
-def test_packed_tokens_hit_and_miss_graphs(lab: Lab) -> None:
+def test_packed_tokens_replay_kept_graphs_for_some_transitions(lab: Lab) -> None:
     result = lab.measured(switching(lab, lab.job("fp16", "trt_plugin", profiles="dynamic")))
     assert [part["difference"] for part in result["switching"]["parity"]] == [0, 0]
     kept = result["switching"]["parity"][1]
@@ -199,13 +203,13 @@ def test_packed_tokens_hit_and_miss_graphs(lab: Lab) -> None:
     assert result["facts"]["graphs"] > len(SHAPES)
 
 
-def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> None:
+def test_contexts_that_need_more_than_the_allowed_memory_are_refused(lab: Lab) -> None:
     job = switching(lab, lab.job("fp16", contexts="per_profile", memory_mb=1))
     built = lab.run("build", job)
     answer = lab.run("measure", {**job, "artifact": built.result})
     assert answer.outcome == "failed"
     assert "2 contexts need" in answer.reason
-    assert "1 MiB are to be had" in answer.reason
+    assert "1 MiB are available" in answer.reason
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_contexts_beyond_the_memory_that_is_allowed_are_refused(lab: Lab) -> Non
     [
         ("fp32", {"layout": "fixed"}, 0.999999),
         ("fp16", {"layout": "fixed"}, 0.9999),
-        # cuBLASLt as the plugin asks for it adds up in FP16.
+        # The plugin makes cuBLASLt accumulate in FP16.
         ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
         ("fp16", {"gelu": "sigmoid"}, 0.9999),
         ("fp16", {"gelu": "tanh"}, 0.9999),
@@ -250,7 +254,7 @@ def test_plugins_match_the_reference_plain_and_as_a_graph(
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
-def test_marked_points_of_plugins_are_those_of_the_graph(layout: str, lab: Lab) -> None:
+def test_marked_points_of_plugins_match_the_graph(layout: str, lab: Lab) -> None:
     job = lab.job("fp16", "trt_plugin", layout=layout)
     onnx = export_onnx(lab.folder, lab.sha256, lab.cache)
     points, lengths = marked_points(onnx), {"distribution": "uniform", "tokens": "random", "low": 3}
@@ -261,7 +265,7 @@ def test_marked_points_of_plugins_are_those_of_the_graph(layout: str, lab: Lab) 
     assert all(layer["nonfinite"] == 0 and layer["relative_error"] < 0.01 for layer in layers)
 
 
-def test_padded_attention_in_int8_at_the_one_length_it_has(
+def test_padded_int8_attention_at_a_length_with_kernels(
     shared_cache: ArtifactCache, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "SHAPES", (Shape(2, 128), Shape(4, 128)))
@@ -273,7 +277,7 @@ def test_padded_attention_in_int8_at_the_one_length_it_has(
     assert all(check["nonfinite"] == 0 and check["cosine"] >= 0.95 for check in result["checks"])
 
 
-def test_packed_sequences_longer_than_the_embedding_plugin(
+def test_packed_sequences_longer_than_the_embedding_plugin_supports(
     shared_cache: ArtifactCache, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "SHAPES", (Shape(2, 512),))
@@ -283,20 +287,20 @@ def test_packed_sequences_longer_than_the_embedding_plugin(
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
-def test_a_batch_that_is_none_is_refused_and_the_next_shape_goes_on(layout: str, lab: Lab) -> None:
+def test_a_bad_batch_is_refused_and_the_next_shape_is_measured(layout: str, lab: Lab) -> None:
     job = lab.job("fp16", "trt_plugin", layout=layout)
     job["artifact"] = lab.run("build", job).result
-    spoilt, sound = SHAPES
-    whole = np.ones((spoilt.batch, spoilt.sequence), np.int32)
-    empty, broken, longer = whole.copy(), whole.copy(), np.pad(whole, ((0, 0), (0, 1)), constant_values=1)
+    bad_shape, good_shape = SHAPES
+    ones = np.ones((bad_shape.batch, bad_shape.sequence), np.int32)
+    empty, broken, longer = ones.copy(), ones.copy(), np.pad(ones, ((0, 0), (0, 1)), constant_values=1)
     empty[1], broken[0, 3] = 0, 0
 
     def measured(mask: np.ndarray) -> Answer:
-        with np.load(job["inputs"]) as known:
-            arrays = dict(known)
-        arrays |= {f"{spoilt}/{name}": mask for name in ("input_ids", "attention_mask", "token_type_ids")}
-        np.savez(lab.jobs / "spoilt.npz", **arrays)
-        return lab.run("measure", {**job, "inputs": str(lab.jobs / "spoilt.npz")})
+        with np.load(job["inputs"]) as inputs:
+            arrays = dict(inputs)
+        arrays |= {f"{bad_shape}/{name}": mask for name in ("input_ids", "attention_mask", "token_type_ids")}
+        np.savez(lab.jobs / "bad.npz", **arrays)
+        return lab.run("measure", {**job, "inputs": str(lab.jobs / "bad.npz")})
 
     for mask, reason in (
         (empty, "sequence 1 of the batch has no token"),
@@ -304,41 +308,42 @@ def test_a_batch_that_is_none_is_refused_and_the_next_shape_goes_on(layout: str,
     ):
         answer = measured(mask)
         assert answer.outcome == "ok"
-        assert list(answer.result["failures"]) == [str(spoilt)]
-        assert reason in answer.result["failures"][str(spoilt)]
-        assert {(m["batch"], m["sequence"]) for m in answer.result["measurements"]} == {(sound.batch, sound.sequence)}
+        assert list(answer.result["failures"]) == [str(bad_shape)]
+        assert reason in answer.result["failures"][str(bad_shape)]
+        measured_shapes = {(row["batch"], row["sequence"]) for row in answer.result["measurements"]}
+        assert measured_shapes == {(good_shape.batch, good_shape.sequence)}
     beyond = measured(longer)
     assert beyond.outcome == "unsupported"
-    assert f"shape {spoilt.batch}x{spoilt.sequence + 1} is in no optimization profile" in beyond.reason
+    assert f"shape {bad_shape.batch}x{bad_shape.sequence + 1} is in no optimization profile" in beyond.reason
 
 
-def test_a_truncated_plan_is_rebuilt_with_a_line_and_a_changed_one_is_not_run(lab: Lab) -> None:
+def test_a_truncated_plan_is_not_run_and_is_rebuilt_with_a_message(lab: Lab) -> None:
     job = lab.job()
     built = lab.run("build", job)
     plan = Path(built.result["path"])
-    whole = plan.read_bytes()
-    plan.write_bytes(whole[:-100])
+    content = plan.read_bytes()
+    plan.write_bytes(content[:-100])
     refused = lab.run("measure", {**job, "artifact": built.result})
     assert refused.outcome == "failed"
-    assert "the plan is not the one that was built here" in refused.reason
-    lab.said.clear()
-    again = lab.run("build", job)
-    assert again.outcome == "ok"
-    assert [text for text, keep in lab.said if keep] == [
+    assert "the plan differs from the one that was built" in refused.reason
+    lab.messages.clear()
+    rebuilt = lab.run("build", job)
+    assert rebuilt.outcome == "ok"
+    assert [text for text, keep in lab.messages if keep] == [
         f"cached engine {plan.parent.name} is damaged; building it again"
     ]
-    assert lab.run("measure", {**job, "artifact": again.result}).outcome == "ok"
+    assert lab.run("measure", {**job, "artifact": rebuilt.result}).outcome == "ok"
 
 
-def test_a_second_build_is_none(lab: Lab) -> None:
+def test_a_second_build_uses_the_cache(lab: Lab) -> None:
     job = lab.job("fp32")
     first = lab.run("build", job).result
-    lab.said.clear()
+    lab.messages.clear()
     assert lab.run("build", job).result == first
-    assert lab.said == []
+    assert lab.messages == []
 
 
-def test_a_node_without_importer_or_plugin_is_named(lab: Lab) -> None:
+def test_a_node_that_neither_parser_nor_plugins_support_is_named(lab: Lab) -> None:
     job = lab.job()
     model = onnx.load(job["source"]["onnx"]["path"])
     last = model.graph.node[-1]
@@ -353,7 +358,7 @@ def test_a_node_without_importer_or_plugin_is_named(lab: Lab) -> None:
     assert "trt.plugin_libraries" in answer.reason
 
 
-def test_an_onnx_file_above_the_releases_opset_says_so(lab: Lab) -> None:
+def test_an_onnx_file_above_the_opset_of_the_release_is_refused(lab: Lab) -> None:
     job = lab.job()
     if not job["release"].startswith("tensorrt 8"):
         pytest.skip("its parser reads opset 19")
@@ -364,24 +369,24 @@ def test_an_onnx_file_above_the_releases_opset_says_so(lab: Lab) -> None:
     assert "has opset 19 and TensorRT 8.6.0 reads up to 17" in answer.reason
 
 
-def test_too_little_memory_says_so(lab: Lab) -> None:
-    """Nearly all of the device's memory is held by somebody else while the builder runs."""
+def test_too_little_memory_is_named_as_the_reason(lab: Lab) -> None:
+    """The process of the test allocates nearly all of the device's memory while the builder runs."""
     from cuda.bindings import runtime
 
     from backends.cuda import checked
 
     checked(runtime.cudaSetDevice(0))
     free, _ = checked(runtime.cudaMemGetInfo())
-    held = checked(runtime.cudaMalloc(free - (1200 << 20)))
+    pointer = checked(runtime.cudaMalloc(free - (1200 << 20)))
     try:
         answer = lab.run("build", lab.job("fp16", profiles="dynamic", max=[2048, 512], opt=[2048, 512]))
     finally:
-        checked(runtime.cudaFree(held))
+        checked(runtime.cudaFree(pointer))
     assert answer.outcome == "failed", answer
     assert "memory" in answer.reason
 
 
-def test_implicit_calibration_ends_in_an_engine_or_says_why_not(lab: Lab) -> None:
+def test_implicit_calibration_gives_an_engine_or_is_refused_with_advice(lab: Lab) -> None:
     answer = lab.run("build", lab.job("int8", quantization={"scheme": "implicit", "method": "entropy"}))
     if answer.outcome == "ok":
         assert list((lab.cache.root / "calibration").glob("*entropy*"))
@@ -390,12 +395,12 @@ def test_implicit_calibration_ends_in_an_engine_or_says_why_not(lab: Lab) -> Non
         assert "quantization.scheme=explicit" in answer.reason
 
 
-def test_builders_at_the_same_time_lose_no_timings(lab: Lab) -> None:
+def test_concurrent_builders_lose_no_timings(lab: Lab) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     jobs = [lab.job("tf32", aux_streams=number) for number in (1, 2)]
     for number, job in enumerate(jobs):
-        # In a cache of its own each leaves its timings alone, which the two together must hold at least.
+        # First each job builds in its own cache. The common cache must be at least as large as the larger one.
         job["cache"] = str(lab.jobs / f"alone-{number}")
     assert [lab.run("build", job).outcome for job in jobs] == ["ok", "ok"]
     alone = [path.stat().st_size for path in lab.jobs.glob("alone-*/timing/*.bin")]

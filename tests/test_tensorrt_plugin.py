@@ -1,4 +1,4 @@
-"""The plugin backend without a GPU: what it asks for, what it refuses, and its fields against TensorRT's registry."""
+"""Backend `trt_plugin` without a GPU: source form, refusals, and plugin fields against TensorRT's registry."""
 
 from __future__ import annotations
 
@@ -48,26 +48,27 @@ def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> B
 @pytest.fixture
 def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     def install(weak: bool) -> None:
-        able = Capabilities(**{name: weak == (name == "weak_typing") for name in Capabilities.__dataclass_fields__})
-        monkeypatch.setattr(plugin, "available", lambda: able)
+        fields = Capabilities.__dataclass_fields__
+        capabilities = Capabilities(**{name: weak == (name == "weak_typing") for name in fields})
+        monkeypatch.setattr(plugin, "available", lambda: capabilities)
 
     return install
 
 
 @pytest.mark.parametrize(
-    ("weak", "asked", "says"),
+    ("weak", "requested", "message"),
     [
         (True, spec("bf16"), "not in bf16"),
         (True, spec("fp32"), "use layout=fixed"),
-        (True, spec("int8", layout="fixed", attention="int8", profiles="dynamic"), "wants one sequence length"),
+        (True, spec("int8", layout="fixed", attention="int8", profiles="dynamic"), "needs one sequence length"),
         (True, spec(products="plugin"), "with packed tokens use convolution"),
-        (True, spec(products="fully_connected"), "ended with TensorRT 8"),
+        (True, spec(products="fully_connected"), "needs TensorRT 8"),
         (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
         (True, spec("int8", scheme="implicit"), "scheme=explicit"),
-        (True, spec(interleaved=True), "plugin.interleaved wants precision=int8"),
+        (True, spec(interleaved=True), "plugin.interleaved needs precision=int8"),
         (True, spec("int8", interleaved=True, norms="fp16"), "nor plugin.norms=fp16"),
         (True, spec(types="graph"), "leave trt.types at auto"),
-        (False, spec("int8"), "ended with TensorRT 10"),
+        (False, spec("int8"), "TensorRT 10 was the last"),
         (False, spec(constraints="obey"), "leave plugin.constraints at none"),
         (
             True,
@@ -76,30 +77,31 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         ),
         (True, spec("int8", layout="fixed", products="plugin"), "products=plugin multiplies in FP16"),
         (True, spec("int8", products="matmul"), "products=matmul multiplies in FP16"),
-        (True, spec(attention="int8"), "plugin.attention is of precision=int8"),
-        (True, spec(norms="fp16"), "plugin.norms is of precision=int8"),
-        (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is of INT8 attention over packed"),
+        (True, spec(attention="int8"), "plugin.attention is for precision=int8 only"),
+        (True, spec(norms="fp16"), "plugin.norms is for precision=int8 only"),
+        (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is for INT8 attention over packed"),
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
     ],
 )
-def test_what_cannot_be_built_says_why(
-    weak: bool, asked: BuildSpec, says: str, weakly_typed: Callable[[bool], None]
+def test_requests_that_cannot_be_built_are_refused(
+    weak: bool, requested: BuildSpec, message: str, weakly_typed: Callable[[bool], None]
 ) -> None:
     weakly_typed(weak)
-    with pytest.raises(Unsupported, match=says):
-        TensorRTPlugin().check(asked)
+    with pytest.raises(Unsupported, match=message):
+        TensorRTPlugin().check(requested)
 
 
-def test_it_builds_from_weights_and_for_int8_from_ranges_too(
+def test_the_source_has_weights_and_for_int8_ranges(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, weakly_typed: Callable[[bool], None]
 ) -> None:
     weakly_typed(True)
-    backend, asked = TensorRTPlugin(), spec("int8")
-    backend.check(asked)
+    backend, requested = TensorRTPlugin(), spec("int8")
+    backend.check(requested)
     assert backend.form(spec("fp16")) == SourceForm(arrays=True)
-    assert backend.form(asked) == SourceForm(arrays=True, ranges=True)
+    assert backend.form(requested) == SourceForm(arrays=True, ranges=True)
     folder, sha256 = tiny("bert")
-    source = prepare_source(folder, sha256, backend.form(asked), asked.quantization, ["a line"], 0, shared_cache)
+    form = backend.form(requested)
+    source = prepare_source(folder, sha256, form, requested.quantization, ["a line"], 0, shared_cache)
     assert source.onnx is None
     assert source.arrays is not None
     assert source.ranges is not None
@@ -109,7 +111,7 @@ def test_it_builds_from_weights_and_for_int8_from_ranges_too(
 
 
 @pytest.mark.parametrize(
-    ("ranges", "says"),
+    ("ranges", "message"),
     [
         ([[1, 1, 8, 64], [4, 64, 16, 128]], "numbers 1 and 2 both hold 4x64"),
         ([[1, 64, 8, 32]], "is empty"),
@@ -117,25 +119,25 @@ def test_it_builds_from_weights_and_for_int8_from_ranges_too(
         ([], "go together"),
     ],
 )
-def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], says: str) -> None:
+def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], message: str) -> None:
     config = RunConfig(profiles=Profiles.ranges, trt=TrtConfig(ranges=ranges))
     config.backend.name = "trt"
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(Refused, match=message):
         own_options(config)
     config.trt.ranges, config.sequence = [[1, 1, 8, 64], [9, 1, 16, 64]], [64]
     assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
-def test_what_is_not_asked_of_plugins_is_in_no_cell() -> None:
+def test_plugin_options_at_their_default_are_not_in_the_cell() -> None:
     config = RunConfig(plugin=PluginConfig())
     config.backend.name = "trt_plugin"
     assert not {"scale_max", "constraints"} & own_options(config).keys()
     config.plugin.scale_max, config.plugin.constraints = Switch.off, Constraints.obey
-    asked = own_options(config)
-    assert (asked["scale_max"], asked["constraints"]) == ("off", "obey")
+    options = own_options(config)
+    assert (options["scale_max"], options["constraints"]) == ("off", "obey")
 
 
-def test_packed_tokens_alone_are_padded_to_a_multiple() -> None:
+def test_only_packed_tokens_are_padded_to_a_multiple() -> None:
     config = RunConfig(layout=Layout.packed, pad_to_multiple_of=64)
     for name in ("trt_plugin", "torch_packed"):
         config.backend.name = name
@@ -151,30 +153,30 @@ def test_packed_tokens_alone_are_padded_to_a_multiple() -> None:
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
-def test_batches_may_run_in_passes_whatever_the_layout(layout: str) -> None:
-    """Packed ones have no padding to save, but each pass has the attention kernel of its own longest sequence."""
+def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
+    """Passes of packed batches save no padding, but each pass uses the attention kernel for its longest sequence."""
     config = RunConfig(batch=[8], layout=Layout[layout])
     config.backend.name = "trt_plugin"
     config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
     assert lengths_of(config)["passes"] == 4
 
 
-def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(
+def test_an_engine_of_packed_tokens_is_tuned_for_their_number(
     tmp_path: Path, weakly_typed: Callable[[bool], None]
 ) -> None:
     weakly_typed(True)
     keys = []
 
-    def cached(asked: BuildSpec, made_from: Any, define: Any) -> None:
+    def record_key(spec: BuildSpec, made_from: Any, define: Any) -> None:
         keys.append(made_from.get("tokens"))
 
     source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1", notes={"epsilon": 1e-12}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugin, "cached_engine", cached)
+        patch.setattr(plugin, "cached_engine", record_key)
         tokens = {Shape(8, 128): 300}
-        for layout, known in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
-            TensorRTPlugin().build(replace(spec(layout=layout), tokens=known), source)
-        # One wide profile is tuned for one shape, whatever else it will run.
+        for layout, tokens_by_shape in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
+            TensorRTPlugin().build(replace(spec(layout=layout), tokens=tokens_by_shape), source)
+        # One wide profile is tuned for one shape only.
         wide = spec(profiles="dynamic", opt=[4, 128])
         TensorRTPlugin().build(replace(wide, tokens=tokens), source)
         TensorRTPlugin().build(replace(wide, tokens={**tokens, Shape(4, 128): 150}), source)
@@ -184,9 +186,9 @@ def test_an_engine_is_tuned_for_its_tokens_where_they_are_packed(
     assert "positions" not in sizes
 
 
-def test_without_plugins_the_inputs_say_where_a_token_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    able = Capabilities(**{name: name == "packed_attention" for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(plugin, "available", lambda: able)
+def test_without_plugins_positions_are_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = Capabilities(**{name: name == "packed_attention" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(plugin, "available", lambda: capabilities)
     assert "positions" in plugin.layout_of(spec()).sizes(PROFILE)
     assert "positions" not in plugin.layout_of(spec(layout="fixed")).sizes(PROFILE)
 
@@ -201,9 +203,9 @@ print(json.dumps({f"{c.name} {c.plugin_version}": [f.name for f in c.field_names
 
 @pytest.mark.skipif(not PYTHON, reason="no Python with TensorRT is named")
 def test_every_field_is_in_the_registry() -> None:
-    """Of TensorRT 8.6; plugin_network.py names fields where it makes them."""
-    done = subprocess.run([PYTHON, "-c", CODE], capture_output=True, text=True, check=True)
-    registry = json.loads(done.stdout)
+    """The registry is that of TensorRT 8.6. The fields are those that plugin_network.py sets."""
+    completed = subprocess.run([PYTHON, "-c", CODE], capture_output=True, text=True, check=True)
+    registry = json.loads(completed.stdout)
     attention, norm = {"type_id", "hidden_size", "num_heads", "has_mask", "dq_probs"}, {"type_id", "beta", "gamma"}
     assert attention <= set(registry["CustomQKVToContextPluginDynamic 1"])
     assert attention | {"var_seqlen", "use_int8_scale_max"} <= set(registry["CustomQKVToContextPluginDynamic 2"])

@@ -1,4 +1,4 @@
-"""Which calls a session makes of TensorRT as shapes come and go, over an engine that only remembers them."""
+"""Calls of a session to TensorRT at changes of shape, with a mock engine that records the calls."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from backends.tensorrt_.layout import Rows
 
 MODULES = ("session", "several", "loading", "log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
-"""A fixed profile, and a wide one that holds it too: smallest, best and largest [batch, sequence]."""
+"""A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
 HIDDEN = 4
 CONTEXTS: list[Context] = []
-"""Those of the session that was opened last."""
+"""Contexts of the session that was opened last."""
 
 
 class Context:
-    """An execution context that writes down what is asked of it."""
+    """Mock of an execution context, which records its calls."""
 
     def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
         self.calls, self.number, self.shape = calls, number, (0, 0)
@@ -80,9 +80,9 @@ class Engine:
 
     def create_execution_context(self) -> Context:
         self.contexts += 1
-        made = Context(self.calls, self.contexts)
-        CONTEXTS.append(made)
-        return made
+        context = Context(self.calls, self.contexts)
+        CONTEXTS.append(context)
+        return context
 
 
 class Graph:
@@ -98,7 +98,7 @@ class Graph:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Session]]:
-    """Opens a session on the engine above; `calls` of its stream are what it asked for since it was opened."""
+    """Return a function that opens a session of the mock engine. `calls` of its stream are the calls since then."""
     calls: list[tuple[Any, ...]] = []
     fake = MagicMock()
     fake.ILogger = object
@@ -106,8 +106,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     fake.TensorIOMode.OUTPUT = "output"
     fake.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    able = Capabilities(**{name: name != "memory_size_v1" for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(capabilities, "installed", lambda: able)
+    simulated = Capabilities(**{name: name != "memory_size_v1" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: simulated)
     for name in MODULES:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     session = importlib.import_module("backends.tensorrt_.session")
@@ -123,15 +123,15 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
 
-    def open_session(free: int = 8 << 30, taken: int = 0, **options: Any) -> Session:
-        monkeypatch.setattr(several, "free_memory", lambda: free - taken * len(CONTEXTS))
+    def open_session(free: int = 8 << 30, context_bytes: int = 0, **options: Any) -> Session:
+        monkeypatch.setattr(several, "free_memory", lambda: free - context_bytes * len(CONTEXTS))
         sha256 = hashlib.sha256(b"plan").hexdigest()
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
-        found = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
+        opened_session = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
         calls.clear()
-        return found
+        return opened_session
 
     yield open_session
     for name in MODULES:
@@ -143,8 +143,8 @@ def feeds(batch: int, sequence: int) -> Feeds:
     return {"input_ids": ones, "attention_mask": ones}
 
 
-def asked(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
-    """The calls that going through `shapes`, a step at each, made."""
+def calls_at(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
+    """Run one step at each of `shapes`, and return the calls."""
     calls = session.stream.calls  # type: ignore[union-attr]
     calls.clear()
     for shape in shapes:
@@ -155,42 +155,42 @@ def asked(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
 
 def test_one_context_changes_profile_and_shape_only_where_they_differ(opened: Callable[..., Session]) -> None:
     session = opened()
-    assert asked(session, (1, 8), (1, 8)) == [("shape", 1, (1, 8)), ("run", 1, (1, 8)), ("run", 1, (1, 8))]
-    assert asked(session, (2, 8), (4, 16), (1, 8)) == [
+    assert calls_at(session, (1, 8), (1, 8)) == [("shape", 1, (1, 8)), ("run", 1, (1, 8)), ("run", 1, (1, 8))]
+    assert calls_at(session, (2, 8), (4, 16), (1, 8)) == [
         ("profile", 1, 1), ("shape", 1, (2, 8)), ("run", 1, (2, 8)),
         ("shape", 1, (4, 16)), ("run", 1, (4, 16)),
         ("profile", 1, 0), ("shape", 1, (1, 8)), ("run", 1, (1, 8)),
     ]  # fmt: skip
 
 
-def test_a_refused_batch_leaves_nothing_to_step_on(opened: Callable[..., Session]) -> None:
+def test_after_a_refused_batch_no_batch_is_loaded(opened: Callable[..., Session]) -> None:
     session = opened()
     with pytest.raises(RuntimeError, match="no batch is loaded"):
         session.step()
-    asked(session, (1, 8))
+    calls_at(session, (1, 8))
     with pytest.raises((Unsupported, ValueError), match="9x99"):
         session.load(feeds(9, 99))
-    # Refused before the enqueue: nothing was asked of the engine.
+    # The batch is refused before the enqueue, so the engine gets no call.
     assert session.stream.calls[-1] == ("run", 1, (1, 8))  # type: ignore[union-attr]
-    for verb in (session.step, session.capture):
+    for method in (session.step, session.capture):
         with pytest.raises(RuntimeError, match=r"no batch is loaded|plain step at this shape first"):
-            verb()
-    assert asked(session, (1, 8))[-1] == ("run", 1, (1, 8))
+            method()
+    assert calls_at(session, (1, 8))[-1] == ("run", 1, (1, 8))
 
 
-def test_a_graph_wants_a_step_before_it(opened: Callable[..., Session]) -> None:
+def test_capture_needs_a_plain_step_first(opened: Callable[..., Session]) -> None:
     session = opened()
     session.load(feeds(1, 8))
     with pytest.raises(RuntimeError, match="plain step at this shape first"):
         session.capture()
 
 
-def test_a_graph_ends_with_its_shape_unless_it_is_remembered(opened: Callable[..., Session]) -> None:
+def test_a_graph_is_dropped_at_a_change_of_shape_unless_it_is_kept(opened: Callable[..., Session]) -> None:
     session = opened()
-    asked(session, (1, 8))
+    calls_at(session, (1, 8))
     session.capture()
-    assert asked(session, (1, 8)) == [("launch", 1, (1, 8))]
-    assert asked(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
+    assert calls_at(session, (1, 8)) == [("launch", 1, (1, 8))]
+    assert calls_at(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
     session.remembers = True
     with pytest.raises(Unsupported, match="cannot keep graphs"):
         session.capture()
@@ -203,34 +203,34 @@ def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
     monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
     session = opened()
     session.remembers = True
-    asked(session, (4, 16))
+    calls_at(session, (4, 16))
     session.capture()
-    assert asked(session, (2, 8), (4, 16)) == [("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (4, 16))]
+    assert calls_at(session, (2, 8), (4, 16)) == [("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (4, 16))]
     assert session.fetch().shape == (4, 16, HIDDEN)
     with pytest.raises(RuntimeError, match="a plain step at this shape"):
         session.capture()
 
 
-def test_a_context_a_profile_keeps_each_as_it_was(opened: Callable[..., Session]) -> None:
+def test_each_of_several_contexts_keeps_its_profile_and_shape(opened: Callable[..., Session]) -> None:
     session = opened(contexts="per_profile")
-    first = asked(session, (1, 8), (4, 16))
+    first = calls_at(session, (1, 8), (4, 16))
     assert {number for _, number, _ in first} == {1, 2}
     assert ("profile", 2, 1) in first
-    assert asked(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("run", 2, (4, 16))]
+    assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("run", 2, (4, 16))]
     session.remembers = True
     session.capture()
-    assert asked(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("launch", 2, (4, 16))]
+    assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("launch", 2, (4, 16))]
     assert session.fetch().shape == (4, 16, HIDDEN)
 
 
-def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Session]) -> None:
+def test_refusal_of_contexts_that_do_not_fit_has_the_needed_memory(opened: Callable[..., Session]) -> None:
     assert opened(free=1025 << 20) is not None
-    needs = r"2 contexts need \d+ bytes of device memory \(2048 MiB of activations.* and 1025 MiB are to be had"
+    needs = r"2 contexts need \d+ bytes of device memory \(2048 MiB of activations.* but 1025 MiB are available"
     with pytest.raises(RuntimeError, match=needs):
         opened(free=1025 << 20, contexts="per_profile")
-    with pytest.raises(RuntimeError, match=r"the context needs .* and 700 MiB are to be had: ask for smaller shapes"):
+    with pytest.raises(RuntimeError, match=r"the context needs .* but 700 MiB are available: request smaller shapes"):
         opened(memory_mb=700)
-    # Activations alone would fit.
+    # The activations without weights and buffers would fit.
     with pytest.raises(RuntimeError, match="the context needs 1073"):
         opened(memory_mb=1024)
 
@@ -238,17 +238,21 @@ def test_contexts_that_do_not_fit_say_what_they_need(opened: Callable[..., Sessi
 def test_contexts_that_take_more_than_their_activations_are_counted(
     opened: Callable[..., Session],
 ) -> None:
-    several = {"contexts": "per_profile", "taken": 3 << 30}
+    several = {"contexts": "per_profile", "context_bytes": 3 << 30}
     assert opened(free=7 << 30, **several) is not None
     assert len(CONTEXTS) == 2
-    needs = r"2 contexts need \d+ bytes of device memory \(6144 MiB of contexts, by the first 2, .* and 5120 MiB are"
+    needs = (
+        r"2 contexts need \d+ bytes of device memory \(6144 MiB of contexts, measured on the first 2, .*5120 MiB are"
+    )
     with pytest.raises(RuntimeError, match=needs):
         opened(free=7 << 30, memory_mb=5 << 10, **several)
-    with pytest.raises(RuntimeError, match=r"the context needs \d+ bytes .*3072 MiB of contexts, by the first 1, "):
-        opened(memory_mb=2 << 10, taken=3 << 30)
+    with pytest.raises(
+        RuntimeError, match=r"the context needs \d+ bytes .*3072 MiB of contexts, measured on the first 1, "
+    ):
+        opened(memory_mb=2 << 10, context_bytes=3 << 30)
 
 
-def test_a_change_comes_in_parts(opened: Callable[..., Session]) -> None:
+def test_the_parts_of_a_change_are_yielded_in_order(opened: Callable[..., Session]) -> None:
     session = opened()
     assert list(session.changing(feeds(2, 8))) == ["arrange", "profile", "input shape"]
     assert list(session.changing(feeds(4, 16))) == ["arrange", "input shape"]
@@ -257,31 +261,31 @@ def test_a_change_comes_in_parts(opened: Callable[..., Session]) -> None:
     assert list(several.changing(feeds(2, 8))) == ["context", "arrange", "profile", "input shape"]
 
 
-def test_a_session_that_remembers_no_more_steps_plainly(
+def test_a_session_without_kept_graphs_runs_plain_steps(
     opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
     monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
     session = opened()
     session.remembers = True
-    asked(session, (4, 16))
+    calls_at(session, (4, 16))
     session.capture()
     session.remembers = False
     assert not session.replays
-    assert asked(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
+    assert calls_at(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
     session.remembers = True
-    # Taken up again, also where the shape has not changed since the plain step.
-    assert asked(session, (4, 16)) == [("launch", 1, (4, 16))]
+    # The kept graph is used again, also if the shape has not changed since the plain step.
+    assert calls_at(session, (4, 16)) == [("launch", 1, (4, 16))]
     session.capture()
-    assert asked(session, (2, 8), (4, 16))[-1] == ("launch", 1, (4, 16))
+    assert calls_at(session, (2, 8), (4, 16))[-1] == ("launch", 1, (4, 16))
 
 
-def test_closing_lets_go_of_contexts_and_buffers(opened: Callable[..., Session]) -> None:
+def test_closing_releases_the_contexts(opened: Callable[..., Session]) -> None:
     session = opened(contexts="per_profile")
-    asked(session, (1, 8), (4, 16))
-    held = [weakref.ref(context) for context in session.stream.contexts]  # type: ignore[union-attr]
-    assert len(held) == 2
+    calls_at(session, (1, 8), (4, 16))
+    references = [weakref.ref(context) for context in session.stream.contexts]  # type: ignore[union-attr]
+    assert len(references) == 2
     session.stream.contexts.clear()  # type: ignore[union-attr]
     session.close()
     gc.collect()
-    assert [context() for context in held] == [None, None]
+    assert [context() for context in references] == [None, None]

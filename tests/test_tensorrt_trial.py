@@ -1,4 +1,4 @@
-"""Plans that do not open at every profile, over a TensorRT of which nothing is real."""
+"""Checks of plans that do not open at every profile, with a mock of TensorRT."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from backends.tensorrt_ import trial
 OPTIONS = {"version_compatible": False, "plugin_libraries": []}
 
 
-def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list[str]:
-    """What a child that does `script` is taken for."""
+def faults_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list[str]:
+    """Return the faults that are read from a child process that runs the shell script `script`."""
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
@@ -25,48 +25,50 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> l
 
 
 def test_a_plan_that_opens_has_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert answering(tmp_path, monkeypatch, "echo it ended at profile 0; echo ERROR: but well >&2; echo") == []
+    script = "echo the process ended at profile 0; echo ERROR: but well >&2; echo"
+    assert faults_of(tmp_path, monkeypatch, script) == []
 
 
-def test_a_child_that_is_killed_tells_where_and_after_what(
+def test_faults_of_a_killed_child_have_the_profile_and_the_last_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "echo it ended at profile 0; echo it ended at profile 1; echo CHECK failed >&2; echo ERROR: Myelin >&2"
-    found = answering(tmp_path, monkeypatch, f"{script}; kill -SEGV $$")
-    assert found == ["Myelin", "it ended at profile 1 (ERROR: Myelin)"]
+    profiles = "echo the process ended at profile 0; echo the process ended at profile 1"
+    script = f"{profiles}; echo CHECK failed >&2; echo ERROR: Myelin >&2; kill -SEGV $$"
+    faults = faults_of(tmp_path, monkeypatch, script)
+    assert faults == ["Myelin", "the process ended at profile 1 (ERROR: Myelin)"]
     assert "CHECK failed" in capfd.readouterr().err
 
 
-def test_a_child_that_says_nothing_or_never_ends_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert answering(tmp_path, monkeypatch, "exit 1") == ["it did not open (no reason given)"]
+def test_a_child_that_prints_nothing_or_never_ends_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert faults_of(tmp_path, monkeypatch, "exit 1") == ["it did not open (no reason given)"]
     monkeypatch.setattr(trial, "SECONDS", 0.2)
-    assert answering(tmp_path, monkeypatch, "exec sleep 30") == ["it did not open within 0.2 s"]
+    assert faults_of(tmp_path, monkeypatch, "exec sleep 30") == ["it did not open within 0.2 s"]
 
 
 class Context:
     def __init__(self, refused: tuple[str, Any]) -> None:
-        self.refused, self.went = refused, list[Any]()
+        self.refused, self.visited = refused, list[Any]()
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
-        self.went.append(index)
+        self.visited.append(index)
         return ("profile", index) != self.refused
 
     def set_input_shape(self, name: str, sizes: tuple[int, ...]) -> bool:
-        self.went.append(sizes)
+        self.visited.append(sizes)
         return ("shape", sizes) != self.refused
 
 
 @pytest.mark.parametrize(
-    ("refused", "says", "went"),
+    ("refused", "failure", "visited"),
     [
         (("", 0), "", [0, (8, 16), 1, (8, 32)]),
-        (("profile", 1), "the context does not go to profile 1", [0, (8, 16), 1]),
-        (("shape", (8, 16)), "input_ids does not take (8, 16) in profile 0", [0, (8, 16)]),
+        (("profile", 1), "the context cannot switch to profile 1", [0, (8, 16), 1]),
+        (("shape", (8, 16)), "input_ids does not accept sizes (8, 16) in profile 0", [0, (8, 16)]),
         (None, "there is no execution context", []),
     ],
 )
-def test_every_profile_is_visited_at_its_largest(
-    refused: Any, says: str, went: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_every_profile_is_visited_at_its_max_sizes(
+    refused: Any, failure: str, visited: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     context = Context(refused) if refused else None
@@ -86,6 +88,7 @@ def test_every_profile_is_visited_at_its_largest(
         monkeypatch.setitem(sys.modules, name, module)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    assert trial.visit(plan, {**OPTIONS, "device": 0}) == says
-    assert (context.went if context else []) == went
-    assert capsys.readouterr().out.count("it ended at profile") == sum(isinstance(x, int) for x in went)
+    assert trial.visit(plan, {**OPTIONS, "device": 0}) == failure
+    assert (context.visited if context else []) == visited
+    profiles = sum(isinstance(visit, int) for visit in visited)
+    assert capsys.readouterr().out.count("the process ended at profile") == profiles

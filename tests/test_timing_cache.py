@@ -1,4 +1,4 @@
-"""Timings of tactics on disk, over a TensorRT that is only a version."""
+"""Timings of tactics on disk, with a mock of TensorRT that only has a version."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 
 
 class Timings:
-    """Stands in for TensorRT's timing cache, "layer:tactic ...": what is there stays on `combine`, and what is of
-    another GPU, "other", is refused."""
+    """Mock of TensorRT's timing cache, with the content "layer:tactic ...".
+
+    `combine` keeps existing entries, and refuses content of another GPU, which starts with "other".
+    """
 
     def __init__(self, content: bytes) -> None:
         self.mismatches = content.startswith(b"other")
@@ -33,7 +35,7 @@ class Timings:
 
 
 class Config:
-    """Stands in for a builder's configuration; reads no content that begins with "bad"."""
+    """Mock of a builder's configuration, which cannot read content that starts with "bad"."""
 
     def __init__(self) -> None:
         self.timings = Timings(b"")
@@ -52,7 +54,7 @@ class Config:
 
 @pytest.fixture
 def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """backends.tensorrt_.timing_cache over a TensorRT that is only a version."""
+    """Module backends.tensorrt_.timing_cache with the mock of TensorRT."""
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.0"))
     monkeypatch.delitem(sys.modules, "backends.tensorrt_.timing_cache", raising=False)
     module = importlib.import_module("backends.tensorrt_.timing_cache")
@@ -60,22 +62,22 @@ def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
     del sys.modules["backends.tensorrt_.timing_cache"]
 
 
-def test_builders_at_the_same_time_keep_each_others_timings(timing_cache: Any, tmp_path: Path) -> None:
+def test_concurrent_builders_keep_the_timings_of_each_other(timing_cache: Any, tmp_path: Path) -> None:
     path = timing_cache.timing_cache_path(tmp_path, H200)
     assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
-    one, two = Config(), Config()
-    for config, layer in ((one, b"first"), (two, b"second")):
+    first, second = Config(), Config()
+    for config, layer in ((first, b"first"), (second, b"second")):
         timing_cache.load_timings(config, path)
         assert config.timings.tactics == {}
         config.timings.tactics[layer] = b"1"
-    timing_cache.save_timings(one, path)
-    timing_cache.save_timings(two, path)
+    timing_cache.save_timings(first, path)
+    timing_cache.save_timings(second, path)
     third = Config()
     timing_cache.load_timings(third, path)
     assert third.timings.tactics == {b"first": b"1", b"second": b"1"}
 
 
-def test_timings_of_a_build_replace_those_that_were_there(timing_cache: Any, tmp_path: Path) -> None:
+def test_timings_of_a_build_replace_older_ones(timing_cache: Any, tmp_path: Path) -> None:
     path = timing_cache.timing_cache_path(tmp_path, H200)
     path.parent.mkdir()
     path.write_bytes(b"layer:bad kept:1")
@@ -88,7 +90,7 @@ def test_timings_of_a_build_replace_those_that_were_there(timing_cache: Any, tmp
 
 
 @pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
-def test_timings_that_cannot_be_read_are_begun_anew_with_a_line(
+def test_a_timing_cache_that_cannot_be_read_is_replaced_with_a_message(
     content: bytes, timing_cache: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = timing_cache.timing_cache_path(tmp_path, H200)
@@ -96,7 +98,7 @@ def test_timings_that_cannot_be_read_are_begun_anew_with_a_line(
     path.write_bytes(content)
     config = Config()
     timing_cache.load_timings(config, path)
-    assert [r.getMessage() for r in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records] == [
         f"timing cache {path.name} cannot be read by this release; starting a new one"
     ]
     config.timings.tactics[b"layer"] = b"1"

@@ -1,4 +1,4 @@
-"""A network to a plan: configure, add profiles, build, and say what came out of it."""
+"""Build a plan from a network: configure the builder, add profiles, build, and describe the result."""
 
 from __future__ import annotations
 
@@ -24,22 +24,29 @@ from backends.tensorrt_.trial import faults
 can = installed()
 
 SCARCE = 2 << 30
-"""Bytes of free device memory below which a failed build is put down to that. The builder, cuBLAS and cuDNN take about
-1 GB before any tensor; when they cannot, TensorRT names many things, memory not always among them."""
+"""Bytes of free device memory below which a failed build is attributed to too little memory. The builder, cuBLAS and
+cuDNN need about 1 GB before any tensor. Without that memory TensorRT reports different errors, and not all of them
+mention memory."""
 
 SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocation|could not be allocated", re.I)
-"""How TensorRT and CUDA say so. Not "memory" alone: an illegal memory access is another matter."""
+"""Error messages of TensorRT and CUDA about too little memory. The pattern is not "memory" alone, because an illegal
+memory access is a different error."""
 
 Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
-"""Fills a network and sets what its precision asks of the configuration; gives the layout of its inputs and notes."""
+"""Fills a network and sets the builder configuration for its precision. Returns the layout of the inputs, and notes for
+the record."""
 
 
 def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]:
-    """Build what `define` makes as `spec` says and write the plan to `path` and its layers beside it; returns notes.
+    """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
+
+    Returns:
+        Notes for the record: profiles, sizes in bytes, layers, time by phase, and the log.
 
     Raises:
-        Unsupported: the network has something that this release cannot read or quantize.
-        RuntimeError: the build failed; the message is TensorRT's first error and what may help.
+        Unsupported: this release cannot read or quantize a part of the network.
+        Unavailable: TensorRT's lean runtime is needed but not installed.
+        RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
     use_device(spec.device.index)
     options, log, free = spec.options, Log(), free_memory()
@@ -48,7 +55,7 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         builder = _builder(log, spec, free)
         watch.enter("defining the network")
         network = builder.create_network(_network_flags(options))
-        config = _configured(builder, options)
+        config = _builder_config(builder, options)
         monitor(config, watch)
         layout, notes = define(builder, network, config, log)
         profiles = plan_profiles(spec.shapes, options)
@@ -58,24 +65,24 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
         load_timings(config, timings)
 
         def build(phase: str) -> tuple[Any, bool]:
-            """The plan, and whether there is nothing to be gained by building once more."""
+            """Return the plan, and whether a second build would not help."""
             watch.enter(phase)
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
-            found = faults(path, options, spec.device.index)
-            log.errors += found
-            return plan, not found or _short_of_memory(log)
+            errors = faults(path, options, spec.device.index)
+            log.errors += errors
+            return plan, not errors or _short_of_memory(log)
 
         plan, settled = build("building")
         if not settled:
-            # What it timed led it there: time everything anew.
+            # The timings of the tactics led to this plan: discard them and time all tactics again.
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-            plan, settled = build("building again, for TensorRT cannot open what it built")
+            plan, settled = build("building again, because TensorRT cannot open the first plan")
         if not settled:
-            raise RuntimeError(f"TensorRT cannot open the engine that it built, twice: {log.last_error()}")
+            raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(log, spec, free)
         save_timings(config, timings)
@@ -94,7 +101,7 @@ def _builder(log: Log, spec: BuildSpec, free: int) -> trt.Builder:
     try:
         return trt.Builder(log)
     except TypeError:
-        # What its binding makes of no builder; the log has why.
+        # The Python binding raises TypeError if TensorRT creates no builder. The log has the reason.
         raise _failure(log, spec, free) from None
 
 
@@ -102,8 +109,8 @@ def _add_profile(
     builder: trt.Builder, config: trt.IBuilderConfig, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]], log: Log
 ) -> None:
     profile = builder.create_optimization_profile()
-    for name, (low, best, high) in sizes.items():
-        profile.set_shape(name, low, best, high)
+    for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
+        profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
     if config.add_optimization_profile(profile) < 0:
         raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {log.last_error()}")
 
@@ -117,7 +124,7 @@ def _network_flags(options: Mapping[str, Any]) -> int:
     return flags
 
 
-def _configured(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
+def _builder_config(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
     if options["workspace_mb"]:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
@@ -133,19 +140,22 @@ def _configured(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilde
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options["refit"]:
         config.set_flag(trt.BuilderFlag.REFIT)
-    chosen = options["tactic_sources"]
-    if chosen and not config.set_tactic_sources(_tactic_sources(chosen)):
-        raise Unsupported(f"this release does not take trt.tactic_sources={chosen}")
+    sources = options["tactic_sources"]
+    if sources and not config.set_tactic_sources(_tactic_sources(sources)):
+        raise Unsupported(f"this release does not accept trt.tactic_sources={sources}")
     return config
 
 
 def _tactic_sources(names: list[str]) -> int:
-    """The bits of `names`; "none" is no source at all."""
-    known = trt.TacticSource.__members__
+    """Return the bit mask of the tactic sources in `names`; "none" sets no bit."""
+    sources = trt.TacticSource.__members__
     for name in names:
-        if name != "none" and name.upper() not in known:
-            raise Unsupported(f"trt.tactic_sources has {name}; this release has none, {', '.join(known).lower()}")
-    return sum(1 << int(known[name.upper()]) for name in names if name != "none")
+        if name != "none" and name.upper() not in sources:
+            raise Unsupported(
+                f"trt.tactic_sources has {name}, which this release does not have; "
+                f"choose from none, {', '.join(sources).lower()}"
+            )
+    return sum(1 << int(sources[name.upper()]) for name in names if name != "none")
 
 
 def _short_of_memory(log: Log) -> bool:
@@ -153,18 +163,18 @@ def _short_of_memory(log: Log) -> bool:
 
 
 def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
-    """Why nothing was built, by TensorRT's own errors and the bytes that were free before."""
+    """Return the exception for a failed build, from TensorRT's errors and the bytes `free` before the build."""
     errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
     text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
     if free < SCARCE or _short_of_memory(log):
         return RuntimeError(
-            f"too little GPU memory to build, of which {free >> 20} MiB were free: free some, set trt.workspace_mb, or "
-            f"ask for smaller shapes ({text})"
+            f"too little GPU memory to build: {free >> 20} MiB were free; free some, set trt.workspace_mb, or "
+            f"request smaller shapes ({text})"
         )
     if "libnvinfer_lean" in text:
         return Unavailable(
-            f"version-compatible plans bring TensorRT's lean runtime along, which was not found: install tensorrt-lean "
-            f"{trt.__version__} beside it, or leave trt.version_compatible out ({text})"
+            f"version-compatible plans contain TensorRT's lean runtime, which was not found: install tensorrt-lean "
+            f"{trt.__version__} in the same Python, or set trt.version_compatible=false ({text})"
         )
     if spec.quantization.get("scheme") == "implicit":
         return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")

@@ -1,4 +1,5 @@
-"""Implicit INT8: TensorRT runs representative inputs through its own FP32 engine and chooses ranges and places."""
+"""Implicit INT8 calibration. TensorRT runs representative inputs through its own FP32 engine. It chooses the ranges and
+the layers that it quantizes."""
 
 from __future__ import annotations
 
@@ -20,38 +21,39 @@ can = installed()
 
 
 def calibrator(inputs: Path, method: str, cache: Path) -> Any:
-    """A calibrator over the batches in an .npz (see backends.base.Source).
+    """Return a calibrator that reads its batches from an .npz file.
 
     Args:
+        inputs: the file, see backends.base.Source; `input_ids` is [batches, batch size, sequence].
         method: "entropy" or "minmax".
-        cache: file that TensorRT's ranges are kept in; a second build reads it and runs no batch.
+        cache: file for TensorRT's ranges. A second build reads the file and runs no batch.
 
     Raises:
         Unsupported: this release has no calibrators.
     """
     if not can.calibration:
         raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
-    kind = trt.IInt8EntropyCalibrator2 if method == "entropy" else trt.IInt8MinMaxCalibrator
+    base = trt.IInt8EntropyCalibrator2 if method == "entropy" else trt.IInt8MinMaxCalibrator
     arrays = np.load(inputs, allow_pickle=False)
     batches = {name: arrays[name] for name in arrays.files}
     count, rows, _ = batches["input_ids"].shape
 
-    class Calibrator(kind):  # type: ignore[misc, valid-type]  # the base is chosen at run time
+    class Calibrator(base):  # type: ignore[misc, valid-type]  # the base is chosen at run time
         def __init__(self) -> None:
             super().__init__()
-            self._given = 0
+            self._next = 0
             self._arrays = {name: DeviceArray(array[0].nbytes) for name, array in batches.items()}
 
         def get_batch_size(self) -> int:
             return int(rows)
 
         def get_batch(self, names: Sequence[str]) -> list[int] | None:
-            if self._given == count:
+            if self._next == count:
                 return None
             for name, array in batches.items():
-                self._arrays[name].copy_from(array[self._given])
-            self._given += 1
-            logger.info("calibrating, batch %d of %d", self._given, count)
+                self._arrays[name].copy_from(array[self._next])
+            self._next += 1
+            logger.info("calibrating, batch %d of %d", self._next, count)
             return [self._arrays[name].pointer for name in names]
 
         def read_calibration_cache(self) -> bytes | None:
@@ -59,7 +61,7 @@ def calibrator(inputs: Path, method: str, cache: Path) -> Any:
 
         def write_calibration_cache(self, content: bytes) -> None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            # Builders for other profiles share the file.
+            # Builders for other profiles share the file, so it is replaced in one operation.
             partial = cache.with_suffix(f".{os.getpid()}")
             partial.write_bytes(content)
             os.replace(partial, cache)

@@ -1,4 +1,5 @@
-"""What a TensorRT release can do, told by the names it has. Enum integers and version numbers tell nothing reliable."""
+"""Capabilities of a TensorRT release, detected by the names in its Python module. Enum integers and version numbers are
+not reliable for this."""
 
 from __future__ import annotations
 
@@ -14,34 +15,34 @@ def _if_named(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """One flag a capability, and the name in the module `tensorrt` whose presence decides it."""
+    """Features of a TensorRT release. A flag is true if the module `tensorrt` has the name in the field's metadata."""
 
     explicit_batch: bool = _if_named("NetworkDefinitionCreationFlag.EXPLICIT_BATCH")
-    """Networks have to be told that the batch is a dimension; the flag is gone where they always are."""
+    """Networks need a flag to have the batch as a dimension. Releases in which they always have it lack the flag."""
 
     weak_typing: bool = _if_named("BuilderFlag.FP16")
-    """Precisions by builder flags and by layer; without it types come from the graph alone."""
+    """Builder flags and layers set precisions. Without weak typing, types come from the graph only."""
 
     strong_typing: bool = _if_named("NetworkDefinitionCreationFlag.STRONGLY_TYPED")
-    """Types may come from the graph."""
+    """Types can come from the graph."""
 
     bfloat16: bool = _if_named("DataType.BF16")
     opset_19: bool = _if_named("DataType.INT64")
-    """ONNX above opset 17, and with it FP8 Q/DQ: 8.6 names FP8 types, but its parser stops two opsets before them. The
-    parsers that came with native INT64 go on."""
+    """ONNX opsets above 17, and therefore FP8 Q/DQ, which needs opset 19. TensorRT 8.6 has names for FP8 types, but its
+    parser reads only up to opset 17. Parsers of releases with native INT64 read higher opsets."""
 
     calibration: bool = _if_named("IInt8EntropyCalibrator2")
-    """Implicit INT8: ranges found by the builder."""
+    """Implicit INT8: the builder finds the ranges."""
 
     plugin_v2: bool = _if_named("IPluginRegistry.get_plugin_creator")
     plugin_v3: bool = _if_named("INetworkDefinition.add_plugin_v3")
-    """Interfaces of plugins; 11 kept the third alone."""
+    """Versions of the plugin interface. TensorRT 11 has only version 3."""
 
     packed_attention: bool = _if_named("AttentionIOForm.PACKED_NHD")
     """Attention over packed tokens without a plugin."""
 
     fully_connected: bool = _if_named("INetworkDefinition.add_fully_connected")
-    """A layer for products alone, deprecated in 8.4 and gone in 10."""
+    """A layer type for matrix products only, deprecated in 8.4 and removed in 10."""
 
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
@@ -49,13 +50,13 @@ class Capabilities:
 
     @classmethod
     def where(cls, named: Callable[[str], bool]) -> Capabilities:
-        """The capabilities of a release in which `named("A.B")` says whether tensorrt.A.B is there."""
+        """Return the capabilities of a release. `named("A.B")` returns whether the release has tensorrt.A.B."""
         return cls(**{item.name: named(item.metadata["name"]) for item in fields(cls)})
 
 
 @cache
 def installed() -> Capabilities:
-    """The capabilities of the TensorRT that this interpreter imports."""
+    """Return the capabilities of the TensorRT that this interpreter imports."""
     import tensorrt
 
     def named(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Engines in the cache, whatever their network is made from."""
+"""Cached engines, for networks from an ONNX file and for networks of plugins."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ if TYPE_CHECKING:
 
 ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max", "ranges", "contexts", "engines", "memory_mb",
              "pad_to_multiple_of")  # fmt: skip
-"""Options that change no plan by themselves, or that the source's digest and the profiles stand for in the key."""
+"""Options that are not in the cache key of a plan. They do not change a plan, or the key has the profiles and the
+digest of the source instead."""
 
 
 def cached_engine(
     spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[BuildSpec], Callable[[], Define]]
 ) -> Artifact:
-    """The plan of a network, or a list of several where each shape is to have an engine of its own.
+    """Return the cached plan of a network, or build it. With engines=per_shape, return a list of plans, one per shape.
 
     Args:
-        made_from: digests of what the network is made from, and what else of it the options do not say.
-        define: gives what fills the network for a spec; what that gives is asked only where nothing is cached, for it
-            imports TensorRT.
+        made_from: parts of the cache key: digests of the files that define the network, and settings of the network
+            that are not options.
+        define: takes a spec and returns a function without arguments, which returns the `Define`. That function imports
+            TensorRT, so it is called only if no plan is cached.
     """
     if spec.options.get("engines", "one") == "one":
         return _plan(spec, made_from, define(spec))
-    shapes = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
-    plans = [_plan(one, made_from, define(one)) for one in shapes]
-    listed = [{"path": str(plan.path.relative_to(spec.cache)), "sha256": plan.sha256} for plan in plans]
+    shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
+    plans = [_plan(shape_spec, made_from, define(shape_spec)) for shape_spec in shape_specs]
+    entries = [{"path": str(plan.path.relative_to(spec.cache)), "sha256": plan.sha256} for plan in plans]
 
     def write(path: Path) -> Mapping[str, Any]:
-        path.write_text(json.dumps(listed, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(entries, indent=1), encoding="utf-8")
         total = {name: sum(plan.notes[name] for plan in plans) for name in ("engine_bytes", "activation_bytes")}
         return {"profiles": [profile for plan in plans for profile in plan.notes["profiles"]], **total}
 
-    found = ArtifactCache(spec.cache).get("engines", {"plans": listed}, "plans.json", write, versions_of(PACKAGES))
-    return replace(found, seconds=sum(plan.seconds for plan in plans))
+    artifact = ArtifactCache(spec.cache).get("engines", {"plans": entries}, "plans.json", write, versions_of(PACKAGES))
+    return replace(artifact, seconds=sum(plan.seconds for plan in plans))
 
 
 def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], Define]) -> Artifact:
-    """It is keyed by all that changes it, so that a plan of another release, GPU or driver is never looked at."""
+    """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
     libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
     key = {
         **made_from,
@@ -68,7 +70,7 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], De
 
 
 def last_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
-    """The session that `Backend.opening` ends with."""
+    """Return the session, which `Backend.opening` yields last."""
     *_, (_, session) = opening
     assert session is not None
     return session

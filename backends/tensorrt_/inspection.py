@@ -1,4 +1,4 @@
-"""What is in an engine: its layers as TensorRT's inspector gives them, summarized for the record."""
+"""Layers of an engine, from TensorRT's inspector, and their summary for the record."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from backends.tensorrt_.log import Log
 can = installed()
 
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
-"""In the kind of a layer that is a product."""
+"""Pattern in the type of a layer that is a matrix product."""
 
 MULTIPLIED = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
-"""In the name of its kernel: the type of what it multiplies."""
+"""Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
 def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
-    """Inspect the plan that was just written to `path`, write layers.json beside it, and return a summary.
+    """Inspect the plan at `path`, write layers.json next to it, and return a summary.
 
-    The file is the inspector's JSON; `polygraphy inspect` and TensorRT's own tools read the same from the plan. With
-    `verbosity` none an engine tells nothing of its layers, and there is no such file.
+    The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
+    With verbosity=none an engine has no data about its layers, and no file is written.
     """
     engine = read_plan(path.read_bytes(), options, log)
     memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
@@ -42,20 +42,23 @@ def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[st
 
 
 def summary(layers: Sequence[Any]) -> dict[str, int]:
-    """How many layers there are of each kind and output type, most first."""
-    kinds: Counter[str] = Counter()
+    """Count the layers by type and output format. Return the 12 most frequent combinations."""
+    counts: Counter[str] = Counter()
     for entry in layers:
         if isinstance(entry, str):
-            kinds["layers"] += 1
+            counts["layers"] += 1
             continue
         formats = sorted({str(output.get("Format/Datatype", "")) for output in entry.get("Outputs", ())})
-        kinds[f"{entry.get('LayerType', '?')} -> {', '.join(formats)}"] += 1
-    return dict(kinds.most_common(12))
+        counts[f"{entry.get('LayerType', '?')} -> {', '.join(formats)}"] += 1
+    return dict(counts.most_common(12))
 
 
 def product_types(layers: Sequence[Any]) -> dict[str, int]:
-    """How many products of all profiles multiply which type, by the names of their kernels, "other" where a name does
-    not tell; none where Myelin holds them."""
-    products = [x for x in layers if isinstance(x, dict) and PRODUCT.search(x.get("LayerType", ""))]
+    """Count the matrix products of all profiles by the data type of their operands.
+
+    The type comes from the kernel's name; it is "other" if the name has none. Products inside a layer of Myelin are not
+    counted.
+    """
+    products = [entry for entry in layers if isinstance(entry, dict) and PRODUCT.search(entry.get("LayerType", ""))]
     types = [MULTIPLIED.search(product.get("TacticName", "")) for product in products]
-    return dict(Counter(found.group(1) if found else "other" for found in types))
+    return dict(Counter(match.group(1) if match else "other" for match in types))

@@ -1,4 +1,4 @@
-"""How a batch lies in an engine's inputs and output: padded rows as they come, or tokens packed end to end."""
+"""Layouts of a batch in an engine's inputs and output: padded rows, or tokens packed end to end."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from backends.tensorrt_.profiles import Profile
 Sizes = tuple[int, ...]
 
 PLUGIN_POSITIONS = 384
-"""Positions that the packed embedding plugin fills (NVIDIA/TensorRT 2948); beyond them plain layers do it."""
+"""Number of positions that the packed embedding plugin fills (issue 2948 of NVIDIA/TensorRT). Plain layers replace it
+for longer sequences."""
 
 
 @dataclass(frozen=True)
 class Arranged:
-    """One batch ready for an engine.
+    """Batch in the layout of an engine's inputs.
 
     Attributes:
         arrays: contiguous int32 arrays by input name.
-        restore: from the engine's output to [batch, sequence, hidden].
+        restore: converts the engine's output to [batch, sequence, hidden].
     """
 
     arrays: Mapping[str, Array]
@@ -33,31 +34,32 @@ class Arranged:
 
 
 class Layout(abc.ABC):
-    """The inputs of an engine: what sizes they have over a profile, and how a batch is put into them.
+    """Layout of an engine's inputs: their sizes over a profile, and the conversion of a batch.
 
-    `hidden_axis` is where the output has its hidden size.
+    `hidden_axis` is the axis of the output that has the hidden size.
     """
 
     hidden_axis = -3
 
     @abc.abstractmethod
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        """Smallest, best and largest sizes of each input over `profile`."""
+        """Return the min, opt and max sizes of each input over `profile`."""
 
     @abc.abstractmethod
     def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
-        """The profile that `sizes` came from."""
+        """Return the profile whose inputs have these `sizes`."""
 
     @abc.abstractmethod
     def arrange(self, feeds: Feeds) -> Arranged:
-        """
+        """Convert a batch to this layout.
+
         Raises:
-            ValueError: the batch cannot lie so; the message names the sequence.
+            ValueError: the batch does not fit this layout; the message names the sequence.
         """
 
 
 class Rows(Layout):
-    """Every input [batch, sequence], the output [batch, sequence, hidden]: an exported graph."""
+    """Layout of an exported graph: every input [batch, sequence], the output [batch, sequence, hidden]."""
 
     hidden_axis = -1
 
@@ -76,7 +78,7 @@ class Rows(Layout):
 
 
 class Columns(Layout):
-    """The plugins' fixed layout: ids, segments, mask [sequence, batch]; the output [sequence, batch, hidden, 1, 1]."""
+    """Fixed layout of the plugins: ids, segments, mask [sequence, batch]; output [sequence, batch, hidden, 1, 1]."""
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
         ends = tuple((shape.sequence, shape.batch) for shape in (profile.low, profile.best, profile.high))
@@ -94,23 +96,27 @@ class Columns(Layout):
 
 
 class Packed(Layout):
-    """No padding: ids and segments [tokens], where each sequence begins [batch + 1], and a tensor whose length is the
-    longest sequence allowed; the output [tokens, hidden, 1, 1]. With `positions` also the place of each token in its
-    sequence [tokens].
+    """Packed layout, without padding.
 
-    `tokens` are those of a batch of a shape, for which a profile is tuned; all that fit where a shape is not in it.
-    `multiple` as in `pack`.
+    The inputs are ids and segments [tokens], the start of each sequence [batch + 1], and a tensor whose length is the
+    longest allowed sequence. The output is [tokens, hidden, 1, 1].
+
+    Args:
+        positions: whether the position of each token in its sequence [tokens] is an input too.
+        tokens: number of tokens in a batch, by shape. A profile is tuned for the number of its shape. The default for
+            a shape is batch x sequence.
+        multiple: as in `pack`.
     """
 
     def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None, multiple: int = 1) -> None:
         self.positions, self.tokens, self.multiple = positions, tokens or {}, multiple
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        low, best, high = profile.low, profile.best, profile.high
-        tuned = self.tokens.get(best, best.batch * best.sequence)
-        tokens = ((low.batch,), (tuned,), (high.batch * high.sequence,))
-        starts = tuple((shape.batch + 1,) for shape in (low, best, high))
-        longest = tuple((shape.sequence,) for shape in (low, best, high))
+        shapes = (profile.low, profile.best, profile.high)
+        opt_tokens = self.tokens.get(profile.best, profile.best.batch * profile.best.sequence)
+        tokens = ((profile.low.batch,), (opt_tokens,), (profile.high.batch * profile.high.sequence,))
+        starts = tuple((shape.batch + 1,) for shape in shapes)
+        longest = tuple((shape.sequence,) for shape in shapes)
         return {
             "input_ids": tokens,
             "segment_ids": tokens,
@@ -142,8 +148,13 @@ class Packed(Layout):
 def plugin_layout(
     options: Mapping[str, Any], longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False
 ) -> Layout:
-    """The layout that plugins have by `options`, for sequences up to `longest`; `tokens` as in Packed.
-    `native`: without plugins, whose embeddings alone know where in its sequence a token is."""
+    """Return the layout of an engine of plugins.
+
+    Args:
+        longest: longest sequence, in tokens.
+        tokens: as in Packed.
+        native: TensorRT's own layers replace the plugins. Unlike the embedding plugin, they need positions as an input.
+    """
     if options["layout"] == "fixed":
         return Columns()
     return Packed(native or longest > PLUGIN_POSITIONS, tokens, options.get("pad_to_multiple_of", 1))

@@ -1,4 +1,4 @@
-"""TensorRT's log: warnings and errors kept for the record, the rest for whoever reads the worker's log file."""
+"""TensorRT's log. Warnings and errors are kept for the record; all but verbose messages go to the worker's log file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+
 
 
 class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
-    """Keeps lines at warning and above, the node that the ONNX parser went to last, and the builder's peak of memory.
+    """Logger that keeps messages at warning level and above, the node that the ONNX parser read last, and peak memory.
 
-    `peak_bytes` is what TensorRT's own allocators held on the device at most, by its own account.
+    `peak_bytes` is the peak device memory of TensorRT's own allocators, as TensorRT reports it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self.errors: list[str] = []
         self.last_node = ""
         self.peak_bytes = 0
 
     def log(self, severity: trt.ILogger.Severity, message: str) -> None:
-        """Called by TensorRT, from whichever thread."""
+        """Take a message. TensorRT calls this method, from any thread."""
         if severity == trt.ILogger.VERBOSE:
             if parsing := PARSING.search(message):
                 self.last_node = parsing.group(1)
@@ -36,15 +36,15 @@ class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
             self.peak_bytes = max(self.peak_bytes, int(peak.group(2)) << 20)
         if severity == trt.ILogger.INFO:
             return
-        self._kept[f"{severity.name}: {message[:300]}"] += 1
+        self._counts[f"{severity.name}: {message[:300]}"] += 1
         if severity != trt.ILogger.WARNING:
             self.errors.append(message)
 
     def last_error(self) -> str:
-        """The last error in one line."""
+        """Return the last error in one line."""
         return " ".join(self.errors[-1].split()) if self.errors else "TensorRT gave no reason"
 
     def lines(self, most: int = 30) -> list[str]:
-        """What was kept, the first `most` different lines, each with how often it came."""
-        lines = [line if count == 1 else f"{line} ({count} times)" for line, count in self._kept.items()]
+        """Return the first `most` different messages, each with its count if it occurred more than once."""
+        lines = [line if count == 1 else f"{line} ({count} times)" for line, count in self._counts.items()]
         return lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])

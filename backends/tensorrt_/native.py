@@ -1,4 +1,4 @@
-"""TensorRT through its ONNX parser: releases 8.6, 10 and 11, whichever the interpreter has."""
+"""Backend `trt`: TensorRT through its ONNX parser, with release 8.6, 10 or 11 of the interpreter."""
 
 from __future__ import annotations
 
@@ -39,27 +39,29 @@ class TensorRT(Backend):
             raise Unsupported(f"TensorRT {release} has no BF16; use precision=fp16, or TensorRT 10 or newer")
         if spec.precision == "fp8" and not can.opset_19:
             raise Unsupported(
-                f"TensorRT {release} reads ONNX up to opset 17 and FP8 Q/DQ came with 19; use 10 or newer"
+                f"TensorRT {release} reads ONNX up to opset 17, but FP8 Q/DQ needs opset 19; use TensorRT 10 or newer"
             )
         if spec.precision == "fp8" and capability < (8, 9):
             raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
         if spec.quantization.get("scheme") == "implicit":
             if spec.precision != "int8":
-                raise Unsupported("implicit calibration is for INT8; use quantization.scheme=explicit")
+                raise Unsupported("implicit calibration is for INT8 only; use quantization.scheme=explicit")
             if not can.calibration or types_from_graph(spec, can):
-                raise Unsupported(f"TensorRT {release} has no calibrator here; use quantization.scheme=explicit")
+                raise Unsupported(
+                    f"TensorRT {release} has no calibrator for these types; use quantization.scheme=explicit"
+                )
         if spec.options["types"] == "flags" and not can.weak_typing:
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
     def form(self, spec: BuildSpec) -> SourceForm:
-        """Q/DQ for explicit quantization; casts where types come from the graph."""
+        """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
-        typed = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
+        needs_casts = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
         return SourceForm(
             rewrites=tuple(spec.options["rewrites"]),
-            types=("bf16" if spec.precision == "bf16" else "fp16") if typed else "fp32",
-            keep_fp32=tuple(spec.options["keep_fp32"]) if typed else (),
+            types=("bf16" if spec.precision == "bf16" else "fp16") if needs_casts else "fp32",
+            keep_fp32=tuple(spec.options["keep_fp32"]) if needs_casts else (),
             quantized=spec.precision if explicit else "",
             calibration=spec.precision == "int8" and not explicit,
         )
@@ -72,13 +74,13 @@ class TensorRT(Backend):
             "method": spec.quantization.get("method") if source.calibration else "",
         }
 
-        def define(one: BuildSpec) -> Callable[[], Define]:
-            def imported() -> Define:
+        def define(engine_spec: BuildSpec) -> Callable[[], Define]:
+            def import_define() -> Define:
                 from backends.tensorrt_.onnx_network import define_from_onnx
 
-                return partial(define_from_onnx, one, source)
+                return partial(define_from_onnx, engine_spec, source)
 
-            return imported
+            return import_define
 
         return cached_engine(spec, made_from, define)
 
@@ -93,5 +95,5 @@ class TensorRT(Backend):
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:
-    """Whether casts in the ONNX file, rather than builder flags, say what is computed in which type."""
+    """Return whether casts in the ONNX file set the types of computation, and not builder flags."""
     return spec.options["types"] == "graph" or not can.weak_typing

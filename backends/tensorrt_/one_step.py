@@ -1,11 +1,11 @@
-"""One step of a cached engine, native or of plugins, for a profiler to look at:
+"""Run one step of a cached engine, of backend `trt` or `trt_plugin`, under a profiler:
 
     ncu --profile-from-start off --metrics gpu__time_duration.sum --csv --log-file kernels.csv \\
         PYTHON -m backends.tensorrt_.one_step .cache/engine/DIGEST BATCH SEQUENCE [.cache/inputs/DIGEST]
 
-PYTHON is the one that interpreter.trt names. The engine runs on the inputs that a cell was measured with at that shape,
-so with its lengths, where their folder is given, else on random ids without padding. Its first steps, which load
-kernels, lie outside the profiler's range.
+PYTHON is the interpreter that interpreter.trt names. If the folder of a cell's inputs is given, the engine runs on
+these inputs at that shape, with their sequence lengths. Otherwise it runs on random ids without padding. The first
+steps, which load kernels, are outside the profiler's range.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from backends.tensorrt_.layout import plugin_layout
 
 
 def batch(shape: Shape, inputs: Path | None) -> Feeds:
-    """A batch of `shape`: that of backends/inputs.py's folder `inputs`, or of random ids where there is none.
+    """Return a batch of `shape`, from the folder `inputs` of backends/inputs.py, or of random ids if it is None.
 
     Raises:
         ValueError: the folder has no batch of that shape.
@@ -31,11 +31,11 @@ def batch(shape: Shape, inputs: Path | None) -> Feeds:
         ids = np.random.default_rng(0).integers(1000, 20000, (shape.batch, shape.sequence), dtype=np.int32)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     with np.load(inputs / "inputs.npz", allow_pickle=False) as arrays:
-        held = {name.rpartition("/")[2]: arrays[name] for name in arrays.files if name.startswith(f"{shape}/")}
-        if not held:
+        batch_arrays = {name.rpartition("/")[2]: arrays[name] for name in arrays.files if name.startswith(f"{shape}/")}
+        if not batch_arrays:
             shapes = ", ".join(sorted({name.partition("/")[0] for name in arrays.files}))
             raise ValueError(f"{inputs} has no batch of {shape}, only of {shapes}")
-    return {name: array for name, array in held.items() if name not in ("reference", "rows")}
+    return {name: array for name, array in batch_arrays.items() if name not in ("reference", "rows")}
 
 
 def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:

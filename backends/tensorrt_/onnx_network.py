@@ -1,4 +1,4 @@
-"""A network parsed from an ONNX file, with its precision and, where it is found implicitly, its INT8 ranges."""
+"""Network from an ONNX file, with its precision and, for implicit quantization, its INT8 calibration."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def define_from_onnx(
     """Fill `network` from the source's ONNX file; see backends.tensorrt_.build.Define.
 
     Raises:
-        Unsupported: it cannot be read or calibrated.
+        Unsupported: the file cannot be read or calibrated.
     """
     assert source.onnx is not None
     parse(network, source.onnx.path, int(source.onnx.notes.get("opset", 0)), log)
-    held = set_precision(spec, network, config)
+    layers_in_fp32 = set_precision(spec, network, config)
     if spec.quantization.get("scheme") == "implicit":
         _calibrate(builder, network, config, spec, source)
     names = tuple(network.get_input(index).name for index in range(network.num_inputs))
-    return Rows(names), {"layers_in_fp32": held}
+    return Rows(names), {"layers_in_fp32": layers_in_fp32}
 
 
 def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> None:
-    """Read the file into `network`.
+    """Parse the file `onnx`, which has that opset, into `network`.
 
     Raises:
-        Unsupported: it cannot be read; the message has the node and the reason of each error.
+        Unsupported: the file cannot be read; the message has the node and the reason of each error.
     """
     if opset > 17 and not can.opset_19:
         raise Unsupported(
-            f"the ONNX file has opset {opset} and TensorRT {trt.__version__} reads up to 17: export lower"
+            f"the ONNX file has opset {opset} and TensorRT {trt.__version__} reads up to 17: export opset 17"
         )
     parser = trt.OnnxParser(network, log)
     if parser.parse_from_file(str(onnx)):
@@ -60,7 +60,7 @@ def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> 
         node = f"{error.node_name()} [{error.node_operator()}]" if can.named_parser_errors else log.last_node
         errors.append(f"node {error.node()} {node}: {' '.join(error.desc().split())}")
     advice = (
-        "; no plugin of the registry is meant by it, trt.plugin_libraries=[FILE.so] adds more"
+        "; the registry has no plugin for this node, so add its library with trt.plugin_libraries=[FILE.so]"
         if any("plugin" in text.lower() for text in errors)
         else ""
     )
@@ -74,7 +74,7 @@ def _calibrate(
     spec: BuildSpec,
     source: Source,
 ) -> None:
-    """Have `config` find INT8 ranges by itself, at the one shape of the calibration batches."""
+    """Set up `config` so that TensorRT calibrates INT8 ranges, at the shape of the calibration batches."""
     if not can.calibration:
         raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
     assert source.onnx is not None

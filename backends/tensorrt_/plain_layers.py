@@ -1,7 +1,7 @@
-"""What the plugins compute, by TensorRT's own layers: where a plugin ends at some length, or a release has none.
+"""TensorRT's own layers in place of plugins, for sequences longer than a plugin supports and releases without plugins.
 
-`attention` is that of 11.x (IAttention with packed tensors, as the schema of its ONNX operator TRT_Attention describes
-it). No release that has it has been run here: that its names are there is all that is checked.
+`attention` uses IAttention of 11.x with packed tensors, as the schema of the ONNX operator TRT_Attention describes it.
+It has never been run: the tests only check that the release has the names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ can = installed()
 
 @dataclass(frozen=True)
 class PlainLayers:
-    """Adds layers to `network`; `constant` makes a tensor of an array, of the network's type."""
+    """Plain layers, added to `network`. `constant` converts an array to a tensor of the network's type."""
 
     network: trt.INetworkDefinition
     constant: Callable[[Array], trt.ITensor]
@@ -30,11 +30,11 @@ class PlainLayers:
         self, arrays: Mapping[str, Array], ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor,
         longest: trt.ITensor | None = None,
     ) -> trt.ITensor:  # fmt: skip
-        """The sum of three tables' rows and its norm, [tokens, e, 1, 1].
+        """Return the normalized sum of word, type and position embeddings, [tokens, e, 1, 1].
 
         Args:
-            longest: as long as the longest sequence; it cuts the table of positions, so that the engine keeps it among
-                its inputs where nothing else reads it.
+            longest: tensor with as many elements as the longest sequence has tokens. It cuts the table of positions.
+                The engine thus keeps the tensor as an input if no other layer reads it.
         """
         total = None
         for name, index in (("word", ids), ("type", segments), ("position", positions)):
@@ -45,33 +45,37 @@ class PlainLayers:
             add = trt.ElementWiseOperation.SUM
             total = rows if total is None else self.network.add_elementwise(total, rows, add).get_output(0)
         gamma, beta = (arrays[f"embeddings_{name}"][None] for name in ("gamma", "beta"))
-        return self._reshaped(self._norm(total, gamma, beta), (0, arrays["word"].shape[1], 1, 1))
+        return self._reshape(self._norm(total, gamma, beta), (0, arrays["word"].shape[1], 1, 1))
 
     def skip_norm(self, tensor: trt.ITensor, skip: trt.ITensor, gamma: Array, beta: Array) -> trt.ITensor:
-        """The norm of `tensor` + `skip`, all [tokens, E, 1, 1]."""
+        """Return the norm of `tensor` + `skip`, all [tokens, E, 1, 1]."""
         total = self.network.add_elementwise(tensor, skip, trt.ElementWiseOperation.SUM).get_output(0)
         return self._norm(total, gamma.reshape(1, -1, 1, 1), beta.reshape(1, -1, 1, 1))
 
     def attention(self, qkv: trt.ITensor, starts: trt.ITensor, heads: int, hidden: int) -> trt.ITensor:
-        """The context [tokens, hidden, 1, 1] of all queries, all keys and all values, [tokens, 3 x hidden, 1, 1]; it
-        divides the scores by nothing, so queries come divided. `starts` as in layout.Packed.
+        """Return the attention context [tokens, hidden, 1, 1].
+
+        Args:
+            qkv: all queries, then all keys, then all values, [tokens, 3 x hidden, 1, 1]. The scores are not scaled, so
+                the queries must be divided by sqrt(head size) before (backends/weights.py's `divide_queries`).
+            starts: start of each sequence [batch + 1], as in layout.Packed.
 
         Raises:
             Unsupported: the release has no packed attention.
         """
         if not can.packed_attention:
             raise Unsupported(f"TensorRT {trt.__version__} has no packed attention of its own; use layout=fixed")
-        parts = self._reshaped(qkv, (0, 3, heads, hidden // heads))
+        parts = self._reshape(qkv, (0, 3, heads, hidden // heads))
         query, key, value = (self.network.add_gather(parts, self._number(part), 1).get_output(0) for part in range(3))
         softmax, mask = trt.AttentionNormalizationOp.SOFTMAX, trt.CausalMaskKind.NONE
         attention = self.network.add_attention_v2(query, key, value, softmax, mask)
         attention.query_form = trt.AttentionIOForm.PACKED_NHD
         attention.key_value_form = trt.AttentionIOForm.PACKED_NHD
         attention.query_lengths = starts
-        # NVIDIA/TensorRT-Edge-LLM has seen TensorRT crash where both are one tensor.
+        # NVIDIA/TensorRT-Edge-LLM reports a crash of TensorRT if both lengths are the same tensor.
         attention.key_value_lengths = self.network.add_identity(starts).get_output(0)
         attention.decomposable = True
-        return self._reshaped(attention.get_output(0), (0, hidden, 1, 1))
+        return self._reshape(attention.get_output(0), (0, hidden, 1, 1))
 
     def _norm(self, tensor: trt.ITensor, gamma: Array, beta: Array) -> trt.ITensor:
         norm = self.network.add_normalization(tensor, self.constant(gamma), self.constant(beta), 1 << 1)
@@ -79,7 +83,7 @@ class PlainLayers:
         return norm.get_output(0)
 
     def _first(self, table: trt.ITensor, longest: trt.ITensor, width: int) -> trt.ITensor:
-        """As many rows of `table` as `longest` is long."""
+        """Return the first rows of `table`, as many as `longest` has elements."""
         length = self.network.add_shape(longest).get_output(0)
         wide = self.network.add_constant((1,), trt.Weights(np.array([width], np.int64))).get_output(0)
         sizes = self.network.add_concatenation([length, wide]).get_output(0)
@@ -90,8 +94,8 @@ class PlainLayers:
     def _number(self, value: int) -> trt.ITensor:
         return self.network.add_constant((), trt.Weights(np.array(value, np.int32))).get_output(0)
 
-    def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
-        """A 0 in `sizes` keeps that size."""
+    def _reshape(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
+        """Reshape `tensor`. A 0 in `sizes` keeps that size."""
         shuffle = self.network.add_shuffle(tensor)
         shuffle.reshape_dims = sizes
         return shuffle.get_output(0)

@@ -1,4 +1,7 @@
-"""TensorRT through its BERT plugins: padded sequences (layout=fixed) or packed ones without padding (layout=packed)."""
+"""Backend `trt_plugin`: TensorRT through its BERT plugins.
+
+layout=fixed runs padded sequences, layout=packed runs packed tokens without padding.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
     from backends.tensorrt_.log import Log
 
 FORM = 5
-"""Of the network that is made: one more with each change of it, so that engines of the form before are not taken."""
+"""Version of the network that this backend defines. Each change of the network increases it, so that cached engines of
+the previous network are not used."""
 
 HEAD = 64
-"""The head size that the fused attention kernels have on every GPU since compute capability 8.0."""
+"""Head size for which every GPU since compute capability 8.0 has fused attention kernels."""
 
 
 class TensorRTPlugin(Backend):
@@ -52,28 +56,34 @@ class TensorRTPlugin(Backend):
         if options["layout"] == "packed" and spec.precision == "fp32":
             raise Unsupported("packed attention has no FP32 kernels; use layout=fixed, or precision=fp16")
         if options["products"] == "plugin" and options["layout"] == "packed":
-            raise Unsupported("plugin.products=plugin wants layout=fixed; with packed tokens use convolution")
+            raise Unsupported("plugin.products=plugin needs layout=fixed; with packed tokens use convolution")
         if options["products"] == "fully_connected" and not can.fully_connected:
-            raise Unsupported("plugin.products=fully_connected is a layer that ended with TensorRT 8; use matmul")
+            raise Unsupported(
+                "plugin.products=fully_connected needs TensorRT 8, the last release with this layer; use matmul"
+            )
         if options["interleaved"] and not _all_int8(spec):
             raise Unsupported(
-                "plugin.interleaved wants precision=int8, layout=packed, convolutions, and neither "
+                "plugin.interleaved needs precision=int8, layout=packed, convolutions, and neither "
                 "plugin.attention=fp16 nor plugin.norms=fp16"
             )
         for name in ("rewrites", "keep_fp32"):
             if options[name]:
-                raise Unsupported(f"{name} is for backend=trt, which builds from an ONNX file")
+                raise Unsupported(f"{name} is for backend=trt only, which builds from an ONNX file")
         if options["types"] != "auto":
-            raise Unsupported("an engine of plugins takes its types from the precision; leave trt.types at auto")
+            raise Unsupported("the precision sets the types of an engine of plugins; leave trt.types at auto")
         if spec.precision == "int8":
             if not can.weak_typing:
-                raise Unsupported("INT8 plugins want dynamic ranges, which ended with TensorRT 10; use backend=trt")
+                raise Unsupported(
+                    "INT8 plugins need dynamic ranges, which TensorRT 10 was the last to have; use backend=trt"
+                )
             if spec.quantization["scheme"] != "explicit":
-                raise Unsupported("INT8 plugins take the ranges that the suite finds; use quantization.scheme=explicit")
+                raise Unsupported(
+                    "INT8 plugins use the ranges that the suite calibrates; use quantization.scheme=explicit"
+                )
         check_read(spec, can.weak_typing)
-        each = options.get("engines", "one") == "per_shape"
-        for one in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if each else [spec]:
-            check_padded(one)
+        per_shape = options.get("engines", "one") == "per_shape"
+        for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
+            check_padded(engine_spec)
 
     def form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
@@ -84,16 +94,16 @@ class TensorRTPlugin(Backend):
         made_from = {
             "arrays": source.arrays.sha256,
             "ranges": ranges,
-            "left": _left(source),
+            "left": _excluded_from_int8(source),
             "marked": list(source.marked),
             "form": FORM,
             "epsilon": source.arrays.notes["epsilon"],
             **({"shift": True} if spec.quantization.get("shift") else {}),
         }
-        tuned = {held.best for held in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
+        tuned = {planned.best for planned in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
         if spec.options["layout"] == "packed" and tuned:
             made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
-        return cached_engine(spec, made_from, lambda one: lambda: partial(_define, one, source))
+        return cached_engine(spec, made_from, lambda engine_spec: lambda: partial(_define, engine_spec, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
         return last_of(self.opening(spec, artifact))
@@ -106,7 +116,8 @@ class TensorRTPlugin(Backend):
 
 
 def layout_of(spec: BuildSpec) -> Layout:
-    longest = max(held.high.sequence for held in plan_profiles(spec.shapes, spec.options))
+    """Return the layout of the engine's inputs."""
+    longest = max(planned.high.sequence for planned in plan_profiles(spec.shapes, spec.options))
     return plugin_layout(spec.options, longest, spec.tokens, available().packed_attention)
 
 
@@ -131,32 +142,32 @@ def _define(
     arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
     hidden_heads = heads * (head_size if native else HEAD)
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": hidden_heads}
-    hidden, left = len(arrays["0/output_gamma"]), _left(source)
+    hidden, excluded = len(arrays["0/output_gamma"]), _excluded_from_int8(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
-    check_left(choices, left)
+    check_left(choices, excluded)
     ranges = json.loads(source.ranges.path.read_text(encoding="utf-8")) if source.ranges else {}
     set_flags(spec, config)
     if choices.int8_attention:
         arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
-    if left or choices.shift or choices.obey:
+    if excluded or choices.shift or choices.obey:
         obey_layers(config)
     epsilon = source.arrays.notes["epsilon"]
-    PluginNetwork(network, choices, arrays, notes, ranges, left, source.marked, epsilon).define()
-    known = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}
+    PluginNetwork(network, choices, arrays, notes, ranges, excluded, source.marked, epsilon).define()
+    choice_notes = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}
     if choices.packed and choices.int8_attention:
-        reach = [ranges[f"{layer}/qkv"] for layer in range(notes["layers"])]
-        known["scale_max_layers"] = sum(scale_max(choices.scale_max, one) for one in reach)
-    return layout_of(spec), known
+        qkv_ranges = [ranges[f"{layer}/qkv"] for layer in range(notes["layers"])]
+        choice_notes["scale_max_layers"] = sum(scale_max(choices.scale_max, qkv_range) for qkv_range in qkv_ranges)
+    return layout_of(spec), choice_notes
 
 
-def _left(source: Source) -> list[str]:
-    """What INT8 leaves out, see backends/ranges.py."""
+def _excluded_from_int8(source: Source) -> list[str]:
+    """Return the computations that stay in floating point, "<layer>/<entry of backends/ranges.py's COMPUTED>"."""
     return list(source.ranges.notes["left"]) if source.ranges else []
 
 
 def _all_int8(spec: BuildSpec) -> bool:
-    """Whether every tensor between the embeddings and the output may be INT8."""
+    """Return whether every tensor between the embeddings and the output can be INT8."""
     options = spec.options
     packed = options["layout"] == "packed" and options["products"] in ("auto", "convolution")
     parts = {options["attention"], options["norms"]}

@@ -1,7 +1,7 @@
-"""An encoder of plugins and plain layers, built from its weights by the network API.
+"""Encoder of plugins and plain layers, built from its weights with the network API.
 
-Between layers tensors are [tokens, E, 1, 1] where tokens are packed, [1, E, tokens, 1] where they are interleaved too,
-and [sequence, batch, E, 1, 1] where they are neither.
+Tensors between layers are [tokens, E, 1, 1] for packed tokens, [1, E, tokens, 1] for packed and interleaved tokens, and
+[sequence, batch, E, 1, 1] for padded sequences.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ can = installed()
 
 @dataclass
 class PluginNetwork:
-    """Adds an encoder to `network`.
+    """Encoder, added to `network`.
 
     Attributes:
-        arrays: weights under the names of backends/weights.py, heads padded; without plugins queries divided instead.
-        notes: layers, heads, hidden (of attention: heads x head size).
+        arrays: weights by the names of backends/weights.py. Heads are padded; without plugins queries are divided.
+        notes: number of "layers" and "heads", and size "hidden" of attention (heads x head size).
         ranges: largest absolute activation by point, see backends/ranges.py; empty without INT8.
-        left: what INT8 leaves out, "<layer>/<one of backends/ranges.py's COMPUTED>".
-        marked: points that are the output, side by side, instead of the last hidden state.
-        epsilon: of the norms that are no plugin.
+        left: computations that are excluded from INT8, "<layer>/<entry of backends/ranges.py's COMPUTED>".
+        marked: points whose tensors are concatenated to the output. If empty, the output is the last hidden state.
+        epsilon: epsilon of the norms that are not plugins.
     """
 
     network: trt.INetworkDefinition
@@ -47,11 +47,11 @@ class PluginNetwork:
     left: Collection[str] = ()
     marked: Sequence[str] = ()
     epsilon: float = 1e-12
-    _seen: dict[str, trt.ITensor] = field(default_factory=dict)
+    _marked_tensors: dict[str, trt.ITensor] = field(default_factory=dict)
 
     @property
     def native(self) -> bool:
-        """Whether layers of TensorRT's own take the place of plugins: where it has packed attention."""
+        """Whether TensorRT's own layers replace the plugins, which needs its packed attention."""
         return can.packed_attention and self.choices.packed
 
     @property
@@ -59,9 +59,9 @@ class PluginNetwork:
         return PlainLayers(self.network, self._constant, self.epsilon)
 
     def define(self) -> None:
-        """Inputs, embeddings, layers, output."""
+        """Add inputs, embeddings, layers and output."""
         hidden, mask = self._embeddings()
-        self._pass(hidden, "embeddings")
+        self._set_range(hidden, "embeddings")
         for index in range(self.notes["layers"]):
             attended = self._attention(hidden, mask, index)
             hidden = self._norm(attended, hidden, index, "attention")
@@ -70,12 +70,12 @@ class PluginNetwork:
         self._output(hidden)
 
     def _input(self, name: str) -> trt.ITensor:
-        # INT8 attention over padded sequences refuses a length that is not known when the engine is built.
+        # INT8 attention over padded sequences requires a sequence length that is fixed at build time.
         sizes = (-1,) if self.choices.packed else (self.choices.sequence, -1)
         return self.network.add_input(name, trt.int32, sizes)
 
     def _embeddings(self) -> tuple[trt.ITensor, list[trt.ITensor]]:
-        """Embeddings after their norm, and what attention takes beside them."""
+        """Return the embeddings after their norm, and the further inputs of attention."""
         packed = self.choices.packed
         names = ("input_ids", "segment_ids", *(("cu_seqlens", "max_seqlen") if packed else ("input_mask",)))
         inputs = [self._input(name) for name in names]
@@ -83,7 +83,7 @@ class PluginNetwork:
             ids, segments, starts, longest = inputs
             unread = longest if self.native else None
             hidden = self.plain.embeddings(self.arrays, ids, segments, self._input("positions"), unread)
-            # The plugin of packed attention takes any tensor for a mask and reads none.
+            # The packed attention plugin has an input for a mask but does not read it: any tensor will do.
             return self._projected(hidden), [starts, starts, longest]
         fields = {
             "bert_embeddings_layernorm_beta": self.arrays["embeddings_beta"],
@@ -98,7 +98,7 @@ class PluginNetwork:
         layer = add_plugin(self.network, plugins.EMBEDDINGS, 2 if packed else 1, inputs, fields, "embeddings")
         hidden = self._projected(layer.get_output(0))
         if self.choices.interleaved:
-            return self._transposed(hidden), inputs[2:]
+            return self._transpose(hidden), inputs[2:]
         return hidden, [layer.get_output(1), *(inputs[2:] if packed else [])]
 
     def _projected(self, hidden: trt.ITensor) -> trt.ITensor:
@@ -108,29 +108,29 @@ class PluginNetwork:
         return self._linear(hidden, weight, bias, "projection").get_output(0)
 
     def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
-        """Projections, attention and the output projection of a layer."""
+        """Return the output of a layer's attention, from the QKV projection to the output projection."""
         weight, bias = (self.arrays[f"{index}/qkv_{kind}"] for kind in ("weight", "bias"))
         if not self.choices.interleaved and not self.native:
-            # The kernels read query, key and value of a head beside one another; others, all queries first.
+            # These kernels read query, key and value of each head together. The others read all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
         kind = self._attention_type(f"{index}/attention" in self.left)
         layer = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
-        qkv = self._read_by(kind, layer, f"{index}/qkv")
+        qkv = self._product_output(kind, layer, f"{index}/qkv")
         if self.native:
             context = self.plain.attention(qkv, mask[0], self.notes["heads"], self.notes["hidden"])
         else:
             context = self._context(qkv, mask, kind, index)
-        self._pass(context, f"{index}/context")
+        self._set_range(context, f"{index}/context")
         weight, bias = (self.arrays[f"{index}/output_{kind}"] for kind in ("weight", "bias"))
         layer = self._linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
-        return self._read_by(self._norm_type(), layer, f"{index}/attended")
+        return self._product_output(self._norm_type(), layer, f"{index}/attended")
 
     def _context(self, qkv: trt.ITensor, mask: list[trt.ITensor], kind: int, index: int) -> trt.ITensor:
-        """What the attention plugin gives."""
+        """Return the output of the attention plugin."""
         fields: dict[str, Any] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
-            # What one step of softmax's rounded probabilities is worth: over long texts they can all lie far below 1.
+            # Step size of the rounded softmax probabilities. For long texts all of them can be far below 1.
             "dq_probs": self.ranges.get(f"{index}/probs", 1.0) / 127,
         }
         if not self.choices.interleaved:
@@ -143,13 +143,13 @@ class PluginNetwork:
         layer = add_plugin(self.network, plugins.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
         return layer.get_output(0)
 
-    def _attention_type(self, left: bool = False) -> int:
-        if self.choices.int8_attention and not left:
+    def _attention_type(self, excluded: bool = False) -> int:
+        if self.choices.int8_attention and not excluded:
             return plugins.INT8
         return plugins.FP16 if self.choices.half else plugins.FP32
 
     def _norm(self, tensor: trt.ITensor, skip: trt.ITensor, index: int, name: str) -> trt.ITensor:
-        """The norm of `tensor` + `skip`."""
+        """Return the norm of `tensor` + `skip`."""
         last = self._is_last(index, name)
         kind = self._norm_type(last)
         gamma, beta = self.arrays[f"{index}/{name}_gamma"], self.arrays[f"{index}/{name}_beta"]
@@ -165,14 +165,17 @@ class PluginNetwork:
         if last and kind != plugins.INT8:
             self._mark(layer.get_output(0), f"{index}/{name}")
         else:
-            self._pass(layer.get_output(0), f"{index}/{name}")
+            self._set_range(layer.get_output(0), f"{index}/{name}")
         return layer.get_output(0)
 
     def _is_last(self, index: int, name: str) -> bool:
         return name == "output" and index == self.notes["layers"] - 1
 
     def _norm_type(self, last: bool = False) -> int:
-        """Of the additions with their norms; the last, which nothing multiplies, is INT8 only where all is."""
+        """Return the type of the residual additions with their norms.
+
+        No product reads the last one, so it is INT8 only if all tensors are.
+        """
         if self.choices.int8_norms and (self.choices.interleaved or not last):
             return plugins.INT8
         return plugins.FP16 if self.choices.half else plugins.FP32
@@ -180,26 +183,29 @@ class PluginNetwork:
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
         weight, bias = self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"]
         up = self._linear(hidden, weight, bias, f"{index}/up").get_output(0)
-        # Without a range: with one, TensorRT rounds to INT8 before GELU too.
+        # This tensor gets no range: with a range TensorRT would also round to INT8 before GELU.
         self._mark(up, f"{index}/up")
         pointwise = Pointwise(self.network, self._typed)
         gelu = FORMS[self.choices.gelu](up, pointwise)
         weight, bias = self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"]
         if self.choices.shift and f"{index}/down" not in self.left:
             self._mark(gelu, f"{index}/gelu")
-            offset, reach = centred(self.ranges[f"{index}/gelu"])
+            offset, limit = centred(self.ranges[f"{index}/gelu"])
             gelu = pointwise.add(gelu, -offset)
-            gelu.set_dynamic_range(-reach, reach)
+            gelu.set_dynamic_range(-limit, limit)
             bias = bias + given_back(offset, weight.T)
         else:
-            self._pass(gelu, f"{index}/gelu")
+            self._set_range(gelu, f"{index}/gelu")
         layer = self._linear(gelu, weight, bias, f"{index}/down")
-        return self._read_by(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
+        return self._product_output(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
 
-    def _read_by(self, kind: int, layer: trt.ILayer, point: str) -> trt.ITensor:
-        """What a product gives to a plugin of that type: only for INT8 has it a range, so that it is rounded once."""
+    def _product_output(self, kind: int, layer: trt.ILayer, point: str) -> trt.ITensor:
+        """Return the output of a product that a plugin of type `kind` reads.
+
+        It gets a range only if that type is INT8, so that it is rounded once.
+        """
         if kind == plugins.INT8:
-            self._pass(layer.get_output(0), point)
+            self._set_range(layer.get_output(0), point)
         else:
             if can.weak_typing and self.ranges:
                 layer.set_output_type(0, trt.DataType.HALF)
@@ -207,7 +213,7 @@ class PluginNetwork:
         return layer.get_output(0)
 
     def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ILayer:
-        """`tensor` times `weight` [out, in] plus `bias`, by the product that was chosen: the layer that gives it."""
+        """Add `tensor` times `weight` [out, in] plus `bias`, with the chosen product, and return the last layer."""
         out, into = weight.shape
         if self.choices.products in ("convolution", "fully_connected"):
             kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
@@ -215,7 +221,7 @@ class PluginNetwork:
                 layer = self.network.add_fully_connected(tensor, out, kernel, offset)
             else:
                 layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
-            self._named(layer, name)
+            self._set_name_and_precision(layer, name)
             return layer
         lead = (0,) if self.choices.packed else (0, 0)
         ones = (1,) * len(lead)
@@ -225,42 +231,42 @@ class PluginNetwork:
             product = add_plugin(self.network, plugins.LINEAR, 1, [tensor], fields, name).get_output(0)
             offset = self._constant(bias.reshape(*ones, out, 1, 1))
             return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM)
-        flat = self._reshaped(tensor, (*lead, into)).get_output(0)
+        flat = self._reshape(tensor, (*lead, into)).get_output(0)
         kernel = self._constant(np.ascontiguousarray(weight.T).reshape(*ones[1:], into, out))
         none = trt.MatrixOperation.NONE
         layer = self.network.add_matrix_multiply(flat, none, kernel, none)
-        self._named(layer, name)
+        self._set_name_and_precision(layer, name)
         offset = self._constant(bias.reshape(*ones, out))
         total = self.network.add_elementwise(layer.get_output(0), offset, trt.ElementWiseOperation.SUM).get_output(0)
-        return self._reshaped(total, (*lead, out, 1, 1))
+        return self._reshape(total, (*lead, out, 1, 1))
 
-    def _named(self, layer: trt.ILayer, name: str) -> None:
-        """Name a product and say what it is to be computed in, where that is not TensorRT's to choose."""
+    def _set_name_and_precision(self, layer: trt.ILayer, name: str) -> None:
+        """Name a product layer, and set its precision if TensorRT must not choose it."""
         layer.name = name
-        # What a shift takes off comes back as INT8 weights would give it: by others it would not come back.
+        # The bias corrects the shift for weights rounded to INT8. With other weights the correction would be wrong.
         shifted = self.choices.shift and name.endswith("/down")
         if not can.weak_typing:
             return
         if name in self.left:
             layer.precision = trt.DataType.HALF
         elif self.choices.half and (shifted or self.choices.obey):
-            # What goes into the projection of the embeddings has no range.
+            # The input of the embedding projection has no range.
             layer.precision = trt.DataType.INT8 if self.ranges and name != "projection" else trt.DataType.HALF
 
-    def _reshaped(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ILayer:
-        """A 0 in `sizes` keeps that size."""
+    def _reshape(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ILayer:
+        """Reshape `tensor`. A 0 in `sizes` keeps that size."""
         shuffle = self.network.add_shuffle(tensor)
         shuffle.reshape_dims = sizes
         return shuffle
 
-    def _transposed(self, tensor: trt.ITensor) -> trt.ITensor:
-        """[tokens, E, 1, 1] to [1, E, tokens, 1] and back."""
+    def _transpose(self, tensor: trt.ITensor) -> trt.ITensor:
+        """Transpose [tokens, E, 1, 1] to [1, E, tokens, 1], or back."""
         shuffle = self.network.add_shuffle(tensor)
         shuffle.first_transpose = (2, 1, 0, 3)
         return shuffle.get_output(0)
 
     def _typed(self, array: Array) -> Array:
-        """Where types come from the graph, weights carry them; elsewhere TensorRT rounds FP32 ones itself."""
+        """Convert weights to FP16 where types come from the graph. Elsewhere TensorRT itself rounds FP32 weights."""
         half = self.choices.half and not can.weak_typing
         return np.ascontiguousarray(array, np.float16 if half else np.float32)
 
@@ -268,22 +274,26 @@ class PluginNetwork:
         typed = self._typed(array)
         return self.network.add_constant(typed.shape, trt.Weights(typed)).get_output(0)
 
-    def _pass(self, tensor: trt.ITensor, point: str) -> None:
-        """Give a tensor its range, and remember it if it is to be an output."""
+    def _set_range(self, tensor: trt.ITensor, point: str) -> None:
+        """Set the range of a tensor, and keep the tensor if its point is marked."""
         if self.ranges and can.weak_typing:
             tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
         self._mark(tensor, point)
 
     def _mark(self, tensor: trt.ITensor, point: str) -> None:
         if point in self.marked:
-            self._seen[point] = tensor
+            self._marked_tensors[point] = tensor
 
     def _output(self, hidden: trt.ITensor) -> None:
-        """The last hidden state, or what is marked side by side, of a floating-point type: plugins may leave INT8."""
-        real = [self._real(tensor) for tensor in ([self._seen[point] for point in self.marked] or [hidden])]
-        result = real[0]
-        if len(real) > 1:
-            joined = self.network.add_concatenation(real)
+        """Mark the output: the last hidden state, or the marked tensors concatenated.
+
+        The output is floating point, also if the tensors are INT8.
+        """
+        tensors = [self._marked_tensors[point] for point in self.marked] or [hidden]
+        outputs = [self._floating(tensor) for tensor in tensors]
+        result = outputs[0]
+        if len(outputs) > 1:
+            joined = self.network.add_concatenation(outputs)
             joined.axis = 1 if self.choices.packed else 2
             result = joined.get_output(0)
         result.name = "last_hidden_state"
@@ -291,8 +301,8 @@ class PluginNetwork:
         if can.weak_typing and self.choices.half:
             result.dtype = trt.DataType.HALF
 
-    def _real(self, tensor: trt.ITensor) -> trt.ITensor:
-        identity = self.network.add_identity(self._transposed(tensor) if self.choices.interleaved else tensor)
+    def _floating(self, tensor: trt.ITensor) -> trt.ITensor:
+        identity = self.network.add_identity(self._transpose(tensor) if self.choices.interleaved else tensor)
         if can.weak_typing and self.choices.half:
             identity.set_output_type(0, trt.DataType.HALF)
         return identity.get_output(0)

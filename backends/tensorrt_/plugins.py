@@ -1,10 +1,11 @@
-"""TensorRT's BERT plugins by name, in the versions and through the calls that a release has.
+"""TensorRT's BERT plugins by name, in the versions and with the API calls that a release has.
 
-Fields as the registry of 8.6.0 lists them. The ports to the third plugin interface, which 10.x added and 11.x kept
-alone, take the same fields under other version numbers (plugin/*/README.md of NVIDIA/TensorRT).
+The names of fields are those in the registry of 8.6.0. 10.x added version 3 of the plugin interface, and 11.x has only
+that version. The ports of the plugins to version 3 have the same fields and other version numbers (plugin/*/README.md
+of NVIDIA/TensorRT).
 
-No plugin takes a norm's epsilon. Norms of 8.6 add none to the variance, which is of FP16 unless tensors are FP32; the
-ports of 10.x add one of their own, so that their outputs differ where a variance is tiny.
+No plugin has a field for the epsilon of a norm. Norms of 8.6 add no epsilon to the variance, which is FP16 unless the
+tensors are FP32. The ports of 10.x add a constant epsilon, so their outputs differ if a variance is tiny.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ PORTS = {
     ATTENTION: {1: 4, 2: 5, 3: 6},
     SKIP_NORM: {1: 5, 2: 6, 3: 7, 4: 8},
 }
-"""Version of the port to the third interface, by the version of the second."""
+"""Version of a plugin's port to interface version 3, by the plugin's version for interface version 2."""
 
 FP32, FP16, INT8 = 0, 1, 2
-"""What the plugins' field `type_id` means by a number, in every release."""
+"""Values of the plugins' field `type_id`, in every release."""
 
 
 def add_plugin(
@@ -43,17 +44,18 @@ def add_plugin(
     fields: Mapping[str, Any],
     layer_name: str,
 ) -> trt.ILayer:
-    """A layer of plugin `name`; `version` is that of the second plugin interface.
+    """Add a layer of the plugin `name` and return it.
 
     Args:
+        version: version of the plugin for version 2 of the plugin interface.
         fields: int, float or an FP32 array by field name.
 
     Raises:
         Unsupported: the registry has no such plugin.
     """
-    # The collection points into the fields without holding them: they must live until the plugin has read them.
-    held = [_field(key, value) for key, value in fields.items()]
-    collection = trt.PluginFieldCollection(held)
+    # The collection points to the fields but does not own them. This list keeps them until the plugin has read them.
+    plugin_fields = [_field(key, value) for key, value in fields.items()]
+    collection = trt.PluginFieldCollection(plugin_fields)
     registry = trt.get_plugin_registry()
     if can.plugin_v3 and version in PORTS.get(name, {}):
         creator = registry.get_creator(name, str(PORTS[name][version]), "")

@@ -1,4 +1,4 @@
-"""Precisions of a network: by builder flags where a release has them, by the graph's own types where it has not."""
+"""Precision of a network. Builder flags set it in releases that have them; otherwise the types of the graph set it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ can = installed()
 
 
 def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
-    """Set the builder flags of `spec.precision`, where a release has them.
+    """Set the builder flags of `spec.precision`, in releases that have them.
 
-    With weak typing INT8 and FP8 come with FP16, for all that is not quantized.
+    With weak typing, INT8 and FP8 also set FP16, for the layers that are not quantized.
     """
     if spec.precision == "tf32":
         config.set_flag(trt.BuilderFlag.TF32)
@@ -34,31 +34,31 @@ def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
 
 
 def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.IBuilderConfig) -> int:
-    """Set the flags, and hold the layers that `keep_fp32` names; returns how many are held."""
+    """Set the flags, and keep the layers that match `keep_fp32` in FP32. Return the number of these layers."""
     set_flags(spec, config)
     if not can.weak_typing:
         return 0
     graph = spec.options["types"] == "graph"
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     explicit = spec.quantization.get("scheme") == "explicit"
-    if spec.precision == "int8" and explicit and not any(x.type == trt.LayerType.QUANTIZE for x in layers):
-        # All of it was left out of quantization: with the flag TensorRT would ask for ranges.
+    if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
+        # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
         config.clear_flag(trt.BuilderFlag.INT8)
-    held = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
-    if held:
+    kept_names = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
+    if kept_names:
         obey_layers(config)
-        _hold_in_fp32([layer for layer in layers if layer.name in held])
-    return len(held)
+        _keep_in_fp32([layer for layer in layers if layer.name in kept_names])
+    return len(kept_names)
 
 
 def obey_layers(config: trt.IBuilderConfig) -> None:
-    """Have the builder keep to the precisions that layers ask for, where they can."""
+    """Make the builder obey the precisions that layers request, in releases in which layers can request them."""
     if can.weak_typing:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 
 
-def _hold_in_fp32(layers: list[trt.ILayer]) -> None:
-    """Have layers of floating-point outputs compute and give FP32; shape computations are left alone."""
+def _keep_in_fp32(layers: list[trt.ILayer]) -> None:
+    """Make layers with floating-point outputs compute and return FP32. Shape computations do not change."""
     if not can.weak_typing:
         return
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Optimization profiles: the ranges of shapes that an engine is tuned for. Pure functions; no TensorRT here."""
+"""Optimization profiles, the ranges of shapes that an engine is tuned for. Pure functions without TensorRT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backends.base import Shape, Unsupported
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes from `low` to `high`, [batch, sequence] both included, tuned for `best`."""
+    """Range of shapes [batch, sequence] from `low` to `high`, both included, tuned for `best`."""
 
     low: Shape
     best: Shape
@@ -23,7 +23,7 @@ class Profile:
 
     @property
     def width(self) -> int:
-        """How many shapes it holds."""
+        """Number of shapes in the profile."""
         return (self.high.batch - self.low.batch + 1) * (self.high.sequence - self.low.sequence + 1)
 
     def __str__(self) -> str:
@@ -31,16 +31,19 @@ class Profile:
 
 
 def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[Profile, ...]:
-    """The profiles of an engine that is to run `shapes`.
+    """Return the profiles of an engine that runs `shapes`.
 
     Args:
-        options: `profiles`: "dynamic" (one range, `min` to `max`, tuned for `opt`), "per_shape" (one fixed profile a
-            shape), "buckets" (`min` to the largest shape cut at the batches and sequences asked for) or "ranges" (those
-            of `ranges`, each [batch, sequence, batch, sequence] from the smallest to the largest shape); the last two
-            tuned for their upper ends; `min`, `opt` and `max` as [batch, sequence].
+        options: `min`, `opt` and `max` are [batch, sequence]. `profiles` is one of:
+            "dynamic": one range from `min` to `max`, tuned for `opt`.
+            "per_shape": one fixed profile per shape.
+            "buckets": the range from `min` to the largest shape, cut at the batches and sequences of `shapes`. Each
+                profile is tuned for its largest shape.
+            "ranges": the profiles in `ranges`, each [batch, sequence, batch, sequence] from the smallest to the largest
+                shape. Each profile is tuned for its largest shape.
 
     Raises:
-        Unsupported: a shape is in none of them, or a profile of `ranges` holds no shape.
+        Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
     """
     low, best, high = (Shape(*options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
@@ -48,18 +51,20 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     elif options["profiles"] == "dynamic":
         profiles = (Profile(low, best, high),)
     elif options["profiles"] == "ranges":
-        ends = [(Shape(*four[:2]), Shape(*four[2:])) for four in options["ranges"]]
-        profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ends)
+        ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options["ranges"]]
+        profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
         for profile in profiles:
             if not any(profile.holds(shape) for shape in shapes):
-                raise Unsupported(f"the optimization profile {profile} of trt.ranges holds none of the shapes to run")
+                raise Unsupported(
+                    f"the optimization profile {profile} of trt.ranges contains none of the requested shapes; remove it"
+                )
     else:
         batches = _ranges(low.batch, [shape.batch for shape in shapes])
         sequences = _ranges(low.sequence, [shape.sequence for shape in shapes])
         profiles = tuple(
-            Profile(Shape(b, s), Shape(most, longest), Shape(most, longest))
-            for s, longest in sequences
-            for b, most in batches
+            Profile(Shape(batch, sequence), Shape(largest, longest), Shape(largest, longest))
+            for sequence, longest in sequences
+            for batch, largest in batches
         )
     for shape in shapes:
         choose(profiles, shape)
@@ -67,10 +72,10 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
 
 
 def choose(profiles: Sequence[Profile], shape: Shape) -> int:
-    """The narrowest profile that holds `shape`, by its index.
+    """Return the index of the profile that contains `shape` and has the fewest shapes.
 
     Raises:
-        Unsupported: none does.
+        Unsupported: no profile contains `shape`.
     """
     fitting = [(profile.width, index) for index, profile in enumerate(profiles) if profile.holds(shape)]
     if not fitting:
@@ -82,7 +87,7 @@ def choose(profiles: Sequence[Profile], shape: Shape) -> int:
 
 
 def _ranges(lowest: int, edges: Sequence[int]) -> list[tuple[int, int]]:
-    """[lowest, e1], [e1 + 1, e2], ... for the sorted edges."""
+    """Return [lowest, e1], [e1 + 1, e2], ... for the sorted edges."""
     ranges, start = [], lowest
     for edge in sorted(set(edges)):
         if edge >= start:

@@ -1,4 +1,4 @@
-"""What a build is doing, told while it runs, and what it took: seconds by phase, processor time, memory."""
+"""Progress of a build while it runs, and its cost: seconds by phase, processor time, memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ can = installed()
 
 
 class Watch:
-    """While a `with` block runs: looks at the device's memory and says every second that the build goes on.
+    """Context manager that samples the device's memory during a build, and logs the current phase every second.
 
     Attributes:
-        phase: what is being done, as the messages say.
-        device_bytes: the most device memory in use beyond what was in use at the start, of all processes: more than
-            this build's where others build beside it.
+        phase: current phase, as logged.
+        device_bytes: peak of the device memory in use, above the value at the start. It counts all processes, so it is
+            too large if another process builds at the same time.
     """
 
     def __init__(self, phase: str) -> None:
@@ -44,7 +44,7 @@ class Watch:
         return self
 
     def enter(self, phase: str) -> None:
-        """From now on it is `phase`."""
+        """Start `phase`, which ends the phase before it."""
         self._entered.append((phase, time.perf_counter()))
         self.phase = phase
 
@@ -66,7 +66,7 @@ class Watch:
                 logger.info("%s, %d s", self.phase, tenths // 10)
 
     def notes(self) -> dict[str, Any]:
-        """What it took, once the `with` block is over; `processor_s` is of all threads of this process."""
+        """Return the cost of the build, after the `with` block. `processor_s` counts all threads of this process."""
         spans = pairwise(self._entered)
         return {
             "phases_s": [(phase, round(end - begin, 3)) for (phase, begin), (_, end) in spans],
@@ -77,12 +77,12 @@ class Watch:
 
 
 def monitor(config: trt.IBuilderConfig, watch: Watch) -> None:
-    """Have TensorRT name the phases of the build, where it can; `watch` says them."""
+    """Make TensorRT report the phases of the build, in releases that can; `watch` logs them."""
     if not can.progress:
         return
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # tensorrt has no types
-        """The outermost phase and how far it is."""
+        """Outermost phase of the build, and its progress in percent."""
 
         def __init__(self) -> None:
             super().__init__()

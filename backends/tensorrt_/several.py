@@ -1,4 +1,4 @@
-"""From plans to a session: one context for all profiles, one a profile, or one for each of several engines."""
+"""Open a session from plans: one context for all profiles, one context per profile, or one context per engine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from backends.tensorrt_.session import LoadedPlan, TensorRTSession, verified
 
 
 class SeveralContexts(Session):
-    """Sessions with profiles of their own behind one; they share a stream, so that a change waits for nothing."""
+    """Session of several contexts, each with its own profiles.
+
+    The contexts share a stream, so a change of context needs no synchronization.
+    """
 
     def __init__(self, sessions: Sequence[TensorRTSession]) -> None:
         self._sessions = sessions
         self._current = sessions[0]
-        owned = [(session, profile) for session in sessions for profile in session.profiles]
-        self._owners, self._profiles = [session for session, _ in owned], [profile for _, profile in owned]
+        pairs = [(session, profile) for session in sessions for profile in session.profiles]
+        self._owners, self._profiles = [session for session, _ in pairs], [profile for _, profile in pairs]
         self.stream = sessions[0].stream
 
     def close(self) -> None:
@@ -31,7 +34,7 @@ class SeveralContexts(Session):
             session.close()
 
     @property
-    def replays(self) -> bool:  # type: ignore[override]  # read alone
+    def replays(self) -> bool:  # type: ignore[override]  # read only
         return self._current.replays
 
     def _step_plainly(self) -> None:
@@ -66,78 +69,88 @@ class SeveralContexts(Session):
 
 
 def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> Iterator[tuple[str, Session | None]]:
-    """See Backend.opening; `artifact` is a plan, or the list of several that backends/tensorrt_/engine.py writes.
+    """Open a session in parts; see Backend.opening.
+
+    Args:
+        artifact: a plan, or a list of plans that backends/tensorrt_/engine.py wrote.
+        layout: layout of a batch in the inputs; Rows by default.
 
     Raises:
-        RuntimeError: a plan is not the one that was built here, or the contexts want more memory than there is.
+        RuntimeError: a plan differs from the one that was built, or the contexts need more memory than is available.
     """
     use_device(spec.device.index)
     allowed = min(free_memory(), (spec.options.get("memory_mb") or 1 << 30) << 20)
     yield "device", None
     trt.init_libnvinfer_plugins(Log(), "")
     yield "plugins", None
-    each = spec.options.get("contexts", "one") == "per_profile"
+    per_profile = spec.options.get("contexts", "one") == "per_profile"
     plans = []
-    for one in _artifacts(spec, artifact):
-        read = verified(one)
+    for plan_artifact in _artifacts(spec, artifact):
+        content = verified(plan_artifact)
         yield "read and verify", None
-        plans.append(LoadedPlan(spec, read, layout))
+        plans.append(LoadedPlan(spec, content, layout))
         yield "deserialize", None
-    wanted = [(plan, only) for plan in plans for only in _shares(len(plan.profiles), each)]
+    contexts = [(plan, only) for plan in plans for only in _profiles_of_contexts(len(plan.profiles), per_profile)]
     stream = CudaStream(spec.device.index)
-    _check_memory(plans, wanted, allowed)
+    _check_memory(plans, contexts, allowed)
     sessions: list[TensorRTSession] = []
-    took: list[int] = []
-    for number, (plan, only) in enumerate(wanted, 1):
+    used: list[int] = []
+    for number, (plan, only) in enumerate(contexts, 1):
         free = free_memory()
         sessions.append(TensorRTSession(plan, stream, only))
-        took.append(free - free_memory())
-        # The first may bring what all share, the second tells what each takes.
-        if len(took) == min(2, len(wanted)):
-            _check_memory(plans, wanted, allowed, took)
+        used.append(free - free_memory())
+        # The first context may allocate memory that all share. The second one shows the memory of each further context.
+        if len(used) == min(2, len(contexts)):
+            _check_memory(plans, contexts, allowed, used)
         yield f"context {number}", None
     for session in sessions:
         session.allocate()
     yield "buffers", sessions[0] if len(sessions) == 1 else SeveralContexts(sessions)
 
 
-def _shares(profiles: int, each: bool) -> list[list[int]]:
-    """The profiles of each context, by index."""
-    return [[index] for index in range(profiles)] if each else [list(range(profiles))]
+def _profiles_of_contexts(profiles: int, per_profile: bool) -> list[list[int]]:
+    """Return the indices of the profiles of each context."""
+    return [[index] for index in range(profiles)] if per_profile else [list(range(profiles))]
 
 
 def _artifacts(spec: BuildSpec, artifact: Artifact) -> list[Artifact]:
     if artifact.path.suffix != ".json":
         return [artifact]
     if digest_of(artifact.path) != artifact.sha256:
-        raise RuntimeError("the list of plans is not the one that was made here; run the cell again to have it remade")
-    listed = json.loads(artifact.path.read_text(encoding="utf-8"))
-    return [Artifact(spec.cache / plan["path"], plan["sha256"]) for plan in listed]
+        raise RuntimeError("the list of plans differs from the one that was written; run the cell again to rewrite it")
+    entries = json.loads(artifact.path.read_text(encoding="utf-8"))
+    return [Artifact(spec.cache / entry["path"], entry["sha256"]) for entry in entries]
 
 
 def _check_memory(
-    plans: Sequence[LoadedPlan], wanted: Sequence[tuple[LoadedPlan, list[int]]], allowed: int, took: Sequence[int] = ()
+    plans: Sequence[LoadedPlan],
+    contexts: Sequence[tuple[LoadedPlan, list[int]]],
+    allowed: int,
+    used: Sequence[int] = (),
 ) -> None:
-    """Refuse before the first of the contexts, or after the second, what would fail at the last.
+    """Refuse contexts that need more memory than is available, before the creation of the last one fails.
 
     Args:
-        wanted: a plan and the profiles to use, by index, for each context.
-        allowed: bytes of device memory that were free before the plans were loaded, or less.
-        took: bytes that the first contexts took. Of plugins these are far more than activations: each context has
-            handles of cuBLAS and cuDNN.
+        contexts: a plan and the indices of the profiles, for each context.
+        allowed: upper limit in bytes, at most the device memory that was free before the plans were loaded.
+        used: measured bytes of the first contexts. With plugins they are far more than activations, because each
+            context has handles of cuBLAS and cuDNN.
+
+    Raises:
+        RuntimeError: the contexts need more than `allowed`.
     """
-    activations = sum(plan.activation_bytes for plan, _ in wanted)
-    contexts = max(activations, sum(took) + took[-1] * (len(wanted) - len(took)) if took else 0)
-    weights = sum(plan.weight_bytes for plan in plans)
-    buffers = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in wanted)
-    needed = contexts + weights + buffers
+    activation_bytes = sum(plan.activation_bytes for plan, _ in contexts)
+    context_bytes = max(activation_bytes, sum(used) + used[-1] * (len(contexts) - len(used)) if used else 0)
+    weight_bytes = sum(plan.weight_bytes for plan in plans)
+    buffer_bytes = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in contexts)
+    needed = context_bytes + weight_bytes + buffer_bytes
     if needed > allowed:
-        one, several = len(wanted) == 1, len(plans) > 1
-        fewer = "use trt.engines=one" if several else "use trt.contexts=one, or fewer profiles"
-        advice = "ask for smaller shapes" if one else fewer
-        what = "activations" if contexts == activations else f"contexts, by the first {len(took)}"
+        single = len(contexts) == 1
+        fewer = "use trt.engines=one" if len(plans) > 1 else "use trt.contexts=one, or fewer profiles"
+        advice = "request smaller shapes" if single else fewer
+        kind = "activations" if context_bytes == activation_bytes else f"contexts, measured on the first {len(used)}"
         raise RuntimeError(
-            f"{'the context needs' if one else f'{len(wanted)} contexts need'} {needed} bytes of device memory "
-            f"({contexts >> 20} MiB of {what}, {weights >> 20} MiB of weights, {buffers >> 20} MiB of buffers) "
-            f"and {allowed >> 20} MiB are to be had: {advice}"
+            f"{'the context needs' if single else f'{len(contexts)} contexts need'} {needed} bytes of device memory "
+            f"({context_bytes >> 20} MiB of {kind}, {weight_bytes >> 20} MiB of weights, {buffer_bytes >> 20} MiB of "
+            f"buffers) but {allowed >> 20} MiB are available: {advice}"
         )

@@ -1,4 +1,4 @@
-"""TensorRT's timings of tactics, kept on disk between builds: one file a GPU model, driver and release."""
+"""TensorRT's timings of tactics, kept on disk between builds: one file per GPU model, driver and TensorRT release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def timing_cache_path(cache: Path, device: Device) -> Path:
 
 
 def load_timings(config: trt.IBuilderConfig, path: Path) -> None:
-    """Give `config` the timings in `path`; an empty cache if there are none or TensorRT cannot read them."""
+    """Set the timings of the file `path` in `config`; none if there is no file or TensorRT cannot read it."""
     content = path.read_bytes() if path.exists() else b""
     timings = config.create_timing_cache(content)
     if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
@@ -30,16 +30,16 @@ def load_timings(config: trt.IBuilderConfig, path: Path) -> None:
 
 
 def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
-    """Write the timings of a finished build to `path`, with those that another builder may have put there meanwhile.
+    """Write the timings of a finished build to `path`, merged with the timings that are in the file by now.
 
-    Where both timed a layer this build's stay, for `combine` skips what is there already: timings that led to an
-    engine that cannot be opened must not outlive the build that replaced them.
+    If both have timings of a layer, this build's are kept, because `combine` does not replace entries. This is needed
+    to discard timings that led to an engine that cannot be opened.
     """
     with locked(path.with_suffix(".lock")):
         timings = config.get_timing_cache()
         others = config.create_timing_cache(path.read_bytes()) if path.exists() else None
         if others is not None and not timings.combine(others, ignore_mismatch=False):
-            logger.warning("timing cache %s is of another release or GPU; starting a new one", path.name)
-        partial = path.with_suffix(".partial")  # one name, so that builders that are killed leave no more than one
+            logger.warning("timing cache %s is from another release or GPU; starting a new one", path.name)
+        partial = path.with_suffix(".partial")  # a fixed name: killed builders leave at most one file
         partial.write_bytes(memoryview(timings.serialize()))
         os.replace(partial, path)

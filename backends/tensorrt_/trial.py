@@ -1,7 +1,8 @@
-"""A plan opened and taken to each of its profiles, in a process of its own.
+"""Check of a plan in a separate process, which opens the plan and switches to each of its profiles.
 
-Myelin in 8.6 now and then compiles a graph that it cannot load. Of the first profile that leaves no execution context;
-of a later one it ends the process which goes there, and must not be the one that builds.
+In 8.6 Myelin sometimes compiles a graph that it cannot load. If the graph belongs to the first profile, TensorRT
+creates no execution context. If it belongs to a later profile, the process ends when it switches to that profile. For
+this reason the check must not run in the process that builds.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ SECONDS = 300
 
 
 def faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
-    """What is wrong with a plan that was just built, TensorRT's errors first; empty if every profile opens."""
-    told = {name: options[name] for name in ("version_compatible", "plugin_libraries")}
-    command = [sys.executable, "-m", "backends.tensorrt_.trial", str(plan), json.dumps({**told, "device": device})]
+    """Return the errors of a plan that was just built, TensorRT's errors first; empty if every profile opens."""
+    arguments = {name: options[name] for name in ("version_compatible", "plugin_libraries")}
+    command = [sys.executable, "-m", "backends.tensorrt_.trial", str(plan), json.dumps({**arguments, "device": device})]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS
         )
     except subprocess.TimeoutExpired:
         return [f"it did not open within {SECONDS} s"]
-    # For the log of whoever builds: what a library printed before it ended the process stands nowhere else.
-    print(done.stderr, file=sys.stderr, flush=True)
-    if done.returncode == 0:
+    # For the log of the build: messages of a library that ends the process are in no other file.
+    print(completed.stderr, file=sys.stderr, flush=True)
+    if completed.returncode == 0:
         return []
-    said, entered = done.stderr.splitlines(), done.stdout.splitlines()
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-    return [*errors, f"{(entered or ['it did not open'])[-1]} ({(said or ['no reason given'])[-1]})"]
+    log_lines, profile_lines = completed.stderr.splitlines(), completed.stdout.splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in log_lines if line.startswith("ERROR: ")]
+    return [*errors, f"{(profile_lines or ['it did not open'])[-1]} ({(log_lines or ['no reason given'])[-1]})"]
 
 
 def visit(plan: Path, options: Mapping[str, Any]) -> str:
-    """The profile that one context of the plan cannot be taken to, and why; empty if there is none.
+    """Switch one context of the plan to each profile. Return the first failure, or an empty string.
 
-    Each is said before it is entered, for there the process may end.
+    Each profile is printed before the switch, because the switch may end the process.
     """
     import tensorrt as trt
 
@@ -56,18 +57,18 @@ def visit(plan: Path, options: Mapping[str, Any]) -> str:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     for index in range(engine.num_optimization_profiles):
-        print(f"it ended at profile {index}", flush=True)
+        print(f"the process ended at profile {index}", flush=True)
         if not context.set_optimization_profile_async(index, int(stream.handle)):
-            return f"the context does not go to profile {index}"
+            return f"the context cannot switch to profile {index}"
         for name in inputs:
-            _, _, largest = engine.get_tensor_profile_shape(name, index)
-            if not context.set_input_shape(name, tuple(largest)):
-                return f"{name} does not take {tuple(largest)} in profile {index}"
+            _, _, max_sizes = engine.get_tensor_profile_shape(name, index)
+            if not context.set_input_shape(name, tuple(max_sizes)):
+                return f"{name} does not accept sizes {tuple(max_sizes)} in profile {index}"
         stream.synchronize()
     return ""
 
 
 if __name__ == "__main__":
-    wrong = visit(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    print(wrong, flush=True)
-    sys.exit(bool(wrong))
+    failure = visit(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    print(failure, flush=True)
+    sys.exit(bool(failure))
