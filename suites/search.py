@@ -86,13 +86,13 @@ class Search:
         parts = list(self.base.artifacts["weights"]["parts"])
         reason, ended = "", False
         try:
-            held = smallest(parts, self._enough)
+            kept_parts = smallest(parts, self._enough)
             fault = f"{precision} with every part in higher precision is still outside the tolerance"
-            reason = "" if held is not None else fault
+            reason = "" if kept_parts is not None else fault
         except Ended:
             accurate = [step["held"] for step in self.steps.values() if step["content"]]
             best = min(accurate, key=len, default=None)
-            held = None if best is None else [part for part in parts if part in best]
+            kept_parts = None if best is None else [part for part in parts if part in best]
             ended = True
             count = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
             reason = f"ended after {count}; a {'larger' if best is None else 'smaller'} set of parts may be enough"
@@ -101,11 +101,11 @@ class Search:
         record = replace(
             self.base,
             cell=replace(cell, suite="search", options={**cell.options, "search": limits}),
-            outcome=OK if held is not None else "failed",
+            outcome=OK if kept_parts is not None else "failed",
             reason=reason,
             measurements=(),
             checks=(),
-            scores={"held": held, "parts": parts, "ended": ended, **limits, "steps": list(self.steps.values())},
+            scores={"held": kept_parts, "parts": parts, "ended": ended, **limits, "steps": list(self.steps.values())},
             command=typed_command(),
         )
         assert self.request is not None
@@ -113,37 +113,37 @@ class Search:
         write_record(self.request.results, record)
         return record
 
-    def _enough(self, held: frozenset[str]) -> bool:
+    def _enough(self, kept_parts: frozenset[str]) -> bool:
         """Return whether a path with these parts in higher precision is accurate enough; run its cells if necessary."""
-        if held in self.steps:
-            return bool(self.steps[held]["content"])
+        if kept_parts in self.steps:
+            return bool(self.steps[kept_parts]["content"])
         if self.steps and (len(self.steps) >= self._limit or now_ns() > self._end_ns):
             raise Ended
-        accuracy = self._run_cell(held, "accuracy")
+        accuracy = self._run_cell(kept_parts, "accuracy")
         if not accuracy.scores:
-            raise Refused(f"{_described(held)}: {accuracy.outcome}: {accuracy.reason}")
+            raise Refused(f"{_described(kept_parts)}: {accuracy.outcome}: {accuracy.reason}")
         if self.base is None:
             self.base = accuracy
         near = accuracy.scores.get("cosine_min", 0.0) >= self._cosine
         content = near and not shortfall(accuracy.scores)
-        latency = self._run_cell(held, "latency")
-        self.steps[held] = {
-            "held": sorted(held),
+        latency = self._run_cell(kept_parts, "latency")
+        self.steps[kept_parts] = {
+            "held": sorted(kept_parts),
             "content": content,
             "accuracy": accuracy.cell.id,
             "latency": latency.cell.id,
         }
         return content
 
-    def _run_cell(self, held: frozenset[str], suite: str) -> Record:
+    def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.pipeline import run_to_end
         from suites.request import resolve
         from suites.run import checked
 
-        knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(held.difference(self._given))]))}]"
+        knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
         request = resolve(checked(_composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
-        self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(held)}")
+        self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(kept_parts)}")
         result = run_to_end(request, self.display.stage)
         self.display.end(result.record.outcome, str(result.path))
         return result.record
@@ -171,10 +171,10 @@ def _knob(config: DictConfig, precision: str) -> str:
     return knob
 
 
-def _described(held: frozenset[str]) -> str:
-    if len(held) > 3:
-        return f"{len(held)} parts in higher precision"
-    return ", ".join(sorted(held)) or "no part in higher precision"
+def _described(kept_parts: frozenset[str]) -> str:
+    if len(kept_parts) > 3:
+        return f"{len(kept_parts)} parts in higher precision"
+    return ", ".join(sorted(kept_parts)) or "no part in higher precision"
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
@@ -191,7 +191,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
             raise
         except explain.composing():
             raise
-        except Exception as error:  # Hydra raises errors of many types for what it cannot compose
+        except Exception as error:  # Hydra raises many types of errors
             raise Refused(explain.unexplained(error, list(overrides))) from error
 
 

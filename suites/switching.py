@@ -74,18 +74,18 @@ class Question:
     stream: Stream | None = None
 
     @contextmanager
-    def opened(self, what: str, watch: bool = False) -> Iterator[Session]:
+    def opened(self, label: str, watch: bool = False) -> Iterator[Session]:
         """Open a session and close it afterwards. With `watch`, also record the device memory of each opening step."""
-        self.progress(f"opening {what}")
+        self.progress(f"opening {label}")
         used: dict[str, int] = {}
         opening = _watched(self.opening(), self.stream, used) if watch and self.stream else self.opening()
         session, steps = clock.time_opening(opening)
-        self.found.keep("openings", [{"of": what, "ns": steps, "bytes": used}])
+        self.found.keep("openings", [{"of": label, "ns": steps, "bytes": used}])
         self.stream = session.stream
         try:
             yield session
         finally:
-            with self.part(f"closing {what}"):
+            with self.part(f"closing {label}"):
                 session.close()
             del session
             gc.collect()

@@ -73,7 +73,7 @@ def _samples(visits: Sequence[Sequence[Served]]) -> dict[str, Any]:
 
 
 def met(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> dict[str, Any]:
-    """Time the first three requests of a shape. `where` says what is new: process, context or start."""
+    """Time the first three requests of a shape in a new process, context or cold-start process, as `where` says."""
     turns = workload.in_turn_at()[index]
     return {"shape": _size(shape), "where": where, "samples": _samples([[time_request(session, next(turns))
                                                                         for _ in range(3)]])}  # fmt: skip

@@ -232,28 +232,28 @@ class Meeting:
     certain: float
 
 
-def break_even(one: Means, other: Means) -> Array:
+def break_even(first: Means, second: Means) -> Array:
     """Return the switching probability at which both take the same time; NaN where one is always faster."""
-    offset = one.at(0) - other.at(0)
-    slope = (one.at(1) - one.at(0)) - (other.at(1) - other.at(0))
+    offset = first.at(0) - second.at(0)
+    slope = (first.at(1) - first.at(0)) - (second.at(1) - second.at(0))
     switch = -offset / np.where(slope == 0, np.nan, slope)
     return np.where((switch > 0) & (switch < 1), switch, np.nan)
 
 
-def meeting(one: Costs, other: Costs) -> Meeting | None:
+def meeting(first: Costs, second: Costs) -> Meeting | None:
     """Return the break-even point; None if one strategy is faster at every switching probability."""
-    switch = float(break_even(one.means, other.means))
+    switch = float(break_even(first.means, second.means))
     if np.isnan(switch):
         return None
-    first, second = one.resampled(seed=1), other.resampled(seed=2)
-    drawn = break_even(first, second)
-    per_second = 1e9 * drawn / first.at(drawn)
+    first_means, second_means = first.resampled(seed=1), second.resampled(seed=2)
+    drawn = break_even(first_means, second_means)
+    per_second = 1e9 * drawn / first_means.at(drawn)
     exists = ~np.isnan(drawn)
     if not exists.any():
         return Meeting(
-            switch, *(float("nan"),) * 2, 1e9 * switch / float(one.means.at(switch)), *(float("nan"),) * 2, 0
+            switch, *(float("nan"),) * 2, 1e9 * switch / float(first.means.at(switch)), *(float("nan"),) * 2, 0
         )
-    mean_per_second = 1e9 * switch / float(one.means.at(switch))
+    mean_per_second = 1e9 * switch / float(first.means.at(switch))
     return Meeting(switch, *bounds(drawn[exists]), mean_per_second, *bounds(per_second[exists]), float(exists.mean()))
 
 

@@ -124,8 +124,8 @@ def test_a_file_in_latin_1_is_refused_with_its_line_and_a_byte_order_mark_is_rea
 @pytest.mark.parametrize(
     ("train", "test", "says"),
     [
-        ("text,category\n", "text,category\nwhere,lost\n", "train.csv holds 0 labels"),
-        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv holds 1 labels"),
+        ("text,category\n", "text,category\nwhere,lost\n", "train.csv must have at least 2 labels, not 0"),
+        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv must have at least 2 labels, not 1"),
         ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv has no texts"),
     ],
 )

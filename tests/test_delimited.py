@@ -111,7 +111,7 @@ def test_objects_a_line_and_a_list_of_them_are_rows(tmp_path: Path) -> None:
     ("name", "text", "says"),
     [
         ("a.tsv", "id\ttext\tlabel\n1\ta\tb\n2\tonly this\n", "line 3: the line has 2 of 3 fields and no field for"),
-        ("a.csv", "text,label\na, b,good\n", "line 2: the line has 3 fields and the header 2"),
+        ("a.csv", "text,label\na, b,good\n", "line 2: the line has 3 fields, but the header has 2; quote"),
         ("a.csv", 'text,label\n"never closed,good\nb,bad,\nc', "line 2: a quoted field is not closed"),
         ("a.csv", 'text,label\n"one" two, three,good\n', "line 2: "),
         ("a.csv", "sentence;label\na;b\n", "a.csv: there is no column text in its header (sentence, label)"),

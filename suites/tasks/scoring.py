@@ -74,10 +74,10 @@ def _errors(readouts: Array, reference: Array) -> dict[str, float]:
     }
 
 
-def _rank(one: Array, other: Array) -> float:
+def _rank(first: Array, second: Array) -> float:
     from scipy.stats import spearmanr
 
-    return float(spearmanr(one, other).statistic)
+    return float(spearmanr(first, second).statistic)
 
 
 def _stsb(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> dict[str, Any]:
