@@ -102,7 +102,7 @@ def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Pa
 def test_a_part_without_pairs_is_refused(part: str, tmp_path: Path) -> None:
     config = stsb(tmp_path)
     (tmp_path / f"sts-{part}.csv").write_text("")
-    with pytest.raises(Refused, match=rf"sts-{part}\.csv holds 0 pairs"):
+    with pytest.raises(Refused, match=rf"sts-{part}\.csv must have at least 2 pairs, not 0"):
         load_task(config)
 
 
