@@ -1,4 +1,4 @@
-"""The accuracy question: what does a path make of a task's texts? suites/tasks/scoring.py judges it.
+"""Measurement for suite=accuracy: the outputs of a path for the texts of a task. suites/tasks/scoring.py scores them.
 
 Runs in the measuring worker, over any session.
 """
@@ -26,8 +26,17 @@ def measure(
     cuda_graph: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """What `arrays` (see backends/evaluation.py) want read of every batch: [rows, ...] FP32, in found.npy in the job's
-    folder, and a check of the first batch's hidden states. Plain steps: a CUDA graph replays the same kernels."""
+    """Run every batch and write its readouts to found.npy in the folder of the job: [rows, ...] FP32.
+
+    Steps are plain, because a CUDA graph replays the same kernels.
+
+    Args:
+        arrays: batches and the kind of readout, see backends/evaluation.py.
+
+    Returns:
+        The keys of suites/latency.py's `measure`, with a check of each batch that has reference hidden states (the
+        first one), and `found`, the path of the file.
+    """
     batches: dict[int, dict[str, Array]] = {}
     head: dict[str, Array] = {}
     for name in arrays:
@@ -36,21 +45,21 @@ def measure(
             head[key] = arrays[name]
         elif key:
             batches.setdefault(int(owner), {})[key] = arrays[name]
-    found, read = np.zeros_like(arrays["reference"]), READOUTS[str(arrays["readout"])]
+    readouts, read = np.zeros_like(arrays["reference"]), READOUTS[str(arrays["readout"])]
     checks: list[dict[str, Any]] = []
-    for place, feeds in batches.items():
-        if place % 50 == 0:
-            progress(f"batch {place} of {len(batches)}")
+    for number, feeds in batches.items():
+        if number % 50 == 0:
+            progress(f"batch {number} of {len(batches)}")
         rows, hidden = feeds.pop("rows"), feeds.pop("hidden", None)
         session.load(feeds)
         session.step()
         session.wait()
         output, mask = session.fetch(), feeds["attention_mask"]
-        put(found, rows, read(output, mask, head))
+        put(readouts, rows, read(output, mask, head))
         if hidden is not None:
             batch, sequence = mask.shape
             check = compare(output, hidden, np.arange(len(hidden)), mask)
             checks.append({"batch": batch, "sequence": sequence, "cuda_graph": False, **check})
     path = Path("found.npy").resolve()
-    np.save(path, found)
+    np.save(path, readouts)
     return {"measurements": [], "checks": checks, "facts": {}, "failures": {}, "found": str(path)}

@@ -35,20 +35,20 @@ from suites.validity import Judged, judged
 from suites.winners import ties
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
-"""What `workload` gives: strategies compare where all of it is the same."""
+"""Names of the values of `workload`. Strategies are compared only if all of these are the same."""
 
 NOTHING_JUDGED: Judged = {}
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A strategy and what a trace would take with it.
+    """Predicted cost of a trace with one strategy.
 
     Attributes:
-        costs: None where it was not measured.
-        nanoseconds: a request, on average.
-        memory: bytes of device memory at most; None where nothing is known of it.
-        against: why it is no choice; empty if it is one.
+        costs: measured costs; None if the strategy was not measured.
+        nanoseconds: mean time of a request.
+        memory: bytes of device memory; None if unknown.
+        against: why the strategy cannot be chosen; empty if it can.
     """
 
     name: str
@@ -61,41 +61,41 @@ class Advice:
 def advise(
     records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf"), scores: Judged = NOTHING_JUDGED
 ) -> list[Advice]:
-    """All strategies, the cheapest that can be chosen first.
+    """Rank all strategies: those that can be chosen first, the cheapest at the top.
 
     Args:
-        memory: bytes of device memory that there are.
-        scores: of tasks, which say what outputs are of use.
+        memory: bytes of device memory that may be used.
+        scores: accuracy scores of tasks; a strategy that fails a task cannot be chosen.
     """
-    names, found = Names(records), []
+    names, advices = Names(records), []
     for record in records:
-        ways = costs_of(record, scores)
-        found += [_of(one, names.of(record, one.cuda_graph), trace, memory) for one in ways]
-        if not ways:
+        strategies = costs_of(record, scores)
+        advices += [_advice(costs, names.of(record, costs.cuda_graph), trace, memory) for costs in strategies]
+        if not strategies:
             against = f"{record.outcome}: {record.reason}"
-            found.append(Advice(names.of(record, False), None, float("inf"), None, against))
-    return sorted(found, key=lambda advice: (bool(advice.against), advice.nanoseconds))
+            advices.append(Advice(names.of(record, False), None, float("inf"), None, against))
+    return sorted(advices, key=lambda advice: (bool(advice.against), advice.nanoseconds))
 
 
-def _of(one: Costs, name: str, trace: Sequence[Size], memory: float) -> Advice:
-    taken = _memory(one)
+def _advice(costs: Costs, name: str, trace: Sequence[Size], budget: float) -> Advice:
+    used = _memory(costs)
     try:
-        time, against = float(one.means.of_trace(held(one, trace))) / len(trace), ""
+        time, against = float(costs.means.of_trace(held(costs, trace))) / len(trace), ""
     except ValueError as error:
         time, against = float("inf"), str(error)
-    if one.wrong:
-        against = f"its outputs are wrong: {one.wrong}"
-    if one.single:
-        against = "each change was taken but once"
-    if taken is None and memory < float("inf"):
-        against = against or "nothing is known of its memory, so not that it is within the budget"
-    if taken is not None and taken > memory:
-        against = f"takes {taken / 1e6:,.0f} MB"
-    return Advice(name, one, time, taken, against)
+    if costs.wrong:
+        against = f"its outputs are wrong: {costs.wrong}"
+    if costs.single:
+        against = "each change of shape was measured only once"
+    if used is None and budget < float("inf"):
+        against = against or "its device memory is unknown, so it cannot be compared with the budget"
+    if used is not None and used > budget:
+        against = f"needs {used / 1e6:,.0f} MB of device memory; the budget is {budget / 1e6:,.0f} MB"
+    return Advice(name, costs, time, used, against)
 
 
 def confidence(best: Advice, others: Sequence[Advice], trace: Sequence[Size]) -> float:
-    """Share of resamplings of all measurements in which `best` stays the cheapest."""
+    """Return the share of bootstrap resamples in which `best` is still the cheapest."""
     times = []
     for seed, advice in enumerate((best, *others)):
         assert advice.costs is not None
@@ -104,46 +104,51 @@ def confidence(best: Advice, others: Sequence[Advice], trace: Sequence[Size]) ->
 
 
 def held(costs: Costs, trace: Sequence[Size]) -> Trace:
-    """The trace in the shapes that a strategy runs.
+    """Return the trace in the built shapes of a strategy.
 
     Raises:
-        ValueError: none of them holds a request.
+        ValueError: a request fits into none of these shapes.
     """
-    runs = {wanted: costs.shapes[smallest(wanted, costs.shapes)] for wanted in dict.fromkeys(trace)}
-    return Trace.of([runs[wanted] for wanted in trace])
+    built = {request: costs.shapes[smallest(request, costs.shapes)] for request in dict.fromkeys(trace)}
+    return Trace.of([built[request] for request in trace])
 
 
 def _memory(costs: Costs) -> float | None:
-    """Device memory of the process, by the median over replays: a reading may fall on what the suite itself takes."""
-    read = [m.telemetry.get("memory_bytes") for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
-    known = [size for size in read if size]
-    return float(np.median(known)) if known else None
+    """Return the device memory of the process in bytes; None if unknown.
+
+    It is the median over replays, because a single reading may include memory that the suite itself uses.
+    """
+    readings = [m.telemetry.get("memory_bytes") for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
+    sizes = [size for size in readings if size]
+    return float(np.median(sizes)) if sizes else None
 
 
-def chosen(records: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]:
-    """The records that are of the model, precision, ... asked for.
+def chosen(records: Iterable[Record], choices: Mapping[str, str]) -> list[Record]:
+    """Return the records that match the chosen model, precision, ...
 
     Raises:
-        Refused: there are none, or they are of several machines, models or sets of requests.
+        Refused: no record matches, or the records are of several machines, models or sets of requests.
     """
     kept = list(records)
-    for key, asked in wanted.items():
-        there = sorted({_value(record, key) for record in kept})
-        kept = [record for record in kept if _is(asked, key, _value(record, key))]
+    for key, choice in choices.items():
+        available = sorted({_value(record, key) for record in kept})
+        kept = [record for record in kept if _matches(choice, key, _value(record, key))]
         if not kept:
-            raise Refused(f"no record of suite=switching has {key}={asked}; there are {', '.join(there) or 'none'}")
+            raise Refused(
+                f"no record of suite=switching has {key}={choice}; available: {', '.join(available) or 'none'}"
+            )
     for key in ("machine", *ASKED, "model_version"):
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
-            raise Refused(f"there are records of {', '.join(values)}; choose one with {key}=")
+            raise Refused(f"the records have several values of {key}: {', '.join(values)}; choose one with {key}=")
     if not any(record.scores for record in kept):
-        raise Refused("no record of suite=switching is of what was asked for; run it first, see README.md")
+        raise Refused("no record of suite=switching matches; run suite=switching first, see README.md")
     return kept
 
 
-def _is(asked: str, key: str, value: str) -> bool:
-    """A machine goes by any part of its name."""
-    return asked in value if key == "machine" else asked == value
+def _matches(choice: str, key: str, value: str) -> bool:
+    """Return whether a value matches a choice. A part of the name is enough for a machine."""
+    return choice in value if key == "machine" else choice == value
 
 
 def _value(record: Record, key: str) -> str:
@@ -153,58 +158,58 @@ def _value(record: Record, key: str) -> str:
 
 
 def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
-    """The ranking in markdown, and the advice in one sentence."""
+    """Return the ranking as a markdown table, and the advice in a short text."""
     share = sum(Trace.of(trace).changes.values()) / max(len(trace) - 1, 1)
     rows = [
         [a.name, "" if a.against else f"{a.nanoseconds / 1e6:.3f}", "" if a.against else f"{1e9 / a.nanoseconds:,.0f}",
          "unknown" if a.memory is None else f"{a.memory / 1e6:,.0f}", a.against]
         for a in advices
     ]  # fmt: skip
-    lines = [f"{len(trace)} requests, {share:.1%} of them of another shape than the one before.", ""]
-    lines += [markdown(("strategy", "ms a request", "requests/s", "MB", "no choice, because"), rows), ""]
+    lines = [f"{len(trace)} requests. {share:.1%} of them have another shape than the request before.", ""]
+    lines += [markdown(("strategy", "ms per request", "requests/s", "device MB", "cannot be chosen because"), rows), ""]
     possible = [advice for advice in advices if not advice.against]
     if not possible:
         return "\n".join([*lines, "No strategy can serve this trace."])
     best, *others = possible
     if not others:
-        return "\n".join([*lines, f"Use {best.name}: the only one that can serve this trace."])
+        return "\n".join([*lines, f"Use {best.name}. It is the only strategy that can serve this trace."])
     margin = 1 - best.nanoseconds / others[0].nanoseconds
-    sure = confidence(best, others, trace)
+    share_cheapest = confidence(best, others, trace)
     tied = _tied(best, others)
     advice = (
-        f"Use {best.name}: {margin:.1%} cheaper than {others[0].name}; cheapest in {sure:.0%} of {RESAMPLES} "
-        "resamplings of the measurements of one process."
+        f"Use {best.name}. It is {margin:.1%} cheaper than {others[0].name}. It is the cheapest in "
+        f"{share_cheapest:.0%} of {RESAMPLES} bootstrap resamples of the measurements of one process."
     )
     if tied:
-        advice += f" The spread between processes explains its lead over {', '.join(tied)}: they are as good a choice."
+        advice += f" Its lead over {', '.join(tied)} is within the spread between processes: they are equally good."
     return "\n".join([*lines, advice, *_misfit(best, others[0], margin)])
 
 
 def _tied(best: Advice, others: Sequence[Advice]) -> list[str]:
-    """The strategies whose lag the spread between processes explains."""
-    times = [(one.costs.record, one.costs.cuda_graph, one.nanoseconds) for one in (best, *others) if one.costs]
+    """Return the strategies that are slower only within the spread between processes."""
+    times = [(a.costs.record, a.costs.cuda_graph, a.nanoseconds) for a in (best, *others) if a.costs]
     return [others[index - 1].name for index in ties(times, 0)]
 
 
 def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
-    """A line where what was replayed is further from what times and changes add up to than two strategies are apart."""
+    """Return a warning if the model's error against replays is larger than the margin between two strategies."""
     assert best.costs is not None
     assert other.costs is not None
-    apart = np.fmax(best.costs.misfit, other.costs.misfit)
-    if not apart > margin:
+    error = np.fmax(best.costs.misfit, other.costs.misfit)
+    if not error > margin:
         return []
-    return [f"Their replays were up to {apart:.1%} from such sums, which is more than their margin: replay this trace "
-            "with both (switching.trace=) before you choose."]  # fmt: skip
+    return [f"Measured replays differ from the predicted times by up to {error:.1%}, which is more than this margin. "
+            "Replay this trace with both strategies (switching.trace=) before you choose."]  # fmt: skip
 
 
 def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHING_JUDGED) -> list[Path]:
-    """A plot for each precision that has strategies with right outputs."""
+    """Write a plot for each precision that has strategies with correct outputs; return the files."""
     from suites.tables.plot import plot
 
     paths = []
     for precision in sorted({record.cell.precision for record in records}):
         group = [record for record in records if record.cell.precision == precision]
-        costs = [one for record in group for one in costs_of(record, scores) if one.counts and not one.single]
+        costs = [c for record in group for c in costs_of(record, scores) if c.counts and not c.single]
         if not costs:
             continue
         title = [_value(group[0], "machine"), group[0].cell.model, precision]
@@ -226,24 +231,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _usable(folder: MachineFolder) -> list[Record]:
-    """The records of suite=switching that costs can be read off; others are left out."""
+    """Return the records of suite=switching whose costs can be read; skip the others."""
     for record in folder.records("switching"):
         try:
             workload(record)
-            for one in costs_of(record, NOTHING_JUDGED):
-                assert one.means.served, one.wrong
+            for costs in costs_of(record, NOTHING_JUDGED):
+                assert costs.means.served, costs.wrong
         except Exception as error:
-            folder.leave_out(record, one_line(f"no costs can be read off it: {type(error).__name__}: {error}", 200))
+            folder.leave_out(record, one_line(f"its costs cannot be read: {type(error).__name__}: {error}", 200))
     return folder.records("switching")
 
 
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
-    wanted = dict(choice.partition("=")[::2] for choice in choices)
-    results = Path(wanted.pop("results", "") or default_folder("results"))
-    if unknown := set(wanted) - {"precision", "backend", "machine", "model_version", *ASKED}:
-        known = ("machine", *ASKED, "precision", "backend")
-        hint = did_you_mean(min(unknown), known)
-        raise Refused(f"{', '.join(sorted(unknown))}= chooses nothing; {hint}use {', '.join(known)}")
+    chosen_values = dict(choice.partition("=")[::2] for choice in choices)
+    results = Path(chosen_values.pop("results", "") or default_folder("results"))
+    if unknown := set(chosen_values) - {"precision", "backend", "machine", "model_version", *ASKED}:
+        keys = ("machine", *ASKED, "precision", "backend")
+        hint = did_you_mean(min(unknown), keys)
+        raise Refused(f"there is no key {', '.join(sorted(unknown))}; {hint}use {', '.join(keys)}")
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
     folders = {folder.name: folder for folder in machine_folders(results)}
@@ -251,15 +256,16 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         trace = [size for _, size in read_trace(path)]
         if not any(folder.records("switching") for folder in folders.values()):
             raise Refused(
-                f"{results} has no records of suite=switching; run it first, or choose results=results/reference"
+                f"{results} has no records of suite=switching; run suite=switching first, or choose "
+                "results=results/reference"
             )
-        records = chosen((record for folder in folders.values() for record in _usable(folder)), wanted)
+        records = chosen((record for folder in folders.values() for record in _usable(folder)), chosen_values)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)
         print(report(advices, trace))
         for plot in write_plots(records, folder.plots, scores):
-            print(f"\nCost against switching: {plot}")
+            print(f"\nPlot of cost against switching probability: {plot}")
     except (OSError, ValueError) as error:
         say_bad(folders.values())
         raise Refused(str(error)) from None

@@ -43,17 +43,26 @@ from suites.touched import tables_at_end
 from suites.usage import CONF
 
 JUDGED = "suite=accuracy"
-"""What asks an engine for its outputs and no times, as suite=latency asks the same engine for times."""
+"""Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
 
 UNTIMED = {f"suite={suite.name}" for suite in Suite if suite.name not in TIMED}
-"""A line with one of them runs beside others."""
+"""A line with one of these words is not timed, so it may run at the same time as others."""
 
 Line = Sequence[str]
 
 
 @dataclass
 class Batch:
-    """Runs lines as processes of `suites.run`; `end_ns` is when to take no more of them."""
+    """Lines of a batch that run as processes of `suites.run`.
+
+    Attributes:
+        common: arguments that are added to every line.
+        end_ns: time after which no more engines start.
+        processes: the processes that run now.
+        failed: the lines that failed.
+        taking: lock for the shared iterator of engines.
+        stopped: no more lines start.
+    """
 
     common: Sequence[str]
     end_ns: float
@@ -63,14 +72,14 @@ class Batch:
     stopped: bool = False
 
     def run(self, line: Line, *extra: str) -> None:
-        """Run one line to its end, print its last line, and remember if it failed."""
+        """Run one line to its end, print its messages on one line, and note whether it failed."""
         if self.stopped:
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
         command = [sys.executable, "-m", "suites.run", *flags, *rest, *self.common, *extra]
         began = now_ns()
-        # The guard ends it if this process is killed.
+        # The guard ends the new process if this process is killed.
         environment = {**os.environ, CALL: f"{Guard.start()}-{began}"}
         process = subprocess.Popen(
             command,
@@ -85,34 +94,41 @@ class Batch:
         self.processes.discard(process)
         if process.returncode and shlex.join(line) not in self.failed:
             self.failed.append(shlex.join(line))
-        said = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(nothing said)"
-        print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {said}", flush=True)
+        messages = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(no message)"
+        print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:
-        """Take engines off `waiting`, shared with other devices, until it is empty or the time is over: `ahead` of them
-        are built, if there are `builders`, before any is measured."""
-        while engines := self._built(waiting, device, builders, ahead):
-            lines = [line for lines in engines for line in lines]
-            self._beside([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
-            self._in_turns([line for line in lines if not UNTIMED.intersection(line)], *_on(device))
+        """Run engines on one device until `waiting` is empty or the time is over.
 
-    def _in_turns(self, lines: Sequence[Line], *extra: str) -> None:
-        """Measure lines one by one: one process of each, then the next of each, as the cells of a sweep take turns.
-        `suites.run` adds processes to those that a record has."""
-        wanted = {number: repeats_of([*line, *self.common]) for number, line in enumerate(lines)}
-        for process in range(1, max(wanted.values(), default=0) + 1):
+        Args:
+            waiting: engines that wait, shared with other devices.
+            builders: engines that are built at the same time; 0 builds none in advance.
+            ahead: engines that are built before any of them is measured.
+        """
+        while engines := self._build_next(waiting, device, builders, ahead):
+            lines = [line for lines in engines for line in lines]
+            self._run_together([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
+            self._run_in_turns([line for line in lines if not UNTIMED.intersection(line)], *_on(device))
+
+    def _run_in_turns(self, lines: Sequence[Line], *extra: str) -> None:
+        """Measure one line at a time: the first process of each line, then the second of each, as a sweep does.
+
+        `suites.run` adds each process to the processes that the record already has.
+        """
+        repeats = [repeats_of([*line, *self.common]) for line in lines]
+        for process in range(1, max(repeats, default=0) + 1):
             for number, line in enumerate(lines):
-                if process <= wanted[number]:
+                if process <= repeats[number]:
                     self.run(line, f"repeats={process}", *(["rerun=false"] if process > 1 else []), *extra)
 
-    def _built(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
-        """The next engines, in their order, once they are built."""
+    def _build_next(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> list[list[Line]]:
+        """Build the next engines and return their lines, in order."""
         engines: list[list[Line]] = []
-        places = iter(range(ahead))
+        slots = iter(range(ahead))
 
         def build() -> None:
-            for _ in places:
-                if (lines := self._next(waiting)) is None:
+            for _ in slots:
+                if (lines := self._next_engine(waiting)) is None:
                     return
                 engines.append(lines)
                 if builders:
@@ -126,17 +142,21 @@ class Batch:
     def divide(
         self, waiting: Iterator[list[Line]], building: Sequence[str], measuring: Sequence[str], builders: int
     ) -> None:
-        """The same with devices that only build, `builders` engines at a time each, and others that only measure."""
+        """Run engines with devices that only build and devices that only measure.
+
+        Args:
+            builders: engines that each building device builds at the same time.
+        """
         built: Queue[list[Line] | None] = Queue()
 
         def build(device: str) -> None:
-            while lines := self._next(waiting):
+            while lines := self._next_engine(waiting):
                 self.run(lines[0], "until=build", *_on(device))
                 built.put(lines)
 
         def measure(device: str) -> None:
             while (lines := built.get()) is not None:
-                for line in self._next(iter([lines])) or ():
+                for line in self._next_engine(iter([lines])) or ():
                     self.run(line, *_on(device))
 
         with ThreadPoolExecutor(len(measuring)) as pool:
@@ -148,33 +168,36 @@ class Batch:
             for done in (*begun, *ends):
                 done.result()
 
-    def _beside(self, lines: Sequence[Line], most: int, *extra: str) -> None:
-        with ThreadPoolExecutor(most) as pool:
+    def _run_together(self, lines: Sequence[Line], at_once: int, *extra: str) -> None:
+        with ThreadPoolExecutor(at_once) as pool:
             for done in [pool.submit(self.run, line, *extra) for line in lines]:
                 done.result()
 
-    def _next(self, waiting: Iterator[list[Line]]) -> list[Line] | None:
-        """One engine of `waiting`, if there is one; when the time is over it is emptied, with a line for each."""
+    def _next_engine(self, waiting: Iterator[list[Line]]) -> list[Line] | None:
+        """Return the lines of the next engine; None if there is none.
+
+        When the time is over, print the lines that remain and return None.
+        """
         with self.taking:
             if now_ns() < self.end_ns:
                 return next(waiting, None)
             for line in chain.from_iterable(waiting):
-                print(f"left out, the time is over: {shlex.join(line)}", flush=True)
+                print(f"skipped because the time is over: {shlex.join(line)}", flush=True)
             return None
 
     def stop(self) -> None:
-        """Begin nothing more, and interrupt what runs."""
+        """Start no more lines, and terminate the running processes."""
         self.end_ns, self.stopped = 0, True
         for process in list(self.processes):
             process.terminate()
 
 
 def repeats_of(words: Sequence[str]) -> int:
-    """The processes that a line wants; suites that measure in one process want one."""
+    """Return the number of processes of a line; 1 for suites that measure in one process."""
     if not {"suite=latency"}.intersection(words) and any(word.startswith("suite=") for word in words):
         return 1
-    given = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
-    return int(given[-1]) if given and given[-1].isdigit() else RunConfig().repeats
+    values = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
+    return int(values[-1]) if values and values[-1].isdigit() else RunConfig().repeats
 
 
 def _on(device: str) -> list[str]:
@@ -182,65 +205,69 @@ def _on(device: str) -> list[str]:
 
 
 def file_of(path: Path) -> Path:
-    """The file of a batch: `path`, or the one among the project's own that has this name, with or without .txt.
+    """Return the file of a batch: `path`, or the batch of the project with this name (with or without .txt).
 
     Raises:
-        Refused: it is a bare name without a file.
+        Refused: `path` is only a name, and there is no such file or batch.
     """
     if len(path.parts) != 1 or os.path.lexists(path):
         return path
     own = {file.stem: file for file in sorted((CONF / "batches").glob("*.txt"))}
     name = path.name.removesuffix(".txt")
     if name not in own:
-        raise Refused(f"there is no file {path}; {did_you_mean(name, own)}batches of the project: {', '.join(own)}")
+        raise Refused(
+            f"there is no file {path}; {did_you_mean(name, own)}use a file or a batch of the project: {', '.join(own)}"
+        )
     return own[name]
 
 
 def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line that has any; see `_numbered`."""
-    return [words for _, words in _numbered(path)]
+    """Return the words of each line that is not empty; see `_numbered_commands`."""
+    return [words for _, words in _numbered_commands(path)]
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The same with the number of each line in the file.
+def _numbered_commands(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the words of each line that is not empty.
 
     Raises:
-        Refused: the file cannot be read, a quotation is not closed, or a backslash ends a line.
+        Refused: the file cannot be read, a quotation mark is not closed, or a line ends with a backslash.
     """
     for number, line in enumerate(decoded(str(path), read_bytes("FILE", path)).splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
             raise Refused(
-                f"{path}, line {number}: {str(error).lower()}; quote as in a shell, one command a line"
+                f"{path}, line {number}: {str(error).lower()}; write one command per line, with quotes as in a shell"
             ) from None
         if words:
             yield number, words
 
 
 def cells_of(path: Path) -> list[list[str]]:
-    """The cells of all lines of a file, in their order.
+    """Return the cells of all lines of a file, in order.
 
     Raises:
-        Refused: a line is no command line of suites.run; the message has its number.
+        Refused: a line is not a command line of suites.run; the message has the number of the line.
     """
-    found = []
-    for number, words in _numbered(path):
+    lines = []
+    for number, words in _numbered_commands(path):
         try:
             overrides(words, FLAGS)
-            found += cells(words)
+            lines += cells(words)
         except Refused as reason:
             raise Refused(f"{path}, line {number}: {reason}") from None
-        except Exception as error:  # Hydra raises errors of many types for what it cannot read
+        except Exception as error:  # Hydra raises many types of errors for a line that it cannot read
             raise Refused(f"{path}, line {number}: {first_line(error)}") from None
-    return found
+    return lines
 
 
 def cells(line: Sequence[str]) -> list[list[str]]:
-    """A line for each combination of what `line` sweeps over; what an experiment's file sweeps over stays in one.
+    """Split a sweep into one line for each combination of its values.
+
+    A sweep in the file of an experiment stays one line.
 
     Raises:
-        Refused: a word is no override that Hydra's grammar reads.
+        Refused: a word is not an override in Hydra's grammar.
     """
     parser = OverridesParser.create()
     choices = []
@@ -258,13 +285,15 @@ def cells(line: Sequence[str]) -> list[list[str]]:
 
 
 def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
-    """Lines that judge or time one engine together, in the order of the first of each. Tasks share an engine where
-    they are told what it is calibrated on."""
+    """Group the lines that use one engine, in the order of the first line of each group.
+
+    Tasks share an engine only where task.calibration= gives the texts that it is calibrated with.
+    """
     engines: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
-        told = any(word.startswith("task.calibration=") for word in line)
-        apart = ("-m", JUDGED, "suite=latency", *(word for word in line if told and word.startswith("task=")))
-        engines.setdefault(tuple(sorted(set(line).difference(apart))), []).append(line)
+        calibrated = any(word.startswith("task.calibration=") for word in line)
+        ignored = ("-m", JUDGED, "suite=latency", *(word for word in line if calibrated and word.startswith("task=")))
+        engines.setdefault(tuple(sorted(set(line).difference(ignored))), []).append(line)
     return list(engines.values())
 
 
@@ -282,16 +311,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     if not options.seconds >= 0:
-        raise Refused(f"--seconds {options.seconds:g} must be a number of seconds from 0 on")
+        raise Refused(f"--seconds must be at least 0, not {options.seconds:g}")
     lines = cells_of(file_of(options.file))
     if not lines:
-        raise Refused(f"{options.file} has no lines; give one cell or sweep a line, as after python -m suites.run")
+        raise Refused(
+            f"{options.file} has no lines; write one cell or sweep per line, with the arguments of python -m suites.run"
+        )
     devices = [str(index) for index, _ in enumerate(gpus())] or [""]
     at_least("--builders", options.builders, 0)
     at_least("--measuring", options.measuring, 0)
     ahead = max(1, options.builders) if options.ahead is None else at_least("--ahead", options.ahead, 1)
     if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
-        raise Refused(f"--measuring {options.measuring} leaves none of {len(devices)} devices to build")
+        raise Refused(
+            f"--measuring {options.measuring} needs another device that builds, and --builders of at least 1; "
+            f"there are {len(devices)} devices"
+        )
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     with ThreadPoolExecutor(len(devices)) as pool:
         waiting = iter(by_engine(lines))
@@ -304,7 +338,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
             for done in wait(running).done:
                 done.result()
         except KeyboardInterrupt:
-            batch.stop()  # or leaving the block would wait for all the lines that are left
+            batch.stop()  # otherwise the end of the block would wait for all remaining lines
             raise
     for line in batch.failed:
         print(f"failed: {line}")

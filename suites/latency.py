@@ -1,4 +1,4 @@
-"""The latency question: how long does a forward pass take at each shape, with and without a CUDA graph?
+"""Measurement for suite=latency: time of a forward pass at each shape, with plain steps and with a CUDA graph.
 
 Runs in the measuring worker, over any session.
 """
@@ -20,7 +20,7 @@ from suites.cpu_load import cpu_load, read_cpu
 from suites.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 
 FIRST_USE, AFTER_TIMING = "first use", "after timing"
-"""When outputs were held against FP32's: before anything was timed, and once more what the last timed step left."""
+"""When an output was compared with FP32: before the timing, or after it (the output of the last timed step)."""
 
 
 def measure(
@@ -31,12 +31,19 @@ def measure(
     cuda_graph: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measurements, checks and facts at every shape; a shape that fails is named in `failures` and the next goes on."""
+    """Measure every shape. A shape that fails is named in `failures`, and the next shape still runs.
+
+    Args:
+        arrays: inputs and references, see `inputs_of`.
+
+    Returns:
+        `measurements`, `checks` (see `compare`), `facts` by shape, and `failures` (messages by shape).
+    """
     measurements: list[Measurement] = []
     checks: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     failures: dict[str, str] = {}
-    # In the order of their size: the memory of a process only grows, so that a peak is that of its shape.
+    # Ascending size: the peak memory of a process only grows, so the peak after a shape belongs to this shape.
     for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
             feeds, reference, rows = inputs_of(arrays, shape)
@@ -53,16 +60,16 @@ def measure(
                     session.step()
                     session.wait()
                 where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
-                known = reference, rows, feeds["attention_mask"]
-                checks.append({**where, "when": FIRST_USE, **compare(session.fetch(), *known)})
+                expected = reference, rows, feeds["attention_mask"]
+                checks.append({**where, "when": FIRST_USE, **compare(session.fetch(), *expected)})
                 measurements += _phases(session, shape, feeds, effort, graph)
-                checks.append({**where, "when": AFTER_TIMING, **compare(session.fetch(), *known)})
+                checks.append({**where, "when": AFTER_TIMING, **compare(session.fetch(), *expected)})
             facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         except (Unsupported, Unavailable):
             raise
         except Exception as error:
-            # One shape that does not fit must not cost the others, and vendors' errors share no type. After it the
-            # session may be unusable, which the next shape will then say too.
+            # A shape that does not fit must not stop the others, and vendors' errors have no common type. If the
+            # session is unusable afterwards, the next shape fails too and reports it.
             traceback.print_exc()
             failures[str(shape)] = first_line(error)
     return {
@@ -74,9 +81,9 @@ def measure(
 
 
 def inputs_of(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
-    """Feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch it belongs to."""
-    named = {name.split("/", 1)[1]: arrays[name] for name in arrays if name.startswith(f"{shape}/")}
-    return named, named.pop("reference"), named.pop("rows")
+    """Return feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch that it belongs to."""
+    feeds = {name.split("/", 1)[1]: arrays[name] for name in arrays if name.startswith(f"{shape}/")}
+    return feeds, feeds.pop("reference"), feeds.pop("rows")
 
 
 def _first_step(session: Session, feeds: Feeds) -> None:
@@ -87,47 +94,48 @@ def _first_step(session: Session, feeds: Feeds) -> None:
 
 def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph: bool) -> list[Measurement]:
     steady = clock.warm_up(session, effort)
-    taken: dict[str, Samples] = {}
+    samples_by_phase: dict[str, Samples] = {}
     before = read_cpu()
     if session.stream is not None:
-        taken[GPU] = clock.time_device(session, effort)
-    enqueue, taken[LATENCY] = clock.time_enqueue(session, effort)
+        samples_by_phase[GPU] = clock.time_device(session, effort)
+    enqueue, samples_by_phase[LATENCY] = clock.time_enqueue(session, effort)
     if session.stream is not None:
-        taken[ENQUEUE] = enqueue
-        taken[SUSTAINED] = clock.time_sustained(session, effort)
-    taken[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
+        samples_by_phase[ENQUEUE] = enqueue
+        samples_by_phase[SUSTAINED] = clock.time_sustained(session, effort)
+    samples_by_phase[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
     load = cpu_load(before, read_cpu())
     return [
         Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)
-        for phase, samples in taken.items()
+        for phase, samples in samples_by_phase.items()
     ]
 
 
 def compare(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
-    """The output against the FP32 reference, over tokens that are not padding.
+    """Compare an output with the FP32 reference, over tokens that are not padding.
 
     Args:
         output: [batch, sequence, hidden] of any float type.
         reference: [rows, sequence, hidden] FP32.
-        rows: the sequences of the batch that `reference` has.
+        rows: indices [rows] of the sequences of the batch that `reference` contains.
         mask: int32 [batch, sequence].
 
     Returns:
-        nonfinite: NaN and Inf in the whole output. cosine: the smallest, over sequences, of the cosine between
-        mean-pooled hidden states. token_cosine: the smallest over single tokens. max_difference: absolute.
+        nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None. cosine: smallest
+        cosine of mean-pooled hidden states over sequences. token_cosine: smallest cosine over single tokens.
+        max_difference: largest absolute difference.
     """
     valid = mask.astype(bool)
     nonfinite = int(np.count_nonzero(~np.isfinite(output[valid])))
-    found, kept = output[rows].astype(np.float64), valid[rows]
-    wanted = reference.astype(np.float64)
+    hidden, tokens = output[rows].astype(np.float64), valid[rows]
+    expected = reference.astype(np.float64)
     if nonfinite:
         return {"nonfinite": nonfinite, "cosine": None, "token_cosine": None, "max_difference": None}
-    pooled = [np.where(kept[..., None], x, 0).sum(1) / kept.sum(1)[:, None] for x in (found, wanted)]
+    pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (hidden, expected)]
     return {
         "nonfinite": 0,
         "cosine": float(_cosine(*pooled).min()),
-        "token_cosine": float(_cosine(found[kept], wanted[kept]).min()),
-        "max_difference": float(np.abs(found - wanted)[kept].max()),
+        "token_cosine": float(_cosine(hidden[tokens], expected[tokens]).min()),
+        "max_difference": float(np.abs(hidden - expected)[tokens].max()),
     }
 
 

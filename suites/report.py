@@ -47,26 +47,28 @@ TABLES: Mapping[str, Mapping[str, Table]] = {
         "switching_pairs": lambda records, folder: pair_tables(records),
     },
 }
-"""By suite and name, what makes a table of records of one machine; empty where they have nothing for it. The folder
-gives the records of other suites that the table needs."""
+"""Functions that make the tables, by suite and name of the table.
+
+They get the records of one machine and its folder, which has the records of other suites. They return an empty text if
+the records contribute nothing to the table.
+"""
 
 JUDGED_BY_ACCURACY = ("latency", "switching")
-"""Suites whose tables mark rows as invalid by records of the accuracy suite: they change when it has run."""
+"""Suites whose tables use records of the accuracy suite to mark rows as invalid. They change after an accuracy run."""
 
 SHOWN_BAD = 20
-"""Lines about bad records before the rest are counted."""
+"""Largest number of lines about bad records; the others are only counted."""
 
 
 USES: Mapping[str, Sequence[str]] = {"latency": ("accuracy",), "accuracy": ("latency",), "switching": ("accuracy",),
                                      "search": ("accuracy", "latency")}  # fmt: skip
-"""The suites whose records the tables of a suite read besides its own."""
+"""For each suite, the other suites whose records its tables read."""
 
 
 def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> dict[str, str]:
-    """The tables of some records of one suite and machine by name, without empty ones.
+    """Return the tables of records of one suite and machine, by name, without empty tables.
 
-    A record that no table can be made of is left out. A table that fails all the same is left out and named in
-    `folder.bad`.
+    A record that a table cannot be made from is skipped. A table that still fails is skipped and named in `folder.bad`.
     """
     texts: dict[str, str] = {}
     for name, table in TABLES[suite].items():
@@ -77,12 +79,12 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
             try:
                 texts[name] = table(_usable(suite, records, folder), folder)
             except Exception as error:
-                folder.bad[path] = f"the table was not made: {_said(error)}"
+                folder.bad[path] = f"the table was not made: {_message(error)}"
     return {name: text for name, text in texts.items() if text}
 
 
 def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
-    """The records that tables can be made of, each by itself; other records of the folder are left out for good."""
+    """Return the records that each give tables alone; remove other records of the folder from its lists."""
     for used in (suite, *USES.get(suite, ())):
         for record in folder.records(used):
             if reason := _fault(used, record, folder):
@@ -91,22 +93,22 @@ def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> lis
 
 
 def _fault(suite: str, record: Record, folder: MachineFolder) -> str:
-    """Why no table can be made of a record by itself; empty if one can."""
+    """Return why a record alone gives no table; empty if it gives one."""
     try:
         for name, table in TABLES[suite].items():
             if name != "kernels":
                 table([record], MachineFolder(folder.results / os.devnull, folder.name))
     except Exception as error:
-        return f"no table can be made of it: {_said(error)}"
+        return f"no table can be made from it: {_message(error)}"
     return ""
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)
 
 
 def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
-    """The tables of some records for a terminal, without the legends."""
+    """Return the tables of records for a terminal, without the legends."""
     texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
     rows = [f"## {section}" for text in texts.values() for section in text.split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
@@ -114,7 +116,7 @@ def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
 
 
 def passed_by(folder: MachineFolder) -> set[str]:
-    """Cells that searches tried and did not choose. Only the tables of searches show them."""
+    """Return the ids of cells that searches tried and did not choose. Only the tables of searches show them."""
     return {
         step[suite]
         for record in folder.records("search")
@@ -125,11 +127,11 @@ def passed_by(folder: MachineFolder) -> set[str]:
 
 
 def write_machine(folder: MachineFolder, suites: Collection[str] = tuple(TABLES)) -> list[Path]:
-    """Write the tables of some suites of one machine, and those that they judge; returns the files."""
+    """Write the tables of suites of one machine, and the tables that change with them; return the files."""
     written = []
-    touched = {*suites, *(JUDGED_BY_ACCURACY if "accuracy" in suites else ())}
-    passed = passed_by(folder) if {"accuracy", "latency"} & touched else set()
-    for suite in (suite for suite in TABLES if suite in touched):
+    changed = {*suites, *(JUDGED_BY_ACCURACY if "accuracy" in suites else ())}
+    passed = passed_by(folder) if {"accuracy", "latency"} & changed else set()
+    for suite in (suite for suite in TABLES if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
         for name, text in tables_of(suite, records, folder).items():
@@ -139,21 +141,21 @@ def write_machine(folder: MachineFolder, suites: Collection[str] = tuple(TABLES)
 
 
 def write_tables(results: Path) -> tuple[list[Path], list[MachineFolder]]:
-    """Write the tables of all machines and suites that have records; returns the files and the machines."""
+    """Write the tables of all machines and suites that have records; return the files and the machines."""
     folders = machine_folders(results)
     return [path for folder in folders for path in write_machine(folder)], folders
 
 
 def bad_records(folders: Iterable[MachineFolder]) -> list[str]:
-    """A line for each file that was left out, or for the first of many."""
+    """Return a line for each skipped file, at most SHOWN_BAD lines and the number of the others."""
     bad = {path: reason for folder in folders for path, reason in folder.bad.items()}
-    lines = [one_line(f"left out: {path}: {reason}") for path, reason in bad.items()]
+    lines = [one_line(f"skipped: {path}: {reason}") for path, reason in bad.items()]
     more = len(lines) - SHOWN_BAD
-    return [*lines[:SHOWN_BAD], *([f"left out: {more} more"] if more > 0 else [])]
+    return [*lines[:SHOWN_BAD], *([f"skipped: {more} more"] if more > 0 else [])]
 
 
 def say_bad(folders: Iterable[MachineFolder]) -> int:
-    """Print the lines of `bad_records` on standard error; returns their number."""
+    """Print the lines of `bad_records` on standard error; return their number."""
     lines = bad_records(folders)
     for line in lines:
         print(line, file=sys.stderr)

@@ -35,19 +35,25 @@ if TYPE_CHECKING:
 KNOBS = {"fp16": "keep_fp32", "bf16": "keep_fp32", "int8": "quantization.leave_out", "fp8": "quantization.leave_out"}
 
 HOLDING = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort", "trt", "trt_plugin")}
-"""The backends that hold parts, by how they are told to."""
+"""The backends that can keep parts in higher precision, by the option that selects the parts."""
 
 NEAR = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
-"""What search.cosine is where it is not given: rounding to INT8 alone costs more than FP16's whole allowance."""
+"""Default of search.cosine. The rounding to INT8 alone has a larger error than the limit for FP16 allows."""
 
 
 class Ended(Exception):
-    """The steps or the time are used up."""
+    """The limit of steps or of time is reached."""
 
 
 @dataclass
 class Search:
-    """Asks one path after another; `steps` is what a record holds of each: parts held, content or not, cells."""
+    """Search for a smallest set of parts in higher precision that is accurate enough.
+
+    Attributes:
+        steps: for each set of parts that was tried, the entry of the record: parts, whether they are enough, cells.
+        base: accuracy record of the first step, with no part in higher precision.
+        request: the last request.
+    """
 
     overrides: Sequence[str]
     display: Display
@@ -56,10 +62,10 @@ class Search:
     request: Request | None = None
 
     def run(self) -> Record:
-        """The record of the search.
+        """Run the search, and write and return its record.
 
         Raises:
-            Refused: a path cannot be judged, or nothing can be held in this precision.
+            Refused: a path has no accuracy scores, or no part can be kept in a precision higher than this one.
         """
         from suites.run import checked
 
@@ -67,12 +73,12 @@ class Search:
         checked(config)
         precision = str(config.precision.name.name)
         self._knob = _knob(config, precision)
-        self._own = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
+        self._given = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
         self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or NEAR[precision]
         at_least("search.steps", config.search.steps, 0)
         at_least("search.seconds", config.search.seconds, 0)
         if config.until.name != "measure":
-            raise Refused(f"until={config.until.name} measures nothing, by which a search goes; leave it out")
+            raise Refused(f"until={config.until.name} measures nothing, but a search needs measurements; remove until=")
         self._limit = config.search.steps or sys.maxsize
         self._end_ns = now_ns() + config.search.seconds * 1e9 if config.search.seconds else float("inf")
         self._enough(frozenset())
@@ -80,25 +86,26 @@ class Search:
         parts = list(self.base.artifacts["weights"]["parts"])
         reason, ended = "", False
         try:
-            held = smallest(parts, self._enough)
-            reason = "" if held is not None else f"{precision} with every part held is not within the tolerance either"
+            kept_parts = smallest(parts, self._enough)
+            fault = f"{precision} with every part in higher precision is still outside the tolerance"
+            reason = "" if kept_parts is not None else fault
         except Ended:
-            enough = [step["held"] for step in self.steps.values() if step["content"]]
-            best = min(enough, key=len, default=None)
-            held = None if best is None else [part for part in parts if part in best]
+            accurate = [step["held"] for step in self.steps.values() if step["content"]]
+            best = min(accurate, key=len, default=None)
+            kept_parts = None if best is None else [part for part in parts if part in best]
             ended = True
-            taken = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
-            reason = f"ended after {taken}; {'more' if best is None else 'fewer'} parts may be enough"
-        wanted = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
+            count = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
+            reason = f"ended after {count}; a {'larger' if best is None else 'smaller'} set of parts may be enough"
+        limits = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
         cell = self.base.cell
         record = replace(
             self.base,
-            cell=replace(cell, suite="search", options={**cell.options, "search": wanted}),
-            outcome=OK if held is not None else "failed",
+            cell=replace(cell, suite="search", options={**cell.options, "search": limits}),
+            outcome=OK if kept_parts is not None else "failed",
             reason=reason,
             measurements=(),
             checks=(),
-            scores={"held": held, "parts": parts, "ended": ended, **wanted, "steps": list(self.steps.values())},
+            scores={"held": kept_parts, "parts": parts, "ended": ended, **limits, "steps": list(self.steps.values())},
             command=typed_command(),
         )
         assert self.request is not None
@@ -106,59 +113,68 @@ class Search:
         write_record(self.request.results, record)
         return record
 
-    def _enough(self, held: frozenset[str]) -> bool:
-        if held in self.steps:
-            return bool(self.steps[held]["content"])
+    def _enough(self, kept_parts: frozenset[str]) -> bool:
+        """Return whether a path with these parts in higher precision is accurate enough; run its cells if necessary."""
+        if kept_parts in self.steps:
+            return bool(self.steps[kept_parts]["content"])
         if self.steps and (len(self.steps) >= self._limit or now_ns() > self._end_ns):
             raise Ended
-        judged = self._cell(held, "accuracy")
-        if not judged.scores:
-            raise Refused(f"{_named(held)}: {judged.outcome}: {judged.reason}")
+        accuracy = self._run_cell(kept_parts, "accuracy")
+        if not accuracy.scores:
+            raise Refused(f"{_described(kept_parts)}: {accuracy.outcome}: {accuracy.reason}")
         if self.base is None:
-            self.base = judged
-        near = judged.scores.get("cosine_min", 0.0) >= self._cosine
-        content = near and not shortfall(judged.scores)
-        timed = self._cell(held, "latency")
-        self.steps[held] = {
-            "held": sorted(held),
+            self.base = accuracy
+        near = accuracy.scores.get("cosine_min", 0.0) >= self._cosine
+        content = near and not shortfall(accuracy.scores)
+        latency = self._run_cell(kept_parts, "latency")
+        self.steps[kept_parts] = {
+            "held": sorted(kept_parts),
             "content": content,
-            "accuracy": judged.cell.id,
-            "latency": timed.cell.id,
+            "accuracy": accuracy.cell.id,
+            "latency": latency.cell.id,
         }
         return content
 
-    def _cell(self, held: frozenset[str], suite: str) -> Record:
+    def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.pipeline import run_to_end
         from suites.request import resolve
         from suites.run import checked
 
-        knob = f"{self._knob}=[{','.join(map(repr, [*self._own, *sorted(held.difference(self._own))]))}]"
+        knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
         request = resolve(checked(_composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
-        self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_named(held)}")
-        ended = run_to_end(request, self.display.stage)
-        self.display.end(ended.record.outcome, str(ended.path))
-        return ended.record
+        self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(kept_parts)}")
+        result = run_to_end(request, self.display.stage)
+        self.display.end(result.record.outcome, str(result.path))
+        return result.record
 
 
 def _knob(config: DictConfig, precision: str) -> str:
-    """What holds parts in this precision.
+    """Return the option that keeps parts in a precision higher than this one.
 
     Raises:
-        Refused: nothing does, or not on this backend.
+        Refused: there is no such option, or this backend does not have it.
     """
     if precision not in KNOBS:
-        raise Refused(f"precision={precision} leaves nothing to hold in a higher one; use {', '.join(KNOBS)}")
+        raise Refused(f"precision={precision} has no higher precision for parts; use {', '.join(KNOBS)}")
     knob, backend = KNOBS[precision], str(config.backend.name)
     if backend not in HOLDING[knob]:
-        raise Refused(f"backend={backend} holds no parts of {precision} ({knob}); use {', '.join(HOLDING[knob])}")
+        raise Refused(
+            f"backend={backend} cannot keep parts of {precision} in higher precision ({knob}); "
+            f"use {', '.join(HOLDING[knob])}"
+        )
     if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
-        raise Refused("quantization.scheme=implicit leaves TensorRT to choose; a search wants scheme=explicit")
+        raise Refused(
+            "with quantization.scheme=implicit TensorRT chooses the precision of each part; "
+            "use quantization.scheme=explicit for a search"
+        )
     return knob
 
 
-def _named(held: frozenset[str]) -> str:
-    return f"{len(held)} parts held" if len(held) > 3 else ", ".join(sorted(held)) or "no part held"
+def _described(kept_parts: frozenset[str]) -> str:
+    if len(kept_parts) > 3:
+        return f"{len(kept_parts)} parts in higher precision"
+    return ", ".join(sorted(kept_parts)) or "no part in higher precision"
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
@@ -175,7 +191,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
             raise
         except explain.composing():
             raise
-        except Exception as error:  # Hydra raises errors of many types for what it cannot compose
+        except Exception as error:  # Hydra raises many types of errors
             raise Refused(explain.unexplained(error, list(overrides))) from error
 
 
@@ -197,7 +213,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the search and print its table; returns 0, 1 if nothing was enough, 2 if it was refused."""
+    """Run the search and print its table. Return 0; 1 if no set of parts was enough, 2 if the search was refused."""
     if not arguments or {"--help", "-h"} & set(arguments):
         print(__doc__)
         return 0

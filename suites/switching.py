@@ -1,9 +1,13 @@
-"""The switching question: what does it cost to go from one shape to another, and what does that make of a trace?
+"""Measurement for suite=switching: the cost of changes of shape, and the time of whole traces of requests.
 
-Runs in the measuring worker, over sessions of one backend, one open at a time: for each shape a fresh one that sees
-no other, and is the first to meet it in this process; one for plain steps; one whose graphs are captured for their
-cost and thrown away; and one that keeps a graph for each of the sizes that are known beforehand. In the second and
-the last every ordered pair of shapes comes many times in random order, and traces are replayed request by request.
+Runs in the measuring worker. The sessions are of one backend, and one is open at a time:
+
+1. For each shape a new session that runs only this shape. It makes the first request of this shape in the process.
+2. A session for plain steps.
+3. A session that captures CUDA graphs to measure the cost of a capture, and discards them.
+4. A session that keeps a CUDA graph for each input size that is known in advance.
+
+Sessions 2 and 4 run every ordered pair of shapes many times in random order, and replay traces request by request.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ Opening = Iterator[tuple[str, Session | None]]
 
 @dataclass
 class Found:
-    """What a record will have; see `measure`."""
+    """Results that go into the record; see `measure`."""
 
     measurements: list[Measurement] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -46,13 +50,19 @@ class Found:
         }
     )
 
-    def keep(self, name: str, found: Sequence[dict[str, Any]]) -> None:
-        self.switching[name] += found
+    def keep(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
+        self.switching[name] += entries
 
 
 @dataclass
 class Question:
-    """All that is to be asked, and how a session is opened; `stream` is one that says how much memory is free."""
+    """Everything that is measured over the sessions of one backend.
+
+    Attributes:
+        opening: starts to open a session, see Backend.opening.
+        repeats: of each ordered pair of shapes, at most.
+        stream: of the session that was opened last; used to read the free device memory. None without a device.
+    """
 
     opening: Callable[[], Opening]
     workload: Workload
@@ -64,25 +74,25 @@ class Question:
     stream: Stream | None = None
 
     @contextmanager
-    def opened(self, what: str, watch: bool = False) -> Iterator[Session]:
-        """A session, closed and let go of afterwards; if `watch`, each step of its opening also by memory."""
-        self.progress(f"opening {what}")
+    def opened(self, label: str, watch: bool = False) -> Iterator[Session]:
+        """Open a session and close it afterwards. With `watch`, also record the device memory of each opening step."""
+        self.progress(f"opening {label}")
         used: dict[str, int] = {}
         opening = _watched(self.opening(), self.stream, used) if watch and self.stream else self.opening()
         session, steps = clock.time_opening(opening)
-        self.found.keep("openings", [{"of": what, "ns": steps, "bytes": used}])
+        self.found.keep("openings", [{"of": label, "ns": steps, "bytes": used}])
         self.stream = session.stream
         try:
             yield session
         finally:
-            with self.part(f"closing {what}"):
+            with self.part(f"closing {label}"):
                 session.close()
             del session
             gc.collect()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """A part whose error must not cost the others; vendors' errors share no type."""
+        """Run a part and record its error, so that the other parts still run. Vendors' errors have no common type."""
         self.progress(name)
         try:
             yield
@@ -93,48 +103,49 @@ class Question:
             self.found.failures[name] = first_line(error)
 
     def fresh(self) -> Fresh:
-        """Outputs of sessions that see one shape each."""
+        """Return outputs of new sessions that run one shape each."""
         outputs: dict[int, list[Array]] = {}
         for index, shape in enumerate(self.workload.shapes):
             with self.part(f"a fresh context for {shape}"), self.opened(f"a fresh context for {shape}") as session:
                 self.found.keep("cold", [met(session, shape, self.workload, index, "process")])
-                judged = self.workload.judged[index]
-                outputs[index] = [output(session, one.feeds) for one in judged]
-                for one, given in zip(judged, outputs[index], strict=True):
-                    check = compare(given, one.reference, one.rows, one.feeds["attention_mask"])
+                cases = self.workload.judged[index]
+                outputs[index] = [output(session, case.feeds) for case in cases]
+                for case, hidden in zip(cases, outputs[index], strict=True):
+                    check = compare(hidden, case.reference, case.rows, case.feeds["attention_mask"])
                     where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": False}
                     self.found.checks.append({**where, **check})
         return outputs
 
     def serve(self, session: Session, fresh: Fresh, graph: bool) -> None:
-        """Every pair and every trace, plainly or with the graphs that the session keeps."""
-        how = " with graphs" if graph else ""
+        """Measure every pair and every trace, with plain steps or with the CUDA graphs that the session keeps."""
+        suffix = " with graphs" if graph else ""
         steady = False
-        with self.part(f"warm-up{how}"):
-            # What is met for the first time is cold: all inputs come once before anything counts.
+        with self.part(f"warm-up{suffix}"):
+            # The first request of each input is cold, so all inputs run once before the measurements.
             time_requests(session, self.workload.everything)
             steady = warm_up(session, [next(turn) for turn in self.workload.in_turn_at()], self.effort)
         self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
-        taken: list[dict[str, Any]] = []
-        with self.part(f"every pair of shapes{how}"):
-            taken = pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
-            self.found.keep("transitions", taken)
-        with self.part(f"replays{how}"):
+        transitions: list[dict[str, Any]] = []
+        with self.part(f"every pair of shapes{suffix}"):
+            transitions = pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
+            self.found.keep("transitions", transitions)
+        with self.part(f"replays{suffix}"):
             budget = self.effort.replay_s
-            measured, told = replays(session, self.workload, self.traffic, budget, graph, steady, self.progress)
-            self.found.measurements += measured
-            self.found.keep("replays", told)
-        if session.stream is not None and taken:
-            with self.part(f"every pair of shapes on the device{how}"):
+            measurements, counts = replays(session, self.workload, self.traffic, budget, graph, steady, self.progress)
+            self.found.measurements += measurements
+            self.found.keep("replays", counts)
+        if session.stream is not None and transitions:
+            with self.part(f"every pair of shapes on the device{suffix}"):
                 budget = self.effort.pairs_s
-                self.found.keep("device", on_device(session, self.workload, taken, self.repeats, budget, graph))
-        with self.part(f"outputs after every change{how}"):
-            found = parity(session, self.workload, fresh, graph)
-            self.found.keep("parity", [found])
-            if text := complaint(found):
-                self.found.failures[f"every pair{how}"] = text
+                self.found.keep("device", on_device(session, self.workload, transitions, self.repeats, budget, graph))
+        with self.part(f"outputs after every change{suffix}"):
+            checked = parity(session, self.workload, fresh, graph)
+            self.found.keep("parity", [checked])
+            if fault := complaint(checked):
+                self.found.failures[f"every pair{suffix}"] = fault
 
     def plain(self, fresh: Fresh) -> None:
+        """Measure a session that runs plain steps."""
         memory: dict[str, Any] = {}
         with self.opened("plain steps", watch=True) as session:
             free = session.stream.free_memory() if session.stream else 0
@@ -148,11 +159,12 @@ class Question:
             self.serve(session, fresh, False)
 
     def graphs(self, fresh: Fresh) -> None:
+        """Measure captures of CUDA graphs, then a session that keeps its graphs."""
         try:
             with self.part("captures"), self.opened("captures") as session:
                 self.found.keep("captures", captures(session, self.workload))
             with self.part("kept graphs"), self.opened("kept graphs") as session:
-                time_requests(session, self.workload.everything)  # whose buffers are not the graphs'
+                time_requests(session, self.workload.everything)  # allocates the buffers that do not belong to graphs
                 free = session.stream.free_memory() if session.stream else 0
                 self.found.facts["graphs"] = keep_graphs(session, self.workload)
                 if session.stream:
@@ -173,18 +185,21 @@ def measure(
     traffic: Traffic,
     repeats: int,
 ) -> dict[str, Any]:
-    """
+    """Measure all parts of suite=switching. A part that fails is named in `failures`, and the others still run.
+
     Args:
-        opening: begins to open a session, see Backend.opening.
-        shapes: those that are built and run, `asked` those that requests have.
-        arrays: as backends/input_sets.py writes them.
+        opening: starts to open a session, see Backend.opening.
+        shapes: the shapes that are built and run.
+        arrays: in the format that backends/input_sets.py writes.
+        asked: the shapes of requests.
+        traffic: the traces to replay.
         repeats: of each ordered pair of shapes, at most.
 
     Returns:
-        As suites/latency.py, and `switching`: openings (ns and bytes by step), cold (the first requests at a shape in
-        this process and in this context), transitions and device (samples in ns by ordered pair), captures (by shape),
-        replays (what suites/switching_changes.py tells of them; their samples are measurements) and parity. `starts` is
-        empty: those are processes of their own, see suites/switching_starts.py.
+        The keys of suites/latency.py's `measure`, and `switching`: openings (ns and bytes by step), cold (the first
+        requests of a shape in this process and in this context), transitions and device (samples in ns by ordered
+        pair), captures (by shape), replays (counts, see `replays` in suites/switching_changes.py; their samples are
+        measurements) and parity. `starts` is empty: separate processes fill it, see suites/switching_starts.py.
     """
     workload = Workload.of(arrays, asked, shapes)
     question = Question(opening, workload, effort, traffic, repeats, progress)
@@ -205,10 +220,10 @@ def measure(
 
 
 def _watched(opening: Opening, stream: Stream, used: dict[str, int]) -> Opening:
-    """The same, with the bytes of device memory that each step took in `used`."""
+    """Yield the same steps, and write the bytes of device memory that each step used to `used`."""
     free = stream.free_memory()
     for name, session in opening:
-        left = stream.free_memory()
-        used[name] = used.get(name, 0) + free - left
-        free = left
+        free_after = stream.free_memory()
+        used[name] = used.get(name, 0) + free - free_after
+        free = free_after
         yield name, session

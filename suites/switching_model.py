@@ -1,6 +1,7 @@
-"""What a record of suite=switching says of any trace: steady times, costs of changes, and where two strategies meet.
+"""Cost model of suite=switching: predict the time of any trace, and the break-even point of two strategies.
 
-All of it is by means, with every sample in them: what comes once in a hundred requests is part of what a hundred take.
+The model adds a mean steady time for each request and a mean extra cost for each change of shape. The means include
+every sample: an event that occurs once in a hundred requests is part of the time of a hundred requests.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from suites.validity import Scores, problems
 Pair = tuple[Size, Size]
 
 RESAMPLES = 500
+"""Bootstrap resamples of all visits."""
 
 
 @dataclass(frozen=True)
 class Visits:
-    """What three requests of a shape after one of another took, often: ns, an array for each kind.
+    """Times of one ordered pair of shapes. A visit is three requests of the second shape after a request of the first.
 
     Attributes:
-        parts: [visits, 3] of making ready for the shape, by name, of each of the requests.
-        copy, enqueue, step, whole: [visits, 3] likewise; `replayed`, whether it launched a graph.
-        earlier: the shape before the one that they came after.
+        parts: [visits, 3] ns by name, of the preparation for the shape.
+        copy, enqueue, step, whole: [visits, 3] ns.
+        replayed: [visits, 3] 1 where the request launched a CUDA graph, else 0.
+        earlier: for each visit, the shape that ran before the first shape.
     """
 
     parts: Mapping[str, Array]
@@ -46,20 +49,20 @@ class Visits:
 
     @classmethod
     def of(cls, transition: Mapping[str, Any]) -> Visits:
-        found = transition["samples"]
-        arrays = {name: np.asarray(found[name], float) for name in ("copy", "enqueue", "step", "whole", "replayed")}
-        parts = {name: np.asarray(values, float) for name, values in found["parts"].items()}
+        samples = transition["samples"]
+        arrays = {name: np.asarray(samples[name], float) for name in ("copy", "enqueue", "step", "whole", "replayed")}
+        parts = {name: np.asarray(values, float) for name, values in samples["parts"].items()}
         return cls(parts, **arrays, earlier=[_size(size) for size in transition["earlier"]])
 
     @property
     def over(self) -> Array:
-        """What the first request took beyond the third, which found the shape as it left it: the cost of the change."""
+        """Cost of the change [visits] in ns: time of the first request minus time of the third, which has no change."""
         return np.asarray(self.whole[:, 0] - self.whole[:, 2])
 
 
 @dataclass(frozen=True)
 class Trace:
-    """How often each shape and each change comes in a trace of so many requests."""
+    """Counts of requests, of each shape and of each change of shape in a trace."""
 
     shapes: Mapping[Size, int]
     changes: Mapping[Pair, int]
@@ -76,9 +79,9 @@ class Means:
     """Mean times in ns, each a number or an array [resamples].
 
     Attributes:
-        steady: by shape, of a request that has the shape of the one before: shape, inputs and a step.
-        change: by ordered pair of different shapes, what a request takes beyond that after one of the other shape.
-        served: the shape that is run for each shape that requests have.
+        steady: by shape, the time of a request that has the same shape as the request before.
+        change: by ordered pair of different shapes, the extra time of a request of the second shape after the first.
+        served: for each shape of requests, the shape that runs it.
     """
 
     steady: Mapping[Size, Array]
@@ -86,23 +89,29 @@ class Means:
     served: Sequence[Size]
 
     def at(self, switch: float | Array) -> Array:
-        """Of a request, where one has another shape than the last with probability `switch`: any of the others, all as
-        often."""
+        """Return the mean time of a request in ns, where its shape changes with probability `switch`.
+
+        Every other shape is equally likely.
+        """
         pairs = list(permutations(self.served, 2))
-        # Requests of two shapes that run as one change nothing.
+        # Two shapes of requests that run at the same built shape have no change.
         change = sum(self.change[pair] for pair in pairs if pair in self.change) / max(len(pairs), 1)
         steady = np.mean([self.steady[shape] for shape in self.served], axis=0)
         return np.asarray(steady + switch * change)
 
     def of_trace(self, trace: Trace) -> Array:
-        """Of all requests of a trace, one after another."""
+        """Return the time of a whole trace in ns."""
         steady = sum(count * self.steady[shape] for shape, count in trace.shapes.items())
         return np.asarray(steady + sum(count * self.change[pair] for pair, count in trace.changes.items()))
 
 
 @dataclass(frozen=True)
 class Costs:
-    """One strategy, stepping plainly or with CUDA graphs that are kept; `tasks` are the scores of its path by task."""
+    """Measured costs of one strategy, with plain steps or with CUDA graphs that are kept.
+
+    Attributes:
+        tasks: accuracy scores of the same path, by task.
+    """
 
     record: Record
     cuda_graph: bool
@@ -111,32 +120,33 @@ class Costs:
 
     @classmethod
     def of(cls, record: Record, cuda_graph: bool, tasks: Mapping[str, Scores] | None = None) -> Costs:
-        """
+        """Read the costs from a record.
+
         Raises:
-            ValueError: the record has no transitions of this kind.
+            ValueError: the record has no transitions with (or without) CUDA graphs.
         """
-        taken = [t for t in record.scores["transitions"] if t["cuda_graph"] == cuda_graph]
-        if not taken:
+        transitions = [t for t in record.scores["transitions"] if t["cuda_graph"] == cuda_graph]
+        if not transitions:
             raise ValueError(f"{record.cell.id} has no transitions {'with' if cuda_graph else 'without'} CUDA graphs")
-        visits = {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in taken}
+        visits = {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in transitions}
         return cls(record, cuda_graph, visits, tasks or {})
 
     @property
     def counts(self) -> bool:
-        """Whether the strategy gave right outputs, without which it is no choice however fast."""
+        """Whether the outputs are correct. A strategy with wrong outputs cannot be chosen."""
         return not self.wrong
 
     @property
     def single(self) -> bool:
-        """Whether some change was taken but once, as where outputs alone were to be checked: too little to judge by."""
+        """Whether some pair was measured only once (a run that only checks outputs): too few to compare strategies."""
         return min(len(visits.whole) for visits in self.visits.values()) < 2
 
     @cached_property
     def wrong(self) -> str:
-        """Why it is no choice; empty if it is one."""
-        checked = [one for one in self.record.scores["parity"] if one["cuda_graph"] == self.cuda_graph]
-        unequal = [complaint(one) for one in checked] or ["outputs after changes were not checked"]
-        return "; ".join(text for text in (*problems(self.record, set(self.shapes), self.tasks), *unequal) if text)
+        """Why the outputs are wrong or unchecked; empty if they are correct."""
+        checks = [parity for parity in self.record.scores["parity"] if parity["cuda_graph"] == self.cuda_graph]
+        faults = [complaint(parity) for parity in checks] or ["outputs after changes of shape were not checked"]
+        return "; ".join(text for text in (*problems(self.record, set(self.shapes), self.tasks), *faults) if text)
 
     @cached_property
     def shapes(self) -> list[Size]:
@@ -144,12 +154,12 @@ class Costs:
 
     @cached_property
     def served(self) -> list[Size]:
-        """The shape that is run for each shape that requests have: another one where they are padded up."""
-        return [self.shapes[smallest(_size(asked), self.shapes)] for asked in self.record.cell.shapes]
+        """For each shape of requests, the shape that runs it; a larger one where requests are padded."""
+        return [self.shapes[smallest(_size(shape), self.shapes)] for shape in self.record.cell.shapes]
 
     @cached_property
     def replays(self) -> dict[float, float]:
-        """Mean ns of a request by switching probability, of the traces that were replayed with one."""
+        """Mean ns of a request by switching probability, for the replayed traces that have one."""
         traces = {
             m.phase.removeprefix(f"{REPLAY} switch="): m.samples
             for m in self.record.measurements
@@ -159,34 +169,44 @@ class Costs:
 
     @property
     def misfit(self) -> float:
-        """The largest share by which a replay takes more or less than `means` say; NaN where there was none."""
-        apart = [abs(mean / float(self.means.at(switch)) - 1) for switch, mean in self.replays.items()]
-        return max(apart, default=float("nan"))
+        """Largest relative error of `means` against a replay; NaN without replays."""
+        errors = [abs(mean / float(self.means.at(switch)) - 1) for switch, mean in self.replays.items()]
+        return max(errors, default=float("nan"))
 
     @cached_property
     def means(self) -> Means:
+        """Means over all visits."""
         return self._means({pair: np.arange(len(visits.whole))[None] for pair, visits in self.visits.items()}, True)
 
     def resampled(self, count: int = RESAMPLES, seed: int = 0) -> Means:
-        """The same from the visits of each pair drawn anew from themselves, `count` times."""
+        """Return `count` bootstrap resamples of `means`: the visits of each pair are drawn with replacement."""
         generator = np.random.default_rng(seed)
         return self._means(
-            {p: generator.integers(0, len(v.whole), (count, len(v.whole))) for p, v in self.visits.items()}, False
+            {
+                pair: generator.integers(0, len(visits.whole), (count, len(visits.whole)))
+                for pair, visits in self.visits.items()
+            },
+            False,
         )
 
     def _means(self, drawn: Mapping[Pair, Array], single: bool) -> Means:
-        """Over the visits named by number [draws, visits] of each pair; if `single`, of the only draw."""
+        """Return means over selected visits.
 
-        def settle(values: Array) -> Array:
+        Args:
+            drawn: by pair, indices of visits [draws, visits].
+            single: there is one draw; return numbers instead of arrays [draws].
+        """
+
+        def squeezed(values: Array) -> Array:
             return values[0] if single else values
 
         third = {pair: self.visits[pair].whole[:, 2][index].mean(axis=1) for pair, index in drawn.items()}
         steady = {
-            shape: settle(np.mean([x for (_, after), x in third.items() if after == shape], axis=0))
+            shape: squeezed(np.mean([times for (_, after), times in third.items() if after == shape], axis=0))
             for shape in self.shapes
         }
         change = {
-            pair: settle(self.visits[pair].over[index].mean(axis=1))
+            pair: squeezed(self.visits[pair].over[index].mean(axis=1))
             for pair, index in drawn.items()
             if pair[0] != pair[1]
         }
@@ -195,12 +215,12 @@ class Costs:
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where two strategies take as long, with 95% bootstrap intervals.
+    """Break-even point of two strategies, with 95% bootstrap intervals (`_low` to `_high`).
 
     Attributes:
-        switch: the share of requests that have another shape than the one before; `switch_low` to `switch_high`.
-        per_second: changes of shape in a second, where requests follow one another without a gap.
-        certain: the share of resamplings in which they meet at all.
+        switch: share of requests whose shape differs from the shape of the request before.
+        per_second: changes of shape per second, if there is no gap between requests.
+        certain: share of resamples that have a break-even point.
     """
 
     switch: float
@@ -212,29 +232,29 @@ class Meeting:
     certain: float
 
 
-def break_even(one: Means, other: Means) -> Array:
-    """The switching probability at which both take as long; NaN where one is faster at every one."""
-    still = one.at(0) - other.at(0)
-    slope = (one.at(1) - one.at(0)) - (other.at(1) - other.at(0))
-    switch = -still / np.where(slope == 0, np.nan, slope)
+def break_even(first: Means, second: Means) -> Array:
+    """Return the switching probability at which both take the same time; NaN where one is always faster."""
+    offset = first.at(0) - second.at(0)
+    slope = (first.at(1) - first.at(0)) - (second.at(1) - second.at(0))
+    switch = -offset / np.where(slope == 0, np.nan, slope)
     return np.where((switch > 0) & (switch < 1), switch, np.nan)
 
 
-def meeting(one: Costs, other: Costs) -> Meeting | None:
-    """None where one is faster at every share of changes."""
-    switch = float(break_even(one.means, other.means))
+def meeting(first: Costs, second: Costs) -> Meeting | None:
+    """Return the break-even point; None if one strategy is faster at every switching probability."""
+    switch = float(break_even(first.means, second.means))
     if np.isnan(switch):
         return None
-    first, second = one.resampled(seed=1), other.resampled(seed=2)
-    drawn = break_even(first, second)
-    per_second = 1e9 * drawn / first.at(drawn)
-    met = ~np.isnan(drawn)
-    if not met.any():
+    first_means, second_means = first.resampled(seed=1), second.resampled(seed=2)
+    drawn = break_even(first_means, second_means)
+    per_second = 1e9 * drawn / first_means.at(drawn)
+    exists = ~np.isnan(drawn)
+    if not exists.any():
         return Meeting(
-            switch, *(float("nan"),) * 2, 1e9 * switch / float(one.means.at(switch)), *(float("nan"),) * 2, 0
+            switch, *(float("nan"),) * 2, 1e9 * switch / float(first.means.at(switch)), *(float("nan"),) * 2, 0
         )
-    now = 1e9 * switch / float(one.means.at(switch))
-    return Meeting(switch, *bounds(drawn[met]), now, *bounds(per_second[met]), float(met.mean()))
+    mean_per_second = 1e9 * switch / float(first.means.at(switch))
+    return Meeting(switch, *bounds(drawn[exists]), mean_per_second, *bounds(per_second[exists]), float(exists.mean()))
 
 
 def _size(pair: Sequence[int]) -> Size:

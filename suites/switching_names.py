@@ -1,4 +1,4 @@
-"""What strategies and the changes within them are called."""
+"""Names of strategies, and kinds of changes of shape."""
 
 from __future__ import annotations
 
@@ -15,42 +15,47 @@ from suites.tables.rows import joined, profiles_of
 from suites.traffic import Size
 
 SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to", "pad_to_multiple_of")
-"""Options that a strategy's name has words for."""
+"""Options that `strategy` puts into the name of a strategy itself."""
 
 
 def strategy(record: Record, cuda_graph: bool) -> str:
-    """How requests are served, in words."""
+    """Return the name of a strategy: backend, precision, and how requests are served."""
     options: Mapping[str, Any] = record.cell.options
     parts = [record.cell.backend, record.cell.precision]
     parts += [text for text in (profiles_of(record), options.get("layout", "")) if text]
-    parts += [f"tokens to a multiple of {options['pad_to_multiple_of']}"] if "pad_to_multiple_of" in options else []
-    parts += ["a context a profile"] if options.get("contexts") == "per_profile" else []
-    parts += ["an engine a shape"] if options.get("engines") == "per_shape" else []
+    multiple = options.get("pad_to_multiple_of")
+    parts += [f"tokens padded to a multiple of {multiple}"] if "pad_to_multiple_of" in options else []
+    parts += ["one context per profile"] if options.get("contexts") == "per_profile" else []
+    parts += ["one engine per shape"] if options.get("engines") == "per_shape" else []
     parts += [f"padded up to {' '.join(f'{b}x{s}' for b, s in options['pad_to'])}"] if "pad_to" in options else []
     parts += ["CUDA graphs"] if cuda_graph else []
     return ", ".join(parts)
 
 
 class Names:
-    """Names for strategies that stand side by side: what most of a backend and precision share is left out of them."""
+    """Names for strategies that are compared with each other.
+
+    Options that most records of a backend and precision share are not part of the names; `caption` lists them.
+    """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._told = distinctions(records, SPOKEN_FOR)
+        self._distinctions = distinctions(records, SPOKEN_FOR)
         releases = {(record.cell.backend, record.cell.release) for record in records}
-        self._several = {backend for backend, count in Counter(backend for backend, _ in releases).items() if count > 1}
+        counts = Counter(backend for backend, _ in releases)
+        self._with_releases = {backend for backend, count in counts.items() if count > 1}
 
     def of(self, record: Record, cuda_graph: bool) -> str:
-        release = record.cell.release if record.cell.backend in self._several else ""
-        own = joined(release, self._told.of(record))
-        return strategy(record, cuda_graph) + (f" ({own})" if own else "")
+        release = record.cell.release if record.cell.backend in self._with_releases else ""
+        differences = joined(release, self._distinctions.of(record))
+        return strategy(record, cuda_graph) + (f" ({differences})" if differences else "")
 
     def caption(self) -> list[str]:
-        """What is left out, as the lines of a paragraph; none if nothing is."""
-        return self._told.caption()
+        """Return the shared options as lines of a paragraph; empty if there are none."""
+        return self._distinctions.caption()
 
 
 def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
-    """ "same shape", "other shape" or "other profile", by pair; without profiles the last does not occur."""
+    """Return "same shape", "other shape" or "other profile" for each pair; the last occurs only with profiles."""
     profile = profiles_by_shape(record, sorted({shape for pair in pairs for shape in pair}))
 
     def kind(before: Size, after: Size) -> str:
@@ -62,7 +67,7 @@ def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
 
 
 def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]:
-    """The profile that runs each shape; all the same where there are none."""
+    """Return the profile that runs each shape; an empty text for every shape if there are no profiles."""
     from backends.tensorrt_.profiles import choose, plan_profiles
 
     if not profiles_of(record):

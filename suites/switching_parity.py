@@ -1,4 +1,4 @@
-"""Whether outputs after a change are those of a context that never saw another shape."""
+"""Parity check: outputs after a change of shape must equal outputs of a new context that ran only one shape."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from suites.switching_workload import Workload
 from suites.traffic import walk
 
 DIFFERENT = 1e-2
-"""Outputs after a change may differ from a fresh context's by this share of their largest value."""
+"""Largest difference from the outputs of a new context that is accepted, as a share of their largest value."""
 
 Fresh = Mapping[int, Sequence[Array]]
-"""By index of a shape the outputs for each of its judged inputs; a shape that failed is left out."""
+"""Outputs of new contexts: by index of a shape, one for each of its judged inputs. A shape that failed is missing."""
 
 
 def output(session: Session, feeds: Feeds) -> Array:
-    """What a step gives."""
+    """Run one step and return a copy of its output."""
     session.load(feeds)
     session.step()
     session.wait()
@@ -29,15 +29,18 @@ def output(session: Session, feeds: Feeds) -> Array:
 
 
 def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> dict[str, Any]:
-    """Go through every ordered pair of shapes twice, with other inputs than the time before at the same shape, so that
-    what was left standing is seen; where graphs are kept, the second time with plain steps among the others.
+    """Run every ordered pair of shapes twice and compare the outputs with `fresh`.
+
+    Each visit of a shape uses other inputs than the visit before, so that a stale output shows as a difference. Where
+    graphs are kept, the second round mixes plain steps with graph launches.
 
     Returns:
-        transitions, how many of them launched a graph, how many gave other bits than `fresh`, and the largest
-        difference as a share of the largest value, with where it was.
+        cuda_graph; transitions, their number; replayed, how many of them launched a CUDA graph; unequal, how many
+        outputs are not bit-identical to `fresh`; difference, the largest one as a share of the largest value; and
+        where, the two shapes of that transition.
     """
-    known = sorted(fresh)
-    once, again = (([known[node] for node in walk(len(known), 1, seed)] if known else []) for seed in (0, 1))
+    available = sorted(fresh)
+    once, again = (([available[n] for n in walk(len(available), 1, seed)] if available else []) for seed in (0, 1))
     path = [*once, *again]
     visits: Counter[int] = Counter()
     worst: tuple[float, list[str]] = (0.0, [])
@@ -47,28 +50,31 @@ def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> d
         visits[after] += 1
         if plain:
             session.remembers = False
-        found, wanted = output(session, workload.judged[after][number].feeds), fresh[after][number]
+        result, reference = output(session, workload.judged[after][number].feeds), fresh[after][number]
         replayed += session.replays
         if plain:
             session.remembers = True
-        unequal += not np.array_equal(found, wanted)
-        difference = apart(found, wanted)
+        unequal += not np.array_equal(result, reference)
+        difference = apart(result, reference)
         if not difference <= worst[0]:  # NaN is the worst
             worst = (difference, [str(workload.shapes[before]), str(workload.shapes[after])])
     return {"cuda_graph": graph, "transitions": len(path), "replayed": replayed, "unequal": unequal,
             "difference": worst[0], "where": worst[1]}  # fmt: skip
 
 
-def apart(found: Array, wanted: Array) -> float:
-    """The largest difference as a share of the largest value."""
-    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30))
+def apart(result: Array, reference: Array) -> float:
+    """Return the largest absolute difference as a share of the largest reference value."""
+    result, reference = result.astype(np.float64), reference.astype(np.float64)
+    return float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-30))
 
 
-def complaint(found: Mapping[str, Any]) -> str:
-    """What is wrong, if anything is."""
-    if found["difference"] <= DIFFERENT:
+def complaint(checked: Mapping[str, Any]) -> str:
+    """Return the reason why a result of `parity` is a failure; empty if it is none."""
+    if checked["difference"] <= DIFFERENT:
         return ""
-    after = " to ".join(found["where"])
-    how = " with CUDA graphs" if found["cuda_graph"] else ""
-    return f"after {after}{how} outputs are not those of a fresh context (by {found['difference']:.2g} of the largest)"
+    change = " to ".join(checked["where"])
+    mode = " with CUDA graphs" if checked["cuda_graph"] else ""
+    return (
+        f"outputs after a change from {change}{mode} differ from those of a new context "
+        f"by {checked['difference']:.2g} of the largest value"
+    )

@@ -1,7 +1,7 @@
-"""What a process that has just been started pays for the first request of each shape: one sample a shape and process.
+"""Cold start: the first request of each shape in a new process. One process gives one sample for each shape.
 
-`suites/switching.py` meets every shape once, in a process that goes on to other things; a distribution wants processes
-that do nothing else.
+suites/switching.py runs a first request of every shape only once. A distribution needs several processes, so the suite
+starts extra processes that only run these requests.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ def start(
     opening: Callable[[], Iterator[tuple[str, Session | None]]],
     shapes: Sequence[Shape],
     arrays: Mapping[str, Array],
-    asked: Sequence[Shape],
+    requested: Sequence[Shape],
     number: int,
 ) -> dict[str, Any]:
-    """Open one session and meet all shapes in it, each for the first time in this process.
+    """Open one session and run the first requests of every shape in it.
 
     Args:
-        arrays: as backends/input_sets.py writes them.
-        number: of this process among its like, which says the order: each shape comes first in one of them in turn.
+        shapes: the shapes that are built and run.
+        arrays: in the format that backends/input_sets.py writes.
+        requested: the shapes of requests.
+        number: of this process among the extra processes. It gives the order of the shapes: each shape is the first
+            one in some process.
 
     Returns:
-        `opening`, ns by step, and `met`, in the order of the meetings; see suites/switching_changes.py.
+        `opening`, ns by step, and `met`, the first requests in the order of the run; see suites/switching_changes.py.
     """
-    workload = Workload.of(arrays, asked, shapes)
+    workload = Workload.of(arrays, requested, shapes)
     session, steps = clock.time_opening(opening())
     with session:
         return {
             "opening": steps,
-            "met": [met(session, shapes[at], workload, at, "start") for at in order(len(shapes), number)],
+            "met": [met(session, shapes[i], workload, i, "start") for i in order(len(shapes), number)],
         }
 
 
 def order(count: int, number: int) -> list[int]:
+    """Return the shapes by index: shape `number` (modulo `count`) first, the others in random order."""
     first = number % count
     others = np.random.default_rng(number).permutation(count).tolist()
-    return [first, *(at for at in others if at != first)]
+    return [first, *(index for index in others if index != first)]

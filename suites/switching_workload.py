@@ -1,4 +1,4 @@
-"""What suite=switching runs: the shapes that are held, and inputs for each in turn."""
+"""Workload of suite=switching: the shapes that are built, and the inputs of requests for each shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backends.input_sets import REFERENCES, SETS, read_sets, smallest
 
 @dataclass(frozen=True)
 class Judged:
-    """Inputs [batch, sequence] and the FP32 output [rows, sequence, hidden] of some rows of them."""
+    """Inputs [batch, sequence], and the FP32 output [rows, sequence, hidden] for some of their rows."""
 
     feeds: Feeds
     reference: Array
@@ -21,13 +21,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Workload:
-    """
+    """Inputs of all requests, and the shapes that run them.
+
     Attributes:
-        shapes: those that are built and run.
-        place: for each shape that requests have, by index, the one of `shapes` that runs it.
-        requests: for each shape that requests have, what they bring in turn.
-        beforehand: the same of other draws: what graphs are kept for before requests come.
-        judged: for each of `shapes`, inputs whose outputs are known.
+        shapes: the shapes that are built and run.
+        place: for each shape of requests, the index in `shapes` of the shape that runs it.
+        requests: for each shape of requests, their inputs in order.
+        beforehand: like `requests`, from other random draws. CUDA graphs are captured for these inputs in advance.
+        judged: for each of `shapes`, inputs with an FP32 reference output.
     """
 
     shapes: tuple[Shape, ...]
@@ -37,38 +38,43 @@ class Workload:
     judged: tuple[tuple[Judged, ...], ...]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array], asked: Sequence[Shape], held: Sequence[Shape]) -> Workload:
-        """
+    def of(cls, arrays: Mapping[str, Array], requested: Sequence[Shape], built: Sequence[Shape]) -> Workload:
+        """Read the inputs and assign them to the built shapes.
+
         Args:
-            arrays: as backends/input_sets.py's `prepare_sets` writes them.
+            arrays: in the format that `prepare_sets` in backends/input_sets.py writes.
+            requested: the shapes of requests.
+            built: the shapes that are built and run.
         """
-        place = tuple(smallest(shape, held) for shape in asked)
-        sets = [list(read_sets(arrays, index)) for index in range(len(asked))]
-        judged: list[list[Judged]] = [[] for _ in held]
-        for index, known in zip(place, sets, strict=True):
-            judged[index] += [Judged(feeds, **outputs) for feeds, outputs in known if outputs]
+        place = tuple(smallest(shape, built) for shape in requested)
+        sets = [list(read_sets(arrays, index)) for index in range(len(requested))]
+        judged: list[list[Judged]] = [[] for _ in built]
+        for index, input_sets in zip(place, sets, strict=True):
+            judged[index] += [Judged(feeds, **outputs) for feeds, outputs in input_sets if outputs]
         return cls(
-            tuple(held),
+            tuple(built),
             place,
-            tuple(tuple(feeds for feeds, _ in known[:SETS]) for known in sets),
-            tuple(tuple(feeds for feeds, _ in known[SETS:]) for known in sets),
-            tuple(tuple(known[:REFERENCES]) for known in judged),
+            tuple(tuple(feeds for feeds, _ in input_sets[:SETS]) for input_sets in sets),
+            tuple(tuple(feeds for feeds, _ in input_sets[SETS:]) for input_sets in sets),
+            tuple(tuple(cases[:REFERENCES]) for cases in judged),
         )
 
     @property
     def everything(self) -> list[Feeds]:
-        """The inputs of all requests, once each."""
+        """The inputs of all requests, each once."""
         return [feeds for sets in self.requests for feeds in sets]
 
     def in_turn(self) -> list[Iterator[Feeds]]:
-        """By shape of requests, their inputs in turn without end."""
+        """Return an endless cycle of inputs for each shape of requests."""
         return [cycle(sets) for sets in self.requests]
 
     def in_turn_at(self) -> list[Iterator[Feeds]]:
-        """By shape that is run, the inputs of all requests that it runs, in turn without end."""
+        """Return for each built shape an endless cycle over the inputs of all requests that it runs."""
         return [
             cycle(
-                chain.from_iterable(zip(*(self.requests[i] for i, p in enumerate(self.place) if p == at), strict=True))
+                chain.from_iterable(
+                    zip(*(self.requests[i] for i, place in enumerate(self.place) if place == index), strict=True)
+                )
             )
-            for at in range(len(self.shapes))
+            for index in range(len(self.shapes))
         ]

@@ -1,4 +1,7 @@
-"""Seeded traces of requests, each a shape: runs of equal shapes, draws from a distribution of lengths, a user's."""
+"""Traces of requests. A request is a shape.
+
+A trace comes from seeded runs of equal shapes, from a distribution of lengths, or from a file of the user.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +19,51 @@ Size = tuple[int, int]
 """Batch and sequence."""
 
 BLOCKS = 10
-"""Parts of a trace that are balanced each: served one after another for as long as time is left, and resampled."""
+"""Blocks of a trace. Each block is balanced. Blocks are served in order until the time is over, and are resampled."""
 
 SWITCHES = 100
-"""Changes of shape that a trace has at least, or the tail of its latencies would rest on a handful."""
+"""Smallest number of changes of shape in a trace. With fewer, the tail of its latencies would have too few samples."""
 
 MOST = 100_000
-"""Requests of a trace, at most."""
+"""Largest number of requests in a trace."""
 
 
 def blocks_of_runs(count: int, switch: float, shapes: int, seed: int) -> list[list[list[int]]]:
-    """Blocks as `runs` gives them, together of `count` requests, and of more where fewer would not switch often enough.
+    """Return BLOCKS blocks, each the result of `runs`.
+
+    Args:
+        count: requests of all blocks together; there are more where `count` requests would have too few changes.
 
     Raises:
-        Refused: to reach every shape in each block would take too many.
+        Refused: more than MOST requests are necessary to reach every shape in each block.
     """
     reaching = math.ceil((shapes - 1) / switch) + 1 if switch else shapes
     count = max(count, math.ceil(SWITCHES / switch) + 1 if switch and shapes > 1 else 0)
     size = max(math.ceil(count / BLOCKS), reaching)
     if size * BLOCKS > MOST:
         raise Refused(
-            f"switching.switch={switch:g} takes {size * BLOCKS} requests to reach {shapes} shapes {BLOCKS} times and "
-            f"to switch {SWITCHES} times; at most {MOST} are served: ask for a larger probability"
+            f"switching.switch={switch:g} needs {size * BLOCKS} requests to reach {shapes} shapes {BLOCKS} times and "
+            f"to switch {SWITCHES} times; at most {MOST} are allowed: use a larger probability"
         )
     return [runs(size, switch, shapes, seed + 1_000_003 * block) for block in range(BLOCKS)]
 
 
 def cut(trace: Sequence[int]) -> list[list[list[int]]]:
-    """A trace in blocks of a stretch each; one that is short in one."""
+    """Split a trace into blocks of one stretch each; a short trace is one block."""
     size = max(20, math.ceil(len(trace) / BLOCKS))
     return [[list(trace[start : start + size])] for start in range(0, len(trace), size)]
 
 
 def runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
-    """Stretches of shapes by index, every shape as often as every other, in which a request has another shape than the
-    one before with probability `switch`: one stretch, or without changes one for each shape.
+    """Return stretches of shapes by index. Every shape occurs equally often.
 
-    A random walk would have the shapes that it happens to reach; these traces differ in nothing but their changes.
+    There is one stretch, or one for each shape if there are no changes. A random walk would reach some shapes more
+    often than others; these traces differ only in their changes.
 
     Args:
-        count: of requests; there are more where so few would not reach every shape.
+        count: requests; there are more where `count` requests would not reach every shape.
+        switch: probability that a request has another shape than the request before.
+        shapes: number of shapes.
     """
     if switch == 0 or shapes == 1:
         return [[shape] * _share(count, shapes, shape) for shape in range(shapes)]
@@ -65,19 +73,19 @@ def runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
     lengths = {}
     for rank, (shape, parts) in enumerate(Counter(order).most_common()):
         total = _share(count, shapes, rank)
-        # Cut anywhere with equal probability: as long as the runs of a chain that changes by chance.
+        # Every cut is equally likely, so the runs are as long as those of a Markov chain.
         cuts = np.sort(generator.choice(np.arange(1, total), parts - 1, replace=False))
         lengths[shape] = np.diff([0, *cuts, total]).tolist()
     return [[shape for run in order for shape in [run] * lengths[run].pop()]]
 
 
 def _share(count: int, parts: int, index: int) -> int:
-    """Of `count` in `parts` equal parts, the first ones larger by one where they must be."""
+    """Return the size of part `index` of `parts` equal parts of `count`; the first parts may be larger by one."""
     return len(range(index, count, parts))
 
 
 def _alternating(count: int, shapes: int, generator: np.random.Generator) -> list[int]:
-    """All shapes in random order, again and again, none after itself."""
+    """Return random permutations of all shapes, one after another, cut to `count`; no shape follows itself."""
     order: list[int] = []
     while len(order) < count:
         following = generator.permutation(shapes).tolist()
@@ -86,80 +94,85 @@ def _alternating(count: int, shapes: int, generator: np.random.Generator) -> lis
 
 
 def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:
-    """Shapes by index: a batch size at random, as many lengths from the distribution, and the shape that holds them.
+    """Draw a trace of shapes by index: a random batch size, that many lengths, and the smallest shape that fits them.
 
     Args:
-        lengths: what suites/options.py's lengths_of gives, of a distribution that needs no tokenizer.
+        lengths: the result of `lengths_of` in suites/options.py, for a distribution that needs no tokenizer.
     """
     from backends.base import Shape
     from backends.inputs import Tokens, draw_lengths
 
     generator = np.random.default_rng([seed, 1])
     batches, longest = sorted({batch for batch, _ in shapes}), max(sequence for _, sequence in shapes)
-    nothing = Tokens("random", ((0,),), (0,), (0,), 0)
+    no_tokens = Tokens("random", ((0,),), (0,), (0,), 0)
     trace = []
     for _ in range(count):
         batch = int(generator.choice(batches))
-        found, _ = draw_lengths(lengths, Shape(batch, longest), nothing, int(generator.integers(1 << 30)))
-        trace.append(smallest((batch, max(found)), shapes))
+        drawn_lengths, _ = draw_lengths(lengths, Shape(batch, longest), no_tokens, int(generator.integers(1 << 30)))
+        trace.append(smallest((batch, max(drawn_lengths)), shapes))
     return trace
 
 
 def read_trace(path: str) -> list[tuple[int, Size]]:
-    """The requests of a file with a batch and a sequence length a line, each with the number of its line.
+    """Read a trace file: one request per line, a batch and a sequence length.
+
+    Returns:
+        The number of the line and the shape, for each request.
 
     Raises:
-        Refused: a line is malformed; the message has the file and the line.
+        Refused: a line is malformed (the message names the file and the line), or there are too many requests.
     """
     trace = []
     for number, line in numbered_lines("the trace", path):
         words = line.replace(",", " ").split()
         if len(words) != 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,8}", word) for word in words):
             raise Refused(
-                f"{path}, line {number}: {shortened(line)!r} is not a batch and a sequence length, e.g. 8 128"
+                f"{path}, line {number}: {shortened(line)!r} is not a batch and a sequence length; write e.g. 8 128"
             )
         trace.append((number, (int(words[0]), int(words[1]))))
     if len(trace) > MOST:
-        raise Refused(f"{path} has {len(trace)} requests; at most {MOST} are served: cut it")
+        raise Refused(f"{path} has {len(trace)} requests; at most {MOST} are allowed: shorten the file")
     return trace
 
 
 def from_file(path: str, shapes: Sequence[Size]) -> list[int]:
-    """Shapes by index, of a file as `read_trace` reads it.
+    """Read a trace file and return the index of the shape that runs each request.
 
     Raises:
-        Refused: a line is malformed or fits no shape; the message has the file and the line.
+        Refused: a line is malformed or fits into no shape; the message names the file and the line.
     """
     trace = []
-    for number, wanted in read_trace(path):
+    for number, request in read_trace(path):
         try:
-            trace.append(smallest(wanted, shapes))
+            trace.append(smallest(request, shapes))
         except ValueError as error:
             raise Refused(f"{path}, line {number}: {error}") from None
     return trace
 
 
-def smallest(wanted: Size, shapes: Sequence[Size]) -> int:
-    """The index of the shape with the fewest tokens that holds `wanted`.
+def smallest(request: Size, shapes: Sequence[Size]) -> int:
+    """Return the index of the shape with the fewest tokens that `request` fits into.
 
     Raises:
-        ValueError: none does.
+        ValueError: it fits into no shape.
     """
     from backends import input_sets
     from backends.base import Shape
 
-    return input_sets.smallest(Shape(*wanted), [Shape(*shape) for shape in shapes])
+    return input_sets.smallest(Shape(*request), [Shape(*shape) for shape in shapes])
 
 
 def walk(nodes: int, repeats: int, seed: int) -> list[int]:
-    """A random closed walk that takes each ordered pair of nodes, a node with itself too, `repeats` times (an Euler
-    circuit, by Hierholzer's algorithm)."""
+    """Return a random closed walk that uses each ordered pair of nodes `repeats` times, also a node with itself.
+
+    It is an Euler circuit, made with Hierholzer's algorithm.
+    """
     generator = np.random.default_rng(seed)
-    ahead = [generator.permutation(np.tile(np.arange(nodes), repeats)).tolist() for _ in range(nodes)]
+    unused_edges = [generator.permutation(np.tile(np.arange(nodes), repeats)).tolist() for _ in range(nodes)]
     path, circuit = [0], []
     while path:
-        if ahead[path[-1]]:
-            path.append(ahead[path[-1]].pop())
+        if unused_edges[path[-1]]:
+            path.append(unused_edges[path[-1]].pop())
         else:
             circuit.append(path.pop())
     return circuit[::-1]

@@ -71,10 +71,10 @@ def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
         (STSB_ROW.format(score="1", one=" ", two="b"), "sts-test.csv, line 4: sentence1 is empty"),
         (
             "g\tf\t2012\t1\t2.0\talone",
-            "line 4: the line is short: 6 of 7 fields between tabs, so that there is no column sentence2",
+            "line 4: the line has 6 of 7 fields between tabs and no field for sentence2",
         ),
-        (STSB_ROW.format(score="nan", one="a", two="b"), "line 4: the score nan does not lie between 0 and 5"),
-        (STSB_ROW.format(score="70", one="a", two="b"), "line 4: the score 70 does not lie between 0 and 5"),
+        (STSB_ROW.format(score="nan", one="a", two="b"), "line 4: the score nan is not between 0 and 5"),
+        (STSB_ROW.format(score="70", one="a", two="b"), "line 4: the score 70 is not between 0 and 5"),
         (STSB_ROW.format(score="1", one="a" * 140_000, two="b"), "line 4: field larger than field limit (131072)"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_bad_label_is_refused_with_its_line(test: str, says: str, tmp_path: Pa
 def test_a_part_without_pairs_is_refused(part: str, tmp_path: Path) -> None:
     config = stsb(tmp_path)
     (tmp_path / f"sts-{part}.csv").write_text("")
-    with pytest.raises(Refused, match=rf"sts-{part}\.csv holds 0 pairs"):
+    with pytest.raises(Refused, match=rf"sts-{part}\.csv must have at least 2 pairs, not 0"):
         load_task(config)
 
 
@@ -124,9 +124,9 @@ def test_a_file_in_latin_1_is_refused_with_its_line_and_a_byte_order_mark_is_rea
 @pytest.mark.parametrize(
     ("train", "test", "says"),
     [
-        ("text,category\n", "text,category\nwhere,lost\n", "train.csv holds 0 labels"),
-        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv holds 1 labels"),
-        ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv holds no texts"),
+        ("text,category\n", "text,category\nwhere,lost\n", "train.csv must have at least 2 labels, not 0"),
+        ("text,category\na,lost\nb,lost\n", "text,category\nc,lost\n", "train.csv must have at least 2 labels, not 1"),
+        ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv has no texts"),
     ],
 )
 def test_what_no_classifier_learns_from_is_refused(train: str, test: str, says: str, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_file_that_is_no_record_is_left_out(
     bad.write_text(content)
     assert report.main([str(tmp_path)]) == 1
     (line,) = lines_of(capsys)
-    assert line.startswith(f"left out: {bad}: ")
+    assert line.startswith(f"skipped: {bad}: ")
     assert "null 1.0" in table_in(tmp_path, "latency").read_text()
 
 
@@ -113,7 +113,7 @@ def test_a_record_with_wrong_insides_is_left_out(
     changed(bad, part, CHANGES[part])
     assert report.main([str(tmp_path)]) == 1
     (line,) = lines_of(capsys)
-    assert line.startswith(f"left out: {bad}: ")
+    assert line.startswith(f"skipped: {bad}: ")
     assert "| null    | fp32 " in table_in(tmp_path, "latency").read_text()
     assert sorted(tmp_path.iterdir()) == [tmp_path / "gpu-a"]
 
@@ -127,7 +127,7 @@ def test_what_only_a_table_finds_is_left_out_too(
     changed(bad, "artifacts", {})
     assert report.main([str(tmp_path)]) == 1
     (line,) = lines_of(capsys)
-    assert line.startswith(f"left out: {bad}: no table can be made of it: ")
+    assert line.startswith(f"skipped: {bad}: no table can be made from it: ")
     table = table_in(tmp_path, "latency").read_text()
     assert ("| fp32 " in table, "| fp16 " in table) == (True, False)
 
@@ -154,7 +154,7 @@ def test_many_bad_files_are_a_few_lines(
     assert report.main([str(tmp_path)]) == 1
     *lines, last = lines_of(capsys)
     assert len(lines) == report.SHOWN_BAD
-    assert last == f"left out: {100 - report.SHOWN_BAD} more"
+    assert last == f"skipped: {100 - report.SHOWN_BAD} more"
 
 
 def test_advice_is_given_beside_a_bad_record(
@@ -167,7 +167,7 @@ def test_advice_is_given_beside_a_bad_record(
     assert advise.main([str(trace), f"results={tmp_path / 'results'}"]) == 1
     said = capsys.readouterr()
     assert "Use null" in said.out
-    assert f"left out: {good.with_name('bad.json')}: " in said.err
+    assert f"skipped: {good.with_name('bad.json')}: " in said.err
 
 
 def test_a_file_in_the_place_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_file_in_the_place_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> 
     assert read_record(path).outcome == "ok"
     ended, left_out = done.stderr.splitlines()
     assert ended.startswith("ok")
-    assert left_out.startswith(f"left out: {stray}: ")
+    assert left_out.startswith(f"skipped: {stray}: ")
     assert table_in(tmp_path / "results", "latency").exists()
 
 
@@ -219,7 +219,7 @@ def test_a_search_ends_with_its_tables_beside_a_bad_record(
     monkeypatch.setattr(search.Search, "run", run)
     assert search.main(["backend=null"]) == 1
     (line,) = lines_of(capsys)
-    assert line.startswith(f"left out: {bad}: ")
+    assert line.startswith(f"skipped: {bad}: ")
     assert "3 NaN or Inf" in table_in(tmp_path, "search").read_text()
     assert table_in(tmp_path, "latency").exists()
     assert table_in(tmp_path, "accuracy").exists()

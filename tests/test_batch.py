@@ -49,7 +49,7 @@ def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: py
     assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
     for other in ("below/switching.txt", str(own)):
         assert batch.file_of(Path(other)) == Path(other)
-    with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? batches of the"):
+    with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? use a file or a batch"):
         batch.file_of(Path("switchin"))
     Path("switching.txt").write_text("backend=null")
     assert batch.file_of(Path("switching.txt")) == Path("switching.txt")
@@ -107,7 +107,7 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "cells.txt"
     file.write_text("backend=null\n")
     assert batch.main([str(file), "--seconds", "0", *folders(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("left out, the time is over: backend=null") == 1
+    assert capsys.readouterr().out.count("skipped because the time is over: backend=null") == 1
     assert not (tmp_path / "results").exists()
 
 
@@ -160,7 +160,7 @@ def test_some_gpus_build_and_others_measure(
     assert {extra[-1] for _, *extra in ran if "until=build" in extra} <= {"gpu=0", "gpu=1"}
     assert all(ran.index((step, "gpu=2")) > [line for line, *_ in ran].index(step) for step in steps)
     assert batch.main([str(file), "--measuring", "3"]) == 2
-    assert "leaves none of 3 devices to build" in capsys.readouterr().err
+    assert "--measuring 3 needs another device that builds" in capsys.readouterr().err
 
 
 def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate()
     assert process.returncode == 130
-    assert "left out, the time is over: backend=null null.step_ms=9" in printed
+    assert "skipped because the time is over: backend=null null.step_ms=9" in printed
     wait_until(lambda: not command_lines_with(str(tmp_path)))
 
 

@@ -110,19 +110,19 @@ def test_objects_a_line_and_a_list_of_them_are_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.tsv", "id\ttext\tlabel\n1\ta\tb\n2\tonly this\n", "line 3: the line is short: 2 of 3 fields, so that"),
-        ("a.csv", "text,label\na, b,good\n", "line 2: the line has 3 fields and the header 2"),
+        ("a.tsv", "id\ttext\tlabel\n1\ta\tb\n2\tonly this\n", "line 3: the line has 2 of 3 fields and no field for"),
+        ("a.csv", "text,label\na, b,good\n", "line 2: the line has 3 fields, but the header has 2; quote"),
         ("a.csv", 'text,label\n"never closed,good\nb,bad,\nc', "line 2: a quoted field is not closed"),
         ("a.csv", 'text,label\n"one" two, three,good\n', "line 2: "),
         ("a.csv", "sentence;label\na;b\n", "a.csv: there is no column text in its header (sentence, label)"),
         ("a.csv", "text,text,label\na,b,c\n", "there is more than one column text"),
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', "a.jsonl, line 2: it is not JSON"),
         ("a.jsonl", '{"text": "a"}\n', "line 1: there is no column label"),
-        ("a.jsonl", '{"text": null, "label": "a"}\n', "line 1: text is null and must hold a text"),
-        ("a.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: text holds a list and must hold a text"),
-        ("a.jsonl", "[1]\n", "entry 1: it is no JSON object"),
+        ("a.jsonl", '{"text": null, "label": "a"}\n', "line 1: text is null; it must be a text"),
+        ("a.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: text is a JSON list; it must be a text"),
+        ("a.jsonl", "[1]\n", "entry 1: it is not a JSON object"),
         ("a.jsonl", "[" * 100_000 + "]" * 100_000, "it is not JSON"),
-        ("a.parquet", "PAR1", ".parquet files are not read here; save it as .csv, .tsv or .jsonl"),
+        ("a.parquet", "PAR1", ".parquet files are not supported; save the table as .csv, .tsv or .jsonl"),
         ("a.csv", ",".join(f"column{n}" for n in range(10_000)) + "\n1\n", "there is no column text"),
     ],
 )  # fmt: skip
@@ -139,8 +139,8 @@ def test_a_file_in_utf_16_is_named_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"label": ""}, "task.label= names no column"),
-        ({"text": ""}, "task.text= names no column"),
+        ({"label": ""}, "task.label= is empty; give the name of a column"),
+        ({"text": ""}, "task.text= is empty; give the name of a column"),
         ({"pair": "text"}, "task.text and task.pair are both text"),
     ],
 )

@@ -202,7 +202,7 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
     [
         ("text\nthe cat\n", {}, "texts.csv: there is no column label in its header (text)"),
         ("text,label\n ,good\n", {}, "texts.csv, line 2: text is empty"),
-        ("text,label\n", {}, "holds no texts"),
+        ("text,label\n", {}, "has no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
         ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
         ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv or .jsonl file"),
@@ -234,8 +234,8 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("{", "is not JSON"),
-        ('{"data": [{}]}', "not in SQuAD's form: KeyError 'paragraphs'"),
-        ('{"data": []}', "holds no questions"),
+        ('{"data": [{}]}', "not in SQuAD's format: KeyError 'paragraphs'"),
+        ('{"data": []}', "has no questions"),
     ],
 )
 def test_a_file_in_another_form_is_refused(text: str, says: str, tmp_path: Path) -> None:

@@ -156,5 +156,5 @@ def test_a_metric_that_says_nothing_of_one_label_is_refused(tmp_path: Path) -> N
     rows = "a,good\nb,good\n"
     assert load_task(task_of(tmp_path, rows), WORDS).labels == ["good"]
     for metric in (Metric.f1, Metric.matthews):
-        with pytest.raises(Refused, match=f"task.metric={metric.name} says nothing"):
+        with pytest.raises(Refused, match=f"task.metric={metric.name} needs several labels"):
             load_task(task_of(tmp_path, rows, metric=metric), WORDS)

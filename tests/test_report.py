@@ -32,7 +32,7 @@ def test_a_file_that_is_no_record_is_named(
     path = write_record(tmp_path, make_record(precision="fp16"))
     path.write_text("no JSON")
     assert main([str(tmp_path)]) == 1
-    assert f"left out: {path}: " in capsys.readouterr().err
+    assert f"skipped: {path}: " in capsys.readouterr().err
     assert "| fp32 " in (tmp_path / "gpu-a" / "tables" / "latency.md").read_text()
 
 

@@ -140,13 +140,13 @@ def test_int8_is_repaired_by_leaving_products_out(
     assert "Held back: layer.1/output." in capsys.readouterr().out
     # Nothing held is not enough, and one step allows no more.
     assert search.main([*SEARCHED, *folders, "search.steps=1"]) == 1
-    assert "Nothing was enough yet. Ended after 1 step; more parts may be enough." in capsys.readouterr().out
+    assert "Nothing was enough yet. Ended after 1 step; a larger set of parts may be enough." in capsys.readouterr().out
     # What was measured is there: with two steps allowed the answer is all parts, and says that it may be too many.
     assert search.main([*SEARCHED, *folders, "search.steps=2"]) == 0
     (record,) = read_records(tmp_path / "results", "search")
     assert record.scores["held"] == record.scores["parts"]
     assert "ended after 2 steps" in record.reason
-    assert "Held back: all. Ended after 2 steps; fewer parts may be enough." in capsys.readouterr().out
+    assert "Held back: all. Ended after 2 steps; a smaller set of parts may be enough." in capsys.readouterr().out
     # What was given is held in every step.
     given = "quantization.leave_out=['*/layer.1/output/*']"
     assert search.main([*SEARCHED, *folders, given]) == 0
@@ -156,12 +156,18 @@ def test_int8_is_repaired_by_leaving_products_out(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["backend=ort", "precision=fp32"], "precision=fp32 leaves nothing to hold"),
+        (["backend=ort", "precision=fp32"], "precision=fp32 has no higher precision for parts"),
         (["backend=no"], "backend"),
-        (["backend=ort", "precision=fp16", "device=cpu"], "backend=ort holds no parts of fp16 (keep_fp32)"),
+        (
+            ["backend=ort", "precision=fp16", "device=cpu"],
+            "cannot keep parts of fp16 in higher precision (keep_fp32)",
+        ),
         (["backend=torch_compile", "precision=fp16"], "use torch_eager, trt"),
-        (["backend=trt_plugin", "precision=fp16"], "backend=trt_plugin holds no parts of fp16"),
-        (["backend=ort", "precision=int8", "quantization.scheme=implicit"], "a search wants scheme=explicit"),
+        (["backend=trt_plugin", "precision=fp16"], "backend=trt_plugin cannot keep parts of fp16 in higher precision"),
+        (
+            ["backend=ort", "precision=int8", "quantization.scheme=implicit"],
+            "use quantization.scheme=explicit",
+        ),
         (["backend=ort", "precision=int8", "device=cpu", "search.steps=-1"], "search.steps=-1 must be at least 0"),
         (
             ["backend=ort", "precision=int8", "device=cpu", "search.seconds=-1"],

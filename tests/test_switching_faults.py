@@ -82,10 +82,10 @@ class FrozenGraph(NullSession):
 
 
 @pytest.mark.parametrize(("wrong", "says"), [
-    (Stale, "after 2x16 to 3x16 outputs are not those"),
-    (Once, "outputs are not those of a fresh context"),
-    (Deaf, "outputs are not those of a fresh context"),
-    (FrozenGraph, "with CUDA graphs outputs are not those"),
+    (Stale, "outputs after a change from 2x16 to 3x16 differ"),
+    (Once, "differ from those of a new context"),
+    (Deaf, "differ from those of a new context"),
+    (FrozenGraph, "with CUDA graphs differ from those"),
 ])  # fmt: skip
 def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], says: str) -> None:
     opened = 0

@@ -49,7 +49,7 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     options = {"profiles": "per_shape", "contexts": "per_profile", "pad_to": [[8, 128]], **ends}
     name = strategy(make_record(backend="trt", precision="fp16", options=options), True)
-    assert name == "trt, fp16, per_shape, a context a profile, padded up to 8x128, CUDA graphs"
+    assert name == "trt, fp16, per_shape, one context per profile, padded up to 8x128, CUDA graphs"
     options = {**ends, "profiles": "ranges", "ranges": [[1, 1, 2, 16], [3, 1, 8, 16]]}
     assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
@@ -176,7 +176,7 @@ def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:
     assert "failed: 9 contexts need 123 bytes" in text
     best, dropped = advise(chosen([record, failed], {}), SIZES)
     assert best.costs is not None
-    assert dropped.name == "null, fp32, a context a profile"
+    assert dropped.name == "null, fp32, one context per profile"
     assert dropped.against == "failed: 9 contexts need 123 bytes"
     assert "failed: 9 contexts need 123 bytes" in report([best, dropped], SIZES)
 
@@ -198,19 +198,19 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
     assert confidence(best, [other], calm) == 1
     assert best.nanoseconds / 1e6 == pytest.approx(10 + 0.05 * 50, rel=0.05)
     text = report([best, other], calm)
-    assert "cheaper than null, fp32 (which=wide); cheapest in 100% of 500 resamplings" in text
-    margin = float(text.partition("Use null, fp32 (which=fixed): ")[2].partition("%")[0])
+    assert "cheaper than null, fp32 (which=wide). It is the cheapest in 100% of 500 bootstrap resamples" in text
+    margin = float(text.partition("Use null, fp32 (which=fixed). It is ")[2].partition("%")[0])
     assert margin == pytest.approx(100 * (1 - 12.5 / 20), rel=0.05)
     assert "of one process" in text
     only, dropped = advise([light, heavy], calm, memory=1e9)
     assert only.costs is not None
     assert only.costs.record is light
-    assert dropped.against == "takes 5,000 MB"
-    assert "the only one" in report([only, dropped], calm)
+    assert dropped.against == "needs 5,000 MB of device memory; the budget is 1,000 MB"
+    assert "the only strategy" in report([only, dropped], calm)
     assert "No strategy" in report(advise([light], [(64, 512)]), [(64, 512)])
-    with pytest.raises(Refused, match="has model=other; there are tiny"):
+    with pytest.raises(Refused, match="has model=other; available: tiny"):
         chosen([wide], {"model": "other"})
-    with pytest.raises(Refused, match="run it first"):
+    with pytest.raises(Refused, match="run suite=switching first"):
         chosen([], {})
     machine = str(wide.environment["machine"])
     assert chosen([wide], {"machine": machine[1:]}) == [wide]
@@ -232,16 +232,16 @@ def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) 
     assert "Cheapest" not in text
     assert "from \\ to" not in pair_tables([record])
     (advice,) = advise([record], SIZES)
-    assert advice.against == "each change was taken but once"
+    assert advice.against == "each change of shape was measured only once"
 
 
 def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     (free,) = advise([record], SIZES)
     assert not free.against
-    assert "| unknown |" in report([free], SIZES)
+    assert "| unknown " in report([free], SIZES)
     (bound,) = advise([record], SIZES, memory=1e12)
-    assert "nothing is known of its memory" in bound.against
+    assert "its device memory is unknown" in bound.against
 
 
 def test_two_that_cost_the_same_are_not_told_apart_with_confidence(measured: Measured) -> None:
@@ -332,11 +332,11 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     trace = tmp_path / "trace.txt"
     trace.write_text("1 16\n2 16\n2 16\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 0
-    assert "3 requests, 50.0% of them of another shape" in capsys.readouterr().out
+    assert "3 requests. 50.0% of them have another shape" in capsys.readouterr().out
     plot = tmp_path / "results" / "gpu-a" / "plots" / "switching-tiny-fp32.svg"
     assert plot.read_text().startswith("<?xml")
     assert main([str(trace), f"results={tmp_path / 'results'}", "colour=red"]) == 2
-    assert "colour= chooses nothing" in capsys.readouterr().err
+    assert "there is no key colour; " in capsys.readouterr().err
     trace.write_text("1 16\nmany\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 2
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err
@@ -358,9 +358,9 @@ def test_replays_stand_beside_what_times_and_changes_add_up_to(measured: Measure
     assert Costs.of(slower[0], False).misfit == pytest.approx(0.5, abs=0.1)
     assert "(+5" in switching_tables(slower) or "(+4" in switching_tables(slower)
     advised = report(advise(slower, SIZES), SIZES)
-    assert "which is more than their margin: replay this trace with both" in advised
+    assert "which is more than this margin. Replay this trace with both" in advised
     far = measured(Programmed(step_ms=60), which="far", switches=(1.0,))
-    assert "more than their margin" not in report(advise([one, far], SIZES), SIZES)
+    assert "more than this margin" not in report(advise([one, far], SIZES), SIZES)
 
 
 def test_a_strategys_name_has_what_few_of_its_backend_and_precision_have(make_record: MakeRecord) -> None:

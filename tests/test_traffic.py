@@ -65,7 +65,7 @@ def test_blocks_are_balanced_each_and_switch_a_hundred_times_together(switch: fl
 
 
 def test_a_switching_probability_that_takes_too_many_requests_is_refused() -> None:
-    with pytest.raises(Refused, match=f"at most {MOST} are served"):
+    with pytest.raises(Refused, match=f"at most {MOST} are allowed"):
         blocks_of_runs(500, 1e-5, 6, seed=0)
 
 

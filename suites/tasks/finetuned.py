@@ -1,4 +1,4 @@
-"""Tasks for a user's own fine-tuned checkpoint: labels for texts or pairs of them, and answers out of contexts."""
+"""Tasks for a fine-tuned checkpoint of the user: labels of texts or of pairs of texts, and answers from contexts."""
 
 from __future__ import annotations
 
@@ -17,36 +17,39 @@ from suites.tasks.rows import from_hub, from_table, texts_of
 def sequence_classification(
     config: TaskConfig, names: Mapping[int, str] | None
 ) -> tuple[list[list[str]], dict[str, Any]]:
-    """Texts of one part or two, and targets: the label of each text, how labels are read (where that was given) and
-    the metric.
+    """Read texts of one part or two, and their targets.
 
     Args:
-        names: the checkpoint's labels by their places, where they are known.
+        names: the labels of the checkpoint by index; None if unknown.
+
+    Returns:
+        The parts of each text, and targets: `labels` (one for each text), `metric`, and `reading` (how labels are read,
+        only if it was given).
 
     Raises:
-        Refused: a column is missing, a text is empty, the labels are not the checkpoint's, or there are no texts.
+        Refused: a column is missing, a text is empty, a label does not belong to the checkpoint, or there are no texts.
     """
     if not config.path and not config.hub:
         raise Refused("task=sequence_classification needs task.path=FILE, or task.hub= with .subset, .text and .label")
     for key in ("text", "label"):
         if not getattr(config, key):
-            raise Refused(f"task.{key}= names no column; give the name of one, e.g. task.{key}={key}")
+            raise Refused(f"task.{key}= is empty; give the name of a column, e.g. task.{key}={key}")
     columns = [column for column in (config.text, config.pair, config.label) if column]
     if config.pair == config.text:
-        raise Refused(f"task.text and task.pair are both {config.text}; name two columns, or leave out task.pair")
+        raise Refused(f"task.text and task.pair are both {config.text}; give two columns, or remove task.pair")
     rows = from_table(Path(config.path), columns) if config.path else from_hub(config.hub, config.split, config.subset)
-    found = list(texts_of(rows, columns))
-    if not found:
-        raise Refused(f"{config.path or config.hub} holds no texts")
-    labels = [row[config.label] for _, row in found]
+    examples = list(texts_of(rows, columns))
+    if not examples:
+        raise Refused(f"{config.path or config.hub} has no texts")
+    labels = [row[config.label] for _, row in examples]
     if names:
-        _check_labels(config, names, labels, [place for place, _ in found])
+        _check_labels(config, names, labels, [place for place, _ in examples])
     if config.metric is not Metric.accuracy and len(set(labels)) == 1:
         raise Refused(
-            f"every text of {config.path or config.hub} has the label {labels[0]!r}, of which "
-            f"task.metric={config.metric.name} says nothing; use task.metric=accuracy or data with several labels"
+            f"every text of {config.path or config.hub} has the label {labels[0]!r}, and "
+            f"task.metric={config.metric.name} needs several labels; use task.metric=accuracy or other data"
         )
-    texts = [[row[column] for column in columns[:-1]] for _, row in found]
+    texts = [[row[column] for column in columns[:-1]] for _, row in examples]
     reading = {} if config.labels is LabelReading.auto else {"reading": config.labels.name}
     return texts, {"labels": labels, "metric": config.metric.name, **reading}
 
@@ -60,43 +63,46 @@ def _check_labels(config: TaskConfig, names: Mapping[int, str], labels: Sequence
 
 
 def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, Any]]:
-    """Questions with their contexts, and targets: contexts and answers (by question, those that are right).
+    """Read questions with their contexts, and their targets.
+
+    Returns:
+        Question and context of each example, and targets: `contexts` and `answers` (the correct answers by question).
 
     Raises:
-        Refused: the file is not in SQuAD's form, a text is empty, or nothing is there.
+        Refused: the file does not have SQuAD's format, a text is empty, or there are no questions.
     """
     rows = _from_squad(Path(config.path)) if config.path else from_hub(config.hub, config.split, config.subset)
     texts, answers = [], []
     for place, row in rows:
         ((_, parts),) = texts_of([(place, row)], ("question", "context"))
-        known = row.get("answers")
-        if not isinstance(known, Mapping) or not isinstance(known.get("text"), Sequence):
-            raise Refused(f"{place}: there is no column answers with a list text, as SQuAD has it")
-        right = [str(text) for text in known["text"]]
-        if not right:
-            raise Refused(f"{place}: there is no answer; questions without one (SQuAD 2) are not judged here")
+        column = row.get("answers")
+        if not isinstance(column, Mapping) or not isinstance(column.get("text"), Sequence):
+            raise Refused(f"{place}: there is no column answers with a list text; use SQuAD's format")
+        correct = [str(text) for text in column["text"]]
+        if not correct:
+            raise Refused(f"{place}: there is no answer; remove questions without an answer (SQuAD 2)")
         texts.append([parts["question"], parts["context"]])
-        answers.append(right)
+        answers.append(correct)
     if not texts:
-        raise Refused(f"{config.path or config.hub} holds no questions")
+        raise Refused(f"{config.path or config.hub} has no questions")
     return texts, {"contexts": [context for _, context in texts], "answers": answers}
 
 
 def _from_squad(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Rows as the hub has them, of a file as its authors publish it (dev-v1.1.json)."""
+    """Yield the rows of a file in the format of SQuAD's authors (dev-v1.1.json), in the format of the hub."""
     if not is_file(path):
-        raise Refused(f"task.path={path} is not a file; give one in SQuAD's form, e.g. dev-v1.1.json")
+        raise Refused(f"task.path={path} is not a file; give a file in SQuAD's format, e.g. dev-v1.1.json")
     text = decoded(f"task.path={path}", read_bytes("task.path", path))
     try:
         for article in json.loads(text)["data"]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     answers = {"text": [answer["text"] for answer in question["answers"]]}
-                    asked = {"question": question["question"], "context": paragraph["context"], "answers": answers}
-                    yield f"{path}, question {question['id']}", asked
+                    row = {"question": question["question"], "context": paragraph["context"], "answers": answers}
+                    yield f"{path}, question {question['id']}", row
     except RecursionError:
-        raise Refused(f"{path} is nested too deeply to be in SQuAD's form") from None
+        raise Refused(f"{path} is nested too deeply; give a file in SQuAD's format") from None
     except ValueError as error:
         raise Refused(f"{path} is not JSON: {error}") from None
     except (KeyError, TypeError) as error:
-        raise Refused(f"{path} is not in SQuAD's form: {type(error).__name__} {error}") from None
+        raise Refused(f"{path} is not in SQuAD's format: {type(error).__name__} {error}") from None

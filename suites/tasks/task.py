@@ -1,7 +1,7 @@
-"""Tasks that a model is judged by: their texts and what is to be found for them. Nothing of a data set is kept here.
+"""Tasks that measure the accuracy of a model: texts and targets. The project contains no data sets.
 
-A task comes from `task.path` (a folder with the files that its authors publish) or, without one, from the hub through
-the library `datasets`.
+A task comes from `task.path` (a folder with the files of its authors) or, without it, from the hub through the library
+`datasets`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "senten
 SENTENCES = "suites/sentences.txt"
 
 SHOTS, EXPERIMENTS, SEED = 8, 10, 42
-"""Of BANKING77 as MTEB runs it: a classifier on 8 texts a label, 10 times, each shuffle from the same seed."""
+"""BANKING77 as in MTEB: train a classifier on 8 texts per label, 10 times; each shuffle uses the same seed."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Texts to judge by (one part or two), texts to calibrate with, and targets as JSON for suites/tasks/scoring.py.
+    """Texts and targets of a task.
 
-    `targets` of stsb: pairs (indices of two texts) and scores (0 to 5); of banking77: labels by text, experiments
-    (indices of the texts to learn from) and test (indices); of the others see suites/tasks/finetuned.py.
+    Attributes:
+        kind: name of a TaskKind.
+        texts: texts that measure the accuracy, of one part or two.
+        calibration: texts for calibration.
+        targets: JSON values for suites/tasks/scoring.py. stsb: pairs (indices of two texts) and scores (0 to 5).
+            banking77: labels by text, experiments (indices of training texts) and test (indices). For the others see
+            suites/tasks/finetuned.py. fidelity has none.
     """
 
     kind: str
@@ -40,27 +45,28 @@ class Task:
 
     @property
     def readout(self) -> str:
-        """What of a model's output the task is judged by, a name of backends/readout.py."""
+        """Name of the readout in backends/readout.py that the task uses."""
         return {"sequence_classification": "first", "question_answering": "spans"}.get(self.kind, "mean")
 
     @property
     def labels(self) -> list[str]:
-        """The labels that the checkpoint itself must know."""
+        """Labels that the checkpoint must have."""
         return sorted(set(self.targets["labels"])) if self.kind == "sequence_classification" else []
 
     @property
     def reading(self) -> str:
-        """How these are read, one of backends/labels.py's READINGS."""
+        """How the labels are read; one of READINGS in backends/labels.py."""
         return str(self.targets.get("reading", "auto"))
 
 
 def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Task:
-    """
+    """Read a task from its files or from the hub.
+
     Args:
-        labels: of the checkpoint by their places, where they are known.
+        labels: labels of the checkpoint by index; None if unknown.
 
     Raises:
-        Refused: a file is missing or malformed, with its name and line, or the hub cannot be reached.
+        Refused: a file is missing or malformed (the message names the file and the line), or the hub cannot be reached.
     """
     if config.kind is TaskKind.stsb:
         return _stsb(config)
@@ -73,7 +79,7 @@ def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Ta
         judged, targets = sequence_classification(config, labels)
     else:
         judged, targets = question_answering(config)
-    # What calibrates a fine-tuned model is not what judges it.
+    # A fine-tuned model is not calibrated with the texts that measure its accuracy.
     return Task(config.kind.name, tuple(judged), _calibration(config) or tuple(lines("task.path", SENTENCES)), targets)
 
 
@@ -82,8 +88,8 @@ def _calibration(config: TaskConfig) -> tuple[str, ...]:
 
 
 def _stsb(config: TaskConfig) -> Task:
-    def rows(split: str) -> list[tuple[str, str, float]]:
-        found = []
+    def read(split: str) -> list[tuple[str, str, float]]:
+        pairs = []
         rows = _rows(config, split, f"sts-{split}.csv", STSB_COLUMNS, header=False)
         for place, row in texts_of(rows, ("sentence1", "sentence2", "score")):
             try:
@@ -91,21 +97,21 @@ def _stsb(config: TaskConfig) -> Task:
             except ValueError:
                 raise Refused(f"{place}: the score {row['score']!r} is not a number") from None
             if not 0 <= score <= 5:
-                raise Refused(f"{place}: the score {row['score']} does not lie between 0 and 5")
-            found.append((row["sentence1"], row["sentence2"], score))
-        if len(found) < 2:
-            raise Refused(f"{_part(config, f'sts-{split}.csv', split)} holds {len(found)} pairs; two are the least")
-        return found
+                raise Refused(f"{place}: the score {row['score']} is not between 0 and 5")
+            pairs.append((row["sentence1"], row["sentence2"], score))
+        if len(pairs) < 2:
+            raise Refused(f"{_part(config, f'sts-{split}.csv', split)} must have at least 2 pairs, not {len(pairs)}")
+        return pairs
 
-    pairs = rows("test")
-    texts = sorted({text for one, two, _ in pairs for text in (one, two)})
+    pairs = read("test")
+    texts = sorted({text for first, second, _ in pairs for text in (first, second)})
     place = {text: index for index, text in enumerate(texts)}
     targets = {
-        "pairs": [[place[one], place[two]] for one, two, _ in pairs],
+        "pairs": [[place[first], place[second]] for first, second, _ in pairs],
         "scores": [score for _, _, score in pairs],
     }
-    others = _calibration(config) or tuple(text for one, two, _ in rows("dev") for text in (one, two))
-    return Task("stsb", tuple(texts), others, targets)
+    calibration = _calibration(config) or tuple(text for first, second, _ in read("dev") for text in (first, second))
+    return Task("stsb", tuple(texts), calibration, targets)
 
 
 def _banking77(config: TaskConfig) -> Task:
@@ -116,14 +122,14 @@ def _banking77(config: TaskConfig) -> Task:
         ]
         for split in ("train", "test")
     )
-    known = {label for _, _, label in train}
-    if len(known) < 2:
-        raise Refused(f"{_part(config, 'train.csv', 'train')} holds {len(known)} labels; a classifier needs two")
+    labels = {label for _, _, label in train}
+    if len(labels) < 2:
+        raise Refused(f"{_part(config, 'train.csv', 'train')} must have at least 2 labels, not {len(labels)}")
     if not test:
-        raise Refused(f"{_part(config, 'test.csv', 'test')} holds no texts")
+        raise Refused(f"{_part(config, 'test.csv', 'test')} has no texts")
     for place, _, label in test:
-        if label not in known:
-            raise Refused(f"{place}: the label {label!r} is not one of the {len(known)} in the training part")
+        if label not in labels:
+            raise Refused(f"{place}: the label {label!r} is not one of the {len(labels)} in the training part")
     experiments = few_shot([label for _, _, label in train])
     used = sorted({index for picked in experiments for index in picked})
     place_of = {index: place for place, index in enumerate(used)}
@@ -137,19 +143,19 @@ def _banking77(config: TaskConfig) -> Task:
 
 
 def few_shot(labels: list[str]) -> list[list[int]]:
-    """Indices to learn from, for each experiment: the first few of each label in an order that is shuffled again."""
+    """Return the indices of training texts for each experiment: the first SHOTS of each label after another shuffle."""
     import numpy as np
 
     order, experiments = list(range(len(labels))), []
     for _ in range(EXPERIMENTS):
-        # numpy's global generator, seeded anew each time: what the published figure was made with.
+        # MTEB seeds numpy's global generator before each shuffle; published results use this order.
         np.random.seed(SEED)
         np.random.shuffle(order)
-        taken: dict[str, int] = {}
+        counts: dict[str, int] = {}
         picked = []
         for index in order:
-            if taken.setdefault(labels[index], 0) < SHOTS:
-                taken[labels[index]] += 1
+            if counts.setdefault(labels[index], 0) < SHOTS:
+                counts[labels[index]] += 1
                 picked.append(index)
         experiments.append(picked)
     return experiments
@@ -160,13 +166,13 @@ def _part(config: TaskConfig, file: str, split: str) -> str:
 
 
 def _folder(config: TaskConfig, file: str) -> Path:
-    """`task.path`, or the folder in it that has the task's name: one path for several tasks."""
+    """Return `task.path`, or its subfolder with the name of the task, so that several tasks can have the same path."""
     named = Path(config.path) / config.name
     return named if is_file(named / file) and not is_file(Path(config.path) / file) else Path(config.path)
 
 
 def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str], header: bool = True) -> Rows:
-    """Rows of a part. Without a `header` its file holds `columns` in their order, between tabs."""
+    """Yield the rows of a split. Without a `header` its file has `columns` in this order, separated by tabs."""
     if config.path:
         yield from (from_table if header else from_headless)(_folder(config, file) / file, columns)
         return
