@@ -1,4 +1,4 @@
-"""The Dockerfiles agree with the project. hadolint checks the rest; building them needs a network and a daemon."""
+"""The Dockerfiles match the project. hadolint checks the rest; a build needs a network and a daemon."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def instructions(file: str) -> list[tuple[str, str]]:
-    """Instructions with their arguments, continued lines joined."""
+    """Return the instructions with their arguments; continued lines are joined."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
     whole = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in whole)]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_has_known_instructions_and_runs_the_command_as_an_ordinary_user(file: str) -> None:
+def test_it_has_valid_instructions_and_runs_the_command_as_an_ordinary_user(file: str) -> None:
     found = instructions(file)
     assert {name for name, _ in found} <= KNOWN
     assert found[0][0] == "FROM"
@@ -40,7 +40,7 @@ def test_it_has_known_instructions_and_runs_the_command_as_an_ordinary_user(file
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_copies_all_that_an_installation_needs(file: str) -> None:
+def test_it_copies_all_files_that_an_installation_needs(file: str) -> None:
     copied = {word for name, rest in instructions(file) if name == "COPY" for word in rest.split()[:-1]}
     needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "suites", "backends"}
     assert copied == needed
@@ -50,7 +50,7 @@ def test_it_copies_all_that_an_installation_needs(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_its_versions_are_those_of_the_project(file: str) -> None:
+def test_its_versions_match_the_project(file: str) -> None:
     text = (ROOT / file).read_text()
     pinned = re.findall(r" (\w[\w-]*==[\d.]+)", text)
     assert "torch==2.13.0" in pinned
@@ -62,5 +62,5 @@ def test_its_versions_are_those_of_the_project(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_it_says_that_it_has_not_been_built(file: str) -> None:
-    """Remove this test, and the line, once an image was built from it."""
+    """Remove this test and the line when an image has been built from the file."""
     assert "has not been built yet" in (ROOT / file).read_text()

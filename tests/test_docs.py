@@ -49,7 +49,7 @@ def test_every_key_has_help(one: object) -> None:
     assert not re.search(r"\b[Ww]hat\b", text)
 
 
-def test_keys_have_types_and_defaults_as_they_are_typed() -> None:
+def test_the_reference_shows_types_and_defaults_of_keys() -> None:
     known = {one.name: one for one in KEYS}
     assert (known["suite.warm_up_s"].type, known["suite.warm_up_s"].default) == ("number", "3")
     assert known["trt.ranges"].type == "list of lists of whole numbers"
@@ -59,13 +59,13 @@ def test_keys_have_types_and_defaults_as_they_are_typed() -> None:
     assert known["quantization.shift"].default == "false"
 
 
-def test_a_key_with_a_list_gives_each_configuration_its_own() -> None:
+def test_each_configuration_has_its_own_copy_of_a_list_default() -> None:
     assert key([1], "Help.").default_factory() is not key([1], "Help.").default_factory()  # type: ignore[attr-defined]
     RunConfig().batch.append(5)
     assert RunConfig().batch == [1, 8]
 
 
-def test_the_short_help_has_the_help_of_its_keys() -> None:
+def test_the_short_help_contains_the_help_of_its_keys() -> None:
     shown = {one.name for one in KEYS if "." not in one.name} | set(COMMON)
     words = " ".join(help_text().split())
     assert [name for name in shown if name not in {one.name for one in KEYS}] == []
@@ -94,7 +94,7 @@ def test_every_page_is_in_the_navigation() -> None:
         ("README.md", "LICENSE", None),
     ],
 )
-def test_links_are_changed_to_their_place_in_the_site(source: str, link: str, place: str | None) -> None:
+def test_links_are_rewritten_for_the_site(source: str, link: str, place: str | None) -> None:
     known = {"findings.md", "guides/int8.md", "results/README.md", "README.md", "tables.md"}
     assert in_site(source, link, known) == place
 

@@ -1,4 +1,4 @@
-"""Fresh processes for each cell: interleaved over a sweep, added to earlier ones, and failures among them."""
+"""Fresh processes of each cell: interleaved over a sweep, added to earlier processes, and with failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "b
 
 @pytest.fixture
 def request_of(tmp_path: Path) -> Callable[..., Request]:
-    """A request of the null backend."""
+    """Return a request of the null backend."""
 
     def resolved(*overrides: str) -> Request:
         ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -40,7 +40,8 @@ def request_of(tmp_path: Path) -> Callable[..., Request]:
 
 
 class Worker:
-    """In the place of suites/launch.py's `call`: answers at once, and fails in the process numbered `failing`."""
+    """A replacement for `call` of suites/launch.py that answers immediately, and fails in the process numbered
+    `failing`."""
 
     def __init__(self, failing: int = -1, digest: str = "a") -> None:
         self.failing, self.digest = failing, digest
@@ -73,14 +74,14 @@ class Worker:
 
 
 def nothing(stage: str, text: str, keep: bool) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def processes(record: Record) -> list[int]:
     return [measurement.process for measurement in record.measurements]
 
 
-def test_a_cell_is_measured_in_as_many_processes_as_were_asked_for(
+def test_a_cell_is_measured_in_the_requested_number_of_processes(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
@@ -97,7 +98,7 @@ def test_a_cell_is_measured_in_as_many_processes_as_were_asked_for(
     assert run_to_end(request_of(), nothing).reused
 
 
-def test_processes_are_added_to_those_of_an_earlier_run(
+def test_processes_are_added_to_an_earlier_run(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
@@ -120,7 +121,7 @@ def test_processes_of_another_engine_are_not_added(
     assert other.measured == [0, 1, 2]
 
 
-def test_a_failure_in_any_process_fails_the_cell_and_keeps_what_was_measured(
+def test_a_failure_in_any_process_fails_the_cell_and_keeps_its_measurements(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stages, "call", Worker(failing=1))
@@ -137,12 +138,12 @@ def test_suites_that_do_not_time_single_cells_measure_once(request_of: Callable[
 
 
 @pytest.mark.parametrize("repeats", [0, -1])
-def test_no_process_at_all_is_refused(repeats: int, request_of: Callable[..., Request]) -> None:
+def test_zero_processes_are_refused(repeats: int, request_of: Callable[..., Request]) -> None:
     with pytest.raises(Refused, match=f"repeats={repeats} must be at least 1"):
         request_of(f"repeats={repeats}")
 
 
-def test_threads_beyond_the_cpus_or_the_limit_of_the_cgroup_are_refused(
+def test_more_threads_than_cpus_or_the_cgroup_limit_are_refused(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from suites import machine, request

@@ -1,4 +1,5 @@
-"""What tables, plots and advice make of records of suite=switching: names, rankings, and what is no choice."""
+"""Tables, plots and advice from records of suite=switching: strategy names, rankings, and strategies that cannot be
+chosen."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def other_model(record: Record, **cell: object) -> Record:
     return replace(record, cell=replace(record.cell, **cell))  # type: ignore[arg-type]
 
 
-def test_profiles_tell_changes_apart(make_record: MakeRecord) -> None:
+def test_changes_are_distinguished_by_profile(make_record: MakeRecord) -> None:
     ranges = [[1, 1, 2, 16], [3, 1, 8, 16]]
     options = {"profiles": "ranges", "ranges": ranges, "min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     record = make_record(backend="trt", options=options, shapes=tuple(SIZES))
@@ -54,7 +55,7 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
 
-def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeRecord) -> None:
+def test_strategies_that_would_have_equal_names_get_different_names(make_record: MakeRecord) -> None:
     one, two, other = (
         make_record(backend="trt_plugin", options={"products": "matmul", "gelu": "erf"}),
         make_record(backend="trt_plugin", options={"products": "convolution", "gelu": "erf"}),
@@ -67,12 +68,12 @@ def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeR
 
 
 def cells(text: str) -> list[list[str]]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
 
 def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
-    """The first matrix of a quantity, by row and column."""
+    """Return the first matrix of a quantity, by row and column."""
     lines = cells(text)
     header = next(line for line in lines if line[1].startswith("from"))
     found: dict[str, dict[str, float]] = {}
@@ -96,7 +97,7 @@ def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) ->
     assert abs(float(line.split("|")[4].split("[")[0])) < 500
 
 
-def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
+def test_the_table_shows_the_break_even_point_of_two_strategies(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
     fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
     text = switching_tables([wide, fixed])
@@ -105,19 +106,19 @@ def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
         line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
     ]
     assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
-    # Of one process each: what the spread between processes explains of a lead stands behind the name.
+    # Each strategy has one process. The lead that the spread between processes explains follows the name.
     ways = [
         line.split(": ")[-1].partition("; the spread between processes explains the lead over ")[0] for line in lines
     ]
     assert ways[:2] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
     words = lines[2].split()
     assert float(words[4]) == pytest.approx(0.2, rel=0.06)
-    # A fifth of the requests of 20 ms.
+    # A fifth of the requests, which take 20 ms.
     assert float(words[8]) == pytest.approx(10, rel=0.06)
     assert float(words[5].strip("[,")) < 0.2 < float(words[6].strip("]"))
 
 
-def test_precisions_and_other_requests_are_compared_among_themselves(measured: Measured) -> None:
+def test_only_equal_precisions_and_requests_are_compared(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     text = switching_tables([record, other_model(record, precision="int8")])
     assert text.count("Cheapest in fp32") == text.count("Cheapest in int8") == 1
@@ -128,7 +129,7 @@ def test_precisions_and_other_requests_are_compared_among_themselves(measured: M
     assert "stsb lengths" in text
 
 
-def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path: Path) -> None:
+def test_a_strategy_with_wrong_outputs_is_not_chosen(measured: Measured, tmp_path: Path) -> None:
     quick, slow = measured(HOST, repeats=2, switches=(1.0,)), measured(Programmed(step_ms=20), repeats=2,
                                                                       switches=(1.0,), other="yes")  # fmt: skip
     drifting = tuple({"batch": b, "sequence": s, "problem": "", "cosine": 0.8 if b == 3 else 0.9999} for b, s in SIZES)
@@ -150,7 +151,7 @@ def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path
         assert path.read_text().count("<!-- null, fp32") == 1
 
 
-def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None:
+def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> None:
     quick, slow = (
         measured(Programmed(step_ms=step), repeats=2, switches=(1.0,), gelu=gelu)
         for step, gelu in ((10, "x"), (20, "y"))
@@ -168,7 +169,7 @@ def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None
     assert "**invalid**: stsb: spearman falls by 0.1000" in text
 
 
-def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:
+def test_a_failed_strategy_is_listed_with_its_reason(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     failed = replace(record, outcome="failed", reason="9 contexts need 123 bytes", scores={}, checks=(), facts={},
                      measurements=(), cell=replace(record.cell, options={"contexts": "per_profile"}))  # fmt: skip
@@ -187,7 +188,7 @@ def weighing(record: Record, size: float) -> Record:
     )
 
 
-def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) -> None:
+def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), which="wide", switches=(1.0,))
     fixed = measured(Programmed(step_ms=10, shape_ms=50), which="fixed", switches=(1.0,))
     light, heavy = weighing(wide, 1e8), weighing(fixed, 5e9)
@@ -225,7 +226,7 @@ def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> No
     assert chosen([one, other], {"requests": "0123"}) == [other]
 
 
-def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) -> None:
+def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured) -> None:
     record = measured(HOST, repeats=1)
     text = switching_tables([record])
     assert "| 0.0e+00, 0 of 20 |" in text
@@ -244,7 +245,7 @@ def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
     assert "nothing is known of its memory" in bound.against
 
 
-def test_two_that_cost_the_same_are_not_told_apart_with_confidence(measured: Measured) -> None:
+def test_equal_strategies_have_no_confident_order(measured: Measured) -> None:
     records = [measured(HOST, repeats=10, seed=seed, which=str(seed)) for seed in (0, 1)]
     best, other = advise(records, SIZES * 20)
     assert 0.4 < confidence(best, [other], SIZES * 20) < 0.999
@@ -264,16 +265,16 @@ def test_confidence_in_a_long_trace_counts_each_pair_once(measured: Measured) ->
     assert Trace.of([(1, 16)]).changes == {}
 
 
-def test_a_mean_has_the_interval_of_its_blocks() -> None:
+def test_the_interval_of_a_mean_is_computed_from_its_blocks() -> None:
     generator = np.random.default_rng(0)
     blocks = [generator.normal(level, 1, 100) for level in generator.normal(10, 3, 10)]
     low, high = mean_of_blocks(np.concatenate(blocks).tolist(), [100] * 10)
     assert low < np.mean(blocks) < high
-    # As wide as the levels of ten blocks make it, not as a thousand samples would.
+    # The width follows from the levels of ten blocks, not from a thousand samples.
     assert 2 < high - low < 6
 
 
-def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
+def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
     text = pair_tables([measured(costs)])
     assert "#### null, fp32\n" in text
@@ -288,7 +289,7 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
     assert matrix(text, "visits")["1x16"]["3x16"] >= 2
 
 
-def test_first_times_stand_by_shape(measured: Measured) -> None:
+def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
     text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
     found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
@@ -300,7 +301,7 @@ def test_first_times_stand_by_shape(measured: Measured) -> None:
     assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
-def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Measured) -> None:
+def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Measured) -> None:
     record = measured(Programmed(step_ms=5), repeats=2)
     sizes, steps = (
         {"context 1": 3e7, "context 2": 8e6, "buffers": 4e6},
@@ -315,7 +316,7 @@ def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Meas
     assert "import 400; contexts 120; in all 520 (260 to 780)" in switching_tables([replace(record, scores=started)])
 
 
-def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
+def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
@@ -342,12 +343,12 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err
 
 
-def test_replays_stand_beside_what_times_and_changes_add_up_to(measured: Measured) -> None:
+def test_replays_are_listed_next_to_the_predicted_sums(measured: Measured) -> None:
     one = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
     near = measured(Programmed(step_ms=20.2), which="near", switches=(1.0,))
     assert Costs.of(one, False).misfit < 0.05
     assert list(Costs.of(one, False).replays) == [1.0]
-    # Replays take half as much again, and the two are nearer to each other than that.
+    # Replays take 50% longer than predicted, which is more than the difference of the two strategies.
     slower = [
         replace(
             record,
@@ -363,7 +364,7 @@ def test_replays_stand_beside_what_times_and_changes_add_up_to(measured: Measure
     assert "more than their margin" not in report(advise([one, far], SIZES), SIZES)
 
 
-def test_a_strategys_name_has_what_few_of_its_backend_and_precision_have(make_record: MakeRecord) -> None:
+def test_a_strategys_name_contains_its_rare_options(make_record: MakeRecord) -> None:
     profiles = {"min": [1, 16], "opt": [1, 16], "max": [1, 16], "tactic_sources": []}
     kinds_of = ("per_shape", "dynamic", "buckets")
     usual = [make_record(backend="trt", options={**profiles, "profiles": kind}) for kind in kinds_of]

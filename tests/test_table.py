@@ -20,7 +20,7 @@ def rows(table: str) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=True)) for line in body]
 
 
-def test_the_table_is_the_golden_one(make_record: MakeRecord) -> None:
+def test_the_table_equals_the_golden_file(make_record: MakeRecord) -> None:
     records = [
         make_record(),
         make_record(precision="int8", samples=tuple(range(400_000, 600_000, 1000))),
@@ -36,7 +36,7 @@ def test_figures_follow_from_the_samples(make_record: MakeRecord) -> None:
     (row,) = rows(latency_section([make_record(samples=(2_000_000,) * 30)]))
     assert row["p50 ms [95% CI]"] == "2.000 [2.000, 2.000]"
     assert row["graph p50 ms [95% CI]"] == "1.000 [1.000, 1.000]"
-    assert row["seq/s"] == "2,000"  # 2 sequences in 1 ms, the graph's pace
+    assert row["seq/s"] == "2,000"  # 2 sequences in 1 ms, the time of the graph
     assert row["tokens/s"] == "32,000"
     assert row["cosine"] == "0.99998"
 
@@ -65,7 +65,7 @@ def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None
         latency_section([make_record(), make_record(machine="gpu-b")])
 
 
-def test_each_machine_has_a_section_of_its_own(make_record: MakeRecord) -> None:
+def test_each_machine_has_its_own_section(make_record: MakeRecord) -> None:
     text = latency_tables([make_record(), make_record(machine="gpu-b")])
     assert text.count("\n## ") == 2
 
@@ -84,7 +84,7 @@ def test_a_row_without_valid_outputs_is_marked(make_record: MakeRecord) -> None:
     assert failed["notes"].startswith("failed: ")
 
 
-def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
+def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
     record = make_record()
     spoiled = [
         replace(
@@ -101,7 +101,7 @@ def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
     assert "2 other processes on the GPU" in row["notes"]
 
 
-def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
+def test_padding_is_noted_if_there_is_any(make_record: MakeRecord) -> None:
     notes = {"tokens": "text", "shapes": {"2x16": {"tokens": 8, "cut": 0}}}
     (row,) = rows(latency_section([make_record(artifacts={"inputs": {"notes": notes}})]))
     assert "75% padding" in row["notes"]
@@ -109,7 +109,7 @@ def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
     assert "padding" not in row["notes"]
 
 
-def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
+def test_rows_show_the_option_in_which_they_differ(make_record: MakeRecord) -> None:
     one, two = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
     notes = [row["notes"] for row in rows(latency_section([one, two]))]
     assert sorted(note.split("; ")[1] for note in notes) == ["fusion=off", "fusion=on"]
@@ -124,7 +124,7 @@ def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
         ({"profiles": "buckets", "opt": [4, 32], "max": [8, 64]}, "buckets 1x16..8x64, opt 4x32"),
     ],
 )
-def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
+def test_the_row_names_its_profile(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
     other = make_record(options={"profiles": "per_shape", "min": [1, 1], "opt": [1, 1], "max": [1, 1]}, backend="trt")
     record = make_record(options={"min": [1, 16], **options}, backend="trt")
     found = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
@@ -142,7 +142,7 @@ def accuracy(make_record: MakeRecord, task: str = "stsb", **changes: object) -> 
     return make_record(suite="accuracy", shapes=((8, 64),), lengths={"task": task}, measurements=(), scores=found)
 
 
-def test_the_fastest_row_of_a_shape_is_named_and_what_cannot_be_told_from_it(make_record: MakeRecord) -> None:
+def test_the_fastest_row_and_rows_that_tie_with_it_are_marked(make_record: MakeRecord) -> None:
     slow = make_record(samples=(2_000_000,) * 20)
     quick, as_quick = make_record(backend="quick"), make_record(backend="as-quick")
     found = {row["backend"]: row["notes"] for row in rows(latency_section([slow, quick, as_quick]))}
@@ -160,7 +160,7 @@ def test_outputs_that_depend_on_the_shape_are_invalid(cosine: float, valid: bool
     assert (says not in row["notes"]) == valid
 
 
-def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) -> None:
+def test_the_latency_table_shows_accuracy_and_a_loss_invalidates_the_row(make_record: MakeRecord) -> None:
     quick, exact = make_record(), make_record(backend="exact", samples=(2_000_000,) * 20)
     good = accuracy(make_record)
     table = latency_tables([quick, exact], [good, accuracy(make_record, "banking77", value=0.5, difference=0.001)])
@@ -180,13 +180,13 @@ def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) ->
 
 
 def notes(make_record: MakeRecord, quick: Record, *judged: Record) -> str:
-    """Those of `quick` beside a slower row, once it was judged."""
+    """Return the notes of `quick` next to a slower row, after it was scored."""
     slow = make_record(backend="slow", samples=(2_000_000,) * 20)
     return next(row["notes"] for row in rows(latency_tables([quick, slow], judged)) if row["backend"] == "null")
 
 
-def test_a_figure_that_is_no_number_is_a_loss(make_record: MakeRecord) -> None:
-    """Constant embeddings have no rank: their figure is NaN, which no comparison finds too small."""
+def test_a_score_of_nan_is_a_loss(make_record: MakeRecord) -> None:
+    """Constant embeddings have no rank: their score is NaN, and every comparison with NaN is false."""
     nothing = float("nan")
     told = notes(make_record, make_record(), accuracy(make_record, value=nothing, difference=nothing))
     assert "**invalid**: stsb: spearman is nan" in told
@@ -194,9 +194,7 @@ def test_a_figure_that_is_no_number_is_a_loss(make_record: MakeRecord) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "blocks"), [("failed", True), ("timeout", True), ("unsupported", False)])
-def test_a_task_that_failed_blocks_what_it_would_have_judged(
-    outcome: str, blocks: bool, make_record: MakeRecord
-) -> None:
+def test_a_failed_task_invalidates_the_rows_that_it_scores(outcome: str, blocks: bool, make_record: MakeRecord) -> None:
     failed = replace(accuracy(make_record), scores={}, outcome=outcome, reason="the session died")
     told = notes(make_record, make_record(), failed)
     assert (f"**invalid**: stsb: {outcome}: the session died" in told) == blocks
@@ -215,7 +213,7 @@ def test_a_row_too_far_from_fp32_for_its_precision_is_invalid(
         assert ("**fastest**" in told) == (cosine >= floor)
 
 
-def test_drift_alone_informs(make_record: MakeRecord) -> None:
+def test_drift_alone_does_not_invalidate_a_row(make_record: MakeRecord) -> None:
     drift = accuracy(make_record, "sentences", metric="rank agreement", difference=-0.0133, gates=False)
     told = notes(make_record, make_record(), drift)
     assert "**invalid**" not in told
@@ -231,7 +229,7 @@ def test_drift_alone_informs(make_record: MakeRecord) -> None:
         ("fp16", {"texts": "other", "seed": 1}, True),
     ],
 )
-def test_accuracy_is_that_of_what_was_timed(
+def test_accuracy_belongs_to_the_timed_cell(
     precision: str, changes: dict[str, object], paired: bool, make_record: MakeRecord
 ) -> None:
     known = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
@@ -244,7 +242,7 @@ def test_accuracy_is_that_of_what_was_timed(
     assert ("stsb" in row) == paired
 
 
-def test_profiles_are_part_of_what_int8_computes(make_record: MakeRecord) -> None:
+def test_profiles_affect_the_outputs_of_int8(make_record: MakeRecord) -> None:
     for precision, paired in (("int8", False), ("fp16", True)):
         timed, judged = (
             make_record(precision=precision, suite=suite, lengths={"distribution": "full", "task": "stsb"},
@@ -255,7 +253,7 @@ def test_profiles_are_part_of_what_int8_computes(make_record: MakeRecord) -> Non
         assert ("stsb" in row) == paired
 
 
-def test_rows_that_were_calibrated_on_other_texts_say_so(make_record: MakeRecord) -> None:
+def test_rows_with_other_calibration_texts_are_marked(make_record: MakeRecord) -> None:
     known = {"distribution": "full", "tokens": "auto", "seed": 0}
     timed = [make_record(precision="int8", lengths={**known, "texts": texts}) for texts in ("0123456789", "abcdef0123")]
     judged = make_record(

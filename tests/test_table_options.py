@@ -1,4 +1,4 @@
-"""What rows say of their options, and what is said once for all of them."""
+"""Options in tables: those shown in a row, and those shown once for all rows."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Rec
         ([{"level": 3}] * 3 + [{"level": 5}] * 3, ["level=3"] * 3 + ["level=5"] * 3),
     ],
 )
-def test_a_row_says_what_is_not_usual(options: list[Options], said: list[str], make_record: MakeRecord) -> None:
+def test_a_row_shows_unusual_options(options: list[Options], said: list[str], make_record: MakeRecord) -> None:
     records = made(make_record, *options)
     told = distinctions(records)
     assert [told.of(record) for record in records] == said
 
 
-def test_what_most_rows_share_is_said_once(make_record: MakeRecord) -> None:
+def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) -> None:
     records = made(make_record, *[{"level": 3, "sources": "all", "kept": "yes"}] * 3, {"level": 5, "kept": "yes"})
     assert distinctions(records).caption() == ["", "Where a row says nothing else, null fp32: level=3, sources=all."]
     assert distinctions(records[:3]).caption() == []
@@ -51,7 +51,7 @@ def test_options_are_compared_within_a_backend_and_precision(make_record: MakeRe
     assert [told.of(other) for other in others] == ["attention=int8", "attention=fp16"]
 
 
-def test_models_of_one_name_are_told_apart(make_record: MakeRecord) -> None:
+def test_models_with_equal_names_are_distinguished(make_record: MakeRecord) -> None:
     (one,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
     assert [distinctions([one, other]).of(record) for record in (one, other)] == [
         "model_version=01234567",
@@ -60,7 +60,7 @@ def test_models_of_one_name_are_told_apart(make_record: MakeRecord) -> None:
     assert distinctions([one, one]).of(one) == ""
 
 
-def test_texts_are_called_by_their_file_or_else_by_the_task_whose_own_they_are(make_record: MakeRecord) -> None:
+def test_calibration_texts_are_named_after_their_file_or_their_task(make_record: MakeRecord) -> None:
     def calibrated(texts: str, **lengths: str) -> Record:
         return make_record(precision="int8", lengths={"distribution": "full", "texts": texts, **lengths})
 
@@ -79,6 +79,6 @@ def test_texts_are_called_by_their_file_or_else_by_the_task_whose_own_they_are(m
     ]
 
 
-def test_options_with_a_column_of_their_own_are_left_to_it(make_record: MakeRecord) -> None:
+def test_options_with_their_own_column_are_not_repeated(make_record: MakeRecord) -> None:
     records = made(make_record, {"layout": "packed", "level": 3}, {"layout": "fixed", "level": 5})
     assert [distinctions(records, ("layout",)).of(record) for record in records] == ["level=3", "level=5"]

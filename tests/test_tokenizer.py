@@ -1,4 +1,5 @@
-"""Tokens are those that the checkpoint's own tokenizer makes, and what a model cannot read is said in one line."""
+"""Tokens are equal to those of the checkpoint's own tokenizer, and texts that a model cannot read are refused in one
+line."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def transformers_inputs(folder: Path, *texts: str) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_token_types_are_those_that_transformers_passes(listed: bool, tmp_path: Path) -> None:
+def test_token_types_are_passed_as_in_transformers(listed: bool, tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if listed else [])
     word_tokenizer(folder, model_input_names=names)
@@ -45,7 +46,7 @@ def test_token_types_are_those_that_transformers_passes(listed: bool, tmp_path: 
         assert list(found.types[0]) == wanted.get("token_type_ids", [0] * len(wanted["input_ids"]))
 
 
-def test_a_token_type_that_the_model_lacks_is_said(tmp_path: Path) -> None:
+def test_a_token_type_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model", type_vocab_size=1)
     word_tokenizer(folder, model_input_names=list(ALL))
     with pytest.raises(Unavailable, match="token types beyond the 1 of the model"):
@@ -86,13 +87,13 @@ def test_sequences_have_the_special_tokens_that_the_tokenizer_adds(
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
-    """A checkpoint whose tokenizer has one token, "extra", that the embedding has no row for."""
+    """Return a checkpoint whose tokenizer has one token, "extra", without a row in the embedding."""
     folder = word_model(tmp_path / "model", vocab_size=4 + len(WORDS))
     word_tokenizer(folder, (*WORDS, "extra"))
     return folder
 
 
-def test_a_token_without_an_embedding_matters_where_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
+def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
     def source(texts: list[str], tokens: str = "auto") -> InputSource:
         lengths = {"distribution": "texts", "tokens": tokens, "low": 8}
         return InputSource(wide, identity_of(wide), lengths, texts, 0, "cpu", shared_cache)
@@ -100,7 +101,7 @@ def test_a_token_without_an_embedding_matters_where_it_is_used(wide: Path, share
     says = rf"have token {4 + len(WORDS)} \('extra'\) and the model's embedding has {4 + len(WORDS)} rows.*task\.path="
     used = [*TEXTS, "the extra cat"]
     assert prepare_inputs(source(TEXTS), [Shape(2, 16)]).notes["tokens"] == "text"
-    assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do without it
+    assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do not contain it
     assert prepare_inputs(source(used, "random"), [Shape(4, 8)]).notes["tokens"] == "random"
     assert featurize(wide, TEXTS, 16, 0).kind == "text"
     for use in (
@@ -132,19 +133,19 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
     with pytest.raises(Unavailable, match=says):
         featurize(folder, [[text, text]], 16, 0)
     assert Tokens.of(folder, "random", [text], 0).kind == "random"
-    # One text with tokens is enough.
+    # A single text with tokens is enough.
     assert Tokens.of(folder, "auto", [text, "the cat"], 0).feeds([8], 8, ALL)["input_ids"][0, 1:3].tolist() == [4, 5]
     assert len(featurize(folder, [text, "the cat"], 16, 0).ids) == 2
 
 
-def test_a_text_of_no_tokens_at_all_is_named(tmp_path: Path) -> None:
+def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     word_tokenizer(folder, around=False)
     with pytest.raises(Unavailable, match="makes no tokens of text 2; leave it out"):
         featurize(folder, ["the cat", " ", "the dog"], 16, 0)
 
 
-def test_a_vocabulary_alone_makes_a_tokenizer(tmp_path: Path) -> None:
+def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
         file.unlink()
@@ -180,7 +181,7 @@ def test_random_ids_fit_a_small_vocabulary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
-def test_heads_are_read_in_every_type_that_they_are_saved_in(kind: torch.dtype, tmp_path: Path) -> None:
+def test_heads_are_read_in_every_saved_dtype(kind: torch.dtype, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     folder = word_model(tmp_path / "model", head="answers")

@@ -1,4 +1,4 @@
-"""Winners hold over processes: simulated runs with a known truth."""
+"""Winners over several processes: simulated runs with a known true order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROCESSES, SAMPLES = 3, 30
 
 
 def simulated(generator: np.random.Generator, factors: Sequence[float], median_ms: float = 1.0) -> list[Measurement]:
-    """One measurement for each process, slower by its factor; samples vary by 3%, and one in a hundred doubles."""
+    """Return one measurement per process, slower by its factor. Samples vary by 3%, and one in a hundred doubles."""
     found = []
     for process, factor in enumerate(factors):
         noise = np.exp(generator.normal(0, 0.03, SAMPLES)) * np.where(generator.random(SAMPLES) < 0.01, 2, 1)
@@ -37,7 +37,7 @@ def simulated(generator: np.random.Generator, factors: Sequence[float], median_m
 
 
 def winners(make_record: MakeRecord, measured: dict[str, list[Measurement]]) -> list[str]:
-    """The rows that the latency table calls fastest."""
+    """Return the rows that the latency table marks as fastest."""
     records = [
         make_record(backend=name, device="cpu", measurements=tuple(measurements))
         for name, measurements in measured.items()
@@ -46,7 +46,7 @@ def winners(make_record: MakeRecord, measured: dict[str, list[Measurement]]) -> 
 
 
 def lucky(generator: np.random.Generator, spread: float) -> list[float]:
-    """Factors of the processes of one cell."""
+    """Return random factors for the processes of one cell."""
     return np.exp(generator.normal(0, spread, PROCESSES)).tolist()
 
 
@@ -79,7 +79,7 @@ def test_processes_that_differ_by_a_factor_of_two_end_in_a_tie(make_record: Make
             name: simulated(generator, generator.choice([1.0, 2.0], PROCESSES).tolist()) for name in ("one", "other")
         }
         false += len(winners(make_record, rows)) == 1
-    # All processes of one row quick and all of the other slow has a chance of 2 in 64.
+    # The chance that all processes of one row are quick and all of the other are slow is 2 in 64.
     assert false <= 5
     rows = {"lucky": simulated(generator, [1, 1, 2]), "unlucky": simulated(generator, [2, 2, 1])}
     assert winners(make_record, rows) == ["lucky", "unlucky"]
@@ -96,7 +96,7 @@ def sure(p50: float, error: float = 0.001) -> Estimate:
     return Estimate(p50, p50, p50, error, 2, 3, 600)
 
 
-def test_a_row_that_cannot_win_takes_the_title_from_slower_rows_and_not_from_quicker_ones() -> None:
+def test_a_row_that_cannot_win_blocks_slower_rows_but_not_quicker_rows() -> None:
     quick, slow = Contender(sure(1.0)), Contender(sure(2.0))
     assert fastest([quick, slow]) == [True, False]
     assert fastest([replace(quick, excluded="throttled"), slow]) == [False, False]
@@ -104,7 +104,7 @@ def test_a_row_that_cannot_win_takes_the_title_from_slower_rows_and_not_from_qui
     assert fastest([quick]) == [False]
 
 
-def test_one_process_alone_names_no_winner_where_nothing_is_known_of_others() -> None:
+def test_a_single_process_gives_no_winner_without_a_study_of_the_spread() -> None:
     unknown = [Contender(estimate([[time] * 20])) for time in (1.0, 2.0)]
     assert fastest(unknown) == [False, False]
     known = [Contender(widened(one.time, Noise(0.01, 6))) for one in unknown]
@@ -131,14 +131,14 @@ def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
 
 
 @pytest.mark.parametrize(("share", "resolution", "found"), [(0.04, 0.0, 0), (0.06, 0.0, 0.06), (0.06, 0.02, 0)])
-def test_load_counts_beyond_its_resolution(
+def test_load_counts_only_above_its_resolution(
     share: float, resolution: float, found: float, make_record: MakeRecord
 ) -> None:
     load = {"cpu_others": share, "cpu_resolution": resolution}
     assert cpu_others([replace(make_record().measurements[0], telemetry=load)]) == found
 
 
-def test_an_estimate_of_processes_holds_for_another_process() -> None:
+def test_an_estimate_from_several_processes_is_valid_for_another_process() -> None:
     generator, hits = np.random.default_rng(5), 0
     for _ in range(200):
         found = estimate([one.samples for one in simulated(generator, lucky(generator, 0.05))], resamples=200)
@@ -157,7 +157,7 @@ def test_the_time_of_several_processes_is_the_geometric_mean_of_their_medians() 
 @pytest.mark.parametrize(
     ("q", "count", "printed"), [(99, 199, False), (99, 200, True), (90, 19, False), (90, 20, True)]
 )
-def test_a_percentile_needs_samples_beyond_it(q: float, count: int, printed: bool) -> None:
+def test_a_percentile_needs_samples_above_it(q: float, count: int, printed: bool) -> None:
     assert (percentile([1.0] * count, q) is not None) == printed
 
 
@@ -178,12 +178,12 @@ def test_a_path_is_compared_by_the_nearest_study() -> None:
     assert spread("b", "ort", "int8") == pytest.approx(other)
     assert spread("a", "ort", "fp32") == pytest.approx(own)
     assert spread("a", "torch", "fp32") == pytest.approx(torch)
-    assert spread("new", "ort", "int8") == pytest.approx(own)  # the largest of the two machines
+    assert spread("new", "ort", "int8") == pytest.approx(own)  # the larger of the two machines
     assert spread("new", "trt", "int8", "cuda") < 0.01
     assert find_noise(known, PathKey("a", "cuda", "ort", "int8", True), 16) is None
 
 
-def test_records_that_differ_in_ranges_alone_are_a_study(make_record: MakeRecord) -> None:
+def test_records_that_differ_only_in_ranges_are_a_study(make_record: MakeRecord) -> None:
     def record(method: str, samples: tuple[int, ...], **changes: object) -> Record:
         options = {"cuda_graph": True, "quantization": {"method": method, "placement": "gemm", **changes}}
         return make_record(precision="int8", samples=samples, options=options)
@@ -210,8 +210,8 @@ def test_the_committed_studies_are_read_as_they_are_written() -> None:
     assert {study.path.device for study in found} == {"cpu", "cuda"}
 
 
-def test_committed_records_that_differ_in_ranges_alone_end_in_a_tie() -> None:
-    """Seven INT8 graphs of one CPU took 7.7 to 14.1 ms by the luck of their processes."""
+def test_committed_records_that_differ_only_in_ranges_tie() -> None:
+    """Seven equivalent INT8 graphs took 7.7 to 14.1 ms on one CPU, because processes differ at random."""
     records = MachineFolder(REFERENCE, "cpu-amd-epyc-2-cores").records("latency")
     (equal,) = {study.records for study in committed_studies() if study.path.machine == "cpu-amd-epyc-2-cores"}
     assert len(equal) == 7
@@ -224,14 +224,14 @@ def test_committed_records_that_differ_in_ranges_alone_end_in_a_tie() -> None:
     assert all(f"a tie of {len(able)} rows" in row["notes"] for row in able)
 
 
-def test_rows_of_two_cards_of_one_name_differ_by_more_than_the_processes_of_one() -> None:
+def test_two_cards_of_one_name_have_a_larger_spread_than_processes_of_one_card() -> None:
     here, there = replace(sure(1.0), device="GPU-0", spread=0.05), replace(sure(1.1), device="GPU-1", spread=0.05)
     assert slower(there, replace(here, device="GPU-1"))
     assert not slower(there, here)
     assert not slower(there, replace(here, spread=float("nan")))
 
 
-def test_the_spread_is_that_of_the_nearest_size() -> None:
+def test_the_spread_is_taken_from_the_nearest_size() -> None:
     small, large = study("a", "ort", 0.5), replace(study("a", "ort", 0.01), batch=32)
     found = [find_noise([small, large], small.path, tokens) for tokens in (8, 32, 400, 5000)]
     assert [noise.spread for noise in found if noise] == [one.variance**0.5 for one in (small, small, large, large)]

@@ -17,7 +17,8 @@ UNIFORM = {"distribution": "uniform", "low": 8, "tokens": "auto"}
 
 @pytest.fixture
 def workload(make_record: MakeRecord) -> Callable[..., Record]:
-    """A record of a batch of 4 x 64 whose passes, (rows, longest, tokens, ms), took so long plain, half as a graph."""
+    """Return a record of a batch of 4 x 64. Each pass is (rows, longest, tokens, ms); the ms are those of a plain
+    pass, and a graph takes half."""
 
     def make(*passes: tuple[int, int, int, float], lengths: dict[str, Any] = UNIFORM, **changes: Any) -> Record:
         shapes = {f"{batch}x{longest}": {"tokens": tokens, "cut": 0} for batch, longest, tokens, _ in passes}
@@ -43,7 +44,9 @@ def test_a_batch_is_the_sum_of_its_passes(workload: Callable[..., Record]) -> No
     assert (row["ms a batch"], row["seq/s"], row["tokens/s"]) == ("1.000", "4,000", "40,000")
 
 
-def test_padded_sorted_and_packed_stand_side_by_side_and_the_fastest_is_named(workload: Callable[..., Record]) -> None:
+def test_padded_sorted_and_packed_batches_are_compared_and_the_fastest_is_named(
+    workload: Callable[..., Record],
+) -> None:
     records = [
         workload((4, 64, 80, 4.0)),
         workload((2, 16, 20, 1.0), (2, 48, 60, 1.5)),
@@ -66,7 +69,7 @@ def test_an_invalid_row_is_never_fastest(workload: Callable[..., Record]) -> Non
     assert "**fastest**" in found["null"]
 
 
-def test_gains_are_over_the_quickest_padded_row_of_the_same_backend_and_precision(
+def test_gains_are_relative_to_the_fastest_padded_row_of_the_same_backend_and_precision(
     workload: Callable[..., Record],
 ) -> None:
     packed, fixed = ({"layout": layout, "cuda_graph": True} for layout in ("packed", "fixed"))
@@ -76,7 +79,7 @@ def test_gains_are_over_the_quickest_padded_row_of_the_same_backend_and_precisio
         workload((4, 64, 80, 1.0), backend="trt_plugin", options=packed),
         workload((4, 64, 80, 2.5), backend="trt_plugin", options=fixed),
         workload((4, 64, 80, 3.0), backend="trt_plugin", options=slower),
-        # Quicker still, but wrong.
+        # Faster, but wrong.
         replace(workload((4, 64, 80, 0.5), backend="trt_plugin", options={**slower, "gelu": "x"}), checks=(broken,)),
         workload((4, 64, 80, 1.0), backend="trt_plugin", options=packed, precision="int8"),
         workload((4, 64, 80, 8.0)),
@@ -91,7 +94,7 @@ def test_gains_are_over_the_quickest_padded_row_of_the_same_backend_and_precisio
     assert plugin == {"0.500": "2.50", "1.250": "", "1.500": "0.83", "0.250": ""}
 
 
-def test_full_batches_are_no_workload_and_sorted_ones_no_single_latency(
+def test_full_batches_are_not_in_the_workload_table_nor_sorted_batches_in_the_latency_table(
     make_record: MakeRecord, workload: Callable[..., Record]
 ) -> None:
     split, whole = workload((2, 16, 20, 1.0), (2, 48, 60, 1.5)), workload((4, 64, 80, 1.0))
@@ -100,7 +103,7 @@ def test_full_batches_are_no_workload_and_sorted_ones_no_single_latency(
     assert len(rows(latency_tables([split, whole]))) == 1
 
 
-def test_what_cannot_run_has_its_reason(workload: Callable[..., Record]) -> None:
+def test_a_cell_that_cannot_run_is_listed_with_its_reason(workload: Callable[..., Record]) -> None:
     record = replace(workload((4, 64, 80, 1.0)), outcome="unsupported", reason="no such thing", measurements=())
     (row,) = rows(workload_tables([record]))
     assert "unsupported: no such thing" in row["notes"]
