@@ -172,10 +172,10 @@ def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
     from backends.checkpoint import locate
 
     def make(family: str) -> tuple[Path, str]:
-        found = locate(
+        checkpoint = locate(
             {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS, **OTHER_MODELS}[family]}, shared_cache
         )
-        return found.folder, found.identity
+        return checkpoint.folder, checkpoint.identity
 
     return make
 
@@ -273,13 +273,13 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         def opening() -> Iterator[tuple[str, Any]]:
             return iter([("import", None), ("open", session(programmed))])
 
-        found = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
+        answer = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
                                   traffic, repeats)  # fmt: skip
-        found["switching"]["starts"] = [
+        answer["switching"]["starts"] = [
             switching_starts.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
         ]
-        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in found["checks"])
-        wrong = [*found["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
+        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer["checks"])
+        wrong = [*answer["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
         padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}
         record = make_record(suite="switching", shapes=tuple((s.batch, s.sequence) for s in SWITCHED), checks=checks,
                              options={**options, **padded})  # fmt: skip
@@ -287,10 +287,10 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
             record,
             outcome="failed" if wrong else "ok",
             reason="; ".join(wrong),
-            measurements=tuple(Measurement.from_json(m) for m in found["measurements"]),
-            facts=found["facts"],
+            measurements=tuple(Measurement.from_json(m) for m in answer["measurements"]),
+            facts=answer["facts"],
             artifacts={"built": {"seconds": 1.0}},
-            scores=found["switching"],
+            scores=answer["switching"],
         )
 
     return measure

@@ -232,8 +232,8 @@ def test_pooling_ignores_padding() -> None:
     assert mean(hidden, np.array([[1, 1, 0]]), {}).tolist() == [[2, 3]]
 
 
-def worth(kind: str, wanted: dict[str, object], found: Array, reference: Array) -> dict[str, Any]:
-    return score(kind, wanted, found, {"reference": reference}, Path())
+def worth(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:
+    return score(kind, task_targets, outputs, {"reference": reference}, Path())
 
 
 def targets(count: int) -> dict[str, object]:
@@ -266,8 +266,8 @@ def test_changed_predictions_are_counted() -> None:
     moved = points.copy()
     moved[9] = [1, 0.1]
     assert worth("banking77", task, points, points)["changed"] == 0
-    found = worth("banking77", task, moved, points)
-    assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
+    scores = worth("banking77", task, moved, points)
+    assert (scores["value"], scores["reference_value"], scores["changed"]) == (0.5, 1.0, 0.5)
 
 
 def test_constant_embeddings_have_no_score() -> None:
@@ -275,20 +275,20 @@ def test_constant_embeddings_have_no_score() -> None:
     angles = np.linspace(np.pi / 2, 0, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    found = worth("stsb", targets(count), np.ones_like(reference), reference)
-    assert np.isnan(found["difference"])
-    assert found["verdict"] == "no figure"
-    assert past_tolerance({**found, "tolerance": 0.01}) == "spearman is nan"
+    scores = worth("stsb", targets(count), np.ones_like(reference), reference)
+    assert np.isnan(scores["difference"])
+    assert scores["verdict"] == "no figure"
+    assert past_tolerance({**scores, "tolerance": 0.01}) == "spearman is nan"
 
 
 def test_fidelity_has_a_value_but_no_interval_and_no_verdict() -> None:
     generator = np.random.default_rng(0)
     reference = generator.normal(size=(12, 8)).astype(np.float32)
-    found = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
-    assert found["difference"] < -0.01
-    assert not {"low", "high", "verdict"} & set(found)
-    assert past_tolerance({**found, "tolerance": 0.01}) == ""
-    assert shortfall({**found, "tolerance": 0.01}).startswith("rank agreement falls by")
+    scores = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
+    assert scores["difference"] < -0.01
+    assert not {"low", "high", "verdict"} & set(scores)
+    assert past_tolerance({**scores, "tolerance": 0.01}) == ""
+    assert shortfall({**scores, "tolerance": 0.01}).startswith("rank agreement falls by")
 
 
 @pytest.mark.parametrize(

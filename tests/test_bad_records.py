@@ -165,9 +165,9 @@ def test_advice_is_given_despite_a_bad_record(
     trace = tmp_path / "trace"
     trace.write_text("1 16\n2 16\n")
     assert advise.main([str(trace), f"results={tmp_path / 'results'}"]) == 1
-    said = capsys.readouterr()
-    assert "Use null" in said.out
-    assert f"left out: {good.with_name('bad.json')}: " in said.err
+    output = capsys.readouterr()
+    assert "Use null" in output.out
+    assert f"left out: {good.with_name('bad.json')}: " in output.err
 
 
 def test_a_broken_file_with_the_name_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> None:
@@ -209,12 +209,12 @@ def test_a_search_writes_its_tables_despite_a_bad_record(
     bad.write_text("{}")
     steps = [{"held": [], "content": True, "accuracy": accuracy.stem, "latency": timed.stem}]
     scores = {"held": [], "parts": ["a"], "ended": False, "cosine": 0.9, "tolerance": 0.01, "steps": steps}
-    found = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
+    record = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
 
     def run(self: search.Search) -> Record:
         self.request = SimpleNamespace(results=tmp_path)  # type: ignore[assignment]
-        write_record(tmp_path, found)
-        return found
+        write_record(tmp_path, record)
+        return record
 
     monkeypatch.setattr(search.Search, "run", run)
     assert search.main(["backend=null"]) == 1

@@ -127,11 +127,11 @@ def test_a_gpu_measures_what_it_built_before_it_builds_more(
 
 
 def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
+    cells = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
     own = [["task=stsb"], ["task=banking77"]]
     switching = ["suite=switching", "task=stsb"]
-    engines = batch.by_engine([*told, *own, [batch.JUDGED, "task=stsb"], switching])
-    assert engines == [told, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
+    engines = batch.by_engine([*cells, *own, [batch.JUDGED, "task=stsb"], switching])
+    assert engines == [cells, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
     batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
@@ -192,29 +192,29 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     monkeypatch.setattr(request, "gpus", lambda: [card])
     lines = batch.read_lines(CONF / "batches" / "switching.txt")
     words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.cells(line)]
-    found = []
+    requests = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for cell in words:
             config = compose("run", overrides=[*cell, *folders(tmp_path)])
-            found.append(request.resolve(OmegaConf.to_object(config)))
-    assert len({Cell(release="", **one.cell).id for one in found}) == len(found)
-    for one in found:
-        shapes = [Shape(*size) for size in one.job["shapes"]]
-        if one.backend.startswith("trt"):
-            assert plan_profiles(shapes, one.job["options"])
-    shown = [one for one in found if one.backend.startswith("trt")]
-    assert {(one.backend, one.cell["precision"]) for one in shown} == {
+            requests.append(request.resolve(OmegaConf.to_object(config)))
+    assert len({Cell(release="", **resolved.cell).id for resolved in requests}) == len(requests)
+    for resolved in requests:
+        shapes = [Shape(*size) for size in resolved.job["shapes"]]
+        if resolved.backend.startswith("trt"):
+            assert plan_profiles(shapes, resolved.job["options"])
+    on_tensorrt = [resolved for resolved in requests if resolved.backend.startswith("trt")]
+    assert {(resolved.backend, resolved.cell["precision"]) for resolved in on_tensorrt} == {
         (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")
     }
-    for one in shown:
+    for resolved in on_tensorrt:
         names = {"switch=0", "switch=0.01", "switch=0.1", "switch=0.5", "switch=1", "stsb"}
-        assert set(one.job["traffic"]) == names
-        assert len(one.job["asked"]) >= 6
+        assert set(resolved.job["traffic"]) == names
+        assert len(resolved.job["asked"]) >= 6
     # Each engine is used once before an engine is used again, and the longest runs are last.
     engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
     assert len(set(engines[:10])) == 10
-    assert {one.job["options"]["profiles"] for one in found[-5:-1]} == {"per_shape"}
-    assert found[-1].backend == "torch_compile"
+    assert {resolved.job["options"]["profiles"] for resolved in requests[-5:-1]} == {"per_shape"}
+    assert requests[-1].backend == "torch_compile"
 
 
 @pytest.mark.parametrize(

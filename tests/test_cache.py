@@ -171,10 +171,10 @@ def test_an_entry_of_another_user_is_not_used(
     lstat, strange = os.lstat, os.path.normpath(entry / part)
 
     def of_another(path: Any, **options: Any) -> os.stat_result:
-        found = lstat(path, **options)
+        status = lstat(path, **options)
         if not options and os.path.normpath(path) == strange:
-            return os.stat_result((*found[:4], 41001, *found[5:]))
-        return found
+            return os.stat_result((*status[:4], 41001, *status[5:]))
+        return status
 
     monkeypatch.setattr("backends.cache_files.os.lstat", of_another)
     built: list[Path] = []

@@ -32,8 +32,8 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 
 
 def config(folder: Path, **changes: Any) -> None:
-    known = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**known, **changes}))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -172,14 +172,14 @@ def sharded(folder: Path) -> Path:
 
 
 def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: Path, tmp_path: Path) -> None:
-    one, whole = (
+    sharded_source, whole = (
         locate({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
     )
     assert len(weight_files(sharded)) == 2
-    assert one.identity != whole.identity
+    assert sharded_source.identity != whole.identity
     assert parts_of(sharded) == parts_of(sound)
-    found, wanted = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
-    assert all((found[name] == wanted[name]).all() for name in wanted)
+    parts, expected = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
+    assert all((parts[name] == expected[name]).all() for name in expected)
 
 
 def test_a_missing_part_is_named(sharded: Path, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_setting_that_is_not_computed_exactly_is_unsupported(
 
 
 @pytest.mark.parametrize(
-    ("found", "positions"),
+    ("settings", "positions"),
     [
         ({"model_type": "bert", "max_position_embeddings": 512}, 512),
         ({"model_type": "bert"}, 512),
@@ -262,8 +262,8 @@ def test_a_setting_that_is_not_computed_exactly_is_unsupported(
         ({"model_type": "distilbert", "max_position_embeddings": 64}, 64),
     ],
 )
-def test_the_number_of_positions_depends_on_the_family(found: dict[str, Any], positions: int) -> None:
-    assert positions_of(found) == positions
+def test_the_number_of_positions_depends_on_the_family(settings: dict[str, Any], positions: int) -> None:
+    assert positions_of(settings) == positions
 
 
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert"])
@@ -309,5 +309,5 @@ def test_a_config_with_other_sizes_than_the_weights_is_reported(folder: Path) ->
 def test_a_record_has_the_digest_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
     from backends.cache import digest_of
 
-    found = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
-    assert found.weights_sha256 == digest_of(folder / WEIGHTS)
+    checkpoint = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
+    assert checkpoint.weights_sha256 == digest_of(folder / WEIGHTS)

@@ -21,11 +21,11 @@ def reading(at: float, busy: float, own: float, steal: float = 0.0, **threads: f
 def test_load_is_a_share_of_all_cpus_without_the_suites_own_work() -> None:
     before = reading(10.0, 100.0, 5.0, 1.0, t1=4.0, t2=1.0)
     after = reading(12.0, 103.0, 7.0, 1.2, t1=5.9, t2=1.05, t3=0.2)
-    found = cpu_load.cpu_load(before, after, cpus=2)
-    assert found["cpu_others"] == pytest.approx(0.25)
-    assert found["cpu_steal"] == pytest.approx(0.05)
-    assert found["threads_used"] == 2
-    assert 0 < found["cpu_resolution"] < 0.05
+    load = cpu_load.cpu_load(before, after, cpus=2)
+    assert load["cpu_others"] == pytest.approx(0.25)
+    assert load["cpu_steal"] == pytest.approx(0.05)
+    assert load["threads_used"] == 2
+    assert 0 < load["cpu_resolution"] < 0.05
 
 
 @pytest.mark.parametrize("after", [None, reading(10.0, 0.0, 0.0)])
@@ -45,12 +45,12 @@ def test_only_cpus_of_this_process_are_counted(tmp_path: Path) -> None:
     task = tmp_path / "self" / "task" / "7"
     task.mkdir(parents=True)
     (task / "stat").write_text(stat)
-    found = read_cpu(tmp_path)
-    assert found is not None
+    counters = read_cpu(tmp_path)
+    assert counters is not None
     tick = os.sysconf("SC_CLK_TCK")
-    assert found.busy == pytest.approx((100 + 200 + 300 + 600 + 700 + 800) / tick)
-    assert found.steal == pytest.approx(800 / tick)
-    assert found.threads == {7: 200 / tick}
+    assert counters.busy == pytest.approx((100 + 200 + 300 + 600 + 700 + 800) / tick)
+    assert counters.steal == pytest.approx(800 / tick)
+    assert counters.threads == {7: 200 / tick}
 
 
 def test_a_system_without_counters_gives_no_reading(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ def read(path: Path, text: str, encoding: str = "utf-8") -> list[tuple[str, str]
     return [(row["text"], row["text2"]) for _, row in texts_of(from_table(path, HEADER), HEADER)]
 
 
-def refusal(path: Path, text: str, wanted: tuple[str, ...] = ("text", "label")) -> str:
+def refusal(path: Path, text: str, columns: tuple[str, ...] = ("text", "label")) -> str:
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(Refused) as refused:
-        list(texts_of(from_table(path, wanted), wanted))
-    said = str(refused.value)
-    assert "\n" not in said
-    assert len(said) < 400
-    return said
+        list(texts_of(from_table(path, columns), columns))
+    reason = str(refused.value)
+    assert "\n" not in reason
+    assert len(reason) < 400
+    return reason
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -103,8 +103,8 @@ def test_json_lines_and_a_json_list_are_rows(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n", encoding="utf-8-sig")
     (tmp_path / "a.json").write_text(json.dumps(rows))
     for name in ("a.jsonl", "a.json"):
-        found = [row for _, row in texts_of(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
-        assert found == [{"text": 'a "cat"', "label": "1"}, {"text": "ein Hünd", "label": "0"}]
+        texts = [row for _, row in texts_of(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
+        assert texts == [{"text": 'a "cat"', "label": "1"}, {"text": "ein Hünd", "label": "0"}]
 
 
 @pytest.mark.parametrize(

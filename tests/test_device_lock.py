@@ -120,18 +120,18 @@ def test_without_the_variable_the_folder_of_the_machine_is_used(monkeypatch: pyt
 
 
 def test_a_lock_is_taken_again_if_its_file_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, flock, taken = folder / "inference-suites-cpu.lock", fcntl.flock, []
+    path, flock, descriptors = folder / "inference-suites-cpu.lock", fcntl.flock, []
 
     def removing(descriptor: int, mode: int) -> None:
-        if not taken:
+        if not descriptors:
             path.unlink()
-        taken.append(descriptor)
+        descriptors.append(descriptor)
         flock(descriptor, mode)
 
     monkeypatch.setattr(fcntl, "flock", removing)
     with holding("cpu", never):
         assert path.exists()
-    assert len(taken) == 2
+    assert len(descriptors) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become other users")
@@ -160,7 +160,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         with holding("cpu", never):
             return 0
 
-    def held() -> int:
+    def waits() -> int:
         class Waited(Exception):
             pass
 
@@ -177,7 +177,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         assert as_user(41001, free) == 0
         descriptor = os.open(folder / "inference-suites-cpu.lock", os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert as_user(41002, held) == 0
+        assert as_user(41002, waits) == 0
         os.close(descriptor)
         assert as_user(41002, free) == 0
         assert locks(folder) == ["inference-suites-cpu.lock"]

@@ -26,14 +26,14 @@ def instructions(file: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_it_has_valid_instructions_and_runs_the_command_as_an_ordinary_user(file: str) -> None:
-    found = instructions(file)
-    assert {name for name, _ in found} <= KNOWN
-    assert found[0][0] == "FROM"
-    named = dict(found)
+    lines = instructions(file)
+    assert {name for name, _ in lines} <= KNOWN
+    assert lines[0][0] == "FROM"
+    named = dict(lines)
     assert named["USER"].isdigit()
     assert int(named["USER"]) > 0
     assert json.loads(named["ENTRYPOINT"]) == [PROGRAM]
-    for name, rest in found:
+    for name, rest in lines:
         if name == "RUN":
             assert "pip install" not in rest or "--no-cache-dir" in rest
             assert shlex.split(rest)
@@ -55,7 +55,9 @@ def test_its_versions_match_the_project(file: str) -> None:
     pinned = re.findall(r" (\w[\w-]*==[\d.]+)", text)
     assert "torch==2.13.0" in pinned
     make = (ROOT / "Makefile").read_text()
-    assert [one for one in pinned if one not in PROJECT["dependencies"] and one not in make] == []
+    assert [
+        requirement for requirement in pinned if requirement not in PROJECT["dependencies"] and requirement not in make
+    ] == []
     (python,) = re.findall(r"^FROM python:(\d+\.\d+)-", text, re.MULTILINE)
     assert PROJECT["requires-python"] == f">={python}"
 

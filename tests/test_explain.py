@@ -138,8 +138,8 @@ def test_a_file_with_a_typo_is_named_with_the_nearest(
     package = "# @package _global_\n" if file.startswith("experiment") else ""
     path.write_text(package + text + "\n")
     group = path.parent.name
-    said = refusal("--config-dir", str(tmp_path / "more"), "backend=null", f"{group}=e")
-    assert said.startswith(f"refused: {file}: {says}")
+    line = refusal("--config-dir", str(tmp_path / "more"), "backend=null", f"{group}=e")
+    assert line.startswith(f"refused: {file}: {says}")
 
 
 EVIL = {
@@ -157,8 +157,8 @@ def test_no_configuration_file_runs_code(part: str, sweep: tuple[str, ...], tmp_
     (tmp_path / "more" / "experiment").mkdir(parents=True)
     text = EVIL[part].replace("MARK", str(tmp_path / "mark"))
     (tmp_path / "more" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}\n")
-    said = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
-    assert "by which Hydra would run code" in said
+    line = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
+    assert "by which Hydra would run code" in line
     assert not (tmp_path / "mark").exists()
 
 

@@ -86,17 +86,17 @@ def test_a_head_on_hidden_states_gives_the_output_of_the_whole_model(family: str
     folder = checkpoint("classification", family)
     with torch.inference_mode():
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        wanted = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == wanted.tolist()
-    assert len(set(wanted.tolist())) > 1 or family == "ernie"
+        expected = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
+    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1 or family == "ernie"
 
     folder = checkpoint("answers", family)
     with torch.inference_mode():
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        found = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
+        outputs = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
     scores = spans(hidden, feeds["attention_mask"], span_head(folder))
-    np.testing.assert_allclose(scores[:, 0], found.start_logits.numpy(), atol=2e-5)
-    np.testing.assert_allclose(scores[:, 1], found.end_logits.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 0], outputs.start_logits.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 1], outputs.end_logits.numpy(), atol=2e-5)
 
 
 def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tuple[Path, str]]) -> None:
@@ -109,12 +109,12 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
 
 
 def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Checkpoint) -> None:
-    found = featurize(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
-    assert found.cut == 1
-    assert [len(row) for row in found.ids] == [6, 12]
-    assert found.ids[0] == [2, 4, 5, 3, 6, 3]
-    assert found.ids[1][-2:] == [13, 3]  # the longer part is cut, the other is complete
-    feeds = found.feeds([0], Shape(1, 8), ("input_ids", "attention_mask", "token_type_ids"))
+    features = featurize(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
+    assert features.cut == 1
+    assert [len(row) for row in features.ids] == [6, 12]
+    assert features.ids[0] == [2, 4, 5, 3, 6, 3]
+    assert features.ids[1][-2:] == [13, 3]  # the longer part is cut, the other is complete
+    feeds = features.feeds([0], Shape(1, 8), ("input_ids", "attention_mask", "token_type_ids"))
     assert feeds["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0]]
     assert feeds["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1, 0, 0]]
 
@@ -122,10 +122,10 @@ def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Ch
 def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -> None:
     words = [WORDS[place % len(WORDS)] for place in range(20)]
     context = " ".join(words)
-    found = featurize(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
-    assert list(found.texts) == [0] * (len(found.texts) - 1) + [1]
-    seen = [[context[a:b] for a, b in places if (a, b) != NOWHERE] for places in found.offsets[:-1]]
-    assert all(len(row) <= 12 for row in found.ids)
+    features = featurize(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
+    assert list(features.texts) == [0] * (len(features.texts) - 1) + [1]
+    seen = [[context[a:b] for a, b in places if (a, b) != NOWHERE] for places in features.offsets[:-1]]
+    assert all(len(row) <= 12 for row in features.ids)
     assert seen[0][-4:] == seen[1][:4]
     assert {word for row in seen for word in row} == set(words)
 
@@ -143,13 +143,16 @@ def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> No
 
     folder = checkpoint("classification")
     hidden = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
-    said = classifier(folder)(hidden)
-    names = [LABELS[place] if place != 2 else LABELS[0] for place in said.tolist()]
+    predictions = classifier(folder)(hidden)
+    names = [LABELS[place] if place != 2 else LABELS[0] for place in predictions.tolist()]
     assert len(set(names)) == 2
-    found = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
-    wanted = np.where(said == 2, 0, said)
-    each = [2 * ((said == k) & (wanted == k)).sum() / ((said == k).sum() + (wanted == k).sum()) for k in (0, 1)]
-    assert found["value"] == pytest.approx(np.mean(each))
+    scores = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
+    targets = np.where(predictions == 2, 0, predictions)
+    each = [
+        2 * ((predictions == k) & (targets == k)).sum() / ((predictions == k).sum() + (targets == k).sum())
+        for k in (0, 1)
+    ]
+    assert scores["value"] == pytest.approx(np.mean(each))
 
 
 def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
@@ -161,10 +164,10 @@ def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None
 def test_a_long_question_is_cut_and_counted(longest: int, checkpoint: Checkpoint) -> None:
     """Otherwise the question leaves no room for its context, and tokenizers raise an error or panic."""
     asked = [["who " * 40, "the cat sat on the mat " * 5], ["who", "the mat"]]
-    found = featurize(checkpoint("answers"), asked, longest, 0, windows=True)
-    assert found.cut == 1
-    assert max(len(row) for row in found.ids) <= longest
-    assert {*found.texts} == {0, 1}
+    features = featurize(checkpoint("answers"), asked, longest, 0, windows=True)
+    assert features.cut == 1
+    assert max(len(row) for row in features.ids) <= longest
+    assert {*features.texts} == {0, 1}
 
 
 def test_the_best_span_is_forward_within_the_context_and_over_all_windows() -> None:
@@ -304,11 +307,11 @@ def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shar
         InputSource(folder, identity_of(folder), {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
     )
     inputs = dict(np.load(made.path))
-    said = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
-    targets = {"contexts": [context for _, context in texts], "answers": [[said[0]], ["nothing of it"]]}
-    found = score("question_answering", targets, inputs["reference"], inputs, folder)
-    assert (found["exact_match"], found["reference_exact_match"]) == (0.5, 0.5)
-    assert 0.5 <= found["value"] < 1
+    predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
+    targets = {"contexts": [context for _, context in texts], "answers": [[predictions[0]], ["nothing of it"]]}
+    scores = score("question_answering", targets, inputs["reference"], inputs, folder)
+    assert (scores["exact_match"], scores["reference_exact_match"]) == (0.5, 0.5)
+    assert 0.5 <= scores["value"] < 1
     assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
 
 
@@ -318,15 +321,15 @@ def test_answers_are_whole_words_if_offsets_omit_letters() -> None:
     context = "Berlin is a big city"
     offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
 
-    def said(begin: int, end: int) -> str:
+    def span_text(begin: int, end: int) -> str:
         scores = np.zeros((1, 2, 6))
         scores[0, 0, begin], scores[0, 1, end] = 9, 9
         return answers(scores, np.array([0]), offsets, [context])[0]
 
-    assert said(1, 1) == "is"
-    assert said(2, 2) == "a"
-    assert said(2, 4) == "a big city"
-    assert said(0, 1) == "Berlin is"
+    assert span_text(1, 1) == "is"
+    assert span_text(2, 2) == "a"
+    assert span_text(2, 4) == "a big city"
+    assert span_text(0, 1) == "Berlin is"
 
 
 def test_spans_of_covered_words_are_not_extended_at_the_edge_of_a_window() -> None:

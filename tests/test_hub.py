@@ -190,18 +190,18 @@ def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(stage)
         return Answer("ok", "", {"path": str(folder), "origin": "hub a/b@1"}, "")
 
-    found = [
+    resolved = [
         locating.located(request(tmp_path, "model.hub=a/b", f"backend={backend}", "sequence=[16]"), run)
         for backend in ("ort", "torch_eager")
     ]
     assert asked == ["locate"]
-    for one in found:
-        assert not isinstance(one, Answer)
-        assert one.cell["model"] == "b"
-        assert len(one.cell["model_version"]) == 16
-        assert one.job["model"]["origin"] == "hub a/b@1"
-        assert locating.changed(one) == ""
+    for cell_request in resolved:
+        assert not isinstance(cell_request, Answer)
+        assert cell_request.cell["model"] == "b"
+        assert len(cell_request.cell["model_version"]) == 16
+        assert cell_request.job["model"]["origin"] == "hub a/b@1"
+        assert locating.changed(cell_request) == ""
     with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of b"):
         locating.located(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
     (folder / "tokenizer_config.json").write_text("{}")
-    assert "files changed while the cell ran" in locating.changed(found[0])
+    assert "files changed while the cell ran" in locating.changed(resolved[0])

@@ -100,8 +100,8 @@ def test_random_weights_are_identified_by_architecture_seed_and_borrowed_tokeniz
     changes = ("model.architecture.num_hidden_layers=3", "seed=1", f"model.tokenizer={tmp_path / 'one'}",
                f"model.tokenizer={tmp_path / 'two'}")  # fmt: skip
     cells = [cell(tmp_path, *base), *(cell(tmp_path, *base, change) for change in changes)]
-    assert len({one.id for one in cells}) == 5
-    assert {one.model for one in cells} == {"bert_base"}
+    assert len({each.id for each in cells}) == 5
+    assert {each.model for each in cells} == {"bert_base"}
 
 
 @pytest.mark.parametrize(
@@ -163,34 +163,34 @@ def accuracy_cell(tmp_path: Path, folder: Path, rows: str, *more: str) -> Cell:
 
 
 def test_texts_and_labels_are_part_of_an_accuracy_cell(folder: Path, tmp_path: Path) -> None:
-    one = accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n")
-    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n").id == one.id
+    first = accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n")
+    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n").id == first.id
     other_labels = accuracy_cell(tmp_path, folder, "the cat,LABEL_1\nthe dog,LABEL_1\n")
     other_texts = accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe mat,LABEL_1\n")
-    assert len({one.id, other_labels.id, other_texts.id}) == 3
-    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n", "task.metric=f1").id != one.id
+    assert len({first.id, other_labels.id, other_texts.id}) == 3
+    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n", "task.metric=f1").id != first.id
 
 
 Make = Callable[..., Record]
 
 
 def test_two_checkpoints_of_one_name_never_share_a_heading(make_record: Make) -> None:
-    one, two = (make_record(model="model", model_version=version * 8) for version in ("ab", "cd"))
-    text = latency_section([one, two])
+    first, second = (make_record(model="model", model_version=version * 8) for version in ("ab", "cd"))
+    text = latency_section([first, second])
     assert "### model (abababab), random (seed 0) weights" in text
     assert "### model (cdcdcdcd), random (seed 0) weights" in text
     assert text.count("**fastest**") == 0
-    assert "### model, random (seed 0) weights" in latency_section([one])
-    assert way(one) != way(two)
+    assert "### model, random (seed 0) weights" in latency_section([first])
+    assert way(first) != way(second)
 
 
 def test_two_data_sets_of_one_task_never_share_a_heading(make_record: Make) -> None:
     base = {"distribution": "full", "tokens": "auto", "task": "mine", "evaluated": "e" * 16}
-    one, two = (make_record(suite="accuracy", lengths={**base, "targets": label * 16}) for label in "ab")
-    text = accuracy_section([one, two])
+    first, second = (make_record(suite="accuracy", lengths={**base, "targets": label * 16}) for label in "ab")
+    text = accuracy_section([first, second])
     assert "mine (data aaaaaaaa)" in text
     assert "mine (data bbbbbbbb)" in text
-    assert "mine\n" in accuracy_section([one])
+    assert "mine\n" in accuracy_section([first])
 
 
 def test_a_row_says_that_its_weights_came_from_a_package(make_record: Make) -> None:

@@ -27,10 +27,10 @@ def test_text_without_a_tokenizer_is_refused_with_a_fix(tmp_path: Path) -> None:
 
 def test_calibration_uses_all_texts(tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
-    one, two = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
-    starts = [row[1] for batch in (one, two) for row in batch["input_ids"].tolist()]
+    first, second = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
+    starts = [row[1] for batch in (first, second) for row in batch["input_ids"].tolist()]
     assert starts == [11, 21, 31, 11, 21, 31, 11, 21, 31, 11, 11, 21, 31, 11, 21, 31]
-    assert one["input_ids"].shape == two["input_ids"].shape
+    assert first["input_ids"].shape == second["input_ids"].shape
 
 
 def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:
@@ -80,7 +80,7 @@ def test_squad_like_lengths_have_the_right_mean_and_are_cut_at_the_sequence_leng
 
 
 @pytest.mark.parametrize(
-    ("drawn", "passes", "multiple", "found"),
+    ("drawn", "passes", "multiple", "expected"),
     [
         ([5, 3], 1, 8, [(Shape(2, 20), [0, 1])]),
         ([9, 3, 17, 4], 2, 8, [(Shape(2, 8), [1, 3]), (Shape(2, 20), [0, 2])]),
@@ -88,9 +88,9 @@ def test_squad_like_lengths_have_the_right_mean_and_are_cut_at_the_sequence_leng
     ],
 )
 def test_a_batch_is_sorted_into_passes_that_are_padded_to_their_longest_sequence(
-    drawn: list[int], passes: int, multiple: int, found: list[tuple[Shape, list[int]]]
+    drawn: list[int], passes: int, multiple: int, expected: list[tuple[Shape, list[int]]]
 ) -> None:
-    assert split(drawn, 20, passes, multiple) == found
+    assert split(drawn, 20, passes, multiple) == expected
 
 
 def test_a_batch_of_unequal_parts_is_not_split() -> None:
@@ -134,7 +134,7 @@ def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
     several = prepare_inputs(
         InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 16), Shape(6, 32))
     ).notes
-    for rows, longest, tokens in (one for passes in several["passes"].values() for one in passes):
+    for rows, longest, tokens in (array_pass for passes in several["passes"].values() for array_pass in passes):
         assert tokens <= several["shapes"][f"{rows}x{longest}"]["tokens"]
 
 

@@ -123,12 +123,12 @@ def test_a_record_is_reused_if_its_figures_would_be_the_same(
 
 
 def test_a_table_shows_different_devices_and_suite_versions(make_record: Callable[..., Record]) -> None:
-    one = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
-    assert "Measured on" not in latency_tables([one])
-    assert "Made by" not in latency_tables([one])
-    environment = {**one.environment, "uuid": "GPU-1"}
+    record = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
+    assert "Measured on" not in latency_tables([record])
+    assert "Made by" not in latency_tables([record])
+    environment = {**record.environment, "uuid": "GPU-1"}
     other = make_record(precision="fp16", environment=environment)
-    text = latency_tables([one, other, make_record(precision="bf16", harness=2, maker=one.maker)])
+    text = latency_tables([record, other, make_record(precision="bf16", harness=2, maker=record.maker)])
     assert "\nMeasured on 2 devices of this name: GPU-0 (2 records), GPU-1 (1 record).\n" in text
     made = "0.1.0 aaaaaaaaaaaa with uncommitted changes (harness 2, scoring 1) (2 records)"
     assert f"\nMade by 2 versions of the suite: {made}, unknown version (harness 1, scoring 1) (1 record).\n" in text

@@ -114,10 +114,10 @@ def test_two_large_models_of_one_architecture_have_different_digests(
     models = [
         locate({"weights": "random", "seed": seed, "architecture": TINY_MODELS["bert"]}, caches[1]) for seed in (0, 1)
     ]
-    one, other = (export_onnx(model.folder, model.identity, caches[1]) for model in models)
-    assert one.sha256 != other.sha256
-    points = marked_points(one)[:1]
-    assert mark(one, points, caches[1]).path != mark(other, points, caches[1]).path
+    first, second = (export_onnx(model.folder, model.identity, caches[1]) for model in models)
+    assert first.sha256 != second.sha256
+    points = marked_points(first)[:1]
+    assert mark(first, points, caches[1]).path != mark(second, points, caches[1]).path
 
 
 def test_variants_that_a_large_model_cannot_have_are_unsupported(
@@ -156,12 +156,12 @@ def test_ranges_of_a_large_model_equal_those_of_a_small_model(
     from backends.ranges import activation_ranges
 
     folder, sha256 = tiny("bert")
-    found = []
+    ranges = []
     for cache, lower in zip(caches, (lambda: None, lowered), strict=True):
         lower()
         onnx = export_onnx(folder, sha256, cache)
         batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
         artifact = activation_ranges(onnx, "percentile", 99.9, batches, {}, ["*layer.0/intermediate*"], {}, cache)
-        found.append((json.loads(artifact.path.read_text()), artifact.notes))
-    assert found[0] == found[1]
+        ranges.append((json.loads(artifact.path.read_text()), artifact.notes))
+    assert ranges[0] == ranges[1]
     assert not list(caches[1].root.glob("*/.calibration-*"))

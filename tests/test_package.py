@@ -17,9 +17,9 @@ NO_DATA = ("__pycache__",)
 
 
 def test_every_package_is_installed() -> None:
-    found = {path.parent.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py")}
-    assert sorted(SETUPTOOLS["packages"]) == sorted(".".join(folder.parts) for folder in found)
-    assert all((ROOT / folder / "__init__.py").exists() for folder in found)
+    folders = {path.parent.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py")}
+    assert sorted(SETUPTOOLS["packages"]) == sorted(".".join(folder.parts) for folder in folders)
+    assert all((ROOT / folder / "__init__.py").exists() for folder in folders)
 
 
 def test_every_data_file_is_installed() -> None:
@@ -89,5 +89,5 @@ def test_extras_in_the_documentation_exist() -> None:
 
 
 def _extras(path: Path) -> set[str]:
-    found = re.findall(r"(?:['\"\s]\.|inference-suites)\[([a-z,]+)\]", path.read_text())
-    return {name for names in found for name in names.split(",")}
+    groups = re.findall(r"(?:['\"\s]\.|inference-suites)\[([a-z,]+)\]", path.read_text())
+    return {name for names in groups for name in names.split(",")}

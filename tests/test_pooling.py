@@ -54,10 +54,10 @@ NORMALIZED = ("Transformer", "Pooling", "Normalize")
 def test_pooling_is_read_from_the_files(
     pooling: Any, modules: tuple[str, ...], mode: str, normalized: bool, readout: str, tmp_path: Path
 ) -> None:
-    found = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
-    assert found == Pooling(mode, normalized, "1_Pooling/config.json")
-    assert found.readout == readout
-    assert found.note == f"{mode} pooling (1_Pooling/config.json)"
+    read = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+    assert read == Pooling(mode, normalized, "1_Pooling/config.json")
+    assert read.readout == readout
+    assert read.note == f"{mode} pooling (1_Pooling/config.json)"
 
 
 def test_pooling_without_files_is_the_normalized_mean(tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path)
     assert answer["inputs"]["notes"]["pooling"] == "cls pooling (1_Pooling/config.json)"
     with np.load(answer["inputs"]["path"]) as arrays:
         assert str(arrays["readout"]) == "first"
-        found = arrays["reference"][0]
+        vector = arrays["reference"][0]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        wanted = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
-    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+        expected = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
+    np.testing.assert_allclose(vector, expected.numpy(), atol=2e-5)
 
 
 def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"suites.{name}").main(["--help"])
     assert end.value.code == 0
-    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    flags = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     assert modules(name)
     for command in modules(name):
         words = shlex.split(command)[3:]
-        assert {word for word in words if word.startswith("--")} <= known, command
+        assert {word for word in words if word.startswith("--")} <= flags, command
         files = [word for word in words if word.startswith(("suites/conf/", "results/"))]
         assert [file for file in files if not (ROOT / file).exists()] == []
         if name == "batch" and words[0] != "FILE":
@@ -75,7 +75,9 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
 
 
 def test_every_command_is_checked() -> None:
-    checked = [one for name in ("run", "search", "batch", "advise", "report", "process_noise") for one in modules(name)]
+    checked = [
+        command for name in ("run", "search", "batch", "advise", "report", "process_noise") for command in modules(name)
+    ]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6
     assert len(checked) >= 40
@@ -92,7 +94,7 @@ def test_named_files_exist(page: Path) -> None:
     ignored = [line.rstrip("/") for line in text_of(ROOT / ".gitignore").split()]
     for path in re.findall(r"`((?:conf|suites|backends|results|tests|docs)/[\w/.-]+)`", text_of(page)):
         named = path.partition("/MACHINE")[0]
-        assert (ROOT / named).exists() or any(path.startswith(known) for known in ignored), path
+        assert (ROOT / named).exists() or any(path.startswith(folder) for folder in ignored), path
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())

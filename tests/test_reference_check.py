@@ -31,9 +31,9 @@ Tiny = Callable[[str], tuple[Path, str]]
 def test_every_family_equals_transformers_at_every_length(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, identity = tiny(family)
     for check in (check_encoder, check_export):
-        found = check(folder, identity, 48, shared_cache)
-        assert found["difference"] < 2e-5
-        assert (found["lengths"], found["longest"]) == (48, 48)
+        differences = check(folder, identity, 48, shared_cache)
+        assert differences["difference"] < 2e-5
+        assert (differences["lengths"], differences["longest"]) == (48, 48)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "albert"])
@@ -151,13 +151,13 @@ FORM = {"rewrites": (), "types": "fp32", "keep_fp32": (), "quantized": "", "cali
 def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = word_model(tmp_path / "model")
     assert set(stage(tmp_path, folder, "backend=torch_eager")["checked"]) == {"encoder"}
-    found = stage(tmp_path, folder, "backend=ort")
-    assert set(found["checked"]) == {"encoder", "export"}
-    assert found["checked"]["encoder"]["longest"] == 16
-    assert found["checkpoint"]["origin"] == "path"
+    answer = stage(tmp_path, folder, "backend=ort")
+    assert set(answer["checked"]) == {"encoder", "export"}
+    assert answer["checked"]["encoder"]["longest"] == 16
+    assert answer["checkpoint"]["origin"] == "path"
     # The check runs once per checkpoint: transformers does not run the second time.
     monkeypatch.setattr("backends.reference_check._plain", None)
-    assert stage(tmp_path, folder, "backend=ort")["checked"] == found["checked"]
+    assert stage(tmp_path, folder, "backend=ort")["checked"] == answer["checked"]
 
 
 @pytest.mark.parametrize("family", OTHER_MODELS)

@@ -66,9 +66,16 @@ class Worker:
         self.measured.append(number)
         if number == self.failing:
             return Answer("failed", "measure was killed by SIGSEGV without an answer", None, "the log")
-        one = {"phase": "latency", "batch": 2, "sequence": 16, "cuda_graph": False, "steady": True, "throttled": []}
+        measurement = {
+            "phase": "latency",
+            "batch": 2,
+            "sequence": 16,
+            "cuda_graph": False,
+            "steady": True,
+            "throttled": [],
+        }
         check = {"batch": 2, "sequence": 16, "cuda_graph": False, "nonfinite": 0, "cosine": 1.0, "when": "first use"}
-        measured = {**one, "samples": [1_000_000 + number] * 30, "windows": [[0, 1, 30]], "telemetry": {}}
+        measured = {**measurement, "samples": [1_000_000 + number] * 30, "windows": [[0, 1, 30]], "telemetry": {}}
         result = {"measurements": [measured], "checks": [check], "facts": {"number": number}, "failures": {}}
         return Answer("ok", "", result, "")
 
@@ -92,8 +99,8 @@ def test_a_cell_is_measured_in_the_requested_number_of_processes(
     ended = run_to_end(request_of("rerun=true"), nothing)
     assert ended.another is None
     assert processes(ended.record) == [0, 1, 2]
-    assert [known["process"] for known in ended.record.processes] == [1, 2]
-    assert [known["facts"] for known in ended.record.processes] == [{"number": 1}, {"number": 2}]
+    assert [process["process"] for process in ended.record.processes] == [1, 2]
+    assert [process["facts"] for process in ended.record.processes] == [{"number": 1}, {"number": 2}]
     assert [check.get("process", 0) for check in ended.record.checks] == [0, 1, 2]
     assert run_to_end(request_of(), nothing).reused
 
@@ -155,9 +162,9 @@ def test_more_threads_than_cpus_or_the_cgroup_limit_are_refused(
         request_of("threads=4")
     with pytest.raises(Refused, match="threads=9 is more than the 8 CPUs of this machine"):
         request_of("threads=9")
-    found = request_of()
-    assert (found.job["options"]["threads"], found.cell["options"]["threads"]) == (2, 0)
-    assert found.machine.slug.endswith("8-cores-limited-to-2.5")
+    resolved_request = request_of()
+    assert (resolved_request.job["options"]["threads"], resolved_request.cell["options"]["threads"]) == (2, 0)
+    assert resolved_request.machine.slug.endswith("8-cores-limited-to-2.5")
 
 
 def test_the_cells_of_a_sweep_take_turns_and_programmed_processes_tie(cli: Cli, tmp_path: Path) -> None:
@@ -170,10 +177,10 @@ def test_the_cells_of_a_sweep_take_turns_and_programmed_processes_tie(cli: Cli, 
         for measurement in record.measurements
     )
     order = list(dict.fromkeys((cell, process) for _, cell, process in starts))
-    (one, first), (other, second), *rest = order
+    (cell, first), (other_cell, second), *rest = order
     assert (first, second) == (0, 0)
-    assert one != other
-    assert rest == [(one, 1), (other, 1)]
+    assert cell != other_cell
+    assert rest == [(cell, 1), (other_cell, 1)]
     for record in records:
         first, second = (min(m.samples) for m in record.measurements if m.phase == "latency")
         assert second > 1.5 * first

@@ -22,17 +22,17 @@ Tiny = Callable[[str], tuple[Path, str]]
 UNITS = [f"unit {number}" for number in range(64)]
 
 
-@pytest.mark.parametrize("wanted", [[], [0], [63], [17, 18], [3, 40, 41], [0, 20, 40, 63]])
-def test_the_needed_parts_are_found_in_few_steps(wanted: list[int]) -> None:
-    needed = {UNITS[number] for number in wanted}
+@pytest.mark.parametrize("numbers", [[], [0], [63], [17, 18], [3, 40, 41], [0, 20, 40, 63]])
+def test_the_needed_parts_are_found_in_few_steps(numbers: list[int]) -> None:
+    needed = {UNITS[number] for number in numbers}
     asked: list[frozenset[str]] = []
 
     def enough(chosen: frozenset[str]) -> bool:
         asked.append(chosen)
         return needed <= chosen
 
-    assert smallest(UNITS, enough) == [UNITS[number] for number in wanted]
-    k = len(wanted)
+    assert smallest(UNITS, enough) == [UNITS[number] for number in numbers]
+    k = len(numbers)
     assert len(asked) <= 4 + (2 * k * log2(64 / k) + 4 * k if k else 0)
 
 
@@ -50,9 +50,9 @@ def test_the_answer_is_sufficient_even_if_more_parts_are_worse() -> None:
     def enough(chosen: frozenset[str]) -> bool:
         return len(chosen) == 64 or 0 < len(chosen & set(UNITS[:8])) < 3
 
-    found = smallest(UNITS, enough)
-    assert found is not None
-    assert enough(frozenset(found))
+    kept = smallest(UNITS, enough)
+    assert kept is not None
+    assert enough(frozenset(kept))
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     # Every step was timed, but the other tables contain only the first and the last.
     assert all(step["latency"] for step in record.scores["steps"])
     assert len(record.scores["steps"]) > 2
-    told = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
-    assert len(told["accuracy"]) == len([row for row in told["latency"] if row["batch"]]) == 2
+    table_rows = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
+    assert len(table_rows["accuracy"]) == len([row for row in table_rows["latency"] if row["batch"]]) == 2
 
 
 def test_suite_layers_names_the_layer_that_overflows(faulty: Path, fast_cli: Cli, tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def test_a_session_that_keeps_no_graphs_is_measured_without_graphs(measured: Mea
     record = measured(FIXED, session=lambda costs: Forgetful("ok", costs), repeats=2)
     assert record.outcome == "ok"
     assert len(record.scores["captures"]) == len(SWITCHED)
-    assert [one["cuda_graph"] for one in record.scores["parity"]] == [False]
-    assert not any(one["cuda_graph"] for one in record.scores["transitions"])
+    assert [entry["cuda_graph"] for entry in record.scores["parity"]] == [False]
+    assert not any(entry["cuda_graph"] for entry in record.scores["transitions"])
     assert record.facts["no_cuda_graph"] == "keeps none"
 
 
@@ -227,5 +227,5 @@ def test_memory_is_reported_by_purpose(simulated: Any, measured: Measured) -> No
     assert record.facts["memory"]["shapes"] == 30
     assert record.facts["memory"]["graphs"] >= 300
     assert record.facts["memory"]["opening"] == {"import": 0, "open": 0}
-    assert {x for one in record.scores["captures"] for x in one["bytes"]} == {100}
+    assert {x for entry in record.scores["captures"] for x in entry["bytes"]} == {100}
     assert Heavy.used == 0

@@ -21,14 +21,16 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
     assert {tuple(t["to"]) for t in record.scores["transitions"]} == {(2, 16), (2, 32)}
-    told = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
-    assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
+    phases = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
+    assert phases == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
     assert record.settings["replay_s"] == 0.05
     assert "padded up to 2x16 2x32" in done.stdout
     first, second, third = record.scores["starts"]
-    assert [one["shape"] for one in second["met"]] == [[2, 32], [2, 16]]
-    assert [one["shape"] for one in third["met"]] == [one["shape"] for one in first["met"]] == [[2, 16], [2, 32]]
-    assert all(sum(one["opening"].values()) > 0 for one in record.scores["starts"])
+    assert [start["shape"] for start in second["met"]] == [[2, 32], [2, 16]]
+    assert (
+        [start["shape"] for start in third["met"]] == [start["shape"] for start in first["met"]] == [[2, 16], [2, 32]]
+    )
+    assert all(sum(start["opening"].values()) > 0 for start in record.scores["starts"])
     assert table_in(tmp_path / "results", "switching").exists()
 
 

@@ -42,8 +42,8 @@ def test_changes_are_distinguished_by_profile(make_record: MakeRecord) -> None:
     ranges = [[1, 1, 2, 16], [3, 1, 8, 16]]
     options = {"profiles": "ranges", "ranges": ranges, "min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     record = make_record(backend="trt", options=options, shapes=tuple(SIZES))
-    found = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
-    assert list(found.values()) == ["same shape", "other shape", "other profile"]
+    kind_of_change = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
+    assert list(kind_of_change.values()) == ["same shape", "other shape", "other profile"]
 
 
 def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
@@ -56,14 +56,14 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
 
 
 def test_strategies_that_would_have_equal_names_get_different_names(make_record: MakeRecord) -> None:
-    one, two, other = (
+    first, second, other = (
         make_record(backend="trt_plugin", options={"products": "matmul", "gelu": "erf"}),
         make_record(backend="trt_plugin", options={"products": "convolution", "gelu": "erf"}),
         make_record(backend="ort", options={}),
     )
-    names = Names([one, two, other])
-    assert names.of(one, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
-    assert names.of(two, False) == "trt_plugin, fp32 (products=convolution)"
+    names = Names([first, second, other])
+    assert names.of(first, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
+    assert names.of(second, False) == "trt_plugin, fp32 (products=convolution)"
     assert names.of(other, False) == "ort, fp32"
 
 
@@ -76,13 +76,13 @@ def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
     """Return the first matrix of a quantity, by row and column."""
     lines = cells(text)
     header = next(line for line in lines if line[1].startswith("from"))
-    found: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for name, before, *row in lines:
-        if name == quantity and before not in found:
-            found[before] = {
+        if name == quantity and before not in values:
+            values[before] = {
                 after: float(cell.split("(")[0]) for after, cell in zip(header[2:], row, strict=True) if cell
             }
-    return found
+    return values
 
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
@@ -218,12 +218,12 @@ def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Meas
 
 
 def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> None:
-    one = measured(HOST, repeats=3)
-    lengths = {**one.cell.lengths, "tokenizer": "0123"}
-    other = replace(one, cell=replace(one.cell, lengths=lengths))
+    record = measured(HOST, repeats=3)
+    lengths = {**record.cell.lengths, "tokenizer": "0123"}
+    other = replace(record, cell=replace(record.cell, lengths=lengths))
     with pytest.raises(Refused, match="choose one with requests="):
-        chosen([one, other], {})
-    assert chosen([one, other], {"requests": "0123"}) == [other]
+        chosen([record, other], {})
+    assert chosen([record, other], {"requests": "0123"}) == [other]
 
 
 def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured) -> None:
@@ -278,12 +278,12 @@ def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
     text = pair_tables([measured(costs)])
     assert "#### null, fp32\n" in text
-    shapes, found = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
-    assert list(found) == shapes
-    assert found["1x16"]["1x16"] < 500
-    assert found["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
-    assert found["1x16"]["3x16"] - found["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
-    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
+    shapes, by_pair = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
+    assert list(by_pair) == shapes
+    assert by_pair["1x16"]["1x16"] < 500
+    assert by_pair["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
+    assert by_pair["1x16"]["3x16"] - by_pair["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
+    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(by_pair["1x16"]["3x16"], rel=0.3)
     for enqueue in ("first enqueue", "second", "third"):
         assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
     assert matrix(text, "visits")["1x16"]["3x16"] >= 2
@@ -292,13 +292,13 @@ def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
 def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
     text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
-    found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
+    values = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
     for what in ("first of a process", "then first in it"):
-        for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in found[what]):
+        for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in values[what]):
             assert float(middle) == pytest.approx(20, rel=0.2)
             assert float(low) < float(middle) < float(high)
-    assert [float(cell) for cell in found["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
-    assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
+    assert [float(cell) for cell in values["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
+    assert [float(cell.split(" ")[0]) for cell in values["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
 def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Measured) -> None:
@@ -321,9 +321,9 @@ def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
     _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
-    found = matrix(profiles, "over steady")["1x1..2x16"]
-    assert found["1x1..2x16"] == pytest.approx(2000, rel=0.2)
-    assert found["3x1..8x16"] == pytest.approx(11000, rel=0.1)
+    by_profile = matrix(profiles, "over steady")["1x1..2x16"]
+    assert by_profile["1x1..2x16"] == pytest.approx(2000, rel=0.2)
+    assert by_profile["3x1..8x16"] == pytest.approx(11000, rel=0.1)
 
 
 def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,24 +344,24 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
 
 
 def test_replays_are_listed_next_to_the_predicted_sums(measured: Measured) -> None:
-    one = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
+    far_from_prediction = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
     near = measured(Programmed(step_ms=20.2), which="near", switches=(1.0,))
-    assert Costs.of(one, False).misfit < 0.05
-    assert list(Costs.of(one, False).replays) == [1.0]
+    assert Costs.of(far_from_prediction, False).misfit < 0.05
+    assert list(Costs.of(far_from_prediction, False).replays) == [1.0]
     # Replays take 50% longer than predicted, which is more than the difference of the two strategies.
     slower = [
         replace(
             record,
             measurements=tuple(replace(m, samples=tuple(int(1.5 * x) for x in m.samples)) for m in record.measurements),
         )
-        for record in (one, near)
+        for record in (far_from_prediction, near)
     ]
     assert Costs.of(slower[0], False).misfit == pytest.approx(0.5, abs=0.1)
     assert "(+5" in switching_tables(slower) or "(+4" in switching_tables(slower)
     advised = report(advise(slower, SIZES), SIZES)
     assert "which is more than their margin: replay this trace with both" in advised
     far = measured(Programmed(step_ms=60), which="far", switches=(1.0,))
-    assert "more than their margin" not in report(advise([one, far], SIZES), SIZES)
+    assert "more than their margin" not in report(advise([far_from_prediction, far], SIZES), SIZES)
 
 
 def test_a_strategys_name_contains_its_rare_options(make_record: MakeRecord) -> None:

@@ -54,7 +54,7 @@ def mixed(make_record: MakeRecord) -> Callable[[str], list[Record]]:
     """Return records of a suite: every path with every outcome, for several models, tasks and length distributions."""
 
     def make(suite: str) -> list[Record]:
-        found = []
+        records = []
         lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
         tasks = ("stsb", "sentences") if suite == "accuracy" else ("",)
         for (backend, precision, options), outcome, task in product(PATHS, OUTCOMES, tasks):
@@ -62,12 +62,12 @@ def mixed(make_record: MakeRecord) -> Callable[[str], list[Record]]:
             for number, scores in enumerate(scores_of(suite, task, outcome)):
                 changes: dict[str, Any] = {} if outcome == "ok" else {"measurements": (), "checks": (), "artifacts": {}}
                 model = "none" if backend == "null" else "tiny"
-                found.append(
+                records.append(
                     make_record(suite=suite, backend=backend, precision=precision, options=options, outcome=outcome,
                                 model=model, reason="" if outcome == "ok" else "why", scores=scores,
                                 lengths={**own, "low": number}, release=f"{backend} {outcome} {number}", **changes)
                 )  # fmt: skip
-        return found
+        return records
 
     return make
 
@@ -91,7 +91,7 @@ def test_a_table_has_a_row_for_every_kind_of_cell(
         assert precision in text
     written, folders = write_tables(tmp_path)
     assert written
-    assert not any(one.bad for one in folders)
+    assert not any(folder.bad for folder in folders)
 
 
 @pytest.mark.parametrize("suite", [name for name in TABLES if name not in ("search", "switching")])

@@ -14,7 +14,7 @@ Options = dict[str, object]
 
 
 def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Record]:
-    return [make_record(options=one, **cell) for one in options]
+    return [make_record(options=values, **cell) for values in options]
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Rec
 )
 def test_a_row_shows_unusual_options(options: list[Options], said: list[str], make_record: MakeRecord) -> None:
     records = made(make_record, *options)
-    told = distinctions(records)
-    assert [told.of(record) for record in records] == said
+    texts = distinctions(records)
+    assert [texts.of(record) for record in records] == said
 
 
 def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) -> None:
@@ -45,19 +45,19 @@ def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) ->
 
 def test_options_are_compared_within_a_backend_and_precision(make_record: MakeRecord) -> None:
     others = made(make_record, {"attention": "int8"}, {"attention": "fp16"}, precision="int8")
-    (one,) = made(make_record, {"attention": "int8"}, precision="fp16")
-    told = distinctions([one, *others])
-    assert told.of(one) == ""
-    assert [told.of(other) for other in others] == ["attention=int8", "attention=fp16"]
+    (half,) = made(make_record, {"attention": "int8"}, precision="fp16")
+    texts = distinctions([half, *others])
+    assert texts.of(half) == ""
+    assert [texts.of(other) for other in others] == ["attention=int8", "attention=fp16"]
 
 
 def test_models_with_equal_names_are_distinguished(make_record: MakeRecord) -> None:
-    (one,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
-    assert [distinctions([one, other]).of(record) for record in (one, other)] == [
+    (first,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
+    assert [distinctions([first, other]).of(record) for record in (first, other)] == [
         "model_version=01234567",
         "model_version=hub@main",
     ]
-    assert distinctions([one, one]).of(one) == ""
+    assert distinctions([first, first]).of(first) == ""
 
 
 def test_calibration_texts_are_named_after_their_file_or_their_task(make_record: MakeRecord) -> None:
@@ -71,8 +71,8 @@ def test_calibration_texts_are_named_after_their_file_or_their_task(make_record:
     )
     sources = sources_of([named, own])
     records = [calibrated(texts * 8) for texts in ("1", "2", unknown)]
-    told = distinctions(records, sources=sources)
-    assert [told.of(record) for record in records] == [
+    shown = distinctions(records, sources=sources)
+    assert [shown.of(record) for record in records] == [
         "calibrated on=mine.txt",
         "calibrated on=stsb",
         "calibrated on=texts 333333",

@@ -38,12 +38,12 @@ def test_token_types_are_passed_as_in_transformers(listed: bool, tmp_path: Path)
     folder = word_model(tmp_path / "model")
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if listed else [])
     word_tokenizer(folder, model_input_names=names)
-    wanted = transformers_inputs(folder, "the cat", "a dog")
-    assert ("token_type_ids" in wanted) == listed
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    assert ("token_type_ids" in expected) == listed
     for windows in (False, True):
-        found = featurize(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
-        assert list(found.ids[0]) == wanted["input_ids"]
-        assert list(found.types[0]) == wanted.get("token_type_ids", [0] * len(wanted["input_ids"]))
+        features = featurize(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
+        assert list(features.ids[0]) == expected["input_ids"]
+        assert list(features.types[0]) == expected.get("token_type_ids", [0] * len(expected["input_ids"]))
 
 
 def test_a_token_type_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
@@ -71,16 +71,18 @@ def test_sequences_have_the_special_tokens_that_the_tokenizer_adds(
     for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
         file.unlink()
     word_tokenizer(folder, around=around, names=names)
-    wanted = transformers_inputs(folder, TEXTS[0])["input_ids"]
+    expected = transformers_inputs(folder, TEXTS[0])["input_ids"]
     tokens = Tokens.of(folder, "auto", TEXTS, 0)
-    assert tokens.natural_length(0) == len(wanted)
-    feeds = tokens.feeds([len(wanted), 2], 12, ALL)
-    assert feeds["input_ids"][0, : len(wanted)].tolist() == wanted
-    assert (feeds["input_ids"][0, len(wanted) :] == 0).all()
-    assert feeds["attention_mask"].sum(1).tolist() == [len(wanted), 2]
-    found = featurize(folder, TEXTS, 16, 0)
-    assert list(found.ids[0]) == wanted
-    assert found.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(wanted) :].tolist() == [0] * (16 - len(wanted))
+    assert tokens.natural_length(0) == len(expected)
+    feeds = tokens.feeds([len(expected), 2], 12, ALL)
+    assert feeds["input_ids"][0, : len(expected)].tolist() == expected
+    assert (feeds["input_ids"][0, len(expected) :] == 0).all()
+    assert feeds["attention_mask"].sum(1).tolist() == [len(expected), 2]
+    features = featurize(folder, TEXTS, 16, 0)
+    assert list(features.ids[0]) == expected
+    assert features.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(expected) :].tolist() == [0] * (
+        16 - len(expected)
+    )
     for batch in calibration_batches(folder, TEXTS, 8, 16, seed=0):
         assert batch["input_ids"].dtype == np.int32
 
@@ -154,9 +156,9 @@ def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
         Tokens.of(folder, "text", TEXTS, 0)
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)))
     before = identity_of(folder)
-    wanted = transformers_inputs(folder, "the cat", "a dog")
-    found = featurize(folder, [["the cat", "a dog"]], 16, 0)
-    assert (list(found.ids[0]), list(found.types[0])) == (wanted["input_ids"], wanted["token_type_ids"])
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    features = featurize(folder, [["the cat", "a dog"]], 16, 0)
+    assert (list(features.ids[0]), list(features.types[0])) == (expected["input_ids"], expected["token_type_ids"])
     assert Tokens.of(folder, "auto", TEXTS, 0).kind == "text"
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS))))
     assert identity_of(folder) != before
@@ -176,8 +178,8 @@ def test_random_ids_fit_a_small_vocabulary(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": vocabulary}))
         feeds = Tokens.of(tmp_path, "random", [], 0).feeds([9, 4], 9, ALL)
         assert feeds["input_ids"].max() < vocabulary
-        found = featurize(tmp_path, ["one two three", "four"], 8, 0, random=True)
-        assert max(max(row) for row in found.ids) < vocabulary
+        features = featurize(tmp_path, ["one two three", "four"], 8, 0, random=True)
+        assert max(max(row) for row in features.ids) < vocabulary
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
@@ -207,7 +209,7 @@ def test_a_classifier_gives_the_labels_of_transformers(family: str, tmp_path: Pa
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     with torch.inference_mode():
-        wanted = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
+        expected = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == wanted.tolist()
-    assert len(set(wanted.tolist())) > 1 or family == "electra"
+    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1 or family == "electra"

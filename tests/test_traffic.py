@@ -121,30 +121,32 @@ def test_input_sets_of_a_shape_have_lengths_that_need_that_shape(index: int) -> 
     sets, made_up = lengths_of_sets(HISTOGRAM, ASKED, index, 16, 0)
     shape = ASKED[index]
     assert len(sets) == 16
-    assert {len(one) for one in sets} == {shape.batch}
-    assert all(smallest((len(one), max(one)), [(s.batch, s.sequence) for s in ASKED]) == index for one in sets)
+    assert {len(lengths) for lengths in sets} == {shape.batch}
+    assert all(
+        smallest((len(lengths), max(lengths)), [(s.batch, s.sequence) for s in ASKED]) == index for lengths in sets
+    )
     # No length exceeds 40, so 1x128 gets only lengths that are generated for it.
     assert made_up == (shape.sequence == 128)
     if shape == Shape(4, 64):
         # At least one of four is long; the number of others is random.
-        assert 1 < np.mean([one.count(40) for one in sets]) < 2
+        assert 1 < np.mean([lengths.count(40) for lengths in sets]) < 2
     assert lengths_of_sets(HISTOGRAM, ASKED, index, 16, 0)[0] == sets
 
 
 def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     asked, runs_at = [Shape(1, 16), Shape(2, 32)], [Shape(2, 32)]
-    found = prepare_sets(InputSource(folder, sha256, HISTOGRAM, [], 0, "cpu", shared_cache), asked, runs_at)
-    assert found.notes["shapes"]["2x32"]["tokens"] < 2 * 32
-    arrays = dict(np.load(found.path))
+    prepared = prepare_sets(InputSource(folder, sha256, HISTOGRAM, [], 0, "cpu", shared_cache), asked, runs_at)
+    assert prepared.notes["shapes"]["2x32"]["tokens"] < 2 * 32
+    arrays = dict(np.load(prepared.path))
     first = list(read_sets(arrays, 0))
     assert len(first) == 2 * SETS
-    for feeds, known in first:
+    for feeds, expected in first:
         assert feeds["input_ids"].shape == (2, 32)
         # One row of the request, and one row that only fills the batch.
         assert feeds["attention_mask"].sum(1).tolist() == [10, 2]
-        assert not known or known["reference"].shape == (1, 32, 64)
-    assert [bool(known) for _, known in first] == [True] * REFERENCES + [False] * (2 * SETS - REFERENCES)
+        assert not expected or expected["reference"].shape == (1, 32, 64)
+    assert [bool(expected) for _, expected in first] == [True] * REFERENCES + [False] * (2 * SETS - REFERENCES)
     assert len({feeds["input_ids"].tobytes() for feeds, _ in first}) == 2 * SETS
     workload = Workload.of(arrays, asked, runs_at)
     assert workload.place == (0, 0)

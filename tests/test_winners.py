@@ -27,13 +27,13 @@ PROCESSES, SAMPLES = 3, 30
 
 def simulated(generator: np.random.Generator, factors: Sequence[float], median_ms: float = 1.0) -> list[Measurement]:
     """Return one measurement per process, slower by its factor. Samples vary by 3%, and one in a hundred doubles."""
-    found = []
+    measurements = []
     for process, factor in enumerate(factors):
         noise = np.exp(generator.normal(0, 0.03, SAMPLES)) * np.where(generator.random(SAMPLES) < 0.01, 2, 1)
-        samples = tuple(int(1e6 * median_ms * factor * one) for one in noise)
+        samples = tuple(int(1e6 * median_ms * factor * noise_factor) for noise_factor in noise)
         window = ((0, sum(samples), len(samples)),)
-        found.append(Measurement(LATENCY, 2, 16, False, samples, window, True, process=process))
-    return found
+        measurements.append(Measurement(LATENCY, 2, 16, False, samples, window, True, process=process))
+    return measurements
 
 
 def winners(make_record: MakeRecord, measured: dict[str, list[Measurement]]) -> list[str]:
@@ -89,7 +89,7 @@ def test_one_winner_among_several_rows_is_rarely_false(make_record: MakeRecord) 
     generator = np.random.default_rng(4)
     names = [f"row{number}" for number in range(6)]
     alone = [winners(make_record, {n: simulated(generator, lucky(generator, 0.02)) for n in names}) for _ in range(50)]
-    assert sum(len(found) == 1 for found in alone) <= 2
+    assert sum(len(marked) == 1 for marked in alone) <= 2
 
 
 def sure(p50: float, error: float = 0.001) -> Estimate:
@@ -107,12 +107,12 @@ def test_a_row_that_cannot_win_blocks_slower_rows_but_not_quicker_rows() -> None
 def test_a_single_process_gives_no_winner_without_a_study_of_the_spread() -> None:
     unknown = [Contender(estimate([[time] * 20])) for time in (1.0, 2.0)]
     assert fastest(unknown) == [False, False]
-    known = [Contender(widened(one.time, Noise(0.01, 6))) for one in unknown]
-    assert fastest(known) == [True, False]
-    assert fastest([known[0], unknown[1]]) == [True, False]
-    assert fastest([unknown[0], known[1]]) == [False, False]
+    measured = [Contender(widened(contender.time, Noise(0.01, 6))) for contender in unknown]
+    assert fastest(measured) == [True, False]
+    assert fastest([measured[0], unknown[1]]) == [True, False]
+    assert fastest([unknown[0], measured[1]]) == [False, False]
     with pytest.raises(ValueError, match="one process"):
-        slower(unknown[0].time, known[0].time)
+        slower(unknown[0].time, measured[0].time)
 
 
 def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
@@ -141,10 +141,12 @@ def test_load_counts_only_above_its_resolution(
 def test_an_estimate_from_several_processes_is_valid_for_another_process() -> None:
     generator, hits = np.random.default_rng(5), 0
     for _ in range(200):
-        found = estimate([one.samples for one in simulated(generator, lucky(generator, 0.05))], resamples=200)
-        hits += found.low <= 1e6 <= found.high
+        process_estimate = estimate(
+            [measurement.samples for measurement in simulated(generator, lucky(generator, 0.05))], resamples=200
+        )
+        hits += process_estimate.low <= 1e6 <= process_estimate.high
     assert 0.90 <= hits / 200 <= 0.99
-    assert (found.processes, found.count, found.freedom) == (3, 90, 2)
+    assert (process_estimate.processes, process_estimate.count, process_estimate.freedom) == (3, 90, 2)
 
 
 def test_the_time_of_several_processes_is_the_geometric_mean_of_their_medians() -> None:
@@ -166,21 +168,26 @@ def study(machine: str, backend: str, spread: float, device: str = "cpu", precis
 
 
 def test_a_path_is_compared_by_the_nearest_study() -> None:
-    known = [study("a", "ort", 0.5), study("b", "ort", 0.1), study("b", "torch", 0.2), study("c", "ort", 0.01, "cuda")]
+    studies_by_path = [
+        study("a", "ort", 0.5),
+        study("b", "ort", 0.1),
+        study("b", "torch", 0.2),
+        study("c", "ort", 0.01, "cuda"),
+    ]
 
     def spread(machine: str, backend: str, precision: str, device: str = "cpu") -> float:
-        found = find_noise(known, PathKey(machine, device, backend, precision, False), 16)
-        assert found is not None
-        assert found.freedom == 5
-        return found.spread
+        noise = find_noise(studies_by_path, PathKey(machine, device, backend, precision, False), 16)
+        assert noise is not None
+        assert noise.freedom == 5
+        return noise.spread
 
-    own, other, torch = (one.variance**0.5 for one in known[:3])
+    own, other, torch = (study_noise.variance**0.5 for study_noise in studies_by_path[:3])
     assert spread("b", "ort", "int8") == pytest.approx(other)
     assert spread("a", "ort", "fp32") == pytest.approx(own)
     assert spread("a", "torch", "fp32") == pytest.approx(torch)
     assert spread("new", "ort", "int8") == pytest.approx(own)  # the larger of the two machines
     assert spread("new", "trt", "int8", "cuda") < 0.01
-    assert find_noise(known, PathKey("a", "cuda", "ort", "int8", True), 16) is None
+    assert find_noise(studies_by_path, PathKey("a", "cuda", "ort", "int8", True), 16) is None
 
 
 def test_records_that_differ_only_in_ranges_are_a_study(make_record: MakeRecord) -> None:
@@ -198,16 +205,16 @@ def test_records_that_differ_only_in_ranges_are_a_study(make_record: MakeRecord)
 
 def test_a_record_of_many_processes_is_a_study(make_record: MakeRecord) -> None:
     measured = tuple(simulated(np.random.default_rng(0), [1.0] * 5))
-    (found,) = studies([make_record(device="cpu", measurements=measured)])
-    assert len(found.medians_ms) == 5
+    (study_noise,) = studies([make_record(device="cpu", measurements=measured)])
+    assert len(study_noise.medians_ms) == 5
     assert studies([make_record(device="cpu", measurements=measured[:4])]) == []
 
 
 def test_the_committed_studies_are_read_as_they_are_written() -> None:
     text = FILE.read_text(encoding="utf-8")
-    found = committed_studies()
-    assert to_text(found) == text
-    assert {study.path.device for study in found} == {"cpu", "cuda"}
+    noises = committed_studies()
+    assert to_text(noises) == text
+    assert {study.path.device for study in noises} == {"cpu", "cuda"}
 
 
 def test_committed_records_that_differ_only_in_ranges_tie() -> None:
@@ -233,5 +240,7 @@ def test_two_cards_of_one_name_have_a_larger_spread_than_processes_of_one_card()
 
 def test_the_spread_is_taken_from_the_nearest_size() -> None:
     small, large = study("a", "ort", 0.5), replace(study("a", "ort", 0.01), batch=32)
-    found = [find_noise([small, large], small.path, tokens) for tokens in (8, 32, 400, 5000)]
-    assert [noise.spread for noise in found if noise] == [one.variance**0.5 for one in (small, small, large, large)]
+    nearest = [find_noise([small, large], small.path, tokens) for tokens in (8, 32, 400, 5000)]
+    assert [noise.spread for noise in nearest if noise] == [
+        noise_study.variance**0.5 for noise_study in (small, small, large, large)
+    ]

@@ -24,7 +24,7 @@ def workload(make_record: MakeRecord) -> Callable[..., Record]:
         shapes = {f"{batch}x{longest}": {"tokens": tokens, "cut": 0} for batch, longest, tokens, _ in passes}
         notes: dict[str, Any] = {"tokens": "random", "shapes": shapes}
         if len(passes) > 1:
-            notes["passes"] = {"4x64": [list(one[:3]) for one in passes]}
+            notes["passes"] = {"4x64": [list(sizes[:3]) for sizes in passes]}
         measurements = tuple(
             Measurement(phase, batch, longest, graph, (int(ms * 1e6 / (1 + graph)),) * 20, ((0, 1, 20),), True)
             for batch, longest, _, ms in dict.fromkeys(passes)
@@ -52,21 +52,25 @@ def test_padded_sorted_and_packed_batches_are_compared_and_the_fastest_is_named(
         workload((2, 16, 20, 1.0), (2, 48, 60, 1.5)),
         workload((4, 64, 80, 1.0), backend="trt_plugin", options={"layout": "packed", "cuda_graph": True}),
     ]
-    found = {row["layout"]: row for row in rows(workload_tables(records))}
-    assert {layout: row["waste"] for layout, row in found.items()} == {"padded": "69%", "sorted": "38%", "packed": "0%"}
-    assert {layout: row["seq/s"] for layout, row in found.items()} == {
+    row_of = {row["layout"]: row for row in rows(workload_tables(records))}
+    assert {layout: row["waste"] for layout, row in row_of.items()} == {
+        "padded": "69%",
+        "sorted": "38%",
+        "packed": "0%",
+    }
+    assert {layout: row["seq/s"] for layout, row in row_of.items()} == {
         "padded": "2,000", "sorted": "3,200", "packed": "8,000",
     }  # fmt: skip
-    assert [layout for layout, row in found.items() if "**fastest**" in row["notes"]] == ["packed"]
+    assert [layout for layout, row in row_of.items() if "**fastest**" in row["notes"]] == ["packed"]
 
 
 def test_an_invalid_row_is_never_fastest(workload: Callable[..., Record]) -> None:
     quick = workload((4, 64, 80, 1.0), backend="quick")
     check = {"batch": 4, "sequence": 64, "cuda_graph": False, "nonfinite": 1, "cosine": None, "problem": "1 NaN"}
     records = [replace(quick, checks=(check,)), workload((4, 64, 80, 4.0))]
-    found = {row["backend"]: row["notes"] for row in rows(workload_tables(records))}
-    assert "**invalid**: 1 NaN" in found["quick"]
-    assert "**fastest**" in found["null"]
+    notes_of = {row["backend"]: row["notes"] for row in rows(workload_tables(records))}
+    assert "**invalid**: 1 NaN" in notes_of["quick"]
+    assert "**fastest**" in notes_of["null"]
 
 
 def test_gains_are_relative_to_the_fastest_padded_row_of_the_same_backend_and_precision(
@@ -85,8 +89,8 @@ def test_gains_are_relative_to_the_fastest_padded_row_of_the_same_backend_and_pr
         workload((4, 64, 80, 8.0)),
         workload((2, 16, 20, 1.0), (2, 48, 60, 1.0)),
     ]
-    found = rows(workload_tables(records))
-    gains = {(row["backend"], row["precision"], row["ms a batch"]): row["x padded"] for row in found}
+    table_rows = rows(workload_tables(records))
+    gains = {(row["backend"], row["precision"], row["ms a batch"]): row["x padded"] for row in table_rows}
     assert sorted(gains.values()) == ["", "", "", "", "0.83", "2.50", "4.00"]
     plugin = {
         ms: gain for (backend, precision, ms), gain in gains.items() if backend == "trt_plugin" and precision != "int8"
