@@ -232,7 +232,7 @@ def test_pooling_ignores_padding() -> None:
     assert mean(hidden, np.array([[1, 1, 0]]), {}).tolist() == [[2, 3]]
 
 
-def worth(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:
+def score_outputs(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:
     return score(kind, task_targets, outputs, {"reference": reference}, Path())
 
 
@@ -246,17 +246,17 @@ def test_a_worse_path_is_distinguished_from_an_equal_path() -> None:
     angles = np.linspace(np.pi / 2, 0, count) + generator.normal(0, 0.05, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    same = worth("stsb", targets(count), reference * 3, reference)
+    same = score_outputs("stsb", targets(count), reference * 3, reference)
     assert (same["difference"], same["verdict"]) == (0, "no difference found")
     assert same["cosine_min"] == pytest.approx(1)
     assert same["relative_error"] == pytest.approx(2)
     noisy = reference + generator.normal(0, 0.3, reference.shape).astype(np.float32)
-    worse = worth("stsb", targets(count), noisy, reference)
+    worse = score_outputs("stsb", targets(count), noisy, reference)
     assert worse["high"] < 0
     assert worse["verdict"] == f"worse by {-worse['difference']:.4f}"
     broken = reference.copy()
     broken[3, 1] = np.inf
-    assert worth("stsb", targets(count), broken, reference) == {"nonfinite": 1}
+    assert score_outputs("stsb", targets(count), broken, reference) == {"nonfinite": 1}
 
 
 def test_changed_predictions_are_counted() -> None:
@@ -265,8 +265,8 @@ def test_changed_predictions_are_counted() -> None:
     task = {"labels": labels, "experiments": [list(range(8))] * 2, "test": [8, 9]}
     moved = points.copy()
     moved[9] = [1, 0.1]
-    assert worth("banking77", task, points, points)["changed"] == 0
-    scores = worth("banking77", task, moved, points)
+    assert score_outputs("banking77", task, points, points)["changed"] == 0
+    scores = score_outputs("banking77", task, moved, points)
     assert (scores["value"], scores["reference_value"], scores["changed"]) == (0.5, 1.0, 0.5)
 
 
@@ -275,7 +275,7 @@ def test_constant_embeddings_have_no_score() -> None:
     angles = np.linspace(np.pi / 2, 0, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    scores = worth("stsb", targets(count), np.ones_like(reference), reference)
+    scores = score_outputs("stsb", targets(count), np.ones_like(reference), reference)
     assert np.isnan(scores["difference"])
     assert scores["verdict"] == "no figure"
     assert past_tolerance({**scores, "tolerance": 0.01}) == "spearman is nan"
@@ -284,7 +284,9 @@ def test_constant_embeddings_have_no_score() -> None:
 def test_fidelity_has_a_value_but_no_interval_and_no_verdict() -> None:
     generator = np.random.default_rng(0)
     reference = generator.normal(size=(12, 8)).astype(np.float32)
-    scores = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
+    scores = score_outputs(
+        "fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference
+    )
     assert scores["difference"] < -0.01
     assert not {"low", "high", "verdict"} & set(scores)
     assert past_tolerance({**scores, "tolerance": 0.01}) == ""

@@ -29,7 +29,7 @@ def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-def house(path: Path) -> str:
+def top_folder(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
@@ -47,12 +47,12 @@ def test_every_module_imports(path: Path) -> None:
 
 
 def test_backends_never_import_suites() -> None:
-    assert [path.name for path in SOURCES if house(path) == "backends" and "suites" in imports(path)] == []
+    assert [path.name for path in SOURCES if top_folder(path) == "backends" and "suites" in imports(path)] == []
 
 
 def test_suites_name_no_framework() -> None:
     vendors = {"torch", "transformers", "onnx", "onnxruntime", "tensorrt", "cuda"}
-    assert [path.name for path in SOURCES if house(path) == "suites" and vendors & set(imports(path))] == []
+    assert [path.name for path in SOURCES if top_folder(path) == "suites" and vendors & set(imports(path))] == []
 
 
 def test_init_files_are_empty() -> None:
@@ -63,8 +63,8 @@ def modules_that_read_clocks(paths: Iterable[Path]) -> set[str]:
     readers = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
-            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-            if named and node.value.id == "time" and node.attr in CLOCKS:
+            is_attribute = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if is_attribute and node.value.id == "time" and node.attr in CLOCKS:
                 readers.add(f"{path.parent.name}/{path.name}")
     return readers
 
@@ -100,12 +100,12 @@ def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
 
 def test_every_call_that_opens_text_names_its_encoding() -> None:
     """The result must not depend on the locale."""
-    wanting = []
+    without_encoding = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and _opens_text(node):
-                wanting.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert wanting == []
+                without_encoding.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert without_encoding == []
 
 
 def _opens_text(call: ast.Call) -> bool:

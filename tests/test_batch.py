@@ -115,7 +115,7 @@ def test_nothing_starts_after_the_time_limit(tmp_path: Path, capsys: pytest.Capt
     ("ahead", "built"),
     [([], [True, True, False, False, True, False]), (["--ahead", "3"], [True] * 3 + [False] * 3)],
 )
-def test_a_gpu_measures_what_it_built_before_it_builds_more(
+def test_a_gpu_measures_its_builds_before_new_builds_start(
     ahead: list[str], built: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cells.txt"

@@ -82,7 +82,7 @@ def test_a_missing_folder_is_writable_if_its_nearest_parent_is(tmp_path: Path) -
     assert not can_be_written(tmp_path / "link" / "a")
 
 
-def test_reports_and_advice_look_where_runs_wrote(
+def test_reports_and_advice_read_the_folder_of_runs(
     read_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = str(tmp_path / "data" / "inference-suites" / "results")
