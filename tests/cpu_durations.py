@@ -1,7 +1,7 @@
-"""A pytest plugin that reports CPU time: wall time says little on a machine that other processes use.
+"""A pytest plugin that reports CPU time. Wall time means little on a machine that runs other processes.
 
-`--cpu-durations=N` prints the N tests that used the most CPU seconds, child processes included, and the total per file.
-The time of a fixture counts for the first test that needs the fixture.
+`--cpu-durations=N` prints the N tests that used the most CPU seconds, child processes included, and the total per
+file. The time of a fixture counts for the first test that needs the fixture.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import pytest
 
 
 def _cpu_seconds() -> float:
-    """CPU time of this process and of the child processes that ended and were waited for."""
+    """Return the CPU time of this process and of its child processes that ended and were waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 class CpuDurations:
-    """Measures each phase of a test in the process that runs it; the report carries the figure to the terminal."""
+    """CPU seconds of each phase of a test, measured in the process that runs it. The report carries them to the
+    terminal."""
 
     def __init__(self, shown: int) -> None:
         self.shown = shown

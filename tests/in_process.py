@@ -1,4 +1,5 @@
-"""Runs `suites.run` and its workers inside the test process: a start of Python with torch takes seconds of CPU time."""
+"""Functions that run `suites.run` and its workers inside the test process. A new Python that imports torch takes
+seconds of CPU time."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from suites.launch import Answer, Interpreter
 
 @contextlib.contextmanager
 def _restored(environment: Mapping[str, str]) -> Iterator[None]:
-    """Set `environment`; restore it and all else that a command line changes in its process."""
+    """Set `environment`. At the end restore it and everything else that a command line changes in its process."""
     root = logging.getLogger()
     saved = dict(os.environ), sys.argv, sys.orig_argv, Path.cwd(), root.handlers[:], root.level
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -41,7 +42,7 @@ def _restored(environment: Mapping[str, str]) -> Iterator[None]:
 def command_line(
     arguments: list[str], folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """What `python -m suites.run ARGUMENTS` in `folder` does, prints and returns."""
+    """Run `python -m suites.run ARGUMENTS` in `folder` and return its exit status and output."""
     out, err = io.StringIO(), io.StringIO()
     with _restored(environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         os.chdir(folder)
@@ -55,7 +56,7 @@ def command_line(
 
 
 def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpreter, *unused: Any) -> Answer:
-    """In place of `suites.launch.call`: the stage runs here, through the same files, without a time limit."""
+    """Replace `suites.launch.call`: run the stage here, through the same files, without a time limit."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(json.dumps(job))
     log = folder / "log.txt"

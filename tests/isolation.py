@@ -1,7 +1,7 @@
-"""Gives a test run its own temporary and lock folders, one thread per library, and no network.
+"""Gives a test run its own temporary folder and lock folder, one thread per library, and no network.
 
-Import this before anything that reads the environment: numpy and torch read the number of threads when they are
-imported. Child processes inherit everything. Each pytest-xdist worker has a folder of its own inside the run's.
+Import this before any module that reads the environment: numpy and torch read the number of threads when they are
+imported. Child processes inherit the environment. Each pytest-xdist worker has a subfolder of the run's folder.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def _own_folder() -> Path:
         folder = Path(os.environ["SUITES_TEST_RUN"], XDIST_WORKER)
         folder.mkdir(exist_ok=True)
         return folder
-    # pytest keeps the tmp_path folders of the last runs where it always does, for a look at failures.
+    # pytest keeps the tmp_path folders of the last runs in its usual place, so that failures can be inspected.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     return Path(tempfile.mkdtemp(prefix="inference-suites-tests-"))
 
 
 FOLDER = _own_folder()
 (FOLDER / "locks").mkdir(exist_ok=True)
-tempfile.tempdir = None  # it was read from TMPDIR already
+tempfile.tempdir = None  # tempfile has read TMPDIR already
 os.environ |= {
     "TMPDIR": str(FOLDER),
     "SUITES_LOCK_DIR": str(FOLDER / "locks"),
@@ -40,6 +40,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 def remove() -> None:
-    """Delete the folder of the run; the process that made it calls this when all workers have ended."""
+    """Delete the folder of the run. The process that created it calls this when all workers have ended."""
     if not XDIST_WORKER:
         shutil.rmtree(FOLDER, ignore_errors=True)

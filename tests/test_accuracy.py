@@ -1,4 +1,4 @@
-"""Tasks, scores and the accuracy suite; on the real data where it is at hand."""
+"""Tasks, scores and the accuracy suite; with the real data sets if they are present."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def banking(folder: Path, test: str = "text,category\nwhere is it,lost\n") -> Ta
     return TaskConfig("banking77", TaskKind.banking77, str(folder))
 
 
-def test_texts_are_embedded_once_and_calibration_is_another_part(tmp_path: Path) -> None:
+def test_texts_are_embedded_once_and_calibration_uses_another_part(tmp_path: Path) -> None:
     task = load_task(stsb(tmp_path, dev=STSB_ROW.format(score="1", one="only here", two="and here")))
     assert task.texts == ("a cat is sitting", "a cat sits", "rain", "snow falls", "stocks fell")
     assert task.targets["pairs"][0] == [1, 0]
@@ -54,7 +54,7 @@ def test_texts_are_embedded_once_and_calibration_is_another_part(tmp_path: Path)
     assert "only here" in task.calibration
 
 
-def test_experiments_learn_from_eight_texts_a_label(tmp_path: Path) -> None:
+def test_experiments_learn_from_eight_texts_per_label(tmp_path: Path) -> None:
     task = load_task(banking(tmp_path))
     labels = task.targets["labels"]
     assert len(task.targets["experiments"]) == 10
@@ -129,7 +129,7 @@ def test_a_file_in_latin_1_is_refused_with_its_line_and_a_byte_order_mark_is_rea
         ("text,category\na,lost\nb,found\n", "text,category\n", "test.csv has no texts"),
     ],
 )
-def test_what_no_classifier_learns_from_is_refused(train: str, test: str, says: str, tmp_path: Path) -> None:
+def test_data_that_no_classifier_can_learn_from_is_refused(train: str, test: str, says: str, tmp_path: Path) -> None:
     config = banking(tmp_path, test)
     (tmp_path / "train.csv").write_text(train)
     with pytest.raises(Refused) as refused:
@@ -149,7 +149,7 @@ def test_one_folder_serves_several_tasks(tmp_path: Path) -> None:
         assert load_task(config) == inside
 
 
-def test_texts_of_ones_own_calibrate_any_task(tmp_path: Path) -> None:
+def test_the_users_texts_can_calibrate_any_task(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("my text\n")
     for config in (stsb(tmp_path), banking(tmp_path)):
         config.calibration = str(tmp_path / "mine.txt")
@@ -157,7 +157,7 @@ def test_texts_of_ones_own_calibrate_any_task(tmp_path: Path) -> None:
 
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[dict[str, object]]]) -> list[tuple[object, ...]]:
-    """A library `datasets` with `parts` by split; what it is asked for ends up in the list."""
+    """Replace the library `datasets` by one with `parts` by split; return the list of requests that it received."""
     asked: list[tuple[object, ...]] = []
 
     def load_dataset(hub: str, subset: str | None, split: str) -> list[dict[str, object]]:
@@ -170,7 +170,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[dict[str, ob
     return asked
 
 
-def test_the_hub_gives_what_files_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_hub_and_files_give_the_same_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pairs = [
         {"sentence1": "a cat", "sentence2": "a dog", "score": 0.5},
         {"sentence1": "x", "sentence2": "y", "score": 1},
@@ -192,7 +192,7 @@ def test_the_hub_gives_what_files_give(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_task(TaskConfig("banking77", TaskKind.banking77, "", "some/banking"))
 
 
-def test_a_hub_without_a_connection_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_without_a_connection_is_refused_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(hub: str, subset: str | None, split: str) -> None:
         raise ConnectionError("no route to host")
 
@@ -201,7 +201,7 @@ def test_a_hub_without_a_connection_says_what_to_do(monkeypatch: pytest.MonkeyPa
         load_task(TaskConfig("stsb", TaskKind.stsb, "", "some/stsb"))
 
 
-def test_random_weights_have_no_figure_of_a_task(fast_cli: Cli, tmp_path: Path) -> None:
+def test_a_task_refuses_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
     stsb(tmp_path)
     run = fast_cli(
         "suite=accuracy", "task=stsb", "backend=torch_eager", "device=cpu", "weights=random", f"task.path={tmp_path}"
@@ -210,14 +210,14 @@ def test_random_weights_have_no_figure_of_a_task(fast_cli: Cli, tmp_path: Path) 
     assert "task=stsb asks for trained weights; with weights=random use task=fidelity" in run.stderr
 
 
-def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unreachable_hub_are_refused_with_a_fix(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"has no sts-test\.csv"):
         load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
     with pytest.raises(Refused, match=r"local copy as task\.path="):
         load_task(TaskConfig("stsb", TaskKind.stsb, "", "no/such-data"))
 
 
-def test_batches_hold_every_text_once_in_the_shapes_asked_for() -> None:
+def test_batches_contain_every_text_once_in_the_requested_shapes() -> None:
     lengths = [3, 60, 9, 16, 17, 200, 5, 5, 5, 5, 5]
     shapes = [Shape(b, s) for b in (1, 4) for s in (16, 64)]
     made = list(batches(lengths, shapes, seed=0))
@@ -227,36 +227,36 @@ def test_batches_hold_every_text_once_in_the_shapes_asked_for() -> None:
         assert shape.sequence == (16 if max(lengths[row] for row in rows) <= 16 else 64)
 
 
-def test_pooling_leaves_padding_out() -> None:
+def test_pooling_ignores_padding() -> None:
     hidden = np.array([[[1.0, 2], [3, 4], [np.nan, 9]]], np.float16)
     assert mean(hidden, np.array([[1, 1, 0]]), {}).tolist() == [[2, 3]]
 
 
-def worth(kind: str, wanted: dict[str, object], found: Array, reference: Array) -> dict[str, Any]:
-    return score(kind, wanted, found, {"reference": reference}, Path())
+def score_outputs(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:
+    return score(kind, task_targets, outputs, {"reference": reference}, Path())
 
 
 def targets(count: int) -> dict[str, object]:
     return {"pairs": [[i, i + count] for i in range(count)], "scores": list(np.linspace(0, 5, count))}
 
 
-def test_a_worse_path_is_told_from_one_that_is_not() -> None:
+def test_a_worse_path_is_distinguished_from_an_equal_path() -> None:
     generator = np.random.default_rng(0)
     count = 200
     angles = np.linspace(np.pi / 2, 0, count) + generator.normal(0, 0.05, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    same = worth("stsb", targets(count), reference * 3, reference)
+    same = score_outputs("stsb", targets(count), reference * 3, reference)
     assert (same["difference"], same["verdict"]) == (0, "no difference found")
     assert same["cosine_min"] == pytest.approx(1)
     assert same["relative_error"] == pytest.approx(2)
     noisy = reference + generator.normal(0, 0.3, reference.shape).astype(np.float32)
-    worse = worth("stsb", targets(count), noisy, reference)
+    worse = score_outputs("stsb", targets(count), noisy, reference)
     assert worse["high"] < 0
     assert worse["verdict"] == f"worse by {-worse['difference']:.4f}"
     broken = reference.copy()
     broken[3, 1] = np.inf
-    assert worth("stsb", targets(count), broken, reference) == {"nonfinite": 1}
+    assert score_outputs("stsb", targets(count), broken, reference) == {"nonfinite": 1}
 
 
 def test_changed_predictions_are_counted() -> None:
@@ -265,30 +265,32 @@ def test_changed_predictions_are_counted() -> None:
     task = {"labels": labels, "experiments": [list(range(8))] * 2, "test": [8, 9]}
     moved = points.copy()
     moved[9] = [1, 0.1]
-    assert worth("banking77", task, points, points)["changed"] == 0
-    found = worth("banking77", task, moved, points)
-    assert (found["value"], found["reference_value"], found["changed"]) == (0.5, 1.0, 0.5)
+    assert score_outputs("banking77", task, points, points)["changed"] == 0
+    scores = score_outputs("banking77", task, moved, points)
+    assert (scores["value"], scores["reference_value"], scores["changed"]) == (0.5, 1.0, 0.5)
 
 
-def test_constant_embeddings_have_no_figure() -> None:
+def test_constant_embeddings_have_no_score() -> None:
     count = 20
     angles = np.linspace(np.pi / 2, 0, count)
     first = np.stack([np.ones(count), np.zeros(count)], 1)
     reference = np.concatenate([first, np.stack([np.cos(angles), np.sin(angles)], 1)]).astype(np.float32)
-    found = worth("stsb", targets(count), np.ones_like(reference), reference)
-    assert np.isnan(found["difference"])
-    assert found["verdict"] == "no figure"
-    assert past_tolerance({**found, "tolerance": 0.01}) == "spearman is nan"
+    scores = score_outputs("stsb", targets(count), np.ones_like(reference), reference)
+    assert np.isnan(scores["difference"])
+    assert scores["verdict"] == "no figure"
+    assert past_tolerance({**scores, "tolerance": 0.01}) == "spearman is nan"
 
 
-def test_drift_has_a_value_and_neither_interval_nor_verdict() -> None:
+def test_fidelity_has_a_value_but_no_interval_and_no_verdict() -> None:
     generator = np.random.default_rng(0)
     reference = generator.normal(size=(12, 8)).astype(np.float32)
-    found = worth("fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference)
-    assert found["difference"] < -0.01
-    assert not {"low", "high", "verdict"} & set(found)
-    assert past_tolerance({**found, "tolerance": 0.01}) == ""
-    assert shortfall({**found, "tolerance": 0.01}).startswith("rank agreement falls by")
+    scores = score_outputs(
+        "fidelity", {}, reference + generator.normal(0, 1, reference.shape).astype(np.float32), reference
+    )
+    assert scores["difference"] < -0.01
+    assert not {"low", "high", "verdict"} & set(scores)
+    assert past_tolerance({**scores, "tolerance": 0.01}) == ""
+    assert shortfall({**scores, "tolerance": 0.01}).startswith("rank agreement falls by")
 
 
 @pytest.mark.parametrize(
@@ -300,11 +302,11 @@ def test_drift_has_a_value_and_neither_interval_nor_verdict() -> None:
         (0.1, 0.05, 0.2, "better by 0.1000"),
     ],
 )
-def test_a_verdict_is_what_the_interval_allows(difference: float, low: float, high: float, says: str) -> None:
+def test_a_verdict_follows_from_the_interval(difference: float, low: float, high: float, says: str) -> None:
     assert verdict(difference, low, high) == says
 
 
-def test_two_suites_in_one_sweep_print_a_table_each(fast_cli: Cli) -> None:
+def test_two_suites_in_one_sweep_print_one_table_each(fast_cli: Cli) -> None:
     done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The columns are explained in") == 2
@@ -312,7 +314,7 @@ def test_two_suites_in_one_sweep_print_a_table_each(fast_cli: Cli) -> None:
     assert "latency.md" in done.stdout
 
 
-def test_every_backend_is_judged_in_one_table(fast_cli: Cli, tmp_path: Path) -> None:
+def test_one_table_has_the_scores_of_every_backend(fast_cli: Cli, tmp_path: Path) -> None:
     done = fast_cli("-m", "backend=torch_eager,torch_packed,ort", *QUICK)
     assert done.returncode == 0, done.stderr
     records = list(read_records(tmp_path / "results", "accuracy"))
@@ -328,7 +330,7 @@ def test_every_backend_is_judged_in_one_table(fast_cli: Cli, tmp_path: Path) -> 
     assert table_in(tmp_path / "results", "accuracy").exists()
 
 
-def test_a_text_beyond_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_path: Path) -> None:
+def test_a_text_longer_than_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_path: Path) -> None:
     stsb(tmp_path, test=STSB_ROW.format(score="1.0", one="a cat sits", two="rain " * 600))
     done = fast_cli(
         "backend=torch_eager", "task=stsb", f"task.path={tmp_path}", "suite=accuracy", "batch=[2]", "sequence=[16]"
@@ -344,7 +346,7 @@ def test_a_text_beyond_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_path:
         (("task=stsb", "task.path=/nowhere"), "task.path=/nowhere has no sts-test.csv"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(fast_cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+def test_a_cell_that_cannot_be_scored_is_refused(fast_cli: Cli, arguments: tuple[str, ...], says: str) -> None:
     done = fast_cli(*arguments)
     assert done.returncode == 2
     assert says in done.stderr
@@ -365,8 +367,8 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
     assert record.scores["verdict"] == "no difference found"
 
 
-def test_another_tolerance_judges_a_reused_record_anew(fast_cli: Cli, tmp_path: Path) -> None:
-    """And fidelity says how far INT8 drifts without making its latency count for nothing."""
+def test_a_reused_record_is_judged_by_the_new_tolerance(fast_cli: Cli, tmp_path: Path) -> None:
+    """Fidelity also reports the drift of INT8, and does not invalidate its latency."""
     quick = ("backend=ort", "precision=int8", "batch=[2]", "sequence=[16]", "device=cpu", "model=minilm")
     timing = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
     assert fast_cli(*quick, *timing).returncode == 0

@@ -1,4 +1,4 @@
-"""The rules of CONTRIBUTING.md that can be read off the source."""
+"""Rules of CONTRIBUTING.md that can be checked in the source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-def house(path: Path) -> str:
+def top_folder(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
@@ -47,36 +47,37 @@ def test_every_module_imports(path: Path) -> None:
 
 
 def test_backends_never_import_suites() -> None:
-    assert [path.name for path in SOURCES if house(path) == "backends" and "suites" in imports(path)] == []
+    assert [path.name for path in SOURCES if top_folder(path) == "backends" and "suites" in imports(path)] == []
 
 
 def test_suites_name_no_framework() -> None:
     vendors = {"torch", "transformers", "onnx", "onnxruntime", "tensorrt", "cuda"}
-    assert [path.name for path in SOURCES if house(path) == "suites" and vendors & set(imports(path))] == []
+    assert [path.name for path in SOURCES if top_folder(path) == "suites" and vendors & set(imports(path))] == []
 
 
-def test_packages_are_only_folders() -> None:
+def test_init_files_are_empty() -> None:
     assert {path.read_text() for path in SOURCES if path.name == "__init__.py"} == {""}
 
 
-def readers_of_clocks(paths: Iterable[Path]) -> set[str]:
+def modules_that_read_clocks(paths: Iterable[Path]) -> set[str]:
     readers = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
-            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-            if named and node.value.id == "time" and node.attr in CLOCKS:
+            is_attribute = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if is_attribute and node.value.id == "time" and node.attr in CLOCKS:
                 readers.add(f"{path.parent.name}/{path.name}")
     return readers
 
 
 def test_only_the_clock_reads_a_clock() -> None:
-    """An artifact's build seconds, whole and by phase, are the exception; sessions and suites have none."""
-    assert readers_of_clocks(SOURCES) == {"suites/clock.py", "backends/cache.py", "tensorrt_/progress.py"}
+    """The build seconds of an artifact, in total and per phase, are the exception; sessions and suites read no
+    clock."""
+    assert modules_that_read_clocks(SOURCES) == {"suites/clock.py", "backends/cache.py", "tensorrt_/progress.py"}
 
 
 def test_no_test_reads_a_clock() -> None:
-    """An assertion on wall-clock time fails on a busy machine: use `simulated` or `wait_until` of conftest."""
-    assert readers_of_clocks((ROOT / "tests").glob("*.py")) == set()
+    """An assertion on wall-clock time fails on a busy machine. Use `simulated` or `wait_until` of conftest instead."""
+    assert modules_that_read_clocks((ROOT / "tests").glob("*.py")) == set()
 
 
 def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
@@ -97,18 +98,18 @@ def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
     }
 
 
-def test_text_is_read_and_written_in_one_encoding_whatever_the_locale() -> None:
-    """Every call that opens text names its encoding."""
-    wanting = []
+def test_every_call_that_opens_text_names_its_encoding() -> None:
+    """The result must not depend on the locale."""
+    without_encoding = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and _opens_text(node):
-                wanting.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert wanting == []
+                without_encoding.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert without_encoding == []
 
 
 def _opens_text(call: ast.Call) -> bool:
-    """Whether a call opens text or a text pipe without naming an encoding."""
+    """Return whether a call opens text or a text pipe without naming an encoding."""
     named = {keyword.arg: keyword.value for keyword in call.keywords}
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if "encoding" in named:
@@ -118,7 +119,7 @@ def _opens_text(call: ast.Call) -> bool:
     if name in ("open", "fdopen"):
         modes = [*call.args, *named.values()]
         words = {node.value for node in modes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-        # Sessions and libraries have methods of this name too, which take neither a mode nor nothing at all.
+        # Sessions and libraries also have methods of this name. They take arguments, but no mode.
         mode = next((word for word in words if set(word) <= set("rwxabt+")), "")
         on_a_path = isinstance(call.func, ast.Attribute) and not call.args
         return "b" not in mode and (bool(mode) or on_a_path or name == "fdopen" or isinstance(call.func, ast.Name))

@@ -1,4 +1,4 @@
-"""Settings of an architecture of random weights are those of its family."""
+"""Settings of an architecture with random weights are checked against its family."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from suites.usage import CONF
         ({"model_type": "brt"}, "model.architecture.model_type=brt is not a model type of"),
     ],
 )
-def test_a_setting_that_a_family_has_not_is_named(changes: dict[str, object], says: str, tmp_path: Path) -> None:
+def test_a_setting_that_the_family_lacks_is_named(changes: dict[str, object], says: str, tmp_path: Path) -> None:
     wanted = {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS["bert"], **changes}}
     with pytest.raises(Unavailable) as refused:
         locate(wanted, ArtifactCache(tmp_path))
@@ -33,13 +33,13 @@ def test_a_setting_that_a_family_has_not_is_named(changes: dict[str, object], sa
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "model").glob("*.yaml")), ids=lambda file: file.stem)
-def test_the_models_of_conf_have_settings_that_count(file: Path) -> None:
+def test_the_models_of_conf_have_only_valid_settings(file: Path) -> None:
     architecture = dict(OmegaConf.load(file).architecture)  # type: ignore[union-attr]
     made = configuration_of(architecture)
     assert all(getattr(made, name) == value for name, value in architecture.items() if name != "model_type")
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
-def test_common_settings_are_known(family: str) -> None:
+def test_common_settings_are_accepted(family: str) -> None:
     more = {"hidden_act": "relu"} if family != "distilbert" else {"activation": "relu"}
     assert configuration_of({**TINY_MODELS[family], **more}).model_type == family

@@ -1,4 +1,4 @@
-"""Files that are no records: they are named and left out, and tables are made from the rest."""
+"""Files that are not valid records: they are named and skipped, and tables are made from the others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CHANGES: dict[str, Any] = {
 
 
 def changed(path: Path, part: str, value: Any) -> None:
-    """Put a value into a record's file, as a record of the first schema, which has no digest."""
+    """Write a value into a record's file, in the first schema, which has no digest."""
     data = json.loads(path.read_text())
     del data["digest"]
     data["schema"] = 1
@@ -91,7 +91,7 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
-def test_a_file_that_is_no_record_is_left_out(
+def test_a_file_that_is_not_a_record_is_skipped(
     content: str, make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = write_record(tmp_path, make_record()).with_name("none-null-fp32-0123456789ab.json")
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_record_is_left_out(
 
 @pytest.mark.parametrize("part", CHANGES)
 @pytest.mark.parametrize("suite", ["latency", "accuracy"])
-def test_a_record_with_wrong_insides_is_left_out(
+def test_a_record_with_wrong_content_is_skipped(
     suite: str, part: str, make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_record(tmp_path, make_record())
@@ -118,10 +118,10 @@ def test_a_record_with_wrong_insides_is_left_out(
     assert sorted(tmp_path.iterdir()) == [tmp_path / "gpu-a"]
 
 
-def test_what_only_a_table_finds_is_left_out_too(
+def test_a_fault_that_only_a_table_detects_skips_the_record(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No shape of this record has tokens, without which a row has no rate."""
+    """No shape of this record has tokens, and a row needs them for its rate."""
     write_record(tmp_path, make_record())
     bad = write_record(tmp_path, make_record(precision="fp16"))
     changed(bad, "artifacts", {})
@@ -132,7 +132,7 @@ def test_what_only_a_table_finds_is_left_out_too(
     assert ("| fp32 " in table, "| fp16 " in table) == (True, False)
 
 
-def test_things_that_are_no_files_do_not_stop_a_report(
+def test_entries_that_are_not_regular_files_do_not_stop_a_report(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_record(tmp_path, make_record()).parent
@@ -145,7 +145,7 @@ def test_things_that_are_no_files_do_not_stop_a_report(
     assert [line.split(": ")[1][-6:] for line in lines_of(capsys)] == [f"{name}.json" for name in "abcde"]
 
 
-def test_many_bad_files_are_a_few_lines(
+def test_many_bad_files_give_a_few_lines(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_record(tmp_path, make_record()).parent
@@ -157,7 +157,7 @@ def test_many_bad_files_are_a_few_lines(
     assert last == f"skipped: {100 - report.SHOWN_BAD} more"
 
 
-def test_advice_is_given_beside_a_bad_record(
+def test_advice_is_given_despite_a_bad_record(
     measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = write_record(tmp_path / "results", measured(Costs(step_ms=0.1)))
@@ -165,12 +165,12 @@ def test_advice_is_given_beside_a_bad_record(
     trace = tmp_path / "trace"
     trace.write_text("1 16\n2 16\n")
     assert advise.main([str(trace), f"results={tmp_path / 'results'}"]) == 1
-    said = capsys.readouterr()
-    assert "Use null" in said.out
-    assert f"skipped: {good.with_name('bad.json')}: " in said.err
+    output = capsys.readouterr()
+    assert "Use null" in output.out
+    assert f"skipped: {good.with_name('bad.json')}: " in output.err
 
 
-def test_a_file_in_the_place_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> None:
+def test_a_broken_file_with_the_name_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> None:
     quick = ("backend=null", "suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "batch=[2]")
     assert cli(*quick, "sequence=[16]").returncode == 0
     (path,) = (tmp_path / "results").rglob("*.json")
@@ -186,7 +186,7 @@ def test_a_file_in_the_place_of_a_cell_is_replaced(cli: Cli, tmp_path: Path) -> 
     assert table_in(tmp_path / "results", "latency").exists()
 
 
-def test_the_table_of_a_search_says_which_step_has_no_record(
+def test_the_search_table_names_the_step_without_a_record(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     timed = write_record(tmp_path, make_record())
@@ -199,7 +199,7 @@ def test_the_table_of_a_search_says_which_step_has_no_record(
     assert len(lines_of(capsys)) == 1
 
 
-def test_a_search_ends_with_its_tables_beside_a_bad_record(
+def test_a_search_writes_its_tables_despite_a_bad_record(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     timed = write_record(tmp_path, make_record())
@@ -209,12 +209,12 @@ def test_a_search_ends_with_its_tables_beside_a_bad_record(
     bad.write_text("{}")
     steps = [{"held": [], "content": True, "accuracy": accuracy.stem, "latency": timed.stem}]
     scores = {"held": [], "parts": ["a"], "ended": False, "cosine": 0.9, "tolerance": 0.01, "steps": steps}
-    found = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
+    record = make_record(suite="search", lengths=LENGTHS, scores=scores, measurements=())
 
     def run(self: search.Search) -> Record:
         self.request = SimpleNamespace(results=tmp_path)  # type: ignore[assignment]
-        write_record(tmp_path, found)
-        return found
+        write_record(tmp_path, record)
+        return record
 
     monkeypatch.setattr(search.Search, "run", run)
     assert search.main(["backend=null"]) == 1
@@ -225,7 +225,7 @@ def test_a_search_ends_with_its_tables_beside_a_bad_record(
     assert table_in(tmp_path, "accuracy").exists()
 
 
-def test_a_record_in_the_place_of_another_is_left_out(make_record: MakeRecord, tmp_path: Path) -> None:
+def test_a_record_under_the_name_of_another_record_is_skipped(make_record: MakeRecord, tmp_path: Path) -> None:
     path = write_record(tmp_path, make_record())
     for place in (path.with_name("copy-of-it.json"), tmp_path / "gpu-b" / "records" / "latency" / path.name):
         place.parent.mkdir(parents=True, exist_ok=True)

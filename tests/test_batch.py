@@ -42,8 +42,8 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     assert printed.count("not measured") == 2
 
 
-def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed copy has them in a folder that nobody types."""
+def test_a_batch_of_the_project_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed copy has these files in a folder that nobody types."""
     monkeypatch.chdir(tmp_path)
     own = CONF / "batches" / "switching.txt"
     assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
@@ -56,7 +56,7 @@ def test_a_batch_of_the_project_goes_by_its_name(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
-def test_a_file_that_is_no_batch_is_refused(
+def test_a_file_that_is_not_a_batch_is_refused(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_batch_is_refused(
 
 
 @pytest.mark.parametrize(("line", "says"), [("'backend=null", "no closing quotation"), ("batch=[1] \\", "no escaped")])
-def test_a_line_that_no_shell_would_take_is_named(
+def test_a_line_that_no_shell_can_parse_is_named(
     line: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -77,7 +77,7 @@ def test_a_line_that_no_shell_would_take_is_named(
 
 
 @pytest.mark.parametrize("option", [("--builders", "-1"), ("--bulders", "3"), ("--ahead", "0")])
-def test_an_option_that_means_nothing_is_refused(
+def test_an_option_without_effect_is_refused(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -86,7 +86,7 @@ def test_an_option_that_means_nothing_is_refused(
     assert option[0] in capsys.readouterr().err
 
 
-def test_a_sweep_is_taken_apart_into_its_cells() -> None:
+def test_a_sweep_is_split_into_its_cells() -> None:
     line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
     assert batch.cells(line) == [
         ["-m", f"backend={backend}", f"sequence={sequence}", "trt.tactic_sources=[none]", "experiment=demo"]
@@ -95,7 +95,7 @@ def test_a_sweep_is_taken_apart_into_its_cells() -> None:
     ]
 
 
-def test_a_line_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_fails_is_named_and_the_others_continue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=raise\nbackend=null\n")
     assert batch.main([str(file), "--builders", "0", *QUICK, *folders(tmp_path)]) == 1
@@ -103,7 +103,7 @@ def test_a_line_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys:
     assert {record.outcome for record in read_records(tmp_path / "results", "latency")} == {"ok", "failed"}
 
 
-def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_starts_after_the_time_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("backend=null\n")
     assert batch.main([str(file), "--seconds", "0", *folders(tmp_path)]) == 0
@@ -115,7 +115,7 @@ def test_nothing_begins_when_the_time_is_over(tmp_path: Path, capsys: pytest.Cap
     ("ahead", "built"),
     [([], [True, True, False, False, True, False]), (["--ahead", "3"], [True] * 3 + [False] * 3)],
 )
-def test_a_gpu_measures_what_it_built_before_it_builds_more(
+def test_a_gpu_measures_its_builds_before_new_builds_start(
     ahead: list[str], built: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -126,12 +126,12 @@ def test_a_gpu_measures_what_it_built_before_it_builds_more(
     assert ran == built
 
 
-def test_what_is_judged_and_timed_of_one_engine_builds_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
+def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
     own = [["task=stsb"], ["task=banking77"]]
     switching = ["suite=switching", "task=stsb"]
-    engines = batch.by_engine([*told, *own, [batch.JUDGED, "task=stsb"], switching])
-    assert engines == [told, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
+    engines = batch.by_engine([*cells, *own, [batch.JUDGED, "task=stsb"], switching])
+    assert engines == [cells, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
     batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
@@ -163,7 +163,7 @@ def test_some_gpus_build_and_others_measure(
     assert "--measuring 3 needs another device that builds" in capsys.readouterr().err
 
 
-def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
+def test_a_batch_that_ends_stops_all_processes_that_it_started(tmp_path: Path) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=hang\nbackend=null null.step_ms=9\n")
     command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK, *folders(tmp_path)]
@@ -178,7 +178,7 @@ def test_an_end_of_the_batch_is_an_end_of_all_it_began(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", COMMITTED, ids=" ".join)
 def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
-    """A sweep as its first cell does."""
+    """Only the first cell of a sweep is composed."""
     words = [word for word in batch.cells(line)[0] if word != "-m"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("run", overrides=words)
@@ -187,34 +187,34 @@ def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
 def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the batch that has the least time on a GPU: no cell is refused there, and none asked for twice."""
+    """This batch has the least time on a GPU: it must contain no cell that is refused, and no cell twice."""
     card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
     monkeypatch.setattr(request, "gpus", lambda: [card])
     lines = batch.read_lines(CONF / "batches" / "switching.txt")
     words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.cells(line)]
-    found = []
+    requests = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for cell in words:
             config = compose("run", overrides=[*cell, *folders(tmp_path)])
-            found.append(request.resolve(OmegaConf.to_object(config)))
-    assert len({Cell(release="", **one.cell).id for one in found}) == len(found)
-    for one in found:
-        shapes = [Shape(*size) for size in one.job["shapes"]]
-        if one.backend.startswith("trt"):
-            assert plan_profiles(shapes, one.job["options"])
-    shown = [one for one in found if one.backend.startswith("trt")]
-    assert {(one.backend, one.cell["precision"]) for one in shown} == {
+            requests.append(request.resolve(OmegaConf.to_object(config)))
+    assert len({Cell(release="", **resolved.cell).id for resolved in requests}) == len(requests)
+    for resolved in requests:
+        shapes = [Shape(*size) for size in resolved.job["shapes"]]
+        if resolved.backend.startswith("trt"):
+            assert plan_profiles(shapes, resolved.job["options"])
+    on_tensorrt = [resolved for resolved in requests if resolved.backend.startswith("trt")]
+    assert {(resolved.backend, resolved.cell["precision"]) for resolved in on_tensorrt} == {
         (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")
     }
-    for one in shown:
+    for resolved in on_tensorrt:
         names = {"switch=0", "switch=0.01", "switch=0.1", "switch=0.5", "switch=1", "stsb"}
-        assert set(one.job["traffic"]) == names
-        assert len(one.job["asked"]) >= 6
-    # Each engine comes once before any comes again, and what takes the longest last.
+        assert set(resolved.job["traffic"]) == names
+        assert len(resolved.job["asked"]) >= 6
+    # Each engine is used once before an engine is used again, and the longest runs are last.
     engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
     assert len(set(engines[:10])) == 10
-    assert {one.job["options"]["profiles"] for one in found[-5:-1]} == {"per_shape"}
-    assert found[-1].backend == "torch_compile"
+    assert {resolved.job["options"]["profiles"] for resolved in requests[-5:-1]} == {"per_shape"}
+    assert requests[-1].backend == "torch_compile"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
         ("backend=null 'x", "line 3: no closing quotation"),
     ],
 )
-def test_a_line_that_is_no_command_is_named_by_its_number(
+def test_a_line_that_is_not_a_command_is_named_by_its_number(
     line: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -240,7 +240,7 @@ def test_a_line_that_is_no_command_is_named_by_its_number(
 
 
 @pytest.mark.parametrize("option", [("--seconds", "nan"), ("--seconds", "-1"), ("--measuring", "-1")])
-def test_numbers_that_leave_nothing_to_do_are_refused(
+def test_options_that_select_no_work_are_refused(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
@@ -251,7 +251,7 @@ def test_numbers_that_leave_nothing_to_do_are_refused(
     assert error.count("\n") == 1
 
 
-def test_paths_of_a_batch_are_taken_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_batch_are_taken_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bs=32,lr=1").mkdir()
     assert batch.cells(["-m", "backend=ort", "model.path=bs=32,lr=1,x (1)"]) == [

@@ -62,7 +62,7 @@ def test_another_key_or_version_is_another_artifact(
         ("artifact.json", None),
     ],
 )
-def test_damage_is_noticed_and_mended(
+def test_damage_is_detected_and_repaired(
     tmp_path: Path, name: str, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ArtifactCache(tmp_path)
@@ -76,7 +76,7 @@ def test_damage_is_noticed_and_mended(
     assert line == f"cached kind {victim.parent.name} is damaged; building it again"
 
 
-def test_a_payload_is_read_again_only_where_its_time_has_changed(
+def test_a_payload_is_read_again_only_if_its_modification_time_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {})
@@ -101,7 +101,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def in_place_of(entry: Path) -> dict[str, Callable[[], object]]:
-    """What may lie where the folder of an entry should be."""
+    """Return objects that may exist under the name of an entry's folder."""
     return {
         "file": lambda: entry.write_text("no folder"),
         "link": lambda: entry.symlink_to(entry.parent),
@@ -111,7 +111,7 @@ def in_place_of(entry: Path) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.parametrize("kind", in_place_of(Path()))
-def test_an_entry_that_is_no_folder_is_replaced(tmp_path: Path, kind: str) -> None:
+def test_an_entry_that_is_not_a_folder_is_replaced(tmp_path: Path, kind: str) -> None:
     entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
     shutil.rmtree(entry)
     in_place_of(entry)[kind]()
@@ -120,7 +120,9 @@ def test_an_entry_that_is_no_folder_is_replaced(tmp_path: Path, kind: str) -> No
 
 
 @pytest.mark.parametrize("replace", [Path.mkdir, lambda path: path.symlink_to("x"), os.mkfifo])
-def test_a_lock_file_that_is_something_else_is_no_obstacle(tmp_path: Path, replace: Callable[[Path], object]) -> None:
+def test_a_lock_path_that_is_not_a_file_does_not_stop_a_build(
+    tmp_path: Path, replace: Callable[[Path], object]
+) -> None:
     entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
     lock = entry.parent / f".{entry.name}.lock"
     lock.unlink()
@@ -128,14 +130,14 @@ def test_a_lock_file_that_is_something_else_is_no_obstacle(tmp_path: Path, repla
     ArtifactCache(tmp_path).get("kind", KEY, "file", never, {})
 
 
-def test_a_folder_in_the_place_of_artifact_json_is_damage(tmp_path: Path) -> None:
+def test_a_folder_named_artifact_json_counts_as_damage(tmp_path: Path) -> None:
     entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
     (entry / "artifact.json").unlink()
     (entry / "artifact.json").mkdir()
     assert ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.read_text() == "payload"
 
 
-def test_an_entry_of_another_key_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_of_another_key_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = ArtifactCache(tmp_path)
     entry = cache.get("kind", KEY, "file", write, {}).path.parent
     other = cache.get("kind", {"what": "other"}, "file", lambda path: path.write_text("other") and None, {}).path.parent
@@ -147,7 +149,7 @@ def test_an_entry_of_another_key_is_not_taken(tmp_path: Path, caplog: pytest.Log
 
 @pytest.mark.parametrize("part", [".", "file", "beside.bin", "artifact.json"])
 @pytest.mark.parametrize("mode", [0o777, 0o775])
-def test_what_others_can_write_is_not_taken(
+def test_an_entry_that_others_can_write_is_not_used(
     tmp_path: Path, part: str, mode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ArtifactCache(tmp_path)
@@ -161,7 +163,7 @@ def test_what_others_can_write_is_not_taken(
 
 
 @pytest.mark.parametrize("part", [".", "file", "beside.bin", "artifact.json"])
-def test_what_belongs_to_another_user_is_not_taken(
+def test_an_entry_of_another_user_is_not_used(
     tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ArtifactCache(tmp_path)
@@ -169,10 +171,10 @@ def test_what_belongs_to_another_user_is_not_taken(
     lstat, strange = os.lstat, os.path.normpath(entry / part)
 
     def of_another(path: Any, **options: Any) -> os.stat_result:
-        found = lstat(path, **options)
+        status = lstat(path, **options)
         if not options and os.path.normpath(path) == strange:
-            return os.stat_result((*found[:4], 41001, *found[5:]))
-        return found
+            return os.stat_result((*status[:4], 41001, *status[5:]))
+        return status
 
     monkeypatch.setattr("backends.cache_files.os.lstat", of_another)
     built: list[Path] = []
@@ -182,7 +184,7 @@ def test_what_belongs_to_another_user_is_not_taken(
 
 
 @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (0, 0o755, 0o644)])
-def test_entries_can_be_read_as_the_umask_says_and_are_taken_again(
+def test_entries_have_the_permissions_of_the_umask_and_are_reused(
     tmp_path: Path, umask: int, folder: int, file: int
 ) -> None:
     def private(path: Path) -> None:
@@ -199,8 +201,8 @@ def test_entries_can_be_read_as_the_umask_says_and_are_taken_again(
     assert {stat.S_IMODE(path.stat().st_mode) for path in entry.iterdir()} == {file}
 
 
-def test_entries_of_older_versions_are_still_taken(tmp_path: Path) -> None:
-    """Their folders were private, and the files in them as the umask said."""
+def test_entries_of_older_versions_are_still_used(tmp_path: Path) -> None:
+    """Their folders were private, and their files had the permissions of the umask."""
     entry = ArtifactCache(tmp_path).get("kind", KEY, "file", write, {}).path.parent
     entry.chmod(0o700)
     (entry / "file").chmod(0o664)
@@ -233,7 +235,7 @@ def test_a_partial_entry_of_the_same_key_is_removed_when_it_is_built(tmp_path: P
     assert sorted(path.name for path in entry.parent.iterdir()) == [f".{entry.name}.lock", entry.name]
 
 
-def test_two_processes_at_a_time_build_once(tmp_path: Path) -> None:
+def test_two_simultaneous_processes_build_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from backends.cache import ArtifactCache\n"
         "def build(path):\n    time.sleep(0.5); path.write_text('x'); print('built', flush=True)\n"

@@ -1,4 +1,4 @@
-"""The cache of one user."""
+"""The cache folder belongs to one user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = f"uid-{os.geteuid()}"
 
 
 @pytest.mark.parametrize("umask", [0, 0o002, 0o022, 0o077])
-def test_a_new_cache_can_be_written_by_its_user_alone(tmp_path: Path, umask: int) -> None:
+def test_only_its_user_can_write_a_new_cache(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         for _ in range(2):
@@ -35,8 +35,8 @@ def test_a_folder_that_others_can_write_has_a_cache_for_each_user(tmp_path: Path
         assert cache_of(str(tmp_path / "shared")) == tmp_path / "shared" / OWN
 
 
-def test_a_sticky_folder_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
-    """As the root of a mounted tmpfs: others cannot replace what is in it."""
+def test_a_sticky_folder_of_the_user_is_used_directly(tmp_path: Path) -> None:
+    """An example is the root of a mounted tmpfs: other users cannot replace its files."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk").chmod(0o1777)
     assert cache_of(str(tmp_path / "disk")) == tmp_path / "disk"
@@ -44,7 +44,7 @@ def test_a_sticky_folder_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
 @pytest.mark.parametrize("name", ["kind", "jobs"])
-def test_a_planted_folder_in_a_cache_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_of_another_user_in_a_cache_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     os.chown(tmp_path / name, 41001, 41001)
     with pytest.raises(PermissionError, match=r"belongs to another user \(uid 41001\)"):  # noqa: PT012
@@ -55,7 +55,7 @@ def test_a_planted_folder_in_a_cache_is_refused(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
-def test_the_cache_of_a_stranger_is_not_used(tmp_path: Path) -> None:
+def test_the_cache_of_another_user_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "strange").mkdir()
     os.chown(tmp_path / "strange", 41001, 41001)
     assert cache_of(str(tmp_path / "strange")) == tmp_path / "strange" / OWN
@@ -65,7 +65,7 @@ def test_the_cache_of_a_stranger_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "open", "file"])
-def test_a_planted_cache_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_cache_that_another_user_created_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
     own = tmp_path / "shared" / OWN

@@ -22,7 +22,7 @@ CELL = Cell(
 
 
 def test_the_id_is_the_same_in_every_process_and_version() -> None:
-    # A changed id would orphan every record that was committed.
+    # A changed id would disconnect every committed record from its cell.
     assert CELL.id == "minilm-ort-int8-ed429b07ab88"
 
 
@@ -39,7 +39,7 @@ def test_the_order_of_options_does_not_matter() -> None:
         {"options": {"threads": 1, "quantization": {"method": "minmax"}}},
     ],
 )
-def test_whatever_changes_the_question_changes_the_id(change: dict[str, object]) -> None:
+def test_every_field_of_a_cell_changes_its_id(change: dict[str, object]) -> None:
     assert replace(CELL, **change).id != CELL.id  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Folders of checkpoints that are not whole or not sound are refused in one line that names the file."""
+"""Checkpoint folders that are incomplete or damaged are refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sound: Path, tmp_path: Path) -> Path:
-    """A copy of a sound checkpoint, to be damaged."""
+    """Return a copy of a valid checkpoint, which the test then damages."""
     return Path(shutil.copytree(sound, tmp_path / "model"))
 
 
 def config(folder: Path, **changes: Any) -> None:
-    known = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**known, **changes}))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def config(folder: Path, **changes: Any) -> None:
         ("version https://git-lfs.github.com/spec/v1\n", "config.json is a git-lfs pointer"),
     ],
 )
-def test_a_config_that_is_no_object_is_refused(text: str, says: str, folder: Path, tmp_path: Path) -> None:
+def test_a_config_that_is_not_an_object_is_refused(text: str, says: str, folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(Refused) as refused:
         request(tmp_path, f"model.path={folder}")
@@ -74,20 +74,20 @@ def test_a_config_that_is_no_object_is_refused(text: str, says: str, folder: Pat
         ("id2label", {"0": ["a"]}),
     ],
 )
-def test_a_field_of_the_wrong_kind_is_refused_by_name(field: str, value: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any, folder: Path, tmp_path: Path) -> None:
     config(folder, **{field: value})
     for suite in ("latency", "accuracy"):
         with pytest.raises(Refused, match=f"config.json has {field}"):
             request(tmp_path, f"model.path={folder}", f"suite={suite}")
 
 
-def test_a_config_of_bytes_that_are_no_utf8_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_config_that_is_not_utf8_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_bytes(b'{"model_type": "bert\xff"}')
     with pytest.raises(Refused, match=r"config\.json is not JSON"):
         request(tmp_path, f"model.path={folder}")
 
 
-def test_labels_beyond_ascii_are_read_in_any_locale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_outside_ascii_are_read_in_any_locale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "config.json").write_bytes('{"model_type": "bert", "id2label": {"0": "négatif"}}'.encode())
     monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
     monkeypatch.setattr("io.text_encoding", lambda *_: "ascii")
@@ -102,21 +102,21 @@ def test_a_git_lfs_pointer_is_refused(name: str, folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "modules.json"])
-def test_json_that_is_cut_short_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+def test_truncated_json_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
     for text in ("", '{"version": "1.0", "model": {"vocab"', "<html></html>"):
         (folder / name).write_text(text)
         with pytest.raises(Refused, match=f"{name} is not JSON, or truncated .*fetch it again"):
             request(tmp_path, f"model.path={folder}")
 
 
-def test_an_adapter_is_not_left_out_in_silence(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_not_ignored_silently(folder: Path, tmp_path: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(Refused, match=r"adapter_model\.safetensors is an adapter, which is not supported; merge it"):
         request(tmp_path, f"model.path={folder}")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
-def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_path: Path) -> None:
+def test_truncated_weights_are_refused(keep: int, folder: Path, tmp_path: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[:keep])
     with pytest.raises(Refused, match=r"model\.safetensors is not a complete safetensors file.*fetch it again"):
@@ -127,7 +127,7 @@ def test_weights_that_are_cut_short_are_refused(keep: int, folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}x", b'{"a": {}}', b'{"a": 1}', b'{"a": {"data_offsets": ["x"]}}'])
-def test_a_header_that_is_none_is_refused(header: bytes, tmp_path: Path) -> None:
+def test_an_invalid_safetensors_header_is_refused(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / WEIGHTS
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(Unavailable, match="not a complete"):
@@ -158,7 +158,7 @@ def test_pickled_weights_are_named_and_not_read(folder: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def sharded(folder: Path) -> Path:
-    """The checkpoint in two files, and an index that names them."""
+    """Return the checkpoint in two files with an index that names them."""
     weights = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
     names = sorted(weights)
@@ -172,14 +172,14 @@ def sharded(folder: Path) -> Path:
 
 
 def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: Path, tmp_path: Path) -> None:
-    one, whole = (
+    sharded_source, whole = (
         locate({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
     )
     assert len(weight_files(sharded)) == 2
-    assert one.identity != whole.identity
+    assert sharded_source.identity != whole.identity
     assert parts_of(sharded) == parts_of(sound)
-    found, wanted = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
-    assert all((found[name] == wanted[name]).all() for name in wanted)
+    parts, expected = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
+    assert all((parts[name] == expected[name]).all() for name in expected)
 
 
 def test_a_missing_part_is_named(sharded: Path, tmp_path: Path) -> None:
@@ -191,21 +191,21 @@ def test_a_missing_part_is_named(sharded: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "mapped", [{"a": "../other.safetensors"}, {"a": "/etc/passwd"}, {"a": "weights.bin"}, {"a": 5}, {}, []]
 )
-def test_an_index_names_files_of_its_own_folder_alone(mapped: Any, sharded: Path) -> None:
+def test_an_index_may_name_only_files_of_its_own_folder(mapped: Any, sharded: Path) -> None:
     (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapped}))
     with pytest.raises(Unavailable, match=r"model\.safetensors\.index\.json"):
         check_files(sharded)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.bert."])
-def test_a_prefix_of_the_names_is_said(prefix: str, folder: Path) -> None:
+def test_a_prefix_of_the_weight_names_is_reported(prefix: str, folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
     with pytest.raises(Unsupported, match=f"begin with '{prefix}'; remove the prefix"):
         load_encoder(folder)
 
 
-def test_weights_of_another_family_are_said(folder: Path) -> None:
+def test_weights_of_another_family_are_reported(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_file({f"bert.{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS, {"format": "pt"})
     config(folder, model_type="roberta")
@@ -219,7 +219,7 @@ def test_weights_of_another_family_are_said(folder: Path) -> None:
     "changes",
     [{"layer_norm_eps": "1e-12"}, {"hidden_act": "swoosh"}, {"hidden_act": None}, {"num_attention_heads": 3}],
 )
-def test_a_value_that_transformers_does_not_take_is_named(changes: dict[str, Any], folder: Path) -> None:
+def test_a_value_that_transformers_rejects_is_named(changes: dict[str, Any], folder: Path) -> None:
     config(folder, **changes)
     with pytest.raises(
         Unavailable, match=r"cannot build the model of config.json \(\w+: .{8,}\); correct config.json"
@@ -239,7 +239,9 @@ def test_a_value_that_transformers_does_not_take_is_named(changes: dict[str, Any
         ({"model_type": "gpt2"}, "model type 'gpt2' is not one of bert"),
     ],
 )
-def test_what_is_not_computed_exactly_is_unsupported(changes: dict[str, Any], says: str, folder: Path) -> None:
+def test_a_setting_that_is_not_computed_exactly_is_unsupported(
+    changes: dict[str, Any], says: str, folder: Path
+) -> None:
     config(folder, **changes)
     with pytest.raises(Unsupported, match=says):
         check_computable(read_config(folder))
@@ -248,7 +250,7 @@ def test_what_is_not_computed_exactly_is_unsupported(changes: dict[str, Any], sa
 
 
 @pytest.mark.parametrize(
-    ("found", "positions"),
+    ("settings", "positions"),
     [
         ({"model_type": "bert", "max_position_embeddings": 512}, 512),
         ({"model_type": "bert"}, 512),
@@ -260,12 +262,14 @@ def test_what_is_not_computed_exactly_is_unsupported(changes: dict[str, Any], sa
         ({"model_type": "distilbert", "max_position_embeddings": 64}, 64),
     ],
 )
-def test_positions_are_those_that_the_family_can_count(found: dict[str, Any], positions: int) -> None:
-    assert positions_of(found) == positions
+def test_the_number_of_positions_depends_on_the_family(settings: dict[str, Any], positions: int) -> None:
+    assert positions_of(settings) == positions
 
 
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert"])
-def test_positions_and_padding_are_refused_by_the_name_of_the_model(family: str, folder: Path, tmp_path: Path) -> None:
+def test_wrong_positions_and_padding_are_refused_with_the_name_of_the_model(
+    family: str, folder: Path, tmp_path: Path
+) -> None:
     config(folder, model_type=family, max_position_embeddings=514, pad_token_id=1)
     named = folder.rename(tmp_path / "my model")
     with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of my-model"):
@@ -276,19 +280,19 @@ def test_positions_and_padding_are_refused_by_the_name_of_the_model(family: str,
         request(tmp_path, f"model.path={named}")
 
 
-def test_random_weights_have_the_positions_of_their_architecture(tmp_path: Path) -> None:
+def test_random_weights_use_the_positions_of_their_architecture(tmp_path: Path) -> None:
     few = ("model=bert_base", "weights=random", "+model.architecture.max_position_embeddings=64")
     with pytest.raises(Refused, match="sequence=65 is beyond the 64 positions of bert_base"):
         request(tmp_path, *few, "sequence=[65]")
 
 
-def test_padding_is_any_id_where_the_config_has_none() -> None:
+def test_any_id_can_be_padding_if_the_config_names_none() -> None:
     assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": None}) == 0
     assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": 10}) == 0
     assert padding_id({"model_type": "bert", "vocab_size": 10, "pad_token_id": 7}) == 7
 
 
-def test_token_types_are_an_input_where_the_model_has_them() -> None:
+def test_token_types_are_an_input_only_if_the_model_has_them() -> None:
     with_types = ("input_ids", "attention_mask", "token_type_ids")
     assert input_names_of({"model_type": "bert", "type_vocab_size": 1}) == with_types
     assert input_names_of({"model_type": "roberta", "type_vocab_size": 2}) == with_types
@@ -296,14 +300,14 @@ def test_token_types_are_an_input_where_the_model_has_them() -> None:
     assert input_names_of({"model_type": "distilbert"}) == input_names_of({"model_type": "mpnet"}) == with_types[:2]
 
 
-def test_a_config_of_other_sizes_than_the_weights_is_said(folder: Path) -> None:
+def test_a_config_with_other_sizes_than_the_weights_is_reported(folder: Path) -> None:
     config(folder, vocab_size=61)
     with pytest.raises(Unsupported, match=r"do not match the weights, e\.g\. for .*word_embeddings"):
         load_encoder(folder)
 
 
-def test_the_digest_in_a_record_is_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
+def test_a_record_has_the_digest_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
     from backends.cache import digest_of
 
-    found = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
-    assert found.weights_sha256 == digest_of(folder / WEIGHTS)
+    checkpoint = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
+    assert checkpoint.weights_sha256 == digest_of(folder / WEIGHTS)

@@ -1,4 +1,4 @@
-"""Timing loops over programmed sessions, on a simulated clock: the load of the machine moves nothing."""
+"""Timing loops over programmed sessions on a simulated clock, so that the load of the machine has no influence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _simulated_clock(simulated: Callable[[int], None]) -> None:
     simulated(0)
 
 
-def test_device_times_are_those_of_the_stream() -> None:
+def test_device_times_are_measured_in_the_stream() -> None:
     samples = clock.time_device(NullSession("ok", Costs(0, 2.5)), QUICK)
     assert set(samples.values) == {2_500_000}
     assert sum(n for _, _, n in samples.windows) == len(samples.values) <= 225
 
 
-def test_host_times_hold_the_programmed_step() -> None:
+def test_host_times_contain_the_programmed_step() -> None:
     session = NullSession("ok", Costs(2, 1))
     enqueue, latency = clock.time_enqueue(session, QUICK)
     end_to_end = clock.time_end_to_end(session, FEEDS, QUICK)
@@ -44,7 +44,7 @@ def test_a_sustained_window_counts_steps_not_samples() -> None:
     assert 2 <= steps // len(samples.values) <= 25
 
 
-def test_long_steps_are_taken_one_at_a_time() -> None:
+def test_long_steps_are_timed_one_at_a_time() -> None:
     class Counting(NullSession):
         steps = 0
 
@@ -60,7 +60,7 @@ def test_long_steps_are_taken_one_at_a_time() -> None:
     assert session.steps < 20
 
 
-def test_windows_follow_one_another_and_are_short() -> None:
+def test_windows_are_consecutive_and_short() -> None:
     effort = Effort(warm_up_s=1, seconds=0.35, min_samples=2, max_samples=100_000, tolerance=0.1)
     windows = clock.time_end_to_end(NullSession("ok", Costs(1, 0)), FEEDS, effort).windows
     assert len(windows) >= 3
@@ -68,7 +68,7 @@ def test_windows_follow_one_another_and_are_short() -> None:
     assert all(earlier[1] == later[0] for earlier, later in pairwise(windows))
 
 
-def test_too_few_samples_prolong_a_phase_but_not_for_ever() -> None:
+def test_too_few_samples_extend_a_phase_up_to_a_limit() -> None:
     effort = Effort(warm_up_s=1, seconds=0.02, min_samples=1000, max_samples=2000, tolerance=0.1)
     samples = clock.time_end_to_end(NullSession("ok", Costs(10, 0)), FEEDS, effort)
     assert 18 <= len(samples.values) <= 22
@@ -85,11 +85,11 @@ def test_too_few_samples_prolong_a_phase_but_not_for_ever() -> None:
         ([900] * 30 + [100] * 40, True),
     ],
 )
-def test_steady_means_that_the_halves_agree(samples: list[int], steady: bool) -> None:
+def test_times_are_steady_if_their_halves_agree(samples: list[int], steady: bool) -> None:
     assert clock.is_steady(samples, 0.02) is steady
 
 
-def test_warm_up_says_when_it_never_settles() -> None:
+def test_a_warm_up_that_never_becomes_steady_is_reported() -> None:
     class Drifting(NullSession):
         ticks = count(1)
 

@@ -1,4 +1,4 @@
-"""The command `inference-suites`: its help, its dispatch, and what is said of a command that does not exist."""
+"""The command `inference-suites`: its help, its subcommands, and its refusal of an unknown command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _script(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
-def test_the_help_has_a_line_for_each_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_has_one_line_per_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, (_, text) in command.COMMANDS.items():
@@ -33,7 +33,7 @@ def test_it_has_a_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"inference-suites {VERSION}\n"
 
 
-def test_the_script_of_an_installation_is_this_function() -> None:
+def test_the_installed_script_calls_this_function() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"inference-suites": f"{command.__name__}:main"}
 
@@ -49,7 +49,7 @@ def test_a_command_runs_the_main_function_of_its_module(name: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
-def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         status = command.main([name, "--help"])
     except SystemExit as end:
@@ -61,7 +61,7 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         assert out.startswith(f"usage: inference-suites {name}")
 
 
-def test_a_module_that_is_started_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_is_started_names_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert program("process-noise") == "inference-suites process-noise"
     monkeypatch.setattr(sys, "argv", ["/project/suites/process_noise.py"])
     assert program("process-noise") == "python -m suites.process_noise"
@@ -92,7 +92,7 @@ def test_an_unknown_command_names_the_nearest(typed: str, says: str, capsys: pyt
     assert len(error) < 500
 
 
-def test_a_record_has_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_has_the_typed_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python3", "/venv/bin/inference-suites", "run", "seed=1"])
     assert typed_command() == ("inference-suites", "run", "seed=1")
     monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python3", "-m", "suites.run", "seed=1"])

@@ -1,4 +1,4 @@
-"""Command lines before Hydra sees them, and what goes wrong as one line and a status."""
+"""Arguments before Hydra reads them; errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from suites.command_line import FLAGS, guarded, overrides
         (["batch=[1]", "--cfg=job", "--resolve"], ["--cfg=job", "--resolve", "batch=[1]"]),
     ],
 )
-def test_what_hydra_sees(typed: list[str], read: list[str]) -> None:
+def test_arguments_are_passed_to_hydra(typed: list[str], read: list[str]) -> None:
     assert overrides(typed, FLAGS) == read
 
 
@@ -33,7 +33,7 @@ def test_what_hydra_sees(typed: list[str], read: list[str]) -> None:
     ("typed", "says"),
     [("--multrun", "no flag --multrun; did you mean --multirun?"), ("--bulders", "there is no flag --bulders")],
 )
-def test_a_flag_that_is_none_is_refused(typed: str, says: str) -> None:
+def test_an_unknown_flag_is_refused(typed: str, says: str) -> None:
     with pytest.raises(Refused, match=says):
         overrides([typed], FLAGS)
 
@@ -53,14 +53,14 @@ def raising(error: BaseException) -> Callable[[], int]:
         (KeyboardInterrupt(), 130, "interrupted: what was measured is kept"),
     ],
 )
-def test_an_end_has_a_line_and_a_status(
+def test_every_exception_gives_one_line_and_an_exit_status(
     error: BaseException, status: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert guarded(raising(error)) == status
     assert capsys.readouterr().err.startswith(says)
 
 
-def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+def test_a_bug_in_the_suite_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         guarded(raising(ZeroDivisionError()))
 
@@ -86,7 +86,7 @@ def test_a_fault_of_our_own_keeps_its_traceback() -> None:
         (["++model.architecture._target_=os.system"], "_target_ cannot be set here"),
     ],
 )
-def test_what_could_run_code_or_is_incomplete_is_refused(typed: list[str], says: str) -> None:
+def test_arguments_that_could_run_code_or_are_incomplete_are_refused(typed: list[str], says: str) -> None:
     with pytest.raises(Refused, match=re.escape(says)):
         overrides(typed, FLAGS)
 
@@ -97,7 +97,7 @@ def test_a_folder_that_replaces_the_main_configuration_is_refused(tmp_path: Path
         overrides(["--config-dir", str(tmp_path)], FLAGS)
 
 
-def test_a_refusal_is_one_line_however_long_its_reason_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_with_a_long_reason_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(Refused("a\nb " * 100_000))) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The load of others on the CPU, by a /proc of the test's own and by a real busy process."""
+"""CPU load of other processes, read from a fake /proc and from a real busy process."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def reading(at: float, busy: float, own: float, steal: float = 0.0, **threads: f
     return CpuReading(at, busy, steal, own, {int(name[1:]): spent for name, spent in threads.items()})
 
 
-def test_shares_are_of_all_cpus_and_without_the_own_work() -> None:
+def test_load_is_a_share_of_all_cpus_without_the_suites_own_work() -> None:
     before = reading(10.0, 100.0, 5.0, 1.0, t1=4.0, t2=1.0)
     after = reading(12.0, 103.0, 7.0, 1.2, t1=5.9, t2=1.05, t3=0.2)
-    found = cpu_load.cpu_load(before, after, cpus=2)
-    assert found["cpu_others"] == pytest.approx(0.25)
-    assert found["cpu_steal"] == pytest.approx(0.05)
-    assert found["threads_used"] == 2
-    assert 0 < found["cpu_resolution"] < 0.05
+    load = cpu_load.cpu_load(before, after, cpus=2)
+    assert load["cpu_others"] == pytest.approx(0.25)
+    assert load["cpu_steal"] == pytest.approx(0.05)
+    assert load["threads_used"] == 2
+    assert 0 < load["cpu_resolution"] < 0.05
 
 
 @pytest.mark.parametrize("after", [None, reading(10.0, 0.0, 0.0)])
-def test_nothing_is_said_without_two_readings_and_time_between(after: CpuReading | None) -> None:
+def test_no_load_is_reported_without_two_readings_at_different_times(after: CpuReading | None) -> None:
     assert cpu_load.cpu_load(reading(10.0, 0.0, 0.0), after) == {}
 
 
-def test_counters_are_those_of_the_cpus_of_this_process(tmp_path: Path) -> None:
+def test_only_cpus_of_this_process_are_counted(tmp_path: Path) -> None:
     mine = min(os.sched_getaffinity(0))
     other = max(os.sched_getaffinity(0)) + 1
     lines = ["cpu  0 0 0 0", f"cpu{mine} 100 200 300 400 500 600 700 800 0 0", f"cpu{other} 9 9 9 9 9 9 9 9 0 0"]
@@ -45,20 +45,20 @@ def test_counters_are_those_of_the_cpus_of_this_process(tmp_path: Path) -> None:
     task = tmp_path / "self" / "task" / "7"
     task.mkdir(parents=True)
     (task / "stat").write_text(stat)
-    found = read_cpu(tmp_path)
-    assert found is not None
+    counters = read_cpu(tmp_path)
+    assert counters is not None
     tick = os.sysconf("SC_CLK_TCK")
-    assert found.busy == pytest.approx((100 + 200 + 300 + 600 + 700 + 800) / tick)
-    assert found.steal == pytest.approx(800 / tick)
-    assert found.threads == {7: 200 / tick}
+    assert counters.busy == pytest.approx((100 + 200 + 300 + 600 + 700 + 800) / tick)
+    assert counters.steal == pytest.approx(800 / tick)
+    assert counters.threads == {7: 200 / tick}
 
 
-def test_a_system_without_counters_says_nothing(tmp_path: Path) -> None:
+def test_a_system_without_counters_gives_no_reading(tmp_path: Path) -> None:
     assert read_cpu(tmp_path) is None
 
 
-def test_a_busy_process_is_seen_as_the_load_of_others() -> None:
-    """By the CPU time of the busy process itself, whatever else the machine does."""
+def test_a_busy_process_counts_as_load_of_others() -> None:
+    """The expected load is the CPU time of the busy process, so other work on the machine has no influence."""
     ticks = os.sysconf("SC_CLK_TCK")
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
@@ -90,7 +90,7 @@ def test_a_busy_process_is_seen_as_the_load_of_others() -> None:
         ({"cpu.max": "nonsense"}, "0::/", float("inf")),
     ],
 )
-def test_the_limit_of_a_cgroup(files: dict[str, str], own: str, quota: float, tmp_path: Path) -> None:
+def test_the_cpu_limit_of_a_cgroup_is_read(files: dict[str, str], own: str, quota: float, tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "fs" / name).write_text(text + "\n")

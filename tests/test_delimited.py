@@ -1,4 +1,4 @@
-"""Which delimiter and which quoting a file of texts has, and what is said of a file that is no table."""
+"""Detection of delimiter and quoting in a text file, and refusals of files that are not tables."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def read(path: Path, text: str, encoding: str = "utf-8") -> list[tuple[str, str]
     return [(row["text"], row["text2"]) for _, row in texts_of(from_table(path, HEADER), HEADER)]
 
 
-def refusal(path: Path, text: str, wanted: tuple[str, ...] = ("text", "label")) -> str:
+def refusal(path: Path, text: str, columns: tuple[str, ...] = ("text", "label")) -> str:
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(Refused) as refused:
-        list(texts_of(from_table(path, wanted), wanted))
-    said = str(refused.value)
-    assert "\n" not in said
-    assert len(said) < 400
-    return said
+        list(texts_of(from_table(path, columns), columns))
+    reason = str(refused.value)
+    assert "\n" not in reason
+    assert len(reason) < 400
+    return reason
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t"), ("a.TSV", "\t"), ("a.txt", "\t"),
                                                  ("a.csv", ";"), ("a.txt", "|"), ("a.csv", "\t")])  # fmt: skip
-def test_what_a_writer_quoted_is_read_as_it_was(
+def test_quoted_texts_are_read_as_they_were_written(
     name: str, delimiter: str, quoting: int, end: str, tmp_path: Path
 ) -> None:
     assert read(tmp_path / name, written(TEXTS, delimiter, quoting, end), "utf-8-sig") == TEXTS
 
 
 @pytest.mark.parametrize("rows", [TEXTS[:1], TEXTS[:2], TEXTS[1:2], TEXTS[2:3], TEXTS[3:4], TEXTS[4:5], TEXTS[::-1]])
-def test_quoting_is_found_whichever_texts_a_file_holds(rows: list[tuple[str, str]], tmp_path: Path) -> None:
+def test_quoting_is_detected_for_all_texts(rows: list[tuple[str, str]], tmp_path: Path) -> None:
     assert read(tmp_path / "a.tsv", written(rows, "\t")) == rows
 
 
@@ -79,32 +79,32 @@ def test_quoting_is_found_whichever_texts_a_file_holds(rows: list[tuple[str, str
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_quotes_of_a_plain_file_with_tabs_stay_in_its_texts(
+def test_quotes_in_an_unquoted_tab_separated_file_are_part_of_its_texts(
     rows: list[tuple[str, str]], end: str, tmp_path: Path
 ) -> None:
     lines = ["\t".join(HEADER), *("\t".join([*row, "1"]) for row in rows)]
     assert read(tmp_path / "a.tsv", end.join(lines) + end) == rows
 
 
-def test_a_spreadsheet_quotes_commas_too(tmp_path: Path) -> None:
+def test_quoted_commas_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
     text = 'text\ttext2\tlabel\n"a, b"\tc\t1\nd\te\t0\n'
     assert read(tmp_path / "a.txt", text) == [("a, b", "c"), ("d", "e")]
 
 
 @pytest.mark.parametrize("text", ["text,label\nthe cat,good\n\n,\n\r\n", "text,label\n\nthe cat,good"])
-def test_empty_lines_are_left_out(text: str, tmp_path: Path) -> None:
+def test_empty_lines_are_skipped(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text, newline="")
     (row,) = from_table(tmp_path / "a.csv", ("text", "label"))
     assert row[1] == {"text": "the cat", "label": "good"}
 
 
-def test_objects_a_line_and_a_list_of_them_are_rows(tmp_path: Path) -> None:
+def test_json_lines_and_a_json_list_are_rows(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": 'a "cat"', "label": 1}, {"text": "ein Hünd", "label": 0}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n", encoding="utf-8-sig")
     (tmp_path / "a.json").write_text(json.dumps(rows))
     for name in ("a.jsonl", "a.json"):
-        found = [row for _, row in texts_of(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
-        assert found == [{"text": 'a "cat"', "label": "1"}, {"text": "ein Hünd", "label": "0"}]
+        texts = [row for _, row in texts_of(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
+        assert texts == [{"text": 'a "cat"', "label": "1"}, {"text": "ein Hünd", "label": "0"}]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_objects_a_line_and_a_list_of_them_are_rows(tmp_path: Path) -> None:
         ("a.csv", ",".join(f"column{n}" for n in range(10_000)) + "\n1\n", "there is no column text"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_file_is_named(name: str, text: str, says: str, tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_with_its_fault(name: str, text: str, says: str, tmp_path: Path) -> None:
     assert says in refusal(tmp_path / name, text)
 
 
-def test_a_file_in_utf_16_is_named_as_such(tmp_path: Path) -> None:
+def test_a_file_in_utf_16_is_recognized(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,b\n", encoding="utf-16")
     with pytest.raises(Refused, match=r"a\.csv is in UTF-16; save the file as UTF-8"):
         list(from_table(tmp_path / "a.csv", ("text", "label")))

@@ -1,4 +1,4 @@
-"""The lock of a device: the same file for every user, whatever lies in its place."""
+"""The lock of a device: all users use the same file, even if another object has its name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def never() -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777])
-def test_everybody_can_open_the_lock_whatever_the_umask(folder: Path, umask: int) -> None:
+def test_all_users_can_open_the_lock_with_any_umask(folder: Path, umask: int) -> None:
     folder.mkdir()
     os.umask(umask)
     with holding("cpu", never):
@@ -41,8 +41,8 @@ def test_everybody_can_open_the_lock_whatever_the_umask(folder: Path, umask: int
 
 
 @pytest.mark.parametrize(("first", "second", "waits"), [(False, False, True), (False, True, True), (True, True, False)])
-def test_who_measures_is_alone_and_others_share(first: bool, second: bool, waits: bool) -> None:
-    """flock(2) is per open file, so two holders in one process exclude each other as two processes do."""
+def test_a_measurement_is_exclusive_and_other_work_shares_the_device(first: bool, second: bool, waits: bool) -> None:
+    """flock(2) applies to each open file, so two lock holders in one process exclude each other as two processes do."""
     waited: list[bool] = []
 
     class Waited(Exception):
@@ -63,7 +63,7 @@ def test_who_measures_is_alone_and_others_share(first: bool, second: bool, waits
         pass
 
 
-def test_devices_have_locks_of_their_own() -> None:
+def test_each_device_has_its_own_lock() -> None:
     with holding("GPU-a", never), holding("GPU-b", never):
         pass
 
@@ -79,7 +79,7 @@ def obstacles() -> dict[str, Callable[[Path], object]]:
 
 
 @pytest.mark.parametrize("kind", obstacles())
-def test_another_name_serves_where_the_first_cannot(folder: Path, kind: str) -> None:
+def test_the_next_name_is_used_if_the_first_is_blocked(folder: Path, kind: str) -> None:
     folder.mkdir()
     obstacles()[kind](folder / "inference-suites-cpu.lock")
     with holding("cpu", never):
@@ -89,7 +89,7 @@ def test_another_name_serves_where_the_first_cannot(folder: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o444, 0o666])
-def test_a_file_of_another_user_serves_if_it_can_be_read(folder: Path, mode: int) -> None:
+def test_a_lock_file_of_another_user_is_used_if_it_can_be_read(folder: Path, mode: int) -> None:
     folder.mkdir()
     (folder / "inference-suites-cpu.lock").touch()
     (folder / "inference-suites-cpu.lock").chmod(mode)
@@ -98,7 +98,7 @@ def test_a_file_of_another_user_serves_if_it_can_be_read(folder: Path, mode: int
     assert locks(folder) == ["inference-suites-cpu.lock"]
 
 
-def test_a_place_without_a_name_left_is_refused_in_a_line(folder: Path) -> None:
+def test_a_folder_with_all_names_blocked_is_refused_in_one_line(folder: Path) -> None:
     folder.mkdir()
     for number in range(CANDIDATES):
         (folder / f"inference-suites-cpu{f'.{number}' if number else ''}.lock").mkdir()
@@ -106,38 +106,38 @@ def test_a_place_without_a_name_left_is_refused_in_a_line(folder: Path) -> None:
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SUITES_LOCK_DIR", str(tmp_path / "file" / "locks"))
     with pytest.raises(Refused, match=r"SUITES_LOCK_DIR=.* cannot be created"), holding("cpu", never):
         pass
 
 
-def test_without_the_variable_the_folder_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_the_folder_of_the_machine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUITES_LOCK_DIR")
     monkeypatch.setenv("TMPDIR", "/nowhere")
     assert lock_folder() == Path("/tmp")
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, flock, taken = folder / "inference-suites-cpu.lock", fcntl.flock, []
+def test_a_lock_is_taken_again_if_its_file_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flock, descriptors = folder / "inference-suites-cpu.lock", fcntl.flock, []
 
     def removing(descriptor: int, mode: int) -> None:
-        if not taken:
+        if not descriptors:
             path.unlink()
-        taken.append(descriptor)
+        descriptors.append(descriptor)
         flock(descriptor, mode)
 
     monkeypatch.setattr(fcntl, "flock", removing)
     with holding("cpu", never):
         assert path.exists()
-    assert len(taken) == 2
+    assert len(descriptors) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become other users")
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory, umask: int) -> None:
-    """The first user creates and holds the lock; the second one sees that it is held, and then gets it."""
+    """The first user creates and locks the file. The second user waits for the lock, and then gets it."""
     folder = Path(f"/tmp/suites-test-locks-{os.getpid()}-{umask}")
     folder.mkdir()
     folder.chmod(0o1777)
@@ -160,7 +160,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         with holding("cpu", never):
             return 0
 
-    def held() -> int:
+    def waits() -> int:
         class Waited(Exception):
             pass
 
@@ -177,7 +177,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         assert as_user(41001, free) == 0
         descriptor = os.open(folder / "inference-suites-cpu.lock", os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert as_user(41002, held) == 0
+        assert as_user(41002, waits) == 0
         os.close(descriptor)
         assert as_user(41002, free) == 0
         assert locks(folder) == ["inference-suites-cpu.lock"]

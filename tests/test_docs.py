@@ -42,34 +42,34 @@ def test_the_result_comes_from_several_processes() -> None:
     assert len(result_table().splitlines()) == 2 + 6
 
 
-@pytest.mark.parametrize("one", KEYS, ids=lambda one: one.name)
-def test_every_key_has_help(one: object) -> None:
-    text = getattr(one, "text", "")
+@pytest.mark.parametrize("described", KEYS, ids=lambda described: described.name)
+def test_every_key_has_help(described: object) -> None:
+    text = getattr(described, "text", "")
     assert re.fullmatch(r"[\w\[].+\.", text), text
     assert not re.search(r"\b[Ww]hat\b", text)
 
 
-def test_keys_have_types_and_defaults_as_they_are_typed() -> None:
-    known = {one.name: one for one in KEYS}
-    assert (known["suite.warm_up_s"].type, known["suite.warm_up_s"].default) == ("number", "3")
-    assert known["trt.ranges"].type == "list of lists of whole numbers"
-    assert known["profiles"].type == "dynamic, per_shape, buckets, ranges"
-    assert known["torch.compile_mode"].default == "default"
-    assert known["batch"].default == "[1,8]"
-    assert known["quantization.shift"].default == "false"
+def test_the_reference_shows_types_and_defaults_of_keys() -> None:
+    by_name = {described.name: described for described in KEYS}
+    assert (by_name["suite.warm_up_s"].type, by_name["suite.warm_up_s"].default) == ("number", "3")
+    assert by_name["trt.ranges"].type == "list of lists of whole numbers"
+    assert by_name["profiles"].type == "dynamic, per_shape, buckets, ranges"
+    assert by_name["torch.compile_mode"].default == "default"
+    assert by_name["batch"].default == "[1,8]"
+    assert by_name["quantization.shift"].default == "false"
 
 
-def test_a_key_with_a_list_gives_each_configuration_its_own() -> None:
+def test_each_configuration_has_its_own_copy_of_a_list_default() -> None:
     assert key([1], "Help.").default_factory() is not key([1], "Help.").default_factory()  # type: ignore[attr-defined]
     RunConfig().batch.append(5)
     assert RunConfig().batch == [1, 8]
 
 
-def test_the_short_help_has_the_help_of_its_keys() -> None:
-    shown = {one.name for one in KEYS if "." not in one.name} | set(COMMON)
+def test_the_short_help_contains_the_help_of_its_keys() -> None:
+    shown = {described.name for described in KEYS if "." not in described.name} | set(COMMON)
     words = " ".join(help_text().split())
-    assert [name for name in shown if name not in {one.name for one in KEYS}] == []
-    assert [one.name for one in KEYS if one.name in shown and one.text not in words] == []
+    assert [name for name in shown if name not in {described.name for described in KEYS}] == []
+    assert [described.name for described in KEYS if described.name in shown and described.text not in words] == []
     assert max(len(line) for line in help_text().splitlines()) <= 120
 
 
@@ -94,9 +94,9 @@ def test_every_page_is_in_the_navigation() -> None:
         ("README.md", "LICENSE", None),
     ],
 )
-def test_links_are_changed_to_their_place_in_the_site(source: str, link: str, place: str | None) -> None:
-    known = {"findings.md", "guides/int8.md", "results/README.md", "README.md", "tables.md"}
-    assert in_site(source, link, known) == place
+def test_links_are_rewritten_for_the_site(source: str, link: str, place: str | None) -> None:
+    site_files = {"findings.md", "guides/int8.md", "results/README.md", "README.md", "tables.md"}
+    assert in_site(source, link, site_files) == place
 
 
 def test_a_page_of_the_site_links_to_pages_and_names_other_files() -> None:
@@ -120,9 +120,11 @@ def test_the_chinese_readme_has_the_same_commands_headings_and_tables() -> None:
     assert headings(chinese) == headings(english)
     assert code(chinese) == code(english)
     for pattern in (r"\]\(([^)]+)\)", r"^\|", r"^- "):
-        found = [re.findall(pattern, text, re.MULTILINE) for text in (english, chinese)]
+        matches = [re.findall(pattern, text, re.MULTILINE) for text in (english, chinese)]
         ignored = {"README.md", "README.zh-CN.md"}
-        assert [one for one in found[1] if one not in ignored] == [one for one in found[0] if one not in ignored]
+        assert [match for match in matches[1] if match not in ignored] == [
+            match for match in matches[0] if match not in ignored
+        ]
 
 
 def test_readmes_are_short() -> None:

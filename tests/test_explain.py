@@ -1,4 +1,4 @@
-"""What goes wrong with a configuration is said in one line with what to do, and nothing in a file runs code."""
+"""Errors of a configuration give one line with the fix, and no configuration file can run code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refusal = Callable[..., str]
 
 @pytest.fixture
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """The line of a command line that is refused before any process starts."""
+    """Return the line that refuses a command line before any process starts."""
 
     def refused(*arguments: str) -> str:
         folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
@@ -100,7 +100,7 @@ def test_a_choice_with_a_typo_names_the_nearest(group: str, refusal: Refusal) ->
         assert f"did you mean {choice}?" in refusal(f"{group}={choice}x")
 
 
-def test_the_nearest_has_the_same_first_letter_where_two_are_as_near() -> None:
+def test_of_two_equally_near_names_the_one_with_the_same_first_letter_is_suggested() -> None:
     assert nearest("otr", ["trt", "ort"]) == nearest("otr", ["ort", "trt"]) == "ort"
     assert nearest("xyz", ["trt", "ort"]) == nearest("ort", ["ort"]) == nearest("", []) == ""
 
@@ -138,8 +138,8 @@ def test_a_file_with_a_typo_is_named_with_the_nearest(
     package = "# @package _global_\n" if file.startswith("experiment") else ""
     path.write_text(package + text + "\n")
     group = path.parent.name
-    said = refusal("--config-dir", str(tmp_path / "more"), "backend=null", f"{group}=e")
-    assert said.startswith(f"refused: {file}: {says}")
+    line = refusal("--config-dir", str(tmp_path / "more"), "backend=null", f"{group}=e")
+    assert line.startswith(f"refused: {file}: {says}")
 
 
 EVIL = {
@@ -153,14 +153,12 @@ EVIL = {
 
 @pytest.mark.parametrize("sweep", [(), ("-m",)])
 @pytest.mark.parametrize("part", EVIL)
-def test_no_file_of_a_configuration_runs_code(
-    part: str, sweep: tuple[str, ...], tmp_path: Path, refusal: Refusal
-) -> None:
+def test_no_configuration_file_runs_code(part: str, sweep: tuple[str, ...], tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "more" / "experiment").mkdir(parents=True)
     text = EVIL[part].replace("MARK", str(tmp_path / "mark"))
     (tmp_path / "more" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}\n")
-    said = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
-    assert "by which Hydra would run code" in said
+    line = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
+    assert "by which Hydra would run code" in line
     assert not (tmp_path / "mark").exists()
 
 
@@ -171,7 +169,7 @@ def test_no_file_of_a_configuration_runs_code(
         (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must lie between 1 and 100000"),
     ],
 )
-def test_a_key_that_nothing_reads_or_can_hold_is_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+def test_an_unused_key_and_an_impossible_value_are_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
     done = cli(*arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert says in done.stderr

@@ -34,7 +34,8 @@ Checkpoint = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A folder with a tiny checkpoint of a family, of random weights that matter, and a tokenizer of words."""
+    """Return the folder of a tiny checkpoint of a family. It has random weights that affect the outputs, and a word
+    tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import (
@@ -76,7 +77,7 @@ def ids(batch: int, length: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", list(TINY_MODELS))
-def test_a_head_on_hidden_states_says_what_the_whole_model_says(family: str, checkpoint: Checkpoint) -> None:
+def test_a_head_on_hidden_states_gives_the_output_of_the_whole_model(family: str, checkpoint: Checkpoint) -> None:
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
@@ -85,17 +86,17 @@ def test_a_head_on_hidden_states_says_what_the_whole_model_says(family: str, che
     folder = checkpoint("classification", family)
     with torch.inference_mode():
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        wanted = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == wanted.tolist()
-    assert len(set(wanted.tolist())) > 1 or family == "ernie"
+        expected = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
+    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1 or family == "ernie"
 
     folder = checkpoint("answers", family)
     with torch.inference_mode():
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        found = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
+        outputs = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
     scores = spans(hidden, feeds["attention_mask"], span_head(folder))
-    np.testing.assert_allclose(scores[:, 0], found.start_logits.numpy(), atol=2e-5)
-    np.testing.assert_allclose(scores[:, 1], found.end_logits.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 0], outputs.start_logits.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 1], outputs.end_logits.numpy(), atol=2e-5)
 
 
 def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tuple[Path, str]]) -> None:
@@ -107,31 +108,29 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
     check_head(folder, "mean", [])
 
 
-def test_pairs_are_cut_and_counted_and_types_tell_them_apart(checkpoint: Checkpoint) -> None:
-    found = featurize(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
-    assert found.cut == 1
-    assert [len(row) for row in found.ids] == [6, 12]
-    assert found.ids[0] == [2, 4, 5, 3, 6, 3]
-    assert found.ids[1][-2:] == [13, 3]  # the longer part is cut, the other stays
-    feeds = found.feeds([0], Shape(1, 8), ("input_ids", "attention_mask", "token_type_ids"))
+def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Checkpoint) -> None:
+    features = featurize(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
+    assert features.cut == 1
+    assert [len(row) for row in features.ids] == [6, 12]
+    assert features.ids[0] == [2, 4, 5, 3, 6, 3]
+    assert features.ids[1][-2:] == [13, 3]  # the longer part is cut, the other is complete
+    feeds = features.feeds([0], Shape(1, 8), ("input_ids", "attention_mask", "token_type_ids"))
     assert feeds["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0]]
     assert feeds["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1, 0, 0]]
 
 
-def test_a_long_context_is_read_in_windows_that_overlap(checkpoint: Checkpoint) -> None:
+def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -> None:
     words = [WORDS[place % len(WORDS)] for place in range(20)]
     context = " ".join(words)
-    found = featurize(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
-    assert list(found.texts) == [0] * (len(found.texts) - 1) + [1]
-    seen = [[context[a:b] for a, b in places if (a, b) != NOWHERE] for places in found.offsets[:-1]]
-    assert all(len(row) <= 12 for row in found.ids)
+    features = featurize(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
+    assert list(features.texts) == [0] * (len(features.texts) - 1) + [1]
+    seen = [[context[a:b] for a, b in places if (a, b) != NOWHERE] for places in features.offsets[:-1]]
+    assert all(len(row) <= 12 for row in features.ids)
     assert seen[0][-4:] == seen[1][:4]
     assert {word for row in seen for word in row} == set(words)
 
 
-def test_a_task_gets_no_figure_from_random_ids(
-    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
-) -> None:
+def test_a_task_refuses_random_token_ids(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> None:
     origin = InputSource(*tiny("bert"), {}, [], 0, "cpu", shared_cache)
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
         prepare_evaluation(origin, (Shape(2, 16),), ["one"], "mean")
@@ -139,43 +138,46 @@ def test_a_task_gets_no_figure_from_random_ids(
     assert made.notes["tokens"] == "random"
 
 
-def test_f1_of_texts_with_two_of_three_labels_is_the_mean_over_them(checkpoint: Checkpoint) -> None:
+def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> None:
     from suites.tasks.scoring import score
 
     folder = checkpoint("classification")
     hidden = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
-    said = classifier(folder)(hidden)
-    names = [LABELS[place] if place != 2 else LABELS[0] for place in said.tolist()]
+    predictions = classifier(folder)(hidden)
+    names = [LABELS[place] if place != 2 else LABELS[0] for place in predictions.tolist()]
     assert len(set(names)) == 2
-    found = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
-    wanted = np.where(said == 2, 0, said)
-    each = [2 * ((said == k) & (wanted == k)).sum() / ((said == k).sum() + (wanted == k).sum()) for k in (0, 1)]
-    assert found["value"] == pytest.approx(np.mean(each))
+    scores = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
+    targets = np.where(predictions == 2, 0, predictions)
+    each = [
+        2 * ((predictions == k) & (targets == k)).sum() / ((predictions == k).sum() + (targets == k).sum())
+        for k in (0, 1)
+    ]
+    assert scores["value"] == pytest.approx(np.mean(each))
 
 
-def test_pairs_want_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
+def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
         featurize(tiny("bert")[0], [["one", "two"]], 16, 0)
 
 
 @pytest.mark.parametrize("longest", [12, 16, 30])
 def test_a_long_question_is_cut_and_counted(longest: int, checkpoint: Checkpoint) -> None:
-    """It left no room for its context, which tokenizers end in an error or a panic."""
+    """Otherwise the question leaves no room for its context, and tokenizers raise an error or panic."""
     asked = [["who " * 40, "the cat sat on the mat " * 5], ["who", "the mat"]]
-    found = featurize(checkpoint("answers"), asked, longest, 0, windows=True)
-    assert found.cut == 1
-    assert max(len(row) for row in found.ids) <= longest
-    assert {*found.texts} == {0, 1}
+    features = featurize(checkpoint("answers"), asked, longest, 0, windows=True)
+    assert features.cut == 1
+    assert max(len(row) for row in features.ids) <= longest
+    assert {*features.texts} == {0, 1}
 
 
-def test_the_best_span_runs_forwards_within_its_context_and_over_all_windows() -> None:
+def test_the_best_span_is_forward_within_the_context_and_over_all_windows() -> None:
     contexts = ["the cat sat", "a dog"]
     offsets = np.full((3, 6, 2), -1)
     offsets[0, 2:5] = [[0, 3], [4, 7], [8, 11]]
     offsets[1, 2:4] = [[4, 7], [8, 11]]
     offsets[2, 2:4] = [[0, 1], [2, 5]]
     scores = np.zeros((3, 2, 6))
-    scores[0, 0, 0] = scores[0, 1, 1] = 99  # outside of the context
+    scores[0, 0, 0] = scores[0, 1, 1] = 99  # outside the context
     scores[0, 0, 4], scores[0, 1, 2] = 5, 5  # backwards
     scores[0, 0, 3], scores[0, 1, 4] = 2, 1
     scores[1, 0, 2], scores[1, 1, 3] = 9, 9
@@ -238,14 +240,14 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
         ('{"data": []}', "has no questions"),
     ],
 )
-def test_a_file_in_another_form_is_refused(text: str, says: str, tmp_path: Path) -> None:
+def test_a_file_in_another_format_is_refused(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "dev.json").write_text(text)
     with pytest.raises(Refused, match=says):
         load_task(TaskConfig("mine", TaskKind.question_answering, str(tmp_path / "dev.json")))
 
 
 @pytest.mark.parametrize("answers", [{}, {"answers": ["the cat"]}, {"answers": {"start": [0]}}])
-def test_a_hubs_questions_without_answers_are_refused(answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_questions_without_answers_are_refused(answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"question": "who sat", "context": "the cat sat", **answers}
     monkeypatch.setattr("suites.tasks.finetuned.from_hub", lambda *asked: iter([("mine, test row 1", row)]))
     with pytest.raises(Refused, match="mine, test row 1: there is no column answers"):
@@ -260,7 +262,7 @@ def test_a_question_without_text_or_answer_is_refused(
         load_task(squad(tmp_path / "dev.json", (question, "the cat sat", right)))
 
 
-def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
+def test_a_classifier_is_scored_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
     folder = checkpoint("classification")
     rows = [f"{' '.join(WORDS[place % 7 : place % 7 + 5])},{LABELS[place % 3]}" for place in range(30)]
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
@@ -282,7 +284,7 @@ def test_a_classifier_is_judged_through_the_pipeline(checkpoint: Checkpoint, fas
     assert "is not one of the checkpoint's labels: good, bad, neither" in unknown.stderr
 
 
-def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
+def test_answers_are_scored_through_the_pipeline(checkpoint: Checkpoint, fast_cli: Cli, tmp_path: Path) -> None:
     folder, context = checkpoint("answers"), " ".join(WORDS * 3)
     config = squad(tmp_path / "dev.json", ("who sat", context, ["the cat"]), ("where", "on the mat", ["the mat"]))
     done = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
@@ -296,7 +298,7 @@ def test_answers_are_judged_through_the_pipeline(checkpoint: Checkpoint, fast_cl
     assert "F1 (exact match" in done.stdout
 
 
-def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: ArtifactCache) -> None:
+def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shared_cache: ArtifactCache) -> None:
     from suites.tasks.scoring import score
 
     folder = checkpoint("answers")
@@ -305,33 +307,34 @@ def test_figures_of_answers_are_squads(checkpoint: Checkpoint, shared_cache: Art
         InputSource(folder, identity_of(folder), {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
     )
     inputs = dict(np.load(made.path))
-    said = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
-    targets = {"contexts": [context for _, context in texts], "answers": [[said[0]], ["nothing of it"]]}
-    found = score("question_answering", targets, inputs["reference"], inputs, folder)
-    assert (found["exact_match"], found["reference_exact_match"]) == (0.5, 0.5)
-    assert 0.5 <= found["value"] < 1
+    predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
+    targets = {"contexts": [context for _, context in texts], "answers": [[predictions[0]], ["nothing of it"]]}
+    scores = score("question_answering", targets, inputs["reference"], inputs, folder)
+    assert (scores["exact_match"], scores["reference_exact_match"]) == (0.5, 0.5)
+    assert 0.5 <= scores["value"] < 1
     assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
 
 
-def test_answers_are_whole_words_where_offsets_leave_out_letters() -> None:
-    """As a byte-level tokenizer behind a split at blanks gives them: later words lack their first letter."""
+def test_answers_are_whole_words_if_offsets_omit_letters() -> None:
+    """A byte-level tokenizer after a split at blanks gives such offsets: all words but the first lack their first
+    letter."""
     context = "Berlin is a big city"
     offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
 
-    def said(begin: int, end: int) -> str:
+    def span_text(begin: int, end: int) -> str:
         scores = np.zeros((1, 2, 6))
         scores[0, 0, begin], scores[0, 1, end] = 9, 9
         return answers(scores, np.array([0]), offsets, [context])[0]
 
-    assert said(1, 1) == "is"
-    assert said(2, 2) == "a"
-    assert said(2, 4) == "a big city"
-    assert said(0, 1) == "Berlin is"
+    assert span_text(1, 1) == "is"
+    assert span_text(2, 2) == "a"
+    assert span_text(2, 4) == "a big city"
+    assert span_text(0, 1) == "Berlin is"
 
 
-def test_spans_of_covered_words_stay_also_at_the_edge_of_a_window() -> None:
-    """A window may begin within a word; what the window before it covers is no lost letter. Nor is a mark that the
-    tokenizer leaves out."""
+def test_spans_of_covered_words_are_not_extended_at_the_edge_of_a_window() -> None:
+    """A window may begin within a word. Letters in the previous window are not missing letters, and neither is a
+    mark that the tokenizer omits."""
     context = "London, \u2603Paris"
     offsets = np.array([[[0, 3], [-1, -1]], [[3, 6], [9, 14]]])
     scores = np.zeros((2, 2, 2))

@@ -1,4 +1,4 @@
-"""Weights by hub id: those that were asked for, or one line that names the cause."""
+"""Weights by hub id: the requested weights, or one line that names the cause."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_each_failure_of_the_hub_names_its_cause(raised: Exception, says: str, m
     assert "\n" not in str(failed.value)
 
 
-def test_a_full_disk_is_not_taken_for_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_reported_as_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_: Any, **__: Any) -> str:
         raise OSError(28, "No space left on device")
 
@@ -76,7 +76,7 @@ def test_a_full_disk_is_not_taken_for_a_missing_model(monkeypatch: pytest.Monkey
 
 
 def snapshot(cache: Path, files: dict[str, str], commit: str = "0123456789abcdef") -> Path:
-    """A model in a folder laid out as the hub's local cache."""
+    """Return a model in a folder with the layout of the hub's local cache."""
     folder = cache / "models--a--b" / "snapshots" / commit
     folder.mkdir(parents=True)
     for name, text in files.items():
@@ -88,7 +88,7 @@ def snapshot(cache: Path, files: dict[str, str], commit: str = "0123456789abcdef
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's local cache, with no way to the hub itself."""
+    """Return the hub's local cache; the hub itself cannot be reached."""
     import huggingface_hub.constants as constants
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -113,7 +113,7 @@ def test_a_cached_model_is_used_and_named_by_its_commit(hub_cache: Path) -> None
     assert fetch(MODEL) == (folder, "hub a/b@0123456789ab")
 
 
-def test_a_model_with_pickled_weights_alone_is_refused(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_only_pickled_weights_is_refused(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = snapshot(hub_cache, {"config.json": "{}", "pytorch_model.bin": "x"})
     monkeypatch.setattr(hub, "_download", lambda *_: folder)
     with pytest.raises(Unavailable, match=r"has no model\.safetensors, only pytorch_model\.bin.* model\.path=FOLDER"):
@@ -128,7 +128,7 @@ def test_a_cached_file_that_is_damaged_is_refused(hub_cache: Path) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that holds weights with the bytes "x"."""
+    """Create a package with the weights "x"."""
     folder = tmp_path / "site" / "tiny_copy" / "model"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("")
@@ -137,7 +137,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_package_stands_in_for_its_own_hub_id_alone(hub_cache: Path, installed: Path) -> None:
+def test_a_package_replaces_only_its_own_hub_id(hub_cache: Path, installed: Path) -> None:
     from backends.cache import digest_of
 
     model = {**MODEL, **PACKAGE, "package_sha256": digest_of(installed / "model.safetensors")[:8]}
@@ -158,13 +158,13 @@ def test_a_package_that_is_not_installed_is_named(hub_cache: Path) -> None:
         fetch({**MODEL, **PACKAGE, "package": "no-such-copy==1.0"})
 
 
-def test_the_hub_library_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_hub_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.ModuleType("huggingface_hub"))
     with pytest.raises(Unavailable, match="pip install huggingface_hub"):
         fetch(MODEL)
 
 
-def test_a_model_that_is_nowhere_ends_in_one_line_and_leaves_no_record(cli: Cli, tmp_path: Path) -> None:
+def test_a_model_that_is_not_found_gives_one_line_and_no_record(cli: Cli, tmp_path: Path) -> None:
     done = cli("backend=ort", "model.hub=a/b", "device=cpu", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub"))
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
@@ -176,7 +176,7 @@ def test_a_model_that_is_nowhere_ends_in_one_line_and_leaves_no_record(cli: Cli,
 Locate = Callable[..., Any]
 
 
-def test_a_sweep_asks_for_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from word_models import request, word_model
 
     from suites import locating
@@ -190,18 +190,18 @@ def test_a_sweep_asks_for_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(stage)
         return Answer("ok", "", {"path": str(folder), "origin": "hub a/b@1"}, "")
 
-    found = [
+    resolved = [
         locating.located(request(tmp_path, "model.hub=a/b", f"backend={backend}", "sequence=[16]"), run)
         for backend in ("ort", "torch_eager")
     ]
     assert asked == ["locate"]
-    for one in found:
-        assert not isinstance(one, Answer)
-        assert one.cell["model"] == "b"
-        assert len(one.cell["model_version"]) == 16
-        assert one.job["model"]["origin"] == "hub a/b@1"
-        assert locating.changed(one) == ""
+    for cell_request in resolved:
+        assert not isinstance(cell_request, Answer)
+        assert cell_request.cell["model"] == "b"
+        assert len(cell_request.cell["model_version"]) == 16
+        assert cell_request.job["model"]["origin"] == "hub a/b@1"
+        assert locating.changed(cell_request) == ""
     with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of b"):
         locating.located(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
     (folder / "tokenizer_config.json").write_text("{}")
-    assert "files changed while the cell ran" in locating.changed(found[0])
+    assert "files changed while the cell ran" in locating.changed(resolved[0])

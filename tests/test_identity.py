@@ -1,4 +1,4 @@
-"""A cell, its record and its heading are of one checkpoint and one data set, and of no other."""
+"""A cell, its record and its table heading identify one checkpoint and one data set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cell(tmp_path: Path, *overrides: str) -> Cell:
         "sentence_bert_config.json",
     ],
 )  # fmt: skip
-def test_every_file_that_decides_a_figure_decides_the_cell(file: str, folder: Path, tmp_path: Path) -> None:
+def test_every_file_that_affects_a_figure_changes_the_cell(file: str, folder: Path, tmp_path: Path) -> None:
     before = cell(tmp_path, f"model.path={folder}")
     assert before.id == cell(tmp_path, f"model.path={folder}").id
     with (folder / file).open("a") as stream:
@@ -58,7 +58,7 @@ def test_every_file_that_decides_a_figure_decides_the_cell(file: str, folder: Pa
     assert before.model == after.model == "model"
 
 
-def test_weights_decide_the_cell_and_other_files_do_not(folder: Path, tmp_path: Path) -> None:
+def test_weights_change_the_cell_and_other_files_do_not(folder: Path, tmp_path: Path) -> None:
     before = cell(tmp_path, f"model.path={folder}")
     (folder / "README.md").write_text("words")
     assert cell(tmp_path, f"model.path={folder}").id == before.id
@@ -68,7 +68,7 @@ def test_weights_decide_the_cell_and_other_files_do_not(folder: Path, tmp_path: 
     assert cell(tmp_path, f"model.path={folder}").id != before.id
 
 
-def test_the_digest_of_a_large_file_is_kept_until_the_file_changes(
+def test_the_digest_of_a_large_file_is_cached_until_the_file_changes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -85,14 +85,14 @@ def test_the_digest_of_a_large_file_is_kept_until_the_file_changes(
     (folder / WEIGHTS).write_bytes(changed)
     os.utime(folder / WEIGHTS, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert weights_digest(folder, tmp_path / "cache") != first
-    # A file that changed just now is read each time.
+    # A file that changed recently is read each time.
     monkeypatch.setattr(identity, "SETTLED_S", 3.0)
     (folder / WEIGHTS).write_bytes(bytes(changed))
     assert weights_digest(folder, tmp_path / "cache") == weights_digest(folder, tmp_path / "cache")
     assert read == [WEIGHTS] * 4
 
 
-def test_random_weights_are_told_apart_by_architecture_seed_and_borrowed_tokenizer(tmp_path: Path) -> None:
+def test_random_weights_are_identified_by_architecture_seed_and_borrowed_tokenizer(tmp_path: Path) -> None:
     word_tokenizer(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     (tmp_path / "two" / "tokenizer_config.json").write_text("{}")
@@ -100,8 +100,8 @@ def test_random_weights_are_told_apart_by_architecture_seed_and_borrowed_tokeniz
     changes = ("model.architecture.num_hidden_layers=3", "seed=1", f"model.tokenizer={tmp_path / 'one'}",
                f"model.tokenizer={tmp_path / 'two'}")  # fmt: skip
     cells = [cell(tmp_path, *base), *(cell(tmp_path, *base, change) for change in changes)]
-    assert len({one.id for one in cells}) == 5
-    assert {one.model for one in cells} == {"bert_base"}
+    assert len({each.id for each in cells}) == 5
+    assert {each.model for each in cells} == {"bert_base"}
 
 
 @pytest.mark.parametrize(
@@ -147,50 +147,50 @@ def test_a_model_has_the_name_of_its_folder_unless_one_is_given(
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "x" * 101, "none"])
-def test_a_given_name_that_cannot_be_used_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_given_name_that_is_not_valid_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"model\.name="):
         request(tmp_path, f"model.name='{name}'")
 
 
-def test_no_folder_gets_into_a_cell(folder: Path, tmp_path: Path) -> None:
+def test_a_cell_contains_no_folder(folder: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(cell(tmp_path, f"model.path={folder}").to_json())
 
 
-def judged(tmp_path: Path, folder: Path, rows: str, *more: str) -> Cell:
+def accuracy_cell(tmp_path: Path, folder: Path, rows: str, *more: str) -> Cell:
     (tmp_path / "data.csv").write_text(f"text,label\n{rows}")
     return cell(tmp_path, "suite=accuracy", "task=sequence_classification", f"task.path={tmp_path / 'data.csv'}",
                 f"model.path={folder}", *more)  # fmt: skip
 
 
 def test_texts_and_labels_are_part_of_an_accuracy_cell(folder: Path, tmp_path: Path) -> None:
-    one = judged(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n")
-    assert judged(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n").id == one.id
-    other_labels = judged(tmp_path, folder, "the cat,LABEL_1\nthe dog,LABEL_1\n")
-    other_texts = judged(tmp_path, folder, "the cat,LABEL_0\nthe mat,LABEL_1\n")
-    assert len({one.id, other_labels.id, other_texts.id}) == 3
-    assert judged(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n", "task.metric=f1").id != one.id
+    first = accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n")
+    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n").id == first.id
+    other_labels = accuracy_cell(tmp_path, folder, "the cat,LABEL_1\nthe dog,LABEL_1\n")
+    other_texts = accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe mat,LABEL_1\n")
+    assert len({first.id, other_labels.id, other_texts.id}) == 3
+    assert accuracy_cell(tmp_path, folder, "the cat,LABEL_0\nthe dog,LABEL_1\n", "task.metric=f1").id != first.id
 
 
 Make = Callable[..., Record]
 
 
 def test_two_checkpoints_of_one_name_never_share_a_heading(make_record: Make) -> None:
-    one, two = (make_record(model="model", model_version=version * 8) for version in ("ab", "cd"))
-    text = latency_section([one, two])
+    first, second = (make_record(model="model", model_version=version * 8) for version in ("ab", "cd"))
+    text = latency_section([first, second])
     assert "### model (abababab), random (seed 0) weights" in text
     assert "### model (cdcdcdcd), random (seed 0) weights" in text
     assert text.count("**fastest**") == 0
-    assert "### model, random (seed 0) weights" in latency_section([one])
-    assert way(one) != way(two)
+    assert "### model, random (seed 0) weights" in latency_section([first])
+    assert way(first) != way(second)
 
 
 def test_two_data_sets_of_one_task_never_share_a_heading(make_record: Make) -> None:
     base = {"distribution": "full", "tokens": "auto", "task": "mine", "evaluated": "e" * 16}
-    one, two = (make_record(suite="accuracy", lengths={**base, "targets": label * 16}) for label in "ab")
-    text = accuracy_section([one, two])
+    first, second = (make_record(suite="accuracy", lengths={**base, "targets": label * 16}) for label in "ab")
+    text = accuracy_section([first, second])
     assert "mine (data aaaaaaaa)" in text
     assert "mine (data bbbbbbbb)" in text
-    assert "mine\n" in accuracy_section([one])
+    assert "mine\n" in accuracy_section([first])
 
 
 def test_a_row_says_that_its_weights_came_from_a_package(make_record: Make) -> None:

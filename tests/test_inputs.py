@@ -18,21 +18,19 @@ TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), prefix=(
 NAMES = ("input_ids", "attention_mask")
 
 
-def test_text_without_a_tokenizer_says_what_to_do(tmp_path: Path) -> None:
+def test_text_without_a_tokenizer_is_refused_with_a_fix(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 100}')
     with pytest.raises(Unavailable, match="use random"):
         Tokens.of(tmp_path, "text", ["a text"], seed=0)
     assert Tokens.of(tmp_path, "auto", ["a text"], seed=0).kind == "random"
 
 
-def test_calibration_goes_through_all_the_texts(
-    tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calibration_uses_all_texts(tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
-    one, two = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
-    starts = [row[1] for batch in (one, two) for row in batch["input_ids"].tolist()]
+    first, second = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
+    starts = [row[1] for batch in (first, second) for row in batch["input_ids"].tolist()]
     assert starts == [11, 21, 31, 11, 21, 31, 11, 21, 31, 11, 11, 21, 31, 11, 21, 31]
-    assert one["input_ids"].shape == two["input_ids"].shape
+    assert first["input_ids"].shape == second["input_ids"].shape
 
 
 def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:
@@ -55,13 +53,13 @@ def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> N
         ({"distribution": "histogram", "values": [3, 5], "counts": [0, 7]}, [5, 5, 5, 5], 0),
     ],
 )
-def test_lengths_follow_their_distribution_and_what_was_cut_is_counted(
+def test_lengths_follow_their_distribution_and_cut_texts_are_counted(
     lengths: dict[str, object], drawn: list[int], cut: int
 ) -> None:
     assert draw_lengths(lengths, Shape(4, 6), TOKENS, seed=0) == (drawn, cut)
 
 
-def test_stsb_lengths_are_those_of_its_histogram() -> None:
+def test_stsb_lengths_follow_their_histogram() -> None:
     chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "stsb.yaml"))
     assert isinstance(chosen, dict)
     values, counts = np.array(chosen["values"]), np.array(chosen["counts"])
@@ -71,7 +69,7 @@ def test_stsb_lengths_are_those_of_its_histogram() -> None:
     assert np.mean(drawn) == pytest.approx((values * counts).sum() / counts.sum(), rel=0.02)
 
 
-def test_squad_like_lengths_have_their_mean_and_are_cut_at_the_sequence() -> None:
+def test_squad_like_lengths_have_the_right_mean_and_are_cut_at_the_sequence_length() -> None:
     chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "squad_like.yaml"))
     assert isinstance(chosen, dict)
     drawn, cut = draw_lengths(chosen, Shape(4000, 384), TOKENS, seed=0)
@@ -82,17 +80,17 @@ def test_squad_like_lengths_have_their_mean_and_are_cut_at_the_sequence() -> Non
 
 
 @pytest.mark.parametrize(
-    ("drawn", "passes", "multiple", "found"),
+    ("drawn", "passes", "multiple", "expected"),
     [
         ([5, 3], 1, 8, [(Shape(2, 20), [0, 1])]),
         ([9, 3, 17, 4], 2, 8, [(Shape(2, 8), [1, 3]), (Shape(2, 20), [0, 2])]),
         ([9, 3, 17, 4], 4, 1, [(Shape(1, 3), [1]), (Shape(1, 4), [3]), (Shape(1, 9), [0]), (Shape(1, 17), [2])]),
     ],
 )
-def test_a_batch_is_sorted_into_passes_that_are_padded_to_their_own_longest(
-    drawn: list[int], passes: int, multiple: int, found: list[tuple[Shape, list[int]]]
+def test_a_batch_is_sorted_into_passes_that_are_padded_to_their_longest_sequence(
+    drawn: list[int], passes: int, multiple: int, expected: list[tuple[Shape, list[int]]]
 ) -> None:
-    assert split(drawn, 20, passes, multiple) == found
+    assert split(drawn, 20, passes, multiple) == expected
 
 
 def test_a_batch_of_unequal_parts_is_not_split() -> None:
@@ -100,7 +98,7 @@ def test_a_batch_of_unequal_parts_is_not_split() -> None:
         split([5, 6, 7], 8, 2, 1)
 
 
-def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
+def test_a_sorted_batch_has_the_arrays_of_its_passes(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
     lengths = {"distribution": "file", "values": [3, 3, 30], "tokens": "random", "passes": 3, "multiple": 16}
@@ -109,10 +107,10 @@ def test_the_arrays_of_a_sorted_batch_are_those_of_its_passes(
     assert [rows for rows, *_ in passes] == [2, 2, 2]
     assert passes[0] == [2, 16, 6]
     assert {f"{rows}x{longest}" for rows, longest, _ in passes} == set(prepared.notes["shapes"])
-    # Engines are tuned for what is not padding.
+    # Engines are tuned for the tokens that are not padding.
     assert [2, 16, 6] in padded_tokens(prepared.notes["shapes"])
     assert padded_tokens({"2x16": {"tokens": 32, "cut": 0}}) == []
-    # A profiler sees what was measured.
+    # A profiler gets the measured inputs.
     feeds = batch(Shape(2, 16), prepared.path.parent)
     assert feeds["attention_mask"].sum() == 6
     assert {array.shape for array in feeds.values()} == {(2, 16)}
@@ -136,7 +134,7 @@ def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
     several = prepare_inputs(
         InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 16), Shape(6, 32))
     ).notes
-    for rows, longest, tokens in (one for passes in several["passes"].values() for one in passes):
+    for rows, longest, tokens in (array_pass for passes in several["passes"].values() for array_pass in passes):
         assert tokens <= several["shapes"][f"{rows}x{longest}"]["tokens"]
 
 

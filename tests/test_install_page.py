@@ -1,4 +1,4 @@
-"""The commands and files that docs/install.md names are there."""
+"""docs/install.md names only commands and files that exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs" / "install.md").read_text()
 TYPED = [shlex.split(line)[1:] for line in re.findall(r"^ {4}(inference-suites .*)", PAGE, re.MULTILINE)]
 
 
-def test_its_commands_are_there(cli: Cli) -> None:
+def test_its_commands_exist(cli: Cli) -> None:
     assert {words[0] for words in TYPED} == {"--help", "run", "batch"}
     for command, *words in TYPED:
         if command == "run":
@@ -28,7 +28,7 @@ def test_its_commands_are_there(cli: Cli) -> None:
     assert all(f"`{name}`" in PAGE for name in COMMANDS)
 
 
-def test_its_folders_and_files_are_those_of_the_code() -> None:
+def test_its_folders_and_files_match_the_code() -> None:
     for name in (*DEFAULTS.values(), f"~/.local/share/{NAME}/results", f"~/.cache/{NAME}", f"~/.config/{NAME}", FILE):
         assert f"`{name}`" in PAGE
     for name in ("Dockerfile", "Dockerfile.cuda"):

@@ -1,4 +1,4 @@
-"""Interpreters that cannot work are named before a worker starts."""
+"""Interpreters that cannot work are refused before a worker starts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_a_relative_path_is_relative_to_the_current_folder(tmp_path: Path, monke
     (tmp_path / "venv" / "python").symlink_to(sys.executable)
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
-    # The link stays: a virtual environment is found by it.
+    # The link is not resolved, because it identifies the virtual environment.
     assert interpreter_path("interpreter.main", "../venv/python") == str(tmp_path / "venv" / "python")
     monkeypatch.chdir(tmp_path / "venv")
     assert interpreter_path("interpreter.main", "./python") == str(tmp_path / "venv" / "python")
 
 
-def test_a_bare_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_a_folder_is_searched_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python9").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert interpreter_path("interpreter.main", "python9") == str(tmp_path / "python9")
@@ -42,7 +42,9 @@ def test_a_bare_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("text/python", "there is no such file"),
     ],
 )
-def test_what_is_no_program_is_refused(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_a_program_is_refused(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("text").write_text("hello")
@@ -54,7 +56,7 @@ def test_what_is_no_program_is_refused(name: str, says: str, tmp_path: Path, mon
     assert "\n" not in str(refused.value)
 
 
-def test_a_program_behind_a_closed_folder_is_not_said_to_be_missing(
+def test_a_program_in_an_unreadable_folder_is_not_reported_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closed(path: object, *_: object, **__: object) -> os.stat_result:

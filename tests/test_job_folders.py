@@ -1,4 +1,4 @@
-"""Folders of jobs: kept for the log of a cell that failed, and removed otherwise, however a run ends."""
+"""Job folders: kept for the log of a failed cell, and otherwise removed, even after a run that was killed."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_the_folder_of_a_killed_run_is_removed_by_the_next_one(tmp_path: Path) -
     assert owners == [f".{os.getpid()}.owner"]
 
 
-def test_the_folders_of_a_run_that_goes_on_stay(tmp_path: Path) -> None:
+def test_the_folders_of_a_running_run_are_kept(tmp_path: Path) -> None:
     running = new_job(tmp_path)
     failed = in_another_process(tmp_path, "end_job(folder, keep=True)")
     in_another_process(tmp_path, "")
     assert folders(tmp_path) == sorted([running, failed])
 
 
-def test_only_the_last_folders_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_folders_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_folders, "KEPT", 3)
     kept = []
     for number in range(6):
@@ -78,7 +78,7 @@ def test_only_the_last_folders_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert [folder.exists() for folder in kept] == [False, False, True, True, True, True]
 
 
-def test_a_cache_that_is_removed_meanwhile_is_no_error(tmp_path: Path) -> None:
+def test_a_cache_that_is_removed_during_a_run_is_no_error(tmp_path: Path) -> None:
     folder = new_job(tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
     end_job(folder, keep=True)

@@ -1,4 +1,5 @@
-"""Labels of a data set are read as the checkpoint's names or as places in its outputs: one reading for all of them."""
+"""Labels of a data set: read as names of the checkpoint's labels or as indices of its outputs, one of the two for
+the whole data set."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ def test_every_label_is_read_in_the_same_way(
         ({0: "a", 1: "A"}, ["a", "b"], "the label 'b' is not one", "b"),
     ],
 )
-def test_labels_that_fit_no_reading_or_two_are_refused(
+def test_labels_that_fit_neither_or_both_interpretations_are_refused(
     names: dict[int, str], labels: list[str], says: str, label: str
 ) -> None:
     with pytest.raises(UnknownLabel, match=re.escape(says)) as refused:
@@ -84,7 +85,7 @@ def test_labels_that_fit_no_reading_or_two_are_refused(
     assert not label or refused.value.label == label
 
 
-def test_a_reading_that_was_given_decides() -> None:
+def test_a_configured_interpretation_is_used() -> None:
     assert label_places(STARS, ["1", "2"], "names") == [0, 1]
     assert label_places(STARS, ["1", "2"], "places") == [1, 2]
     with pytest.raises(UnknownLabel, match="the label '5' is not a number from 0 to 4"):
@@ -105,7 +106,7 @@ def test_a_reading_that_was_given_decides() -> None:
         ({}, ""),
     ],
 )
-def test_heads_that_choose_no_label_are_told_apart(config: dict[str, Any], says: str) -> None:
+def test_heads_without_a_choice_of_label_are_recognized(config: dict[str, Any], says: str) -> None:
     assert says in not_a_choice(config)
     assert bool(says) == bool(not_a_choice(config))
 
@@ -120,7 +121,7 @@ def test_heads_that_choose_no_label_are_told_apart(config: dict[str, Any], says:
         {"num_labels": "two"},
     ],
 )
-def test_names_that_are_none_are_refused(config: dict[str, Any]) -> None:
+def test_placeholder_label_names_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
         names_in(config)
 
@@ -146,13 +147,13 @@ def test_the_first_row_with_an_unknown_label_is_named(tmp_path: Path) -> None:
         load_task(task_of(tmp_path, "a,good\nb,1\n"), WORDS)
 
 
-def test_a_reading_is_part_of_the_targets_only_where_it_was_given(tmp_path: Path) -> None:
+def test_an_interpretation_is_part_of_the_targets_only_if_it_was_configured(tmp_path: Path) -> None:
     assert "reading" not in load_task(task_of(tmp_path, "a,0\nb,4\n"), STARS).targets
     given = load_task(task_of(tmp_path, "a,1\nb,2\n", labels=LabelReading.places), STARS)
     assert (given.targets["reading"], given.reading) == ("places", "places")
 
 
-def test_a_metric_that_says_nothing_of_one_label_is_refused(tmp_path: Path) -> None:
+def test_a_metric_that_is_undefined_for_one_label_is_refused(tmp_path: Path) -> None:
     rows = "a,good\nb,good\n"
     assert load_task(task_of(tmp_path, rows), WORDS).labels == ["good"]
     for metric in (Metric.f1, Metric.matthews):

@@ -1,4 +1,4 @@
-"""What suite=latency checks of outputs, and when."""
+"""The checks of outputs in suite=latency and their times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPE = Shape(2, 4)
 
 
 class Spoilt(NullSession):
-    """Gives NaN from its `spoilt`th fetch on."""
+    """A session that returns NaN from its `spoilt`th fetch on."""
 
     def __init__(self, spoilt: int) -> None:
         super().__init__("ok", Costs())
@@ -25,7 +25,7 @@ class Spoilt(NullSession):
 
 
 def checked(spoilt: int) -> list[tuple[str, int]]:
-    """When outputs were checked, and how many of them were no numbers."""
+    """Return when outputs were checked, and the number of non-finite values at each check."""
     ids = np.arange(8, dtype=np.int32).reshape(2, 4)
     arrays = {
         "input_ids": ids,

@@ -1,4 +1,4 @@
-"""The worker contract from the parent's side: each way to end is an outcome of its own."""
+"""The worker contract on the parent's side: each possible end of a worker has its own outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = Interpreter(sys.executable)
 
 
 def fake_python(folder: Path, body: str) -> Interpreter:
-    """An "interpreter" that runs `body` in the worker's place; the job folder is sys.argv[4]."""
+    """Return an "interpreter" that runs `body` instead of the worker; the job folder is sys.argv[4]."""
     script = folder / "fake-python"
     script.write_text(f"#!{sys.executable}\nimport os, sys, time\nfrom pathlib import Path\n" + textwrap.dedent(body))
     script.chmod(0o755)
@@ -36,16 +36,16 @@ def run(python: Interpreter, tmp_path: Path, job: dict[str, Any] | None = None, 
     return call("probe", job or {}, tmp_path / "job", python, limit, lambda text, keep: None)
 
 
-def test_a_stage_answers(null_job: dict[str, Any], tmp_path: Path) -> None:
+def test_a_stage_returns_its_answer(null_job: dict[str, Any], tmp_path: Path) -> None:
     answer = run(HERE, tmp_path, null_job)
     assert (answer.outcome, answer.reason) == ("ok", "")
     assert answer.result["release"].startswith("numpy ")
 
 
-def test_a_worker_of_an_installed_copy_gets_none_of_the_packages_beside_it(
+def test_a_worker_of_an_installed_copy_does_not_import_its_neighbouring_packages(
     null_job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are of another interpreter than the worker's may be: its own must be found."""
+    """Those packages may belong to another interpreter than the worker's. The worker must import its own."""
     site = tmp_path / "site-packages"
     (site / "inference_suites-1.0.dist-info").mkdir(parents=True)
     (site / "numpy.py").write_text("raise ImportError('built for another Python')")
@@ -76,13 +76,13 @@ def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(t
         ),
     ],
 )
-def test_what_is_no_answer_is_a_failure(body: str, reason: str, tmp_path: Path) -> None:
+def test_an_invalid_answer_is_a_failure(body: str, reason: str, tmp_path: Path) -> None:
     answer = run(fake_python(tmp_path, body), tmp_path)
     assert answer.outcome == "failed"
     assert reason in answer.reason
 
 
-def test_an_answer_left_by_an_earlier_run_is_not_taken(tmp_path: Path) -> None:
+def test_an_answer_of_an_earlier_run_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "out.json").write_text('{"outcome":"ok","reason":"","result":1}')
     assert run(fake_python(tmp_path, "os._exit(0)"), tmp_path).outcome == "failed"
@@ -102,7 +102,7 @@ def test_a_time_limit_ends_the_whole_process_group(tmp_path: Path, handler: str)
         answer = run(fake_python(tmp_path, body), tmp_path, limit=limit)
         assert (answer.outcome, answer.reason) == ("timeout", f"probe was stopped after {limit} s")
         if noted.exists() and noted.read_text().endswith("."):
-            break  # otherwise this machine was too busy to start the processes within the limit
+            break  # otherwise the machine was too busy to start the processes within the limit
     child = noted.read_text().rstrip(".")
 
     def state() -> str:
@@ -127,7 +127,7 @@ def test_a_worker_that_cannot_write_is_no_failed_cell(tmp_path: Path) -> None:
         run(fake_python(tmp_path, body), tmp_path)
 
 
-def test_output_without_end_costs_neither_disk_nor_memory(tmp_path: Path) -> None:
+def test_endless_output_uses_little_disk_and_memory(tmp_path: Path) -> None:
     body = """
         block = b"noise " * 10000 + b"\\n"
         for _ in range(1000):
@@ -143,7 +143,7 @@ def test_output_without_end_costs_neither_disk_nor_memory(tmp_path: Path) -> Non
 
 
 def alive(tmp_path: Path, count: int = 1) -> list[int]:
-    """Of the processes whose ids workers wrote to `tmp_path`/pids, those that run."""
+    """Return those processes that still run, of the ids that workers wrote to `tmp_path`/pids."""
     found = []
     for line in (tmp_path / "pids").read_text().split():
         state = subprocess.run(["ps", "-o", "stat=", "-p", line], capture_output=True, text=True).stdout.strip()
@@ -161,7 +161,7 @@ DAEMON = """
 """
 
 
-def test_a_child_that_left_the_group_and_holds_the_log_ends_with_the_worker(tmp_path: Path) -> None:
+def test_a_child_outside_the_group_that_keeps_the_log_open_ends_with_the_worker(tmp_path: Path) -> None:
     body = DAEMON.replace("PIDS", repr(str(tmp_path / "pids")))
     answer = run(fake_python(tmp_path, body), tmp_path, limit=60)
     assert answer.reason == "probe exited with status 0 without an answer"
@@ -169,7 +169,7 @@ def test_a_child_that_left_the_group_and_holds_the_log_ends_with_the_worker(tmp_
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", "\\xff\\xfe", '{"text": 1, "keep": 2}'])
-def test_a_line_that_is_no_progress_does_not_end_the_worker(tmp_path: Path, text: str) -> None:
+def test_an_invalid_progress_line_does_not_end_the_worker(tmp_path: Path, text: str) -> None:
     body = f"""
         line = b'{text}' + b'\\n'
         for _ in range(100_000):
@@ -179,7 +179,7 @@ def test_a_line_that_is_no_progress_does_not_end_the_worker(tmp_path: Path, text
     assert run(fake_python(tmp_path, body), tmp_path, limit=60).outcome == "ok"
 
 
-def test_a_worker_goes_on_when_nobody_reads_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_continues_if_nobody_reads_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     monkeypatch.setenv("SUITES_PROGRESS_FD", str(writer))
@@ -197,7 +197,7 @@ def test_a_worker_goes_on_when_nobody_reads_its_progress(monkeypatch: pytest.Mon
         (b"#!/no/such/program\n", "the program that its first line names is missing"),
     ],
 )
-def test_a_file_that_is_no_interpreter_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_file_that_is_not_an_interpreter_is_named(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "python").write_bytes(content)
     (tmp_path / "python").chmod(0o755)
     with pytest.raises(CannotStart, match=says):
@@ -228,7 +228,7 @@ def test_a_second_interrupt_still_ends_the_group(tmp_path: Path) -> None:
 
 
 def test_a_launcher_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    """Neither a script that does not exec its Python, nor children of the worker in sessions of their own."""
+    """This includes a script that does not exec its Python, and children of the worker in their own sessions."""
     python, pids = tmp_path / "script", tmp_path / "pids"
     body = DAEMON.replace("PIDS", repr(str(pids)))
     body += f"""
@@ -250,7 +250,7 @@ def test_a_launcher_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     wait_until(lambda: not alive(tmp_path, 3))
 
 
-def test_a_cache_that_is_removed_meanwhile_fails_the_cell_and_says_so(tmp_path: Path) -> None:
+def test_a_cache_that_is_removed_during_a_cell_fails_it_with_that_reason(tmp_path: Path) -> None:
     body = "import shutil; os.chdir('/'); shutil.rmtree(sys.argv[4])"
     answer = run(fake_python(tmp_path, body), tmp_path)
     assert (answer.outcome, answer.reason) == (
@@ -264,7 +264,7 @@ def test_temporary_files_of_a_worker_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "job").iterdir()) == ["job.json", "log.txt"]
 
 
-def test_a_failure_on_a_full_disk_is_no_failed_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_count_as_a_failed_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
@@ -275,13 +275,13 @@ def test_a_failure_on_a_full_disk_is_no_failed_cell(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS"])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_is_seen_by_the_worker(
+def test_the_worker_recognizes_a_full_disk(
     name: str, wrapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = getattr(errno, name)
 
     def stage(job: Any) -> Any:
-        if wrapped:  # as libraries in other languages do
+        if wrapped:  # as libraries in other languages do it
             raise RuntimeError(f"cannot save: {os.strerror(number)} (os error {number})")
         raise OSError(number, os.strerror(number), "/elsewhere")
 
@@ -302,7 +302,7 @@ def test_an_answer_that_cannot_be_written_is_a_full_disk(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("write", ["mkdir", "write_text"])
-def test_a_job_that_cannot_be_written_starts_no_worker(
+def test_no_worker_starts_if_the_job_cannot_be_written(
     write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -315,7 +315,7 @@ def test_a_job_that_cannot_be_written_starts_no_worker(
     assert not (tmp_path / "job" / "ran").exists()
 
 
-def test_a_log_that_takes_no_more_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -326,7 +326,7 @@ def test_a_log_that_takes_no_more_is_no_failure(tmp_path: Path, monkeypatch: pyt
     assert "no-such" in (tmp_path / "out.json").read_text()
 
 
-def test_a_file_of_the_user_that_cannot_be_read_is_no_full_disk(
+def test_an_unreadable_file_of_the_user_is_not_reported_as_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stage(job: Any) -> Any:

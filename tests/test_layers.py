@@ -25,12 +25,12 @@ SMALL = f"model.architecture={{model_type: bert, {SIZES}}}"
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
-def test_points_stand_in_the_order_of_computing(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_points_are_in_the_order_of_computation(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     points = marked_points(export_onnx(*tiny(family), shared_cache))
     assert points == ["embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in MARKED[1:])]
 
 
-def test_a_difference_is_measured_and_the_first_one_found() -> None:
+def test_differences_are_measured_and_the_first_is_found() -> None:
     reference = np.asarray([[3.0, 4.0], [0.0, 2.0]])
     same, off = compared(reference, reference), compared(reference * [[1.0, 1.0], [1.0, 2.0]], reference)
     assert same == {"nonfinite": 0, "max_difference": 0.0, "relative_error": 0.0, "cosine_min": pytest.approx(1.0)}
@@ -44,7 +44,7 @@ def test_a_difference_is_measured_and_the_first_one_found() -> None:
     assert first_past(layers[:1], 0.1) == ""
 
 
-def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(fast_cli: Cli, tmp_path: Path) -> None:
+def test_fp32_has_small_errors_and_int8_large_errors_for_any_chunk(fast_cli: Cli, tmp_path: Path) -> None:
     assert fast_cli(*QUICK, SMALL, "precision=fp32", "layers.chunk=100").returncode == 0
     for chunk in (4, 100):
         done = fast_cli(*QUICK, SMALL, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
@@ -61,7 +61,7 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(fast_cli: Cli, tm
     table = table_in(tmp_path / "results", "layers").read_text()
     assert table.count("**first past the threshold**") == 2
     assert "; 2 layers; " in table
-    # A record that is reused speaks of the threshold asked for now.
+    # A reused record is judged by the new threshold.
     assert fast_cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
     firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
     assert firsts == {"", "0/attended"}
@@ -70,9 +70,7 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(fast_cli: Cli, tm
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
-def test_modules_of_pytorch_stand_for_the_nodes_of_the_graph(
-    family: str, tiny: Tiny, shared_cache: ArtifactCache
-) -> None:
+def test_pytorch_modules_correspond_to_nodes_of_the_graph(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny(family)
     onnx = export_onnx(folder, sha256, shared_cache)
     points = marked_points(onnx)
@@ -88,7 +86,7 @@ def test_modules_of_pytorch_stand_for_the_nodes_of_the_graph(
         Marked(load_encoder(folder), ["0/probs"])
 
 
-def test_pytorch_marks_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> None:
+def test_pytorch_layers_are_compared_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> None:
     done = fast_cli(*QUICK[:1], "backend=torch_eager", "precision=bf16", *QUICK[2:], SMALL, "layers.chunk=4",
                "layers.threshold=1e-4")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -98,7 +96,7 @@ def test_pytorch_marks_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> No
     assert all(1e-4 < layer["relative_error"] < 0.05 for layer in record.scores["layers"])
 
 
-def test_a_backend_that_cannot_mark_says_so(fast_cli: Cli, tmp_path: Path) -> None:
+def test_a_backend_that_cannot_mark_layers_is_unsupported(fast_cli: Cli, tmp_path: Path) -> None:
     refused = fast_cli("suite=layers", "backend=null", "device=cpu")
     assert refused.returncode == 2
     assert "backend=null runs no model" in refused.stderr

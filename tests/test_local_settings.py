@@ -1,4 +1,4 @@
-"""The file that names interpreters of this machine: where it is found, and what is said of one that cannot be used."""
+"""The file that names interpreters of this machine: where it is found, and how a bad file is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from suites.usage import CONF
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current folder and a folder of settings without any file, and no settings of a former version."""
+    """Create a current folder and a settings folder without a file, and without settings of an older version."""
     (tmp_path / "config" / "inference-suites").mkdir(parents=True)
     (tmp_path / "here").mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ConfigStore.instance().repo.get("interpreter", {}).pop("local.yaml", None)
 
 
-def test_the_current_folder_comes_before_the_users_settings_and_those_of_a_former_version(home: Path) -> None:
+def test_the_current_folder_has_priority_over_user_settings_and_older_settings(home: Path) -> None:
     assert local_settings.interpreters() == {}
     (home / "former.yaml").write_text('main: ""\ntrt: /former/python\n')
     assert local_settings.interpreters() == {"main": "", "trt": "/former/python"}
@@ -48,7 +48,7 @@ def test_without_a_variable_the_settings_are_in_the_home_folder(home: Path, monk
         assert local_settings.interpreters() == {"trt": str(home / "python")}
 
 
-def test_hydra_gets_them_unless_another_choice_is_made(home: Path) -> None:
+def test_hydra_gets_the_settings_unless_the_command_line_chooses_others(home: Path) -> None:
     def trt(*overrides: str) -> str:
         local_settings.register()
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -92,17 +92,17 @@ def test_a_broken_file_is_named_in_one_line(
     assert says in error
 
 
-def test_a_broken_file_of_a_former_version_is_named(home: Path) -> None:
+def test_a_broken_file_of_an_older_version_is_named(home: Path) -> None:
     (home / "former.yaml").write_text("other: /usr/bin/python3")
     with pytest.raises(Refused, match=r"former\.yaml: there is no key interpreter\.other; .*choices: main, trt"):
         local_settings.interpreters()
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode"])
-def test_a_file_that_others_can_have_written_is_passed_over(
+def test_a_file_that_other_users_can_write_is_ignored(
     fault: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It names programs that a run would start, and may lie in a folder such as /tmp."""
+    """The file names programs that a run would start, and it may be in a folder such as /tmp."""
     path = Path("inference-suites.yaml")
     path.write_text("interpreter: {trt: /evil/python}")
     if fault == "mode":

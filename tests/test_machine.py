@@ -1,4 +1,4 @@
-"""What is read from NVML, on a stand-in for it that knows two GPUs, one of which reports little."""
+"""Values read from NVML. A fake NVML has two GPUs, and one of them reports little."""
 
 from __future__ import annotations
 
@@ -79,25 +79,25 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     return fake
 
 
-def test_gpus_are_known_by_product_and_driver(nvml: FakeNvml) -> None:
+def test_gpus_are_identified_by_product_and_driver(nvml: FakeNvml) -> None:
     first, second = machine.gpus()
     assert first.slug == second.slug == "nvidia-h200-driver-580.1"
     assert (first.device.kind, first.device.uuid, first.device.compute_capability) == ("cuda", "GPU-0", (9, 0))
-    assert second.device.index == 0  # its worker sees it alone
+    assert second.device.index == 0  # the worker sees only this GPU
     assert (first.description["cuda_driver"], first.description["power_limit_w"]) == ("13.1", 700)
     assert second.description["power_limit_w"] == 0
     assert nvml.opened == 0
 
 
 @pytest.mark.parametrize(("visible", "found"), [("1", ["GPU-1"]), ("GPU-0", ["GPU-0"]), ("", []), ("-1", [])])
-def test_only_visible_gpus_count(
+def test_only_visible_gpus_are_listed(
     nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, visible: str, found: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu.device.uuid for gpu in machine.gpus()] == found
 
 
-def test_without_a_driver_there_are_none(nvml: FakeNvml) -> None:
+def test_without_a_driver_no_gpu_is_listed(nvml: FakeNvml) -> None:
     nvml.count = 0
     assert machine.gpus() == []
 
@@ -115,7 +115,7 @@ def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, answe
     assert nvml.opened == 0
 
 
-def test_a_cpu_is_known_by_model_and_cores() -> None:
+def test_a_cpu_is_identified_by_model_and_cores() -> None:
     here = machine.cpu()
     assert here.slug.startswith("cpu-")
     assert here.slug.endswith("-cores")

@@ -1,4 +1,4 @@
-"""Records name no folder of the machine that they were made on."""
+"""Records contain no folder names of the machine that made them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN = {"/srv/cache": "<cache>", "/srv": "<home>", "/srv/cache/own": "<results>
         ("'/usr/share/a'", "'<folder>/a'"),
         ("/usr/lib/python3/dist-packages/numpy/x.py, line 3", "<folder>/dist-packages/numpy/x.py, line 3"),
         ("/usr/bin/", "<folder>/bin"),
-        # These are no folders.
+        # These texts are not folders.
         ("quantization.leave_out=[/encoder/layer.0/*]", "quantization.leave_out=[/encoder/layer.0/*]"),
         ("/encoder/layer.0/output/MatMul", "/encoder/layer.0/output/MatMul"),
         ("see https://example.org/usr/share/a", "see https://example.org/usr/share/a"),
@@ -36,7 +36,7 @@ KNOWN = {"/srv/cache": "<cache>", "/srv": "<home>", "/srv/cache/own": "<results>
         ("1/2, and/or, tokens/s, /", "1/2, and/or, tokens/s, /"),
     ],
 )
-def test_folders_are_replaced_and_other_texts_are_not(text: str, cleaned: str) -> None:
+def test_only_folders_are_replaced(text: str, cleaned: str) -> None:
     assert clean(text, KNOWN) == cleaned
     assert clean(cleaned, KNOWN) == cleaned
 
@@ -69,7 +69,7 @@ def test_every_text_of_a_record_is_cleaned(
     assert cleaned.measurements == record.measurements
 
 
-def test_a_user_without_home_and_name_is_no_obstacle(
+def test_a_user_without_home_and_name_can_write_a_record(
     tmp_path: Path, make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOME", raising=False)

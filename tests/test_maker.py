@@ -1,4 +1,4 @@
-"""Which version of the suite made a record, and which records are measured again."""
+"""The version of the suite in a record, and the records that must be measured again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _fresh() -> Iterator[None]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git checkout of one file, which the suite takes for its own."""
+    """Return a git checkout of one file that acts as the checkout of the suite."""
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "a.py").write_text("1")
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
@@ -41,7 +41,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_version_is_that_of_the_project() -> None:
+def test_the_version_is_the_version_of_the_project() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == maker.VERSION
 
 
@@ -59,7 +59,7 @@ def test_a_checkout_has_a_commit_and_may_be_dirty(checkout: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("case", ["no git", "a folder in another checkout", "git refuses"])
-def test_without_a_checkout_of_its_own_there_is_no_commit(
+def test_a_copy_without_its_own_checkout_has_no_commit(
     case: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if case == "no git":
@@ -81,7 +81,7 @@ def test_without_a_checkout_of_its_own_there_is_no_commit(
         (None, ""),
     ],
 )
-def test_a_copy_that_pip_installed_has_the_commit_that_pip_noted(
+def test_a_copy_installed_by_pip_has_the_commit_that_pip_recorded(
     noted: str | None, commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "inference_suites-0.2.0.dist-info"
@@ -110,7 +110,7 @@ def test_a_copy_that_pip_installed_has_the_commit_that_pip_noted(
         ("layers", maker.HARNESS, maker.SCORING - 1, True),
     ],
 )
-def test_a_record_is_reused_where_its_figures_would_be_the_same(
+def test_a_record_is_reused_if_its_figures_would_be_the_same(
     suite: str, harness: int, scoring: int, again: bool, make_record: Callable[..., Record]
 ) -> None:
     machine = SimpleNamespace(description={"uuid": "GPU-0"})
@@ -122,24 +122,24 @@ def test_a_record_is_reused_where_its_figures_would_be_the_same(
     assert not reusable(other, request)
 
 
-def test_a_table_says_where_devices_and_makers_differ(make_record: Callable[..., Record]) -> None:
-    one = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
-    assert "Measured on" not in latency_tables([one])
-    assert "Made by" not in latency_tables([one])
-    environment = {**one.environment, "uuid": "GPU-1"}
+def test_a_table_shows_different_devices_and_suite_versions(make_record: Callable[..., Record]) -> None:
+    record = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
+    assert "Measured on" not in latency_tables([record])
+    assert "Made by" not in latency_tables([record])
+    environment = {**record.environment, "uuid": "GPU-1"}
     other = make_record(precision="fp16", environment=environment)
-    text = latency_tables([one, other, make_record(precision="bf16", harness=2, maker=one.maker)])
+    text = latency_tables([record, other, make_record(precision="bf16", harness=2, maker=record.maker)])
     assert "\nMeasured on 2 devices of this name: GPU-0 (2 records), GPU-1 (1 record).\n" in text
     made = "0.1.0 aaaaaaaaaaaa with uncommitted changes (harness 2, scoring 1) (2 records)"
     assert f"\nMade by 2 versions of the suite: {made}, unknown version (harness 1, scoring 1) (1 record).\n" in text
 
 
-def test_rows_of_one_kind_say_their_harness_where_it_differs(make_record: Callable[..., Record]) -> None:
+def test_rows_with_different_harness_versions_are_marked(make_record: Callable[..., Record]) -> None:
     rows = latency_tables([make_record(harness=2), make_record(options={"x": "y"})]).splitlines()
     assert sum("harness=1" in row for row in rows) == sum("harness=2" in row for row in rows) == 1
 
 
-def test_devices_whose_identities_begin_alike_are_told_apart(make_record: Callable[..., Record]) -> None:
+def test_devices_with_similar_identities_have_different_names(make_record: Callable[..., Record]) -> None:
     lengths = {"distribution": "texts", "tokens": "text", "task": "stsb"}
     records = [
         make_record(suite="accuracy", lengths=lengths, precision=precision, environment={
@@ -150,8 +150,8 @@ def test_devices_whose_identities_begin_alike_are_told_apart(make_record: Callab
     assert "GPU-0123456789-fp16 (1 record), GPU-0123456789-fp32 (1 record)" in text
 
 
-def test_git_is_not_asked_in_the_folder_of_another_user() -> None:
-    """Git refuses by itself; this is that the refusal is no traceback."""
+def test_git_does_not_run_in_the_folder_of_another_user() -> None:
+    """Git itself refuses such a folder. This test checks that the refusal gives no traceback."""
     assert os.environ.get("GIT_DIR") is None
     assert maker._git("no-such-command") is None
 
@@ -159,13 +159,13 @@ def test_git_is_not_asked_in_the_folder_of_another_user() -> None:
 @pytest.mark.parametrize(
     ("given", "commit", "dirty"), [("0123abc", "0123abc", False), ("0123abcdef-dirty", "0123abcdef", True)]
 )
-def test_a_copy_without_its_repository_is_told_its_commit(
+def test_a_copy_without_a_repository_gets_its_commit_from_the_environment(
     given: str, commit: str, dirty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUITES_COMMIT", given)
     assert maker.maker() == {"version": maker.VERSION, "commit": commit, "dirty": dirty}
 
 
-def test_what_is_no_commit_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_commit_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUITES_COMMIT", "main; rm")
     assert maker.maker()["commit"] != "main; rm"

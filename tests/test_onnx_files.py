@@ -1,4 +1,5 @@
-"""Models whose weights do not fit into one protobuf message; the limit is lowered so that a tiny model is one."""
+"""Models whose weights do not fit into one protobuf message. The tests lower the limit, so that a tiny model exceeds
+it."""
 
 from __future__ import annotations
 
@@ -42,11 +43,11 @@ def lowered(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactCache, ArtifactCache]:
-    """Of small files and of large ones."""
+    """Return a cache for small files and a cache for large files."""
     return ArtifactCache(tmp_path_factory.mktemp("small")), ArtifactCache(tmp_path_factory.mktemp("large"))
 
 
-def test_a_large_encoder_is_exported_with_its_weights_beside_it(
+def test_a_large_encoder_is_exported_with_its_weights_in_a_second_file(
     tiny: Tiny, caches: tuple[ArtifactCache, ArtifactCache], lowered: Callable[[], None]
 ) -> None:
     whole = export_onnx(*tiny("bert"), caches[0])
@@ -71,7 +72,7 @@ def test_a_large_encoder_is_exported_with_its_weights_beside_it(
     ],
     ids=lambda options: " ".join(options) or "minmax",
 )
-def test_a_large_encoder_is_quantized_as_a_small_one(
+def test_a_large_encoder_is_quantized_like_a_small_encoder(
     options: dict[str, Any],
     tiny: Tiny,
     caches: tuple[ArtifactCache, ArtifactCache],
@@ -105,21 +106,21 @@ def test_outputs_of_layers_of_a_large_encoder_are_marked(
     np.testing.assert_array_equal(*outputs)
 
 
-def test_two_large_models_of_one_architecture_have_digests_of_their_own(
+def test_two_large_models_of_one_architecture_have_different_digests(
     caches: tuple[ArtifactCache, ArtifactCache], lowered: Callable[[], None]
 ) -> None:
-    """The graphs are equal, and what is made of one must not be found in the cache for the other."""
+    """Their graphs are equal, so the cache must not return an artifact of one model for the other."""
     lowered()
     models = [
         locate({"weights": "random", "seed": seed, "architecture": TINY_MODELS["bert"]}, caches[1]) for seed in (0, 1)
     ]
-    one, other = (export_onnx(model.folder, model.identity, caches[1]) for model in models)
-    assert one.sha256 != other.sha256
-    points = marked_points(one)[:1]
-    assert mark(one, points, caches[1]).path != mark(other, points, caches[1]).path
+    first, second = (export_onnx(model.folder, model.identity, caches[1]) for model in models)
+    assert first.sha256 != second.sha256
+    points = marked_points(first)[:1]
+    assert mark(first, points, caches[1]).path != mark(second, points, caches[1]).path
 
 
-def test_what_is_not_made_of_a_large_model_is_said(
+def test_variants_that_a_large_model_cannot_have_are_unsupported(
     tiny: Tiny, caches: tuple[ArtifactCache, ArtifactCache], lowered: Callable[[], None]
 ) -> None:
     lowered()
@@ -134,7 +135,7 @@ def test_what_is_not_made_of_a_large_model_is_said(
 
 
 @pytest.mark.parametrize("options", [{"smooth": 0.5}, {"shift": True}])
-def test_a_tensor_that_is_itself_too_large_is_named(
+def test_a_single_tensor_above_the_limit_is_named(
     options: dict[str, Any],
     tiny: Tiny,
     caches: tuple[ArtifactCache, ArtifactCache],
@@ -149,18 +150,18 @@ def test_a_tensor_that_is_itself_too_large_is_named(
         prepare_source(folder, sha256, SourceForm(quantized="int8"), chosen, [], 0, caches[1])
 
 
-def test_ranges_of_a_large_model_are_those_of_a_small_one(
+def test_ranges_of_a_large_model_equal_those_of_a_small_model(
     tiny: Tiny, caches: tuple[ArtifactCache, ArtifactCache], lowered: Callable[[], None]
 ) -> None:
     from backends.ranges import activation_ranges
 
     folder, sha256 = tiny("bert")
-    found = []
+    ranges = []
     for cache, lower in zip(caches, (lambda: None, lowered), strict=True):
         lower()
         onnx = export_onnx(folder, sha256, cache)
         batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
         artifact = activation_ranges(onnx, "percentile", 99.9, batches, {}, ["*layer.0/intermediate*"], {}, cache)
-        found.append((json.loads(artifact.path.read_text()), artifact.notes))
-    assert found[0] == found[1]
+        ranges.append((json.loads(artifact.path.read_text()), artifact.notes))
+    assert ranges[0] == ranges[1]
     assert not list(caches[1].root.glob("*/.calibration-*"))

@@ -1,4 +1,4 @@
-"""Commands whose output cannot be written still write their tables."""
+"""A command writes its tables even if its output stream fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from suites.record import Record, write_record
     ("target", "status", "says"),
     [("> /dev/full", 1, "No space left on device"), (">&-", 0, ""), ("| true; exit ${PIPESTATUS[0]}", 0, "")],
 )
-def test_tables_are_written_whatever_becomes_of_the_output(
+def test_tables_are_written_even_if_the_output_fails(
     target: str, status: int, says: str, make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
     write_record(tmp_path, make_record())
@@ -42,7 +42,7 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize(("number", "status"), [(28, 1), (32, 0), (5, 1)])
-def test_a_reader_that_stops_is_no_error_and_lost_output_is(
+def test_a_reader_that_stops_is_no_error_but_lost_output_is(
     number: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Broken(number))
@@ -54,7 +54,7 @@ def test_a_reader_that_stops_is_no_error_and_lost_output_is(
     assert ("cannot be written" in capsys.readouterr().err) == bool(status)
 
 
-def test_characters_that_a_stream_lacks_are_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_outside_the_encoding_are_printed_as_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     with TolerantOutput():
@@ -69,7 +69,7 @@ def test_nothing_on_standard_output_moves_a_cursor(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("module", ["command", "report", "advise", "batch", "process_noise", "run", "search"])
-def test_help_may_be_read_in_part(module: str) -> None:
+def test_help_may_be_read_partly(module: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

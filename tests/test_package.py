@@ -1,4 +1,4 @@
-"""An installation has all that the checkout has, and its metadata are true."""
+"""An installation has all files of the checkout that it needs, and its metadata are correct."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NO_DATA = ("__pycache__",)
 
 
 def test_every_package_is_installed() -> None:
-    found = {path.parent.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py")}
-    assert sorted(SETUPTOOLS["packages"]) == sorted(".".join(folder.parts) for folder in found)
-    assert all((ROOT / folder / "__init__.py").exists() for folder in found)
+    folders = {path.parent.relative_to(ROOT) for top in CODE for path in (ROOT / top).rglob("*.py")}
+    assert sorted(SETUPTOOLS["packages"]) == sorted(".".join(folder.parts) for folder in folders)
+    assert all((ROOT / folder / "__init__.py").exists() for folder in folders)
 
 
 def test_every_data_file_is_installed() -> None:
@@ -45,7 +45,7 @@ def test_data_files_are_found_as_resources_of_the_package() -> None:
 
 
 def test_code_outside_the_packages_is_not_needed() -> None:
-    """Defaults of the configuration name only files inside them."""
+    """Defaults of the configuration name only files inside the packages."""
     for file in (ROOT / "suites" / "conf").rglob("*.yaml"):
         for name in re.findall(r"^path: (\S+)", file.read_text(), re.MULTILINE):
             if name.strip("'\""):
@@ -53,7 +53,7 @@ def test_code_outside_the_packages_is_not_needed() -> None:
                 assert (ROOT / name).is_file(), f"{file.name}: {name}"
 
 
-def test_the_licence_is_there_and_named() -> None:
+def test_the_licence_is_included_and_named() -> None:
     assert PROJECT["project"]["license"] == "Apache-2.0"
     (name,) = PROJECT["project"]["license-files"]
     text = (ROOT / name).read_text()
@@ -62,7 +62,7 @@ def test_the_licence_is_there_and_named() -> None:
     assert not [line for line in PROJECT["project"].get("classifiers", []) if line.startswith("License ::")]
 
 
-def test_all_files_that_have_a_version_have_the_same() -> None:
+def test_all_files_have_the_same_version() -> None:
     assert PROJECT["project"]["version"] == VERSION
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [VERSION]
@@ -72,15 +72,15 @@ def test_all_files_that_have_a_version_have_the_same() -> None:
     assert released == sorted(released, reverse=True)
 
 
-def test_the_main_side_needs_the_python_that_make_asks_for() -> None:
+def test_the_package_and_make_require_the_same_python() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11"
     assert "(3, 11)" in (ROOT / "Makefile").read_text()
-    # Workers of other interpreters run the same files on 3.10.
+    # Workers of other interpreters run the same files on Python 3.10.
     assert PROJECT["tool"]["ruff"]["target-version"] == "py310"
     assert PROJECT["tool"]["mypy"]["python_version"] == "3.11"
 
 
-def test_extras_that_texts_name_are_there() -> None:
+def test_extras_in_the_documentation_exist() -> None:
     extras = set(PROJECT["project"]["optional-dependencies"])
     assert {"dev", "hub", "tensorrt"} <= extras
     texts = [*ROOT.glob("*.md"), *ROOT.glob("Dockerfile*"), ROOT / "Makefile", *(ROOT / "suites").rglob("*.py")]
@@ -89,5 +89,5 @@ def test_extras_that_texts_name_are_there() -> None:
 
 
 def _extras(path: Path) -> set[str]:
-    found = re.findall(r"(?:['\"\s]\.|inference-suites)\[([a-z,]+)\]", path.read_text())
-    return {name for names in found for name in names.split(",")}
+    groups = re.findall(r"(?:['\"\s]\.|inference-suites)\[([a-z,]+)\]", path.read_text())
+    return {name for names in groups for name in names.split(",")}

@@ -1,4 +1,4 @@
-"""Paths are taken as they were typed, whatever letters they have."""
+"""Paths are value_of as typed, with any characters."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NAMES = [
 ]  # fmt: skip
 
 
-def taken(word: str) -> Any:
-    """What Hydra and OmegaConf make of an override."""
+def value_of(word: str) -> Any:
+    """Return the value that Hydra and OmegaConf read from an override."""
     override = OverridesParser.create().parse_override(word)
     if override.is_sweep_override():
         values = [f"x={value}" for value in override.sweep_string_iterator()]
-        return [taken(value) for value in values]
+        return [value_of(value) for value in values]
     return OmegaConf.create({"path": override.value()}).path
 
 
@@ -35,27 +35,27 @@ def taken(word: str) -> Any:
 def test_a_path_is_taken_as_typed(key: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if "${" not in name:
-        assert taken(quoted_path(f"{key}={name}", sweeping=False)) == name
+        assert value_of(quoted_path(f"{key}={name}", sweeping=False)) == name
     for folder in (name, str(tmp_path / name)):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for sweeping in (False, True):
-            assert taken(quoted_path(f"{key}={folder}", sweeping)) == folder
+            assert value_of(quoted_path(f"{key}={folder}", sweeping)) == folder
 
 
-def test_a_comma_parts_two_paths_of_a_sweep_where_no_such_path_exists(
+def test_a_comma_separates_two_paths_of_a_sweep_unless_a_path_has_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bs=32,lr=1").mkdir()
-    assert taken(quoted_path("model.path=a=1,b", sweeping=True)) == ["a=1", "b"]
-    assert taken(quoted_path("model.path=a,bs=32,lr=1,c (2)", sweeping=True)) == ["a", "bs=32,lr=1", "c (2)"]
-    assert taken(quoted_path('model.path="a,b",c', sweeping=True)) == ["a,b", "c"]
-    assert taken(quoted_path("model.path=a,b", sweeping=False)) == "a,b"
+    assert value_of(quoted_path("model.path=a=1,b", sweeping=True)) == ["a=1", "b"]
+    assert value_of(quoted_path("model.path=a,bs=32,lr=1,c (2)", sweeping=True)) == ["a", "bs=32,lr=1", "c (2)"]
+    assert value_of(quoted_path('model.path="a,b",c', sweeping=True)) == ["a,b", "c"]
+    assert value_of(quoted_path("model.path=a,b", sweeping=False)) == "a,b"
     assert quoted_path("model.path=choice(a,b)", sweeping=True) == "model.path=choice(a,b)"
 
 
 @pytest.mark.parametrize("value", ['"a b"', "'a=b'", '"say \\"hi\\""'])
-def test_a_value_that_is_quoted_stays_as_it_is(value: str) -> None:
+def test_a_quoted_value_is_not_changed(value: str) -> None:
     assert quoted_path(f"model.path={value}", sweeping=False) == f"model.path={value}"
 
 
@@ -70,11 +70,13 @@ def test_a_value_that_is_quoted_stays_as_it_is(value: str) -> None:
         ("trt.plugin_libraries=[]", "trt.plugin_libraries=[]"),
     ],
 )
-def test_other_words_stay_and_lists_are_quoted_one_by_one(typed: str, read: str) -> None:
+def test_other_arguments_are_not_changed_and_list_items_are_quoted(typed: str, read: str) -> None:
     assert quoted_path(typed, sweeping=False) == read
 
 
-def test_a_tilde_is_the_home_folder_unless_a_path_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_folder_unless_a_path_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     assert quoted_path("model.path=~/models/a=1", sweeping=False) == 'model.path="/home/me/models/a=1"'
@@ -82,7 +84,7 @@ def test_a_tilde_is_the_home_folder_unless_a_path_is_called_so(tmp_path: Path, m
     assert quoted_path("model.path=~", sweeping=False) == 'model.path="~"'
 
 
-def test_the_keys_of_paths_are_keys() -> None:
+def test_the_path_keys_exist_in_the_configuration() -> None:
     from suites.config import RunConfig
     from suites.explain import known_keys
 

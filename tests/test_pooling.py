@@ -1,4 +1,4 @@
-"""A sentence encoder's vectors are made as its own files say."""
+"""Embeddings of a sentence encoder use the pooling of the checkpoint's own files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFF = {
 
 
 def sentence_encoder(folder: Path, pooling: Any, *modules: str) -> Path:
-    """Write what sentence-transformers writes: modules of those types, and the configuration of pooling."""
+    """Write the files of sentence-transformers: the list of modules with these types, and the pooling configuration."""
     folder.mkdir(exist_ok=True)
     paths = {"Transformer": "", "Pooling": "1_Pooling"}
     listed = [
@@ -51,16 +51,16 @@ NORMALIZED = ("Transformer", "Pooling", "Normalize")
         ({"pooling_mode": ["mean"]}, NORMALIZED, "mean", True, "mean"),
     ],
 )
-def test_pooling_is_that_of_the_files(
+def test_pooling_is_read_from_the_files(
     pooling: Any, modules: tuple[str, ...], mode: str, normalized: bool, readout: str, tmp_path: Path
 ) -> None:
-    found = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
-    assert found == Pooling(mode, normalized, "1_Pooling/config.json")
-    assert found.readout == readout
-    assert found.note == f"{mode} pooling (1_Pooling/config.json)"
+    read = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+    assert read == Pooling(mode, normalized, "1_Pooling/config.json")
+    assert read.readout == readout
+    assert read.note == f"{mode} pooling (1_Pooling/config.json)"
 
 
-def test_without_files_it_is_the_normalized_mean(tmp_path: Path) -> None:
+def test_pooling_without_files_is_the_normalized_mean(tmp_path: Path) -> None:
     assert pooling_of(tmp_path) == Pooling("mean", True, "default")
     assert pooling_of(tmp_path).note == "mean pooling"
 
@@ -92,35 +92,35 @@ def test_a_prompt_before_each_text_is_unsupported(prompts: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("longest", ["16", 0, True])
-def test_a_length_that_is_none_is_refused(longest: Any, tmp_path: Path) -> None:
+def test_an_invalid_length_is_refused(longest: Any, tmp_path: Path) -> None:
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
     with pytest.raises(Unavailable, match="has max_seq_length"):
         pooling_of(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[1]"])
-def test_modules_that_are_no_list_are_refused(text: str, tmp_path: Path) -> None:
+def test_modules_that_are_not_a_list_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(text)
     with pytest.raises(Unavailable, match=r"modules\.json"):
         pooling_of(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["../other", "/etc", "nowhere"])
-def test_a_pooling_folder_lies_in_the_checkpoint(path: str, tmp_path: Path) -> None:
+def test_a_pooling_folder_must_be_inside_the_checkpoint(path: str, tmp_path: Path) -> None:
     module = {"path": path, "type": "sentence_transformers.models.Pooling"}
     (tmp_path / "modules.json").write_text(json.dumps([module]))
     with pytest.raises(Unavailable, match=r"modules\.json lists the folder"):
         pooling_of(tmp_path)
 
 
-def test_the_largest_value_is_of_tokens_alone() -> None:
+def test_maximum_pooling_ignores_padding() -> None:
     hidden = np.array([[[1.0, -5.0], [3.0, -2.0], [9.0, 9.0]]], np.float32)
     mask = np.array([[1, 1, 0]], np.int32)
     assert READOUTS["max"](hidden, mask, {}).tolist() == [[3.0, -2.0]]
 
 
 def pairs(folder: Path) -> Path:
-    """STS-B's files with pairs of words."""
+    """Write files in the format of STS-B with pairs of words."""
     generator = np.random.default_rng(0)
     folder.mkdir()
     for part in ("test", "dev"):
@@ -142,14 +142,14 @@ def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path)
     assert answer["inputs"]["notes"]["pooling"] == "cls pooling (1_Pooling/config.json)"
     with np.load(answer["inputs"]["path"]) as arrays:
         assert str(arrays["readout"]) == "first"
-        found = arrays["reference"][0]
+        vector = arrays["reference"][0]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        wanted = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
-    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+        expected = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
+    np.testing.assert_allclose(vector, expected.numpy(), atol=2e-5)
 
 
-def test_texts_are_read_as_the_checkpoint_says(tmp_path: Path) -> None:
+def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path) -> None:
     folder = sentence_encoder(word_model(tmp_path / "model"), {"pooling_mode": "mean"}, *NORMALIZED)
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 4, "do_lower_case": true}')
     assert pooling_of(folder).texts(["THE Cat", ["A", "b"]]) == ["the cat", ["a", "b"]]
@@ -161,7 +161,7 @@ def test_texts_are_read_as_the_checkpoint_says(tmp_path: Path) -> None:
         assert arrays["0/attention_mask"].sum(1).tolist() == [4] * 4
 
 
-def test_few_shot_labels_are_learned_from_vectors_as_the_checkpoint_gives_them(
+def test_few_shot_labels_are_learned_from_vectors_with_the_checkpoints_pooling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from suites.tasks import predictions as module
@@ -174,7 +174,7 @@ def test_few_shot_labels_are_learned_from_vectors_as_the_checkpoint_gives_them(
     assert given == [[[0.6, 0.8], [0.0, 1.0]], [[3.0, 4.0], [0.0, 2.0]]]
 
 
-def test_a_row_says_which_pooling_was_used(make_record: Any) -> None:
+def test_a_row_names_its_pooling(make_record: Any) -> None:
     lengths = {"distribution": "full", "tokens": "auto", "task": "stsb"}
     inputs = {"inputs": {"notes": {"pooling": "cls pooling (1_Pooling/config.json)"}}}
     record: Record = make_record(suite="accuracy", lengths=lengths, artifacts=inputs)

@@ -1,4 +1,4 @@
-"""On which stream PyTorch's sessions enqueue, over a torch.cuda that only remembers it: no GPU is needed."""
+"""The streams that PyTorch sessions use, with a fake torch.cuda that records the work. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT = "default"
 
 
 class Card:
-    """Stands in for torch.cuda and for backends.cuda: which stream is current, and what was enqueued on which."""
+    """A fake of torch.cuda and backends.cuda that records the current stream and the work enqueued on each stream."""
 
     def __init__(self) -> None:
         self.current, self.opened = DEFAULT, 0
@@ -28,7 +28,7 @@ class Card:
 
 
 class OnStream:
-    """torch.cuda.stream: entered again and again, one time after another."""
+    """A fake of torch.cuda.stream that can be entered many times."""
 
     def __init__(self, card: Card, name: str) -> None:
         self.card, self.name = card, name
@@ -49,7 +49,7 @@ class Graph:
 
 
 class Steps(TorchSteps):
-    """Doubles what is in its input."""
+    """A model that doubles its input."""
 
     def __init__(self, card: Card) -> None:
         super().__init__("cuda", 0)
@@ -100,7 +100,7 @@ def feeds(size: int, value: float = 1.0) -> dict[str, Array]:
 
 
 def worked(session: Steps, *sizes: int) -> list[tuple[str, str]]:
-    """What steps at these sizes enqueued, and on which stream."""
+    """Run steps at these sizes and return the work and the stream of each."""
     session._card.done.clear()
     for size in sizes:
         session.load(feeds(size))
@@ -108,7 +108,7 @@ def worked(session: Steps, *sizes: int) -> list[tuple[str, str]]:
     return [(what, where) for what, where in session._card.done if what in ("forward", "replay", "fill")]
 
 
-def test_each_session_works_on_its_own_stream_whichever_was_opened_last(card: Card) -> None:
+def test_each_session_uses_its_own_stream_even_if_another_was_opened_later(card: Card) -> None:
     with Steps(card) as first, Steps(card) as second:
         assert card.current == DEFAULT
         assert worked(first, 2) == [("fill", "own 1"), ("forward", "own 1")]
@@ -122,7 +122,7 @@ def test_each_session_works_on_its_own_stream_whichever_was_opened_last(card: Ca
         assert card.current == DEFAULT
 
 
-def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Card) -> None:
+def test_buffers_are_kept_per_shape_and_graphs_only_on_request(card: Card) -> None:
     with Steps(card) as session:
         worked(session, 2, 3)
         addresses = {size: session._buffers_by_key[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)}
@@ -130,7 +130,7 @@ def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Car
         session.capture()
         assert session.replays
         assert worked(session, 2) == [("fill", "own 1"), ("replay", "own 1")]
-        # Not asked for: it ends with its shape.
+        # Not requested: the graph is dropped when the shape changes.
         assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward"] * 2
         session.remembers = True
         session.capture()
@@ -139,12 +139,12 @@ def test_buffers_are_kept_by_shape_and_graphs_where_they_are_asked_for(card: Car
         assert not session.replays
         assert [what for what, _ in worked(session, 2, 3, 2)] == ["fill", "forward"] * 3
         session.remembers = True
-        # Taken up again, also where the shape has not changed since the plain step.
+        # The graph is used again, also if the shape has not changed since the plain step.
         assert [what for what, _ in worked(session, 2)] == ["fill", "replay"]
         assert {size: session._buffers_by_key[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses
 
 
-def test_closing_gives_memory_back(card: Card) -> None:
+def test_closing_frees_memory(card: Card) -> None:
     session = Steps(card)
     worked(session, 2, 3)
     session.close()

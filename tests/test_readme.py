@@ -1,4 +1,4 @@
-"""README and docs: their commands compose, their figures are in committed records, their links and files exist."""
+"""README and docs: their commands compose, their figures are in committed records, and their links and files exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def text_of(page: Path) -> str:
 
 
 def commands(page: Path) -> list[str]:
-    """Command lines of indented code blocks, and of code in a sentence."""
+    """Return the command lines of indented code blocks and of code in sentences."""
     text = text_of(page)
     blocks = re.findall(r"^ {4}(python -m suites\.[^#\n]*)", text, re.MULTILINE)
     return [line.strip() for line in [*blocks, *re.findall(r"`(python -m suites\.\w+[^`\n]*)`", text)]]
@@ -36,12 +36,12 @@ COMMANDS = sorted({command for page in WRITTEN for command in commands(page)})
 
 
 def modules(name: str) -> list[str]:
-    """Commands of one module."""
+    """Return the commands of one module."""
     return [command for command in COMMANDS if shlex.split(command)[2] == f"suites.{name}"]
 
 
 def overrides(command: str) -> list[str]:
-    """The key=value arguments of a command; of a sweep those of its first cell."""
+    """Return the key=value arguments of a command; for a sweep those of its first cell."""
     words = [word for word in shlex.split(command)[3:] if re.match(r"[\w.]+=", word)]
     return [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", word) for word in words]
 
@@ -57,15 +57,15 @@ def test_commands_compose(command: str, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", ["batch", "advise", "report", "process_noise"])
-def test_other_commands_have_known_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
+def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"suites.{name}").main(["--help"])
     assert end.value.code == 0
-    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    flags = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     assert modules(name)
     for command in modules(name):
         words = shlex.split(command)[3:]
-        assert {word for word in words if word.startswith("--")} <= known, command
+        assert {word for word in words if word.startswith("--")} <= flags, command
         files = [word for word in words if word.startswith(("suites/conf/", "results/"))]
         assert [file for file in files if not (ROOT / file).exists()] == []
         if name == "batch" and words[0] != "FILE":
@@ -75,7 +75,9 @@ def test_other_commands_have_known_flags_and_files(name: str, capsys: pytest.Cap
 
 
 def test_every_command_is_checked() -> None:
-    checked = [one for name in ("run", "search", "batch", "advise", "report", "process_noise") for one in modules(name)]
+    checked = [
+        command for name in ("run", "search", "batch", "advise", "report", "process_noise") for command in modules(name)
+    ]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6
     assert len(checked) >= 40
@@ -92,11 +94,11 @@ def test_named_files_exist(page: Path) -> None:
     ignored = [line.rstrip("/") for line in text_of(ROOT / ".gitignore").split()]
     for path in re.findall(r"`((?:conf|suites|backends|results|tests|docs)/[\w/.-]+)`", text_of(page)):
         named = path.partition("/MACHINE")[0]
-        assert (ROOT / named).exists() or any(path.startswith(known) for known in ignored), path
+        assert (ROOT / named).exists() or any(path.startswith(folder) for folder in ignored), path
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text_of(page))
     assert [link for link in links if not (page.parent / link).exists()] == []
 

@@ -41,7 +41,7 @@ def test_a_record_that_was_changed_is_not_read(make_record: Callable[..., Record
     path.write_text(text.replace("1000000", "1000001", 1))
     with pytest.raises(BadRecord, match="its digest is not that of its content"):
         read_record(path)
-    path.write_text(text.replace("\n", " "))  # other white space is the same content
+    path.write_text(text.replace("\n", " "))  # other white space does not change the content
     assert read_record(path) == make_record()
 
 
@@ -55,9 +55,7 @@ def test_a_record_of_the_first_schema_is_read_with_defaults(make_record: Callabl
     assert record.measurements == make_record().measurements
 
 
-def test_a_record_that_could_not_be_read_again_is_not_written(
-    make_record: Callable[..., Record], tmp_path: Path
-) -> None:
+def test_a_record_that_would_not_be_readable_is_not_written(make_record: Callable[..., Record], tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"could not be read again: cell\.shapes\[0\] is not a batch and a sequence"):
         write_record(tmp_path, make_record(shapes=((1 << 40, 16),)))
     assert not list(tmp_path.rglob("*.json"))
@@ -74,7 +72,7 @@ def test_a_record_is_not_written_outside_its_folder(
 
 
 @pytest.mark.parametrize("model", ["../../pwn", "BAAI/bge-small", "x" * 300, ".hidden", "mod\u00e8le \n#"])
-def test_the_name_of_a_file_has_no_folder_of_the_model(
+def test_file_names_do_not_contain_the_models_folder(
     model: str, make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
     path = path_of(tmp_path, "gpu-a", make_record(model=model).cell)
@@ -83,7 +81,7 @@ def test_the_name_of_a_file_has_no_folder_of_the_model(
     assert not path.name.startswith(".")
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.json"
     write_whole(path, "old")
 

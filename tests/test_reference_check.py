@@ -1,4 +1,5 @@
-"""The project's encoder and its export are compared with plain transformers, and a fault is found in the right one."""
+"""The project's encoder and its export are compared with transformers, and a fault is reported for the one that has
+it."""
 
 from __future__ import annotations
 
@@ -27,12 +28,12 @@ Tiny = Callable[[str], tuple[Path, str]]
 
 
 @pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS])
-def test_every_family_is_transformers_at_every_length(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_every_family_equals_transformers_at_every_length(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, identity = tiny(family)
     for check in (check_encoder, check_export):
-        found = check(folder, identity, 48, shared_cache)
-        assert found["difference"] < 2e-5
-        assert (found["lengths"], found["longest"]) == (48, 48)
+        differences = check(folder, identity, 48, shared_cache)
+        assert differences["difference"] < 2e-5
+        assert (differences["lengths"], differences["longest"]) == (48, 48)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "albert"])
@@ -50,7 +51,7 @@ def test_one_token_type_is_exported(tmp_path: Path, shared_cache: ArtifactCache)
     assert check_export(folder, "one type", 16, shared_cache)["difference"] < 2e-5
 
 
-def test_a_model_of_several_token_types_reads_them_in_any_family(tmp_path: Path, shared_cache: ArtifactCache) -> None:
+def test_several_token_types_are_used_in_every_family(tmp_path: Path, shared_cache: ArtifactCache) -> None:
     folder = word_model(tmp_path / "model", "roberta", type_vocab_size=2)
     for check in (check_encoder, check_export):
         assert check(folder, "two types", 16, shared_cache)["difference"] < 2e-5
@@ -59,14 +60,14 @@ def test_a_model_of_several_token_types_reads_them_in_any_family(tmp_path: Path,
 def wrong_mask(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
 ) -> tuple[torch.Tensor, None]:
-    """Attention to padding too."""
+    """Attend to padding too."""
     return torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).contiguous(), None
 
 
 def near_window(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
 ) -> tuple[torch.Tensor, None]:
-    """Attention to the 40 nearest tokens alone: right for all short sequences."""
+    """Attend only to the 40 nearest tokens, which is correct for all short sequences."""
     places = torch.arange(query.shape[2])
     near = (places[:, None] - places[None, :]).abs() <= 20
     mask = near[None, None] if attention_mask is None else attention_mask & near
@@ -74,7 +75,7 @@ def near_window(
 
 
 @pytest.mark.parametrize("fault", [wrong_mask, near_window])
-def test_a_wrong_mask_in_the_own_encoder_is_found_there(
+def test_a_wrong_mask_in_the_projects_encoder_is_found(
     fault: Any, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, identity = tiny("bert")
@@ -86,20 +87,20 @@ def test_a_wrong_mask_in_the_own_encoder_is_found_there(
     finally:
         monkeypatch.undo()
         AttentionInterface.register("suites_fused", attention.fused)
-    # What failed is not kept.
+    # A failed check is not cached.
     assert check_encoder(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
 
 
-def test_a_wrong_mask_in_the_export_is_found_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, identity = tiny("bert")
     monkeypatch.setattr(export, "MASK_VALUE", -1.0)
-    monkeypatch.setattr(export, "compare_export", lambda *_: 0.0)  # so that the cell's own check is what finds it
+    monkeypatch.setattr(export, "compare_export", lambda *_: 0.0)  # so that only the cell's own check finds it
     with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers by"):
         check_export(folder, identity, 32, ArtifactCache(tmp_path))
     assert check_encoder(folder, identity, 32, ArtifactCache(tmp_path))["difference"] < 2e-5
 
 
-def test_an_encoder_that_gives_nan_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_with_nan_outputs_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from backends import reference_check
 
     monkeypatch.setattr(reference_check, "_own", lambda folder: lambda feeds: np.full((1, 1, 1), np.nan))
@@ -108,7 +109,7 @@ def test_an_encoder_that_gives_nan_is_found(tiny: Tiny, tmp_path: Path, monkeypa
         check_encoder(folder, identity, 8, ArtifactCache(tmp_path))
 
 
-def test_a_checkpoint_that_gives_nan_is_not_taken_for_a_wrong_encoder(tmp_path: Path) -> None:
+def test_a_checkpoint_with_nan_outputs_is_not_reported_as_a_wrong_encoder(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
@@ -117,7 +118,7 @@ def test_a_checkpoint_that_gives_nan_is_not_taken_for_a_wrong_encoder(tmp_path: 
         check_encoder(folder, "nan", 8, ArtifactCache(tmp_path))
 
 
-def test_lengths_are_all_or_evenly_spread_with_both_ends() -> None:
+def test_lengths_are_all_or_evenly_spaced_with_both_ends() -> None:
     assert tried_lengths(16, 1000) == list(range(1, 17))
     many = tried_lengths(512, 1000)
     assert (many[0], many[-1], len(many)) == (1, 512, 64)
@@ -125,7 +126,7 @@ def test_lengths_are_all_or_evenly_spread_with_both_ends() -> None:
     assert (few[0], few[-1], len(few)) == (1, 512, 8)
 
 
-def test_batches_hold_short_and_long_sequences_and_all_lengths() -> None:
+def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
     config = {"model_type": "bert", "vocab_size": 50, "pad_token_id": 0}
     batches = list(padded_batches(tried_lengths(40, 1), config, ("input_ids", "attention_mask", "token_type_ids")))
     lengths = [int(length) for feeds in batches for length in feeds["attention_mask"].sum(1)]
@@ -138,7 +139,7 @@ def test_batches_hold_short_and_long_sequences_and_all_lengths() -> None:
 
 
 def stage(tmp_path: Path, folder: Path, *overrides: str) -> dict[str, Any]:
-    """The answer of the export stage of a cell."""
+    """Return the answer of the export stage of a cell."""
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
     return export_stage({**made.job, "form": FORM})
 
@@ -147,20 +148,22 @@ FORM = {"rewrites": (), "types": "fp32", "keep_fp32": (), "quantized": "", "cali
         "ranges": False, "floating": ()}  # fmt: skip
 
 
-def test_the_export_stage_checks_what_it_hands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = word_model(tmp_path / "model")
     assert set(stage(tmp_path, folder, "backend=torch_eager")["checked"]) == {"encoder"}
-    found = stage(tmp_path, folder, "backend=ort")
-    assert set(found["checked"]) == {"encoder", "export"}
-    assert found["checked"]["encoder"]["longest"] == 16
-    assert found["checkpoint"]["origin"] == "path"
-    # Once for a checkpoint: nothing of transformers runs the second time.
+    answer = stage(tmp_path, folder, "backend=ort")
+    assert set(answer["checked"]) == {"encoder", "export"}
+    assert answer["checked"]["encoder"]["longest"] == 16
+    assert answer["checkpoint"]["origin"] == "path"
+    # The check runs once per checkpoint: transformers does not run the second time.
     monkeypatch.setattr("backends.reference_check._transformers", None)
-    assert stage(tmp_path, folder, "backend=ort")["checked"] == found["checked"]
+    assert stage(tmp_path, folder, "backend=ort")["checked"] == answer["checked"]
 
 
 @pytest.mark.parametrize("family", OTHER_MODELS)
-def test_what_a_family_lacks_is_unsupported(family: str, tmp_path: Path, shared_cache: ArtifactCache) -> None:
+def test_a_feature_that_the_family_lacks_is_unsupported(
+    family: str, tmp_path: Path, shared_cache: ArtifactCache
+) -> None:
     folder = word_model(tmp_path / "model", family)
     with pytest.raises(Unsupported, match=f"quantization is not supported for model type '{family}'"):
         stage(tmp_path, folder, "backend=ort", "precision=int8")
@@ -178,7 +181,7 @@ def test_a_decoder_is_unsupported(family: str, tmp_path: Path) -> None:
             stage(tmp_path, folder, f"backend={backend}")
 
 
-def test_what_is_wrong_with_a_checkpoint_is_said_before_transformers_fails(tmp_path: Path) -> None:
+def test_a_wrong_checkpoint_is_refused_before_transformers_fails(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] + 1}))
@@ -186,7 +189,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said_before_transformers_fails(tmp_p
         check_encoder(folder, "other sizes", 16, ArtifactCache(tmp_path))
 
 
-def test_files_that_change_while_a_cell_runs_are_noticed(tmp_path: Path) -> None:
+def test_files_that_change_during_a_cell_are_detected(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]")
     (folder / "vocab.txt").write_text("the\n")
@@ -195,4 +198,4 @@ def test_files_that_change_while_a_cell_runs_are_noticed(tmp_path: Path) -> None
 
 
 def test_every_family_is_checked_here() -> None:
-    assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # a RoBERTa by another name
+    assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # the same architecture as RoBERTa

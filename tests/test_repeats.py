@@ -1,4 +1,4 @@
-"""Fresh processes for each cell: interleaved over a sweep, added to earlier ones, and failures among them."""
+"""Fresh processes of each cell: interleaved over a sweep, added to earlier processes, and with failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "b
 
 @pytest.fixture
 def request_of(tmp_path: Path) -> Callable[..., Request]:
-    """A request of the null backend."""
+    """Return a request of the null backend."""
 
     def resolved(*overrides: str) -> Request:
         ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -40,7 +40,8 @@ def request_of(tmp_path: Path) -> Callable[..., Request]:
 
 
 class Worker:
-    """In the place of suites/launch.py's `call`: answers at once, and fails in the process numbered `failing`."""
+    """A replacement for `call` of suites/launch.py that answers immediately, and fails in the process numbered
+    `failing`."""
 
     def __init__(self, failing: int = -1, digest: str = "a") -> None:
         self.failing, self.digest = failing, digest
@@ -65,22 +66,29 @@ class Worker:
         self.measured.append(number)
         if number == self.failing:
             return Answer("failed", "measure was killed by SIGSEGV without an answer", None, "the log")
-        one = {"phase": "latency", "batch": 2, "sequence": 16, "cuda_graph": False, "steady": True, "throttled": []}
+        measurement = {
+            "phase": "latency",
+            "batch": 2,
+            "sequence": 16,
+            "cuda_graph": False,
+            "steady": True,
+            "throttled": [],
+        }
         check = {"batch": 2, "sequence": 16, "cuda_graph": False, "nonfinite": 0, "cosine": 1.0, "when": "first use"}
-        measured = {**one, "samples": [1_000_000 + number] * 30, "windows": [[0, 1, 30]], "telemetry": {}}
+        measured = {**measurement, "samples": [1_000_000 + number] * 30, "windows": [[0, 1, 30]], "telemetry": {}}
         result = {"measurements": [measured], "checks": [check], "facts": {"number": number}, "failures": {}}
         return Answer("ok", "", result, "")
 
 
 def nothing(stage: str, text: str, keep: bool) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def processes(record: Record) -> list[int]:
     return [measurement.process for measurement in record.measurements]
 
 
-def test_a_cell_is_measured_in_as_many_processes_as_were_asked_for(
+def test_a_cell_is_measured_in_the_requested_number_of_processes(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
@@ -91,13 +99,13 @@ def test_a_cell_is_measured_in_as_many_processes_as_were_asked_for(
     ended = run_to_end(request_of("rerun=true"), nothing)
     assert ended.another is None
     assert processes(ended.record) == [0, 1, 2]
-    assert [known["process"] for known in ended.record.processes] == [1, 2]
-    assert [known["facts"] for known in ended.record.processes] == [{"number": 1}, {"number": 2}]
+    assert [process["process"] for process in ended.record.processes] == [1, 2]
+    assert [process["facts"] for process in ended.record.processes] == [{"number": 1}, {"number": 2}]
     assert [check.get("process", 0) for check in ended.record.checks] == [0, 1, 2]
     assert run_to_end(request_of(), nothing).reused
 
 
-def test_processes_are_added_to_those_of_an_earlier_run(
+def test_processes_are_added_to_an_earlier_run(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
@@ -120,7 +128,7 @@ def test_processes_of_another_engine_are_not_added(
     assert other.measured == [0, 1, 2]
 
 
-def test_a_failure_in_any_process_fails_the_cell_and_keeps_what_was_measured(
+def test_a_failure_in_any_process_fails_the_cell_and_keeps_its_measurements(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stages, "call", Worker(failing=1))
@@ -137,12 +145,12 @@ def test_suites_that_do_not_time_single_cells_measure_once(request_of: Callable[
 
 
 @pytest.mark.parametrize("repeats", [0, -1])
-def test_no_process_at_all_is_refused(repeats: int, request_of: Callable[..., Request]) -> None:
+def test_zero_processes_are_refused(repeats: int, request_of: Callable[..., Request]) -> None:
     with pytest.raises(Refused, match=f"repeats={repeats} must be at least 1"):
         request_of(f"repeats={repeats}")
 
 
-def test_threads_beyond_the_cpus_or_the_limit_of_the_cgroup_are_refused(
+def test_more_threads_than_cpus_or_the_cgroup_limit_are_refused(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from suites import machine, request
@@ -154,9 +162,9 @@ def test_threads_beyond_the_cpus_or_the_limit_of_the_cgroup_are_refused(
         request_of("threads=4")
     with pytest.raises(Refused, match="threads=9 is more than the 8 CPUs of this machine"):
         request_of("threads=9")
-    found = request_of()
-    assert (found.job["options"]["threads"], found.cell["options"]["threads"]) == (2, 0)
-    assert found.machine.slug.endswith("8-cores-limited-to-2.5")
+    resolved_request = request_of()
+    assert (resolved_request.job["options"]["threads"], resolved_request.cell["options"]["threads"]) == (2, 0)
+    assert resolved_request.machine.slug.endswith("8-cores-limited-to-2.5")
 
 
 def test_the_cells_of_a_sweep_take_turns_and_programmed_processes_tie(cli: Cli, tmp_path: Path) -> None:
@@ -169,10 +177,10 @@ def test_the_cells_of_a_sweep_take_turns_and_programmed_processes_tie(cli: Cli, 
         for measurement in record.measurements
     )
     order = list(dict.fromkeys((cell, process) for _, cell, process in starts))
-    (one, first), (other, second), *rest = order
+    (cell, first), (other_cell, second), *rest = order
     assert (first, second) == (0, 0)
-    assert one != other
-    assert rest == [(one, 1), (other, 1)]
+    assert cell != other_cell
+    assert rest == [(cell, 1), (other_cell, 1)]
     for record in records:
         first, second = (min(m.samples) for m in record.measurements if m.phase == "latency")
         assert second > 1.5 * first

@@ -25,7 +25,7 @@ def test_without_records_there_is_no_table(tmp_path: Path) -> None:
     assert write_tables(tmp_path) == ([], [])
 
 
-def test_a_file_that_is_no_record_is_named(
+def test_a_file_that_is_not_a_record_is_named(
     make_record: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_record(tmp_path, make_record())
@@ -41,7 +41,7 @@ def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "nowhere has no records" in capsys.readouterr().err
 
 
-def test_a_terminal_gets_the_rows_and_where_the_columns_are_explained(make_record: Callable[..., Record]) -> None:
+def test_a_terminal_shows_the_rows_and_where_the_columns_are_explained(make_record: Callable[..., Record]) -> None:
     text = shown("latency", [make_record()], MachineFolder(Path("results"), "gpu-a"))
     assert text.startswith("## GPU-A, driver 1.2")
     assert "p50 is the median" not in text
@@ -49,7 +49,7 @@ def test_a_terminal_gets_the_rows_and_where_the_columns_are_explained(make_recor
 
 
 @pytest.mark.parametrize("folder", machine_folders(REFERENCE), ids=lambda folder: folder.name)
-def test_committed_tables_are_those_of_the_committed_records(folder: MachineFolder, tmp_path: Path) -> None:
+def test_committed_tables_match_the_committed_records(folder: MachineFolder, tmp_path: Path) -> None:
     committed = {path.name: path.read_text() for path in folder.tables.iterdir()}
     (tmp_path / folder.name).mkdir()
     for part in ("records", "kernels"):
@@ -58,7 +58,7 @@ def test_committed_tables_are_those_of_the_committed_records(folder: MachineFold
     assert {path.name: path.read_text() for path in written} == committed
 
 
-def test_kernels_are_added_up_by_what_they_do(make_record: Callable[..., Record], tmp_path: Path) -> None:
+def test_kernel_times_are_summed_by_operation(make_record: Callable[..., Record], tmp_path: Path) -> None:
     record = write_record(tmp_path, make_record())
     rows = [("mha0", "2,000", "us"), ("sm90_xmma_gemm_f16", "3", "ms"), ("__myl_bb0_2_ResMovTra", "500000", "ns")]
     names = ("Kernel Name", "Metric Value", "Metric Unit")

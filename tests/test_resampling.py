@@ -1,4 +1,4 @@
-"""Medians of resamplings are those of NumPy, draw by draw."""
+"""Medians of resamplings are equal to NumPy's, draw by draw."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from suites import resampling, stats
 
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 39, 40, 333, 1000])
 @pytest.mark.parametrize("kind", ["spread", "ties", "equal", "descending"])
-def test_they_are_the_medians_of_the_same_draws(number: int, kind: str) -> None:
+def test_medians_equal_those_of_the_same_draws_in_numpy(number: int, kind: str) -> None:
     generator = np.random.default_rng(number)
     values = {
         "spread": generator.lognormal(size=number) * 1e6,
@@ -22,7 +22,7 @@ def test_they_are_the_medians_of_the_same_draws(number: int, kind: str) -> None:
     assert np.array_equal(resampling.medians(values, 1000), expected)
 
 
-def test_an_interval_is_computed_where_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interval_is_computed_only_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(stats, "medians", lambda values, count: calls.append(count) or values)
     summary = stats.summarize([1.0, 2.0, 3.0])

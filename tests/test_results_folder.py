@@ -1,4 +1,4 @@
-"""The layout of results: what is read, what is written, and what is left alone."""
+"""The layout of results: which files are read, which are written, and which are not touched."""
 
 from __future__ import annotations
 
@@ -25,20 +25,18 @@ ACCURACY = {"distribution": "texts", "tokens": "text", "task": "stsb"}
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The records that are read, in turn."""
+    """Return the paths of the records that are read, in order."""
     paths: list[Path] = []
     monkeypatch.setattr(results_folder, "read_record", lambda path: paths.append(path) or read_record(path))
     return paths
 
 
 def ended(results: Path, record: Record) -> Invocation:
-    """A command that has measured one cell."""
+    """Act as a command that has measured one cell."""
     return Invocation(ended=[Ended(record, write_record(results, record), reused=False)])
 
 
-def test_a_run_beside_all_committed_records_reads_its_own_alone(
-    make_record: MakeRecord, read: list[Path], tmp_path: Path
-) -> None:
+def test_a_run_does_not_read_committed_records(make_record: MakeRecord, read: list[Path], tmp_path: Path) -> None:
     for machine in (ROOT / "results" / "reference").iterdir():
         (tmp_path / machine.name).symlink_to(machine)
     record = make_record()
@@ -60,7 +58,7 @@ def test_a_run_reads_a_record_once_and_writes_the_tables_of_its_suite(
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")] == [Path("gpu-a", "tables", "latency.md")]
 
 
-def test_a_record_of_accuracy_changes_what_it_judges(make_record: MakeRecord, tmp_path: Path) -> None:
+def test_an_accuracy_record_also_updates_the_tables_that_it_judges(make_record: MakeRecord, tmp_path: Path) -> None:
     timed = make_record()
     ended(tmp_path, timed).report()
     assert "**invalid**: stsb" not in table_in(tmp_path, "latency").read_text()
@@ -69,11 +67,11 @@ def test_a_record_of_accuracy_changes_what_it_judges(make_record: MakeRecord, tm
     assert "**invalid**: stsb: failed: no figure" in table_in(tmp_path, "latency").read_text()
 
 
-def test_git_ignores_what_runs_write() -> None:
+def test_git_ignores_the_results_of_runs() -> None:
     assert f"{RunConfig().results}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_records_of_the_former_layout_are_read(make_record: MakeRecord, tmp_path: Path) -> None:
+def test_records_in_the_old_layout_are_read(make_record: MakeRecord, tmp_path: Path) -> None:
     new, old = make_record(), make_record(precision="fp16")
     write_record(tmp_path, new)
     path = write_record(tmp_path, old)
@@ -97,7 +95,7 @@ def test_a_plot_is_in_the_folder_of_its_machine(measured: Measured, tmp_path: Pa
     assert [plot.parent for plot in tmp_path.rglob("*.svg")] == [tmp_path / "results" / "gpu-a" / "plots"]
 
 
-def test_without_records_of_switching_there_is_advice_where_some_are(
+def test_without_switching_records_the_refusal_names_a_folder_that_has_some(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = tmp_path / "trace"
@@ -139,10 +137,10 @@ def test_a_batch_writes_tables_once_at_its_end(
     assert "| fp32 " in table
 
 
-def test_a_cell_that_ended_is_noted_at_once(
+def test_a_finished_cell_is_noted_immediately(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt may come before the other cells of the same command end."""
+    """The command may be interrupted before its other cells end."""
     from suites import pipeline, request, run
 
     file = tmp_path / "touched"

@@ -1,4 +1,4 @@
-"""The command line on the null backend, from arguments to records, tables and exit status."""
+"""The command line with the null backend, from arguments to records, tables and exit status."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16
 
 
 def one_line(error: str) -> str:
-    """The only line on standard error, with no traceback in it."""
+    """Return the only line on standard error; it is no traceback."""
     lines = [line for line in error.splitlines() if line.strip()]
     assert len(lines) == 1, error
     return lines[0]
 
 
-def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
+def test_every_outcome_gives_a_record(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", "backend=null", "null.behaviour=ok,raise,abort,garbage", *QUICK[:2])
     assert done.returncode == 1
     records = {r.cell.options["behaviour"]: r for r in read_records(tmp_path / "results", "latency")}
@@ -42,12 +42,12 @@ def test_every_way_to_end_is_a_record(cli: Cli, tmp_path: Path) -> None:
     assert "ValueError: null.behaviour=raise" in records["raise"].reason
     assert "SIGABRT" in records["abort"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
-    assert len(done.stderr.splitlines()) == 4  # one plain line a cell where the output is no terminal
+    assert len(done.stderr.splitlines()) == 4  # one plain line per cell if the output is no terminal
     assert table_in(tmp_path / "results", "latency").read_text().count("**invalid**: cosine") == 4
 
 
 def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
-    """On a busy machine an earlier stage may reach the limit first: the outcome is the same."""
+    """On a busy machine an earlier stage may reach the limit; the outcome is the same."""
     done = cli("backend=null", "null.behaviour=hang", "backend.time_limit=2", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert (record.outcome, done.returncode) == ("timeout", 1)
@@ -63,14 +63,14 @@ def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
         ("unavailable", "unavailable", "null.behaviour=unavailable was requested", 1),
     ],
 )
-def test_other_ways_to_end(cli: Cli, tmp_path: Path, behaviour: str, outcome: str, reason: str, status: int) -> None:
+def test_other_outcomes(cli: Cli, tmp_path: Path, behaviour: str, outcome: str, reason: str, status: int) -> None:
     done = cli("backend=null", f"null.behaviour={behaviour}", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert (record.outcome, record.reason, done.returncode) == (outcome, reason, status)
     assert reason in done.stdout
 
 
-def test_gpu_columns_come_from_the_stream_and_graphs_have_their_own(cli: Cli, tmp_path: Path) -> None:
+def test_gpu_columns_are_measured_in_the_stream_and_graphs_have_their_own_columns(cli: Cli, tmp_path: Path) -> None:
     done = cli("backend=null", "null.gpu_ms=3", "null.step_ms=0.1", *QUICK)
     assert done.returncode == 0
     assert "| 3.000 [3.000, 3.000] |" in done.stdout
@@ -85,7 +85,7 @@ def test_without_a_gpu_its_columns_are_empty(cli: Cli, tmp_path: Path) -> None:
     assert {m.phase for m in record.measurements} == {"latency", "end_to_end"}
 
 
-def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: Path) -> None:
+def test_a_measured_cell_is_reused_and_rerun_measures_it_again(cli: Cli, tmp_path: Path) -> None:
     def stamp() -> int:
         (path,) = (tmp_path / "results").rglob("*.json")
         return path.stat().st_mtime_ns
@@ -110,7 +110,7 @@ def test_a_cell_that_ran_is_reused_and_rerun_measures_again(cli: Cli, tmp_path: 
         "batch=[3]",
     ],
 )
-def test_whatever_changes_the_work_is_another_cell(change: str) -> None:
+def test_every_option_that_changes_the_work_changes_the_cell(change: str) -> None:
     def cell_id(*overrides: str) -> str:
         with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
             config = compose("run", ["model=bert_base", "weights=random", "backend=ort", *overrides])
@@ -146,7 +146,7 @@ run.main()
 """
 
 
-def test_a_sweep_killed_half_way_goes_on_where_it_stopped(cli: Cli, tmp_path: Path) -> None:
+def test_a_killed_sweep_continues_where_it_stopped(cli: Cli, tmp_path: Path) -> None:
     sweep = ("-m", "backend=null", "null.step_ms=0.1,0.2,0.3", *QUICK)
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
     command = [sys.executable, "-c", KILLED_AFTER_ONE_RECORD, *sweep, *folders, "repeats=1"]
@@ -167,10 +167,10 @@ def test_a_refused_cell_of_a_sweep_does_not_stop_the_others(cli: Cli, tmp_path: 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, status: int, tmp_path: Path) -> None:
+def test_a_worker_ends_with_its_launcher(number: signal.Signals, status: int, tmp_path: Path) -> None:
     folders = (f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
     command = [sys.executable, "-m", "suites.run", "backend=null", "null.behaviour=hang", *QUICK, *folders]
-    # Whoever runs the tests in the background may have told their children to ignore interrupts.
+    # A shell that runs the tests in the background may make child processes ignore interrupts.
     heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeded) as process:  # noqa: PLW1509
         wait_until(lambda: any("suites.worker measure" in line for line in command_lines_with(str(tmp_path))))
@@ -182,7 +182,7 @@ def test_however_a_launcher_ends_its_worker_ends_too(number: signal.Signals, sta
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
-def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
+def test_the_record_has_the_command_that_repeats_it(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert record.command[1:4] == ("-m", "suites.run", "backend=null")
@@ -190,7 +190,7 @@ def test_the_record_says_how_to_repeat_it(cli: Cli, tmp_path: Path) -> None:
     assert record.settings["seconds"] == 0.05
 
 
-def test_no_path_of_this_machine_is_in_a_record(cli: Cli, tmp_path: Path) -> None:
+def test_a_record_contains_no_path_of_the_machine(cli: Cli, tmp_path: Path) -> None:
     cli("backend=null", "null.behaviour=raise", *QUICK)
     (path,) = (tmp_path / "results").rglob("*.json")
     data = json.loads(path.read_text())
@@ -198,7 +198,7 @@ def test_no_path_of_this_machine_is_in_a_record(cli: Cli, tmp_path: Path) -> Non
 
 
 def imported_by(*arguments: str) -> tuple[set[str], str]:
-    """Modules of a process that ran this command line, and what it printed before it named them."""
+    """Return the modules that this command line imported, and its output."""
     code = "import sys; from suites.run import main; main(); print(); print(*sys.modules)"
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -206,7 +206,7 @@ def imported_by(*arguments: str) -> tuple[set[str], str]:
     return set(modules.split()), printed
 
 
-def test_help_imports_nothing_heavy_and_lists_every_choice() -> None:
+def test_help_imports_no_large_library_and_lists_every_choice() -> None:
     modules, printed = imported_by("--help")
     assert modules.isdisjoint(("hydra", "omegaconf", "rich", "numpy", "torch"))
     for group in (path for path in (ROOT / "suites" / "conf").iterdir() if path.is_dir()):
@@ -214,7 +214,7 @@ def test_help_imports_nothing_heavy_and_lists_every_choice() -> None:
             assert choice.stem in printed
 
 
-def test_nothing_heavy_is_imported_by_the_parent() -> None:
+def test_the_parent_process_imports_no_large_library() -> None:
     modules, _ = imported_by("backend=null", "batch=[0]")
     assert "hydra" in modules
     assert modules.isdisjoint(("torch", "transformers", "onnx", "onnxruntime"))
@@ -293,7 +293,7 @@ def test_an_empty_folder_name_is_refused(cli: Cli) -> None:
     assert "results= names no folder" in one_line(done.stderr)
 
 
-def test_a_python_that_cannot_work_says_what_it_needs_and_where_its_log_is(cli: Cli, tmp_path: Path) -> None:
+def test_an_unusable_python_is_reported_with_its_needs_and_its_log(cli: Cli, tmp_path: Path) -> None:
     python = tmp_path / "bare-python"
     python.write_text("#!/bin/sh\necho \"No module named 'numpy'\"\nexit 1\n")
     python.chmod(0o755)
@@ -306,7 +306,7 @@ def test_a_python_that_cannot_work_says_what_it_needs_and_where_its_log_is(cli: 
 
 
 @pytest.mark.skipif(bool(os.environ.get("CUDA_VISIBLE_DEVICES")), reason="would hide the GPU twice")
-def test_a_gpu_that_is_not_there_is_refused(cli: Cli) -> None:
+def test_a_missing_gpu_is_refused(cli: Cli) -> None:
     done = cli("backend=ort", "device=cuda", CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 2
     assert "needs an NVIDIA GPU" in one_line(done.stderr)
@@ -328,7 +328,7 @@ def test_results_that_cannot_be_written_are_refused(cli: Cli, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_refused_and_leaves_no_half_record(cli: Cli, tmp_path: Path) -> None:
+def test_a_full_disk_is_refused_and_leaves_no_partial_record(cli: Cli, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True).returncode:
@@ -343,4 +343,4 @@ def test_a_full_disk_is_refused_and_leaves_no_half_record(cli: Cli, tmp_path: Pa
             assert "cannot" in one_line(done.stderr)
             assert not [path for path in disk.rglob("*.json") if path.parent.name == "latency"]
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # this process keeps the lock of its jobs
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # this process keeps the lock of its job folders

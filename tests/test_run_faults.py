@@ -1,4 +1,4 @@
-"""Faults of the machine beneath a command line: folders, permissions, users and signals. All cells are null cells."""
+"""Faults outside the suite during a run: folders, permissions, users and signals. All cells use the null backend."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Command = Callable[..., "tuple[int, str]"]
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs `python -m suites.run` in this process, without workers: each cell is unsupported. Returns the status and
-    what was printed on standard error."""
+    """Run `python -m suites.run` in this process, without workers: each cell is unsupported. Return the status and
+    the text on standard error."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     probed = {"release": "", "versions": {}, "outcome": UNSUPPORTED, "reason": "no worker here", "form": {}}
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
@@ -76,10 +76,10 @@ def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_written(
     assert not list(ROOT.glob("multirun.yaml"))
 
 
-def test_a_cache_that_fails_during_a_sweep_spares_the_other_cells(
+def test_a_cache_that_fails_during_a_sweep_costs_only_one_cell(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second of three cells finds a file where the cache was."""
+    """The cache is replaced by a file before the second of three cells."""
     cache, begun = tmp_path / "cache", []
     writable = request.cache_of
 
@@ -108,7 +108,7 @@ def test_sweeps_leave_one_folder_in_the_temporary_folder(
         assert command("-m", "null.step_ms=1,2", *folders(tmp_path))[0] == 0
     (folder,) = (tmp_path / "it's a folder").iterdir()
     assert [path.name for path in folder.iterdir()] == ["multirun.yaml"]
-    # A folder that another user may have planted is not written to.
+    # The suite does not write through a symbolic link that another user may have made.
     shutil.rmtree(folder)
     folder.symlink_to(tmp_path)
     assert command("-m", "null.step_ms=1,2", *folders(tmp_path))[0] == 0
@@ -127,7 +127,7 @@ def test_sweeps_leave_one_folder_in_the_temporary_folder(
         (lambda machine: (machine.mkdir(), (machine / "tables").touch()), "tables is not a folder"),
     ],
 )
-def test_results_of_another_kind_are_refused_before_the_measurement(
+def test_a_file_in_place_of_a_results_folder_is_refused_before_the_measurement(
     tmp_path: Path, command: Command, spoil: Callable[[Path], None], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "results").mkdir()
@@ -142,7 +142,7 @@ def test_results_of_another_kind_are_refused_before_the_measurement(
 
 
 @pytest.mark.parametrize("kind", [Path.mkdir, os.mkfifo])
-def test_a_record_that_is_no_file_is_refused(tmp_path: Path, kind: Callable[[Path], None]) -> None:
+def test_a_record_path_that_is_not_a_file_is_refused(tmp_path: Path, kind: Callable[[Path], None]) -> None:
     path = tmp_path / "m" / "records" / "latency" / "cell.json"
     path.parent.mkdir(parents=True)
     kind(path)
@@ -196,10 +196,11 @@ def test_an_interpreter_that_cannot_start_is_refused(
     assert not list((tmp_path / "cache" / "jobs").glob("*-*"))
 
 
-def test_partial_artifacts_of_a_worker_that_was_killed_are_removed(
+def test_partial_artifacts_of_a_killed_worker_are_removed(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a time limit as well as after an interrupt, and those that a killed run left before."""
+    """This applies after a time limit and after an interrupt, and to partial artifacts of an earlier run that was
+    killed."""
     partial = tmp_path / "cache" / "onnx" / f".{'0' * 24}.abcdef"
 
     def killed(*_: object) -> Answer:
@@ -220,7 +221,9 @@ def test_partial_artifacts_of_a_worker_that_was_killed_are_removed(
     partial.mkdir()
     assert command(*folders(tmp_path))[0] == 130
     assert not partial.exists()
-    assert len(list((tmp_path / "cache" / "jobs").glob("*-*"))) == 1  # of the time limit, for its log
+    assert (
+        len(list((tmp_path / "cache" / "jobs").glob("*-*"))) == 1
+    )  # the job folder of the time limit, kept for its log
 
 
 def test_a_user_without_home_and_name_gets_a_record(
@@ -236,7 +239,7 @@ def test_a_user_without_home_and_name_gets_a_record(
     assert record.log_tail == "the log"
 
 
-def test_waiting_for_the_device_is_said_where_there_is_no_terminal(
+def test_waiting_for_the_device_is_reported_without_a_terminal(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Waited:
@@ -255,7 +258,7 @@ def test_waiting_for_the_device_is_said_where_there_is_no_terminal(
     assert "wait: for the device, which another run uses" in error.splitlines()[0]
 
 
-def test_a_shared_folder_has_a_cache_for_each_user_and_says_so_once(tmp_path: Path, command: Command) -> None:
+def test_a_shared_folder_has_one_cache_per_user_and_one_note(tmp_path: Path, command: Command) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o777)
     status, error = command("-m", "null.step_ms=1,2", *folders(tmp_path))
@@ -265,24 +268,24 @@ def test_a_shared_folder_has_a_cache_for_each_user_and_says_so_once(tmp_path: Pa
 
 
 def processes(tmp_path: Path) -> list[str]:
-    """Command lines of running processes that name the test's folder."""
+    """Return the command lines of running processes that name the test's folder."""
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
     return [line for line in lines if str(tmp_path) in line]
 
 
 def wait_until(holds: Callable[[], object]) -> None:
-    while not holds():  # the time limit of the test ends it
+    while not holds():  # the time limit of the test ends this loop
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_batch_that_is_killed_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    """Neither a run nor its worker."""
+    """This includes its runs and their workers."""
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=hang\n")
     command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK[1:], *folders(tmp_path)]
     command.append("backend.time_limit=600")
-    # Whoever runs the tests in the background may have told their children to ignore these signals.
+    # A shell that runs the tests in the background may make child processes ignore these signals.
     heeded = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=ROOT, preexec_fn=heeded, **quiet) as process:  # noqa: PLW1509
@@ -291,6 +294,6 @@ def test_a_batch_that_is_killed_leaves_no_process(tmp_path: Path, number: signal
     wait_until(lambda: not processes(tmp_path))
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert not list((tmp_path / "results").rglob("*.json"))
-    # The next run removes what a killed one left; an interrupted one removes it itself.
+    # A run that was interrupted removes its files; the files of a killed run are removed by the next run.
     if number == signal.SIGHUP:
         assert not list((tmp_path / "cache" / "jobs").glob("*-*"))

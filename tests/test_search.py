@@ -1,4 +1,4 @@
-"""Precision search: the algorithm alone, and on a model whose weights were made to overflow."""
+"""Precision search: the algorithm alone, and on a model whose weights are changed so that they overflow."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ Tiny = Callable[[str], tuple[Path, str]]
 UNITS = [f"unit {number}" for number in range(64)]
 
 
-@pytest.mark.parametrize("wanted", [[], [0], [63], [17, 18], [3, 40, 41], [0, 20, 40, 63]])
-def test_what_is_needed_is_found_with_few_questions(wanted: list[int]) -> None:
-    needed = {UNITS[number] for number in wanted}
+@pytest.mark.parametrize("numbers", [[], [0], [63], [17, 18], [3, 40, 41], [0, 20, 40, 63]])
+def test_the_needed_parts_are_found_in_few_steps(numbers: list[int]) -> None:
+    needed = {UNITS[number] for number in numbers}
     asked: list[frozenset[str]] = []
 
     def enough(chosen: frozenset[str]) -> bool:
         asked.append(chosen)
         return needed <= chosen
 
-    assert smallest(UNITS, enough) == [UNITS[number] for number in wanted]
-    k = len(wanted)
+    assert smallest(UNITS, enough) == [UNITS[number] for number in numbers]
+    k = len(numbers)
     assert len(asked) <= 4 + (2 * k * log2(64 / k) + 4 * k if k else 0)
 
 
-def test_any_one_of_several_is_enough() -> None:
+def test_one_of_several_sufficient_parts_is_found() -> None:
     assert smallest(UNITS, lambda chosen: bool(chosen & {UNITS[5], UNITS[50]})) in ([UNITS[5]], [UNITS[50]])
 
 
-def test_where_all_is_not_enough_there_is_no_answer() -> None:
+def test_there_is_no_answer_if_all_parts_are_not_enough() -> None:
     assert smallest(UNITS, lambda chosen: False) is None
 
 
-def test_where_more_is_worse_the_answer_is_still_enough() -> None:
-    """Fewer than 3 of the first 8, or everything: no bisection can rely on an order."""
+def test_the_answer_is_sufficient_even_if_more_parts_are_worse() -> None:
+    """Three of the first eight parts are too many, unless all parts are kept: no bisection can rely on an order."""
 
     def enough(chosen: frozenset[str]) -> bool:
         return len(chosen) == 64 or 0 < len(chosen & set(UNITS[:8])) < 3
 
-    found = smallest(UNITS, enough)
-    assert found is not None
-    assert enough(frozenset(found))
+    kept = smallest(UNITS, enough)
+    assert kept is not None
+    assert enough(frozenset(kept))
 
 
 @pytest.fixture
 def faulty(tiny: Tiny, tmp_path: Path) -> Path:
-    """A tiny BERT whose second feed-forward block leaves FP16's range, and is scaled back by what follows it."""
+    """A tiny BERT whose second feed-forward block exceeds the range of FP16. The next layer scales its output back."""
     folder, _ = tiny("bert")
     shutil.copytree(folder, tmp_path / "faulty")
     weights = load_file(folder / "model.safetensors")
@@ -86,11 +86,11 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d%( \(tie\))? +\|", printed)
     shown = printed.partition("The columns are explained in")[0].rstrip()
     assert table_in(results, "search").read_text().rstrip().endswith(shown)
-    # Every step was timed, and the other tables have the first and the last of them alone.
+    # Every step was timed, but the other tables contain only the first and the last.
     assert all(step["latency"] for step in record.scores["steps"])
     assert len(record.scores["steps"]) > 2
-    told = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
-    assert len(told["accuracy"]) == len([row for row in told["latency"] if row["batch"]]) == 2
+    table_rows = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
+    assert len(table_rows["accuracy"]) == len([row for row in table_rows["latency"] if row["batch"]]) == 2
 
 
 def test_suite_layers_names_the_layer_that_overflows(faulty: Path, fast_cli: Cli, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_suite_layers_names_the_layer_that_overflows(faulty: Path, fast_cli: Cli
     assert len(record.scores["layers"]) == 11
 
 
-def test_a_pattern_of_nothing_is_an_error(fast_cli: Cli, tiny: Tiny) -> None:
+def test_a_pattern_without_a_match_is_refused(fast_cli: Cli, tiny: Tiny) -> None:
     run = fast_cli("backend=ort", "precision=int8", "device=cpu", "quantization.leave_out=['*/no/such/*']",
                    f"model.path={tiny('bert')[0]}", "model.name=tiny")  # fmt: skip
     assert run.returncode == 1
@@ -112,7 +112,8 @@ def test_a_pattern_of_nothing_is_an_error(fast_cli: Cli, tiny: Tiny) -> None:
 
 @pytest.fixture
 def coarse(tiny: Tiny, tmp_path: Path) -> Path:
-    """A tiny BERT with one value of its second feed-forward block's input so large that INT8 rounds all others to 0."""
+    """A tiny BERT with one very large value in the input of its second feed-forward block: INT8 rounds all other
+    values to 0."""
     folder, _ = tiny("bert")
     shutil.copytree(folder, tmp_path / "coarse")
     weights = {name: x * 10 if x.ndim == 2 and ".layer." in name else x
@@ -128,7 +129,7 @@ SEARCHED = ("backend=ort", "precision=int8", "device=cpu", "model.name=coarse", 
 
 
 @pytest.mark.usefixtures("in_process_stages")
-def test_int8_is_repaired_by_leaving_products_out(
+def test_int8_is_repaired_by_excluding_products(
     coarse: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = (f"model.path={coarse}", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
@@ -138,16 +139,16 @@ def test_int8_is_repaired_by_leaving_products_out(
     assert record.scores["cosine"] == 0.95
     assert not record.scores["steps"][0]["content"]
     assert "Held back: layer.1/output." in capsys.readouterr().out
-    # Nothing held is not enough, and one step allows no more.
+    # INT8 everywhere is not enough, and one step allows no other set.
     assert search.main([*SEARCHED, *folders, "search.steps=1"]) == 1
     assert "Nothing was enough yet. Ended after 1 step; a larger set of parts may be enough." in capsys.readouterr().out
-    # What was measured is there: with two steps allowed the answer is all parts, and says that it may be too many.
+    # The first step is reused. With two steps the answer is all parts, with a note that fewer may be enough.
     assert search.main([*SEARCHED, *folders, "search.steps=2"]) == 0
     (record,) = read_records(tmp_path / "results", "search")
     assert record.scores["held"] == record.scores["parts"]
     assert "ended after 2 steps" in record.reason
     assert "Held back: all. Ended after 2 steps; a smaller set of parts may be enough." in capsys.readouterr().out
-    # What was given is held in every step.
+    # The parts in leave_out are kept in higher precision in every step.
     given = "quantization.leave_out=['*/layer.1/output/*']"
     assert search.main([*SEARCHED, *folders, given]) == 0
     assert "Held back: none." in capsys.readouterr().out
@@ -184,7 +185,7 @@ def test_int8_is_repaired_by_leaving_products_out(
         (["backend=ort", "precision=int8", "device=cpu", "hydra/launcher=x"], "cannot be set here"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(
+def test_a_cell_that_cannot_be_searched_is_refused(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]

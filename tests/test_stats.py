@@ -6,7 +6,7 @@ import pytest
 from suites.stats import percentile, summarize
 
 
-def test_percentiles_of_known_samples() -> None:
+def test_percentiles_of_fixed_samples() -> None:
     summary = summarize(range(1, 101))
     assert summary.p50 == 50.5
     assert percentile(range(1, 201), 90) == pytest.approx(180.1)
@@ -15,9 +15,9 @@ def test_percentiles_of_known_samples() -> None:
     assert summary.count == 100
 
 
-def test_the_interval_holds_the_true_median_about_95_times_in_100() -> None:
+def test_the_interval_contains_the_true_median_in_about_95_percent() -> None:
     generator = np.random.default_rng(1)
-    true = np.log(2)  # of the exponential distribution with mean 1
+    true = np.log(2)  # the median of the exponential distribution with mean 1
     hits = 0
     for _ in range(200):
         summary = summarize(generator.exponential(size=80))

@@ -29,5 +29,5 @@ def test_more_cells_than_can_be_listed_are_refused(words: tuple[str, ...], cells
         ("seed=range(0,100000000)",),
     ],
 )
-def test_other_arguments_are_left_to_hydra(words: tuple[str, ...]) -> None:
+def test_other_arguments_are_passed_to_hydra(words: tuple[str, ...]) -> None:
     check_sweep(list(words))

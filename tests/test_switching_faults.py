@@ -1,4 +1,4 @@
-"""The switching suite on sessions that go wrong: unsteady, stale, broken, or heavy."""
+"""The switching suite with faulty sessions: unsteady times, stale outputs, errors, or high memory use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIXED = Programmed(step_ms=3, gpu_ms=5, shape_ms=6, first_ms=3, capture_ms=25)
 
 
 class Drifting(NullSession):
-    """Gets slower and slower."""
+    """A session that becomes slower and slower."""
 
     def step(self) -> None:
         self._slow = getattr(self, "_slow", 0) + 1
@@ -25,7 +25,7 @@ class Drifting(NullSession):
         super().step()
 
 
-def test_a_warm_up_that_never_settles_is_on_record(measured: Measured) -> None:
+def test_a_warm_up_that_never_becomes_steady_is_recorded(measured: Measured) -> None:
     calm = measured(FIXED, repeats=2, switches=(1.0,), effort=Effort(20, 0.1, 2, 10, 0.1, 1e6, 1e6))
     assert calm.measurements[0].steady is True
     restless = measured(FIXED, session=lambda costs: Drifting("ok", costs), repeats=2, switches=(1.0,),
@@ -35,7 +35,8 @@ def test_a_warm_up_that_never_settles_is_on_record(measured: Measured) -> None:
 
 
 class Stale(NullSession):
-    """Gives, after shape 2x16, what it gave there, cut to the new shape: a context that mixes up its buffers."""
+    """A session that mixes up its buffers: after shape 2x16 it returns the output of that shape, cut to the new
+    shape."""
 
     def set_shape(self, feeds: Feeds) -> None:
         self._before = self._ids.shape
@@ -46,7 +47,7 @@ class Stale(NullSession):
 
 
 class Once(NullSession):
-    """Computes a shape when it first comes, and gives that for ever."""
+    """A session that computes a shape only once and then always returns that output."""
 
     def __init__(self, behaviour: str, costs: Programmed) -> None:
         super().__init__(behaviour, costs)
@@ -58,7 +59,7 @@ class Once(NullSession):
 
 
 class Deaf(NullSession):
-    """Copies in the inputs that come first at a shape, and no others."""
+    """A session that copies only the first inputs of a shape."""
 
     def __init__(self, behaviour: str, costs: Programmed) -> None:
         super().__init__(behaviour, costs)
@@ -69,7 +70,7 @@ class Deaf(NullSession):
 
 
 class FrozenGraph(NullSession):
-    """Graphs that give what they gave when they were captured."""
+    """A session whose graphs return the output of their capture."""
 
     def capture(self) -> None:
         super().capture()
@@ -90,12 +91,12 @@ class FrozenGraph(NullSession):
 def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], says: str) -> None:
     opened = 0
 
-    def honest_at_first(costs: Programmed) -> NullSession:
+    def correct_at_first(costs: Programmed) -> NullSession:
         nonlocal opened
         opened += 1
         return NullSession("ok", costs) if opened <= len(SWITCHED) else wrong("ok", costs)
 
-    record = measured(FIXED, session=honest_at_first, repeats=1)
+    record = measured(FIXED, session=correct_at_first, repeats=1)
     assert record.outcome == "failed"
     assert says in record.reason
     assert Costs.of(record, True).wrong
@@ -103,14 +104,14 @@ def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], s
 
 
 @pytest.mark.parametrize("wrong", [Once, Deaf])
-def test_outputs_that_are_wrong_in_a_fresh_context_too_are_found(measured: Measured, wrong: type[NullSession]) -> None:
+def test_outputs_that_are_also_wrong_in_a_fresh_context_are_found(measured: Measured, wrong: type[NullSession]) -> None:
     record = measured(FIXED, session=lambda costs: wrong("ok", costs), repeats=1)
     assert record.outcome == "failed"
     assert "cosine is low" in Costs.of(record, False).wrong
 
 
 class Forgetful(NullSession):
-    """Captures graphs and keeps none."""
+    """A session that captures graphs and keeps none."""
 
     def capture(self) -> None:
         if self.remembers:
@@ -119,7 +120,7 @@ class Forgetful(NullSession):
 
 
 class Breaking(NullSession):
-    """Fails when a graph is captured, as a driver would, and for good."""
+    """A session in which a capture fails permanently, as after a driver error."""
 
     _broken = False
 
@@ -137,16 +138,16 @@ class Breaking(NullSession):
             raise RuntimeError("CUDA: still")
 
 
-def test_a_session_that_keeps_no_graphs_is_measured_without(measured: Measured) -> None:
+def test_a_session_that_keeps_no_graphs_is_measured_without_graphs(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Forgetful("ok", costs), repeats=2)
     assert record.outcome == "ok"
     assert len(record.scores["captures"]) == len(SWITCHED)
-    assert [one["cuda_graph"] for one in record.scores["parity"]] == [False]
-    assert not any(one["cuda_graph"] for one in record.scores["transitions"])
+    assert [entry["cuda_graph"] for entry in record.scores["parity"]] == [False]
+    assert not any(entry["cuda_graph"] for entry in record.scores["transitions"])
     assert record.facts["no_cuda_graph"] == "keeps none"
 
 
-def test_an_error_late_costs_nothing_that_was_measured_before(measured: Measured) -> None:
+def test_a_late_error_keeps_the_earlier_measurements(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Breaking("ok", costs), repeats=2, switches=(0.5,))
     assert record.outcome == "failed"
     assert "RuntimeError: CUDA: cudaErrorIllegalAddress" in record.reason
@@ -155,7 +156,7 @@ def test_an_error_late_costs_nothing_that_was_measured_before(measured: Measured
     assert not Costs.of(record, False).wrong
 
 
-def test_a_fresh_context_that_fails_leaves_the_others(measured: Measured) -> None:
+def test_a_failed_fresh_context_keeps_the_others(measured: Measured) -> None:
     opened = 0
 
     def second_fails(costs: Programmed) -> NullSession:
@@ -189,7 +190,8 @@ def test_one_session_is_open_at_a_time_and_all_are_closed(measured: Measured) ->
 
 
 class Heavy(NullSession):
-    """Takes memory when it is opened, at the first request of a shape, and for a graph; gives it back when closed."""
+    """A session that allocates memory when it opens, at the first request of a shape and for a graph, and frees it
+    when it closes."""
 
     used = 0
 
@@ -219,11 +221,11 @@ class Heavy(NullSession):
         self._take(-self._own)
 
 
-def test_memory_is_told_by_what_it_is_for(simulated: Any, measured: Measured) -> None:
+def test_memory_is_reported_by_purpose(simulated: Any, measured: Measured) -> None:
     Heavy.used = 0
     record = measured(FIXED, session=Heavy, repeats=1)
     assert record.facts["memory"]["shapes"] == 30
     assert record.facts["memory"]["graphs"] >= 300
     assert record.facts["memory"]["opening"] == {"import": 0, "open": 0}
-    assert {x for one in record.scores["captures"] for x in one["bytes"]} == {100}
+    assert {x for entry in record.scores["captures"] for x in entry["bytes"]} == {100}
     assert Heavy.used == 0

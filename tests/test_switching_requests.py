@@ -1,4 +1,4 @@
-"""The switching suite from the command line: through the pipeline, on a simulated clock, and refused."""
+"""The switching suite from the command line: through the pipeline with a simulated clock, and refusals."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
     assert {tuple(t["to"]) for t in record.scores["transitions"]} == {(2, 16), (2, 32)}
-    told = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
-    assert told == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
+    phases = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
+    assert phases == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
     assert record.settings["replay_s"] == 0.05
     assert "padded up to 2x16 2x32" in done.stdout
     first, second, third = record.scores["starts"]
-    assert [one["shape"] for one in second["met"]] == [[2, 32], [2, 16]]
-    assert [one["shape"] for one in third["met"]] == [one["shape"] for one in first["met"]] == [[2, 16], [2, 32]]
-    assert all(sum(one["opening"].values()) > 0 for one in record.scores["starts"])
+    assert [start["shape"] for start in second["met"]] == [[2, 32], [2, 16]]
+    assert (
+        [start["shape"] for start in third["met"]] == [start["shape"] for start in first["met"]] == [[2, 16], [2, 32]]
+    )
+    assert all(sum(start["opening"].values()) > 0 for start in record.scores["starts"])
     assert table_in(tmp_path / "results", "switching").exists()
 
 
-def test_costs_programmed_on_the_command_line_are_found(
+def test_costs_programmed_on_the_command_line_are_recovered(
     fast_cli: Cli, simulated: Callable[[int], None], tmp_path: Path
 ) -> None:
     simulated(0)
@@ -60,18 +62,18 @@ def test_costs_programmed_on_the_command_line_are_found(
         (("switching.trace=Makefile",), "Makefile, line 1"),
         (("lengths=texts",), "draws lengths without a tokenizer"),
         (("suite.replay_s=0",), "suite.replay_s=0.0 must be greater than 0"),
-        # Said before this machine is found to have no GPU.
+        # This refusal comes before the check for a GPU.
         (("backend=trt", "trt.ranges=[[1,1,8,32],[2,2,4,8]]", "profiles=ranges"), "numbers 1 and 2 both hold 2x2"),
         (("backend=trt", "trt.ranges=[[4,1,1,32]]", "profiles=ranges"), "is empty: the smallest shape comes first"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(arguments: tuple[str, ...], says: str, cli: Cli) -> None:
+def test_an_impossible_request_is_refused(arguments: tuple[str, ...], says: str, cli: Cli) -> None:
     done = cli("suite=switching", "backend=null", "sequence=[32]", *arguments)
     assert done.returncode == 2
     assert says in done.stderr
 
 
-def test_nothing_is_replayed_where_no_requests_are_asked_for(cli: Cli, tmp_path: Path) -> None:
+def test_zero_requests_give_no_replay(cli: Cli, tmp_path: Path) -> None:
     done = cli("suite=switching", "backend=null", "sequence=[16]", "switching.requests=0", "switching.repeats=1",
                "suite.warm_up_s=0.05")  # fmt: skip
     assert done.returncode == 0, done.stderr

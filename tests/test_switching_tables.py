@@ -1,4 +1,5 @@
-"""What tables, plots and advice make of records of suite=switching: names, rankings, and what is no choice."""
+"""Tables, plots and advice from records of suite=switching: strategy names, rankings, and strategies that cannot be
+chosen."""
 
 from __future__ import annotations
 
@@ -37,12 +38,12 @@ def other_model(record: Record, **cell: object) -> Record:
     return replace(record, cell=replace(record.cell, **cell))  # type: ignore[arg-type]
 
 
-def test_profiles_tell_changes_apart(make_record: MakeRecord) -> None:
+def test_changes_are_distinguished_by_profile(make_record: MakeRecord) -> None:
     ranges = [[1, 1, 2, 16], [3, 1, 8, 16]]
     options = {"profiles": "ranges", "ranges": ranges, "min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     record = make_record(backend="trt", options=options, shapes=tuple(SIZES))
-    found = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
-    assert list(found.values()) == ["same shape", "other shape", "other profile"]
+    kind_of_change = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
+    assert list(kind_of_change.values()) == ["same shape", "other shape", "other profile"]
 
 
 def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
@@ -54,34 +55,34 @@ def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
 
-def test_strategies_that_would_be_called_alike_are_told_apart(make_record: MakeRecord) -> None:
-    one, two, other = (
+def test_strategies_that_would_have_equal_names_get_different_names(make_record: MakeRecord) -> None:
+    first, second, other = (
         make_record(backend="trt_plugin", options={"products": "matmul", "gelu": "erf"}),
         make_record(backend="trt_plugin", options={"products": "convolution", "gelu": "erf"}),
         make_record(backend="ort", options={}),
     )
-    names = Names([one, two, other])
-    assert names.of(one, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
-    assert names.of(two, False) == "trt_plugin, fp32 (products=convolution)"
+    names = Names([first, second, other])
+    assert names.of(first, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
+    assert names.of(second, False) == "trt_plugin, fp32 (products=convolution)"
     assert names.of(other, False) == "ort, fp32"
 
 
 def cells(text: str) -> list[list[str]]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
 
 def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
-    """The first matrix of a quantity, by row and column."""
+    """Return the first matrix of a quantity, by row and column."""
     lines = cells(text)
     header = next(line for line in lines if line[1].startswith("from"))
-    found: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for name, before, *row in lines:
-        if name == quantity and before not in found:
-            found[before] = {
+        if name == quantity and before not in values:
+            values[before] = {
                 after: float(cell.split("(")[0]) for after, cell in zip(header[2:], row, strict=True) if cell
             }
-    return found
+    return values
 
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
@@ -96,7 +97,7 @@ def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) ->
     assert abs(float(line.split("|")[4].split("[")[0])) < 500
 
 
-def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
+def test_the_table_shows_the_break_even_point_of_two_strategies(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
     fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
     text = switching_tables([wide, fixed])
@@ -105,19 +106,19 @@ def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
         line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
     ]
     assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
-    # Of one process each: what the spread between processes explains of a lead stands behind the name.
+    # Each strategy has one process. The lead that the spread between processes explains follows the name.
     ways = [
         line.split(": ")[-1].partition("; the spread between processes explains the lead over ")[0] for line in lines
     ]
     assert ways[:2] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
     words = lines[2].split()
     assert float(words[4]) == pytest.approx(0.2, rel=0.06)
-    # A fifth of the requests of 20 ms.
+    # A fifth of the requests, which take 20 ms.
     assert float(words[8]) == pytest.approx(10, rel=0.06)
     assert float(words[5].strip("[,")) < 0.2 < float(words[6].strip("]"))
 
 
-def test_precisions_and_other_requests_are_compared_among_themselves(measured: Measured) -> None:
+def test_only_equal_precisions_and_requests_are_compared(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     text = switching_tables([record, other_model(record, precision="int8")])
     assert text.count("Cheapest in fp32") == text.count("Cheapest in int8") == 1
@@ -128,7 +129,7 @@ def test_precisions_and_other_requests_are_compared_among_themselves(measured: M
     assert "stsb lengths" in text
 
 
-def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path: Path) -> None:
+def test_a_strategy_with_wrong_outputs_is_not_chosen(measured: Measured, tmp_path: Path) -> None:
     quick, slow = measured(HOST, repeats=2, switches=(1.0,)), measured(Programmed(step_ms=20), repeats=2,
                                                                       switches=(1.0,), other="yes")  # fmt: skip
     drifting = tuple({"batch": b, "sequence": s, "problem": "", "cosine": 0.8 if b == 3 else 0.9999} for b, s in SIZES)
@@ -150,7 +151,7 @@ def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path
         assert path.read_text().count("<!-- null, fp32") == 1
 
 
-def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None:
+def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> None:
     quick, slow = (
         measured(Programmed(step_ms=step), repeats=2, switches=(1.0,), gelu=gelu)
         for step, gelu in ((10, "x"), (20, "y"))
@@ -168,7 +169,7 @@ def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None
     assert "**invalid**: stsb: spearman falls by 0.1000" in text
 
 
-def test_a_failed_strategy_stands_with_its_reason(measured: Measured) -> None:
+def test_a_failed_strategy_is_listed_with_its_reason(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     failed = replace(record, outcome="failed", reason="9 contexts need 123 bytes", scores={}, checks=(), facts={},
                      measurements=(), cell=replace(record.cell, options={"contexts": "per_profile"}))  # fmt: skip
@@ -187,7 +188,7 @@ def weighing(record: Record, size: float) -> Record:
     )
 
 
-def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) -> None:
+def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), which="wide", switches=(1.0,))
     fixed = measured(Programmed(step_ms=10, shape_ms=50), which="fixed", switches=(1.0,))
     light, heavy = weighing(wide, 1e8), weighing(fixed, 5e9)
@@ -217,15 +218,15 @@ def test_advice_is_the_cheapest_that_fits_with_its_margin(measured: Measured) ->
 
 
 def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> None:
-    one = measured(HOST, repeats=3)
-    lengths = {**one.cell.lengths, "tokenizer": "0123"}
-    other = replace(one, cell=replace(one.cell, lengths=lengths))
+    record = measured(HOST, repeats=3)
+    lengths = {**record.cell.lengths, "tokenizer": "0123"}
+    other = replace(record, cell=replace(record.cell, lengths=lengths))
     with pytest.raises(Refused, match="choose one with requests="):
-        chosen([one, other], {})
-    assert chosen([one, other], {"requests": "0123"}) == [other]
+        chosen([record, other], {})
+    assert chosen([record, other], {"requests": "0123"}) == [other]
 
 
-def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) -> None:
+def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured) -> None:
     record = measured(HOST, repeats=1)
     text = switching_tables([record])
     assert "| 0.0e+00, 0 of 20 |" in text
@@ -244,7 +245,7 @@ def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
     assert "its device memory is unknown" in bound.against
 
 
-def test_two_that_cost_the_same_are_not_told_apart_with_confidence(measured: Measured) -> None:
+def test_equal_strategies_have_no_confident_order(measured: Measured) -> None:
     records = [measured(HOST, repeats=10, seed=seed, which=str(seed)) for seed in (0, 1)]
     best, other = advise(records, SIZES * 20)
     assert 0.4 < confidence(best, [other], SIZES * 20) < 0.999
@@ -264,43 +265,43 @@ def test_confidence_in_a_long_trace_counts_each_pair_once(measured: Measured) ->
     assert Trace.of([(1, 16)]).changes == {}
 
 
-def test_a_mean_has_the_interval_of_its_blocks() -> None:
+def test_the_interval_of_a_mean_is_computed_from_its_blocks() -> None:
     generator = np.random.default_rng(0)
     blocks = [generator.normal(level, 1, 100) for level in generator.normal(10, 3, 10)]
     low, high = mean_of_blocks(np.concatenate(blocks).tolist(), [100] * 10)
     assert low < np.mean(blocks) < high
-    # As wide as the levels of ten blocks make it, not as a thousand samples would.
+    # The width follows from the levels of ten blocks, not from a thousand samples.
     assert 2 < high - low < 6
 
 
-def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
+def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
     text = pair_tables([measured(costs)])
     assert "#### null, fp32\n" in text
-    shapes, found = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
-    assert list(found) == shapes
-    assert found["1x16"]["1x16"] < 500
-    assert found["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
-    assert found["1x16"]["3x16"] - found["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
-    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
+    shapes, by_pair = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
+    assert list(by_pair) == shapes
+    assert by_pair["1x16"]["1x16"] < 500
+    assert by_pair["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
+    assert by_pair["1x16"]["3x16"] - by_pair["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
+    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(by_pair["1x16"]["3x16"], rel=0.3)
     for enqueue in ("first enqueue", "second", "third"):
         assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
     assert matrix(text, "visits")["1x16"]["3x16"] >= 2
 
 
-def test_first_times_stand_by_shape(measured: Measured) -> None:
+def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
     text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
-    found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
+    values = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
     for what in ("first of a process", "then first in it"):
-        for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in found[what]):
+        for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in values[what]):
             assert float(middle) == pytest.approx(20, rel=0.2)
             assert float(low) < float(middle) < float(high)
-    assert [float(cell) for cell in found["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
-    assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
+    assert [float(cell) for cell in values["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
+    assert [float(cell.split(" ")[0]) for cell in values["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
-def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Measured) -> None:
+def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Measured) -> None:
     record = measured(Programmed(step_ms=5), repeats=2)
     sizes, steps = (
         {"context 1": 3e7, "context 2": 8e6, "buffers": 4e6},
@@ -315,14 +316,14 @@ def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Meas
     assert "import 400; contexts 120; in all 520 (260 to 780)" in switching_tables([replace(record, scores=started)])
 
 
-def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
+def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
     _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
-    found = matrix(profiles, "over steady")["1x1..2x16"]
-    assert found["1x1..2x16"] == pytest.approx(2000, rel=0.2)
-    assert found["3x1..8x16"] == pytest.approx(11000, rel=0.1)
+    by_profile = matrix(profiles, "over steady")["1x1..2x16"]
+    assert by_profile["1x1..2x16"] == pytest.approx(2000, rel=0.2)
+    assert by_profile["3x1..8x16"] == pytest.approx(11000, rel=0.1)
 
 
 def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,28 +343,28 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err
 
 
-def test_replays_stand_beside_what_times_and_changes_add_up_to(measured: Measured) -> None:
-    one = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
+def test_replays_are_listed_next_to_the_predicted_sums(measured: Measured) -> None:
+    far_from_prediction = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
     near = measured(Programmed(step_ms=20.2), which="near", switches=(1.0,))
-    assert Costs.of(one, False).misfit < 0.05
-    assert list(Costs.of(one, False).replays) == [1.0]
-    # Replays take half as much again, and the two are nearer to each other than that.
+    assert Costs.of(far_from_prediction, False).misfit < 0.05
+    assert list(Costs.of(far_from_prediction, False).replays) == [1.0]
+    # Replays take 50% longer than predicted, which is more than the difference of the two strategies.
     slower = [
         replace(
             record,
             measurements=tuple(replace(m, samples=tuple(int(1.5 * x) for x in m.samples)) for m in record.measurements),
         )
-        for record in (one, near)
+        for record in (far_from_prediction, near)
     ]
     assert Costs.of(slower[0], False).misfit == pytest.approx(0.5, abs=0.1)
     assert "(+5" in switching_tables(slower) or "(+4" in switching_tables(slower)
     advised = report(advise(slower, SIZES), SIZES)
     assert "which is more than this margin. Replay this trace with both" in advised
     far = measured(Programmed(step_ms=60), which="far", switches=(1.0,))
-    assert "more than this margin" not in report(advise([one, far], SIZES), SIZES)
+    assert "more than this margin" not in report(advise([far_from_prediction, far], SIZES), SIZES)
 
 
-def test_a_strategys_name_has_what_few_of_its_backend_and_precision_have(make_record: MakeRecord) -> None:
+def test_a_strategys_name_contains_its_rare_options(make_record: MakeRecord) -> None:
     profiles = {"min": [1, 16], "opt": [1, 16], "max": [1, 16], "tactic_sources": []}
     kinds_of = ("per_shape", "dynamic", "buckets")
     usual = [make_record(backend="trt", options={**profiles, "profiles": kind}) for kind in kinds_of]

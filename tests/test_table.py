@@ -20,23 +20,23 @@ def rows(table: str) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=True)) for line in body]
 
 
-def test_the_table_is_the_golden_one(make_record: MakeRecord) -> None:
+def test_the_table_equals_the_golden_file(make_record: MakeRecord) -> None:
     records = [
         make_record(),
         make_record(precision="int8", samples=tuple(range(400_000, 600_000, 1000))),
         make_record(backend="other", measurements=(), checks=(), outcome="unsupported", reason="no such thing"),
         make_record(machine="gpu-b", weights="trained"),
     ]
-    found = latency_tables(records)
-    assert found == GOLDEN.read_text()
-    assert latency_tables(reversed(records)) == found
+    text = latency_tables(records)
+    assert text == GOLDEN.read_text()
+    assert latency_tables(reversed(records)) == text
 
 
 def test_figures_follow_from_the_samples(make_record: MakeRecord) -> None:
     (row,) = rows(latency_section([make_record(samples=(2_000_000,) * 30)]))
     assert row["p50 ms [95% CI]"] == "2.000 [2.000, 2.000]"
     assert row["graph p50 ms [95% CI]"] == "1.000 [1.000, 1.000]"
-    assert row["seq/s"] == "2,000"  # 2 sequences in 1 ms, the graph's pace
+    assert row["seq/s"] == "2,000"  # 2 sequences in 1 ms, the time of the graph
     assert row["tokens/s"] == "32,000"
     assert row["cosine"] == "0.99998"
 
@@ -65,7 +65,7 @@ def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None
         latency_section([make_record(), make_record(machine="gpu-b")])
 
 
-def test_each_machine_has_a_section_of_its_own(make_record: MakeRecord) -> None:
+def test_each_machine_has_its_own_section(make_record: MakeRecord) -> None:
     text = latency_tables([make_record(), make_record(machine="gpu-b")])
     assert text.count("\n## ") == 2
 
@@ -84,7 +84,7 @@ def test_a_row_without_valid_outputs_is_marked(make_record: MakeRecord) -> None:
     assert failed["notes"].startswith("failed: ")
 
 
-def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
+def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
     record = make_record()
     spoiled = [
         replace(
@@ -101,7 +101,7 @@ def test_what_spoils_a_measurement_is_noted(make_record: MakeRecord) -> None:
     assert "2 other processes on the GPU" in row["notes"]
 
 
-def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
+def test_padding_is_noted_if_there_is_any(make_record: MakeRecord) -> None:
     notes = {"tokens": "text", "shapes": {"2x16": {"tokens": 8, "cut": 0}}}
     (row,) = rows(latency_section([make_record(artifacts={"inputs": {"notes": notes}})]))
     assert "75% padding" in row["notes"]
@@ -109,9 +109,9 @@ def test_padding_is_noted_where_there_is_any(make_record: MakeRecord) -> None:
     assert "padding" not in row["notes"]
 
 
-def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
-    one, two = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
-    notes = [row["notes"] for row in rows(latency_section([one, two]))]
+def test_rows_show_the_option_in_which_they_differ(make_record: MakeRecord) -> None:
+    fused, unfused = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
+    notes = [row["notes"] for row in rows(latency_section([fused, unfused]))]
     assert sorted(note.split("; ")[1] for note in notes) == ["fusion=off", "fusion=on"]
     assert not any("threads" in note for note in notes)
 
@@ -124,29 +124,29 @@ def test_rows_that_differ_in_an_option_say_it(make_record: MakeRecord) -> None:
         ({"profiles": "buckets", "opt": [4, 32], "max": [8, 64]}, "buckets 1x16..8x64, opt 4x32"),
     ],
 )
-def test_the_profile_stands_in_the_row(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
+def test_the_row_names_its_profile(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
     other = make_record(options={"profiles": "per_shape", "min": [1, 1], "opt": [1, 1], "max": [1, 1]}, backend="trt")
     record = make_record(options={"min": [1, 16], **options}, backend="trt")
-    found = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
-    assert found
-    assert not any(name in row["notes"] for row in found for name in ("max=", "opt=", "min="))
+    shown_rows = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
+    assert shown_rows
+    assert not any(name in row["notes"] for row in shown_rows for name in ("max=", "opt=", "min="))
 
 
 def scores(**changes: object) -> dict[str, object]:
-    known = {"metric": "spearman", "value": 0.81, "difference": -0.002, "nonfinite": 0, "tolerance": 0.01}
-    return {**known, **changes}
+    defaults = {"metric": "spearman", "value": 0.81, "difference": -0.002, "nonfinite": 0, "tolerance": 0.01}
+    return {**defaults, **changes}
 
 
 def accuracy(make_record: MakeRecord, task: str = "stsb", **changes: object) -> Record:
-    found = scores(**changes)
-    return make_record(suite="accuracy", shapes=((8, 64),), lengths={"task": task}, measurements=(), scores=found)
+    task_scores = scores(**changes)
+    return make_record(suite="accuracy", shapes=((8, 64),), lengths={"task": task}, measurements=(), scores=task_scores)
 
 
-def test_the_fastest_row_of_a_shape_is_named_and_what_cannot_be_told_from_it(make_record: MakeRecord) -> None:
+def test_the_fastest_row_and_rows_that_tie_with_it_are_marked(make_record: MakeRecord) -> None:
     slow = make_record(samples=(2_000_000,) * 20)
     quick, as_quick = make_record(backend="quick"), make_record(backend="as-quick")
-    found = {row["backend"]: row["notes"] for row in rows(latency_section([slow, quick, as_quick]))}
-    assert [name for name, notes in found.items() if "**fastest**" in notes] == ["as-quick", "quick"]
+    notes_of = {row["backend"]: row["notes"] for row in rows(latency_section([slow, quick, as_quick]))}
+    assert [name for name, notes in notes_of.items() if "**fastest**" in notes] == ["as-quick", "quick"]
     assert "**fastest**" not in latency_section([slow])
 
 
@@ -160,47 +160,45 @@ def test_outputs_that_depend_on_the_shape_are_invalid(cosine: float, valid: bool
     assert (says not in row["notes"]) == valid
 
 
-def test_accuracy_stands_beside_latency_and_gates_it(make_record: MakeRecord) -> None:
+def test_the_latency_table_shows_accuracy_and_a_loss_invalidates_the_row(make_record: MakeRecord) -> None:
     quick, exact = make_record(), make_record(backend="exact", samples=(2_000_000,) * 20)
     good = accuracy(make_record)
     table = latency_tables([quick, exact], [good, accuracy(make_record, "banking77", value=0.5, difference=0.001)])
-    found = {row["backend"]: row for row in rows(table)}
-    assert (found["null"]["stsb"], found["null"]["banking77"]) == ("0.8100 (-0.0020)", "0.5000 (+0.0010)")
-    assert found["exact"]["stsb"] == ""
-    assert found["null"]["notes"].startswith("**fastest**")
-    found = {
+    row_of = {row["backend"]: row for row in rows(table)}
+    assert (row_of["null"]["stsb"], row_of["null"]["banking77"]) == ("0.8100 (-0.0020)", "0.5000 (+0.0010)")
+    assert row_of["exact"]["stsb"] == ""
+    assert row_of["null"]["notes"].startswith("**fastest**")
+    row_of = {
         row["backend"]: row
         for row in rows(latency_tables([quick, exact], [good, accuracy(make_record, difference=-0.02)]))
     }
-    assert found["null"]["notes"].endswith("**invalid**: stsb: spearman falls by 0.0200, more than 0.01")
-    assert "**fastest**" not in found["null"]["notes"]
-    found = {row["backend"]: row for row in rows(latency_tables([quick], [accuracy(make_record, nonfinite=2)]))}
-    assert found["null"]["stsb"] == "NaN"
-    assert "**invalid**: stsb: 2 outputs are NaN or Inf" in found["null"]["notes"]
+    assert row_of["null"]["notes"].endswith("**invalid**: stsb: spearman falls by 0.0200, more than 0.01")
+    assert "**fastest**" not in row_of["null"]["notes"]
+    row_of = {row["backend"]: row for row in rows(latency_tables([quick], [accuracy(make_record, nonfinite=2)]))}
+    assert row_of["null"]["stsb"] == "NaN"
+    assert "**invalid**: stsb: 2 outputs are NaN or Inf" in row_of["null"]["notes"]
 
 
 def notes(make_record: MakeRecord, quick: Record, *judged: Record) -> str:
-    """Those of `quick` beside a slower row, once it was judged."""
+    """Return the notes of `quick` next to a slower row, after it was scored."""
     slow = make_record(backend="slow", samples=(2_000_000,) * 20)
     return next(row["notes"] for row in rows(latency_tables([quick, slow], judged)) if row["backend"] == "null")
 
 
-def test_a_figure_that_is_no_number_is_a_loss(make_record: MakeRecord) -> None:
-    """Constant embeddings have no rank: their figure is NaN, which no comparison finds too small."""
+def test_a_score_of_nan_is_a_loss(make_record: MakeRecord) -> None:
+    """Constant embeddings have no rank: their score is NaN, and every comparison with NaN is false."""
     nothing = float("nan")
-    told = notes(make_record, make_record(), accuracy(make_record, value=nothing, difference=nothing))
-    assert "**invalid**: stsb: spearman is nan" in told
-    assert "**fastest**" not in told
+    row_notes = notes(make_record, make_record(), accuracy(make_record, value=nothing, difference=nothing))
+    assert "**invalid**: stsb: spearman is nan" in row_notes
+    assert "**fastest**" not in row_notes
 
 
 @pytest.mark.parametrize(("outcome", "blocks"), [("failed", True), ("timeout", True), ("unsupported", False)])
-def test_a_task_that_failed_blocks_what_it_would_have_judged(
-    outcome: str, blocks: bool, make_record: MakeRecord
-) -> None:
+def test_a_failed_task_invalidates_the_rows_that_it_scores(outcome: str, blocks: bool, make_record: MakeRecord) -> None:
     failed = replace(accuracy(make_record), scores={}, outcome=outcome, reason="the session died")
-    told = notes(make_record, make_record(), failed)
-    assert (f"**invalid**: stsb: {outcome}: the session died" in told) == blocks
-    assert ("**fastest**" in told) != blocks
+    row_notes = notes(make_record, make_record(), failed)
+    assert (f"**invalid**: stsb: {outcome}: the session died" in row_notes) == blocks
+    assert ("**fastest**" in row_notes) != blocks
 
 
 @pytest.mark.parametrize(("precision", "floor"), [("fp16", 0.99), ("int8", 0.9)])
@@ -208,18 +206,18 @@ def test_a_row_too_far_from_fp32_for_its_precision_is_invalid(
     precision: str, floor: float, make_record: MakeRecord
 ) -> None:
     for cosine in (floor - 0.001, floor + 0.001):
-        one = make_record(precision=precision)
-        one = replace(one, checks=tuple({**check, "cosine": cosine} for check in one.checks))
-        told = notes(make_record, one)
-        assert ("**invalid**: cosine" in told) == (cosine < floor)
-        assert ("**fastest**" in told) == (cosine >= floor)
+        record = make_record(precision=precision)
+        record = replace(record, checks=tuple({**check, "cosine": cosine} for check in record.checks))
+        row_notes = notes(make_record, record)
+        assert ("**invalid**: cosine" in row_notes) == (cosine < floor)
+        assert ("**fastest**" in row_notes) == (cosine >= floor)
 
 
-def test_drift_alone_informs(make_record: MakeRecord) -> None:
+def test_drift_alone_does_not_invalidate_a_row(make_record: MakeRecord) -> None:
     drift = accuracy(make_record, "sentences", metric="rank agreement", difference=-0.0133, gates=False)
-    told = notes(make_record, make_record(), drift)
-    assert "**invalid**" not in told
-    assert told.startswith("**fastest**")
+    row_notes = notes(make_record, make_record(), drift)
+    assert "**invalid**" not in row_notes
+    assert row_notes.startswith("**fastest**")
 
 
 @pytest.mark.parametrize(
@@ -231,20 +229,20 @@ def test_drift_alone_informs(make_record: MakeRecord) -> None:
         ("fp16", {"texts": "other", "seed": 1}, True),
     ],
 )
-def test_accuracy_is_that_of_what_was_timed(
+def test_accuracy_belongs_to_the_timed_cell(
     precision: str, changes: dict[str, object], paired: bool, make_record: MakeRecord
 ) -> None:
-    known = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
-    timed = make_record(precision=precision, lengths=known)
+    lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
+    timed = make_record(precision=precision, lengths=lengths)
     judged = make_record(
-        precision=precision, suite="accuracy", measurements=(), lengths={**known, "task": "stsb", **changes},
+        precision=precision, suite="accuracy", measurements=(), lengths={**lengths, "task": "stsb", **changes},
         scores=scores(),
     )  # fmt: skip
     (row,) = rows(latency_tables([timed], [judged]))
     assert ("stsb" in row) == paired
 
 
-def test_profiles_are_part_of_what_int8_computes(make_record: MakeRecord) -> None:
+def test_profiles_affect_the_outputs_of_int8(make_record: MakeRecord) -> None:
     for precision, paired in (("int8", False), ("fp16", True)):
         timed, judged = (
             make_record(precision=precision, suite=suite, lengths={"distribution": "full", "task": "stsb"},
@@ -255,14 +253,16 @@ def test_profiles_are_part_of_what_int8_computes(make_record: MakeRecord) -> Non
         assert ("stsb" in row) == paired
 
 
-def test_rows_that_were_calibrated_on_other_texts_say_so(make_record: MakeRecord) -> None:
-    known = {"distribution": "full", "tokens": "auto", "seed": 0}
-    timed = [make_record(precision="int8", lengths={**known, "texts": texts}) for texts in ("0123456789", "abcdef0123")]
+def test_rows_with_other_calibration_texts_are_marked(make_record: MakeRecord) -> None:
+    lengths = {"distribution": "full", "tokens": "auto", "seed": 0}
+    timed = [
+        make_record(precision="int8", lengths={**lengths, "texts": texts}) for texts in ("0123456789", "abcdef0123")
+    ]
     judged = make_record(
-        precision="int8", suite="accuracy", lengths={**known, "texts": "abcdef0123", "task": "stsb"}, scores=scores()
+        precision="int8", suite="accuracy", lengths={**lengths, "texts": "abcdef0123", "task": "stsb"}, scores=scores()
     )
-    found = sorted(row["notes"] for row in rows(latency_tables(timed, [judged])))
-    assert "calibrated on=stsb" in found[0]
-    assert "calibrated on=texts 012345" in found[1]
-    given = make_record(precision="int8", lengths={**known, "texts": "abcdef0123", "calibration": "mine.txt"})
+    row_notes = sorted(row["notes"] for row in rows(latency_tables(timed, [judged])))
+    assert "calibrated on=stsb" in row_notes[0]
+    assert "calibrated on=texts 012345" in row_notes[1]
+    given = make_record(precision="int8", lengths={**lengths, "texts": "abcdef0123", "calibration": "mine.txt"})
     assert "calibrated on=mine.txt" in latency_tables([*timed, given], [judged])

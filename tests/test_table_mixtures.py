@@ -1,4 +1,4 @@
-"""Every table over records of unlike cells side by side: precisions, outcomes and suites whose cells lack keys."""
+"""All tables over mixed records: precisions, outcomes and suites whose cells lack some keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMPLICIT = {"quantization": {"scheme": "implicit", "method": "entropy"}}
 ENGINE = {"profiles": "dynamic", "min": [1, 16], "opt": [2, 16], "max": [2, 16]}
 PATHS: list[tuple[str, str, dict[str, Any]]] = [
     ("torch_eager", "fp32", {"cuda_graph": False, "threads": 0}),
-    ("torch_eager", "int8", {"cuda_graph": False, "threads": 0}),  # it has no INT8: the cell has no recipe
+    ("torch_eager", "int8", {"cuda_graph": False, "threads": 0}),  # PyTorch has no INT8, so the cell has no recipe
     ("torch_packed", "int8", {}),
     ("ort", "fp32", {"fusion": "auto"}),
     ("ort", "int8", {"fusion": "auto", **QUANTIZED}),
@@ -41,7 +41,7 @@ LAYERS = {"layers": [{"point": "0/output", "nonfinite": 0, "max_difference": 0.1
 
 
 def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
-    """What a cell of this kind may say of its outputs."""
+    """Return possible scores of a cell of this kind."""
     if outcome != "ok":
         return [{}]
     if suite == "layers":
@@ -51,10 +51,10 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def mixed(make_record: MakeRecord) -> Callable[[str], list[Record]]:
-    """Records of a suite: every path, with every outcome, for several models, tasks and distributions of lengths."""
+    """Return records of a suite: every path with every outcome, for several models, tasks and length distributions."""
 
     def make(suite: str) -> list[Record]:
-        found = []
+        records = []
         lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
         tasks = ("stsb", "sentences") if suite == "accuracy" else ("",)
         for (backend, precision, options), outcome, task in product(PATHS, OUTCOMES, tasks):
@@ -62,12 +62,12 @@ def mixed(make_record: MakeRecord) -> Callable[[str], list[Record]]:
             for number, scores in enumerate(scores_of(suite, task, outcome)):
                 changes: dict[str, Any] = {} if outcome == "ok" else {"measurements": (), "checks": (), "artifacts": {}}
                 model = "none" if backend == "null" else "tiny"
-                found.append(
+                records.append(
                     make_record(suite=suite, backend=backend, precision=precision, options=options, outcome=outcome,
                                 model=model, reason="" if outcome == "ok" else "why", scores=scores,
                                 lengths={**own, "low": number}, release=f"{backend} {outcome} {number}", **changes)
                 )  # fmt: skip
-        return found
+        return records
 
     return make
 
@@ -79,7 +79,7 @@ def test_a_table_has_a_row_for_every_kind_of_cell(
     records = [record for record in mixed(suite) if suite != "switching" or record.outcome != "ok"]
     for record in records:
         write_record(tmp_path, record)
-    # The other suites' records are what the tables look further things up in.
+    # The tables also read the records of the other suites.
     for other in {"latency", "accuracy"} - {suite}:
         for record in mixed(other):
             write_record(tmp_path, record)
@@ -91,18 +91,18 @@ def test_a_table_has_a_row_for_every_kind_of_cell(
         assert precision in text
     written, folders = write_tables(tmp_path)
     assert written
-    assert not any(one.bad for one in folders)
+    assert not any(folder.bad for folder in folders)
 
 
 @pytest.mark.parametrize("suite", [name for name in TABLES if name not in ("search", "switching")])
-def test_one_cell_alone_has_its_tables(suite: str, mixed: Callable[[str], list[Record]], tmp_path: Path) -> None:
+def test_a_single_cell_has_its_tables(suite: str, mixed: Callable[[str], list[Record]], tmp_path: Path) -> None:
     folder = MachineFolder(tmp_path, "gpu-a")
     for record in mixed(suite):
         tables_of(suite, [record], folder)
     assert not folder.bad
 
 
-def test_a_cell_without_a_recipe_stands_in_no_table_of_recipes(mixed: Callable[[str], list[Record]]) -> None:
+def test_a_cell_without_a_recipe_is_not_in_the_recipe_table(mixed: Callable[[str], list[Record]]) -> None:
     text = recipe_tables(mixed("accuracy"), mixed("latency"))
     assert "ort ok 0" in text
     assert "torch_eager" not in text
@@ -110,7 +110,7 @@ def test_a_cell_without_a_recipe_stands_in_no_table_of_recipes(mixed: Callable[[
 
 
 def test_a_sweep_over_precisions_keeps_its_tables(make_record: MakeRecord, tmp_path: Path) -> None:
-    """The sweep of the README: PyTorch has no INT8, and its cell ends as unsupported beside the figures of others."""
+    """This is the sweep of the README: PyTorch has no INT8, so one cell ends as unsupported."""
     lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0, "task": "stsb"}
     for backend, precision, options in PATHS[:2] + PATHS[3:5]:
         unsupported = (backend, precision) == ("torch_eager", "int8")

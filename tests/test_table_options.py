@@ -1,4 +1,4 @@
-"""What rows say of their options, and what is said once for all of them."""
+"""Options in tables: those shown in a row, and those shown once for all rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Options = dict[str, object]
 
 
 def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Record]:
-    return [make_record(options=one, **cell) for one in options]
+    return [make_record(options=values, **cell) for values in options]
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Rec
         ([{"level": 3}] * 3 + [{"level": 5}] * 3, ["level=3"] * 3 + ["level=5"] * 3),
     ],
 )
-def test_a_row_says_what_is_not_usual(options: list[Options], said: list[str], make_record: MakeRecord) -> None:
+def test_a_row_shows_unusual_options(options: list[Options], said: list[str], make_record: MakeRecord) -> None:
     records = made(make_record, *options)
-    told = distinctions(records)
-    assert [told.of(record) for record in records] == said
+    texts = distinctions(records)
+    assert [texts.of(record) for record in records] == said
 
 
-def test_what_most_rows_share_is_said_once(make_record: MakeRecord) -> None:
+def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) -> None:
     records = made(make_record, *[{"level": 3, "sources": "all", "kept": "yes"}] * 3, {"level": 5, "kept": "yes"})
     assert distinctions(records).caption() == ["", "Where a row says nothing else, null fp32: level=3, sources=all."]
     assert distinctions(records[:3]).caption() == []
@@ -45,22 +45,22 @@ def test_what_most_rows_share_is_said_once(make_record: MakeRecord) -> None:
 
 def test_options_are_compared_within_a_backend_and_precision(make_record: MakeRecord) -> None:
     others = made(make_record, {"attention": "int8"}, {"attention": "fp16"}, precision="int8")
-    (one,) = made(make_record, {"attention": "int8"}, precision="fp16")
-    told = distinctions([one, *others])
-    assert told.of(one) == ""
-    assert [told.of(other) for other in others] == ["attention=int8", "attention=fp16"]
+    (half,) = made(make_record, {"attention": "int8"}, precision="fp16")
+    texts = distinctions([half, *others])
+    assert texts.of(half) == ""
+    assert [texts.of(other) for other in others] == ["attention=int8", "attention=fp16"]
 
 
-def test_models_of_one_name_are_told_apart(make_record: MakeRecord) -> None:
-    (one,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
-    assert [distinctions([one, other]).of(record) for record in (one, other)] == [
+def test_models_with_equal_names_are_distinguished(make_record: MakeRecord) -> None:
+    (first,), (other,) = (made(make_record, {}, model_version=version) for version in ("0123456789abcdef", "hub@main"))
+    assert [distinctions([first, other]).of(record) for record in (first, other)] == [
         "model_version=01234567",
         "model_version=hub@main",
     ]
-    assert distinctions([one, one]).of(one) == ""
+    assert distinctions([first, first]).of(first) == ""
 
 
-def test_texts_are_called_by_their_file_or_else_by_the_task_whose_own_they_are(make_record: MakeRecord) -> None:
+def test_calibration_texts_are_named_after_their_file_or_their_task(make_record: MakeRecord) -> None:
     def calibrated(texts: str, **lengths: str) -> Record:
         return make_record(precision="int8", lengths={"distribution": "full", "texts": texts, **lengths})
 
@@ -71,14 +71,14 @@ def test_texts_are_called_by_their_file_or_else_by_the_task_whose_own_they_are(m
     )
     sources = sources_of([named, own])
     records = [calibrated(texts * 8) for texts in ("1", "2", unknown)]
-    told = distinctions(records, sources=sources)
-    assert [told.of(record) for record in records] == [
+    shown = distinctions(records, sources=sources)
+    assert [shown.of(record) for record in records] == [
         "calibrated on=mine.txt",
         "calibrated on=stsb",
         "calibrated on=texts 333333",
     ]
 
 
-def test_options_with_a_column_of_their_own_are_left_to_it(make_record: MakeRecord) -> None:
+def test_options_with_their_own_column_are_not_repeated(make_record: MakeRecord) -> None:
     records = made(make_record, {"layout": "packed", "level": 3}, {"layout": "fixed", "level": 5})
     assert [distinctions(records, ("layout",)).of(record) for record in records] == ["level=3", "level=5"]

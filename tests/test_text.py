@@ -1,4 +1,4 @@
-"""Texts of records and workers in terminals, tables and headings."""
+"""Texts from records and workers in terminals, tables and headings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NASTY = (
 )
 
 
-def test_a_text_is_one_line_that_a_terminal_does_not_obey() -> None:
+def test_a_text_becomes_one_line_without_terminal_control_codes() -> None:
     shown = one_line(NASTY)
     assert shown.isprintable()
     assert shown.startswith("\\x1b]0;title\\x07\\x1b[31mred ## heading")
@@ -33,7 +33,7 @@ def test_a_text_is_one_line_that_a_terminal_does_not_obey() -> None:
 @pytest.mark.parametrize(
     ("text", "cell"), [("a|b", r"a\|b"), (r"a\|b", r"a\\\|b"), ("a\nb", "a b"), ("from \\ to", "from \\ to")]
 )
-def test_a_cell_ends_where_it_should(text: str, cell: str) -> None:
+def test_a_pipe_does_not_end_a_table_cell(text: str, cell: str) -> None:
     assert cell_text(text) == cell
 
 
@@ -42,7 +42,7 @@ def test_a_header_with_a_pipe_is_one_cell() -> None:
     assert header.replace("\\|", "").count("|") == line.count("|") == row.replace("\\|", "").count("|") == 3
 
 
-def test_there_is_no_html_and_no_link() -> None:
+def test_html_and_links_are_escaped() -> None:
     assert without_html("a <b>x</b> [y](z) 1 < 2 <3") == "a &lt;b>x&lt;/b> [y]\\(z) 1 < 2 <3"
 
 
@@ -58,7 +58,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_record_adds_no_line_and_no_html_to_a_table(
+def test_texts_of_a_record_add_no_line_and_no_html_to_a_table(
     place: str, make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
     plain = latency_tables([make_record(), make_record(options={"x": "y"})])
@@ -77,7 +77,7 @@ def test_a_record_adds_no_line_and_no_html_to_a_table(
         assert read_record(path).reason.isprintable()
 
 
-def test_what_a_person_sees_of_a_worker_is_plain() -> None:
+def test_texts_of_a_worker_are_shown_as_plain_text() -> None:
     shown = io.StringIO()
     display = Display(Console(file=shown, force_terminal=False, width=200))
     with display:

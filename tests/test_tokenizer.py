@@ -1,4 +1,5 @@
-"""Tokens are those that the checkpoint's own tokenizer makes, and what a model cannot read is said in one line."""
+"""Tokens are equal to those of the checkpoint's own tokenizer, and texts that a model cannot read are refused in one
+line."""
 
 from __future__ import annotations
 
@@ -33,19 +34,19 @@ def transformers_inputs(folder: Path, *texts: str) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_token_types_are_those_that_transformers_passes(listed: bool, tmp_path: Path) -> None:
+def test_token_types_are_passed_as_in_transformers(listed: bool, tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if listed else [])
     word_tokenizer(folder, model_input_names=names)
-    wanted = transformers_inputs(folder, "the cat", "a dog")
-    assert ("token_type_ids" in wanted) == listed
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    assert ("token_type_ids" in expected) == listed
     for windows in (False, True):
-        found = featurize(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
-        assert list(found.ids[0]) == wanted["input_ids"]
-        assert list(found.types[0]) == wanted.get("token_type_ids", [0] * len(wanted["input_ids"]))
+        features = featurize(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
+        assert list(features.ids[0]) == expected["input_ids"]
+        assert list(features.types[0]) == expected.get("token_type_ids", [0] * len(expected["input_ids"]))
 
 
-def test_a_token_type_that_the_model_lacks_is_said(tmp_path: Path) -> None:
+def test_a_token_type_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model", type_vocab_size=1)
     word_tokenizer(folder, model_input_names=list(ALL))
     with pytest.raises(Unavailable, match="token types above the 1 of the model"):
@@ -70,29 +71,31 @@ def test_sequences_have_the_special_tokens_that_the_tokenizer_adds(
     for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
         file.unlink()
     word_tokenizer(folder, around=around, names=names)
-    wanted = transformers_inputs(folder, TEXTS[0])["input_ids"]
+    expected = transformers_inputs(folder, TEXTS[0])["input_ids"]
     tokens = Tokens.of(folder, "auto", TEXTS, 0)
-    assert tokens.natural_length(0) == len(wanted)
-    feeds = tokens.feeds([len(wanted), 2], 12, ALL)
-    assert feeds["input_ids"][0, : len(wanted)].tolist() == wanted
-    assert (feeds["input_ids"][0, len(wanted) :] == 0).all()
-    assert feeds["attention_mask"].sum(1).tolist() == [len(wanted), 2]
-    found = featurize(folder, TEXTS, 16, 0)
-    assert list(found.ids[0]) == wanted
-    assert found.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(wanted) :].tolist() == [0] * (16 - len(wanted))
+    assert tokens.natural_length(0) == len(expected)
+    feeds = tokens.feeds([len(expected), 2], 12, ALL)
+    assert feeds["input_ids"][0, : len(expected)].tolist() == expected
+    assert (feeds["input_ids"][0, len(expected) :] == 0).all()
+    assert feeds["attention_mask"].sum(1).tolist() == [len(expected), 2]
+    features = featurize(folder, TEXTS, 16, 0)
+    assert list(features.ids[0]) == expected
+    assert features.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(expected) :].tolist() == [0] * (
+        16 - len(expected)
+    )
     for batch in calibration_batches(folder, TEXTS, 8, 16, seed=0):
         assert batch["input_ids"].dtype == np.int32
 
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
-    """A checkpoint whose tokenizer has one token, "extra", that the embedding has no row for."""
+    """Return a checkpoint whose tokenizer has one token, "extra", without a row in the embedding."""
     folder = word_model(tmp_path / "model", vocab_size=4 + len(WORDS))
     word_tokenizer(folder, (*WORDS, "extra"))
     return folder
 
 
-def test_a_token_without_an_embedding_matters_where_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
+def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
     def source(texts: list[str], tokens: str = "auto") -> InputSource:
         lengths = {"distribution": "texts", "tokens": tokens, "low": 8}
         return InputSource(wide, identity_of(wide), lengths, texts, 0, "cpu", shared_cache)
@@ -100,7 +103,7 @@ def test_a_token_without_an_embedding_matters_where_it_is_used(wide: Path, share
     says = rf"have token {4 + len(WORDS)} \('extra'\) and the model's embedding has {4 + len(WORDS)} rows.*task\.path="
     used = [*TEXTS, "the extra cat"]
     assert prepare_inputs(source(TEXTS), [Shape(2, 16)]).notes["tokens"] == "text"
-    assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do without it
+    assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do not contain it
     assert prepare_inputs(source(used, "random"), [Shape(4, 8)]).notes["tokens"] == "random"
     assert featurize(wide, TEXTS, 16, 0).kind == "text"
     for use in (
@@ -132,19 +135,19 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
     with pytest.raises(Unavailable, match=says):
         featurize(folder, [[text, text]], 16, 0)
     assert Tokens.of(folder, "random", [text], 0).kind == "random"
-    # One text with tokens is enough.
+    # A single text with tokens is enough.
     assert Tokens.of(folder, "auto", [text, "the cat"], 0).feeds([8], 8, ALL)["input_ids"][0, 1:3].tolist() == [4, 5]
     assert len(featurize(folder, [text, "the cat"], 16, 0).ids) == 2
 
 
-def test_a_text_of_no_tokens_at_all_is_named(tmp_path: Path) -> None:
+def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     word_tokenizer(folder, around=False)
     with pytest.raises(Unavailable, match="makes no tokens from text 2; remove it"):
         featurize(folder, ["the cat", " ", "the dog"], 16, 0)
 
 
-def test_a_vocabulary_alone_makes_a_tokenizer(tmp_path: Path) -> None:
+def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
         file.unlink()
@@ -153,9 +156,9 @@ def test_a_vocabulary_alone_makes_a_tokenizer(tmp_path: Path) -> None:
         Tokens.of(folder, "text", TEXTS, 0)
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)))
     before = identity_of(folder)
-    wanted = transformers_inputs(folder, "the cat", "a dog")
-    found = featurize(folder, [["the cat", "a dog"]], 16, 0)
-    assert (list(found.ids[0]), list(found.types[0])) == (wanted["input_ids"], wanted["token_type_ids"])
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    features = featurize(folder, [["the cat", "a dog"]], 16, 0)
+    assert (list(features.ids[0]), list(features.types[0])) == (expected["input_ids"], expected["token_type_ids"])
     assert Tokens.of(folder, "auto", TEXTS, 0).kind == "text"
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS))))
     assert identity_of(folder) != before
@@ -175,12 +178,12 @@ def test_random_ids_fit_a_small_vocabulary(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": vocabulary}))
         feeds = Tokens.of(tmp_path, "random", [], 0).feeds([9, 4], 9, ALL)
         assert feeds["input_ids"].max() < vocabulary
-        found = featurize(tmp_path, ["one two three", "four"], 8, 0, random=True)
-        assert max(max(row) for row in found.ids) < vocabulary
+        features = featurize(tmp_path, ["one two three", "four"], 8, 0, random=True)
+        assert max(max(row) for row in features.ids) < vocabulary
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
-def test_heads_are_read_in_every_type_that_they_are_saved_in(kind: torch.dtype, tmp_path: Path) -> None:
+def test_heads_are_read_in_every_saved_dtype(kind: torch.dtype, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     folder = word_model(tmp_path / "model", head="answers")
@@ -206,7 +209,7 @@ def test_a_classifier_gives_the_labels_of_transformers(family: str, tmp_path: Pa
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     with torch.inference_mode():
-        wanted = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
+        expected = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
         hidden = run_encoder(load_encoder(folder), feeds).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == wanted.tolist()
-    assert len(set(wanted.tolist())) > 1 or family == "electra"
+    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1 or family == "electra"

@@ -1,4 +1,4 @@
-"""Seeded traces, a user's file of requests, and the inputs that requests bring."""
+"""Seeded traces, the user's file of requests, and the inputs of requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Tiny = Callable[[str], tuple[Path, str]]
 
 
 @pytest.mark.parametrize("switch", [0.001, 0.1, 0.9, 1])
-def test_runs_switch_as_often_as_asked_and_have_all_shapes_as_often(switch: float) -> None:
+def test_runs_switch_at_the_requested_rate_and_use_all_shapes_equally(switch: float) -> None:
     (trace,) = runs(5000, switch, 4, seed=1)
     changes = [pair for pair in pairwise(trace) if pair[0] != pair[1]]
     assert len(changes) == round(switch * 4999)
@@ -35,7 +35,7 @@ def test_runs_switch_as_often_as_asked_and_have_all_shapes_as_often(switch: floa
         assert len(Counter(changes)) == 12
 
 
-def test_runs_without_changes_are_a_stretch_for_each_shape() -> None:
+def test_runs_without_changes_have_one_stretch_per_shape() -> None:
     assert runs(6, 0, 3, seed=0) == [[0, 0], [1, 1], [2, 2]]
     assert runs(3, 0.5, 1, seed=0) == [[0, 0, 0]]
     assert runs(3, 0, 2, seed=0) == [[0, 0], [1]]
@@ -48,7 +48,7 @@ def test_runs_are_long_enough_for_every_shape() -> None:
 
 
 @pytest.mark.parametrize("switch", [0.01, 0.1, 0.5, 1])
-def test_blocks_are_balanced_each_and_switch_a_hundred_times_together(switch: float) -> None:
+def test_each_block_is_balanced_and_all_have_a_hundred_switches(switch: float) -> None:
     blocks = blocks_of_runs(500, switch, 6, seed=0)
     assert len(blocks) == BLOCKS
     assert len({str(block) for block in blocks}) == BLOCKS
@@ -69,7 +69,7 @@ def test_a_switching_probability_that_takes_too_many_requests_is_refused() -> No
         blocks_of_runs(500, 1e-5, 6, seed=0)
 
 
-def test_a_trace_is_cut_into_blocks_that_hold_it_all() -> None:
+def test_the_blocks_of_a_trace_contain_all_of_it() -> None:
     trace = list(range(205))
     blocks = cut(trace)
     assert len(blocks) == 10
@@ -77,13 +77,13 @@ def test_a_trace_is_cut_into_blocks_that_hold_it_all() -> None:
     assert cut([1, 2, 3]) == [[[1, 2, 3]]]
 
 
-def test_a_walk_takes_every_pair_as_often() -> None:
+def test_a_walk_visits_every_pair_equally_often() -> None:
     path = walk(5, 3, seed=0)
     assert Counter(pairwise(path)) == Counter({(a, b): 3 for a in range(5) for b in range(5)})
     assert walk(5, 3, seed=1) != path
 
 
-def test_requests_of_drawn_lengths_take_the_shape_that_holds_their_longest() -> None:
+def test_requests_of_random_lengths_use_the_shape_that_fits_their_longest_sequence() -> None:
     shapes = [(1, 16), (1, 64), (8, 16), (8, 64)]
     trace = drawn(400, HISTOGRAM, shapes, 0)
     share = Counter(trace)
@@ -91,7 +91,7 @@ def test_requests_of_drawn_lengths_take_the_shape_that_holds_their_longest() -> 
     assert share[2] / (share[2] + share[3]) == pytest.approx(0.9**8, abs=0.08)
 
 
-def test_a_file_of_requests_and_its_mistakes(tmp_path: Path) -> None:
+def test_a_request_file_is_read_and_its_errors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.txt"
     path.write_text("1 16\n\n2, 9\n")
     assert from_file(str(path), SIZES) == [0, 1]
@@ -117,34 +117,36 @@ ASKED = [Shape(1, 16), Shape(4, 16), Shape(1, 64), Shape(4, 64), Shape(1, 128)]
 
 
 @pytest.mark.parametrize("index", range(len(ASKED)))
-def test_sets_of_a_shape_have_lengths_that_bring_a_request_there(index: int) -> None:
+def test_input_sets_of_a_shape_have_lengths_that_need_that_shape(index: int) -> None:
     sets, made_up = lengths_of_sets(HISTOGRAM, ASKED, index, 16, 0)
     shape = ASKED[index]
     assert len(sets) == 16
-    assert {len(one) for one in sets} == {shape.batch}
-    assert all(smallest((len(one), max(one)), [(s.batch, s.sequence) for s in ASKED]) == index for one in sets)
-    # No length is beyond 40: nothing comes to 1x128 but what is made up for it.
+    assert {len(lengths) for lengths in sets} == {shape.batch}
+    assert all(
+        smallest((len(lengths), max(lengths)), [(s.batch, s.sequence) for s in ASKED]) == index for lengths in sets
+    )
+    # No length exceeds 40, so 1x128 gets only lengths that are generated for it.
     assert made_up == (shape.sequence == 128)
     if shape == Shape(4, 64):
-        # At least one of four is long; how many more, chance has.
-        assert 1 < np.mean([one.count(40) for one in sets]) < 2
+        # At least one of four is long; the number of others is random.
+        assert 1 < np.mean([lengths.count(40) for lengths in sets]) < 2
     assert lengths_of_sets(HISTOGRAM, ASKED, index, 16, 0)[0] == sets
 
 
 def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     asked, runs_at = [Shape(1, 16), Shape(2, 32)], [Shape(2, 32)]
-    found = prepare_sets(InputSource(folder, sha256, HISTOGRAM, [], 0, "cpu", shared_cache), asked, runs_at)
-    assert found.notes["shapes"]["2x32"]["tokens"] < 2 * 32
-    arrays = dict(np.load(found.path))
+    prepared = prepare_sets(InputSource(folder, sha256, HISTOGRAM, [], 0, "cpu", shared_cache), asked, runs_at)
+    assert prepared.notes["shapes"]["2x32"]["tokens"] < 2 * 32
+    arrays = dict(np.load(prepared.path))
     first = list(read_sets(arrays, 0))
     assert len(first) == 2 * SETS
-    for feeds, known in first:
+    for feeds, expected in first:
         assert feeds["input_ids"].shape == (2, 32)
-        # A row of its own, and one that only fills.
+        # One row of the request, and one row that only fills the batch.
         assert feeds["attention_mask"].sum(1).tolist() == [10, 2]
-        assert not known or known["reference"].shape == (1, 32, 64)
-    assert [bool(known) for _, known in first] == [True] * REFERENCES + [False] * (2 * SETS - REFERENCES)
+        assert not expected or expected["reference"].shape == (1, 32, 64)
+    assert [bool(expected) for _, expected in first] == [True] * REFERENCES + [False] * (2 * SETS - REFERENCES)
     assert len({feeds["input_ids"].tobytes() for feeds, _ in first}) == 2 * SETS
     workload = Workload.of(arrays, asked, runs_at)
     assert workload.place == (0, 0)
@@ -154,7 +156,7 @@ def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: Artifa
     assert masks[1][1] > 2
 
 
-def test_full_sets_differ_in_their_tokens_alone(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_full_input_sets_differ_only_in_their_tokens(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     shapes = [Shape(2, 8)]
     lengths = {"distribution": "full", "tokens": "random"}

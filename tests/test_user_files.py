@@ -1,4 +1,4 @@
-"""Files of a user that cannot be read, or hold something else: one line that names the file, whatever it holds."""
+"""The user's files that cannot be read or have the wrong content give one line that names the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def without_rights() -> Iterator[None]:
-    """The block runs as a user who may read nothing of root's."""
+    """Run the block as a user who may not read files of root."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(NOBODY)
@@ -34,7 +34,7 @@ def without_rights() -> Iterator[None]:
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Path:
-    """A file that only its owner's rights would let anyone read, and it has none."""
+    """Return a file without any read permission."""
     file = tmp_path / "locked.csv"
     file.write_text("text,label\na,b\n")
     file.chmod(0)
@@ -70,7 +70,7 @@ def test_a_folder_of_a_task_without_permission_is_named(tmp_path: Path) -> None:
         load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
 
 
-def test_a_long_line_is_repeated_in_part(tmp_path: Path) -> None:
+def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
     file = tmp_path / "long.txt"
     file.write_text("7" * 1_000_000)
     config = RunConfig()
@@ -82,20 +82,20 @@ def test_a_long_line_is_repeated_in_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/dev/null/x"])
-def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+def test_an_impossible_file_name_is_refused(name: str) -> None:
     with pytest.raises(Refused, match="is not a file"):
         numbered_lines("lengths.path", name)
     with pytest.raises(Refused):
         load_task(TaskConfig("mine", TaskKind.sequence_classification, name))
 
 
-def test_lines_end_where_editors_end_them(tmp_path: Path) -> None:
+def test_lines_end_only_at_line_breaks(tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     file.write_bytes("\ufeffone\r\n\r\ntwo\u2028still two\rthree\n".encode())
     assert numbered_lines("task.path", str(file)) == [(1, "one"), (3, "two\u2028still two"), (4, "three")]
 
 
-def test_questions_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+def test_too_deeply_nested_questions_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "dev.json"
     file.write_text('{"data": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(Refused, match=r"dev\.json"):

@@ -1,4 +1,4 @@
-"""Defaults of results= and cache= are the user's own folders where the current folder cannot be written."""
+"""The defaults of results= and cache= are the user's own folders if the current folder cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from suites.user_folders import DEFAULTS, can_be_written, chosen_folder, default
 
 @pytest.fixture
 def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, which cannot be written, whoever runs the tests; the user's folders are beside it."""
+    """Make the current folder read-only for every user; the user's folders are next to it."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -25,11 +25,11 @@ def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_defaults_are_those_of_the_configuration() -> None:
+def test_defaults_match_the_configuration() -> None:
     assert {"results": config.RunConfig.results, "cache": config.RunConfig.cache} == DEFAULTS
 
 
-def test_a_folder_that_can_be_written_has_results_and_cache(
+def test_a_writable_folder_gets_results_and_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,7 +38,7 @@ def test_a_folder_that_can_be_written_has_results_and_cache(
     assert capsys.readouterr().err == ""
 
 
-def test_a_read_only_folder_has_those_of_the_user_and_says_so_once(
+def test_a_read_only_folder_uses_the_users_folders_with_one_note(
     read_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_a_read_only_folder_has_those_of_the_user_and_says_so_once(
 
 
 @pytest.mark.parametrize("given", ["", "relative/folder"])
-def test_without_variables_they_are_in_the_home_folder(
+def test_without_variables_the_folders_are_in_the_home_folder(
     given: str, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -60,7 +60,7 @@ def test_without_variables_they_are_in_the_home_folder(
     assert default_folder("cache") == str(tmp_path / ".cache" / "inference-suites")
 
 
-def test_a_folder_that_was_chosen_is_never_replaced(read_only: Path) -> None:
+def test_a_configured_folder_is_never_replaced(read_only: Path) -> None:
     assert chosen_folder("results", "elsewhere") == "elsewhere"
     assert chosen_folder("cache", str(read_only)) == str(read_only)
 
@@ -73,7 +73,7 @@ def test_a_user_without_folders_gets_the_refusal_of_the_current_one(
     assert capsys.readouterr().err == ""
 
 
-def test_a_folder_can_be_written_if_the_nearest_that_is_there_can(tmp_path: Path) -> None:
+def test_a_missing_folder_is_writable_if_its_nearest_parent_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert can_be_written(tmp_path / "a" / "b")
     assert not can_be_written(tmp_path / "file")
@@ -82,7 +82,7 @@ def test_a_folder_can_be_written_if_the_nearest_that_is_there_can(tmp_path: Path
     assert not can_be_written(tmp_path / "link" / "a")
 
 
-def test_reports_and_advice_look_where_runs_wrote(
+def test_reports_and_advice_read_the_folder_of_runs(
     read_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = str(tmp_path / "data" / "inference-suites" / "results")

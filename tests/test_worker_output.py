@@ -1,4 +1,4 @@
-"""Output of a worker: bounded in memory and on disk, whatever it prints and whoever keeps its pipe open."""
+"""Output of a worker: limited in memory and on disk for any output, even if another process keeps the pipe open."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_long_log_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [worker_output.LOG_HEAD_BYTES, worker_output.LOG_HEAD_BYTES + 5])
-def test_the_two_parts_of_a_log_meet_without_a_gap(tmp_path: Path, size: int) -> None:
+def test_the_two_parts_of_a_log_join_without_a_gap(tmp_path: Path, size: int) -> None:
     log, output = WorkerLog(tmp_path / "log.txt"), os.urandom(size)
     log.add(output)
     log.close()
     assert (tmp_path / "log.txt").read_bytes() == output
 
 
-def test_a_line_without_end_is_cut_in_the_record(tmp_path: Path) -> None:
+def test_an_endless_line_is_cut_in_the_record(tmp_path: Path) -> None:
     log = WorkerLog(tmp_path / "log.txt")
     for _ in range(50):
         log.add(b"x" * 65536)
@@ -87,7 +87,7 @@ def test_a_process_that_keeps_the_pipe_open_does_not_keep_the_reader() -> None:
     os.close(writer)
 
 
-def test_lines_of_progress_arrive_and_others_are_left_out() -> None:
+def test_progress_lines_arrive_and_other_lines_are_ignored() -> None:
     seen: list[tuple[str, bool]] = []
     lines = ProgressLines(lambda text, keep: seen.append((text, keep)))
     stream = (
@@ -103,7 +103,7 @@ def test_lines_of_progress_arrive_and_others_are_left_out() -> None:
     assert seen == [("one", False), ("t\\x1b[2Jwo", True)]
 
 
-def test_lines_that_stay_are_limited() -> None:
+def test_permanent_lines_are_limited() -> None:
     kept: list[bool] = []
     lines = ProgressLines(lambda text, keep: kept.append(keep))
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""Tiny checkpoints with tokenizers of words, made by transformers alone, and requests for them."""
+"""Tiny checkpoints with word tokenizers, made by transformers, and requests for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "s
 
 
 def word_model(folder: Path, family: str = "bert", head: str = "", **config: Any) -> Path:
-    """A checkpoint of random weights with a tokenizer of WORDS; `head` is "classification" or "answers"."""
+    """Write a checkpoint of random weights with a tokenizer of WORDS. `head` is "classification" or "answers"."""
     import torch
     from transformers import (
         AutoConfig,
@@ -41,7 +41,7 @@ def word_model(folder: Path, family: str = "bert", head: str = "", **config: Any
 def word_tokenizer(
     folder: Path, words: tuple[str, ...] = WORDS, around: bool = True, names: dict[str, str] = SPECIALS, **more: Any
 ) -> None:
-    """Save a tokenizer of `words` into `folder`; `around`: whether it puts [CLS] and [SEP] around texts."""
+    """Save a tokenizer of `words` into `folder`. `around` adds [CLS] and [SEP] around texts."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -57,7 +57,7 @@ def word_tokenizer(
 
 
 def request(tmp_path: Path, *overrides: str) -> Request:
-    """The request of a command line, with results and cache below `tmp_path`."""
+    """Return the request of a command line, with results and cache below `tmp_path`."""
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
