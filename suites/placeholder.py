@@ -1,4 +1,4 @@
-"""Inputs and reference for a backend without a model: what the null backend is measured on."""
+"""Inputs and reference of the null backend, which has no model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backends.null import null_hidden
 
 
 def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
-    """The answer of the export stage, with random ids and the null backend's own reference."""
+    """Return the answer of the export stage, with random int32 token ids and the null backend's reference."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
@@ -34,7 +34,7 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
 
 
 def prepare_sets(root: Path, asked: Sequence[Shape], held: Sequence[Shape]) -> dict[str, Any]:
-    """The same with sets of inputs, as backends/input_sets.py has them, all of them full."""
+    """Return the same answer with sets of inputs, in the layout of backends/input_sets.py and without padding."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}

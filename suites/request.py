@@ -1,6 +1,6 @@
-"""From a composed configuration to a `Request` that can run here.
+"""Turn a composed configuration into a `Request` that can run on this machine.
 
-Whatever is wrong with it is said here, before any work starts, in one line that tells the fix.
+An error in the configuration is reported here, before any work starts, in one line with the fix.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ from suites.tasks.task import Task, load_task
 from suites.user_folders import chosen_folder
 
 LARGEST = 1 << 16
-"""Sequences of a batch, and tokens of a sequence: more would fill the memory of any machine."""
+"""Largest batch size and largest sequence length. Larger values would fill the memory of any machine."""
 
 LARGEST_SEED = (1 << 63) - 1
-"""Generators of random numbers take no larger one."""
+"""Largest seed that random number generators accept."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One cell asked for, with everything resolved but the release of the backend, which a worker knows.
+    """Resolved request for one cell. Only the release of the backend is missing; a worker finds it.
 
     Attributes:
-        job: what workers are told, as JSON; see suites/worker.py.
-        task: kind and targets of what a model is judged by.
-        cell: the fields of the `Cell` that are known already.
-        effort: seconds and caps for suites/clock.py.
+        time_limit: longest duration of a stage in seconds.
+        minimum_cosine: smallest cosine to the FP32 reference of a correct output.
+        until: name of the last stage to run.
+        repeats: number of fresh processes that measure.
+        job: the input of workers, as JSON; see suites/worker.py.
+        task: kind, targets, tolerance and threshold for judging outputs.
+        cell: all fields of the `Cell` except the release.
+        effort: duration and sample limits, see suites/clock.py.
     """
 
     suite: str
@@ -64,17 +68,17 @@ class Request:
 
 
 def resolve(config: RunConfig) -> Request:
-    """Check a configuration against itself and this machine.
+    """Check a configuration and resolve it for this machine.
 
     Raises:
-        Refused: something asked for does not exist, is out of range or cannot be written.
+        Refused: a requested value does not exist or is out of range, or a folder cannot be written.
     """
     _check_backend(config)
     model_name(config)
     if at_least("seed", config.seed, 0) > LARGEST_SEED:
         raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
     repeats = at_least("repeats", config.repeats, 1)
-    # Errors in the request are reported before anything that this machine lacks.
+    # Errors in the request are reported before missing hardware.
     found = local_config(config)
     most = positions(config, found)
     shapes, lengths, own = _shapes(config, most), lengths_of(config), own_options(config)
@@ -181,14 +185,16 @@ def _effort(config: RunConfig) -> dict[str, Any]:
 
 def _check_backend(config: RunConfig) -> None:
     if config.backend.name not in BACKENDS:
-        raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
+        raise Refused(f"backend.name={config.backend.name} is not a backend; choices: {', '.join(BACKENDS)}")
 
 
 def _threads(config: RunConfig) -> int:
-    """CPU threads for the backend: 0 leaves them to the library, which does not know of a cgroup's limit.
+    """Return the number of CPU threads for the backend; 0 for the default of its library.
+
+    Libraries ignore the limit of a cgroup, so with a limit the default is the limit.
 
     Raises:
-        Refused: there are fewer CPUs, or the cgroup allows less of them.
+        Refused: the machine has fewer CPUs, or the cgroup allows fewer.
     """
     wanted, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
     if wanted > cores:
@@ -212,16 +218,16 @@ def _machine(config: RunConfig) -> Machine:
     if not visible and (wanted == "cuda" or "cpu" not in able):
         raise Refused(
             f"backend={config.backend.name} with device={wanted} needs an NVIDIA GPU and none is visible here; "
-            "run on a machine with one (nvidia-smi must list it)"
+            "run on a machine with a GPU (nvidia-smi must list it)"
             + ("" if "cpu" not in able else ", or choose device=cpu")
         )
     if not visible and config.gpu == 0:
         return cpu()
     if not 0 <= config.gpu < len(visible):
         raise Refused(
-            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend, numbered from 0"
+            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend; the first is gpu=0"
             if visible
-            else f"gpu={config.gpu}: no GPU is visible to this backend; leave gpu at 0"
+            else f"gpu={config.gpu}: no GPU is visible to this backend; use the default, gpu=0"
         )
     return visible[config.gpu]
 
@@ -229,19 +235,19 @@ def _machine(config: RunConfig) -> Machine:
 def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
     for name, values, most in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
         if not values:
-            raise Refused(f"{name}=[] asks for nothing; give at least one, e.g. {name}=[1,8]")
+            raise Refused(f"{name}=[] is empty; give at least one value, e.g. {name}=[1,8]")
         for value in values:
             if value < (1 if name == "batch" else 2):
-                raise Refused(f"{name}={value} is too small; a {name} starts at {1 if name == 'batch' else 2}")
+                raise Refused(f"{name}={value} is too small; a {name} is at least {1 if name == 'batch' else 2}")
             if most is not None and value > most:
-                raise Refused(f"sequence={value} is beyond the {most} positions of {model_name(config)}")
+                raise Refused(f"sequence={value} is more than the {most} positions of {model_name(config)}")
             if value > LARGEST:
                 raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
     return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
 
 
 def _labels(config: RunConfig, found: Mapping[str, Any]) -> dict[int, str] | None:
-    """The labels of a local checkpoint whose head is to be judged; `found` is its config.json."""
+    """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
     judged = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
     if not found or not judged:
         return None
@@ -257,6 +263,6 @@ def _labels(config: RunConfig, found: Mapping[str, Any]) -> dict[int, str] | Non
 def _interpreter(config: RunConfig, name: str) -> str:
     known: dict[str, str] = asdict(config.interpreter)
     if name not in known:
-        raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
+        raise Refused(f"backend.interpreter={name} is not an interpreter; choices: {', '.join(known)}")
     path = known[name] or known["main"] or sys.executable
     return interpreter_path(f"interpreter.{name}", path)

@@ -1,4 +1,4 @@
-"""A small set that is enough, found with few questions: bisection, then what it found taken apart greedily."""
+"""Search for a small sufficient set with few tests: bisection, then a greedy pass that removes units one by one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 
 
 def smallest(units: Sequence[str], enough: Callable[[frozenset[str]], bool]) -> list[str] | None:
-    """Units, in their order, that are enough together while none of them can be spared; None if all are not enough.
+    """Return a minimal set of units for which `enough` is true, in their order; None if it is false for all units.
 
-    If more units are never worse, about 2 k log2(n / k) + 2 k questions lead to k of n units (QuickXplain: Junker, AAAI
-    2004). If they sometimes are, the greedy pass still ends in a set that is enough. A set may be asked about twice.
+    If adding units never makes a set insufficient, about 2 k log2(n / k) + 2 k tests find k of n units (QuickXplain:
+    Junker, AAAI 2004). Otherwise the greedy pass still returns a sufficient set. A set may be tested twice.
     """
 
     def ask(chosen: Sequence[str]) -> bool:
         return enough(frozenset(chosen))
 
     def needed(given: list[str], changed: bool, candidates: list[str]) -> list[str]:
-        """Those of `candidates` that are needed beside `given`; `changed` if it was not asked about yet."""
+        """Return the candidates that are needed in addition to `given`; `changed` if `given` was not tested yet."""
         if changed and ask(given):
             return []
         if len(candidates) == 1:

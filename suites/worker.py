@@ -53,16 +53,22 @@ from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 Job = Mapping[str, Any]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""A disk that takes no more, wherever it is."""
+"""Errors of a full or read-only disk. They count for every path."""
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-"""Of a path in the cache: it cannot be written. Of another path, a file of the user's: it cannot be read."""
+"""Errors of a path that cannot be written. They count for paths in the cache only: elsewhere, a file of the user cannot
+be read."""
 
 
 def probe(job: Job) -> dict[str, Any]:
-    """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
+    """Return the versions of the backend's packages and whether it can run the job. Imports no vendor library.
+
+    Returns:
+        `versions` of Python and packages, `release` (name and version of the backend's main package), `outcome` with
+        its `reason`, and `form` (the fields of a `SourceForm`).
+    """
     backend, spec = load_backend(job["backend"]), _spec(job)
-    # A batch in passes never runs whole. How long each of them will be is not known before the export.
+    # A batch that is split into passes never runs whole. The export decides the sequence length of each pass.
     passes = job.get("lengths", {}).get("passes", 1)
     spec = replace(spec, shapes=tuple(Shape(shape.batch // passes, shape.sequence) for shape in spec.shapes))
     packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
@@ -80,7 +86,7 @@ def probe(job: Job) -> dict[str, Any]:
 
 
 def locate(job: Job) -> dict[str, Any]:
-    """`path` and `origin` of the checkpoint that `model` names by its hub id; runs in the main interpreter."""
+    """Return `path` and `origin` of a checkpoint given by its hub id. Runs in the main interpreter."""
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate as locate_checkpoint
 
@@ -89,9 +95,10 @@ def locate(job: Job) -> dict[str, Any]:
 
 
 def export(job: Job) -> dict[str, Any]:
-    """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch.
+    """Write weights, ONNX file (with Q/DQ if requested), inputs and FP32 reference. Runs in the interpreter with torch.
 
-    `shapes` of the answer are those to build and to measure: batches may be run in several passes.
+    `shapes` of the answer are the shapes to build and to measure: they differ from those of the job if a batch runs in
+    several passes.
     """
     if job["source"] == "none":
         from suites.placeholder import prepare, prepare_sets
@@ -138,12 +145,12 @@ def export(job: Job) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, Any]:
-    """The backend's own artifact from the source, in the backend's interpreter."""
+    """Build the backend's artifact from the source, in the backend's interpreter."""
     return load_backend(job["backend"]).build(_spec(job), Source.from_json(job["source"])).to_json()
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """The suite's question, asked of a session on the built artifact, in a fresh process."""
+    """Open a session on the built artifact and run the measurement of the suite. Runs in a fresh process."""
     from suites import clock
     from suites.cpu_load import cpu_load, read_cpu
 
@@ -155,7 +162,7 @@ def measure(job: Job) -> dict[str, Any]:
     effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
     answer: dict[str, Any]
     if job["suite"] == "switching":
-        # It opens sessions itself, one after another.
+        # This suite opens several sessions, one after another.
         own = {"asked": _asked(job), "traffic": job["traffic"], "repeats": job["repeats"]}
         opening = partial(backend.opening, spec, artifact)
         answer = question.measure(opening, spec.shapes, arrays, effort, graph, _progress, **own)
@@ -170,7 +177,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def start(job: Job) -> dict[str, Any]:
-    """What comes first in a process, of suite=switching, in a fresh one; `number` of several such."""
+    """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
     from suites.switching_starts import start as meet_all
 
     spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
@@ -180,8 +187,10 @@ def start(job: Job) -> dict[str, Any]:
 
 
 def score(job: Job) -> dict[str, Any]:
-    """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
-    where another path was judged before."""
+    """Score the outputs that `measure` wrote. Runs in the main interpreter.
+
+    The predictions of the FP32 reference come from the cache if another path was scored before.
+    """
     from backends.cache import ArtifactCache
     from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
@@ -206,8 +215,8 @@ def score(job: Job) -> dict[str, Any]:
 
 
 def _loaded() -> dict[str, str]:
-    """Versions of all that was imported, as it says itself: two distributions can install the same module."""
-    # Not by attribute of the module, for a lazy one's __getattr__ may import or raise.
+    """Return `__version__` of all imported modules. Two distributions can install the same module."""
+    # It is read from __dict__, because __getattr__ of a lazy module may import or raise.
     modules = {name: getattr(module, "__dict__", {}) for name, module in sys.modules.items() if "." not in name}
     versions = {name: contents.get("__version__") for name, contents in sorted(modules.items())}
     return {name: version for name, version in versions.items() if isinstance(version, str)}
@@ -229,7 +238,7 @@ def _shapes(job: Job) -> tuple[Shape, ...]:
 
 
 def _asked(job: Job) -> tuple[Shape, ...]:
-    """Shapes that requests have, which may run at others."""
+    """Return the shapes of the requests. Padding may run a request at another shape."""
     return _shapes({**job, "shapes": job["asked"]})
 
 
@@ -250,12 +259,12 @@ def _spec(job: Job) -> BuildSpec:
 def _progress(text: str, keep: bool = False) -> None:
     descriptor = os.environ.get("SUITES_PROGRESS_FD")
     if descriptor:
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # the launcher does not read it any more
             os.write(int(descriptor), (json.dumps({"text": text, "keep": keep}) + "\n").encode())
 
 
 class _Progress(logging.Handler):
-    """Backends say what they are doing by logging; they do not know of this protocol."""
+    """Handler that turns log lines of backends into lines of progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _progress(record.getMessage(), keep=record.levelno >= logging.WARNING)
@@ -268,9 +277,9 @@ def _say(text: str) -> None:
 
 
 def _cannot_write(error: BaseException, folders: Sequence[Path]) -> bool:
-    """Whether an exception, or one that it came from, says that a file below `folders` could not be written.
+    """Return whether an exception, or one of its causes, means that a file below `folders` could not be written.
 
-    Libraries in other languages report a full disk in the text of an exception of their own.
+    Libraries in other languages report a full disk only in the text of their exceptions.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -294,7 +303,7 @@ def _is_path(name: object) -> bool:
 
 
 def main(stage: str, folder: Path) -> int:
-    """Run one stage; 0 if it answered, whatever the answer."""
+    """Run one stage. Return 0 if it wrote an answer, also if the answer is a failure."""
     if launcher := os.environ.get("SUITES_LAUNCHER"):
         end_with_parent(int(launcher), signal.SIGKILL)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))

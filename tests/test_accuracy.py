@@ -207,7 +207,7 @@ def test_random_weights_have_no_figure_of_a_task(fast_cli: Cli, tmp_path: Path) 
         "suite=accuracy", "task=stsb", "backend=torch_eager", "device=cpu", "weights=random", f"task.path={tmp_path}"
     )
     assert run.returncode == 2
-    assert "task=stsb asks for trained weights; with weights=random use task=fidelity" in run.stderr
+    assert "task=stsb needs trained weights; with weights=random use task=fidelity" in run.stderr
 
 
 def test_a_missing_file_and_a_hub_out_of_reach_say_what_to_do(tmp_path: Path) -> None:

@@ -105,4 +105,4 @@ def test_a_backend_that_cannot_mark_says_so(fast_cli: Cli, tmp_path: Path) -> No
     assert fast_cli(*QUICK[:1], "backend=torch_packed", *QUICK[2:], SMALL).returncode == 0
     (record,) = read_records(tmp_path / "results", "layers")
     assert record.outcome == "unsupported"
-    assert record.reason == "backend=torch_packed gives no outputs but the last; others mark layers"
+    assert record.reason == "backend=torch_packed returns only the last output; use a backend that marks layers"
