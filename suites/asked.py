@@ -65,15 +65,15 @@ def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positi
 
 def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
     """Add the traffic. Its shapes may be padded to others, which are built and run."""
-    found = switching_of(config, shapes, lengths, positions)
+    resolved = switching_of(config, shapes, lengths, positions)
     starts = at_least("suite.starts", config.suite.starts, 0)
-    traffic = {"traffic": short_digest(found.traffic), "repeats": found.repeats, "choice": found.choice}
+    traffic = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
     return Asked(
         shapes,
-        found.held,
-        {"asked": found.asked, "traffic": found.traffic, "repeats": found.repeats, "starts": starts},
+        resolved.held,
+        {"asked": resolved.asked, "traffic": resolved.traffic, "repeats": resolved.repeats, "starts": starts},
         traffic,
-        {"pad_to": found.held} if config.switching.pad_to else {},
+        {"pad_to": resolved.held} if config.switching.pad_to else {},
         {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
     )
 

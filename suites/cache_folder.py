@@ -52,8 +52,8 @@ def _sticky(folder: Path) -> bool:
 
     Others can add folders. A folder in it is used only if it belongs to this user.
     """
-    found = os.stat(folder)
-    return found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_ISVTX)
+    status = os.stat(folder)
+    return status.st_uid == os.geteuid() and bool(status.st_mode & stat.S_ISVTX)
 
 
 def compiler_caches(cache: Path) -> Path | None:
@@ -61,6 +61,6 @@ def compiler_caches(cache: Path) -> Path | None:
     folder = cache / f"compilers-{os.geteuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
-    found = os.lstat(folder)
-    private = not stat.S_IMODE(found.st_mode) & 0o077
-    return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and private else None
+    status = os.lstat(folder)
+    private = not stat.S_IMODE(status.st_mode) & 0o077
+    return folder if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private else None

@@ -192,16 +192,16 @@ def _sample(stretch: Callable[[], list[int]], effort: Effort) -> Samples:
     values: list[int] = []
     windows: list[tuple[int, int, int]] = []
     start = opened = now_ns()
-    held = 0
+    window_steps = 0
     while True:
-        taken = stretch()
-        values.extend(taken)
-        held += len(taken)
+        samples = stretch()
+        values.extend(samples)
+        window_steps += len(samples)
         now = now_ns()
         spent = (now - start) / 1e9 / effort.seconds
         done = len(values) >= effort.max_samples or spent >= (1 if len(values) >= effort.min_samples else 10)
         if done or now - opened >= 100_000_000:
-            windows.append((opened, now, held))
-            opened, held = now, 0
+            windows.append((opened, now, window_steps))
+            opened, window_steps = now, 0
         if done:
             return Samples(tuple(values), tuple(windows))

@@ -48,16 +48,18 @@ def read_cpu(proc: Path = PROC) -> CpuReading | None:
     tick = 1 / os.sysconf("SC_CLK_TCK")
     try:
         lines = (proc / "stat").read_text(encoding="ascii").splitlines()
-        mine = {f"cpu{index}" for index in os.sched_getaffinity(0)}
-        counted = [[int(word) for word in line.split()[1:]] for line in lines if line.partition(" ")[0] in mine]
+        own_cpus = {f"cpu{index}" for index in os.sched_getaffinity(0)}
+        cpu_counters = [
+            [int(word) for word in line.split()[1:]] for line in lines if line.partition(" ")[0] in own_cpus
+        ]
         launcher = _of_process(proc / str(os.getppid()) / "stat") * tick
         threads = {int(path.name): _of_process(path / "stat") * tick for path in (proc / "self" / "task").iterdir()}
     except (OSError, ValueError, IndexError):
         return None
-    if not counted:
+    if not cpu_counters:
         return None
-    busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in counted) * tick
-    steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in counted) * tick
+    busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in cpu_counters) * tick
+    steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in cpu_counters) * tick
     return CpuReading(now_ns() / 1e9, busy, steal, spent_ns() / 1e9 + launcher, threads)
 
 

@@ -77,17 +77,17 @@ def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> I
             return
         finally:
             os.close(descriptor)
-    raise _refusal("its file is replaced again and again")
+    raise _refusal("other processes keep replacing its file")
 
 
 def _open(device: str) -> tuple[int, Path]:
     """Open the file that all users lock for `device`. Return its descriptor and its path."""
-    folder, reason = lock_folder(), "no name for it is free"
+    folder, reason = lock_folder(), "all its file names are used by other files"
     for number in range(CANDIDATES):
         path = folder / f"inference-suites-{device}{f'.{number}' if number else ''}.lock"
         for _ in range(ATTEMPTS):
             try:
-                found = os.lstat(path)
+                status = os.lstat(path)
             except FileNotFoundError:
                 try:
                     _create(path)
@@ -96,7 +96,7 @@ def _open(device: str) -> tuple[int, Path]:
                 continue
             except OSError as error:
                 raise _refusal(error.strerror or str(error)) from None
-            if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IROTH:
+            if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IROTH:
                 break
             try:
                 return _open_existing(path), path

@@ -51,8 +51,8 @@ def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shap
 
 
 def _requests(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
-    asked = [Shape(batch, sequence) for batch, sequence in job["asked"]]
-    return source, prepare_sets(origin, asked, shapes), {}
+    requested = [Shape(batch, sequence) for batch, sequence in job["asked"]]
+    return source, prepare_sets(origin, requested, shapes), {}
 
 
 INPUTS: Mapping[str, Callable[[Job, InputSource, Source, Sequence[Shape]], Prepared]] = {

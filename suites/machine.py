@@ -52,7 +52,7 @@ def gpus() -> list[Machine]:
     try:
         driver = pynvml.nvmlSystemGetDriverVersion()
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        found = []
+        machines = []
         for index in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
@@ -71,8 +71,8 @@ def gpus() -> list[Machine]:
             # The worker sees only this GPU (CUDA_VISIBLE_DEVICES is its UUID), so its index in the worker is 0.
             capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
             device = Device("cuda", 0, name, uuid, (capability[0], capability[1]), driver=driver)
-            found.append(Machine(device, _slug(f"{name} driver {driver}"), description))
-        return found
+            machines.append(Machine(device, _slug(f"{name} driver {driver}"), description))
+        return machines
     finally:
         pynvml.nvmlShutdown()
 
@@ -102,14 +102,16 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
     except OSError:
         return limits[0]
     for _, controllers, path in (line for line in lines if len(line) == 3):
-        named = controllers.split(",")
+        names = controllers.split(",")
         bases = [root, root / "unified"] if controllers == "" else [root / "cpu", root / "cpu,cpuacct"]
-        if controllers and "cpu" not in named:
+        if controllers and "cpu" not in names:
             continue
         for base in bases:
             group = base / path.lstrip("/")
             # In a container the path may be that of the host. Then the root of the mount is the group of this process.
-            limits += [_quota_of(one) for one in (group, *group.parents) if one == base or base in one.parents]
+            limits += [
+                _quota_of(parent) for parent in (group, *group.parents) if parent == base or base in parent.parents
+            ]
     return min(limits)
 
 
@@ -155,8 +157,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def _visible(index: int, uuid: str) -> bool:
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return wanted is None or any(w.strip() == str(index) or uuid.startswith(w.strip()) for w in wanted.split(",") if w)
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed is None or any(
+        entry.strip() == str(index) or uuid.startswith(entry.strip()) for entry in allowed.split(",") if entry
+    )
 
 
 def _slug(text: str) -> str:

@@ -30,15 +30,15 @@ LIBRARIES = re.compile(r".*/((?:site|dist)-packages/.*)")
 
 def without_folders(record: Record, request: Request) -> Record:
     """Return the record without folders in its command, reason, log, artifacts, facts, checks and processes."""
-    known = known_folders(request)
+    replacements = known_folders(request)
     names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
-    return replace(record, **{name: _cleaned(getattr(record, name), known) for name in names})
+    return replace(record, **{name: _cleaned(getattr(record, name), replacements) for name in names})
 
 
 def known_folders(request: Request) -> dict[str, str]:
     """Return the replacement for each folder with a role in the run, by its path."""
     model = request.job.get("model") or {}
-    named = {
+    folders_by_role = {
         "tmp": [tempfile.gettempdir(), "/tmp"],
         "home": [os.environ.get("HOME", ""), _home()],
         "cwd": [_cwd()],
@@ -48,20 +48,20 @@ def known_folders(request: Request) -> dict[str, str]:
         "results": [str(request.results)],
         "cache": [str(request.cache)],
     }
-    found: dict[str, str] = {}
-    for name, folders in named.items():
+    replacements: dict[str, str] = {}
+    for name, folders in folders_by_role.items():
         for folder in filter(None, folders):
             # Both as it was given and with symbolic links resolved.
             for path in (os.path.normpath(folder), os.path.realpath(folder)):
                 if os.path.isabs(path) and path != "/":
-                    found[path] = f"<{name}>"
-    return found
+                    replacements[path] = f"<{name}>"
+    return replacements
 
 
-def clean(text: str, known: Mapping[str, str]) -> str:
-    """Return `text` without folders. `known` has replacements by folder; the longest folder is replaced first."""
-    for folder in sorted(known, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-]|\.\w)", known[folder], text)
+def clean(text: str, replacements: Mapping[str, str]) -> str:
+    """Return `text` without folders. `replacements` has a text for each folder; longest folders are replaced first."""
+    for folder in sorted(replacements, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-]|\.\w)", replacements[folder], text)
     return PATH.sub(_shortened, text)
 
 
@@ -70,18 +70,18 @@ def _shortened(match: re.Match[str]) -> str:
     first = path.split("/")[1]
     if not os.path.isdir(f"/{first}"):
         return path
-    if found := LIBRARIES.fullmatch(path):
-        return f"<folder>/{found[1]}"
+    if library := LIBRARIES.fullmatch(path):
+        return f"<folder>/{library[1]}"
     return f"<folder>/{path.rstrip('/').rpartition('/')[2]}"
 
 
-def _cleaned(value: Any, known: Mapping[str, str]) -> Any:
+def _cleaned(value: Any, replacements: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return clean(value, known)
+        return clean(value, replacements)
     if isinstance(value, Mapping):
-        return {name: _cleaned(inner, known) for name, inner in value.items()}
+        return {name: _cleaned(inner, replacements) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_cleaned(inner, known) for inner in value)
+        return type(value)(_cleaned(inner, replacements) for inner in value)
     return value
 
 

@@ -42,8 +42,8 @@ def maker() -> Mapping[str, Any]:
     because another user owns it.
     """
     commit, dirty = "", False
-    if given := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
-        return {"version": VERSION, "commit": given.group(1), "dirty": bool(given.group(2))}
+    if match := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
+        return {"version": VERSION, "commit": match.group(1), "dirty": bool(match.group(2))}
     if _git("rev-parse", "--show-toplevel") == str(ROOT):
         commit = _git("rev-parse", "--verify", "HEAD") or ""
         dirty = bool(commit) and _git("status", "--porcelain", "--", *CODE) != ""
@@ -53,12 +53,12 @@ def maker() -> Mapping[str, Any]:
 def _installed_commit() -> str:
     """Return the commit that pip installed this copy from (PEP 610); empty if pip did not install from a repository."""
     with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, AttributeError, TypeError):
-        found = metadata.distribution("inference-suites")
-        if os.path.realpath(str(found.locate_file(""))) == str(ROOT):
-            for file in found.files or ():
+        distribution = metadata.distribution("inference-suites")
+        if os.path.realpath(str(distribution.locate_file(""))) == str(ROOT):
+            for file in distribution.files or ():
                 if file.name == "direct_url.json":
-                    noted = json.loads(file.read_text(encoding="utf-8"))
-                    return str(noted.get("vcs_info", {}).get("commit_id", ""))
+                    direct_url = json.loads(file.read_text(encoding="utf-8"))
+                    return str(direct_url.get("vcs_info", {}).get("commit_id", ""))
     return ""
 
 
@@ -76,9 +76,9 @@ def _git(*arguments: str) -> str | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode("utf-8", "replace").strip()
+    return completed.stdout.decode("utf-8", "replace").strip()

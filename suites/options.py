@@ -46,8 +46,8 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "trt_plugin":
         chosen = plain(asdict(config.plugin))
         # Newer options are left out at their defaults, so that ids of older cells stay the same.
-        for key, nothing in {"scale_max": "auto", "constraints": "none"}.items():
-            if chosen[key] == nothing:
+        for key, default in {"scale_max": "auto", "constraints": "none"}.items():
+            if chosen[key] == default:
                 del chosen[key]
         return {**_tensorrt(config), "layout": config.layout.name, **chosen, **padding}
     chosen = plain(asdict(owners[name])) if name in owners else padding
@@ -79,10 +79,12 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
     for name in ("min", "opt", "max"):
         if len(chosen[name]) != 2 or min(chosen[name]) < 1:
             raise Refused(f"trt.{name}={chosen[name]} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
-    for axis, (least, best, most) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
-        if not least <= best <= most:
-            of = ("batch", "sequence")[axis]
-            raise Refused(f"trt.min, trt.opt and trt.max must not decrease; their {of} is {least}, {best}, {most}")
+    for axis, (lower, optimum, upper) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
+        if not lower <= optimum <= upper:
+            axis_name = ("batch", "sequence")[axis]
+            raise Refused(
+                f"trt.min, trt.opt and trt.max must not decrease; their {axis_name} is {lower}, {optimum}, {upper}"
+            )
     between("trt.optimization_level", chosen["optimization_level"], 0, 5)
     if chosen["refit"] and chosen["version_compatible"]:
         raise Refused("TensorRT cannot build an engine that is both refittable and version compatible; choose one")
@@ -91,9 +93,9 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
     if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
         raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
     # Newer options are left out at their defaults, so that ids of older cells stay the same.
-    absent = {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0, "memory_mb": 0}
-    for name, nothing in absent.items():
-        if chosen[name] == nothing:
+    defaults = {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0, "memory_mb": 0}
+    for name, default in defaults.items():
+        if chosen[name] == default:
             del chosen[name]
     at_least("trt.timing_iterations", config.trt.timing_iterations, 0)
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
@@ -127,10 +129,10 @@ def _check_ranges(config: RunConfig) -> None:
             raise Refused(f"trt.ranges: number {number} is {list(ends)}, not [batch,sequence,batch,sequence]")
         if ends[0] > ends[2] or ends[1] > ends[3]:
             raise Refused(f"trt.ranges: number {number}, {list(ends)}, is empty: the smallest shape comes first")
-        for earlier, others in enumerate(ranges[: number - 1], 1):
-            low = [max(ends[axis], others[axis]) for axis in (0, 1)]
-            if all(low[axis] <= min(ends[axis + 2], others[axis + 2]) for axis in (0, 1)):
-                raise Refused(f"trt.ranges: numbers {earlier} and {number} overlap: both have {low[0]}x{low[1]}")
+        for earlier, earlier_ends in enumerate(ranges[: number - 1], 1):
+            corner = [max(ends[axis], earlier_ends[axis]) for axis in (0, 1)]
+            if all(corner[axis] <= min(ends[axis + 2], earlier_ends[axis + 2]) for axis in (0, 1)):
+                raise Refused(f"trt.ranges: numbers {earlier} and {number} overlap: both have {corner[0]}x{corner[1]}")
 
 
 def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
         Refused: a value is out of range, or the selected backend or method does not use an option.
     """
     on_cpu = machine.device.kind == "cpu"
-    _check_read(config, on_cpu)
+    _check_used(config, on_cpu)
     chosen = plain(asdict(config.quantization))
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
@@ -156,14 +158,14 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     if not chosen["qat_steps"]:
         del chosen["qat_steps"], chosen["qat_rate"]
     # Newer options are left out at their defaults, so that ids of older cells stay the same.
-    for name, nothing in {
+    for name, default in {
         "leave_out": [],
         "smooth": 0.0,
         "shift": False,
         "exact_residual": False,
         "tokens": "auto",
     }.items():
-        if chosen[name] == nothing:
+        if chosen[name] == default:
             del chosen[name]
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
@@ -179,41 +181,41 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     return chosen  # type: ignore[no-any-return]
 
 
-def _check_read(config: RunConfig, on_cpu: bool) -> None:
+def _check_used(config: RunConfig, on_cpu: bool) -> None:
     """Check that every option with another value than its default is used.
 
     An option without effect would give a second cell with the same computation.
     """
-    own, usual = config.quantization, QuantizationConfig()
-    asked = {name for name, value in vars(usual).items() if getattr(own, name) != value}
+    chosen, defaults = config.quantization, QuantizationConfig()
+    changed = {name for name, value in vars(defaults).items() if getattr(chosen, name) != value}
     tensorrt = config.backend.name in ("trt", "trt_plugin")
-    unsigned = own.activation is Activation.uint8 or (own.activation is Activation.auto and on_cpu)
-    unread = (
+    unsigned = chosen.activation is Activation.uint8 or (chosen.activation is Activation.auto and on_cpu)
+    unused = (
         (config.backend.name == "trt_plugin", ("placement", "per_channel", "reduce_range"),
          "an engine of plugins does not use it; see plugin.attention, plugin.norms, quantization.leave_out"),
-        (tensorrt and own.activation is Activation.uint8, ("activation",),
+        (tensorrt and chosen.activation is Activation.uint8, ("activation",),
          "TensorRT reads no zero points; use auto"),
         (config.backend.name == "trt_plugin", ("exact_residual",),
          "norms of plugins read the residual without quantization; see plugin.norms"),
-        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
+        (chosen.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
          "per_channel", "activation", "reduce_range"), "it needs explicit Q/DQ in a graph; use scheme=explicit"),
-        (own.scheme is Scheme.implicit and own.method in (Method.percentile, Method.search), ("method",),
+        (chosen.scheme is Scheme.implicit and chosen.method in (Method.percentile, Method.search), ("method",),
          "scheme=implicit does not have it; use minmax or entropy"),
         (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
          "reduce_range"), "it is for INT8; FP8 is per tensor, by the distribution of the values"),
-        (own.method is not Method.percentile, ("percentile",), "only method=percentile uses it"),
-        (own.qat_steps > 0, ("smooth", "shift"), "training learns ranges for unchanged tensors; choose one"),
-        (own.method is Method.search, ("smooth", "shift", "qat_steps"),
+        (chosen.method is not Method.percentile, ("percentile",), "only method=percentile uses it"),
+        (chosen.qat_steps > 0, ("smooth", "shift"), "training learns ranges for unchanged tensors; choose one"),
+        (chosen.method is Method.search, ("smooth", "shift", "qat_steps"),
          "method=search tries ranges on the unchanged model; choose one"),
-        (own.method is Method.search and unsigned, ("method",),
+        (chosen.method is Method.search and unsigned, ("method",),
          "it searches symmetric ranges; use quantization.activation=int8"),
-        (own.qat_steps == 0, ("qat_rate",), "only training uses it; give quantization.qat_steps"),
+        (chosen.qat_steps == 0, ("qat_rate",), "only training uses it; give quantization.qat_steps"),
         (unsigned, ("shift",), "zero points have the same effect; use quantization.activation=int8"),
     )  # fmt: skip
-    for holds, names, reason in unread:
-        for name in names if holds else ():
-            if name in asked:
-                raise Refused(f"quantization.{name}={plain(getattr(own, name))}: {reason}")
+    for applies, names, reason in unused:
+        for name in names if applies else ():
+            if name in changed:
+                raise Refused(f"quantization.{name}={plain(getattr(chosen, name))}: {reason}")
 
 
 def _passes(config: RunConfig) -> dict[str, int]:

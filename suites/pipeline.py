@@ -27,7 +27,7 @@ from suites.stages import Progress, Staged, Stages, judged, measure, measure_lay
 
 WAITING = "for the device, which another run uses"
 
-_said: set[Path] = set()
+_reported_caches: set[Path] = set()
 """Caches in the folder of another user. A line about each of them was printed already."""
 
 
@@ -57,15 +57,15 @@ def run_request(request: Request, progress: Progress) -> Ended:
         Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written. No half-written
             file remains.
     """
-    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
-        _said.add(request.cache)
+    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _reported_caches:
+        _reported_caches.add(request.cache)
         progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
     remove_partials(request.cache)  # of a run that was killed
     try:
         stages = Stages(request, new_job(request.cache), progress)
     except OSError as error:
         raise _cannot_write(request, error) from None
-    return _settled(stages, lambda: _run(request, stages))
+    return _finish(stages, lambda: _run(request, stages))
 
 
 def run_to_end(request: Request, progress: Progress) -> Ended:
@@ -81,7 +81,7 @@ def _cannot_write(request: Request, error: Exception) -> Refused:
     return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
 
 
-def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
+def _finish(stages: Stages, work: Callable[[], Ended]) -> Ended:
     """Return the result of `work`. Remove the job folder if it is not needed any more; add the log if the cell failed.
 
     Raises:
@@ -134,10 +134,10 @@ def _run(request: Request, stages: Stages) -> Ended:
     if measuring:
         check_record(request.results, path)
     earlier = record_at(path) if measuring else None
-    known = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
-    if known is not None and processes_of(known) >= request.repeats:
-        return Ended(judged_anew(known, request), path, reused=True)
-    layers, more = request.suite == "layers", False
+    reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
+    if reusable_record is not None and processes_of(reusable_record) >= request.repeats:
+        return Ended(judged_anew(reusable_record, request), path, reused=True)
+    layers, extends = request.suite == "layers", False
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     if facts["outcome"] != OK:
         staged = Staged(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
@@ -147,19 +147,21 @@ def _run(request: Request, stages: Stages) -> Ended:
             staged = (
                 measure_layers(request, stages, facts["form"]) if layers else prepare(request, stages, facts["form"])
             )
-            more = bool(staged.job) and known is not None and _same_artifacts(known, staged.parts)
-            if staged.job and not more and not layers:
+            extends = (
+                bool(staged.job) and reusable_record is not None and _same_artifacts(reusable_record, staged.parts)
+            )
+            if staged.job and not extends and not layers:
                 staged = measure(request, stages, staged)
-        if more:
-            assert known is not None
-            return _another(request, stages, staged.job, known)
+        if extends:
+            assert reusable_record is not None
+            return _measure_again(request, stages, staged.job, reusable_record)
         if measuring and staged.answer.outcome == OK:
             # Judging does not use the device, so it runs after the lock is released.
             staged = Staged(*judged(request, stages, staged.answer, staged.parts), staged.job)
         if staged.answer.outcome == OK and (reason := changed(request)):
             staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
     answer, parts = staged.answer, staged.parts
-    ended = Record(
+    new_record = Record(
         cell=cell,
         outcome=answer.outcome,
         reason=answer.reason,
@@ -174,12 +176,12 @@ def _run(request: Request, stages: Stages) -> Ended:
         scoring=SCORING,
         **parts,
     )
-    ended = without_folders(ended, request)
+    new_record = without_folders(new_record, request)
     if earlier is not None and another_device(earlier, request):
-        replaced = earlier.environment.get("uuid")
-        stages.progress("record", f"replaces that of another device of this name, {replaced}", True)
-    written = write_record(request.results, ended) if measuring else None
-    return _with_another(request, stages, staged.job, Ended(ended, written, reused=False))
+        replaced_uuid = earlier.environment.get("uuid")
+        stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
+    written_path = write_record(request.results, new_record) if measuring else None
+    return _with_next_process(request, stages, staged.job, Ended(new_record, written_path, reused=False))
 
 
 @contextlib.contextmanager
@@ -190,40 +192,40 @@ def _device(request: Request, stages: Stages) -> Iterator[None]:
         yield
 
 
-def processes_of(known: Record) -> int:
+def processes_of(earlier: Record) -> int:
     """Return the number of fresh processes that measured."""
-    return 1 + len(known.processes)
+    return 1 + len(earlier.processes)
 
 
-def _with_another(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
+def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
     """Set `another` if the request needs more processes than have measured."""
     if ended.path is None or ended.record.outcome != OK or processes_of(ended.record) >= request.repeats:
         return ended
-    return replace(ended, another=lambda: _settled(stages, lambda: _another(request, stages, job, ended.record)))
+    return replace(ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, job, ended.record)))
 
 
-def _another(request: Request, stages: Stages, job: Mapping[str, Any], known: Record) -> Ended:
+def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> Ended:
     """Measure in one more process and add its measurements to the record. A failure of that process fails the cell."""
-    number = processes_of(known)
+    number = processes_of(earlier)
     with _device(request, stages):
         staged = measure(request, stages, Staged(Answer(OK, "", None, ""), {}, {**job, "process": number}))
     answer, parts = staged.answer, staged.parts
     if answer.outcome == OK:
         answer, parts = judged(request, stages, answer, parts)
     process = {"process": number, "measured_at": _now(), "facts": parts.get("facts", {})}
-    ended = replace(
-        known,
+    extended = replace(
+        earlier,
         outcome=answer.outcome,
         reason=f"process {number + 1} of {request.repeats}: {answer.reason}" if answer.outcome != OK else "",
-        measurements=known.measurements + parts.get("measurements", ()),
-        checks=known.checks + parts.get("checks", ()),
-        processes=(*known.processes, process),
+        measurements=earlier.measurements + parts.get("measurements", ()),
+        checks=earlier.checks + parts.get("checks", ()),
+        processes=(*earlier.processes, process),
         stages=stages.seconds,
         log_tail=stages.log_tail if answer.outcome != OK else "",
     )
-    ended = without_folders(ended, request)
-    written = write_record(request.results, ended)
-    return _with_another(request, stages, job, Ended(ended, written, reused=False))
+    extended = without_folders(extended, request)
+    written_path = write_record(request.results, extended)
+    return _with_next_process(request, stages, job, Ended(extended, written_path, reused=False))
 
 
 def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:

@@ -103,9 +103,9 @@ def noise_of(path: PathKey, tokens: int) -> Noise | None:
     return find_noise(committed_studies(), path, tokens)
 
 
-def find_noise(known: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
+def find_noise(available: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
     """Return the noise of a path from the given studies; see `noise_of`."""
-    near = [s for s in known if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
+    near = [s for s in available if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
     here = [study for study in near if study.path.machine == path.machine]
     choices = (
         [s for s in here if s.path == path],
@@ -140,9 +140,11 @@ def _largest(group: Sequence[Study], tokens: int) -> Noise:
     nearest: dict[PathKey, Study] = {}
     for study in group:
         nearest[study.path] = min(
-            nearest.get(study.path, study), study, key=lambda one: (abs(math.log(one.tokens / tokens)), -one.variance)
+            nearest.get(study.path, study),
+            study,
+            key=lambda candidate: (abs(math.log(candidate.tokens / tokens)), -candidate.variance),
         )
-    widest = max(nearest.values(), key=lambda one: one.variance)
+    widest = max(nearest.values(), key=lambda candidate: candidate.variance)
     return Noise(widest.variance**0.5, len(widest.medians_ms) - 1)
 
 
@@ -158,7 +160,7 @@ def _of_group(group: Sequence[Record]) -> Iterable[Study]:
         for (batch, sequence, graph), medians in shapes.items():
             if len(medians) >= LEAST:
                 path = PathKey(machine, cell.device, cell.backend, cell.precision, graph)
-                yield Study(path, batch, sequence, tuple(round(one, 6) for one in medians), ids)
+                yield Study(path, batch, sequence, tuple(round(median, 6) for median in medians), ids)
 
 
 def main_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -194,9 +196,9 @@ def _from_json(item: Mapping[str, Any]) -> Study:
     )
 
 
-def to_text(found: Iterable[Study]) -> str:
+def to_text(items: Iterable[Study]) -> str:
     """Return the content of the file: one study per line, so diffs are readable."""
-    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
+    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in items) + "\n]\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -52,17 +52,17 @@ def kill_group(group: int, number: signal.Signals) -> None:
 def kill_marked(mark: str) -> None:
     """Send SIGKILL to every process whose SUITES_CALL is `mark` or begins with `mark` and a dash."""
     for _ in range(ROUNDS):
-        found = _marked(mark)
-        for process in found:
+        processes = _marked(mark)
+        for process in processes:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        if not found:
+        if not processes:
             return
 
 
 def _marked(mark: str) -> list[int]:
-    wanted = (f"{CALL}={mark}\0".encode(), f"{CALL}={mark}-".encode())
-    found = []
+    entries = (f"{CALL}={mark}\0".encode(), f"{CALL}={mark}-".encode())
+    marked = []
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -74,9 +74,9 @@ def _marked(mark: str) -> list[int]:
         except OSError:
             continue
         # A zombie process has an empty environment.
-        if process != os.getpid() and any(text in environment for text in wanted):
-            found.append(process)
-    return found
+        if process != os.getpid() and any(text in environment for text in entries):
+            marked.append(process)
+    return marked
 
 
 class Guard:

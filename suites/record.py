@@ -134,14 +134,14 @@ class Record:
         Raises:
             BadRecord: the data has an unknown schema, was changed after it was written, or has an invalid field.
         """
-        own = _verified(data)
-        record_is_sound(own)
-        if unknown := set(own) - {known.name for known in dataclasses.fields(cls)}:
+        content = _verified(data)
+        record_is_sound(content)
+        if unknown := set(content) - {item.name for item in dataclasses.fields(cls)}:
             raise BadRecord(f"{min(unknown)} is not a field of a record")
-        cell = Cell.from_json(own["cell"])
-        own |= {name: tuple(own[name]) for name in ("checks", "command", "processes") if name in own}
-        return cls(**{**own, "cell": cell,
-                      "measurements": tuple(Measurement.from_json(m) for m in own["measurements"])})  # fmt: skip
+        cell = Cell.from_json(content["cell"])
+        content |= {name: tuple(content[name]) for name in ("checks", "command", "processes") if name in content}
+        return cls(**{**content, "cell": cell,
+                      "measurements": tuple(Measurement.from_json(m) for m in content["measurements"])})  # fmt: skip
 
 
 def _verified(data: Any) -> dict[str, Any]:
@@ -153,10 +153,10 @@ def _verified(data: Any) -> dict[str, Any]:
         raise BadRecord(f"its schema is {one_line(repr(schema), 40)}; this version reads 1 to {SCHEMA}")
     if schema > SCHEMA:
         raise BadRecord(f"its schema {schema} is newer than {SCHEMA}; use the version of the suite that wrote it")
-    own = {name: value for name, value in data.items() if name != "digest"}
-    if schema > 1 and data.get("digest") != digest_of(own):
+    content = {name: value for name, value in data.items() if name != "digest"}
+    if schema > 1 and data.get("digest") != digest_of(content):
         raise BadRecord("its digest does not match its content: it was changed or damaged after it was written")
-    return own
+    return content
 
 
 def digest_of(data: Mapping[str, Any]) -> str:
@@ -233,8 +233,10 @@ def read_record(path: Path) -> Record:
         # ASCII JSON without a backslash has no control characters, so nothing needs to be replaced.
         if content.isascii() and "\\" not in content and "\x7f" not in content:
             return record
-        kept = {"digest", "log_tail"}
-        return Record.from_json(_redone({name: v if name in kept else cleaned(v) for name, v in data.items()}))
+        unchanged = {"digest", "log_tail"}
+        return Record.from_json(
+            _with_new_digest({name: value if name in unchanged else cleaned(value) for name, value in data.items()})
+        )
     except BadRecord:
         raise
     except json.JSONDecodeError as error:
@@ -245,9 +247,9 @@ def read_record(path: Path) -> Record:
         raise BadRecord(f"it is not a record: {one_line(str(error), 200)}") from error
 
 
-def _redone(data: dict[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in data.items() if name != "digest"}
-    return {**own, "digest": digest_of(own)}
+def _with_new_digest(data: dict[str, Any]) -> dict[str, Any]:
+    content = {name: value for name, value in data.items() if name != "digest"}
+    return {**content, "digest": digest_of(content)}
 
 
 def _content(path: Path) -> str:

@@ -40,10 +40,10 @@ def record_is_sound(data: Mapping[str, Any]) -> None:
         suite(data.get("scores", {}), "scores")
 
 
-def is_a(what: str, test: Callable[[Any], bool]) -> Check:
+def is_a(expected: str, test: Callable[[Any], bool]) -> Check:
     def check(value: Any, where: str) -> None:
         if not test(value):
-            raise BadRecord(f"{where} is not {what}")
+            raise BadRecord(f"{where} is not {expected}")
 
     return check
 
@@ -54,8 +54,8 @@ def each(item: Check, least: int = 0) -> Check:
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) < least:
             raise BadRecord(f"{where} is not a list{f' of at least {least}' if least else ''}")
-        for index, one in enumerate(value):
-            item(one, f"{where}[{index}]")
+        for index, element in enumerate(value):
+            item(element, f"{where}[{index}]")
 
     return check
 
@@ -65,8 +65,8 @@ def values(item: Check) -> Check:
 
     def check(value: Any, where: str) -> None:
         mapping(value, where)
-        for key, one in value.items():
-            item(one, f"{where}.{key}")
+        for key, element in value.items():
+            item(element, f"{where}.{key}")
 
     return check
 
@@ -100,7 +100,7 @@ def _numbers(value: Any, least: float) -> bool:
 
 
 def _triples(value: Any) -> bool:
-    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 3 for one in value):
+    if not isinstance(value, list) or not all(isinstance(triple, list) and len(triple) == 3 for triple in value):
         return False
     flat = list(chain.from_iterable(value))
     return {*map(type, flat)} <= {bool} or _numbers(flat, -FARTHEST)

@@ -68,10 +68,10 @@ def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) ->
     session.step()
     marks[1].record()
     session.step()
-    overtaken = marks[0].reached()
+    ended_early = marks[0].reached()
     marks[2].record()
     session.wait()
-    if overtaken:
+    if ended_early:
         return None
     return marks[1].nanoseconds_since(marks[0]), marks[2].nanoseconds_since(marks[1])
 
@@ -105,8 +105,8 @@ def warm_up(session: Session, circle: Sequence[Feeds], effort: Effort) -> bool:
     samples: list[int] = []
     start = clock.now_ns()
     while True:
-        taken, _ = time_requests(session, circle)
-        samples.append(sum(taken.values))
+        samples_of_round, _ = time_requests(session, circle)
+        samples.append(sum(samples_of_round.values))
         elapsed = (clock.now_ns() - start) / 1e9
         if elapsed >= effort.warm_up_s / 10 and clock.is_steady(samples, effort.tolerance):
             return True

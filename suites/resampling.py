@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-_WIDE = 5.0
+_WINDOW_DEVIATIONS = 5.0
 """Half the width of the window of ranks that is searched for medians, in standard deviations of a median's rank."""
 
 Floats = npt.NDArray[np.float64]
@@ -23,24 +23,24 @@ def medians(values: Floats, resamples: int) -> Floats:
     """Return the medians of resamplings of at least one finite value, from a fixed seed. Shape: [resamples]."""
     number = len(values)
     order = np.argsort(values, kind="stable")
-    reach = int(_WIDE * number**0.5 / 2) + 2
-    first, last = max(number // 2 - reach, 0), min(number // 2 + reach, number)
-    found = _ranks(_drawn(number, resamples), order, first, last)
-    if found is None:
-        found = _ranks(_drawn(number, resamples), order, 0, number)
-        assert found is not None  # all ranks were searched
-    low, high = found
+    half_width = int(_WINDOW_DEVIATIONS * number**0.5 / 2) + 2
+    first, last = max(number // 2 - half_width, 0), min(number // 2 + half_width, number)
+    ranks = _ranks(_draw_counts(number, resamples), order, first, last)
+    if ranks is None:
+        ranks = _ranks(_draw_counts(number, resamples), order, 0, number)
+        assert ranks is not None  # all ranks were searched
+    low, high = ranks
     ordered = values[order]
     return np.asarray(ordered[low] if number % 2 else (ordered[low] + ordered[high]) / 2)
 
 
 def _ranks(
-    drawn: npt.NDArray[np.unsignedinteger], order: npt.NDArray[np.intp], first: int, last: int
+    draws: npt.NDArray[np.unsignedinteger], order: npt.NDArray[np.intp], first: int, last: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
     """Return the ranks of the lower and the upper middle of each resampling; None if a rank is not in [first, last)."""
     number = len(order)
-    below = drawn[order[:first]].sum(axis=0, dtype=np.int32)
-    reached = below + np.cumsum(drawn[order[first:last]], axis=0, dtype=np.int32)
+    below = draws[order[:first]].sum(axis=0, dtype=np.int32)
+    reached = below + np.cumsum(draws[order[first:last]], axis=0, dtype=np.int32)
     middles = (number - 1) // 2, number // 2
     if (below > middles[0]).any() or (reached[-1] <= middles[1]).any():
         return None
@@ -49,7 +49,7 @@ def _ranks(
 
 
 @lru_cache(maxsize=32)
-def _drawn(number: int, resamples: int) -> npt.NDArray[np.unsignedinteger]:
+def _draw_counts(number: int, resamples: int) -> npt.NDArray[np.unsignedinteger]:
     """Return how many times each position is drawn. Shape: [number, resamples]."""
     places = np.random.default_rng(0).integers(0, number, (resamples, number))
     places += np.arange(resamples)[:, None] * number

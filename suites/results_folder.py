@@ -60,8 +60,8 @@ class MachineFolder:
 
     def leave_out(self, record: Record, reason: str) -> None:
         """Treat a record as bad from now on."""
-        for path, known in self._read.items():
-            if known is record:
+        for path, stored in self._read.items():
+            if stored is record:
                 self._read[path], self.bad[path] = None, reason
                 return
 
@@ -69,17 +69,17 @@ class MachineFolder:
         return self.path / "records" / suite, self.results / FORMER / self.name / suite
 
     def _files(self, suite: str) -> list[Path]:
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for folder in self._folders(suite):
             for name in _names(folder):
                 if name.endswith(".json") and not name.startswith("."):
-                    found.setdefault(name, folder / name)
-        return [found[name] for name in sorted(found)]
+                    paths.setdefault(name, folder / name)
+        return [paths[name] for name in sorted(paths)]
 
     def _record_at(self, path: Path) -> Record | None:
         if path not in self._read:
             try:
-                self._read[path] = _placed(read_record(path), path, self.name)
+                self._read[path] = _check_path(read_record(path), path, self.name)
             except OSError as error:
                 self._read[path], self.bad[path] = None, error.strerror or str(error)
             except BadRecord as error:
@@ -116,16 +116,16 @@ def _names(folder: Path) -> Sequence[str]:
         return ()
 
 
-def _placed(record: Record, path: Path, machine: str) -> Record:
+def _check_path(record: Record, path: Path, machine: str) -> Record:
     """Return the record after a check that its path matches its machine, suite and cell.
 
     Raises:
         BadRecord: the path does not match.
     """
     # Only the digest in the file name is compared: earlier versions wrote the model's name in another format.
-    own = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
-    found = (machine, path.parent.name, path.stem.rpartition("-")[2])
-    for what, expected, there in zip(("machine", "suite", "cell"), own, found, strict=True):
-        if expected != there:
-            raise BadRecord(f"its {what} is {expected}, but the path of the file is that of {there}")
+    expected_names = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
+    path_names = (machine, path.parent.name, path.stem.rpartition("-")[2])
+    for kind, expected, actual in zip(("machine", "suite", "cell"), expected_names, path_names, strict=True):
+        if expected != actual:
+            raise BadRecord(f"its {kind} is {expected}, but the path of the file is that of {actual}")
     return record

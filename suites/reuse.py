@@ -27,8 +27,8 @@ def reusable(earlier: Record, request: Request) -> bool:
     Timings need the same version of the timing. Other figures need the same version of inputs and scoring.
     """
     same_version = earlier.harness == HARNESS if earlier.timed else earlier.scoring == SCORING
-    wanted = short_digest(request.task["targets"])
-    same_targets = bool(earlier.scores.get("targets", wanted) == wanted)
+    targets = short_digest(request.task["targets"])
+    same_targets = bool(earlier.scores.get("targets", targets) == targets)
     ended_well = earlier.outcome in (OK, UNSUPPORTED)
     return same_version and same_targets and ended_well and not another_device(earlier, request)
 

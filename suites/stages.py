@@ -50,7 +50,9 @@ class Stages:
         device = self.request.machine.device
         compilers = compiler_caches(self.request.cache)
         if compilers is None:
-            self.progress("cache", "other users can write compiled kernels in cache=; they are compiled again", True)
+            self.progress(
+                "cache", "other users can write the compiled kernels in cache=, so kernels are compiled again", True
+            )
             compilers = self.folder / "compilers"
         # The worker sees only its own GPU. Compilers keep their caches in the cache of the project.
         environment = {
@@ -84,22 +86,22 @@ def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged
     if exported.outcome != OK or request.until == "export":
         return Staged(exported, parts)
     source, inputs = exported.result["source"], exported.result["inputs"]
-    asked = {
+    build_job = {
         **request.job,
         "shapes": exported.result["shapes"],
         "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
     }
-    built = stages.run("build", {**asked, "source": source}, request.interpreter)
+    built = stages.run("build", {**build_job, "source": source}, request.interpreter)
     if built.outcome != OK:
         return Staged(built, parts)
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
-    named = {**files, **learned, "inputs": inputs, "built": built.result}
-    known = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
-    known |= exported.result.get("checkpoint", {})
-    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
+    artifacts = {**files, **learned, "inputs": inputs, "built": built.result}
+    weights_facts = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
+    weights_facts |= exported.result.get("checkpoint", {})
+    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **weights_facts}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
-        for name, artifact in named.items()
+        for name, artifact in artifacts.items()
         if artifact
     }
     if request.until == "build":
@@ -107,7 +109,7 @@ def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged
     run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     identity = exported.result.get("checkpoint", {}).get("identity", "")
     origin = {"inputs": inputs, "checkpoint": source["checkpoint"], "identity": identity}
-    return Staged(built, parts, {**asked, **run, "origin": origin})
+    return Staged(built, parts, {**build_job, **run, "origin": origin})
 
 
 def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
@@ -117,16 +119,18 @@ def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
         return Staged(measured, parts)
-    found, process = measured.result, job.get("process", 0)
-    if "found" in found:
-        found["judged"] = {"found": found["found"], **job["origin"]}
-    taken = [Measurement.from_json({**measurement, "process": process}) for measurement in found["measurements"]]
-    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in taken)
-    if "switching" in found:
-        parts["scores"] = found["switching"]
+    result, process = measured.result, job.get("process", 0)
+    if "found" in result:
+        result["judged"] = {"found": result["found"], **job["origin"]}
+    measurements = [
+        Measurement.from_json({**measurement, "process": process}) for measurement in result["measurements"]
+    ]
+    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in measurements)
+    if "switching" in result:
+        parts["scores"] = result["switching"]
     numbered = {"process": process} if process else {}
-    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
-    parts["facts"] = found["facts"]
+    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in result["checks"])
+    parts["facts"] = result["facts"]
     for number in range(request.job.get("starts", 0)):
         started = stages.run("start", {**job, "number": number}, request.interpreter)
         if started.outcome != OK:
@@ -159,8 +163,8 @@ def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
 
     An engine is tuned for the number of tokens that it will run.
     """
-    named = [[*map(int, name.split("x")), known["tokens"]] for name, known in shapes.items()]
-    return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]
+    sizes = [[*map(int, name.split("x")), notes["tokens"]] for name, notes in shapes.items()]
+    return [[batch, sequence, tokens] for batch, sequence, tokens in sizes if tokens < batch * sequence]
 
 
 def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
@@ -168,10 +172,10 @@ def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) ->
     layers: list[Mapping[str, Any]] = []
     (begin, size), count = request.job["chunk"], 1
     while begin < count:
-        part = replace(request, job={**request.job, "chunk": [begin, size]})
-        staged = prepare(part, stages, form)
+        chunk_request = replace(request, job={**request.job, "chunk": [begin, size]})
+        staged = prepare(chunk_request, stages, form)
         if staged.job:
-            staged = measure(part, stages, staged)
+            staged = measure(chunk_request, stages, staged)
         if staged.answer.outcome != OK or request.until == "export":
             return staged
         begin, count = begin + size, staged.parts["artifacts"]["weights"]["points"]

@@ -103,7 +103,7 @@ def typical(processes: Sequence[Samples]) -> float:
     """Return the p50 of `estimate` without computing the interval."""
     if len(processes) == 1:
         return float(np.median(np.asarray(processes[0], dtype=np.float64)))
-    return float(np.exp(np.mean([np.log(np.median(np.asarray(one, dtype=np.float64))) for one in processes])))
+    return float(np.exp(np.mean([np.log(np.median(np.asarray(samples, dtype=np.float64))) for samples in processes])))
 
 
 def summarize(samples: Samples, resamples: int = RESAMPLES) -> Summary:
@@ -132,8 +132,8 @@ def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estima
     means = np.take_along_axis(drawn.T, chosen, axis=1).mean(axis=1)
     within = float(drawn.var(axis=1).mean()) / number
     error = max((float(means.var()) - within) * number / (number - 1), within) ** 0.5
-    center, reach = float(centers.mean()), student(0.95, number - 1) * error
-    low, high = (float(np.exp(center + side * reach)) for side in (-1, 1))
+    center, half_width = float(centers.mean()), student(0.95, number - 1) * error
+    low, high = (float(np.exp(center + side * half_width)) for side in (-1, 1))
     return Estimate(float(np.exp(center)), low, high, error, number - 1, number, count)
 
 
@@ -141,8 +141,8 @@ def of_processes(values: Sequence[float]) -> Estimate:
     """Estimate a time without bootstrap from one figure per process, such as a sum of medians; each greater than 0."""
     logs, number = np.log(np.asarray(values, dtype=np.float64)), len(values)
     center, error = float(logs.mean()), float(logs.std(ddof=1) / number**0.5) if number > 1 else 0.0
-    reach = student(0.95, number - 1) * error if number > 1 else 0.0
-    low, middle, high = (float(np.exp(center + side * reach)) for side in (-1, 0, 1))
+    half_width = student(0.95, number - 1) * error if number > 1 else 0.0
+    low, middle, high = (float(np.exp(center + side * half_width)) for side in (-1, 0, 1))
     return Estimate(middle, low, high, error, number - 1, number, number)
 
 
@@ -163,8 +163,8 @@ def slower(one: Estimate, other: Estimate) -> bool:
     """
     if not (one.freedom and other.freedom):
         raise ValueError("an estimate of one process cannot be compared; widen it with a study of processes first")
-    apart, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
-    return apart > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
+    difference, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
+    return difference > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -184,7 +184,7 @@ def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: i
         blocks: number of samples of each block.
         resamples: number of bootstrap resamplings.
     """
-    parts = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])
-    sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
-    drawn = np.random.default_rng(0).integers(0, len(parts), (resamples, len(parts)))
+    block_samples = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])
+    sums, counts = np.array([part.sum() for part in block_samples]), np.array([len(part) for part in block_samples])
+    drawn = np.random.default_rng(0).integers(0, len(block_samples), (resamples, len(block_samples)))
     return bounds(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))

@@ -141,8 +141,8 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
         telemetry["energy_mj_per_sequence"] = energy / sequences
     # A GPU that does not report a figure gives 0. An empty list of reasons is kept: it means no throttling.
-    known = {name: value for name, value in telemetry.items() if value != 0}
-    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **known})
+    reported = {name: value for name, value in telemetry.items() if value != 0}
+    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **reported})
 
 
 def _throttles(reading: Reading) -> bool:

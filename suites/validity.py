@@ -52,17 +52,17 @@ def judged(accuracy: Iterable[Record]) -> dict[Way, dict[str, Scores]]:
     The scores of a cell that failed or timed out have its reason as `failure`. Unsupported or unavailable cells are
     skipped.
     """
-    found: dict[Way, dict[str, Scores]] = {}
+    scores_by_path: dict[Way, dict[str, Scores]] = {}
     for record in accuracy:
         scores = dict(record.scores)
         if record.outcome in (FAILED, TIMEOUT) and not scores.get("nonfinite"):
             scores["failure"] = f"{record.outcome}: {record.reason}"
         if not scores:
             continue
-        tasks, task = found.setdefault(way(record), {}), str(record.cell.lengths["task"])
+        tasks, task = scores_by_path.setdefault(way(record), {}), str(record.cell.lengths["task"])
         if task not in tasks or loss(scores) > loss(tasks[task]):
             tasks[task] = scores
-    return found
+    return scores_by_path
 
 
 def past_tolerance(scores: Scores) -> str:
@@ -90,29 +90,31 @@ def shortfall(scores: Scores) -> str:
 def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping[str, Scores]) -> list[str]:
     """Return all reasons why a row of a record is invalid, each once; `shapes` are the shapes of the row."""
     checks = [check for check in record.checks if (check["batch"], check["sequence"]) in shapes]
-    found = sorted({str(check["problem"]) for check in checks if check["problem"]})
-    found += [text] if not found and (text := _far(record.cell.precision, checks)) else []
-    found += [text] if (text := _drift(record.checks, checks)) else []
-    return found + [f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))]
+    problems_found = sorted({str(check["problem"]) for check in checks if check["problem"]})
+    problems_found += [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
+    problems_found += [text] if (text := _drift(record.checks, checks)) else []
+    return problems_found + [
+        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))
+    ]
 
 
-def _far(precision: str, here: Iterable[Mapping[str, Any]]) -> str:
+def _far(precision: str, row_checks: Iterable[Mapping[str, Any]]) -> str:
     """Return the problem if outputs are further from FP32 than rounding to `precision` explains; else an empty text."""
     least = NEAR_CALIBRATED if precision in CALIBRATED else NEAR
-    worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=1.0)
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=1.0)
     return "" if worst >= least else f"cosine {worst:.4f} to FP32, below the {least:g} of {precision}"
 
 
-def _drift(everywhere: Iterable[Mapping[str, Any]], here: Iterable[Mapping[str, Any]]) -> str:
+def _drift(all_checks: Iterable[Mapping[str, Any]], row_checks: Iterable[Mapping[str, Any]]) -> str:
     """Return the problem if outputs are much worse here than at the record's best shape; else an empty text.
 
     Rounding errors are similar at all shapes. Faults of a kernel are not.
     """
-    known = [check for check in everywhere if check["cosine"] is not None]
-    worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=None)
+    finite = [check for check in all_checks if check["cosine"] is not None]
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=None)
     if worst is None:
         return ""
-    best = max(known, key=lambda check: float(check["cosine"]))
+    best = max(finite, key=lambda check: float(check["cosine"]))
     if 1 - worst <= DRIFT * (1 - best["cosine"]) + DRIFT_ALLOWED:
         return ""
     elsewhere = f"{best['cosine']:.4f} at {best['batch']}x{best['sequence']}"

@@ -37,8 +37,10 @@ def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) ->
         tokens: batch times sequence length.
     """
     cell, machine = record.cell, str(record.environment["machine"])
-    known = widened(time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens))
-    return replace(known, device=str(record.environment.get("uuid", "")))
+    with_noise = widened(
+        time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens)
+    )
+    return replace(with_noise, device=str(record.environment.get("uuid", "")))
 
 
 def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
@@ -60,9 +62,9 @@ def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
 
 def over(time: Estimate, other: Estimate) -> str:
     """Return the difference of a time to another in percent, with the note "(tie)" if chance explains it."""
-    known = time.freedom and other.freedom
-    told = time is other or (known and (slower(time, other) or slower(other, time)))
-    tie = "" if told else " (tie)"
+    comparable_times = time.freedom and other.freedom
+    decided = time is other or (comparable_times and (slower(time, other) or slower(other, time)))
+    tie = "" if decided else " (tie)"
     return f"{time.p50 / other.p50 - 1:+.1%}{tie}"
 
 
@@ -74,21 +76,23 @@ def quickest(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence
     Raises:
         ValueError: none of the phases was measured at a shape.
     """
-    found: dict[int, float] = {}
+    sums: dict[int, float] = {}
     graphs = set()
     for shape in shapes:
         measured = [m for m in record.measurements if (m.batch, m.sequence) == shape]
         phase = next((phase for phase in phases if any(m.phase == phase for m in measured)), None)
         if phase is None:
             raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
-        ways = {graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)}
-        times = {graph: typical([m.samples for m in ways[graph]]) for graph in ways if ways[graph]}
-        graph = min(times, key=lambda one: times[one])
+        by_graph = {
+            graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)
+        }
+        times = {graph: typical([m.samples for m in by_graph[graph]]) for graph in by_graph if by_graph[graph]}
+        graph = min(times, key=lambda candidate: times[candidate])
         graphs.add(graph)
-        for m in ways[graph]:
-            found[m.process] = found.get(m.process, 0.0) + float(np.median(m.samples))
+        for m in by_graph[graph]:
+            sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))
     smallest = min(batch * sequence for batch, sequence in shapes)
-    return comparable(record, of_processes(list(found.values())), graphs == {True}, smallest)
+    return comparable(record, of_processes(list(sums.values())), graphs == {True}, smallest)
 
 
 def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
@@ -98,14 +102,15 @@ def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
         times: record, whether CUDA graphs are replayed, and the time of one process.
         best: index of the best time.
     """
-    known = [
+    estimates = [
         comparable(record, of_processes([time]), graph, min(batch * sequence for batch, sequence in record.cell.shapes))
         for record, graph, time in times
     ]
     return [
         index
-        for index, one in enumerate(known)
-        if index != best and (not one.freedom or not known[best].freedom or not slower(one, known[best]))
+        for index, estimate in enumerate(estimates)
+        if index != best
+        and (not estimate.freedom or not estimates[best].freedom or not slower(estimate, estimates[best]))
     ]
 
 
@@ -123,9 +128,9 @@ def lost_by(row: Contender, lowest: float) -> str:
 
 def why_excluded(record: Record, shapes: Collection[tuple[int, int]]) -> list[str]:
     """Return the reasons why a row at these shapes cannot win, each as a phrase."""
-    found = [m for m in record.measurements if (m.batch, m.sequence) in shapes]
-    reasons = ["not steady after warm-up"] if not all(m.steady for m in found) else []
-    return [*reasons, *_throttled(found), *_others_on_gpu(found), *_others_on_cpu(record, found)]
+    measurements = [m for m in record.measurements if (m.batch, m.sequence) in shapes]
+    reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
+    return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *_others_on_cpu(record, measurements)]
 
 
 def cpu_others(measurements: Sequence[Measurement]) -> float:
@@ -138,20 +143,20 @@ def cpu_others(measurements: Sequence[Measurement]) -> float:
     return max(sure, default=0.0)
 
 
-def _throttled(found: Sequence[Measurement]) -> list[str]:
-    windows = [flag for m in found if m.phase == GPU for flag in m.throttled]
+def _throttled(measurements: Sequence[Measurement]) -> list[str]:
+    windows = [flag for m in measurements if m.phase == GPU for flag in m.throttled]
     if not any(windows):
         return []
-    reasons = sorted({reason for m in found for reason in m.telemetry.get("throttle_reasons", ())})
+    reasons = sorted({reason for m in measurements for reason in m.telemetry.get("throttle_reasons", ())})
     return [f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})"]
 
 
-def _others_on_gpu(found: Sequence[Measurement]) -> list[str]:
-    others = max((m.telemetry.get("other_processes", 0) for m in found), default=0)
+def _others_on_gpu(measurements: Sequence[Measurement]) -> list[str]:
+    others = max((m.telemetry.get("other_processes", 0) for m in measurements), default=0)
     return [f"{others} other process{'es' if others > 1 else ''} on the GPU"] if others else []
 
 
-def _others_on_cpu(record: Record, found: Sequence[Measurement]) -> list[str]:
+def _others_on_cpu(record: Record, measurements: Sequence[Measurement]) -> list[str]:
     """Return the reason only for rows timed on the CPU: times of the GPU's clock do not depend on the host."""
-    share = cpu_others(found) if record.cell.device == "cpu" else 0.0
+    share = cpu_others(measurements) if record.cell.device == "cpu" else 0.0
     return [f"other processes took {share:.0%} of the CPU time"] if share else []

@@ -90,8 +90,8 @@ def locate(job: Job) -> dict[str, Any]:
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate as locate_checkpoint
 
-    found = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
-    return {"path": str(found.folder), "origin": found.origin}
+    checkpoint = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
+    return {"path": str(checkpoint.folder), "origin": checkpoint.origin}
 
 
 def export(job: Job) -> dict[str, Any]:
@@ -104,7 +104,9 @@ def export(job: Job) -> dict[str, Any]:
         from suites.placeholder import prepare, prepare_sets
 
         root, shapes = Path(job["cache"]), _shapes(job)
-        prepared = prepare_sets(root, _asked(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        prepared = (
+            prepare_sets(root, _request_shapes(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        )
         return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate as locate_checkpoint
@@ -129,19 +131,19 @@ def export(job: Job) -> dict[str, Any]:
     longest = max(sequence for _, sequence in job["shapes"])
     checked = {"encoder": check_encoder(folder, identity, longest, cache)}
     texts, seed, source = job["texts"], job["seed"], Source(folder, checkpoint.weights_sha256)
-    found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
-    found |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
+    facts: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
+    facts |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
         student = Student(folder, identity, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
         learned = learn(student)
-        found |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
+        facts |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
         source = prepare_source(*learned.checkpoint, form, quantization, texts, seed, cache, learned.ranges)
         if not form.arrays or form.ranges:
             checked["export"] = check_export(*learned.checkpoint, longest, cache)
     origin = InputSource(folder, identity, job["lengths"], texts, seed, device.kind, cache)
-    source, inputs, more = INPUTS[job["suite"]](job, origin, source, _shapes(job))
-    return {"source": source.to_json(), "inputs": inputs.to_json(), **found, **more}
+    source, inputs, additions = INPUTS[job["suite"]](job, origin, source, _shapes(job))
+    return {"source": source.to_json(), "inputs": inputs.to_json(), **facts, **additions}
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def measure(job: Job) -> dict[str, Any]:
     from suites.cpu_load import cpu_load, read_cpu
 
     before = read_cpu()
-    question = importlib.import_module(f"suites.{job['suite']}")
+    suite = importlib.import_module(f"suites.{job['suite']}")
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
@@ -163,14 +165,14 @@ def measure(job: Job) -> dict[str, Any]:
     answer: dict[str, Any]
     if job["suite"] == "switching":
         # This suite opens several sessions, one after another.
-        own = {"asked": _asked(job), "traffic": job["traffic"], "repeats": job["repeats"]}
+        traffic = {"asked": _request_shapes(job), "traffic": job["traffic"], "repeats": job["repeats"]}
         opening = partial(backend.opening, spec, artifact)
-        answer = question.measure(opening, spec.shapes, arrays, effort, graph, _progress, **own)
+        answer = suite.measure(opening, spec.shapes, arrays, effort, graph, _progress, **traffic)
     else:
         _progress("opening")
         session, steps = clock.time_opening(backend.opening(spec, artifact))
         with session:
-            answer = question.measure(session, spec.shapes, arrays, effort, graph, _progress)
+            answer = suite.measure(session, spec.shapes, arrays, effort, graph, _progress)
         answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps}
     answer["facts"] |= {"loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
     return answer
@@ -178,12 +180,12 @@ def measure(job: Job) -> dict[str, Any]:
 
 def start(job: Job) -> dict[str, Any]:
     """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
-    from suites.switching_starts import start as meet_all
+    from suites.switching_starts import start as measure_first_use
 
     spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
     opening = partial(load_backend(job["backend"]).opening, spec, artifact)
     arrays = np.load(job["inputs"], allow_pickle=False)
-    return meet_all(opening, spec.shapes, arrays, _asked(job), job["number"])
+    return measure_first_use(opening, spec.shapes, arrays, _request_shapes(job), job["number"])
 
 
 def score(job: Job) -> dict[str, Any]:
@@ -208,10 +210,10 @@ def score(job: Job) -> dict[str, Any]:
         "checkpoint": job.get("identity", ""),
     }  # fmt: skip
     versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
-    kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
-    with np.load(kept.path, allow_pickle=False) as known:
-        found = np.load(job["found"], allow_pickle=False)
-        return score_outputs(kind, targets, found, inputs, checkpoint, dict(known))
+    artifact = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
+    with np.load(artifact.path, allow_pickle=False) as reference_predictions:
+        outputs = np.load(job["found"], allow_pickle=False)
+        return score_outputs(kind, targets, outputs, inputs, checkpoint, dict(reference_predictions))
 
 
 def _loaded() -> dict[str, str]:
@@ -237,7 +239,7 @@ def _shapes(job: Job) -> tuple[Shape, ...]:
     return tuple(Shape(batch, sequence) for batch, sequence in job["shapes"])
 
 
-def _asked(job: Job) -> tuple[Shape, ...]:
+def _request_shapes(job: Job) -> tuple[Shape, ...]:
     """Return the shapes of the requests. Padding may run a request at another shape."""
     return _shapes({**job, "shapes": job["asked"]})
 
@@ -270,7 +272,7 @@ class _Progress(logging.Handler):
         _progress(record.getMessage(), keep=record.levelno >= logging.WARNING)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     """Write to the log, if it can be written."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
@@ -318,14 +320,14 @@ def main(stage: str, folder: Path) -> int:
     except Unavailable as reason:
         answer = {"outcome": UNAVAILABLE, "reason": str(reason), "result": None}
     except Exception as error:
-        _say(traceback.format_exc().rstrip())
+        _log(traceback.format_exc().rstrip())
         if _cannot_write(error, [folder, Path(job.get("cache") or folder)]):
             return os.EX_IOERR
         answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
     try:
         write_whole(folder / "out.json", json.dumps(answer))
     except OSError as error:
-        _say(f"{type(error).__name__}: {error}")
+        _log(f"{type(error).__name__}: {error}")
         return os.EX_IOERR
     return 0
 

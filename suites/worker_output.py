@@ -52,13 +52,13 @@ class Reader:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        left = LEFT_OVER_BYTES
-        both = select.poll()
+        remaining = LEFT_OVER_BYTES
+        poller = select.poll()
         for descriptor in (self._descriptor, self._stop_reader):
-            both.register(descriptor, select.POLLIN)
+            poller.register(descriptor, select.POLLIN)
         try:
-            while left > 0:
-                ready = [descriptor for descriptor, _ in both.poll()]
+            while remaining > 0:
+                ready = [descriptor for descriptor, _ in poller.poll()]
                 stopping = self._stop_reader in ready
                 if self._descriptor not in ready:
                     return
@@ -66,7 +66,7 @@ class Reader:
                 if not block:
                     return
                 self._receive(block)
-                left -= len(block) if stopping else 0
+                remaining -= len(block) if stopping else 0
         finally:
             os.close(self._descriptor)
             os.close(self._stop_reader)
@@ -136,18 +136,18 @@ class ProgressLines:
 
     def add(self, block: bytes) -> None:
         """Parse the next block of the stream."""
-        *lines, begun = (self._begun + block).split(b"\n")
+        *lines, unfinished = (self._begun + block).split(b"\n")
         for line in lines:
             if not self._dropping:
                 self._line(line)
             self._dropping = False
-        self._begun = begun if len(begun) <= PROGRESS_BYTES else b""
-        self._dropping |= len(begun) > PROGRESS_BYTES
+        self._begun = unfinished if len(unfinished) <= PROGRESS_BYTES else b""
+        self._dropping |= len(unfinished) > PROGRESS_BYTES
 
     def _line(self, line: bytes) -> None:
         try:
-            said = json.loads(line)
-            text, keep = said["text"], said["keep"]
+            message = json.loads(line)
+            text, keep = message["text"], message["keep"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return
         if isinstance(text, str):
