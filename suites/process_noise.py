@@ -196,13 +196,13 @@ def _from_json(item: Mapping[str, Any]) -> Study:
     )
 
 
-def to_text(items: Iterable[Study]) -> str:
+def to_text(found: Iterable[Study]) -> str:
     """Return the content of the file: one study per line, so diffs are readable."""
-    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in items) + "\n]\n"
+    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write `FILE` from a folder of records. Return the exit status."""
+    """Write the file; returns 0."""
     from suites.command_line import guarded, program
     from suites.record_checks import BadRecord
     from suites.results_folder import read_records

@@ -1,17 +1,20 @@
-"""One stage of a cell in a process of its own: `python -m suites.worker STAGE JOBDIR`.
+"""Run one stage of a cell in its own process: `python -m suites.worker STAGE JOBDIR`.
 
-The protocol, on CPython 3.10 or newer with the standard library, numpy and one vendor:
+A worker needs CPython 3.10 or newer, the standard library, numpy and the packages of one backend. Protocol:
 
-- JOBDIR/job.json is read; what it holds depends on the stage, see the functions below.
-- JOBDIR/out.json is written last, whole: {"outcome", "reason", "result"}. A process that ends without it failed.
-- Standard output and error belong to the log, because native libraries print there.
-- Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set: {"text",
-  "keep"}, where `keep` asks for a line that stays. The logger "backends" goes there too, and what it warns of stays.
-- A worker ends when its launcher ends, whose process id is SUITES_LAUNCHER: otherwise it would use the device beside
-  the next worker. SUITES_CALL marks the worker and all that it starts, see suites/process_tree.py.
+- The worker reads JOBDIR/job.json. Its keys depend on the stage, see the functions below.
+- The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. A worker that ends without
+  writing it has failed.
+- Standard output and standard error are the log, because native libraries print there.
+- If SUITES_PROGRESS_FD is set, it is the number of a file descriptor for lines of progress. Each line is a JSON object:
+  {"text", "keep"}. A line with `keep` stays visible. Messages of the logger "backends" are lines of progress too, and
+  its warnings stay visible.
+- SUITES_LAUNCHER is the process id of the launcher. The worker ends when the launcher ends: otherwise it would use the
+  device at the same time as the next worker. SUITES_CALL marks the worker and its descendants, see
+  suites/process_tree.py.
 - Exit status 74 (EX_IOERR) means that a file could not be written: the disk is full or the folder is read-only. The
-  last line of the log says which file.
-- Nothing else depends on the log or on the progress: a worker goes on when nobody reads them.
+  last line of the log has the path of the file.
+- A worker does not need a reader of its log or its progress: it continues if they cannot be written.
 """
 
 from __future__ import annotations
