@@ -240,7 +240,7 @@ def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
             if value < (1 if name == "batch" else 2):
                 raise Refused(f"{name}={value} is too small; a {name} is at least {1 if name == 'batch' else 2}")
             if limit is not None and value > limit:
-                raise Refused(f"sequence={value} is more than the {limit} positions of {model_name(config)}")
+                raise Refused(f"sequence={value} is beyond the {limit} positions of {model_name(config)}")
             if value > LARGEST:
                 raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
     return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]

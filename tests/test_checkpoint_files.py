@@ -268,7 +268,7 @@ def test_positions_are_those_that_the_family_can_count(found: dict[str, Any], po
 def test_positions_and_padding_are_refused_by_the_name_of_the_model(family: str, folder: Path, tmp_path: Path) -> None:
     config(folder, model_type=family, max_position_embeddings=514, pad_token_id=1)
     named = folder.rename(tmp_path / "my model")
-    with pytest.raises(Refused, match="sequence=513 is more than the 512 positions of my-model"):
+    with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of my-model"):
         request(tmp_path, f"model.path={named}", "sequence=[513]")
     request(tmp_path, f"model.path={named}", "sequence=[512]")
     config(named, pad_token_id=None)
@@ -278,7 +278,7 @@ def test_positions_and_padding_are_refused_by_the_name_of_the_model(family: str,
 
 def test_random_weights_have_the_positions_of_their_architecture(tmp_path: Path) -> None:
     few = ("model=bert_base", "weights=random", "+model.architecture.max_position_embeddings=64")
-    with pytest.raises(Refused, match="sequence=65 is more than the 64 positions of bert_base"):
+    with pytest.raises(Refused, match="sequence=65 is beyond the 64 positions of bert_base"):
         request(tmp_path, *few, "sequence=[65]")
 
 

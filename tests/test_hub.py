@@ -201,7 +201,7 @@ def test_a_sweep_asks_for_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(one.cell["model_version"]) == 16
         assert one.job["model"]["origin"] == "hub a/b@1"
         assert locating.changed(one) == ""
-    with pytest.raises(Refused, match="sequence=513 is more than the 512 positions of b"):
+    with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of b"):
         locating.located(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
     (folder / "tokenizer_config.json").write_text("{}")
     assert "files changed while the cell ran" in locating.changed(found[0])

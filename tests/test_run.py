@@ -259,7 +259,7 @@ def test_nothing_heavy_is_imported_by_the_parent() -> None:
         (("backend=null", "seed=9223372036854775808"), "seed=9223372036854775808 is too large"),
         (("backend=null", "batch=[]"), "batch=[] is empty; give at least one value"),
         (("backend=null", "sequence=[0]"), "sequence=0 is too small"),
-        (("backend=null", "sequence=[513]"), "sequence=513 is more than the 512 positions of minilm"),
+        (("backend=null", "sequence=[513]"), "sequence=513 is beyond the 512 positions of minilm"),
         (("model=roberta_base", "weights=random", "sequence=[513]"), "beyond the 512 positions of roberta_base"),
         (("model.path=/nowhere",), "/nowhere has no config.json"),
         (("backend=null", "device=cuda"), "runs on the CPU only"),
