@@ -1,4 +1,4 @@
-"""What a suite's question adds to a request, beside what every suite asks."""
+"""The fields that each suite adds to a request."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from suites.switching_options import switching_of
 from suites.tasks.task import Task
 
 Shapes = list[list[int]]
-"""[batch, sequence] of each."""
+"""[batch, sequence] of each shape."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """
+    """Fields that a suite adds to a request.
+
     Attributes:
-        shapes: that the cell speaks of.
-        held: that are built and run.
-        job: further keys of what workers are told.
-        lengths, options: further keys of these parts of the cell.
-        effort: further keys of suites/clock.py's.
+        shapes: shapes of the cell.
+        held: shapes that are built and run.
+        job: additional keys of the workers' job.
+        lengths, options: additional keys of these fields of the cell.
+        effort: additional fields of `Effort` (suites/clock.py).
     """
 
     shapes: Shapes
@@ -41,10 +42,14 @@ def latency(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posit
 
 
 def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
-    """Texts of a task to be judged."""
+    """Add the texts of the task, and the digests of its texts and targets.
+
+    Raises:
+        Refused: the backend runs no model, or the task needs trained weights.
+    """
     _runs_a_model(config)
     if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} asks for trained weights; with weights=random use task=fidelity")
+        raise Refused(f"task={config.task.name} needs trained weights; with weights=random use task=fidelity")
     judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
     if task.targets:
         judged["targets"] = short_digest(dict(task.targets))
@@ -52,33 +57,33 @@ def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posi
 
 
 def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
-    """The largest shape, and how many outputs are marked at a time."""
+    """Use only the largest shape, and add the number of outputs that are marked at a time."""
     _runs_a_model(config)
     chunk, largest = at_least("layers.chunk", config.layers.chunk, 1), shapes[-1:]
     return Asked(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
 
 
 def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
-    """Traffic over shapes, which may be padded up to others."""
-    found = switching_of(config, shapes, lengths, positions)
+    """Add the traffic. Its shapes may be padded to others, which are built and run."""
+    resolved = switching_of(config, shapes, lengths, positions)
     starts = at_least("suite.starts", config.suite.starts, 0)
-    traffic = {"traffic": short_digest(found.traffic), "repeats": found.repeats, "choice": found.choice}
+    traffic = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
     return Asked(
         shapes,
-        found.held,
-        {"asked": found.asked, "traffic": found.traffic, "repeats": found.repeats, "starts": starts},
+        resolved.held,
+        {"asked": resolved.asked, "traffic": resolved.traffic, "repeats": resolved.repeats, "starts": starts},
         traffic,
-        {"pad_to": found.held} if config.switching.pad_to else {},
+        {"pad_to": resolved.held} if config.switching.pad_to else {},
         {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
     )
 
 
 ASKED = {Suite.latency: latency, Suite.accuracy: accuracy, Suite.layers: layers, Suite.switching: switching}
-"""By suite. Each takes the shapes of the command line, the lengths of suites/options.py, the positions that the model
-has and the task, and raises Refused where its suite cannot ask this."""
+"""Functions by suite. Each takes the configuration, the shapes of the command line, the lengths of suites/options.py,
+the number of positions of the model, and the task. It raises Refused if the suite cannot run with them."""
 
 
 def _runs_a_model(config: RunConfig) -> None:
     if config.backend.source is SourceKind.none:
         suite = config.suite.name.name
-        raise Refused(f"backend={config.backend.name} runs no model; suite={suite} needs one that does")
+        raise Refused(f"backend={config.backend.name} runs no model; suite={suite} needs a backend that runs a model")

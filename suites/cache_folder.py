@@ -1,14 +1,14 @@
-"""The cache folder of this user, and the folders of jobs in it.
+"""The cache folder of this user.
 
-A cache is used by one user alone, because what is in it is run. If `cache=` names a folder that belongs to another user
-or in which others can replace files, the cache is its subfolder uid-NUMBER, which belongs to this user. So several
-users can give the same folder, but nothing that one of them wrote is run by another.
+Code in a cache is executed, so only one user uses a cache. If the folder of `cache=` belongs to another user, or if
+others can replace files in it, the cache is its subfolder uid-NUMBER, which belongs to this user. So several users can
+give the same folder, but no user runs code that another user wrote.
 
-Below the cache:
+Folders in the cache:
 
     KIND/DIGEST/          artifacts, see backends/cache.py; other users can read them as the umask allows
-    compilers-UID/        caches of compilers (inductor, triton), which hold pickles: for this user alone
-    jobs/NAME/STAGE/      what a worker reads and writes, see suites/job_folders.py
+    compilers-UID/        caches of compilers (inductor, triton) with pickles; private to this user
+    jobs/NAME/STAGE/      files that a worker reads and writes, see suites/job_folders.py
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from suites.checks import Refused, writable
 
 
 def cache_of(path: str) -> Path:
-    """The cache of this user in the folder that cache= names; both are made if they are missing.
+    """Return the cache of this user in the folder of cache=. Missing folders are created.
 
     Raises:
-        Refused: it cannot be written, or a folder in it that must be this user's is another's.
+        Refused: the folder cannot be written, or its folder uid-NUMBER does not belong to this user alone.
     """
     with contextlib.suppress(OSError, ValueError):
-        # A mode without writing for the group, whatever the umask: else the cache would not be trusted next time.
+        # The group must not get write permission, whatever the umask is: the cache would not be trusted next time.
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).mkdir(mode=0o755)
     folder = writable("cache", path)
@@ -48,17 +48,19 @@ def cache_of(path: str) -> Path:
 
 
 def _sticky(folder: Path) -> bool:
-    """Whether it is this user's, and others can add files to it but not replace this user's, as in /tmp. Folders in it
-    are used only if they are this user's too."""
-    found = os.stat(folder)
-    return found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_ISVTX)
+    """Return whether the folder belongs to this user and others cannot replace this user's files in it, as in /tmp.
+
+    Others can add folders. A folder in it is used only if it belongs to this user.
+    """
+    status = os.stat(folder)
+    return status.st_uid == os.geteuid() and bool(status.st_mode & stat.S_ISVTX)
 
 
 def compiler_caches(cache: Path) -> Path | None:
-    """The folder of caches of compilers, which nobody else can have written; None if there is one that others can."""
+    """Return the folder for caches of compilers. It is created if it is missing; None if other users can access it."""
     folder = cache / f"compilers-{os.geteuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
-    found = os.lstat(folder)
-    private = not stat.S_IMODE(found.st_mode) & 0o077
-    return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and private else None
+    status = os.lstat(folder)
+    private = not stat.S_IMODE(status.st_mode) & 0o077
+    return folder if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private else None

@@ -1,7 +1,7 @@
-"""The only place that reads a clock: timing loops over any session, giving raw samples in nanoseconds.
+"""Timing loops over a session. They return raw samples in nanoseconds. No other module reads a clock.
 
-`time.perf_counter_ns` is the host clock; on Linux it is CLOCK_MONOTONIC, which all processes share, so the
-parent can lay its telemetry over a worker's windows. Device times come from the marks of the session's stream.
+`time.perf_counter_ns` is the host clock. On Linux it is CLOCK_MONOTONIC, which all processes share. So the parent can
+assign its telemetry to a worker's windows. Device times come from events on the session's stream.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ spent_ns = time.process_time_ns
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """Duration and sample limits of a measurement.
 
     Attributes:
-        warm_up_s: cap on warming up; at least a tenth of it is spent.
-        seconds: time given to each phase.
-        min_samples: wanted of each phase, for up to ten times the seconds.
-        max_samples: a phase ends here, whatever the seconds.
-        tolerance: two half-windows are steady when their medians differ by at most this share.
-        pairs_s: of suite=switching, with and without graphs each: time for all pairs of shapes on the host's clock,
-            and as much on the device's.
-        replay_s: the same for each trace.
+        warm_up_s: longest warm-up in seconds; at least a tenth of it is used.
+        seconds: duration of each phase.
+        min_samples: fewest samples of each phase. A phase takes up to ten times `seconds` to reach them.
+        max_samples: most samples of each phase. A phase ends there, also before `seconds`.
+        tolerance: the warm-up is steady when the medians of two half-windows differ by at most this share.
+        pairs_s: for suite=switching: seconds for all pairs of shapes on the host's clock, and as many on the device's
+            clock, each with and without CUDA graphs.
+        replay_s: for suite=switching: seconds for each trace, with and without CUDA graphs.
     """
 
     warm_up_s: float
@@ -45,15 +45,18 @@ class Effort:
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw samples in ns, and the [start, end, count] of each stretch they were taken in."""
+    """Raw samples in ns, and the windows that they were taken in: (start in ns, end in ns, number of steps)."""
 
     values: tuple[int, ...]
     windows: tuple[tuple[int, int, int], ...]
 
 
 def is_steady(samples: list[int], tolerance: float) -> bool:
-    """Whether the medians of the two halves of the last 20 or more samples agree within `tolerance`; of 6 or more
-    where there are fewer, as with steps of a second."""
+    """Return whether the two halves of the latest samples have medians that differ by at most `tolerance`.
+
+    The latest half of the samples counts, and at least 20 samples. If there are fewer than 20, as with steps that take
+    a second, 6 are enough.
+    """
     window = samples[-max(20, len(samples) // 2) :]
     half = len(window) // 2
     if half < 3:
@@ -63,7 +66,7 @@ def is_steady(samples: list[int], tolerance: float) -> bool:
 
 
 def warm_up(session: Session, effort: Effort) -> bool:
-    """Step until steady or until `effort.warm_up_s` has passed; returns whether it became steady."""
+    """Step until the times are steady or `effort.warm_up_s` has passed. Return whether they became steady."""
     samples: list[int] = []
     start = now_ns()
     chunk = steps_within(session, effort.warm_up_s / 10, 10)
@@ -77,13 +80,13 @@ def warm_up(session: Session, effort: Effort) -> bool:
 
 
 def steps_within(session: Session, seconds: float, most: int) -> int:
-    """How many steps fit into `seconds`, by the second of two; at least 1 and at most `most`."""
+    """Run two steps and return how many steps like the second fit into `seconds`; at least 1 and at most `most`."""
     _host_time(session)
     return min(most, max(1, int(seconds * 1e9) // max(_host_time(session), 1)))
 
 
 def time_device(session: Session, effort: Effort) -> Samples:
-    """Device time of each step: up to 25 steps enqueued back to back, each between two marks, at a time."""
+    """Measure the device time of each step. Up to 25 steps are enqueued back to back, each between two events."""
     chunk = steps_within(session, effort.seconds, 25)
 
     def stretch() -> list[int]:
@@ -93,7 +96,7 @@ def time_device(session: Session, effort: Effort) -> Samples:
 
 
 def time_enqueue(session: Session, effort: Effort) -> tuple[Samples, Samples]:
-    """Host time of `step` on an idle device, and of `step` with its `wait`."""
+    """Measure the host time of `step` on an idle device, and of `step` with its `wait`."""
     enqueue: list[int] = []
 
     def stretch() -> list[int]:
@@ -110,7 +113,7 @@ def time_enqueue(session: Session, effort: Effort) -> tuple[Samples, Samples]:
 
 
 def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:
-    """Host time of copying in, one step and copying out."""
+    """Measure the host time of copying inputs in, one step and copying outputs out."""
 
     def stretch() -> list[int]:
         start = now_ns()
@@ -124,7 +127,10 @@ def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:
 
 
 def time_sustained(session: Session, effort: Effort) -> Samples:
-    """Host time a step, up to 50 back to back with no mark between: one sample a chunk. Throughput follows from it."""
+    """Measure the host time per step of up to 50 steps back to back, without events between them.
+
+    Each sample is the mean of one chunk of steps. Throughput is computed from it.
+    """
     chunk = steps_within(session, effort.seconds / 2, 50)
 
     def stretch() -> list[int]:
@@ -140,14 +146,14 @@ def time_sustained(session: Session, effort: Effort) -> Samples:
 
 
 def time_once(action: Callable[[], object]) -> int:
-    """Host time of one call, in ns."""
+    """Measure the host time of one call, in ns."""
     start = now_ns()
     action()
     return now_ns() - start
 
 
 def time_opening(opening: Iterable[tuple[str, Session | None]]) -> tuple[Session, dict[str, int]]:
-    """A session and what each step of its opening took, in ns by name; steps of one name are added up."""
+    """Return a session and the host time in ns of each step of its opening, by name. Steps of one name are summed."""
     steps: dict[str, int] = {}
     session, begin = None, now_ns()
     for name, session in opening:  # noqa: B007  the last one is used
@@ -159,7 +165,7 @@ def time_opening(opening: Iterable[tuple[str, Session | None]]) -> tuple[Session
 
 
 def time_step(session: Session) -> int:
-    """Host time of a step and its `wait`."""
+    """Measure the host time of a step and its `wait`, in ns."""
     return _host_time(session)
 
 
@@ -182,20 +188,20 @@ def _device_times(session: Session, count: int) -> list[int]:
 
 
 def _sample(stretch: Callable[[], list[int]], effort: Effort) -> Samples:
-    """Call `stretch` until the effort is spent; neighbouring stretches become windows of about 0.1 s."""
+    """Call `stretch` until the limits of `effort` are reached. Consecutive calls form windows of about 0.1 s."""
     values: list[int] = []
     windows: list[tuple[int, int, int]] = []
     start = opened = now_ns()
-    held = 0
+    window_steps = 0
     while True:
-        taken = stretch()
-        values.extend(taken)
-        held += len(taken)
+        samples = stretch()
+        values.extend(samples)
+        window_steps += len(samples)
         now = now_ns()
         spent = (now - start) / 1e9 / effort.seconds
         done = len(values) >= effort.max_samples or spent >= (1 if len(values) >= effort.min_samples else 10)
         if done or now - opened >= 100_000_000:
-            windows.append((opened, now, held))
-            opened, held = now, 0
+            windows.append((opened, now, window_steps))
+            opened, window_steps = now, 0
         if done:
             return Samples(tuple(values), tuple(windows))

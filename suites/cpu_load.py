@@ -1,6 +1,7 @@
-"""How busy the CPUs were while a process measured, and with whose work: from /proc, with the standard library alone.
+"""CPU load during a measurement, by this process and by others, read from /proc.
 
-The kernel counts CPU time in ticks of 10 ms, so short stretches are known only roughly; `resolution` says how roughly.
+Uses only the standard library. The kernel counts CPU time in ticks of usually 10 ms, so the load over a short time is
+inaccurate. `cpu_resolution` gives the error.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from suites.clock import now_ns, spent_ns
 PROC = Path("/proc")
 
 BUSY = (0, 1, 2, 5, 6, 7)
-"""Fields of a line of /proc/stat that are work: user, nice, system, irq, softirq and steal (proc(5))."""
+"""Fields of a line of /proc/stat that count as busy: user, nice, system, irq, softirq and steal (proc(5))."""
 
 STEAL = 7
 
 USED = 0.1
-"""A thread counts as used from this share of the stretch on."""
+"""A thread counts as used if it is busy for at least this share of the time."""
 
 
 @dataclass(frozen=True)
 class CpuReading:
-    """Counters at one moment: all in seconds.
+    """Counters of CPU time at one moment, in seconds.
 
     Attributes:
-        at: on the clock of suites/clock.py.
-        busy: CPU time spent by anyone on the CPUs that this process may use, stolen time included.
-        steal: the part of it that the hypervisor gave to other machines.
-        own: CPU time of this process and of the one that launched it.
+        at: time on the clock of suites/clock.py.
+        busy: CPU time of all processes on the CPUs that this process may use, including stolen time.
+        steal: time that the hypervisor gave to other virtual machines; a part of `busy`.
+        own: CPU time of this process and of its launcher.
         threads: CPU time of each thread of this process, by id.
     """
 
@@ -43,30 +44,32 @@ class CpuReading:
 
 
 def read_cpu(proc: Path = PROC) -> CpuReading | None:
-    """A reading, or None where the system does not give one."""
+    """Read the counters; None if the system does not have them."""
     tick = 1 / os.sysconf("SC_CLK_TCK")
     try:
         lines = (proc / "stat").read_text(encoding="ascii").splitlines()
-        mine = {f"cpu{index}" for index in os.sched_getaffinity(0)}
-        counted = [[int(word) for word in line.split()[1:]] for line in lines if line.partition(" ")[0] in mine]
+        own_cpus = {f"cpu{index}" for index in os.sched_getaffinity(0)}
+        cpu_counters = [
+            [int(word) for word in line.split()[1:]] for line in lines if line.partition(" ")[0] in own_cpus
+        ]
         launcher = _of_process(proc / str(os.getppid()) / "stat") * tick
         threads = {int(path.name): _of_process(path / "stat") * tick for path in (proc / "self" / "task").iterdir()}
     except (OSError, ValueError, IndexError):
         return None
-    if not counted:
+    if not cpu_counters:
         return None
-    busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in counted) * tick
-    steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in counted) * tick
+    busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in cpu_counters) * tick
+    steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in cpu_counters) * tick
     return CpuReading(now_ns() / 1e9, busy, steal, spent_ns() / 1e9 + launcher, threads)
 
 
 def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | None = None) -> dict[str, float]:
-    """What happened between two readings; empty if either is missing or no time passed.
+    """Return the CPU load between two readings; empty if a reading is missing or no time passed.
 
     Returns:
-        cpu_others: share of the CPU time (all CPUs that this process may use) that other processes took, steal
-            included. cpu_steal: the stolen part. cpu_resolution: how far the shares may be off for the ticks.
-            threads_used: threads of this process that were busy for a tenth of the time or more.
+        cpu_others: share of the CPU time (of all CPUs that this process may use) that other processes took, including
+            stolen time. cpu_steal: the stolen part. cpu_resolution: largest error of the shares caused by the ticks.
+            threads_used: number of threads of this process that were busy for a tenth of the time or more.
     """
     if before is None or after is None or after.at <= before.at:
         return {}
@@ -83,6 +86,6 @@ def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | No
 
 
 def _of_process(stat: Path) -> int:
-    """User and system time in ticks, fields 14 and 15 of a stat file; the name before them may hold spaces."""
+    """Return user plus system time in ticks: fields 14 and 15 of a stat file. The process name may contain spaces."""
     fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])

@@ -1,13 +1,13 @@
-"""The lock of a device, which all users of a machine share.
+"""The lock of a device. All users of a machine share it.
 
-The lock of a device is an advisory lock (flock(2)) on an empty file in /tmp, or in the folder that the environment
-variable SUITES_LOCK_DIR names. A run that measures takes it exclusively. Runs that build or judge outputs share it.
+The lock is an advisory lock (flock(2)) on an empty file in /tmp, or in the folder of the environment variable
+SUITES_LOCK_DIR. A run that measures takes the lock exclusively. Runs that build or judge outputs share it.
 
-Every process must choose the same file, whoever owns it. So the rule reads facts that all users see: the first of
-`inference-suites-DEVICE.lock`, `inference-suites-DEVICE.1.lock`, ... that is missing, or that is a regular file which
-everybody can read. A folder, a FIFO, a symbolic link or a private file is skipped by all users alike. A missing file
-is created under a temporary name, made readable for everybody whatever the umask is, and then linked to its name.
-A user who holds the lock keeps others waiting: that is the purpose of the lock, and nobody is protected against it.
+Every process must choose the same file, also if another user owns it. So the choice depends only on facts that all
+users see. The candidates are `inference-suites-DEVICE.lock`, `inference-suites-DEVICE.1.lock`, and so on. The first
+candidate that is missing, or is a regular file that everybody can read, is the lock. A folder, a FIFO, a symbolic link
+or a private file is skipped. A missing file is created under a temporary name, made readable for everybody (whatever
+the umask is), and then linked to its name. A user can keep the lock and make others wait: nothing prevents that.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pathlib import Path
 from suites.checks import Refused
 
 CANDIDATES = 10
-"""How many names are tried before the lock is refused."""
+"""Number of file names that are tried before the lock is refused."""
 
 ATTEMPTS = 100
-"""How often a lock is opened again because another process removed or created its file meanwhile."""
+"""Number of attempts to open a lock while other processes remove or create its file."""
 
 
 def lock_folder() -> Path:
-    """SUITES_LOCK_DIR, or else /tmp: TMPDIR may differ between the users of one machine.
+    """Return SUITES_LOCK_DIR, or /tmp if it is not set. TMPDIR may differ between users, so it is not used.
 
     Raises:
-        Refused: SUITES_LOCK_DIR is no folder and cannot be created.
+        Refused: SUITES_LOCK_DIR is not a folder and cannot be created.
     """
     chosen = os.environ.get("SUITES_LOCK_DIR", "")
     if not chosen:
@@ -43,7 +43,7 @@ def lock_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"SUITES_LOCK_DIR={chosen} cannot be created ({error.strerror}); name another folder") from None
+        raise Refused(f"SUITES_LOCK_DIR={chosen} cannot be created ({error.strerror}); give another folder") from None
     return folder
 
 
@@ -54,10 +54,10 @@ def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> I
     Args:
         device: UUID of a GPU, or "cpu".
         on_wait: called once if another process holds the lock.
-        shared: whether other shared holders may run at the same time.
+        shared: whether others may hold the lock at the same time, if they share it too.
 
     Raises:
-        Refused: there is no file that can serve as the lock.
+        Refused: no file can serve as the lock.
     """
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     waited = False
@@ -72,22 +72,22 @@ def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> I
                 waited = True
                 fcntl.flock(descriptor, mode)
             if not _same_file(descriptor, path):
-                continue  # a cleaner of temporary files removed it, and others lock a new one
+                continue  # a cleaner of temporary files removed the file, and others lock a new file
             yield
             return
         finally:
             os.close(descriptor)
-    raise _refusal("its file is replaced again and again")
+    raise _refusal("other processes keep replacing its file")
 
 
 def _open(device: str) -> tuple[int, Path]:
-    """A descriptor of the file that all users lock for `device`, and its path."""
-    folder, reason = lock_folder(), "no name for it is free"
+    """Open the file that all users lock for `device`. Return its descriptor and its path."""
+    folder, reason = lock_folder(), "all its file names are used by other files"
     for number in range(CANDIDATES):
         path = folder / f"inference-suites-{device}{f'.{number}' if number else ''}.lock"
         for _ in range(ATTEMPTS):
             try:
-                found = os.lstat(path)
+                status = os.lstat(path)
             except FileNotFoundError:
                 try:
                     _create(path)
@@ -96,7 +96,7 @@ def _open(device: str) -> tuple[int, Path]:
                 continue
             except OSError as error:
                 raise _refusal(error.strerror or str(error)) from None
-            if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IROTH:
+            if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IROTH:
                 break
             try:
                 return _open_existing(path), path
@@ -109,7 +109,7 @@ def _open(device: str) -> tuple[int, Path]:
 
 
 def _open_existing(path: Path) -> int:
-    """Open for writing if possible, for some file systems want that for an exclusive lock; else for reading."""
+    """Open for writing if possible, because some file systems need it for an exclusive lock; else for reading."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(path, os.O_RDWR | flags)
@@ -120,7 +120,7 @@ def _open_existing(path: Path) -> int:
 
 
 def _create(path: Path) -> None:
-    """Create an empty file that everybody can open, or leave the one that another process created first."""
+    """Create an empty file that everybody can open, unless another process created the file first."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         os.fchmod(descriptor, 0o666)

@@ -1,4 +1,4 @@
-"""What each suite runs, made in the interpreter with torch."""
+"""Inputs of each suite. They are made in the interpreter with torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from backends.pooling import pooling_of
 Job = Mapping[str, Any]
 
 Prepared = tuple[Source, Artifact, Mapping[str, Any]]
-"""What to build from, what to run, and further keys of what export answers."""
+"""Source to build from, inputs to run, and additional keys of the export stage's answer."""
 
 
 def _batches(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
@@ -40,7 +40,7 @@ def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape
 
 def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     if not load_backend(job["backend"]).marks:
-        raise Unsupported(f"backend={job['backend']} gives no outputs but the last; others mark layers")
+        raise Unsupported(f"backend={job['backend']} returns only the last output; use a backend that marks layers")
     check_named_layers(read_config(origin.folder), "suite=layers")
     onnx, (begin, size) = export_onnx(origin.folder, origin.identity, origin.cache), job["chunk"]
     points = marked_points(onnx)
@@ -51,8 +51,8 @@ def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shap
 
 
 def _requests(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
-    asked = [Shape(batch, sequence) for batch, sequence in job["asked"]]
-    return source, prepare_sets(origin, asked, shapes), {}
+    requested = [Shape(batch, sequence) for batch, sequence in job["asked"]]
+    return source, prepare_sets(origin, requested, shapes), {}
 
 
 INPUTS: Mapping[str, Callable[[Job, InputSource, Source, Sequence[Shape]], Prepared]] = {
@@ -61,4 +61,4 @@ INPUTS: Mapping[str, Callable[[Job, InputSource, Source, Sequence[Shape]], Prepa
     "layers": _marked,
     "switching": _requests,
 }
-"""By suite. Each takes the job (suites/worker.py), what inputs come from, what is built from, and the shapes to run."""
+"""Functions by suite. Each takes the job (suites/worker.py), the origin of inputs, the source and the shapes to run."""

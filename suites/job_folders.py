@@ -1,8 +1,9 @@
-"""Folders of jobs in the cache: jobs/OWNER-NUMBER/STAGE/ has what a worker reads and writes, and its log.
+"""Folders of jobs in the cache: jobs/OWNER-NUMBER/STAGE/ has the files that a worker reads and writes, and its log.
 
-The folder of a cell that failed is kept for its log, and the last KEPT of them stay. Other folders are removed when
-their cell ends, also by an interrupt. While a cell runs, its folder has a file RUNNING in it. The process that made it,
-the owner, holds a lock until it ends, however it ends: so a later process can tell which folders nobody uses any more.
+The folder of a cell that failed is kept for its log. The newest KEPT of these folders are kept. Other folders are
+removed when their cell ends, also after an interrupt. While a cell runs, its folder has a file RUNNING. The process
+that made the folder is the owner. The owner keeps a file locked until it ends; the kernel removes the lock even if the
+owner is killed. So a later process can find folders that no process uses any more.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ KEPT = 50
 RUNNING = ".running"
 
 _owned: dict[Path, int] = {}
-"""Descriptors of the locks of this process, by the lock's path."""
+"""Descriptors of the locks of this process, by path of the lock file."""
 
 _running: set[Path] = set()
 """Folders of this process whose cells have not ended."""
 
 
 def new_job(cache: Path) -> Path:
-    """A new folder for a cell. Folders that killed processes left are removed first, and the oldest ones beyond KEPT.
+    """Create a folder for a cell. Folders of killed processes, and kept folders beyond KEPT, are removed first.
 
     Raises:
-        OSError: it cannot be made, or the folder of jobs is another user's.
+        OSError: the folder cannot be created, or the folder of jobs belongs to another user.
     """
     jobs = cache / "jobs"
     own_folder(jobs)
@@ -51,7 +52,7 @@ def new_job(cache: Path) -> Path:
 
 
 def end_job(folder: Path, keep: bool) -> None:
-    """The cell of `folder` has ended: keep the folder for its log, or remove it."""
+    """Keep the folder of an ended cell for its log, or remove it."""
     _running.discard(folder)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
@@ -60,7 +61,7 @@ def end_job(folder: Path, keep: bool) -> None:
 
 
 def _lock_of_this_process(jobs: Path) -> Path:
-    """The file whose lock this process holds until it ends; made if it is missing."""
+    """Return the lock file of this process. It is created if it is missing, and locked until the process ends."""
     path = jobs / f".{os.getpid()}.owner"
     if path in _owned and path.exists():
         return path
@@ -73,7 +74,7 @@ def _lock_of_this_process(jobs: Path) -> Path:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether the process that holds the lock at `path` has ended."""
+    """Return whether the process that locked `path` has ended."""
     if path in _owned:
         return False
     try:
@@ -106,7 +107,7 @@ def _remove_old(jobs: Path) -> None:
 
 @atexit.register
 def _end_all() -> None:
-    """Remove what an interrupt left: folders of cells that had not ended."""
+    """Remove the folders of cells that an interrupt stopped."""
     for folder in list(_running):
         end_job(folder, keep=False)
     for path in _owned:

@@ -1,4 +1,4 @@
-"""Spawn one stage in a worker process, bound its time, and read how it ended. The other side is suites/worker.py."""
+"""Run one stage in a worker process with a time limit, and read its answer. The other side is suites/worker.py."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from suites.worker_output import ProgressLines, Reader, WorkerLog
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 3
 FREE_BYTES = 1 << 16
-"""A disk that has not this much space left is full: a stage that fails then may have failed for that reason."""
+"""A disk with less free space counts as full. A stage that fails on a full disk may have failed for that reason."""
 
 _calls = itertools.count()
 
 
 class CannotWrite(Exception):
-    """A worker could not write its files: a full disk or a read-only folder."""
+    """A worker could not write its files: the disk is full or the folder is read-only."""
 
 
 class CannotStart(Exception):
-    """The interpreter of a worker is no program that runs; the message names it and says why."""
+    """The interpreter of a worker cannot be run. The message has its path and the reason."""
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python to run workers with: the path of the executable, and variables its libraries need."""
+    """Python for workers: the path of its executable, and environment variables that its libraries need."""
 
     python: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,14 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a stage ended: an outcome of suites/record.py, the reason where it is not ok, and what it returned."""
+    """Answer of a stage.
+
+    Attributes:
+        outcome: one of the outcomes in suites/record.py.
+        reason: one line; empty if the outcome is `ok`.
+        result: return value of the stage, from JSON; None if the stage returned nothing.
+        log_tail: last lines of the worker's output.
+    """
 
     outcome: str
     reason: str
@@ -65,11 +72,11 @@ def call(
 ) -> Answer:
     """Run `stage` on `job` in `folder` and wait for it, at most `limit_s` seconds.
 
-    `on_progress` gets each line of progress, and whether it should stay where a person can read it.
+    `on_progress` is called with each line of progress, and whether the line should stay visible.
 
     Raises:
-        CannotWrite: the worker could not write, or failed on a disk that is full.
-        CannotStart: the interpreter is no program that runs.
+        CannotWrite: the worker could not write, or failed on a full disk.
+        CannotStart: the interpreter cannot be run.
         OSError: the job could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +94,7 @@ def call(
     except subprocess.TimeoutExpired:
         status = None
     finally:
-        # Also on an interrupt: no process of the worker's may outlive its cell.
+        # Also on an interrupt: no process that the worker started may outlive the cell.
         try:
             if process is not None:
                 _end(process)
@@ -108,10 +115,10 @@ def call(
 
 
 def _code(folder: Path) -> Path:
-    """The folder in which a worker finds suites and backends, and nothing else.
+    """Return a folder with the packages suites and backends and no other package.
 
-    An installed copy is among packages of this interpreter, which those of a worker's interpreter must not be hidden
-    by: so the job's folder gets links to the two.
+    An installed copy is in a folder with other packages of this interpreter. In PYTHONPATH they would hide the packages
+    of the worker's interpreter. So the job's folder gets links to the two packages.
     """
     if not any(ROOT.glob("*.dist-info")):
         return ROOT
@@ -130,10 +137,10 @@ def _spawn(
     mark: str,
     receivers: tuple[Callable[[bytes], None], Callable[[bytes], None]],
 ) -> tuple[subprocess.Popen[bytes], list[Reader]]:
-    """The worker, and what reads its output and its progress.
+    """Start the worker, and the threads that read its output and its progress.
 
     Raises:
-        CannotStart: the interpreter is no program that runs.
+        CannotStart: the interpreter cannot be run.
     """
     progress_reader, progress_writer = os.pipe()
     environment = {
@@ -141,7 +148,7 @@ def _spawn(
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUTF8": "1",  # libraries open files without naming an encoding
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        # Whatever a worker leaves there when it is killed is removed with the folder.
+        # Files that a killed worker did not remove are removed with the folder.
         "TMPDIR": str(folder / "tmp"),
         **interpreter.environment,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
@@ -193,7 +200,7 @@ def _check_space(stage: str, folder: Path) -> None:
 
 
 def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
-    """The worker's answer, or a failure where there is none."""
+    """Return the worker's answer, or a failure if there is none."""
     try:
         data = json.loads((folder / "out.json").read_bytes())
         answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
@@ -204,9 +211,9 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
         last = next(reversed(log_tail.strip().splitlines()), "").strip()
         return Answer(FAILED, f"{stage} {ended} without an answer{f': {last}' if last else ''}", None, log_tail)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return Answer(FAILED, f"{stage} answered with something that is no answer: {error}", None, log_tail)
+        return Answer(FAILED, f"{stage} wrote an answer that cannot be read: {error}", None, log_tail)
     if not isinstance(answer.reason, str) or answer.outcome not in OUTCOMES:
-        return Answer(FAILED, f"{stage} answered with the unknown outcome {answer.outcome!r}", None, log_tail)
+        return Answer(FAILED, f"{stage} wrote an answer with the unknown outcome {answer.outcome!r}", None, log_tail)
     return replace(answer, reason=one_line(answer.reason))
 
 
@@ -220,13 +227,13 @@ def _how_it_ended(status: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and its process group: first by SIGTERM while it runs, then whatever is left by SIGKILL."""
+    """End the worker and its process group: first by SIGTERM, then the remaining processes by SIGKILL."""
     try:
         if process.poll() is None:
             kill_group(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_SECONDS)
     finally:
-        # A second interrupt ends the wait, not the duty to end the group.
+        # The group must be ended even if a second interrupt ends the wait.
         kill_group(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""What machine this is: its GPUs through NVML, its CPU through /proc. Imports no framework."""
+"""Describe this machine: its GPUs from NVML, its CPU from /proc. Imports no framework."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd
 
 @dataclass(frozen=True)
 class Machine:
-    """A device to measure on and what identifies it.
+    """Device to measure on, with its identity.
 
-    `slug` names the folder of its records and is the key by which tables refuse to mix: the GPU's product name
-    and driver, or the CPU's model and number of cores. `description["uuid"]` tells such devices from one another.
+    Attributes:
+        slug: name of the folder of its records. It has the GPU's product name and driver, or the CPU's model and number
+            of cores. A table never mixes records of different slugs.
+        description: facts for the record. Its `uuid` distinguishes devices that have the same slug.
     """
 
     device: Device
@@ -30,7 +32,7 @@ class Machine:
 
 
 def ask(query: Callable[..., Any], *arguments: Any) -> Any:
-    """What NVML answers, or 0 where this GPU does not report it: not every one counts energy or limits power."""
+    """Return the result of an NVML query, or 0 if this GPU does not support it (for example energy or power limit)."""
     import pynvml
 
     try:
@@ -40,7 +42,7 @@ def ask(query: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def gpus() -> list[Machine]:
-    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES leaves visible; empty without a driver."""
+    """Return the NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES allows; empty without a driver."""
     import pynvml
 
     try:
@@ -50,7 +52,7 @@ def gpus() -> list[Machine]:
     try:
         driver = pynvml.nvmlSystemGetDriverVersion()
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        found = []
+        machines = []
         for index in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
@@ -66,17 +68,17 @@ def gpus() -> list[Machine]:
                 "power_limit_w": ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
                 **_host(),
             }
-            # The worker sees this GPU alone (CUDA_VISIBLE_DEVICES is its UUID), so that its index there is 0.
+            # The worker sees only this GPU (CUDA_VISIBLE_DEVICES is its UUID), so its index in the worker is 0.
             capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
             device = Device("cuda", 0, name, uuid, (capability[0], capability[1]), driver=driver)
-            found.append(Machine(device, _slug(f"{name} driver {driver}"), description))
-        return found
+            machines.append(Machine(device, _slug(f"{name} driver {driver}"), description))
+        return machines
     finally:
         pynvml.nvmlShutdown()
 
 
 def cpu() -> Machine:
-    """This machine's CPU."""
+    """Return the CPU of this machine."""
     host = _host()
     cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
     flags = _cpuinfo("flags") or _cpuinfo("Features")
@@ -89,9 +91,9 @@ def cpu() -> Machine:
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """CPUs' worth of time that the cgroups of this process allow it; infinite without a limit.
+    """Return the CPU limit of the cgroups of this process, in CPUs; infinite without a limit.
 
-    Version 2 has `cpu.max` in the group and in each one above it, version 1 `cpu.cfs_quota_us` and
+    Version 2 has `cpu.max` in the group and in each group above it. Version 1 has `cpu.cfs_quota_us` and
     `cpu.cfs_period_us` (Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
     """
     limits = [float("inf")]
@@ -100,19 +102,21 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
     except OSError:
         return limits[0]
     for _, controllers, path in (line for line in lines if len(line) == 3):
-        named = controllers.split(",")
+        names = controllers.split(",")
         bases = [root, root / "unified"] if controllers == "" else [root / "cpu", root / "cpu,cpuacct"]
-        if controllers and "cpu" not in named:
+        if controllers and "cpu" not in names:
             continue
         for base in bases:
             group = base / path.lstrip("/")
-            # Inside a container the path may be of the host: then the root of the mount is this group.
-            limits += [_quota_of(one) for one in (group, *group.parents) if one == base or base in one.parents]
+            # In a container the path may be that of the host. Then the root of the mount is the group of this process.
+            limits += [
+                _quota_of(parent) for parent in (group, *group.parents) if parent == base or base in parent.parents
+            ]
     return min(limits)
 
 
 def _quota_of(group: Path) -> float:
-    """The limit of one cgroup in CPUs."""
+    """Return the limit of one cgroup in CPUs; infinite without a limit."""
     try:
         if (group / "cpu.max").is_file():
             quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
@@ -130,7 +134,10 @@ def _host() -> dict[str, Any]:
 
 
 def _host_identity() -> str:
-    """Tells this host from others without saying which it is. Copies of one image share a machine id."""
+    """Return a hash that distinguishes hosts but does not reveal their names.
+
+    Copies of one image share a machine id, so the hash has the host name and the CPU as well.
+    """
     try:
         identity = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
     except OSError:
@@ -150,8 +157,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def _visible(index: int, uuid: str) -> bool:
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return wanted is None or any(w.strip() == str(index) or uuid.startswith(w.strip()) for w in wanted.split(",") if w)
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed is None or any(
+        entry.strip() == str(index) or uuid.startswith(entry.strip()) for entry in allowed.split(",") if entry
+    )
 
 
 def _slug(text: str) -> str:

@@ -1,8 +1,9 @@
-"""Take the folders of this machine out of the texts of a record, which may be shared.
+"""Remove the folders of this machine from the texts of a record, because records may be published.
 
-Folders that have a meaning in a run are replaced by it: <cache>, <results>, <model.path>, <suite>, <cwd>, <home> or
-<tmp>. Of any other absolute path the last name is kept, below <folder>, or what follows site-packages in it. Names
-that begin with a slash and are no paths, such as those of nodes in an ONNX file, stay as they are.
+Folders with a role in a run are replaced by its name: <cache>, <results>, <model.path>, <model.tokenizer>, <suite>,
+<cwd>, <home> or <tmp>. Any other absolute path is shortened to <folder>/ and its last name, or to <folder>/ and the
+part from site-packages on. Names that begin with a slash but are not paths stay unchanged, for example names of ONNX
+nodes.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from suites.request import Request
 ROOT = Path(__file__).resolve().parent.parent
 
 PATH = re.compile(r"(?<![\w.:/<>~-])/(?:[^\s/'\"`:;,=()\[\]{}<>|*?]+/)+[^\s/'\"`:;,=()\[\]{}<>|*?]*")
-"""An absolute path of at least one folder. Not a URL, and not the rest of a relative path."""
+"""Matches an absolute path with at least one folder, but not a URL and not the end of a relative path."""
 
 LIBRARIES = re.compile(r".*/((?:site|dist)-packages/.*)")
 
 
 def without_folders(record: Record, request: Request) -> Record:
-    """The record with its texts free of folders: command, reason, log, artifacts, facts, checks and processes."""
-    known = known_folders(request)
+    """Return the record without folders in its command, reason, log, artifacts, facts, checks and processes."""
+    replacements = known_folders(request)
     names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
-    return replace(record, **{name: _cleaned(getattr(record, name), known) for name in names})
+    return replace(record, **{name: _cleaned(getattr(record, name), replacements) for name in names})
 
 
 def known_folders(request: Request) -> dict[str, str]:
-    """What to write in the place of a folder, by its path."""
+    """Return the replacement for each folder with a role in the run, by its path."""
     model = request.job.get("model") or {}
-    named = {
+    folders_by_role = {
         "tmp": [tempfile.gettempdir(), "/tmp"],
         "home": [os.environ.get("HOME", ""), _home()],
         "cwd": [_cwd()],
@@ -47,20 +48,20 @@ def known_folders(request: Request) -> dict[str, str]:
         "results": [str(request.results)],
         "cache": [str(request.cache)],
     }
-    found: dict[str, str] = {}
-    for name, folders in named.items():
+    replacements: dict[str, str] = {}
+    for name, folders in folders_by_role.items():
         for folder in filter(None, folders):
-            # As it was given, and as the file system names it.
+            # Both as it was given and with symbolic links resolved.
             for path in (os.path.normpath(folder), os.path.realpath(folder)):
                 if os.path.isabs(path) and path != "/":
-                    found[path] = f"<{name}>"
-    return found
+                    replacements[path] = f"<{name}>"
+    return replacements
 
 
-def clean(text: str, known: Mapping[str, str]) -> str:
-    """`text` without folders; `known` is what to write for some of them, the longest first."""
-    for folder in sorted(known, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-]|\.\w)", known[folder], text)
+def clean(text: str, replacements: Mapping[str, str]) -> str:
+    """Return `text` without folders. `replacements` has a text for each folder; longest folders are replaced first."""
+    for folder in sorted(replacements, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-]|\.\w)", replacements[folder], text)
     return PATH.sub(_shortened, text)
 
 
@@ -69,18 +70,18 @@ def _shortened(match: re.Match[str]) -> str:
     first = path.split("/")[1]
     if not os.path.isdir(f"/{first}"):
         return path
-    if found := LIBRARIES.fullmatch(path):
-        return f"<folder>/{found[1]}"
+    if library := LIBRARIES.fullmatch(path):
+        return f"<folder>/{library[1]}"
     return f"<folder>/{path.rstrip('/').rpartition('/')[2]}"
 
 
-def _cleaned(value: Any, known: Mapping[str, str]) -> Any:
+def _cleaned(value: Any, replacements: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return clean(value, known)
+        return clean(value, replacements)
     if isinstance(value, Mapping):
-        return {name: _cleaned(inner, known) for name, inner in value.items()}
+        return {name: _cleaned(inner, replacements) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_cleaned(inner, known) for inner in value)
+        return type(value)(_cleaned(inner, replacements) for inner in value)
     return value
 
 

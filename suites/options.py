@@ -1,6 +1,6 @@
-"""What the groups of options resolve to: values checked, defaults given their meaning, nothing that does not matter.
+"""Resolve groups of options: check values, replace `auto` and empty defaults, and drop options that have no effect.
 
-What is returned becomes part of the cell.
+The results become part of the cell.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from suites.config import QuantizationConfig, RunConfig, plain
 from suites.machine import Machine
 
 MOST_SAMPLES = 100_000
-"""Calibration sequences, at most: each is kept in memory as token ids."""
+"""Largest number of calibration sequences. Each is kept in memory as token ids."""
 
 
 def own_options(config: RunConfig) -> dict[str, Any]:
-    """The backend's own options, and no other's: they are part of the cell."""
+    """Return the options of the selected backend only. They are part of the cell.
+
+    Raises:
+        Refused: a value is out of range, or an option is not for this backend.
+    """
     name = config.backend.name
     for key, milliseconds in asdict(config.null).items():
         if key.endswith("_ms"):
@@ -31,7 +35,9 @@ def own_options(config: RunConfig) -> dict[str, Any]:
         positive("null.process_factors", factor)
     owners: dict[str, Any] = {"null": config.null, "ort": config.ort, "torch_compile": config.torch}
     if config.keep_fp32 and name not in ("trt", "trt_plugin", "torch_eager"):
-        raise Refused(f"keep_fp32 is for backend=trt and torch_eager; backend={name} has no parts to hold")
+        raise Refused(
+            f"keep_fp32 is for backend=trt and torch_eager; backend={name} cannot keep parts in FP32, so leave it out"
+        )
     padding = _padding(config)
     if name == "trt":
         return _tensorrt(config)
@@ -39,9 +45,9 @@ def own_options(config: RunConfig) -> dict[str, Any]:
         return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
         chosen = plain(asdict(config.plugin))
-        # What is not asked for leaves cells as they were before it could be.
-        for key, nothing in {"scale_max": "auto", "constraints": "none"}.items():
-            if chosen[key] == nothing:
+        # Newer options are left out at their defaults, so that ids of older cells stay the same.
+        for key, default in {"scale_max": "auto", "constraints": "none"}.items():
+            if chosen[key] == default:
                 del chosen[key]
         return {**_tensorrt(config), "layout": config.layout.name, **chosen, **padding}
     chosen = plain(asdict(owners[name])) if name in owners else padding
@@ -51,20 +57,20 @@ def own_options(config: RunConfig) -> dict[str, Any]:
 
 
 def _padding(config: RunConfig) -> dict[str, int]:
-    """To a multiple of how many tokens a packed batch is padded, if it is."""
+    """Return `pad_to_multiple_of` (tokens of a packed batch) if it is greater than 1; else nothing."""
     multiple = at_least("pad_to_multiple_of", config.pad_to_multiple_of, 1)
     packed = {"trt_plugin": config.layout is Layout.packed, "torch_packed": True}
     if multiple == 1:
         return {}
     if not packed.get(config.backend.name):
         raise Refused(
-            f"pad_to_multiple_of={multiple} is for packed tokens, of torch_packed and of trt_plugin with layout=packed"
+            f"pad_to_multiple_of={multiple} is for packed tokens: use torch_packed, or trt_plugin with layout=packed"
         )
     return {"pad_to_multiple_of": multiple}
 
 
 def _tensorrt(config: RunConfig) -> dict[str, Any]:
-    """TensorRT's options with the range of the dynamic profile resolved, as [batch, sequence]."""
+    """Return TensorRT's options. `min`, `opt` and `max` of the dynamic profile are resolved, as [batch, sequence]."""
     chosen = plain(asdict(config.trt))
     largest = [max(config.batch), max(config.sequence)]
     chosen["min"] = chosen["min"] or [1, min(16, *config.sequence)]
@@ -73,21 +79,23 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
     for name in ("min", "opt", "max"):
         if len(chosen[name]) != 2 or min(chosen[name]) < 1:
             raise Refused(f"trt.{name}={chosen[name]} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
-    for axis, (least, best, most) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
-        if not least <= best <= most:
-            of = ("batch", "sequence")[axis]
-            raise Refused(f"trt.min, trt.opt and trt.max must not fall; their {of} is {least}, {best}, {most}")
+    for axis, (lower, optimum, upper) in enumerate(zip(chosen["min"], chosen["opt"], chosen["max"], strict=True)):
+        if not lower <= optimum <= upper:
+            axis_name = ("batch", "sequence")[axis]
+            raise Refused(
+                f"trt.min, trt.opt and trt.max must not decrease; their {axis_name} is {lower}, {optimum}, {upper}"
+            )
     between("trt.optimization_level", chosen["optimization_level"], 0, 5)
     if chosen["refit"] and chosen["version_compatible"]:
-        raise Refused("TensorRT makes no engine that is both refittable and version compatible; choose one")
+        raise Refused("TensorRT cannot build an engine that is both refittable and version compatible; choose one")
     chosen["plugin_libraries"] = [_library(path) for path in chosen["plugin_libraries"]]
     _check_ranges(config)
     if config.trt.engines.name == "per_shape" and config.profiles.name != "per_shape":
-        raise Refused("trt.engines=per_shape gives each shape an engine tuned for it alone; use profiles=per_shape")
-    # What is not asked for leaves cells as they were before it could be.
-    absent = {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0, "memory_mb": 0}
-    for name, nothing in absent.items():
-        if chosen[name] == nothing:
+        raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
+    # Newer options are left out at their defaults, so that ids of older cells stay the same.
+    defaults = {"ranges": [], "contexts": "one", "engines": "one", "timing_iterations": 0, "memory_mb": 0}
+    for name, default in defaults.items():
+        if chosen[name] == default:
             del chosen[name]
     at_least("trt.timing_iterations", config.trt.timing_iterations, 0)
     at_least("trt.workspace_mb", chosen["workspace_mb"], 0)
@@ -97,14 +105,14 @@ def _tensorrt(config: RunConfig) -> dict[str, Any]:
 
 
 def _library(path: str) -> str:
-    """The whole path of a shared library: workers run in folders of their own."""
+    """Return the absolute path of a shared library: workers run in other folders."""
     if not is_file(path):
-        raise Refused(f"trt.plugin_libraries has {path}, which is no file; give paths of shared libraries")
+        raise Refused(f"trt.plugin_libraries has {path}, which is not a file; give paths of shared libraries")
     return str(Path(path).resolve())
 
 
 def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a cell holds them: a library by its name and content."""
+    """Return options for a cell: a library is given by its file name and a digest of its content."""
     libraries = [Path(path) for path in options.get("plugin_libraries", ())]
     if not libraries:
         return dict(options)
@@ -112,30 +120,33 @@ def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_ranges(config: RunConfig) -> None:
-    """That every range of profiles=ranges holds something and none holds what another does."""
+    """Check that no range of profiles=ranges is empty and that ranges do not overlap."""
     ranges = config.trt.ranges
     if bool(ranges) != (config.profiles.name == "ranges"):
-        raise Refused("profiles=ranges and trt.ranges=[[batch,sequence,batch,sequence],...] go together")
+        raise Refused("profiles=ranges and trt.ranges=[[batch,sequence,batch,sequence],...] need each other; give both")
     for number, ends in enumerate(ranges, 1):
         if len(ends) != 4 or min(ends) < 1:
             raise Refused(f"trt.ranges: number {number} is {list(ends)}, not [batch,sequence,batch,sequence]")
         if ends[0] > ends[2] or ends[1] > ends[3]:
             raise Refused(f"trt.ranges: number {number}, {list(ends)}, is empty: the smallest shape comes first")
-        for earlier, others in enumerate(ranges[: number - 1], 1):
-            low = [max(ends[axis], others[axis]) for axis in (0, 1)]
-            if all(low[axis] <= min(ends[axis + 2], others[axis + 2]) for axis in (0, 1)):
-                raise Refused(f"trt.ranges: numbers {earlier} and {number} both hold {low[0]}x{low[1]}")
+        for earlier, earlier_ends in enumerate(ranges[: number - 1], 1):
+            corner = [max(ends[axis], earlier_ends[axis]) for axis in (0, 1)]
+            if all(corner[axis] <= min(ends[axis + 2], earlier_ends[axis + 2]) for axis in (0, 1)):
+                raise Refused(f"trt.ranges: numbers {earlier} and {number} overlap: both have {corner[0]}x{corner[1]}")
 
 
 def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    """The settings with `auto` resolved.
+    """Return the quantization settings with `auto` resolved.
 
-    On a GPU activations are signed and symmetric, which is what TensorRT reads too. x86 CPUs multiply
-    unsigned by signed bytes; without VNNI the 16-bit sums of two such products can saturate, which 7-bit
-    weights avoid (onnxruntime's quantization guide).
+    On a GPU activations are signed and symmetric, as TensorRT needs. x86 CPUs multiply unsigned by signed bytes.
+    Without VNNI the 16-bit sums of two such products can saturate. Weights of 7 bits avoid it (onnxruntime's
+    quantization guide).
+
+    Raises:
+        Refused: a value is out of range, or the selected backend or method does not use an option.
     """
     on_cpu = machine.device.kind == "cpu"
-    _check_read(config, on_cpu)
+    _check_used(config, on_cpu)
     chosen = plain(asdict(config.quantization))
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
@@ -146,15 +157,15 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     positive("quantization.qat_rate", chosen["qat_rate"])
     if not chosen["qat_steps"]:
         del chosen["qat_steps"], chosen["qat_rate"]
-    # What is not asked for leaves cells as they were before it could be.
-    for name, nothing in {
+    # Newer options are left out at their defaults, so that ids of older cells stay the same.
+    for name, default in {
         "leave_out": [],
         "smooth": 0.0,
         "shift": False,
         "exact_residual": False,
         "tokens": "auto",
     }.items():
-        if chosen[name] == nothing:
+        if chosen[name] == default:
             del chosen[name]
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     switch = chosen["reduce_range"]
@@ -162,50 +173,53 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     between("quantization.samples", chosen["samples"], 1, MOST_SAMPLES)
     at_least("quantization.sequence", chosen["sequence"], 2)
     if not 50 < chosen["percentile"] <= 100:
-        raise Refused(f"quantization.percentile={chosen['percentile']} must lie above 50 and at most at 100")
+        raise Refused(f"quantization.percentile={chosen['percentile']} must be more than 50 and at most 100")
     if chosen["scheme"] == "implicit":
-        # What says where Q/DQ goes and what it looks like means nothing to a calibrator.
+        # A calibrator does not use options for the place and the format of Q/DQ.
         for name in ("placement", "percentile", "activation", "per_channel", "reduce_range"):
             del chosen[name]
     return chosen  # type: ignore[no-any-return]
 
 
-def _check_read(config: RunConfig, on_cpu: bool) -> None:
-    """That whoever quantizes reads what was chosen: a key that nobody reads would make a cell of its own of nothing."""
-    own, usual = config.quantization, QuantizationConfig()
-    asked = {name for name, value in vars(usual).items() if getattr(own, name) != value}
+def _check_used(config: RunConfig, on_cpu: bool) -> None:
+    """Check that every option with another value than its default is used.
+
+    An option without effect would give a second cell with the same computation.
+    """
+    chosen, defaults = config.quantization, QuantizationConfig()
+    changed = {name for name, value in vars(defaults).items() if getattr(chosen, name) != value}
     tensorrt = config.backend.name in ("trt", "trt_plugin")
-    unsigned = own.activation is Activation.uint8 or (own.activation is Activation.auto and on_cpu)
-    unread = (
+    unsigned = chosen.activation is Activation.uint8 or (chosen.activation is Activation.auto and on_cpu)
+    unused = (
         (config.backend.name == "trt_plugin", ("placement", "per_channel", "reduce_range"),
-         "an engine of plugins has places of its own; see plugin.attention, plugin.norms, quantization.leave_out"),
-        (tensorrt and own.activation is Activation.uint8, ("activation",),
-         "TensorRT reads no zero points; leave it at auto"),
+         "an engine of plugins does not use it; see plugin.attention, plugin.norms, quantization.leave_out"),
+        (tensorrt and chosen.activation is Activation.uint8, ("activation",),
+         "TensorRT reads no zero points; use auto"),
         (config.backend.name == "trt_plugin", ("exact_residual",),
-         "norms of plugins read what is added as it is; see plugin.norms"),
-        (own.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
-         "per_channel", "activation", "reduce_range"), "only explicit Q/DQ in a graph has it; use scheme=explicit"),
-        (own.scheme is Scheme.implicit and own.method in (Method.percentile, Method.search), ("method",),
-         "it has no implicit form; use minmax or entropy"),
+         "norms of plugins read the residual without quantization; see plugin.norms"),
+        (chosen.scheme is Scheme.implicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
+         "per_channel", "activation", "reduce_range"), "it needs explicit Q/DQ in a graph; use scheme=explicit"),
+        (chosen.scheme is Scheme.implicit and chosen.method in (Method.percentile, Method.search), ("method",),
+         "scheme=implicit does not have it; use minmax or entropy"),
         (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
-         "reduce_range"), "it is of INT8; FP8 is per tensor, by the distribution of the values"),
-        (own.method is not Method.percentile, ("percentile",), "only method=percentile reads it"),
-        (own.qat_steps > 0, ("smooth", "shift"), "training learns ranges for tensors as they are; choose one"),
-        (own.method is Method.search, ("smooth", "shift", "qat_steps"),
-         "method=search tries ranges on the model as it is; choose one"),
-        (own.method is Method.search and unsigned, ("method",),
+         "reduce_range"), "it is for INT8; FP8 is per tensor, by the distribution of the values"),
+        (chosen.method is not Method.percentile, ("percentile",), "only method=percentile uses it"),
+        (chosen.qat_steps > 0, ("smooth", "shift"), "training learns ranges for unchanged tensors; choose one"),
+        (chosen.method is Method.search, ("smooth", "shift", "qat_steps"),
+         "method=search tries ranges on the unchanged model; choose one"),
+        (chosen.method is Method.search and unsigned, ("method",),
          "it searches symmetric ranges; use quantization.activation=int8"),
-        (own.qat_steps == 0, ("qat_rate",), "only training reads it; give quantization.qat_steps"),
-        (unsigned, ("shift",), "zero points do the same already; use quantization.activation=int8"),
+        (chosen.qat_steps == 0, ("qat_rate",), "only training uses it; give quantization.qat_steps"),
+        (unsigned, ("shift",), "zero points have the same effect; use quantization.activation=int8"),
     )  # fmt: skip
-    for holds, names, reason in unread:
-        for name in names if holds else ():
-            if name in asked:
-                raise Refused(f"quantization.{name}={plain(getattr(own, name))}: {reason}")
+    for applies, names, reason in unused:
+        for name in names if applies else ():
+            if name in changed:
+                raise Refused(f"quantization.{name}={plain(getattr(chosen, name))}: {reason}")
 
 
 def _passes(config: RunConfig) -> dict[str, int]:
-    """Into how many passes a batch is split, if it is: a cell of one pass is as it was before there could be more."""
+    """Return the options for several passes per batch; nothing for one pass, so ids of older cells stay the same."""
     passes, multiple = config.lengths.passes, config.lengths.multiple
     at_least("lengths.passes", passes, 1)
     at_least("lengths.multiple", multiple, 1)
@@ -214,7 +228,7 @@ def _passes(config: RunConfig) -> dict[str, int]:
     if config.suite.name is not Suite.latency:
         raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
     if config.lengths.distribution.name == "full":
-        raise Refused("lengths.passes sorts sequences of different lengths; choose them too, e.g. lengths=stsb")
+        raise Refused("lengths.passes sorts sequences by length, so give different lengths too, e.g. lengths=stsb")
     for batch in config.batch:
         if batch % passes:
             raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")
@@ -222,7 +236,11 @@ def _passes(config: RunConfig) -> dict[str, int]:
 
 
 def lengths_of(config: RunConfig) -> dict[str, Any]:
-    """The distribution and what it needs, nothing else: it is part of the cell."""
+    """Return the distribution of lengths with its own parameters only. It is part of the cell.
+
+    Raises:
+        Refused: a value is out of range, or the file of lengths has an invalid line.
+    """
     lengths = plain(asdict(config.lengths))
     kind = lengths["distribution"]
     chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")} | _passes(config)
@@ -233,7 +251,10 @@ def lengths_of(config: RunConfig) -> dict[str, Any]:
     if kind == "histogram":
         values, counts = lengths["values"], lengths["counts"]
         if not values or len(values) != len(counts) or min(values) < 2 or min(counts) < 0 or not sum(counts):
-            raise Refused("lengths.values and lengths.counts must be lists of one size, the lengths from 2 on")
+            raise Refused(
+                "lengths.values and lengths.counts must be lists of the same size, with lengths of at least 2 and "
+                "counts of at least 0 that are not all 0"
+            )
         return {**chosen, "values": values, "counts": counts}
     if kind != "file":
         return chosen

@@ -1,4 +1,4 @@
-"""One request, from a probe of its backend to a written record: export, build, measure, each in a worker."""
+"""Run one request: probe its backend, export, build and measure, each in a worker, and write the record."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from suites.stages import Progress, Staged, Stages, judged, measure, measure_lay
 
 WAITING = "for the device, which another run uses"
 
-_said: set[Path] = set()
-"""Caches in the folder of another user that a line was printed about."""
+_reported_caches: set[Path] = set()
+"""Caches in the folder of another user. A line about each of them was printed already."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended so far.
+    """Result of a cell so far.
 
     Attributes:
-        path: where the record lies; None if nothing was to be measured.
-        reused: whether it was measured earlier.
-        log: of a cell that failed.
-        another: measures in one more fresh process; None once all that were asked for have measured. The cells of a
+        path: path of the record; None if the request does not measure.
+        reused: whether the record was written by an earlier run.
+        log: path of the last log of a cell that failed.
+        another: measures in one more fresh process; None after all requested processes have measured. The cells of a
             sweep take turns, so that slow drift of the machine does not favour one of them.
     """
 
@@ -51,25 +51,25 @@ class Ended:
 
 
 def run_request(request: Request, progress: Progress) -> Ended:
-    """Run a request, or find the record it left when it ran before on this very device.
+    """Run a request, or return the record that an earlier run on the same device wrote.
 
     Raises:
-        Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written; no half-written
-            file is left.
+        Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written. No half-written
+            file remains.
     """
-    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _said:
-        _said.add(request.cache)
+    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _reported_caches:
+        _reported_caches.add(request.cache)
         progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
     remove_partials(request.cache)  # of a run that was killed
     try:
         stages = Stages(request, new_job(request.cache), progress)
     except OSError as error:
         raise _cannot_write(request, error) from None
-    return _settled(stages, lambda: _run(request, stages))
+    return _finish(stages, lambda: _run(request, stages))
 
 
 def run_to_end(request: Request, progress: Progress) -> Ended:
-    """`run_request` with all processes that the request wants, one after another."""
+    """Run a request in all requested processes, one after another."""
     ended = run_request(request, progress)
     while ended.another is not None:
         ended = ended.another()
@@ -81,8 +81,12 @@ def _cannot_write(request: Request, error: Exception) -> Refused:
     return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
 
 
-def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
-    """What `work` gives; with its job folder removed if no one needs it any more, or its log named if it failed."""
+def _finish(stages: Stages, work: Callable[[], Ended]) -> Ended:
+    """Return the result of `work`. Remove the job folder if it is not needed any more; add the log if the cell failed.
+
+    Raises:
+        Refused: the interpreter does not start, or a file cannot be written.
+    """
     request, keep = stages.request, False
     try:
         ended = work()
@@ -105,7 +109,7 @@ def _settled(stages: Stages, work: Callable[[], Ended]) -> Ended:
 
 
 def _last_log(folder: Path) -> Path | None:
-    """The log of the last stage; None if the folder was removed meanwhile."""
+    """Return the log of the last stage; None if the folder was removed meanwhile."""
     try:
         return max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None)
     except OSError:
@@ -115,7 +119,7 @@ def _last_log(folder: Path) -> Path | None:
 def _run(request: Request, stages: Stages) -> Ended:
     checkpoint = located(request, stages.run)
     if isinstance(checkpoint, Answer):
-        # Without the checkpoint the cell has no identity, so there is nothing to write down.
+        # Without the checkpoint the cell has no identity, so no record can be written.
         cell = Cell(release="", **request.cell)
         return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
     request = checkpoint
@@ -130,32 +134,34 @@ def _run(request: Request, stages: Stages) -> Ended:
     if measuring:
         check_record(request.results, path)
     earlier = record_at(path) if measuring else None
-    known = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
-    if known is not None and processes_of(known) >= request.repeats:
-        return Ended(judged_anew(known, request), path, reused=True)
-    layers, more = request.suite == "layers", False
+    reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
+    if reusable_record is not None and processes_of(reusable_record) >= request.repeats:
+        return Ended(judged_anew(reusable_record, request), path, reused=True)
+    layers, extends = request.suite == "layers", False
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     if facts["outcome"] != OK:
         staged = Staged(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
     else:
-        # From export on, for it too would disturb whoever measures on this device.
+        # The export runs under the lock too, because it would disturb another run that measures on this device.
         with _device(request, stages):
             staged = (
                 measure_layers(request, stages, facts["form"]) if layers else prepare(request, stages, facts["form"])
             )
-            more = bool(staged.job) and known is not None and _same_artifacts(known, staged.parts)
-            if staged.job and not more and not layers:
+            extends = (
+                bool(staged.job) and reusable_record is not None and _same_artifacts(reusable_record, staged.parts)
+            )
+            if staged.job and not extends and not layers:
                 staged = measure(request, stages, staged)
-        if more:
-            assert known is not None
-            return _another(request, stages, staged.job, known)
+        if extends:
+            assert reusable_record is not None
+            return _measure_again(request, stages, staged.job, reusable_record)
         if measuring and staged.answer.outcome == OK:
-            # Judging takes no device, and others wait for it.
+            # Judging does not use the device, so it runs after the lock is released.
             staged = Staged(*judged(request, stages, staged.answer, staged.parts), staged.job)
         if staged.answer.outcome == OK and (reason := changed(request)):
             staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
     answer, parts = staged.answer, staged.parts
-    ended = Record(
+    new_record = Record(
         cell=cell,
         outcome=answer.outcome,
         reason=answer.reason,
@@ -170,60 +176,60 @@ def _run(request: Request, stages: Stages) -> Ended:
         scoring=SCORING,
         **parts,
     )
-    ended = without_folders(ended, request)
+    new_record = without_folders(new_record, request)
     if earlier is not None and another_device(earlier, request):
-        replaced = earlier.environment.get("uuid")
-        stages.progress("record", f"replaces that of another device of this name, {replaced}", True)
-    written = write_record(request.results, ended) if measuring else None
-    return _with_another(request, stages, staged.job, Ended(ended, written, reused=False))
+        replaced_uuid = earlier.environment.get("uuid")
+        stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
+    written_path = write_record(request.results, new_record) if measuring else None
+    return _with_next_process(request, stages, staged.job, Ended(new_record, written_path, reused=False))
 
 
 @contextlib.contextmanager
 def _device(request: Request, stages: Stages) -> Iterator[None]:
-    """Holds the device: alone where times are taken, with others who build or judge where none are."""
+    """Hold the lock of the device: exclusive for a suite that takes times, shared with other runs otherwise."""
     device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
     with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
         yield
 
 
-def processes_of(known: Record) -> int:
-    """Fresh processes that measured."""
-    return 1 + len(known.processes)
+def processes_of(earlier: Record) -> int:
+    """Return the number of fresh processes that measured."""
+    return 1 + len(earlier.processes)
 
 
-def _with_another(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
-    """The same with a way to measure in one more process, if the request wants more than have measured."""
+def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
+    """Set `another` if the request needs more processes than have measured."""
     if ended.path is None or ended.record.outcome != OK or processes_of(ended.record) >= request.repeats:
         return ended
-    return replace(ended, another=lambda: _settled(stages, lambda: _another(request, stages, job, ended.record)))
+    return replace(ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, job, ended.record)))
 
 
-def _another(request: Request, stages: Stages, job: Mapping[str, Any], known: Record) -> Ended:
-    """The record with the measurements of one more process; a failure of that process fails the cell."""
-    number = processes_of(known)
+def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> Ended:
+    """Measure in one more process and add its measurements to the record. A failure of that process fails the cell."""
+    number = processes_of(earlier)
     with _device(request, stages):
         staged = measure(request, stages, Staged(Answer(OK, "", None, ""), {}, {**job, "process": number}))
     answer, parts = staged.answer, staged.parts
     if answer.outcome == OK:
         answer, parts = judged(request, stages, answer, parts)
     process = {"process": number, "measured_at": _now(), "facts": parts.get("facts", {})}
-    ended = replace(
-        known,
+    extended = replace(
+        earlier,
         outcome=answer.outcome,
         reason=f"process {number + 1} of {request.repeats}: {answer.reason}" if answer.outcome != OK else "",
-        measurements=known.measurements + parts.get("measurements", ()),
-        checks=known.checks + parts.get("checks", ()),
-        processes=(*known.processes, process),
+        measurements=earlier.measurements + parts.get("measurements", ()),
+        checks=earlier.checks + parts.get("checks", ()),
+        processes=(*earlier.processes, process),
         stages=stages.seconds,
         log_tail=stages.log_tail if answer.outcome != OK else "",
     )
-    ended = without_folders(ended, request)
-    written = write_record(request.results, ended)
-    return _with_another(request, stages, job, Ended(ended, written, reused=False))
+    extended = without_folders(extended, request)
+    written_path = write_record(request.results, extended)
+    return _with_next_process(request, stages, job, Ended(extended, written_path, reused=False))
 
 
 def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:
-    """Whether what would run now is what ran then, byte for byte."""
+    """Return whether the artifacts are the same as those of the earlier record, byte for byte."""
     now, then = (
         {name: artifact.get("sha256") for name, artifact in artifacts.items()}
         for artifacts in (parts["artifacts"], earlier.artifacts)

@@ -1,4 +1,4 @@
-"""Inputs and reference for a backend without a model: what the null backend is measured on."""
+"""Inputs and reference of the null backend, which has no model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backends.null import null_hidden
 
 
 def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
-    """The answer of the export stage, with random ids and the null backend's own reference."""
+    """Return the answer of the export stage, with random int32 token ids and the null backend's reference."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
@@ -33,24 +33,24 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
     return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}
 
 
-def prepare_sets(root: Path, asked: Sequence[Shape], held: Sequence[Shape]) -> dict[str, Any]:
-    """The same with sets of inputs, as backends/input_sets.py has them, all of them full."""
+def prepare_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape]) -> dict[str, Any]:
+    """Return the same answer with sets of inputs, in the layout of backends/input_sets.py and without padding."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
-        for index, shape in enumerate(asked):
-            runs = held[smallest(shape, held)]
-            size = (runs.batch, runs.sequence)
+        for index, shape in enumerate(requested):
+            run_shape = built[smallest(shape, built)]
+            size = (run_shape.batch, run_shape.sequence)
             for number in range(2 * SETS):
                 ids = np.random.default_rng([index, number]).integers(0, 1000, size, dtype=np.int32)
                 start = f"{index}/{number}/"
                 arrays |= {f"{start}input_ids": ids, f"{start}attention_mask": np.ones(size, np.int32)}
                 if number < REFERENCES:
-                    arrays |= {f"{start}reference": null_hidden(ids), f"{start}rows": np.arange(runs.batch)}
+                    arrays |= {f"{start}reference": null_hidden(ids), f"{start}rows": np.arange(run_shape.batch)}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
-        tokens = {str(shape): {"tokens": shape.batch * shape.sequence} for shape in held}
+        tokens = {str(shape): {"tokens": shape.batch * shape.sequence} for shape in built}
         return {"tokens": "random", "shapes": tokens, "made_up": []}
 
-    key = {"placeholder sets": [[str(shape) for shape in shapes] for shapes in (asked, held)]}
+    key = {"placeholder sets": [[str(shape) for shape in shapes] for shapes in (requested, built)]}
     inputs = ArtifactCache(root).get("inputs", key, "sets.npz", build, versions_of(("numpy",)))
     return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}

@@ -28,15 +28,15 @@ from suites.stats import Estimate
 FILE = Path(__file__).with_name("process_noise.json")
 
 LEAST = 5
-"""Processes that make a study; fewer say too little of the spread."""
+"""Fewest processes of a study. With fewer, the estimate of the spread is too inaccurate."""
 
 RANGES = ("method", "percentile", "samples", "sequence", "tokens", "qat_steps", "qat_rate")
-"""Options of quantization that change ranges, and neither graph nor kernels."""
+"""Options of quantization that change ranges but not the graph or the kernels."""
 
 
 @dataclass(frozen=True, order=True)
 class PathKey:
-    """A way of running a model on one machine.
+    """Machine, device, backend, precision and CUDA graph setting of a computed path.
 
     Attributes:
         machine: slug of the machine, as in records.
@@ -55,7 +55,7 @@ class Study:
     """Medians of equal processes at one shape.
 
     Attributes:
-        medians_ms: one for each process.
+        medians_ms: median of each process, in ms.
         records: ids of the cells that the medians come from.
     """
 
@@ -71,20 +71,20 @@ class Study:
 
     @property
     def variance(self) -> float:
-        """Of the logarithm, between processes."""
+        """Variance of the logarithm of the medians."""
         return float(np.var(np.log(self.medians_ms), ddof=1))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation between processes, relative, with its degrees of freedom."""
+    """Relative standard deviation between processes, with its degrees of freedom."""
 
     spread: float
     freedom: int
 
 
 def studies(records: Iterable[Record]) -> list[Study]:
-    """All studies that records hold, ordered."""
+    """Return all studies in records, sorted."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.measurements:
@@ -93,18 +93,19 @@ def studies(records: Iterable[Record]) -> list[Study]:
 
 
 def noise_of(path: PathKey, tokens: int) -> Noise | None:
-    """What is known of a path at so many tokens (batch times sequence); None if nothing is.
+    """Return the noise of a path at a number of tokens (batch times sequence); None if there is no study.
 
-    It is of this machine and path, else of the nearest that was studied. The order is: this machine and path, this
-    machine and backend in any precision, this path on another machine with such a device (CPU or GPU), this backend
-    there, any path of this machine, any path of such a device. Of several the largest spread counts.
+    If this path was not studied on this machine, the noise is that of the nearest study. The order is: this machine and
+    path; this machine and backend in any precision; this path on another machine of the same kind (CPU or GPU); this
+    backend on such a machine; any path on this machine; any path on such a machine. If several studies match, the
+    largest spread counts.
     """
     return find_noise(committed_studies(), path, tokens)
 
 
-def find_noise(known: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
-    """`noise_of` among the studies given."""
-    near = [s for s in known if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
+def find_noise(available: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
+    """Return the noise of a path from the given studies; see `noise_of`."""
+    near = [s for s in available if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
     here = [study for study in near if study.path.machine == path.machine]
     choices = (
         [s for s in here if s.path == path],
@@ -118,8 +119,10 @@ def find_noise(known: Sequence[Study], path: PathKey, tokens: int) -> Noise | No
 
 
 def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
-    """An estimate that knows the spread of its kind: of one process with that spread in its error; unchanged if nothing
-    is known."""
+    """Add the spread between processes to an estimate; unchanged without `noise`.
+
+    For an estimate of one process the spread is also added to its standard error.
+    """
     if noise is None:
         return estimate
     if estimate.processes > 1:
@@ -129,14 +132,19 @@ def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
 
 
 def _largest(group: Sequence[Study], tokens: int) -> Noise:
-    """The largest spread of any path among `group`, each at the shape that is nearest in size: a small batch waits for
-    the host, whose pace differs between processes, and a large one does not."""
+    """Return the largest spread of all paths in `group`, each at the shape with the nearest number of tokens.
+
+    The spread depends on the size: a small batch waits for the host, whose speed differs between processes; a large
+    batch does not.
+    """
     nearest: dict[PathKey, Study] = {}
     for study in group:
         nearest[study.path] = min(
-            nearest.get(study.path, study), study, key=lambda one: (abs(math.log(one.tokens / tokens)), -one.variance)
+            nearest.get(study.path, study),
+            study,
+            key=lambda candidate: (abs(math.log(candidate.tokens / tokens)), -candidate.variance),
         )
-    widest = max(nearest.values(), key=lambda one: one.variance)
+    widest = max(nearest.values(), key=lambda candidate: candidate.variance)
     return Noise(widest.variance**0.5, len(widest.medians_ms) - 1)
 
 
@@ -152,17 +160,17 @@ def _of_group(group: Sequence[Record]) -> Iterable[Study]:
         for (batch, sequence, graph), medians in shapes.items():
             if len(medians) >= LEAST:
                 path = PathKey(machine, cell.device, cell.backend, cell.precision, graph)
-                yield Study(path, batch, sequence, tuple(round(one, 6) for one in medians), ids)
+                yield Study(path, batch, sequence, tuple(round(median, 6) for median in medians), ids)
 
 
 def main_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Those of GPU time where there are any, else those of the host's."""
+    """Return the measurements of GPU time if there are any, else those of latency on the host."""
     phase = GPU if any(m.phase == GPU for m in measurements) else LATENCY
     return [m for m in measurements if m.phase == phase]
 
 
 def _equal_computation(record: Record) -> str:
-    """The same text for records whose kernels are the same."""
+    """Return a key that is equal for records that run the same kernels."""
     cell = json.loads(json.dumps(record.cell.to_json()))
     for name in RANGES:
         cell["options"].get("quantization", {}).pop(name, None)
@@ -173,7 +181,7 @@ def _equal_computation(record: Record) -> str:
 
 @cache
 def committed_studies() -> tuple[Study, ...]:
-    """The studies in `FILE`."""
+    """Return the studies in `FILE`."""
     return tuple(_from_json(item) for item in json.loads(FILE.read_text(encoding="utf-8")))
 
 
@@ -189,7 +197,7 @@ def _from_json(item: Mapping[str, Any]) -> Study:
 
 
 def to_text(found: Iterable[Study]) -> str:
-    """The file's content: one study a line, so that differences can be read."""
+    """Return the content of the file: one study per line, so diffs are readable."""
     return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
 
 

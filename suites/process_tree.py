@@ -1,11 +1,11 @@
-"""End processes together with all that they started.
+"""End a process together with all its descendants.
 
-A worker runs in a session and process group of its own. Its environment holds SUITES_CALL, a text that occurs once,
-which its children inherit: so children that left the process group are found in /proc as well.
+A worker runs in its own session and process group. Its environment has a unique mark in SUITES_CALL. Its children
+inherit the mark, so children that left the process group are found in /proc.
 
-A guard ends workers whose launcher died without ending them, for example by SIGKILL. It is a small process that waits
-for the other end of a pipe to be closed: the kernel closes it when the launcher ends, however it ends. Run as a script
-(`python process_tree.py DESCRIPTOR`), this file is the guard.
+A guard ends workers if their launcher died without ending them, for example by SIGKILL. The guard is a small process
+that waits until the other end of a pipe is closed. The kernel closes it when the launcher ends, also if it is killed.
+Run as a script (`python process_tree.py DESCRIPTOR MARK`), this file is the guard.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from collections.abc import Mapping
 
 CALL = "SUITES_CALL"
 ROUNDS = 20
-"""How often processes are searched for, because those that are ended may start others meanwhile."""
+"""Number of searches for processes. Processes may start others before they are ended, so one search is not enough."""
 
 PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> None:
-    """Have the kernel send `number` to this process when the thread that started it ends (prctl(2), Linux).
+    """Have the kernel send signal `number` to this process when the thread that started it ends (prctl(2), Linux).
 
     Raises:
-        SystemExit: the parent ended before.
+        SystemExit: the parent has already ended.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -44,25 +44,25 @@ def end_with_parent(parent: int, number: signal.Signals) -> None:
 
 
 def kill_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if it is there."""
+    """Send a signal to a process group, if it exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def kill_marked(mark: str) -> None:
-    """SIGKILL every process whose environment has SUITES_CALL=`mark`, or a value that begins with it and a dash."""
+    """Send SIGKILL to every process whose SUITES_CALL is `mark` or begins with `mark` and a dash."""
     for _ in range(ROUNDS):
-        found = _marked(mark)
-        for process in found:
+        processes = _marked(mark)
+        for process in processes:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        if not found:
+        if not processes:
             return
 
 
 def _marked(mark: str) -> list[int]:
-    wanted = (f"{CALL}={mark}\0".encode(), f"{CALL}={mark}-".encode())
-    found = []
+    entries = (f"{CALL}={mark}\0".encode(), f"{CALL}={mark}-".encode())
+    marked = []
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -73,14 +73,14 @@ def _marked(mark: str) -> list[int]:
                 environment = stream.read()
         except OSError:
             continue
-        # A process that ended and was not waited for has an empty environment.
-        if process != os.getpid() and any(text in environment for text in wanted):
-            found.append(process)
-    return found
+        # A zombie process has an empty environment.
+        if process != os.getpid() and any(text in environment for text in entries):
+            marked.append(process)
+    return marked
 
 
 class Guard:
-    """Ends what this process started if this process ends without doing so. One guard serves all its workers."""
+    """Guard process that ends the workers of this process if this process dies. All workers share one guard."""
 
     _lock = threading.Lock()
     _pipe: int | None = None
@@ -88,7 +88,7 @@ class Guard:
 
     @classmethod
     def start(cls) -> str:
-        """Start the guard if it does not run; returns the first part of SUITES_CALL for what it ends."""
+        """Start the guard if it does not run. Return its mark; SUITES_CALL of each worker begins with the mark."""
         mark = f"{os.getpid()}.{_start_time()}"
         with cls._lock:
             if cls._process is None or cls._process.poll() is not None:
@@ -110,12 +110,12 @@ class Guard:
 
 
 def _without_call(environment: Mapping[str, str]) -> dict[str, str]:
-    """A worker may start runs itself, in tests for example: their guard must not count as a child to be ended."""
+    """Remove SUITES_CALL: a worker may start runs, and the guard of such a run must not be ended with the worker."""
     return {name: value for name, value in environment.items() if name != CALL}
 
 
 def _start_time() -> str:
-    """Start of this process in clock ticks since boot: with the process id it occurs once (proc(5), field 22)."""
+    """Return the start of this process in clock ticks since boot (proc(5), field 22); unique with the process id."""
     try:
         with open("/proc/self/stat", "rb") as stream:
             return stream.read().rpartition(b")")[2].split()[19].decode()
@@ -124,7 +124,7 @@ def _start_time() -> str:
 
 
 def _watch(descriptor: int, mark: str) -> None:
-    """Wait until the launcher has ended, then end all that it left."""
+    """Wait until the launcher has ended, then end its remaining workers."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(descriptor, 1):

@@ -1,4 +1,4 @@
-"""Measurements and records: what a cell ended in, as one JSON file that is never half written."""
+"""Measurements and records. A record is the result of a cell in one JSON file, which is written atomically."""
 
 from __future__ import annotations
 
@@ -20,25 +20,32 @@ from suites.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
 from suites.text import cleaned, one_line
 
 SCHEMA = 2
-"""Version 1 has no maker and no digest; it is still read."""
+"""Version of the layout of records. Version 1 has no `maker` and no `digest`; it can still be read."""
 
 LARGEST = 1 << 28
-"""Bytes of a file that is read as a record."""
+"""Largest size in bytes of a file that is read as a record."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
                 errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
-"""What an OSError says when a disk is full, a folder is not to be written, or something else is in a file's place."""
+"""Errors of a full disk, of a folder that cannot be written, and of a path that is already used by something else."""
 
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
 
 TIMED = ("latency", "switching")
-"""The suites whose measurement wants its device for itself; the others judge outputs."""
+"""Suites that measure time and need exclusive use of the device. The other suites judge outputs."""
 
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 REPLAY = "replay"
-"""Phases: device time by events; host time of enqueueing on an idle device; host time of a step and its wait,
-inputs resident; the same with inputs copied in and outputs out; host time a step, back to back without a mark."""
+"""Phases of a measurement:
+
+- `gpu`: device time of a step, by events;
+- `enqueue`: host time of enqueueing a step on an idle device;
+- `latency`: host time of a step until it is done, with the inputs on the device;
+- `end_to_end`: host time of copying inputs in, a step, and copying outputs out;
+- `sustained`: host time per step, back to back without events between the steps;
+- `replay`: host time of a request in a trace of suite=switching.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,13 @@ class Measurement:
     """Raw samples of one phase at one shape, in nanoseconds; no averages.
 
     Attributes:
-        windows: [start, end, steps] of each uninterrupted stretch of samples, on the monotonic clock in ns.
-        steady: whether the warm-up before it settled before its cap.
+        windows: (start, end, steps) of each uninterrupted series of samples. Start and end are in ns on the monotonic
+            clock.
+        steady: whether the warm-up became steady before its time limit.
         throttled: for each window, whether the GPU reported throttling during it; empty without a GPU.
-        telemetry: what was read from the device meanwhile: clocks in MHz, power in W, temperature in
-            degrees C, throttle reasons, memory in use in bytes, other processes that computed, energy per sequence
-            in mJ. Also the load of the CPUs (suites/cpu_load.py).
+        telemetry: readings of the device during the windows: clocks in MHz, power in W, temperature in degrees C,
+            throttle reasons, memory in use in bytes, number of other processes on the device, energy per sequence in
+            mJ. Also the CPU load (suites/cpu_load.py).
         process: number of the fresh process that measured, from 0.
     """
 
@@ -75,22 +83,23 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Record:
-    """How a cell ended, with all that is needed to read, doubt and repeat it.
+    """Result of a cell, with all facts that are needed to read, check and repeat it.
 
     Attributes:
-        reason: one line that says why, for every outcome but `ok`.
-        checks: for each shape and CUDA graph setting, the output against the FP32 reference.
-        facts: figures that are not timings: seconds to open, first steps, peak memory, token counts.
-        scores: what a task says of the outputs, see suites/tasks/scoring.py.
-        environment: machine, GPU or CPU, driver and versions; `environment["machine"]` is the key by which
-            tables refuse to mix.
-        artifacts: SHA-256, versions and seconds of what was built, by name.
-        settings: how hard it was measured (seconds, caps); not part of the cell.
+        outcome: one of `OUTCOMES`.
+        reason: the reason for an outcome other than `ok`, in one line.
+        checks: comparison of the output with the FP32 reference, for each shape and CUDA graph setting.
+        facts: figures that are not samples: time to open a session, first steps, peak memory, token counts.
+        scores: scores of the outputs by a task, see suites/tasks/scoring.py.
+        environment: machine, GPU or CPU, driver and versions. A table never mixes records with different
+            `environment["machine"]`.
+        artifacts: SHA-256, versions and build seconds of each artifact, by name.
+        settings: duration and sample limits of the measurement; not part of the cell.
         stages: wall seconds by stage.
-        processes: of each process that measured after the first, its number (`process`), when it ended (`measured_at`)
-            and its `facts`; those of the first are the record's own.
+        processes: one entry for each process that measured after the first: its number (`process`), its end
+            (`measured_at`) and its `facts`. Those of the first process are in the record's own fields.
         maker: version and commit of the suite, and whether its code differed from the commit; see suites/maker.py.
-        harness, scoring: versions of the timing, and of inputs and judgement; see suites/maker.py.
+        harness, scoring: versions of the timing, and of inputs and scoring; see suites/maker.py.
     """
 
     cell: Cell
@@ -115,27 +124,28 @@ class Record:
 
     @property
     def timed(self) -> bool:
-        """Whether its figures are times, which depend on the harness."""
+        """Whether its figures are times. These depend on `harness`."""
         return self.cell.suite in TIMED
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """
+        """Return the record in parsed JSON data.
+
         Raises:
-            BadRecord: the data is of another schema, was changed after it was written, or has wrong parts.
+            BadRecord: the data has an unknown schema, was changed after it was written, or has an invalid field.
         """
-        own = _verified(data)
-        record_is_sound(own)
-        if unknown := set(own) - {known.name for known in dataclasses.fields(cls)}:
-            raise BadRecord(f"{min(unknown)} is no part of a record")
-        cell = Cell.from_json(own["cell"])
-        own |= {name: tuple(own[name]) for name in ("checks", "command", "processes") if name in own}
-        return cls(**{**own, "cell": cell,
-                      "measurements": tuple(Measurement.from_json(m) for m in own["measurements"])})  # fmt: skip
+        content = _verified(data)
+        record_is_sound(content)
+        if unknown := set(content) - {item.name for item in dataclasses.fields(cls)}:
+            raise BadRecord(f"{min(unknown)} is not a field of a record")
+        cell = Cell.from_json(content["cell"])
+        content |= {name: tuple(content[name]) for name in ("checks", "command", "processes") if name in content}
+        return cls(**{**content, "cell": cell,
+                      "measurements": tuple(Measurement.from_json(m) for m in content["measurements"])})  # fmt: skip
 
 
 def _verified(data: Any) -> dict[str, Any]:
-    """The data without its digest."""
+    """Check the schema and the digest. Return the data without the digest."""
     if not isinstance(data, dict):
         raise BadRecord("it is not a JSON object")
     schema = data.get("schema")
@@ -143,22 +153,23 @@ def _verified(data: Any) -> dict[str, Any]:
         raise BadRecord(f"its schema is {one_line(repr(schema), 40)}; this version reads 1 to {SCHEMA}")
     if schema > SCHEMA:
         raise BadRecord(f"its schema {schema} is newer than {SCHEMA}; use the version of the suite that wrote it")
-    own = {name: value for name, value in data.items() if name != "digest"}
-    if schema > 1 and data.get("digest") != digest_of(own):
-        raise BadRecord("its digest is not that of its content: it was changed or damaged after it was written")
-    return own
+    content = {name: value for name, value in data.items() if name != "digest"}
+    if schema > 1 and data.get("digest") != digest_of(content):
+        raise BadRecord("its digest does not match its content: it was changed or damaged after it was written")
+    return content
 
 
 def digest_of(data: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a record's data, without the digest itself."""
+    """Return "sha256:" and the SHA-256 of the canonical JSON of a record's data. The data must not have the digest."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 def path_of(results: Path, machine: str, cell: Cell) -> Path:
-    """
+    """Return the path of the record of a cell.
+
     Raises:
-        ValueError: the machine or the suite is not a name that can be a folder.
+        ValueError: the machine or the suite is not a valid folder name.
     """
     if not MACHINE_NAME.fullmatch(machine) or not WORD.fullmatch(cell.suite):
         raise ValueError(f"{one_line(machine, 80)!r}, {one_line(cell.suite, 80)!r}: not names of a machine and a suite")
@@ -166,10 +177,10 @@ def path_of(results: Path, machine: str, cell: Cell) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` to a temporary name beside `path`, then rename: readers see all of it or nothing.
+    """Write `text` to a temporary file next to `path`, then rename it. So readers see the whole file or no file.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; nothing is left behind.
+        OSError: the folder cannot be written or the disk is full. No temporary file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -186,19 +197,21 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_record(results: Path, record: Record) -> Path:
-    """Write the record where its cell and machine say; one measurement a line, so that diffs can be read.
+    """Write the record to the path of its machine and cell. Each measurement is one line, so diffs are readable.
 
     Raises:
-        Refused: it could not be read again, so that every later report would leave it out.
+        Refused: the record could not be read again, so every later report would skip it.
         OSError: the folder cannot be written or the disk is full.
     """
     path = path_of(results, record.environment["machine"], record.cell)
-    # By way of JSON, in which tuples are lists and keys are texts, as the reader will find them.
+    # A round trip through JSON gives the data that a reader gets: tuples become lists, keys become strings.
     data = json.loads(json.dumps({**dataclasses.asdict(record), "schema": SCHEMA}))
     try:
         record_is_sound(data)
     except BadRecord as error:
-        raise Refused(f"the cell has no record, for it could not be read again: {error}; choose usual values") from None
+        raise Refused(
+            f"the record was not written, because it could not be read again: {error}; choose usual values"
+        ) from None
     digest = digest_of(data)
     measurements = ",\n  ".join(json.dumps(m, separators=(",", ":")) for m in data.pop("measurements"))
     body = json.dumps({**data, "digest": digest}, indent=1)
@@ -207,7 +220,7 @@ def write_record(results: Path, record: Record) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. Its texts hold nothing that a terminal obeys, but for the end of its log.
+    """Read the record in a file. Control characters in its texts are replaced, except in `log_tail`.
 
     Raises:
         BadRecord: the file is not a record that this version can use.
@@ -217,28 +230,30 @@ def read_record(path: Path) -> Record:
     try:
         data = json.loads(content)
         record = Record.from_json(data)
-        # Without an escape JSON has no text that is not one line of ASCII.
+        # ASCII JSON without a backslash has no control characters, so nothing needs to be replaced.
         if content.isascii() and "\\" not in content and "\x7f" not in content:
             return record
-        kept = {"digest", "log_tail"}
-        return Record.from_json(_redone({name: v if name in kept else cleaned(v) for name, v in data.items()}))
+        unchanged = {"digest", "log_tail"}
+        return Record.from_json(
+            _with_new_digest({name: value if name in unchanged else cleaned(value) for name, value in data.items()})
+        )
     except BadRecord:
         raise
     except json.JSONDecodeError as error:
-        raise BadRecord(f"it is not JSON, or cut short: {error}") from None
+        raise BadRecord(f"it is not JSON, or it is truncated: {error}") from None
     except RecursionError:
         raise BadRecord("its JSON is nested too deeply") from None
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadRecord(f"it is not a record: {one_line(str(error), 200)}") from error
 
 
-def _redone(data: dict[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in data.items() if name != "digest"}
-    return {**own, "digest": digest_of(own)}
+def _with_new_digest(data: dict[str, Any]) -> dict[str, Any]:
+    content = {name: value for name, value in data.items() if name != "digest"}
+    return {**content, "digest": digest_of(content)}
 
 
 def _content(path: Path) -> str:
-    # Opening a FIFO would wait for a writer.
+    # O_NONBLOCK, because opening a FIFO would otherwise wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

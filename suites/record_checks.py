@@ -1,6 +1,6 @@
 """Checks of a record's JSON before it is used: types, required keys and names that become paths.
 
-A check takes a value and the place where it stands, and raises `BadRecord` with that place.
+A check takes a value and its place in the record, and raises `BadRecord` with that place.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 Check = Callable[[Any, str], None]
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
-"""A machine's folder, and the key by which tables keep machines apart."""
+"""Name of a machine, which is also the name of its folder."""
 
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-"""Suites, backends and precisions: parts of file names."""
+"""Names of suites, backends and precisions, which are parts of file names."""
 
 FARTHEST = 1e18
-"""Times in nanoseconds lie below: 30 years."""
+"""Times in nanoseconds are below this limit, which is about 30 years."""
 
 
 class BadRecord(ValueError):
@@ -28,10 +28,10 @@ class BadRecord(ValueError):
 
 
 def record_is_sound(data: Mapping[str, Any]) -> None:
-    """Check all that tables and other commands read of every record.
+    """Check all fields of a record that tables and other commands read.
 
     Raises:
-        BadRecord: something has another type than it must have, or is missing.
+        BadRecord: a field is missing or has a wrong type.
     """
     RECORD(data, "")
     suite = SCORES.get(data["cell"]["suite"])
@@ -40,39 +40,39 @@ def record_is_sound(data: Mapping[str, Any]) -> None:
         suite(data.get("scores", {}), "scores")
 
 
-def is_a(what: str, test: Callable[[Any], bool]) -> Check:
+def is_a(expected: str, test: Callable[[Any], bool]) -> Check:
     def check(value: Any, where: str) -> None:
         if not test(value):
-            raise BadRecord(f"{where} is not {what}")
+            raise BadRecord(f"{where} is not {expected}")
 
     return check
 
 
 def each(item: Check, least: int = 0) -> Check:
-    """A list of at least `least` items."""
+    """Return a check of a list of at least `least` items, which all pass `item`."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) < least:
             raise BadRecord(f"{where} is not a list{f' of at least {least}' if least else ''}")
-        for index, one in enumerate(value):
-            item(one, f"{where}[{index}]")
+        for index, element in enumerate(value):
+            item(element, f"{where}[{index}]")
 
     return check
 
 
 def values(item: Check) -> Check:
-    """An object whose values all pass `item`."""
+    """Return a check of an object whose values all pass `item`."""
 
     def check(value: Any, where: str) -> None:
         mapping(value, where)
-        for key, one in value.items():
-            item(one, f"{where}.{key}")
+        for key, element in value.items():
+            item(element, f"{where}.{key}")
 
     return check
 
 
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with some keys; others are not looked at."""
+    """Return a check of an object with required and optional keys. Other keys are ignored."""
 
     def check(value: Any, where: str) -> None:
         mapping(value, where)
@@ -92,14 +92,15 @@ def _at(where: str, key: str) -> str:
 
 
 def _numbers(value: Any, least: float) -> bool:
-    """Whether it is a list of numbers in range. Lists are long, so the loops are those of built-in functions."""
+    """Return whether `value` is a list of numbers in range."""
+    # Only built-in functions loop over the list, because it can be long.
     if not isinstance(value, list) or not {*map(type, value)} <= {int, float}:
         return False
     return not value or (min(value) >= least and max(value) < FARTHEST and not any(map(math.isnan, value)))
 
 
 def _triples(value: Any) -> bool:
-    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 3 for one in value):
+    if not isinstance(value, list) or not all(isinstance(triple, list) and len(triple) == 3 for triple in value):
         return False
     flat = list(chain.from_iterable(value))
     return {*map(type, flat)} <= {bool} or _numbers(flat, -FARTHEST)
@@ -136,7 +137,7 @@ def outcome(value: Any, where: str) -> None:
 
 
 def environment(value: Any, where: str) -> None:
-    """Of a GPU its name and driver, of a CPU its name and cores: headings have them."""
+    """Check the facts in table headings: name and driver of a GPU, or name and number of cores of a CPU."""
     kind = (
         {"gpu": text, "driver": text} if isinstance(value, dict) and "gpu" in value else {"cpu": text, "cores": whole}
     )
@@ -211,7 +212,7 @@ _FIGURES = fields(
 
 
 def _judged(value: Any, where: str) -> None:
-    """Outputs that are not finite have no figures."""
+    """Check the scores of a task. Outputs that are not finite have no other figures."""
     fields({"nonfinite": whole})(value, where)
     if not value["nonfinite"]:
         _FIGURES(value, where)
@@ -249,4 +250,4 @@ SCORES: Mapping[str, Check] = {
         {"starts": each(fields({"opening": values(number), "met": each(mapping)}))},
     ),
 }  # fmt: skip
-"""By suite, the scores that its tables read."""
+"""Checks of the scores that tables read, by suite."""

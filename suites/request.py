@@ -1,6 +1,6 @@
-"""From a composed configuration to a `Request` that can run here.
+"""Turn a composed configuration into a `Request` that can run on this machine.
 
-Whatever is wrong with it is said here, before any work starts, in one line that tells the fix.
+An error in the configuration is reported here, before any work starts, in one line with the fix.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ from suites.tasks.task import Task, load_task
 from suites.user_folders import chosen_folder
 
 LARGEST = 1 << 16
-"""Sequences of a batch, and tokens of a sequence: more would fill the memory of any machine."""
+"""Largest batch size and largest sequence length. Larger values would fill the memory of any machine."""
 
 LARGEST_SEED = (1 << 63) - 1
-"""Generators of random numbers take no larger one."""
+"""Largest seed that random number generators accept."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One cell asked for, with everything resolved but the release of the backend, which a worker knows.
+    """Resolved request for one cell. Only the release of the backend is missing; a worker finds it.
 
     Attributes:
-        job: what workers are told, as JSON; see suites/worker.py.
-        task: kind and targets of what a model is judged by.
-        cell: the fields of the `Cell` that are known already.
-        effort: seconds and caps for suites/clock.py.
+        time_limit: longest duration of a stage in seconds.
+        minimum_cosine: smallest cosine to the FP32 reference of a correct output.
+        until: name of the last stage to run.
+        repeats: number of fresh processes that measure.
+        job: the input of workers, as JSON; see suites/worker.py.
+        task: kind, targets, tolerance and threshold for judging outputs.
+        cell: all fields of the `Cell` except the release.
+        effort: duration and sample limits, see suites/clock.py.
     """
 
     suite: str
@@ -64,37 +68,37 @@ class Request:
 
 
 def resolve(config: RunConfig) -> Request:
-    """Check a configuration against itself and this machine.
+    """Check a configuration and resolve it for this machine.
 
     Raises:
-        Refused: something asked for does not exist, is out of range or cannot be written.
+        Refused: a requested value does not exist or is out of range, or a folder cannot be written.
     """
     _check_backend(config)
     model_name(config)
     if at_least("seed", config.seed, 0) > LARGEST_SEED:
         raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
     repeats = at_least("repeats", config.repeats, 1)
-    # Errors in the request are reported before anything that this machine lacks.
-    found = local_config(config)
-    most = positions(config, found)
-    shapes, lengths, own = _shapes(config, most), lengths_of(config), own_options(config)
-    task = load_task(config.task, _labels(config, found))
-    asked = ASKED[config.suite.name](config, shapes, lengths, most, task)
+    # Errors in the request are reported before missing hardware.
+    model_config = local_config(config)
+    max_positions = positions(config, model_config)
+    shapes, lengths, backend_options = _shapes(config, max_positions), lengths_of(config), own_options(config)
+    task = load_task(config.task, _labels(config, model_config))
+    suite_request = ASKED[config.suite.name](config, shapes, lengths, max_positions, task)
     machine = _machine(config)
     results = writable("results", chosen_folder("results", config.results))
     cache = cache_of(chosen_folder("cache", config.cache))
-    low = config.precision.name in (Precision.int8, Precision.fp8)
-    quantized = low and config.backend.source is SourceKind.onnx
+    eight_bit = config.precision.name in (Precision.int8, Precision.fp8)
+    quantized = eight_bit and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own, "threads": _threads(config)}
+    options = {**backend_options, "threads": _threads(config)}
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
         "source": config.backend.source.name,
         "precision": config.precision.name.name,
         "device": asdict(machine.device),
-        "shapes": asked.held,
+        "shapes": suite_request.held,
         "cuda_graph": graph,
         "cache": str(cache),
         "options": options,
@@ -107,7 +111,7 @@ def resolve(config: RunConfig) -> Request:
         "reading": task.reading,
         "seed": config.seed,
         "quantization": quantization,
-        **asked.job,
+        **suite_request.job,
     }
     return Request(
         suite=config.suite.name.name,
@@ -124,38 +128,38 @@ def resolve(config: RunConfig) -> Request:
         cache=cache,
         job=job,
         task=_judging(config, task),
-        cell=_cell(config, asked, job),
-        effort={**_effort(config), **asked.effort},
+        cell=_cell(config, suite_request, job),
+        effort={**_effort(config), **suite_request.effort},
     )
 
 
-def _cell(config: RunConfig, asked: Asked, job: Mapping[str, Any]) -> dict[str, Any]:
-    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+def _cell(config: RunConfig, suite_request: Asked, job: Mapping[str, Any]) -> dict[str, Any]:
+    no_model, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
     quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
     return {
         "suite": job["suite"],
-        "model": NO_MODEL if none else model_name(config),
-        "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
+        "model": NO_MODEL if no_model else model_name(config),
+        "weights": "none" if no_model else f"random (seed {config.seed})" if random else "trained",
         "model_version": model_version(config, job["model"]),
         "backend": job["backend"],
         "precision": job["precision"],
         "device": job["device"]["kind"],
-        "shapes": tuple((batch, sequence) for batch, sequence in asked.shapes),
+        "shapes": tuple((batch, sequence) for batch, sequence in suite_request.shapes),
         "lengths": {
             **job["lengths"],
             "seed": config.seed,
             "texts": short_digest(job["texts"]),
             **calibration,
             **borrowed(job["model"]),
-            **asked.lengths,
+            **suite_request.lengths,
         },
         "options": {
             "cuda_graph": job["cuda_graph"],
             **without_paths(job["options"]),
             "threads": config.threads,
             **quantization,
-            **asked.options,
+            **suite_request.options,
         },
     }
 
@@ -181,72 +185,74 @@ def _effort(config: RunConfig) -> dict[str, Any]:
 
 def _check_backend(config: RunConfig) -> None:
     if config.backend.name not in BACKENDS:
-        raise Refused(f"backend.name={config.backend.name} is no backend; choices: {', '.join(BACKENDS)}")
+        raise Refused(f"backend.name={config.backend.name} is not a backend; choices: {', '.join(BACKENDS)}")
 
 
 def _threads(config: RunConfig) -> int:
-    """CPU threads for the backend: 0 leaves them to the library, which does not know of a cgroup's limit.
+    """Return the number of CPU threads for the backend; 0 for the default of its library.
+
+    Libraries ignore the limit of a cgroup, so with a limit the default is the limit.
 
     Raises:
-        Refused: there are fewer CPUs, or the cgroup allows less of them.
+        Refused: the machine has fewer CPUs, or the cgroup allows fewer.
     """
-    wanted, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
-    if wanted > cores:
-        raise Refused(f"threads={wanted} is more than the {cores} CPUs of this machine; choose at most {cores}")
+    requested, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    if requested > cores:
+        raise Refused(f"threads={requested} is more than the {cores} CPUs of this machine; choose at most {cores}")
     allowed = max(1, int(min(quota, cores)))
-    if wanted > max(quota, 1):
+    if requested > max(quota, 1):
         raise Refused(
-            f"threads={wanted} is more than the {quota:g} CPUs that the cgroup allows (cpu.max); "
+            f"threads={requested} is more than the {quota:g} CPUs that the cgroup allows (cpu.max); "
             f"choose at most {allowed}, or raise the limit"
         )
-    return allowed if not wanted and quota < cores else wanted
+    return allowed if not requested and quota < cores else requested
 
 
 def _machine(config: RunConfig) -> Machine:
-    able, wanted = config.backend.devices, config.device.name
-    visible = gpus() if "cuda" in able and wanted != "cpu" else []
-    if wanted == "cpu" and "cpu" not in able:
+    supported, requested = config.backend.devices, config.device.name
+    visible = gpus() if "cuda" in supported and requested != "cpu" else []
+    if requested == "cpu" and "cpu" not in supported:
         raise Refused(f"backend={config.backend.name} runs on a GPU only; choose device=cuda or another backend")
-    if wanted == "cuda" and "cuda" not in able:
+    if requested == "cuda" and "cuda" not in supported:
         raise Refused(f"backend={config.backend.name} runs on the CPU only; choose device=cpu or another backend")
-    if not visible and (wanted == "cuda" or "cpu" not in able):
+    if not visible and (requested == "cuda" or "cpu" not in supported):
         raise Refused(
-            f"backend={config.backend.name} with device={wanted} needs an NVIDIA GPU and none is visible here; "
-            "run on a machine with one (nvidia-smi must list it)"
-            + ("" if "cpu" not in able else ", or choose device=cpu")
+            f"backend={config.backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
+            "run on a machine with a GPU (nvidia-smi must list it)"
+            + ("" if "cpu" not in supported else ", or choose device=cpu")
         )
     if not visible and config.gpu == 0:
         return cpu()
     if not 0 <= config.gpu < len(visible):
         raise Refused(
-            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend, numbered from 0"
+            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend; the first is gpu=0"
             if visible
-            else f"gpu={config.gpu}: no GPU is visible to this backend; leave gpu at 0"
+            else f"gpu={config.gpu}: no GPU is visible to this backend; use the default, gpu=0"
         )
     return visible[config.gpu]
 
 
 def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
-    for name, values, most in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
+    for name, values, limit in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
         if not values:
-            raise Refused(f"{name}=[] asks for nothing; give at least one, e.g. {name}=[1,8]")
+            raise Refused(f"{name}=[] is empty; give at least one value, e.g. {name}=[1,8]")
         for value in values:
             if value < (1 if name == "batch" else 2):
-                raise Refused(f"{name}={value} is too small; a {name} starts at {1 if name == 'batch' else 2}")
-            if most is not None and value > most:
-                raise Refused(f"sequence={value} is beyond the {most} positions of {model_name(config)}")
+                raise Refused(f"{name}={value} is too small; a {name} is at least {1 if name == 'batch' else 2}")
+            if limit is not None and value > limit:
+                raise Refused(f"sequence={value} is beyond the {limit} positions of {model_name(config)}")
             if value > LARGEST:
                 raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
     return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
 
 
-def _labels(config: RunConfig, found: Mapping[str, Any]) -> dict[int, str] | None:
-    """The labels of a local checkpoint whose head is to be judged; `found` is its config.json."""
-    judged = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
-    if not found or not judged:
+def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str] | None:
+    """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
+    judges_head = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
+    if not model_config or not judges_head:
         return None
     try:
-        problem, names = not_a_choice(found), names_in(found)
+        problem, names = not_a_choice(model_config), names_in(model_config)
     except ValueError as error:
         raise Refused(f"model.path={config.model.path}: {error}") from None
     if problem:
@@ -255,8 +261,8 @@ def _labels(config: RunConfig, found: Mapping[str, Any]) -> dict[int, str] | Non
 
 
 def _interpreter(config: RunConfig, name: str) -> str:
-    known: dict[str, str] = asdict(config.interpreter)
-    if name not in known:
-        raise Refused(f"backend.interpreter={name} is no interpreter; choices: {', '.join(known)}")
-    path = known[name] or known["main"] or sys.executable
+    interpreters: dict[str, str] = asdict(config.interpreter)
+    if name not in interpreters:
+        raise Refused(f"backend.interpreter={name} is not an interpreter; choices: {', '.join(interpreters)}")
+    path = interpreters[name] or interpreters["main"] or sys.executable
     return interpreter_path(f"interpreter.{name}", path)

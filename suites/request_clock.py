@@ -1,4 +1,4 @@
-"""Timing requests: inputs of some shape that come in, and one step over them. suites/clock.py has the clock."""
+"""Timing of requests. A request is the inputs of one shape and one step over them. suites/clock.py has the clock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from suites.clock import Effort, Samples
 
 @dataclass(frozen=True)
 class Served:
-    """What one request took, in ns of the host's time.
+    """Host times of one request, in ns.
 
     Attributes:
-        parts: of making ready for the shape, by the names that the session gives them.
-        copy: of `copy_in` until it was done, and of what making ready left to be done.
-        enqueue, step: of the step until its call returned, and until it was done.
-        whole: of all of it.
-        replayed: whether the step launched a graph.
+        parts: time of each part of the change of shape, by the session's name for the part.
+        copy: time of `copy_in` until the copy was done, including device work that the change of shape enqueued.
+        enqueue, step: time of the step until its call returned, and until the step was done.
+        whole: time of the whole request.
+        replayed: whether the step launched a CUDA graph.
     """
 
     parts: dict[str, int]
@@ -31,7 +31,7 @@ class Served:
 
 
 def time_request(session: Session, feeds: Feeds) -> Served:
-    """Serve one request on an idle device, waiting after the copy so that it is apart from the step."""
+    """Serve one request on an idle device. A wait after the copy separates its time from that of the step."""
     parts: dict[str, int] = {}
     start = begin = clock.now_ns()
     for name in session.changing(feeds):
@@ -49,10 +49,13 @@ def time_request(session: Session, feeds: Feeds) -> Served:
 
 
 def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) -> tuple[int, int] | None:
-    """Device time of the first and of the second step after a change of shape, in ns.
+    """Return the device times in ns of the first and the second step after a change of shape.
 
-    The device is kept busy for `ahead` ns while the host enqueues them: or what lies between two marks would be the
-    host's time. That comes after the change, which may wait for the device. None where it was over too early.
+    The device is kept busy for `ahead` ns while the host enqueues the steps. Otherwise the time between two events
+    would include host time. The busy time starts after the change of shape, because the change may wait for the device.
+
+    Returns:
+        None if the busy time ended before the steps were enqueued.
     """
     assert session.stream is not None
     session.load(before)
@@ -65,17 +68,21 @@ def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) ->
     session.step()
     marks[1].record()
     session.step()
-    overtaken = marks[0].reached()
+    ended_early = marks[0].reached()
     marks[2].record()
     session.wait()
-    if overtaken:
+    if ended_early:
         return None
     return marks[1].nanoseconds_since(marks[0]), marks[2].nanoseconds_since(marks[1])
 
 
 def time_requests(session: Session, requests: Sequence[Feeds]) -> tuple[Samples, int]:
-    """Host time of each request, one after another: shape, inputs and one step, until it is done; and how many of the
-    steps launched a graph."""
+    """Serve requests one after another.
+
+    Returns:
+        The host time in ns of each request (change of shape, copy of inputs and one step, until it is done), and the
+        number of steps that launched a CUDA graph.
+    """
     values, replayed, begin = [], 0, clock.now_ns()
     start = begin
     for feeds in requests:
@@ -90,13 +97,16 @@ def time_requests(session: Session, requests: Sequence[Feeds]) -> tuple[Samples,
 
 
 def warm_up(session: Session, circle: Sequence[Feeds], effort: Effort) -> bool:
-    """Serve `circle` again and again until that takes as long as before, or until `effort.warm_up_s` has passed;
-    returns whether it became steady."""
+    """Serve the requests of `circle` repeatedly until their total time is steady or `effort.warm_up_s` has passed.
+
+    Returns:
+        Whether the time became steady.
+    """
     samples: list[int] = []
     start = clock.now_ns()
     while True:
-        taken, _ = time_requests(session, circle)
-        samples.append(sum(taken.values))
+        samples_of_round, _ = time_requests(session, circle)
+        samples.append(sum(samples_of_round.values))
         elapsed = (clock.now_ns() - start) / 1e9
         if elapsed >= effort.warm_up_s / 10 and clock.is_steady(samples, effort.tolerance):
             return True
@@ -106,7 +116,7 @@ def warm_up(session: Session, circle: Sequence[Feeds], effort: Effort) -> bool:
 
 @dataclass(frozen=True)
 class Budget:
-    """Until when something may be begun."""
+    """Time budget. `left` is true before its end, which is in ns on the clock of suites/clock.py."""
 
     end: int
 

@@ -1,8 +1,9 @@
-"""Medians of bootstrap resamplings, quickly: how often each sample is drawn does not depend on its value.
+"""Fast medians of bootstrap resamplings.
 
-The draws are those of `numpy.random.default_rng(0).choice(values, (resamples, len(values)))`, so figures are the same
-as with `numpy.median` of them. It takes a tenth of the time, so results are not kept on disk: reading the records
-takes longer.
+The number of times that a sample is drawn does not depend on its value. So draws are computed once for each number of
+samples. They are the draws of `numpy.random.default_rng(0).choice(values, (resamples, len(values)))`, so the medians
+equal those of `numpy.median`. They take a tenth of the time. Reading the records takes longer, so results are not
+stored on disk.
 """
 
 from __future__ import annotations
@@ -12,34 +13,34 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-_WIDE = 5.0
-"""Half the window of ranks in which medians are looked for, in standard deviations of a median's rank."""
+_WINDOW_DEVIATIONS = 5.0
+"""Half the width of the window of ranks that is searched for medians, in standard deviations of a median's rank."""
 
 Floats = npt.NDArray[np.float64]
 
 
 def medians(values: Floats, resamples: int) -> Floats:
-    """[resamples] medians of resamplings of at least one finite value, from a fixed seed."""
+    """Return the medians of resamplings of at least one finite value, from a fixed seed. Shape: [resamples]."""
     number = len(values)
     order = np.argsort(values, kind="stable")
-    reach = int(_WIDE * number**0.5 / 2) + 2
-    first, last = max(number // 2 - reach, 0), min(number // 2 + reach, number)
-    found = _ranks(_drawn(number, resamples), order, first, last)
-    if found is None:
-        found = _ranks(_drawn(number, resamples), order, 0, number)
-        assert found is not None  # all ranks were looked at
-    low, high = found
+    half_width = int(_WINDOW_DEVIATIONS * number**0.5 / 2) + 2
+    first, last = max(number // 2 - half_width, 0), min(number // 2 + half_width, number)
+    ranks = _ranks(_draw_counts(number, resamples), order, first, last)
+    if ranks is None:
+        ranks = _ranks(_draw_counts(number, resamples), order, 0, number)
+        assert ranks is not None  # all ranks were searched
+    low, high = ranks
     ordered = values[order]
     return np.asarray(ordered[low] if number % 2 else (ordered[low] + ordered[high]) / 2)
 
 
 def _ranks(
-    drawn: npt.NDArray[np.unsignedinteger], order: npt.NDArray[np.intp], first: int, last: int
+    draws: npt.NDArray[np.unsignedinteger], order: npt.NDArray[np.intp], first: int, last: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
-    """The ranks of the lower and the upper middle of each resampling, or None if one is not in [first, last)."""
+    """Return the ranks of the lower and the upper middle of each resampling; None if a rank is not in [first, last)."""
     number = len(order)
-    below = drawn[order[:first]].sum(axis=0, dtype=np.int32)
-    reached = below + np.cumsum(drawn[order[first:last]], axis=0, dtype=np.int32)
+    below = draws[order[:first]].sum(axis=0, dtype=np.int32)
+    reached = below + np.cumsum(draws[order[first:last]], axis=0, dtype=np.int32)
     middles = (number - 1) // 2, number // 2
     if (below > middles[0]).any() or (reached[-1] <= middles[1]).any():
         return None
@@ -48,8 +49,8 @@ def _ranks(
 
 
 @lru_cache(maxsize=32)
-def _drawn(number: int, resamples: int) -> npt.NDArray[np.unsignedinteger]:
-    """[number, resamples] how often each position is drawn."""
+def _draw_counts(number: int, resamples: int) -> npt.NDArray[np.unsignedinteger]:
+    """Return how many times each position is drawn. Shape: [number, resamples]."""
     places = np.random.default_rng(0).integers(0, number, (resamples, number))
     places += np.arange(resamples)[:, None] * number
     counts = np.bincount(places.ravel(), minlength=resamples * number).reshape(resamples, number)

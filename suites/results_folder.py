@@ -1,7 +1,8 @@
-"""The layout of a results folder, and reading it: `<results>/<machine>/records/<suite>/<cell>.json`.
+"""The layout of a results folder, and reading its records.
 
-Tables are in `<results>/<machine>/tables`, plots in `plots`, profiles of kernels in `kernels`. Records of the former
-layout, `<results>/records/<machine>/<suite>/<cell>.json`, are read as well.
+A record is `<results>/<machine>/records/<suite>/<cell>.json`. Tables are in `<results>/<machine>/tables`, plots in
+`plots`, kernel profiles in `kernels`. Records of the former layout, `<results>/records/<machine>/<suite>/<cell>.json`,
+are read as well.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from suites.record import Record, read_record
 from suites.record_checks import MACHINE_NAME, BadRecord
 
 FORMER = "records"
-"""The folder of the former layout. No machine has this name."""
+"""Folder of all records in the former layout. No machine has this name."""
 
 
 class MachineFolder:
     """Results of one machine. Each record is read at most once.
 
     Attributes:
-        bad: files that could not be used as records, with the reason.
+        bad: files that are not valid records, with the reason.
     """
 
     def __init__(self, results: Path, name: str) -> None:
@@ -40,17 +41,17 @@ class MachineFolder:
 
     @property
     def kernels(self) -> Path:
-        """Profiles of kernels, which in the former layout were among the records."""
+        """Folder of kernel profiles. In the former layout it was among the records."""
         former = self.results / FORMER / self.name / "kernels"
         return former if former.is_dir() and not (self.path / "kernels").is_dir() else self.path / "kernels"
 
     def records(self, suite: str) -> list[Record]:
-        """The records of a suite, in the order of their file names. Files that are no records go to `bad`."""
+        """Return the records of a suite, sorted by file name. Files that are not valid records are added to `bad`."""
         files = (self._record_at(path) for path in self._files(suite))
         return [record for record in files if record is not None]
 
     def record(self, suite: str, cell_id: str) -> Record | None:
-        """One record, or None if it is not there or cannot be used."""
+        """Return one record, or None if it is missing or not valid."""
         for folder in self._folders(suite):
             path = folder / f"{cell_id}.json"
             if path.is_file():
@@ -59,8 +60,8 @@ class MachineFolder:
 
     def leave_out(self, record: Record, reason: str) -> None:
         """Treat a record as bad from now on."""
-        for path, known in self._read.items():
-            if known is record:
+        for path, stored in self._read.items():
+            if stored is record:
                 self._read[path], self.bad[path] = None, reason
                 return
 
@@ -68,17 +69,17 @@ class MachineFolder:
         return self.path / "records" / suite, self.results / FORMER / self.name / suite
 
     def _files(self, suite: str) -> list[Path]:
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for folder in self._folders(suite):
             for name in _names(folder):
                 if name.endswith(".json") and not name.startswith("."):
-                    found.setdefault(name, folder / name)
-        return [found[name] for name in sorted(found)]
+                    paths.setdefault(name, folder / name)
+        return [paths[name] for name in sorted(paths)]
 
     def _record_at(self, path: Path) -> Record | None:
         if path not in self._read:
             try:
-                self._read[path] = _placed(read_record(path), path, self.name)
+                self._read[path] = _check_path(read_record(path), path, self.name)
             except OSError as error:
                 self._read[path], self.bad[path] = None, error.strerror or str(error)
             except BadRecord as error:
@@ -87,17 +88,17 @@ class MachineFolder:
 
 
 def machine_folders(results: Path) -> list[MachineFolder]:
-    """The machines that have records in a results folder, by name."""
+    """Return the machines that have records in a results folder, sorted by name."""
     names = {name for name in _names(results) if (results / name / "records").is_dir() and name != FORMER}
     names |= {name for name in _names(results / FORMER) if (results / FORMER / name).is_dir()}
     return [MachineFolder(results, name) for name in sorted(names) if MACHINE_NAME.fullmatch(name)]
 
 
 def read_records(results: Path, suite: str) -> Iterator[Record]:
-    """All records of a suite in a results folder, machine by machine.
+    """Yield all records of a suite in a results folder, machine by machine.
 
     Raises:
-        BadRecord: a file is not a record.
+        BadRecord: a file is not a valid record.
     """
     for folder in machine_folders(results):
         records = folder.records(suite)
@@ -108,19 +109,23 @@ def read_records(results: Path, suite: str) -> Iterator[Record]:
 
 
 def _names(folder: Path) -> Sequence[str]:
-    """Names in a folder, none if it cannot be read."""
+    """Return the sorted names in a folder; empty if it cannot be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return ()
 
 
-def _placed(record: Record, path: Path, machine: str) -> Record:
-    """The record, if it is in the folder of its machine and suite and has the name of its cell."""
-    # Of the file's name the digest counts: earlier versions wrote the name of the model in other ways.
-    own = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
-    found = (machine, path.parent.name, path.stem.rpartition("-")[2])
-    for what, expected, there in zip(("machine", "suite", "cell"), own, found, strict=True):
-        if expected != there:
-            raise BadRecord(f"its {what} is {expected}, but the file is in the place of {there}")
+def _check_path(record: Record, path: Path, machine: str) -> Record:
+    """Return the record after a check that its path matches its machine, suite and cell.
+
+    Raises:
+        BadRecord: the path does not match.
+    """
+    # Only the digest in the file name is compared: earlier versions wrote the model's name in another format.
+    expected_names = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
+    path_names = (machine, path.parent.name, path.stem.rpartition("-")[2])
+    for kind, expected, actual in zip(("machine", "suite", "cell"), expected_names, path_names, strict=True):
+        if expected != actual:
+            raise BadRecord(f"its {kind} is {expected}, but the path of the file is that of {actual}")
     return record

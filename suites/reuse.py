@@ -1,4 +1,4 @@
-"""Whether an earlier record answers a request, so that nothing is measured again."""
+"""Reuse of an earlier record, so that a cell is not measured again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from suites.request import Request
 
 
 def record_at(path: Path) -> Record | None:
-    """The record of the cell that `path` is named after, if there is one that can be used."""
+    """Read the record at `path`; None if it is missing, not valid, or belongs to another cell."""
     try:
         earlier = read_record(path)
     except (OSError, ValueError):
@@ -22,24 +22,24 @@ def record_at(path: Path) -> Record | None:
 
 
 def reusable(earlier: Record, request: Request) -> bool:
-    """Whether a record answered the question on this very device by the same version; failures are tried again.
+    """Return whether a record can be reused: same device, same version, same targets, and no failure.
 
-    Timings need the same version of the timing, other figures the same version of inputs and judgement.
+    Timings need the same version of the timing. Other figures need the same version of inputs and scoring.
     """
     same_version = earlier.harness == HARNESS if earlier.timed else earlier.scoring == SCORING
-    wanted = short_digest(request.task["targets"])
-    same_targets = bool(earlier.scores.get("targets", wanted) == wanted)
+    targets = short_digest(request.task["targets"])
+    same_targets = bool(earlier.scores.get("targets", targets) == targets)
     ended_well = earlier.outcome in (OK, UNSUPPORTED)
     return same_version and same_targets and ended_well and not another_device(earlier, request)
 
 
 def another_device(earlier: Record, request: Request) -> bool:
-    """Whether the record is of another device of the same name."""
+    """Return whether the record was measured on another device that has the same name."""
     return bool(earlier.environment.get("uuid") != request.machine.description["uuid"])
 
 
 def judged_anew(earlier: Record, request: Request) -> Record:
-    """A record under the tolerance or threshold of the request, written if it was judged by another."""
+    """Apply the tolerance or threshold of the request to a record. If it changes, the record is written again."""
     scores = dict(earlier.scores)
     if "tolerance" in scores:
         scores["tolerance"] = request.task["tolerance"]
@@ -48,7 +48,7 @@ def judged_anew(earlier: Record, request: Request) -> Record:
         scores["first"] = first_past(scores["layers"], scores["threshold"])
     if scores == earlier.scores:
         return earlier
-    # It lies in this machine's folder, whatever it says itself.
+    # The record is in this machine's folder, also if its own field has another name.
     environment = {**earlier.environment, "machine": request.machine.slug}
     judged = replace(earlier, scores=scores, environment=environment)
     write_record(request.results, judged)

@@ -1,4 +1,4 @@
-"""A small set that is enough, found with few questions: bisection, then what it found taken apart greedily."""
+"""Search for a small sufficient set with few tests: bisection, then a greedy pass that removes units one by one."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Callable, Sequence
 
 
 def smallest(units: Sequence[str], enough: Callable[[frozenset[str]], bool]) -> list[str] | None:
-    """Units, in their order, that are enough together while none of them can be spared; None if all are not enough.
+    """Return a minimal set of units for which `enough` is true, in their order; None if it is false for all units.
 
-    If more units are never worse, about 2 k log2(n / k) + 2 k questions lead to k of n units (QuickXplain: Junker, AAAI
-    2004). If they sometimes are, the greedy pass still ends in a set that is enough. A set may be asked about twice.
+    If adding units never makes a set insufficient, about 2 k log2(n / k) + 2 k tests find k of n units (QuickXplain:
+    Junker, AAAI 2004). Otherwise the greedy pass still returns a sufficient set. A set may be tested twice.
     """
 
-    def ask(chosen: Sequence[str]) -> bool:
+    def test(chosen: Sequence[str]) -> bool:
         return enough(frozenset(chosen))
 
-    def needed(given: list[str], changed: bool, candidates: list[str]) -> list[str]:
-        """Those of `candidates` that are needed beside `given`; `changed` if it was not asked about yet."""
-        if changed and ask(given):
+    def needed(base: list[str], changed: bool, candidates: list[str]) -> list[str]:
+        """Return the candidates that are needed in addition to `base`; `changed` if `base` was not tested yet."""
+        if changed and test(base):
             return []
         if len(candidates) == 1:
             return candidates
         half = len(candidates) // 2
         first, second = candidates[:half], candidates[half:]
-        of_second = needed(given + first, True, second)
-        of_first = needed(given + of_second, bool(of_second), first)
+        of_second = needed(base + first, True, second)
+        of_first = needed(base + of_second, bool(of_second), first)
         return of_first + of_second
 
-    if ask([]):
+    if test([]):
         return []
-    if not ask(units):
+    if not test(units):
         return None
-    found = needed([], False, list(units))
-    if not ask(found):
-        found = list(units)
-    for unit in list(found):
-        spared = [other for other in found if other != unit]
-        if ask(spared):
-            found = spared
-    return [unit for unit in units if unit in found]
+    chosen_units = needed([], False, list(units))
+    if not test(chosen_units):
+        chosen_units = list(units)
+    for unit in list(chosen_units):
+        without_unit = [other for other in chosen_units if other != unit]
+        if test(without_unit):
+            chosen_units = without_unit
+    return [unit for unit in units if unit in chosen_units]

@@ -1,4 +1,4 @@
-"""The stages of a request, each in a worker: export and build, measure, and judge what was measured."""
+"""The stages of a request, each in a worker: export, build, measure, and judge the outputs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from suites.request import Request
 from suites.telemetry import Telemetry, annotate
 
 Progress = Callable[[str, str, bool], None]
-"""Called with a stage, what it is doing now, and whether that should stay where a person can read it."""
+"""Called with a stage, its current activity, and whether the line should stay visible."""
 
 
 @dataclass(frozen=True)
 class Staged:
-    """What stages gave: the last answer, parts of the record, and the job of measuring (empty if none was due)."""
+    """Result of one or more stages.
+
+    Attributes:
+        answer: answer of the last stage.
+        parts: fields of the record.
+        job: job of the measure stage; empty if the request does not measure.
+    """
 
     answer: Answer
     parts: dict[str, Any]
@@ -32,7 +38,7 @@ class Staged:
 
 @dataclass
 class Stages:
-    """Runs the stages of one request in its job folder, and keeps their times and the last log."""
+    """Stages of one request in its job folder, with their times in seconds and the last log."""
 
     request: Request
     folder: Path
@@ -44,15 +50,18 @@ class Stages:
         device = self.request.machine.device
         compilers = compiler_caches(self.request.cache)
         if compilers is None:
-            self.progress("cache", "other users can write compiled kernels in cache=; they are compiled again", True)
+            self.progress(
+                "cache", "other users can write the compiled kernels in cache=, so kernels are compiled again", True
+            )
             compilers = self.folder / "compilers"
-        # The worker sees its own GPU alone; compilers keep their caches in the project's.
+        # The worker sees only its own GPU. Compilers keep their caches in the cache of the project.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
             "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
             "TORCHINDUCTOR_CACHE_DIR": str(compilers / "inductor"),
             "TRITON_CACHE_DIR": str(compilers / "triton"),
-            # Several small fits beside one another: threads that wait for threads take minutes for seconds.
+            # Scoring runs several small fits in parallel. More threads in each would wait for one another, and scoring
+            # would take minutes instead of seconds.
             **({"OMP_NUM_THREADS": "1"} if stage == "score" else {}),
         }
         self.progress(stage, "starting", False)
@@ -71,28 +80,28 @@ class Stages:
 
 
 def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
-    """Export and build; the job of measuring, unless there is nothing to measure."""
+    """Export and build. The result has the job of the measure stage, unless a stage failed or is the last one."""
     parts: dict[str, Any] = {"artifacts": {}}
     exported = stages.run("export", {**request.job, "form": form}, request.main_interpreter)
     if exported.outcome != OK or request.until == "export":
         return Staged(exported, parts)
     source, inputs = exported.result["source"], exported.result["inputs"]
-    asked = {
+    build_job = {
         **request.job,
         "shapes": exported.result["shapes"],
         "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
     }
-    built = stages.run("build", {**asked, "source": source}, request.interpreter)
+    built = stages.run("build", {**build_job, "source": source}, request.interpreter)
     if built.outcome != OK:
         return Staged(built, parts)
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
-    named = {**files, **learned, "inputs": inputs, "built": built.result}
-    known = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
-    known |= exported.result.get("checkpoint", {})
-    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **known}} | {
+    artifacts = {**files, **learned, "inputs": inputs, "built": built.result}
+    weights_facts = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
+    weights_facts |= exported.result.get("checkpoint", {})
+    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **weights_facts}} | {
         name: {key: value for key, value in artifact.items() if key != "path"}
-        for name, artifact in named.items()
+        for name, artifact in artifacts.items()
         if artifact
     }
     if request.until == "build":
@@ -100,7 +109,7 @@ def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged
     run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     identity = exported.result.get("checkpoint", {}).get("identity", "")
     origin = {"inputs": inputs, "checkpoint": source["checkpoint"], "identity": identity}
-    return Staged(built, parts, {**asked, **run, "origin": origin})
+    return Staged(built, parts, {**build_job, **run, "origin": origin})
 
 
 def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
@@ -110,16 +119,18 @@ def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
         return Staged(measured, parts)
-    found, process = measured.result, job.get("process", 0)
-    if "found" in found:
-        found["judged"] = {"found": found["found"], **job["origin"]}
-    taken = [Measurement.from_json({**measurement, "process": process}) for measurement in found["measurements"]]
-    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in taken)
-    if "switching" in found:
-        parts["scores"] = found["switching"]
+    result, process = measured.result, job.get("process", 0)
+    if "found" in result:
+        result["judged"] = {"found": result["found"], **job["origin"]}
+    measurements = [
+        Measurement.from_json({**measurement, "process": process}) for measurement in result["measurements"]
+    ]
+    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in measurements)
+    if "switching" in result:
+        parts["scores"] = result["switching"]
     numbered = {"process": process} if process else {}
-    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in found["checks"])
-    parts["facts"] = found["facts"]
+    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in result["checks"])
+    parts["facts"] = result["facts"]
     for number in range(request.job.get("starts", 0)):
         started = stages.run("start", {**job, "number": number}, request.interpreter)
         if started.outcome != OK:
@@ -129,7 +140,7 @@ def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
 
 
 def judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
-    """The same with what a task says of the outputs, and a failure where they are no answer."""
+    """Add the scores of the task, and turn the answer into a failure if outputs are wrong."""
     if "judged" in measured.result:
         job = {**request.task, **measured.result["judged"], "cache": request.job["cache"]}
         scored = stages.run("score", job, request.main_interpreter)
@@ -148,20 +159,23 @@ def judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, 
 
 
 def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
-    """Batch, sequence and tokens of the shapes whose inputs have padding: an engine is tuned for what it will run."""
-    named = [[*map(int, name.split("x")), known["tokens"]] for name, known in shapes.items()]
-    return [[batch, sequence, tokens] for batch, sequence, tokens in named if tokens < batch * sequence]
+    """Return [batch, sequence, tokens] of the shapes whose inputs have padding.
+
+    An engine is tuned for the number of tokens that it will run.
+    """
+    sizes = [[*map(int, name.split("x")), notes["tokens"]] for name, notes in shapes.items()]
+    return [[batch, sequence, tokens] for batch, sequence, tokens in sizes if tokens < batch * sequence]
 
 
 def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
-    """Prepare and measure one chunk of marked outputs after another, each with an engine of its own."""
+    """Prepare and measure the marked outputs in chunks, each chunk with its own engine."""
     layers: list[Mapping[str, Any]] = []
     (begin, size), count = request.job["chunk"], 1
     while begin < count:
-        part = replace(request, job={**request.job, "chunk": [begin, size]})
-        staged = prepare(part, stages, form)
+        chunk_request = replace(request, job={**request.job, "chunk": [begin, size]})
+        staged = prepare(chunk_request, stages, form)
         if staged.job:
-            staged = measure(part, stages, staged)
+            staged = measure(chunk_request, stages, staged)
         if staged.answer.outcome != OK or request.until == "export":
             return staged
         begin, count = begin + size, staged.parts["artifacts"]["weights"]["points"]
@@ -172,7 +186,7 @@ def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) ->
 
 
 def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:
-    """Why an output is no answer, whatever its speed; empty if it is one."""
+    """Return the reason why an output is wrong; empty if it is right."""
     if check["nonfinite"]:
         return f"{check['nonfinite']} outputs are NaN or Inf"
     if check["cosine"] < minimum_cosine:
@@ -181,7 +195,7 @@ def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:
 
 
 def _by_reason(problems: Mapping[str, str]) -> str:
-    """Shapes grouped by what went wrong with them, in one line."""
+    """Group shapes by their problem, in one line."""
     shapes: dict[str, list[str]] = {}
     for shape, reason in problems.items():
         shapes.setdefault(reason, []).append(shape)

@@ -1,8 +1,8 @@
-"""Summaries of raw samples: percentiles, intervals over processes, and whether two times differ.
+"""Statistics of raw samples: percentiles, intervals over processes, and a test whether two times differ.
 
-A time is estimated in two levels: fresh processes, and samples within each. The samples of one process share its memory
-layout, threads and clocks, so they say nothing of the next process (Kalibera and Jones 2013, "Rigorous benchmarking in
-reasonable time").
+A time is estimated on two levels: fresh processes, and samples within each process. The samples of one process share
+its memory layout, threads and clocks, so they do not predict the next process (Kalibera and Jones 2013, "Rigorous
+benchmarking in reasonable time").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suites.resampling import medians
 RESAMPLES = 1000
 
 BEYOND = 2
-"""Samples that must lie beyond a percentile before it is printed: p90 needs 20 samples, p99 needs 200, a quartile 8."""
+"""Samples that must be beyond a percentile before it is printed: p90 needs 20 samples, p99 needs 200, a quartile 8."""
 
 CONFIDENCE = 0.96
 """Two-sided confidence at which two times count as different. In simulations with three processes each (as in
@@ -31,7 +31,7 @@ Samples = Sequence[float]
 
 @dataclass(frozen=True)
 class Summary:
-    """The median of samples, in their unit. Its interval is computed when it is first read."""
+    """Median of samples, in their unit. Its interval is computed when it is first read."""
 
     p50: float
     count: int
@@ -40,8 +40,11 @@ class Summary:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95% percentile bootstrap of the median (Efron 1979), from a fixed seed so that a table made twice from the
-        same records is the same. It speaks of this run's noise alone, not of other processes or GPUs."""
+        """95% percentile bootstrap interval of the median (Efron 1979).
+
+        The seed is fixed, so two tables from the same records are the same. The interval covers the noise within one
+        process only, not the differences between processes or GPUs.
+        """
         return bounds(medians(self.values, self.resamples))
 
     @property
@@ -55,17 +58,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A time over processes.
+    """Estimate of a time from the samples of one or more processes.
 
     Attributes:
-        p50: geometric mean, over processes, of the median of each; with one process, the median.
-        low, high: 95% interval in the samples' unit. Of several processes it holds for another process too; of one it
-            speaks of the noise within that process alone.
+        p50: geometric mean of the processes' medians; with one process, its median.
+        low, high: 95% interval in the samples' unit. With several processes it covers differences between processes;
+            with one process it covers only the noise within that process.
         error: standard error of the logarithm of p50 (relative, so 0.01 is 1%).
-        freedom: degrees of freedom of `error`: processes - 1, and 0 where one process says nothing of others.
-        processes, count: fresh processes, and samples in all of them.
-        device: which device measured (a UUID); empty if that is not said.
-        spread: how much processes of its kind differ (relative); NaN if that is not known.
+        freedom: degrees of freedom of `error`: processes - 1; 0 if nothing is known about other processes.
+        processes, count: number of fresh processes, and of samples in all of them.
+        device: UUID of the device that measured; empty if it is not known.
+        spread: relative standard deviation between processes of the same path; NaN if it is not known.
     """
 
     p50: float
@@ -79,42 +82,44 @@ class Estimate:
     spread: float = float("nan")
 
     def error_against(self, other: Estimate) -> float:
-        """`error`; against another device of the same name with `spread`, for processes on one card do not show by how
-        much cards differ."""
+        """Return `error`, or for another device of the same name the root of the squares of `error` and `spread`.
+
+        Processes on one device do not show how much devices differ.
+        """
         if self.processes == 1 or self.device == other.device:
             return self.error
         return float(np.hypot(self.error, self.spread))
 
 
 def percentile(samples: Samples, q: float) -> float | None:
-    """The percentile `q` (0 to 100), or None if too few samples lie beyond it for it to mean anything."""
-    # Counts are whole, so the tolerance only absorbs the rounding of q / 100.
+    """Return the percentile `q` (0 to 100), or None if fewer than `BEYOND` samples are beyond it."""
+    # The tolerance absorbs the rounding error of q / 100. Counts are whole numbers, so it has no other effect.
     if len(samples) * min(q, 100 - q) / 100 < BEYOND - 1e-9:
         return None
     return float(np.percentile(np.asarray(samples, dtype=np.float64), q))
 
 
 def typical(processes: Sequence[Samples]) -> float:
-    """The p50 of `estimate`, without its interval."""
+    """Return the p50 of `estimate` without computing the interval."""
     if len(processes) == 1:
         return float(np.median(np.asarray(processes[0], dtype=np.float64)))
-    return float(np.exp(np.mean([np.log(np.median(np.asarray(one, dtype=np.float64))) for one in processes])))
+    return float(np.exp(np.mean([np.log(np.median(np.asarray(samples, dtype=np.float64))) for samples in processes])))
 
 
 def summarize(samples: Samples, resamples: int = RESAMPLES) -> Summary:
-    """Summary of at least one sample."""
+    """Summarize at least one sample."""
     values = np.asarray(samples, dtype=np.float64)
     return Summary(float(np.median(values)), len(values), values, resamples)
 
 
 def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estimate:
-    """The time that several fresh processes measured, each with at least one sample greater than 0.
+    """Estimate a time from the samples of fresh processes. Each process has at least one sample, greater than 0.
 
-    The interval of several processes is a hierarchical bootstrap: processes are drawn, then samples in each. With few
-    processes the plain bootstrap is too narrow: its variance is corrected by n / (n - 1) and its standard error
-    multiplied by Student's t of n - 1 degrees of freedom (Hesterberg 2015, "What teachers should know about the
-    bootstrap"). The medians of the processes vary with their samples already, so the variance of samples is subtracted
-    once; it is also the least that the variance can be. The interval of one process is that of `summarize`.
+    The interval of several processes is a hierarchical bootstrap: processes are drawn, then samples in each process.
+    With few processes the plain bootstrap interval is too narrow. So its variance is multiplied by n / (n - 1) and its
+    standard error by Student's t of n - 1 degrees of freedom (Hesterberg 2015, "What teachers should know about the
+    bootstrap"). The medians of the processes already vary with their samples, so the variance of samples is subtracted
+    once. It is also the lower limit of the variance. The interval of one process is that of `summarize`.
     """
     arrays = [np.asarray(samples, dtype=np.float64) for samples in processes]
     centers = np.log([np.median(values) for values in arrays])
@@ -127,52 +132,59 @@ def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estima
     means = np.take_along_axis(drawn.T, chosen, axis=1).mean(axis=1)
     within = float(drawn.var(axis=1).mean()) / number
     error = max((float(means.var()) - within) * number / (number - 1), within) ** 0.5
-    center, reach = float(centers.mean()), student(0.95, number - 1) * error
-    low, high = (float(np.exp(center + side * reach)) for side in (-1, 1))
+    center, half_width = float(centers.mean()), student(0.95, number - 1) * error
+    low, high = (float(np.exp(center + side * half_width)) for side in (-1, 1))
     return Estimate(float(np.exp(center)), low, high, error, number - 1, number, count)
 
 
 def of_processes(values: Sequence[float]) -> Estimate:
-    """The same of one figure a process, each greater than 0, such as a sum of medians; without a bootstrap."""
+    """Estimate a time without bootstrap from one figure per process, such as a sum of medians; each greater than 0."""
     logs, number = np.log(np.asarray(values, dtype=np.float64)), len(values)
     center, error = float(logs.mean()), float(logs.std(ddof=1) / number**0.5) if number > 1 else 0.0
-    reach = student(0.95, number - 1) * error if number > 1 else 0.0
-    low, middle, high = (float(np.exp(center + side * reach)) for side in (-1, 0, 1))
+    half_width = student(0.95, number - 1) * error if number > 1 else 0.0
+    low, middle, high = (float(np.exp(center + side * half_width)) for side in (-1, 0, 1))
     return Estimate(middle, low, high, error, number - 1, number, number)
 
 
 def student(confidence: float, freedom: float) -> float:
-    """The two-sided quantile of Student's t distribution."""
+    """Return the two-sided quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.5 + confidence / 2))
 
 
 def slower(one: Estimate, other: Estimate) -> bool:
-    """Whether `one` is slower than `other` by more than chance explains; both must know of other processes.
+    """Return whether `one` is slower than `other` by more than chance explains.
 
     Welch's t test on logarithms with pooled degrees of freedom.
 
     Raises:
-        ValueError: an estimate rests on one process and nothing is known of others (freedom 0).
+        ValueError: an estimate has no degrees of freedom: it has one process, and no study of others widened it.
     """
     if not (one.freedom and other.freedom):
-        raise ValueError("one process says nothing of others; widen its estimate by a study of processes first")
-    apart, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
-    return apart > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
+        raise ValueError("an estimate of one process cannot be compared; widen it with a study of processes first")
+    difference, error = float(np.log(one.p50 / other.p50)), np.hypot(one.error_against(other), other.error_against(one))
+    return difference > student(CONFIDENCE, one.freedom + other.freedom) * float(error)
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """Ends of the percentile interval of figures from resamplings."""
+    """Return the ends of the percentile interval of figures from resamplings."""
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.asarray(drawn, dtype=np.float64), [tail, 100 - tail])
     return float(low), float(high)
 
 
 def mean_of_blocks(samples: Sequence[float], blocks: Sequence[int], resamples: int = RESAMPLES) -> tuple[float, float]:
-    """A 95% bootstrap interval of the mean of samples that lie in blocks of so many each: blocks are drawn and not
-    samples, for those of a block depend on one another (Künsch 1989)."""
-    parts = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])
-    sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
-    drawn = np.random.default_rng(0).integers(0, len(parts), (resamples, len(parts)))
+    """Return the 95% bootstrap interval of the mean of samples in consecutive blocks.
+
+    Blocks are drawn instead of samples, because the samples of a block depend on one another (Künsch 1989).
+
+    Args:
+        samples: samples of all blocks, in order.
+        blocks: number of samples of each block.
+        resamples: number of bootstrap resamplings.
+    """
+    block_samples = np.split(np.asarray(samples, dtype=np.float64), np.cumsum(blocks)[:-1])
+    sums, counts = np.array([part.sum() for part in block_samples]), np.array([len(part) for part in block_samples])
+    drawn = np.random.default_rng(0).integers(0, len(block_samples), (resamples, len(block_samples)))
     return bounds(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))

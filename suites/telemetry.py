@@ -1,4 +1,7 @@
-"""What a GPU says of itself while a worker measures: sampled by the parent through NVML, laid over the windows."""
+"""GPU telemetry during a measurement.
+
+The parent process samples it through NVML and assigns it to the measurement windows.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,28 @@ REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a busy GPU down (NVML API reference); idle, application
-clocks and display settings are not throttling."""
+"""Bits of nvmlDeviceGetCurrentClocksEventReasons that mean throttling (NVML API reference). The bits for an idle GPU,
+application clocks and display settings are not included."""
 
 SHORTEST_ENERGY_SECONDS = 0.4
-"""NVML's energy counter advances in steps of tens of milliseconds; over less than this it says little."""
+"""Shortest measurement with a figure of energy, in seconds. NVML's energy counter advances in steps of tens of
+milliseconds, so it is inaccurate over shorter times."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at the device: when it began and ended in ns, clocks in MHz, power in W, energy counter in mJ, memory in
-    bytes, and how many processes compute on it."""
+    """One sample of the device's state.
+
+    Attributes:
+        at, until: begin and end of the reading in ns, on the clock of suites/clock.py.
+        sm_clock, memory_clock: in MHz.
+        power: in W.
+        temperature: in degrees C.
+        reasons: bits of nvmlDeviceGetCurrentClocksEventReasons.
+        energy: energy counter in mJ.
+        memory: memory in use in bytes.
+        processes: number of processes that compute on the device.
+    """
 
     at: int
     sm_clock: int
@@ -47,7 +61,7 @@ class Reading:
 
 @dataclass
 class Telemetry:
-    """Samples one GPU in a thread for as long as the `with` block lasts; on a CPU it samples nothing."""
+    """Sampler of one GPU. It runs in a thread during the `with` block; without a `uuid`, on a CPU, it does nothing."""
 
     uuid: str
     period_s: float = 0.02
@@ -99,9 +113,9 @@ def _read(handle: Any) -> Reading:
 
 
 def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measurement:
-    """The measurement with the readings taken during its windows; unchanged if there are none.
+    """Return the measurement with the telemetry of its windows; unchanged if there are no readings.
 
-    `memory_bytes` is what was in use beyond the first reading, which was taken before the worker began.
+    `memory_bytes` is the largest memory in use minus that of the first reading, which precedes the worker's start.
     """
     if not readings or not measurement.windows:
         return measurement
@@ -118,7 +132,7 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         "temperature_c": max(r.temperature for r in during),
         "throttle_reasons": [name for bit, name in REASONS.items() if any(b & bit for b in bits)],
         "memory_bytes": max(r.memory for r in during) - readings[0].memory,
-        # One is the worker, by whatever number the driver knows it.
+        # One of them is the worker. Its process id is not compared: the driver may report another number.
         "other_processes": max(0, max(r.processes for r in during) - 1),
         "readings": len(during),
     }
@@ -126,9 +140,9 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         energy = _energy_at(readings, last) - _energy_at(readings, first)
         sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
         telemetry["energy_mj_per_sequence"] = energy / sequences
-    # A zero is what a GPU that does not report a figure leaves; an empty list of reasons says something.
-    known = {name: value for name, value in telemetry.items() if value != 0}
-    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **known})
+    # A GPU that does not report a figure gives 0. An empty list of reasons is kept: it means no throttling.
+    reported = {name: value for name, value in telemetry.items() if value != 0}
+    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **reported})
 
 
 def _throttles(reading: Reading) -> bool:
@@ -136,14 +150,14 @@ def _throttles(reading: Reading) -> bool:
 
 
 def _between(readings: Sequence[Reading], start: int, end: int) -> Sequence[Reading]:
-    """Readings begun and ended in [start, end]: what comes after a window may take memory of its own."""
+    """Return the readings that began and ended in [start, end]: memory may be allocated after a window."""
     low = bisect.bisect_left(readings, start, key=lambda r: r.at)
     high = bisect.bisect_right(readings, end, key=lambda r: max(r.at, r.until))
     return readings[low:high]
 
 
 def _energy_at(readings: Sequence[Reading], at: int) -> float:
-    """The energy counter in mJ at a moment, on a straight line between the two readings around it."""
+    """Return the energy counter in mJ at a moment in ns, by linear interpolation between two readings."""
     index = min(max(bisect.bisect_left(readings, at, key=lambda r: r.at), 1), len(readings) - 1)
     before, after = readings[index - 1], readings[index]
     share = (at - before.at) / max(after.at - before.at, 1)

@@ -1,6 +1,7 @@
-"""Tables that wait: many runs say what they measured, and the command that started them writes the tables once.
+"""Tables that are written once, after many runs.
 
-Tables cost processor time, which would disturb the next measurement.
+Each run notes its machine and suite in a file. The command that started the runs writes the tables at its end. Writing
+tables takes CPU time, which would disturb the next measurement.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 TOUCHED = "SUITES_TOUCHED"
-"""Environment variable: the file in which runs say what they measured. With it they write no tables."""
+"""Environment variable with the path of the file for these notes. If it is set, runs write no tables."""
 
 
 def waits() -> bool:
-    """Whether another command writes the tables of this one."""
+    """Return whether another command writes the tables of this run."""
     return bool(os.environ.get(TOUCHED))
 
 
 def touched(results: Path, machine: str, suite: str) -> None:
-    """Say that a record of this suite was written, if another command writes the tables."""
+    """Note that a record of this machine and suite was written, if another command writes the tables."""
     if waits():
         with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
             stream.write(json.dumps([str(results), machine, suite]) + "\n")
 
 
 def tables_at_end(work: Callable[[], int]) -> int:
-    """The status of `work`, whose processes write no tables; they are written after it, also if it is interrupted."""
+    """Run `work` without writing tables, then write them once, also after an interrupt.
+
+    Returns:
+        The exit status of `work`, or 1 if it is 0 and a table could not be written or a record is not valid.
+    """
     with tempfile.TemporaryDirectory(prefix="suites-") as folder:
         file = Path(folder, "touched")
         os.environ[TOUCHED] = str(file)

@@ -1,4 +1,7 @@
-"""What lets a row's speed count: outputs that are finite and near FP32's, and no task on which the path has failed."""
+"""Validity of a row in a table.
+
+A row is valid if its outputs are finite and close to those of FP32, and if its path has not failed a task.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,27 @@ from suites.record import FAILED, TIMEOUT, Record
 Way = str
 Scores = Mapping[str, Any]
 Judged = Mapping[Way, Mapping[str, Scores]]
-"""Scores by way and task."""
+"""Scores by path and task."""
 
 NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
-"""Options that change how fast a path is and not what it computes."""
+"""Options that change the speed of a path but not its outputs."""
 
 CALIBRATED = ("int8", "fp8")
-"""Precisions whose outputs depend on the texts and the seed of calibration too and, in TensorRT, on the profiles that
-tactics were chosen for (results/reference/findings/tensorrt.md: INT8 with a wide profile)."""
+"""Precisions whose outputs also depend on the texts and the seed of calibration. In TensorRT they also depend on the
+profiles, because tactics are chosen for them (results/reference/findings/tensorrt.md: INT8 with a wide profile)."""
 
 DRIFT, DRIFT_ALLOWED = 10.0, 0.01
-"""How many times further from FP32, by 1 - cosine, a shape may be than its record's best, and how much besides."""
+"""Largest distance from FP32 (1 - cosine) at a shape: `DRIFT` times the smallest distance in its record, plus
+`DRIFT_ALLOWED`."""
 
 NEAR, NEAR_CALIBRATED = 0.99, 0.9
-"""The smallest cosine to FP32 of a row that says something of its precision; the second of INT8 and FP8. Rounding alone
-leaves pooled outputs above it: in the records, above 0.9999 of floating point and above 0.94 of the recipes of INT8
-that keep their task. What lies below computes something else, as a kernel whose probabilities all round to 0."""
+"""Smallest cosine to FP32 of a valid row; `NEAR_CALIBRATED` is for INT8 and FP8. Rounding alone gives higher values for
+pooled outputs: in the records, above 0.9999 for floating point, and above 0.94 for INT8 recipes that pass their task.
+A lower cosine means an error, for example a kernel whose probabilities all round to 0."""
 
 
 def way(record: Record) -> Way:
-    """What two records share if they ran one path: all of a cell that changes what is computed, shapes apart."""
+    """Return the key of a record's path. Two records have the same key if they differ only in shapes and speed."""
     cell = record.cell
     calibrated = cell.precision in CALIBRATED
     without = NOT_THE_WAY if calibrated else NOT_THE_WAY | {*PROFILES}
@@ -43,23 +47,26 @@ def way(record: Record) -> Way:
 
 
 def judged(accuracy: Iterable[Record]) -> dict[Way, dict[str, Scores]]:
-    """Scores by way and task; of several, those with the largest loss. A cell that failed or ran out of time has its
-    reason as `failure`; one that is not supported, or for which something is missing, says nothing of the path."""
-    found: dict[Way, dict[str, Scores]] = {}
+    """Return scores by path and task. If several records have the same path and task, the largest loss counts.
+
+    The scores of a cell that failed or timed out have its reason as `failure`. Unsupported or unavailable cells are
+    skipped.
+    """
+    scores_by_path: dict[Way, dict[str, Scores]] = {}
     for record in accuracy:
         scores = dict(record.scores)
         if record.outcome in (FAILED, TIMEOUT) and not scores.get("nonfinite"):
             scores["failure"] = f"{record.outcome}: {record.reason}"
         if not scores:
             continue
-        tasks, task = found.setdefault(way(record), {}), str(record.cell.lengths["task"])
+        tasks, task = scores_by_path.setdefault(way(record), {}), str(record.cell.lengths["task"])
         if task not in tasks or loss(scores) > loss(tasks[task]):
             tasks[task] = scores
-    return found
+    return scores_by_path
 
 
 def past_tolerance(scores: Scores) -> str:
-    """Why a path's outputs are of no use for a task; empty if they are of use, or if the task has no right answers."""
+    """Return the reason why a path fails a task; empty if it passes, or if the task does not decide validity."""
     lost = loss(scores)
     if math.isfinite(lost) and not scores.get("gates", True):
         return ""
@@ -67,7 +74,7 @@ def past_tolerance(scores: Scores) -> str:
 
 
 def shortfall(scores: Scores) -> str:
-    """How a task's figure misses FP32's by more than its tolerance; empty if it does not."""
+    """Return the reason if a task's figure is below that of FP32 by more than the tolerance; else an empty text."""
     if "failure" in scores:
         return str(scores["failure"])
     if scores["nonfinite"]:
@@ -81,28 +88,33 @@ def shortfall(scores: Scores) -> str:
 
 
 def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping[str, Scores]) -> list[str]:
-    """All that makes a row of a record invalid, each once; `shapes` are those that the row speaks of."""
+    """Return all reasons why a row of a record is invalid, each once; `shapes` are the shapes of the row."""
     checks = [check for check in record.checks if (check["batch"], check["sequence"]) in shapes]
-    found = sorted({str(check["problem"]) for check in checks if check["problem"]})
-    found += [text] if not found and (text := _far(record.cell.precision, checks)) else []
-    found += [text] if (text := _drift(record.checks, checks)) else []
-    return found + [f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))]
+    problems_found = sorted({str(check["problem"]) for check in checks if check["problem"]})
+    problems_found += [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
+    problems_found += [text] if (text := _drift(record.checks, checks)) else []
+    return problems_found + [
+        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))
+    ]
 
 
-def _far(precision: str, here: Iterable[Mapping[str, Any]]) -> str:
-    """Whether outputs are further from FP32 than rounding to `precision` explains."""
+def _far(precision: str, row_checks: Iterable[Mapping[str, Any]]) -> str:
+    """Return the problem if outputs are further from FP32 than rounding to `precision` explains; else an empty text."""
     least = NEAR_CALIBRATED if precision in CALIBRATED else NEAR
-    worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=1.0)
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=1.0)
     return "" if worst >= least else f"cosine {worst:.4f} to FP32, below the {least:g} of {precision}"
 
 
-def _drift(everywhere: Iterable[Mapping[str, Any]], here: Iterable[Mapping[str, Any]]) -> str:
-    """Whether outputs are far worse here than at the record's best shape: rounding is alike at all, faults are not."""
-    known = [check for check in everywhere if check["cosine"] is not None]
-    worst = min((check["cosine"] for check in here if check["cosine"] is not None), default=None)
+def _drift(all_checks: Iterable[Mapping[str, Any]], row_checks: Iterable[Mapping[str, Any]]) -> str:
+    """Return the problem if outputs are much worse here than at the record's best shape; else an empty text.
+
+    Rounding errors are similar at all shapes. Faults of a kernel are not.
+    """
+    finite = [check for check in all_checks if check["cosine"] is not None]
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=None)
     if worst is None:
         return ""
-    best = max(known, key=lambda check: float(check["cosine"]))
+    best = max(finite, key=lambda check: float(check["cosine"]))
     if 1 - worst <= DRIFT * (1 - best["cosine"]) + DRIFT_ALLOWED:
         return ""
     elsewhere = f"{best['cosine']:.4f} at {best['batch']}x{best['sequence']}"
@@ -110,7 +122,7 @@ def _drift(everywhere: Iterable[Mapping[str, Any]], here: Iterable[Mapping[str, 
 
 
 def loss(scores: Scores) -> float:
-    """By how much a figure falls below FP32's; infinite where there is no figure, or none that is a number."""
+    """Return how far a figure is below that of FP32; infinite if there is no figure or it is not a number."""
     if "failure" in scores or scores["nonfinite"] or not math.isfinite(scores["difference"]):
         return math.inf
     return -float(scores["difference"])

@@ -1,17 +1,20 @@
-"""One stage of a cell in a process of its own: `python -m suites.worker STAGE JOBDIR`.
+"""Run one stage of a cell in its own process: `python -m suites.worker STAGE JOBDIR`.
 
-The protocol, on CPython 3.10 or newer with the standard library, numpy and one vendor:
+A worker needs CPython 3.10 or newer, the standard library, numpy and the packages of one backend. Protocol:
 
-- JOBDIR/job.json is read; what it holds depends on the stage, see the functions below.
-- JOBDIR/out.json is written last, whole: {"outcome", "reason", "result"}. A process that ends without it failed.
-- Standard output and error belong to the log, because native libraries print there.
-- Lines of progress go, one JSON object each, to the file descriptor named by SUITES_PROGRESS_FD if it is set: {"text",
-  "keep"}, where `keep` asks for a line that stays. The logger "backends" goes there too, and what it warns of stays.
-- A worker ends when its launcher ends, whose process id is SUITES_LAUNCHER: otherwise it would use the device beside
-  the next worker. SUITES_CALL marks the worker and all that it starts, see suites/process_tree.py.
+- The worker reads JOBDIR/job.json. Its keys depend on the stage, see the functions below.
+- The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. A worker that ends without
+  writing it has failed.
+- Standard output and standard error are the log, because native libraries print there.
+- If SUITES_PROGRESS_FD is set, it is the number of a file descriptor for lines of progress. Each line is a JSON object:
+  {"text", "keep"}. A line with `keep` stays visible. Messages of the logger "backends" are lines of progress too, and
+  its warnings stay visible.
+- SUITES_LAUNCHER is the process id of the launcher. The worker ends when the launcher ends: otherwise it would use the
+  device at the same time as the next worker. SUITES_CALL marks the worker and its descendants, see
+  suites/process_tree.py.
 - Exit status 74 (EX_IOERR) means that a file could not be written: the disk is full or the folder is read-only. The
-  last line of the log says which file.
-- Nothing else depends on the log or on the progress: a worker goes on when nobody reads them.
+  last line of the log has the path of the file.
+- A worker does not need a reader of its log or its progress: it continues if they cannot be written.
 """
 
 from __future__ import annotations
@@ -53,16 +56,22 @@ from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
 Job = Mapping[str, Any]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""A disk that takes no more, wherever it is."""
+"""Errors of a full or read-only disk. They count for every path."""
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-"""Of a path in the cache: it cannot be written. Of another path, a file of the user's: it cannot be read."""
+"""Errors of a path that cannot be written. They count for paths in the cache only: elsewhere, a file of the user cannot
+be read."""
 
 
 def probe(job: Job) -> dict[str, Any]:
-    """Versions of what the backend would run on, and whether it can do the job; imports no vendor."""
+    """Return the versions of the backend's packages and whether it can run the job. Imports no vendor library.
+
+    Returns:
+        `versions` of Python and packages, `release` (name and version of the backend's main package), `outcome` with
+        its `reason`, and `form` (the fields of a `SourceForm`).
+    """
     backend, spec = load_backend(job["backend"]), _spec(job)
-    # A batch in passes never runs whole. How long each of them will be is not known before the export.
+    # A batch that is split into passes never runs whole. The export decides the sequence length of each pass.
     passes = job.get("lengths", {}).get("passes", 1)
     spec = replace(spec, shapes=tuple(Shape(shape.batch // passes, shape.sequence) for shape in spec.shapes))
     packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
@@ -80,24 +89,27 @@ def probe(job: Job) -> dict[str, Any]:
 
 
 def locate(job: Job) -> dict[str, Any]:
-    """`path` and `origin` of the checkpoint that `model` names by its hub id; runs in the main interpreter."""
+    """Return `path` and `origin` of a checkpoint given by its hub id. Runs in the main interpreter."""
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate as locate_checkpoint
 
-    found = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
-    return {"path": str(found.folder), "origin": found.origin}
+    checkpoint = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
+    return {"path": str(checkpoint.folder), "origin": checkpoint.origin}
 
 
 def export(job: Job) -> dict[str, Any]:
-    """Weights, ONNX file (Q/DQ where asked for), inputs and FP32 reference; runs in the interpreter with torch.
+    """Write weights, ONNX file (with Q/DQ if requested), inputs and FP32 reference. Runs in the interpreter with torch.
 
-    `shapes` of the answer are those to build and to measure: batches may be run in several passes.
+    `shapes` of the answer are the shapes to build and to measure: they differ from those of the job if a batch runs in
+    several passes.
     """
     if job["source"] == "none":
         from suites.placeholder import prepare, prepare_sets
 
         root, shapes = Path(job["cache"]), _shapes(job)
-        prepared = prepare_sets(root, _asked(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        prepared = (
+            prepare_sets(root, _request_shapes(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
+        )
         return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
     from backends.checkpoint import locate as locate_checkpoint
@@ -122,66 +134,68 @@ def export(job: Job) -> dict[str, Any]:
     longest = max(sequence for _, sequence in job["shapes"])
     checked = {"encoder": check_encoder(folder, identity, longest, cache)}
     texts, seed, source = job["texts"], job["seed"], Source(folder, checkpoint.weights_sha256)
-    found: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
-    found |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
+    facts: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
+    facts |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
         student = Student(folder, identity, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
         learned = learn(student)
-        found |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
+        facts |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
         source = prepare_source(*learned.checkpoint, form, quantization, texts, seed, cache, learned.ranges)
         if not form.arrays or form.ranges:
             checked["export"] = check_export(*learned.checkpoint, longest, cache)
     origin = InputSource(folder, identity, job["lengths"], texts, seed, device.kind, cache)
-    source, inputs, more = INPUTS[job["suite"]](job, origin, source, _shapes(job))
-    return {"source": source.to_json(), "inputs": inputs.to_json(), **found, **more}
+    source, inputs, additions = INPUTS[job["suite"]](job, origin, source, _shapes(job))
+    return {"source": source.to_json(), "inputs": inputs.to_json(), **facts, **additions}
 
 
 def build(job: Job) -> dict[str, Any]:
-    """The backend's own artifact from the source, in the backend's interpreter."""
+    """Build the backend's artifact from the source, in the backend's interpreter."""
     return load_backend(job["backend"]).build(_spec(job), Source.from_json(job["source"])).to_json()
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """The suite's question, asked of a session on the built artifact, in a fresh process."""
+    """Open a session on the built artifact and run the measurement of the suite. Runs in a fresh process."""
     from suites import clock
     from suites.cpu_load import cpu_load, read_cpu
 
     before = read_cpu()
-    question = importlib.import_module(f"suites.{job['suite']}")
+    suite = importlib.import_module(f"suites.{job['suite']}")
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)
     effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
     answer: dict[str, Any]
     if job["suite"] == "switching":
-        # It opens sessions itself, one after another.
-        own = {"asked": _asked(job), "traffic": job["traffic"], "repeats": job["repeats"]}
+        # This suite opens several sessions, one after another.
+        traffic = {"asked": _request_shapes(job), "traffic": job["traffic"], "repeats": job["repeats"]}
         opening = partial(backend.opening, spec, artifact)
-        answer = question.measure(opening, spec.shapes, arrays, effort, graph, _progress, **own)
+        answer = suite.measure(opening, spec.shapes, arrays, effort, graph, _progress, **traffic)
     else:
         _progress("opening")
         session, steps = clock.time_opening(backend.opening(spec, artifact))
         with session:
-            answer = question.measure(session, spec.shapes, arrays, effort, graph, _progress)
+            answer = suite.measure(session, spec.shapes, arrays, effort, graph, _progress)
         answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps}
     answer["facts"] |= {"loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
     return answer
 
 
 def start(job: Job) -> dict[str, Any]:
-    """What comes first in a process, of suite=switching, in a fresh one; `number` of several such."""
-    from suites.switching_starts import start as meet_all
+    """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
+    from suites.switching_starts import start as measure_first_use
 
     spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
     opening = partial(load_backend(job["backend"]).opening, spec, artifact)
     arrays = np.load(job["inputs"], allow_pickle=False)
-    return meet_all(opening, spec.shapes, arrays, _asked(job), job["number"])
+    return measure_first_use(opening, spec.shapes, arrays, _request_shapes(job), job["number"])
 
 
 def score(job: Job) -> dict[str, Any]:
-    """What the outputs that `measure` wrote are worth; runs in the main interpreter, with FP32's part out of the cache
-    where another path was judged before."""
+    """Score the outputs that `measure` wrote. Runs in the main interpreter.
+
+    The predictions of the FP32 reference come from the cache if another path was scored before.
+    """
     from backends.cache import ArtifactCache
     from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
@@ -199,15 +213,15 @@ def score(job: Job) -> dict[str, Any]:
         "checkpoint": job.get("identity", ""),
     }  # fmt: skip
     versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
-    kept = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
-    with np.load(kept.path, allow_pickle=False) as known:
-        found = np.load(job["found"], allow_pickle=False)
-        return score_outputs(kind, targets, found, inputs, checkpoint, dict(known))
+    artifact = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
+    with np.load(artifact.path, allow_pickle=False) as reference_predictions:
+        outputs = np.load(job["found"], allow_pickle=False)
+        return score_outputs(kind, targets, outputs, inputs, checkpoint, dict(reference_predictions))
 
 
 def _loaded() -> dict[str, str]:
-    """Versions of all that was imported, as it says itself: two distributions can install the same module."""
-    # Not by attribute of the module, for a lazy one's __getattr__ may import or raise.
+    """Return `__version__` of all imported modules. Two distributions can install the same module."""
+    # It is read from __dict__, because __getattr__ of a lazy module may import or raise.
     modules = {name: getattr(module, "__dict__", {}) for name, module in sys.modules.items() if "." not in name}
     versions = {name: contents.get("__version__") for name, contents in sorted(modules.items())}
     return {name: version for name, version in versions.items() if isinstance(version, str)}
@@ -228,8 +242,8 @@ def _shapes(job: Job) -> tuple[Shape, ...]:
     return tuple(Shape(batch, sequence) for batch, sequence in job["shapes"])
 
 
-def _asked(job: Job) -> tuple[Shape, ...]:
-    """Shapes that requests have, which may run at others."""
+def _request_shapes(job: Job) -> tuple[Shape, ...]:
+    """Return the shapes of the requests. Padding may run a request at another shape."""
     return _shapes({**job, "shapes": job["asked"]})
 
 
@@ -250,27 +264,27 @@ def _spec(job: Job) -> BuildSpec:
 def _progress(text: str, keep: bool = False) -> None:
     descriptor = os.environ.get("SUITES_PROGRESS_FD")
     if descriptor:
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # the launcher does not read it any more
             os.write(int(descriptor), (json.dumps({"text": text, "keep": keep}) + "\n").encode())
 
 
 class _Progress(logging.Handler):
-    """Backends say what they are doing by logging; they do not know of this protocol."""
+    """Handler that turns log lines of backends into lines of progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _progress(record.getMessage(), keep=record.levelno >= logging.WARNING)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     """Write to the log, if it can be written."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _cannot_write(error: BaseException, folders: Sequence[Path]) -> bool:
-    """Whether an exception, or one that it came from, says that a file below `folders` could not be written.
+    """Return whether an exception, or one of its causes, means that a file below `folders` could not be written.
 
-    Libraries in other languages report a full disk in the text of an exception of their own.
+    Libraries in other languages report a full disk only in the text of their exceptions.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -294,7 +308,7 @@ def _is_path(name: object) -> bool:
 
 
 def main(stage: str, folder: Path) -> int:
-    """Run one stage; 0 if it answered, whatever the answer."""
+    """Run one stage. Return 0 if it wrote an answer, also if the answer is a failure."""
     if launcher := os.environ.get("SUITES_LAUNCHER"):
         end_with_parent(int(launcher), signal.SIGKILL)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -309,14 +323,14 @@ def main(stage: str, folder: Path) -> int:
     except Unavailable as reason:
         answer = {"outcome": UNAVAILABLE, "reason": str(reason), "result": None}
     except Exception as error:
-        _say(traceback.format_exc().rstrip())
+        _log(traceback.format_exc().rstrip())
         if _cannot_write(error, [folder, Path(job.get("cache") or folder)]):
             return os.EX_IOERR
         answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
     try:
         write_whole(folder / "out.json", json.dumps(answer))
     except OSError as error:
-        _say(f"{type(error).__name__}: {error}")
+        _log(f"{type(error).__name__}: {error}")
         return os.EX_IOERR
     return 0
 

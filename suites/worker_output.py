@@ -1,7 +1,7 @@
-"""Read what a worker writes while it runs: its log, and its lines of progress.
+"""Read the log and the lines of progress of a worker while it runs.
 
-Output is read from pipes and bounded: a worker that prints without end costs neither memory nor disk space. A process
-that outlives the worker and keeps a pipe open does not keep the parent waiting.
+Output is read from pipes and its size is limited: a worker that prints without end fills neither memory nor disk. The
+parent does not wait for a process that outlives the worker and keeps a pipe open.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from suites.text import one_line
 
 LOG_HEAD_BYTES = 512 * 1024
 LOG_TAIL_BYTES = 256 * 1024
-"""How much of the beginning and of the end of a log is kept."""
+"""Bytes that are kept of the beginning and of the end of a log."""
 
 LOG_TAIL_LINES, LOG_LINE_CHARACTERS = 30, 500
-"""How much of the log a record keeps."""
+"""Lines of the log that a record keeps, and characters of each line."""
 
 PROGRESS_BYTES = 64 * 1024
-"""A longer line of progress is dropped."""
+"""Longest line of progress. A longer line is dropped."""
 
 KEPT_LINES = 100
-"""How many lines of progress of one worker may stay in the terminal or in a batch's output."""
+"""Lines of progress of one worker that may stay visible in the terminal or in a log file."""
 
 BLOCK_BYTES = 1 << 16
 LEFT_OVER_BYTES = 1 << 22
-"""How much is read from a pipe after the worker ended, if another process still writes to it."""
+"""Bytes that are read from a pipe after the worker ended, if another process still writes to it."""
 
 JOIN_SECONDS = 3
 
 
 class Reader:
-    """A thread that passes on all that arrives at `descriptor`, and closes it in the end."""
+    """Thread that reads `descriptor` until its end, passes each block to `receive`, and closes the descriptor."""
 
     def __init__(self, descriptor: int, receive: Callable[[bytes], None]) -> None:
         self._descriptor, self._receive = descriptor, receive
@@ -47,18 +47,18 @@ class Reader:
         self._thread.start()
 
     def finish(self) -> None:
-        """Read what is left without waiting for more, and end the thread."""
+        """Read the remaining output without waiting for more, and end the thread."""
         os.close(self._stop_writer)
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        left = LEFT_OVER_BYTES
-        both = select.poll()
+        remaining = LEFT_OVER_BYTES
+        poller = select.poll()
         for descriptor in (self._descriptor, self._stop_reader):
-            both.register(descriptor, select.POLLIN)
+            poller.register(descriptor, select.POLLIN)
         try:
-            while left > 0:
-                ready = [descriptor for descriptor, _ in both.poll()]
+            while remaining > 0:
+                ready = [descriptor for descriptor, _ in poller.poll()]
                 stopping = self._stop_reader in ready
                 if self._descriptor not in ready:
                     return
@@ -66,16 +66,16 @@ class Reader:
                 if not block:
                     return
                 self._receive(block)
-                left -= len(block) if stopping else 0
+                remaining -= len(block) if stopping else 0
         finally:
             os.close(self._descriptor)
             os.close(self._stop_reader)
 
 
 class WorkerLog:
-    """The log of a worker: a file with the beginning of its output, to which the last part is added at the end.
+    """Log of a worker: a file with the first and the last part of its output.
 
-    A log that cannot be written, because the disk is full or its folder was removed, is kept in memory alone.
+    If the file cannot be written, because the disk is full or the folder was removed, the last part is kept in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class WorkerLog:
         self._tail = bytearray()
 
     def add(self, block: bytes) -> None:
-        """Take over the next part of the output."""
+        """Add the next block of the output."""
         self._received += len(block)
         self._tail += block
         if len(self._tail) > 2 * LOG_TAIL_BYTES:
@@ -97,7 +97,7 @@ class WorkerLog:
             self._write(head)
 
     def close(self) -> None:
-        """Write the end of the output below its beginning."""
+        """Write the last part of the output below the first part."""
         rest = min(self._received - self._written, len(self._tail), LOG_TAIL_BYTES)
         left_out = self._received - self._written - rest
         if left_out:
@@ -109,7 +109,7 @@ class WorkerLog:
                 self._file.close()
 
     def tail(self) -> str:
-        """The last lines of the output, with control characters as their codes."""
+        """Return the last lines of the output, with control characters as their codes."""
         text = bytes(self._tail[-LOG_TAIL_BYTES:]).decode(errors="replace")
         lines = text.splitlines()[-LOG_TAIL_LINES:]
         return "\n".join(one_line(line[:LOG_LINE_CHARACTERS]) for line in lines)
@@ -126,7 +126,7 @@ class WorkerLog:
 
 
 class ProgressLines:
-    """Turns bytes into calls of `on_progress`; whatever is no line of progress is left out."""
+    """Parser of lines of progress. It calls `on_progress` for each valid line and skips all other lines."""
 
     def __init__(self, on_progress: Callable[[str, bool], None]) -> None:
         self._on_progress = on_progress
@@ -135,23 +135,23 @@ class ProgressLines:
         self._kept = 0
 
     def add(self, block: bytes) -> None:
-        """Take over the next part of the stream."""
-        *lines, begun = (self._begun + block).split(b"\n")
+        """Parse the next block of the stream."""
+        *lines, unfinished = (self._begun + block).split(b"\n")
         for line in lines:
             if not self._dropping:
                 self._line(line)
             self._dropping = False
-        self._begun = begun if len(begun) <= PROGRESS_BYTES else b""
-        self._dropping |= len(begun) > PROGRESS_BYTES
+        self._begun = unfinished if len(unfinished) <= PROGRESS_BYTES else b""
+        self._dropping |= len(unfinished) > PROGRESS_BYTES
 
     def _line(self, line: bytes) -> None:
         try:
-            said = json.loads(line)
-            text, keep = said["text"], said["keep"]
+            message = json.loads(line)
+            text, keep = message["text"], message["keep"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return
         if isinstance(text, str):
-            # The reader must go on, whatever happens to a terminal: the worker waits for a full pipe.
+            # An error of the terminal must not stop the reader: a worker waits when its pipe is full.
             self._kept += bool(keep)
             with contextlib.suppress(Exception):
                 self._on_progress(one_line(text[:LOG_LINE_CHARACTERS]), bool(keep) and self._kept <= KEPT_LINES)

@@ -68,8 +68,8 @@ def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(t
         ("os._exit(0)", "exited with status 0 without an answer"),
         ("os._exit(3)", "exited with status 3 without an answer"),
         ("os.kill(os.getpid(), 11)", "killed by SIGSEGV without an answer"),
-        ("Path(sys.argv[4], 'out.json').write_text('garbage')", "something that is no answer"),
-        ("Path(sys.argv[4], 'out.json').write_text('[]')", "something that is no answer"),
+        ("Path(sys.argv[4], 'out.json').write_text('garbage')", "wrote an answer that cannot be read"),
+        ("Path(sys.argv[4], 'out.json').write_text('[]')", "wrote an answer that cannot be read"),
         (
             """Path(sys.argv[4], 'out.json').write_text('{"outcome":"fine","reason":"","result":1}')""",
             "the unknown outcome 'fine'",

@@ -103,4 +103,4 @@ def test_a_backend_that_cannot_mark_layers_is_unsupported(fast_cli: Cli, tmp_pat
     assert fast_cli(*QUICK[:1], "backend=torch_packed", *QUICK[2:], SMALL).returncode == 0
     (record,) = read_records(tmp_path / "results", "layers")
     assert record.outcome == "unsupported"
-    assert record.reason == "backend=torch_packed gives no outputs but the last; others mark layers"
+    assert record.reason == "backend=torch_packed returns only the last output; use a backend that marks layers"

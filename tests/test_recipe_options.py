@@ -32,27 +32,32 @@ def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> 
             "trt_plugin",
             GPU,
             {"placement": Placement.gemm},
-            "placement=gemm: an engine of plugins has places",
+            "placement=gemm: an engine of plugins does not use it",
         ),
         ("trt_plugin", GPU, {"per_channel": False}, "per_channel=False: an engine of plugins"),
         ("trt_plugin", GPU, {"reduce_range": Switch.on}, "reduce_range=on: an engine of plugins"),
-        ("trt_plugin", GPU, {"exact_residual": True}, "exact_residual=True: norms of plugins read what is added as it"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "exact_residual": True}, "exact_residual=True: only explicit"),
+        ("trt_plugin", GPU, {"exact_residual": True}, "exact_residual=True: norms of plugins read the residual"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "exact_residual": True}, "exact_residual=True: it needs explicit"),
         ("trt_plugin", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
         ("trt", GPU, {"activation": Activation.uint8}, "TensorRT reads no zero points"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "qat_steps": 3}, "qat_steps=3: only explicit"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "smooth": 0.5}, "smooth=0.5: only explicit"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "leave_out": ["*"]}, "only explicit"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.percentile}, "has no implicit form"),
-        ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.search}, "method=search: it has no implicit form"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "qat_steps": 3}, "qat_steps=3: it needs explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "smooth": 0.5}, "smooth=0.5: it needs explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "leave_out": ["*"]}, "it needs explicit"),
+        ("trt", GPU, {"scheme": Scheme.implicit, "method": Method.percentile}, "scheme=implicit does not have it"),
+        (
+            "trt",
+            GPU,
+            {"scheme": Scheme.implicit, "method": Method.search},
+            "method=search: scheme=implicit does not have it",
+        ),
         ("ort", CPU, {"smooth": 0.5, "qat_steps": 3}, "smooth=0.5: training learns ranges"),
-        ("trt", GPU, {"smooth": 0.5, "method": Method.search}, "smooth=0.5: method=search tries ranges on the model"),
-        ("trt", GPU, {"shift": True, "method": Method.search}, "shift=True: method=search tries ranges on the model"),
+        ("trt", GPU, {"smooth": 0.5, "method": Method.search}, "smooth=0.5: method=search tries ranges on"),
+        ("trt", GPU, {"shift": True, "method": Method.search}, "shift=True: method=search tries ranges on"),
         ("trt", GPU, {"qat_steps": 3, "method": Method.search}, "qat_steps=3: method=search tries ranges"),
         ("ort", CPU, {"method": Method.search}, "method=search: it searches symmetric ranges"),
-        ("ort", CPU, {"shift": True}, "shift=True: zero points do the same already"),
-        ("ort", CPU, {"percentile": 99.0}, "only method=percentile reads it"),
-        ("ort", CPU, {"qat_rate": 1e-3}, "only training reads it"),
+        ("ort", CPU, {"shift": True}, "shift=True: zero points have the same effect"),
+        ("ort", CPU, {"percentile": 99.0}, "only method=percentile uses it"),
+        ("ort", CPU, {"qat_rate": 1e-3}, "only training uses it"),
     ],
 )
 def test_a_key_without_effect_is_refused(backend: str, machine: Machine, keys: dict[str, Any], message: str) -> None:
@@ -63,7 +68,7 @@ def test_a_key_without_effect_is_refused(backend: str, machine: Machine, keys: d
 
 
 def test_fp8_refuses_keys_of_int8() -> None:
-    with pytest.raises(Refused, match="qat_steps=3: it is of INT8"):
+    with pytest.raises(Refused, match="qat_steps=3: it is for INT8"):
         quantization_of(config("trt", Precision.fp8, qat_steps=3), GPU)
 
 

@@ -63,7 +63,10 @@ def test_costs_programmed_on_the_command_line_are_recovered(
         (("lengths=texts",), "draws lengths without a tokenizer"),
         (("suite.replay_s=0",), "suite.replay_s=0.0 must be greater than 0"),
         # This refusal comes before the check for a GPU.
-        (("backend=trt", "trt.ranges=[[1,1,8,32],[2,2,4,8]]", "profiles=ranges"), "numbers 1 and 2 both hold 2x2"),
+        (
+            ("backend=trt", "trt.ranges=[[1,1,8,32],[2,2,4,8]]", "profiles=ranges"),
+            "numbers 1 and 2 overlap: both have 2x2",
+        ),
         (("backend=trt", "trt.ranges=[[4,1,1,32]]", "profiles=ranges"), "is empty: the smallest shape comes first"),
     ],
 )

@@ -224,12 +224,12 @@ def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest
     ("override", "message"),
     [
         ("trt.min=[1]", "trt.min=[1] must be a batch and a sequence length"),
-        ("trt.min=[9,16]", "must not fall; their batch is 9, 8, 8"),
-        ("trt.opt=[1,400]", "must not fall; their sequence is 16, 400, 128"),
+        ("trt.min=[9,16]", "must not decrease; their batch is 9, 8, 8"),
+        ("trt.opt=[1,400]", "must not decrease; their sequence is 16, 400, 128"),
         ("trt.optimization_level=6", "between 0 and 5"),
         ("trt.workspace_mb=-1", "trt.workspace_mb=-1 must be at least 0"),
         ("trt.timing_iterations=-1", "trt.timing_iterations=-1 must be at least 0"),
-        ("trt.plugin_libraries=[no/such.so]", "no/such.so, which is no file"),
+        ("trt.plugin_libraries=[no/such.so]", "no/such.so, which is not a file"),
         ("interpreter.trt=/no/python", "interpreter.trt=/no/python is no executable Python"),
     ],
 )

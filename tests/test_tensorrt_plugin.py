@@ -113,10 +113,10 @@ def test_the_source_has_weights_and_for_int8_ranges(
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ([[1, 1, 8, 64], [4, 64, 16, 128]], "numbers 1 and 2 both hold 4x64"),
+        ([[1, 1, 8, 64], [4, 64, 16, 128]], "numbers 1 and 2 overlap: both have 4x64"),
         ([[1, 64, 8, 32]], "is empty"),
         ([[1, 64, 8]], "number 1 is"),
-        ([], "go together"),
+        ([], "need each other; give both"),
     ],
 )
 def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], message: str) -> None:
