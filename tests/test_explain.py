@@ -48,15 +48,15 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["null.other.x=3"], "null.other has no x; add it with a plus, as +null.other.x=VALUE"),
         (["+suite.foo=1"], "there is no key suite.foo; choices: suite.name"),
         (["+model.pth=x"], "did you mean model.path?"),
-        (["trt.ranges=[1,2]"], "trt.ranges wants a list of lists, e.g. trt.ranges=[[1,8]]"),
-        (["keep_fp32=3"], "keep_fp32 wants a list of names"),
+        (["trt.ranges=[1,2]"], "trt.ranges must be a list of lists, e.g. trt.ranges=[[1,8]]"),
+        (["keep_fp32=3"], "keep_fp32 must be a list of names"),
         (["batch=[[1]]"], "batch=[[1]] must be a list of whole numbers"),
         (["sequence=[[16],[32]]"], "sequence=[[16], [32]] must be a list of whole numbers"),
         (["keep_fp32=[[a]]"], "must be a list of names"),
         (["trt.ranges=[[1,[2]]]"], "trt.ranges"),
         (["lengths.values=[[2]]", "lengths=stsb"], "must be a list of whole numbers"),
         (["+null.other.x=[1]"], "null.other"),
-        (["batch=null"], "batch=null is no value"),
+        (["batch=null"], "batch=null is not a value"),
         (["suite=null"], "suite=null names no choice"),
         (["suite=5"], "suite=5 names no choice"),
         (["task=[a]"], "there is no task=a; choices: banking77"),
@@ -168,7 +168,7 @@ def test_no_file_of_a_configuration_runs_code(
     ("arguments", "says"),
     [
         (("backend=torch_eager", "+model.architecture.hiden_size=1"), "is read with weights=random only"),
-        (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must lie between 1 and 100000"),
+        (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must be between 1 and 100000"),
     ],
 )
 def test_a_key_that_nothing_reads_or_can_hold_is_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:

@@ -167,7 +167,7 @@ def test_int8_is_repaired_by_leaving_products_out(
             ["backend=ort", "precision=int8", "device=cpu", "search.seconds=-1"],
             "search.seconds=-1.0 must be at least 0",
         ),
-        (["backend=ort", "precision=int8", "device=cpu", "search.cosine=1.5"], "search.cosine=1.5 must lie between"),
+        (["backend=ort", "precision=int8", "device=cpu", "search.cosine=1.5"], "search.cosine=1.5 must be between"),
         (["backend=ort", "precision=int8", "device=cpu", "until=build"], "until=build measures nothing"),
         (["-m", "backend=ort", "precision=int8"], "there is no flag -m"),
         (["backend=ort", "precision=int8", "device=cpu", "+foo=1"], "there is no key foo"),
