@@ -1,4 +1,4 @@
-"""Refusals of requests, and checks that many keys share. A refusal is one line that tells the user how to correct it."""
+"""Refusals of requests, and checks that many keys share. A refusal is one line with the fault and the correction."""
 
 from __future__ import annotations
 

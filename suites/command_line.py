@@ -97,7 +97,7 @@ def program(command: str) -> str:
 def overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     """Return `arguments` as Hydra must read them.
 
-    Flags move to the flag_words, because Hydra ignores all words after a flag between overrides. `backend=null` is quoted,
+    Flags move to the front, because Hydra ignores all words after a flag between overrides. `backend=null` is quoted,
     because Hydra reads null as a missing value. Paths are quoted.
 
     Raises:
@@ -123,9 +123,8 @@ def _flags(arguments: Sequence[str], allowed_flags: Sequence[str]) -> tuple[dict
             continue
         flag, equal, value = word.partition("=")
         if flag not in allowed_flags:
-            raise Refused(
-                f"there is no flag {shortened(word)}; {did_you_mean(flag, allowed_flags)}choices: {', '.join(allowed_flags)}"
-            )
+            hint = did_you_mean(flag, allowed_flags)
+            raise Refused(f"there is no flag {shortened(word)}; {hint}choices: {', '.join(allowed_flags)}")
         name = SHORT.get(flag, flag)
         values[name] = _value(flag, value if equal else None, remaining) if name in VALUES else None
         if equal and name not in VALUES:
@@ -202,7 +201,7 @@ def _guarded(work: Callable[[], int]) -> int:
         if isinstance(error, composing()):
             message = explain(error)
         elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
-            message = f"{error.filename}: {error.strerror}; check that this file or folder exists and that you have permission to use it"
+            message = f"{error.filename}: {error.strerror}; check that it exists and that you have permission to use it"
         else:
             raise
     print(f"refused: {one_line(shortened(message, LONGEST))}", file=sys.stderr)

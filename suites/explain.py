@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -33,7 +33,7 @@ def explain(error: Exception) -> str:
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
         choices = listed.group(1).split() if listed else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        return f"there is no {group}={choice}; {did_you_mean(choice, choices)}choices: {', '.join(choices)}"
+        return _no_such_choice(group, choice, choices)
     if message := _in_file(text):
         return message
     cause = error.__cause__ or error
@@ -97,7 +97,12 @@ def _no_such_value(key: str, text: str) -> str:
     if not matched:
         return ""
     value, choices = matched.group(1), matched.group(2).split(", ")
-    return f"there is no {key}={shortened(value)}; {did_you_mean(value, choices)}choices: {', '.join(choices)}"
+    return _no_such_choice(key, value, choices)
+
+
+def _no_such_choice(key: str, value: str, choices: Sequence[str]) -> str:
+    hint = did_you_mean(value, choices)
+    return f"there is no {key}={shortened(value)}; {hint}choices: {', '.join(choices)}"
 
 
 NO_CHOICE = re.compile(r"(?!backend=null$)[^=]*=(.*,)?(null|[+-]?[\d.]+|true|false|\[.*\]|\{.*\})(,.*)?", re.IGNORECASE)
@@ -241,17 +246,21 @@ def _entry_hint(parent: str, name: str) -> str:
 
 
 def check_keys(words: Iterable[str]) -> None:
-    """Check the keys of overrides before Hydra composes them.
+    """Check the keys and the choices of groups in overrides before Hydra composes them.
 
     Raises:
-        Refused: A key is not in the schema.
+        Refused: A key is not in the schema, or a group has no such choice.
     """
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
     for word in words:
-        key, equal, _ = word.lstrip("+~").partition("=")
+        key, equal, value = word.lstrip("+~").partition("=")
         in_list = str(type_of(key.rpartition(".")[0])).startswith("list")
         if equal and key not in groups and not in_list and _is_unknown(key):
             raise Refused(unknown_key(key))
+        choices = sorted(file.stem for file in (CONF / key).glob("*.yaml")) if key in groups else []
+        choice = value.strip("\"'")
+        if choices and key != "interpreter" and re.fullmatch(r"\w+", choice) and choice not in choices:
+            raise Refused(_no_such_choice(key, choice, choices))
 
 
 def added_keys(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:
