@@ -55,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(
             prog=name,
             description=description,
-            epilog="\n".join(["examples:", *(f"  {name} {example}" for example in examples)]),
+            epilog="\n".join(["examples:", *(f"  {name} {example}".rstrip() for example in examples)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             add_help=False,
         )

@@ -3,8 +3,8 @@
 The search scores a backend in FP16, BF16, INT8 or FP8 with no part in higher precision, with all parts, and then with
 fewer and fewer parts. The parts stay in FP32 (keep_fp32) or get no Q/DQ (quantization.leave_out). Parts that the
 command line names in these keys always keep the higher precision. A set of parts passes if its scores are within
-task.tolerance and its smallest cosine to FP32 is at least search.cosine. Each step runs a cell of the accuracy suite and
-a cell of the latency suite, so the tables show accuracy and latency of each set.
+task.tolerance and its smallest cosine to FP32 is at least search.cosine. Each step runs a cell of the accuracy suite
+and a cell of the latency suite, so the tables show accuracy and latency of each set.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_a_bare_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("missing", "there is no such file"),
         ("dangling", "there is no such file"),
         ("fifo", "may not be executed"),
-        ("nul\0", "no executable Python"),
+        ("nul\0", "not an executable Python"),
         ("text/python", "there is no such file"),
     ],
 )
@@ -61,5 +61,5 @@ def test_a_program_behind_a_closed_folder_is_not_said_to_be_missing(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "stat", closed)
-    with pytest.raises(Refused, match=r"is no executable Python .*Permission denied"):
+    with pytest.raises(Refused, match=r"is not an executable Python .*Permission denied"):
         interpreter_path("interpreter.main", str(tmp_path / "python"))

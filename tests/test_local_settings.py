@@ -115,7 +115,7 @@ def test_a_file_that_others_can_have_written_is_passed_over(
             monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
     assert local_settings.interpreters() == {}
     error = capsys.readouterr().err
-    assert "inference-suites.yaml is not read: " in error
+    assert "inference-suites.yaml is ignored: " in error
     assert error.count("\n") == 1
 
 
