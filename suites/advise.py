@@ -248,7 +248,9 @@ def _parser() -> CommandParser:
         metavar="TRACE",
         help="file with one request per line: a batch size and a sequence length, such as 8 128",
     )
-    parser.add_argument("choices", nargs="*", metavar="key=value", help="selects records; the keys are listed below")
+    parser.add_argument(
+        "choices", nargs="*", default=[], metavar="key=value", help="selects records; the keys are listed below"
+    )
     parser.add_argument_group("limits").add_argument(
         "--memory-mb",
         type=float,

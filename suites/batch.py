@@ -298,7 +298,9 @@ def _parser() -> CommandParser:
     )
     own = ", ".join(sorted(file.stem for file in (CONF / "batches").glob("*.txt")))
     parser.add_argument("file", type=Path, metavar="FILE", help=f"a file, or the name of a batch of the project: {own}")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="a group or a key of `run`, added to every line")
+    parser.add_argument(
+        "words", nargs="*", default=[], metavar="key=value", help="a group or a key of `run`, added to every line"
+    )
     building = parser.add_argument_group("building")
     building.add_argument(
         "--builders", type=int, default=1, metavar="N",

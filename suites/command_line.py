@@ -71,9 +71,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the refusal of arguments that argparse cannot parse."""
-        _, unrecognized, words = message.partition("unrecognized arguments: ")
-        if unrecognized:
-            self.refuse_options(words.split())
+        if unrecognized := re.search("unrecognized arguments: (.*)", message, re.DOTALL):
+            self.refuse_options(unrecognized.group(1).split())
+            raise Refused(f"too many arguments: {unrecognized.group(1)}; see {self.prog} --help")
+        if missing := re.search("arguments are required: (.*)", message):
+            raise Refused(f"{missing.group(1)} is missing; see {self.prog} --help")
+        if invalid := re.search(r"argument (\S+): invalid (int|float) value: '(.*)'", message):
+            option, kind, value = invalid.groups()
+            raise Refused(f"{option} {value} must be a {'whole number' if kind == 'int' else 'number'}")
         raise Refused(f"{message}; see {self.prog} --help")
 
     def refuse_options(self, words: Sequence[str]) -> None:
@@ -82,8 +87,10 @@ class CommandParser(argparse.ArgumentParser):
         for word in words:
             if word.startswith("-"):
                 flag = word.partition("=")[0]
-                near = nearest(flag, helps)
-                hint = f"did you mean {near}? ({helps[near]}) " if near else ""
+                near = nearest(flag.lstrip("-"), [name[2:] for name in helps if name.startswith("--")])
+                takes_keys = any(action.metavar == "key=value" for action in self._actions)
+                key_hint = _key_hint(flag) if takes_keys else ""
+                hint = key_hint or (f"did you mean --{near}? ({helps[f'--{near}']}) " if near else "")
                 raise Refused(f"there is no option {shortened(flag)}; {hint}choices: {', '.join(helps)}")
 
 
@@ -123,7 +130,7 @@ def _flags(arguments: Sequence[str], allowed_flags: Sequence[str]) -> tuple[dict
             continue
         flag, equal, value = word.partition("=")
         if flag not in allowed_flags:
-            hint = did_you_mean(flag, allowed_flags)
+            hint = _key_hint(flag) or did_you_mean(flag, allowed_flags)
             raise Refused(f"there is no flag {shortened(word)}; {hint}choices: {', '.join(allowed_flags)}")
         name = SHORT.get(flag, flag)
         values[name] = _value(flag, value if equal else None, remaining) if name in VALUES else None
@@ -154,6 +161,17 @@ def _value(flag: str, value: str | None, remaining: list[str]) -> str:
         choices = f"one of {', '.join(allowed)}" if allowed else "a value"
         raise Refused(f"{flag} needs {choices}, e.g. {flag} {allowed[0] if allowed else 'VALUE'}")
     return value
+
+
+def _key_hint(flag: str) -> str:
+    """Return a question with the key of the configuration that `flag` names; "" if it names no key."""
+    from suites.config import RunConfig
+    from suites.explain import known_keys
+
+    name = flag.lstrip("-").replace("-", "_")
+    keys = [key for key in known_keys(RunConfig) if name in (key, key.rpartition(".")[2])]
+    key = name if name in keys else keys[0] if len(keys) == 1 else ""
+    return f"did you mean {key}=VALUE? " if key else ""
 
 
 def _check_no_code(word: str) -> None:

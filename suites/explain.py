@@ -58,6 +58,9 @@ def explain(error: Exception) -> str:
     if mark := getattr(error, "problem_mark", None):
         problem = getattr(error, "problem", "") or "it ends too early"
         return f"{mark.name}, line {mark.line + 1}: the file is not valid YAML: {problem}"
+    in_mapping = re.search(r"Error merging override [+~]*([^\s=]+)=\{\s*(\w+)\s*:", text)
+    if in_mapping and is_dataclass(type_of(in_mapping.group(1))) and _is_unknown(".".join(in_mapping.groups())):
+        return unknown_key(".".join(in_mapping.groups()))
     if _is_unknown(key) or (is_dataclass(type_of(key)) and "is not a subclass of" in str(cause)):
         return unknown_key(key)
     if message := _no_such_value(key, str(cause)):
@@ -206,9 +209,9 @@ def unknown_key(key: str) -> str:
     parent = key.rpartition(".")[0]
     if parent and str(type_of(parent)).startswith("dict"):
         name = key.rpartition(".")[2]
-        return f"{parent} has no {name}; {_entry_hint(parent, name)}add it with a plus, as +{key}=VALUE"
+        return f"{parent} has no {name}; {_entry_hint(parent, name)}a new entry needs a plus: +{key}=VALUE"
     if str(type_of(key)).startswith("dict"):
-        return f"{key} has no such entry; add entries with a plus, as +{key}={{NAME: VALUE}} ({_help_text(key)})"
+        return f"{key} has no such entry; new entries need a plus: +{key}={{NAME: VALUE}} ({_help_text(key)})"
     if is_dataclass(type_of(key)):
         inside = [name for name in all_keys if name.startswith(f"{key}.")]
         return f"{key} is a group of keys; set one of {', '.join(inside)}"

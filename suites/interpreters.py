@@ -28,7 +28,7 @@ def interpreter_path(key: str, given: str) -> str:
         except (FileNotFoundError, NotADirectoryError):
             raise Refused(f"{key}={given} is not an executable Python: there is no such file; {advice}") from None
         if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-            raise Refused(f"{key}={given} is not an executable Python: the file has no permission to execute; {advice}")
+            raise Refused(f"{key}={given} is not an executable Python: it is not an executable file; {advice}")
     except (OSError, ValueError) as error:
         raise Refused(f"{key}={given!r} is not an executable Python ({error}); {advice}") from None
     return path

@@ -124,6 +124,6 @@ def _check_keys(path: Path, settings: Mapping[Any, Any], allowed: list[str], pre
 
 
 def _absolute(path: Path, value: str) -> str:
-    """Make a path absolute. A relative path starts at the folder of its file; ~ is replaced. A bare name does not change."""
+    """Return an absolute path; relative paths start at the folder of the file. Bare names do not change."""
     value = os.path.expanduser(value)
     return os.path.join(path.absolute().parent, value) if "/" in value else value

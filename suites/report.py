@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from suites.checks import Refused, did_you_mean
+from suites.checks import Refused
 from suites.command_line import CommandParser, guarded, program
 from suites.output import tolerantly
 from suites.record import Record, write_whole
@@ -166,9 +166,7 @@ def main(arguments: Sequence[str]) -> int:
         given = _parser().parse_args(arguments).results
         results = Path(given or default_folder("results"))
         if given and "=" in given and not results.exists():
-            key, _, folder = given.partition("=")
-            hint = did_you_mean(key, ["results"], f"{program('report')} {folder} for ")
-            raise Refused(f"{given} is not a folder; {hint}give the folder alone, without key=")
+            raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)

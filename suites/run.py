@@ -56,9 +56,9 @@ class Invocation:
         self.running = True  # From here on, an exception does not come from Hydra.
         with self.display:
             try:
-                found = checked(config)
-                _check_architecture(found)
-                request = resolve(found)
+                run_config = checked(config)
+                _check_architecture(run_config)
+                request = resolve(run_config)
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
                 ended = run_request(request, self.display.stage)
             except Refused as reason:
@@ -136,23 +136,23 @@ def _line(ended: Ended) -> str:
     if ended.path is None:
         built = ended.record.artifacts.get("built")
         return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
-    again = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
-    return f"{_short(ended.path)}{again}"
+    reuse_note = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
+    return f"{_short(ended.path)}{reuse_note}"
 
 
 def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _sweeps_unasked(arguments: Sequence[str]) -> str:
+def _sweep_without_flag(arguments: Sequence[str]) -> str:
     """Return the first experiment in `arguments` that is a sweep, if -m is missing. Otherwise return "".
 
     Without -m, Hydra would ignore the sweep and run one cell.
     """
-    chosen = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
+    experiments = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
     if {"-m", "--multirun", "--cfg"} & set(arguments):
         return ""
-    return next((name for name in chosen if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
+    return next((name for name in experiments if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
 
 
 def _text(path: Path) -> str:
@@ -164,10 +164,12 @@ def _check_architecture(config: RunConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    named = [word.lstrip("+~").partition("=")[0] for word in given]
-    fields = [name for name in named if name.startswith("model.architecture.")]
-    if fields and config.weights.name != "random":
-        raise Refused(f"{fields[0]} is read with weights=random only; trained weights have their own config.json")
+    keys = [word.lstrip("+~").partition("=")[0] for word in given]
+    architecture_keys = [name for name in keys if name.startswith("model.architecture.")]
+    if architecture_keys and config.weights.name != "random":
+        raise Refused(
+            f"{architecture_keys[0]} is read with weights=random only; trained weights have their own config.json"
+        )
 
 
 def checked(config: DictConfig) -> RunConfig:
@@ -185,13 +187,13 @@ def checked(config: DictConfig) -> RunConfig:
     if added := added_keys(config):
         raise Refused(unknown_key(added[0]))
     try:
-        found = OmegaConf.to_object(config)
+        run_config = OmegaConf.to_object(config)
     except composing() as error:
         raise Refused(explain(error)) from None
-    if not isinstance(found, RunConfig):
+    if not isinstance(run_config, RunConfig):
         raise Refused("a file named schema.yaml replaces the project's schema; rename it")
-    check_types(found)
-    return found
+    check_types(run_config)
+    return run_config
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -205,7 +207,7 @@ def _run(arguments: Sequence[str]) -> int:
     from suites import composing, explain, local_settings
     from suites.sweeps import check_sweep
 
-    if name := _sweeps_unasked(arguments):
+    if name := _sweep_without_flag(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
     check_sweep(sys.argv[1:])
@@ -248,8 +250,8 @@ def _sweep_folder() -> list[str]:
         folder = os.path.join(tempfile.gettempdir(), f"suites-sweep-{os.geteuid()}")
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        found = os.lstat(folder)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             folder = tempfile.mkdtemp(prefix="suites-sweep-")  # Another user created the shared folder.
         (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES, encoding="utf-8")
     except OSError as error:

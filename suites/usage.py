@@ -36,7 +36,7 @@ examples:
 A cell that was measured before on this device is reused; rerun=true measures it again.
 Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
 docs/reference.md explains every key. `{run} --cfg job` prints every key with its value.
-`{program} COMMAND` and `python -m suites.COMMAND` are the same command; `{program} --help` lists all commands."""
+`{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
 
 COMMON = (
     "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",

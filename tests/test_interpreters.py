@@ -34,10 +34,10 @@ def test_a_bare_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("name", "says"),
     [
         ("folder", "is a folder"),
-        ("text", "may not be executed"),
+        ("text", "it is not an executable file"),
         ("missing", "there is no such file"),
         ("dangling", "there is no such file"),
-        ("fifo", "may not be executed"),
+        ("fifo", "it is not an executable file"),
         ("nul\0", "not an executable Python"),
         ("text/python", "there is no such file"),
     ],
