@@ -78,6 +78,10 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["null.step_ms=inf"], "null.step_ms=inf must be a finite number"),
         (["task.path=" + "x" * 5000], "is not a file"),
         (
+            ["quantization={methodd: search}"],
+            "there is no key quantization.methodd; did you mean quantization.method? (How",
+        ),
+        (
             ["+quantization={methodd: search}"],
             "there is no key quantization.methodd; did you mean quantization.method? (How",
         ),

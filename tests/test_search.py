@@ -169,7 +169,7 @@ def test_int8_is_repaired_by_leaving_products_out(
         ),
         (["backend=ort", "precision=int8", "device=cpu", "search.cosine=1.5"], "search.cosine=1.5 must be between"),
         (["backend=ort", "precision=int8", "device=cpu", "until=build"], "until=build measures nothing"),
-        (["-m", "backend=ort", "precision=int8"], "there is no flag -m"),
+        (["-m", "backend=ort", "precision=int8"], "there is no option -m"),
         (["backend=ort", "precision=int8", "device=cpu", "+foo=1"], "there is no key foo"),
         (["backend=ort", "precision=int8", "device=cpu", "+search.step=1"], "did you mean search.steps?"),
         (["backend=ort", "precision=int8", "device=cpu", "batch=[[1]]"], "batch=[[1]] must be a list of whole numbers"),
