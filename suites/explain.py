@@ -39,7 +39,8 @@ def explain(error: Exception) -> str:
     cause = error.__cause__ or error
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "not in" in str(cause):
-        return unknown_key(unknown.group(1))
+        group = is_dataclass(type_of(unknown.group(1)))
+        return unknown_key(str(getattr(cause, "full_key", "") or unknown.group(1)) if group else unknown.group(1))
     if deleted := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         return unknown_key(deleted.group(1))
     if twice := re.search(r"^(\S+) appears more than once in the final defaults list", text):
@@ -58,9 +59,6 @@ def explain(error: Exception) -> str:
     if mark := getattr(error, "problem_mark", None):
         problem = getattr(error, "problem", "") or "it ends too early"
         return f"{mark.name}, line {mark.line + 1}: the file is not valid YAML: {problem}"
-    in_mapping = re.search(r"Error merging override [+~]*([^\s=]+)=\{\s*(\w+)\s*:", text)
-    if in_mapping and is_dataclass(type_of(in_mapping.group(1))) and _is_unknown(".".join(in_mapping.groups())):
-        return unknown_key(".".join(in_mapping.groups()))
     if _is_unknown(key) or (is_dataclass(type_of(key)) and "is not a subclass of" in str(cause)):
         return unknown_key(key)
     if message := _no_such_value(key, str(cause)):
