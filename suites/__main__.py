@@ -1,4 +1,4 @@
-"""`python -m suites` is the command `inference-suites`."""
+"""Run the command `inference-suites` as `python -m suites`."""
 
 import sys
 

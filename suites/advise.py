@@ -1,15 +1,12 @@
-"""The cheapest strategy for a trace: `python -m suites.advise TRACE [--memory-mb N] [key=value ...]`.
+"""Name the cheapest strategy for a trace of requests: `python -m suites.advise TRACE [--memory-mb N] [key=value ...]`.
 
-TRACE has one request a line, a batch and a sequence length. Strategies are the records of suite=switching in `results=`
-(by default results/runs); other key=value arguments choose among them: precision, backend, machine, and model, weights,
-lengths, shapes and requests as refusals name them. Prints what each would take, the cheapest with its margin and
-confidence, and writes a plot of cost against switching for each precision to
-RESULTS/MACHINE/plots/switching-MODEL-PRECISION.svg.
+Strategies are the records of suite=switching in `results=`. Key=value arguments select among them. The command prints
+the cost of each strategy, and the cheapest strategy with its margin and confidence. It writes a plot of cost against
+switching for each precision to RESULTS/MACHINE/plots/switching-MODEL-PRECISION.svg.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.checks import Refused, did_you_mean
-from suites.command_line import guarded, program
+from suites.checks import Refused, nearest, shortened
+from suites.command_line import CommandParser, guarded
 from suites.output import tolerantly
 from suites.record import Record
 from suites.report import say_bad
@@ -36,6 +33,20 @@ from suites.winners import ties
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
 """Names of the values of `workload`. Strategies are compared only if all of these are the same."""
+
+KEYS = {
+    "results": "Folder of the records. Default: results/runs.",
+    "machine": "Any part of the name of the machine.",
+    "backend": "Name of the backend.",
+    "precision": "Name of the precision.",
+    "model": "Name of the model.",
+    "model_version": "Version of the model, where a name has several versions.",
+    "weights": "Weights of the model: trained or random.",
+    "lengths": "Distribution of the sequence lengths.",
+    "shapes": "Shapes of the requests, as refusals print them.",
+    "requests": "Requests of the traces, as refusals print them.",
+}
+"""Keys that select records, with their help."""
 
 NOTHING_JUDGED: Judged = {}
 
@@ -219,15 +230,42 @@ def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHIN
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print advice; returns 0, 1 if no strategy can serve the trace, 2 if there is nothing to give any by."""
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog=program("advise"), description=f"{description}\n\n{rest}",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("trace")
-    parser.add_argument("--memory-mb", type=float, default=float("inf"), help="device memory that there is")
-    parser.add_argument("choices", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args(arguments)
-    return guarded(lambda: _advise(options.trace, options.memory_mb * 1e6, options.choices))
+    """Print advice. Return 0, 1 if no strategy can serve the trace, or 2 if the command was refused."""
+
+    def run() -> int:
+        options = _parser().parse_intermixed_args(arguments)
+        return _advise(options.trace, options.memory_mb * 1e6, options.choices)
+
+    return guarded(run)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "advise",
+        "Name the cheapest strategy for a trace of requests of several shapes.\n\n"
+        "Strategies are the records of suite=switching. The command prints the cost of each strategy, and the\n"
+        "cheapest strategy with its margin and confidence. It writes a plot of cost against switching per precision.\n"
+        "Exit status: 0 a strategy can serve the trace, 1 no strategy can, 2 the command was refused.",
+        ("trace.txt --memory-mb 8000", "trace.txt results=results/reference machine=h200 precision=fp16"),
+    )
+    parser.add_argument(
+        "trace",
+        metavar="TRACE",
+        help="file with one request per line: a batch size and a sequence length, such as 8 128",
+    )
+    parser.add_argument(
+        "choices", nargs="*", default=[], metavar="key=value", help="selects records; the keys are listed below"
+    )
+    parser.add_argument_group("limits").add_argument(
+        "--memory-mb",
+        type=float,
+        default=float("inf"),
+        metavar="N",
+        help="available device memory in MB; default: no limit",
+    )
+    width = max(map(len, KEYS)) + 3
+    parser.add_argument_group("keys", "\n".join(f"{f'{key}=':<{width}}{text}" for key, text in KEYS.items()))
+    return parser
 
 
 def _usable(folder: MachineFolder) -> list[Record]:
@@ -243,12 +281,14 @@ def _usable(folder: MachineFolder) -> list[Record]:
 
 
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
-    chosen_values = dict(choice.partition("=")[::2] for choice in choices)
-    results = Path(chosen_values.pop("results", "") or default_folder("results"))
-    if unknown := set(chosen_values) - {"precision", "backend", "machine", "model_version", *ASKED}:
-        keys = ("machine", *ASKED, "precision", "backend")
-        hint = did_you_mean(min(unknown), keys)
-        raise Refused(f"there is no key {', '.join(sorted(unknown))}; {hint}use {', '.join(keys)}")
+    choices_by_key = dict(choice.partition("=")[::2] for choice in choices)
+    results = Path(choices_by_key.pop("results", "") or default_folder("results"))
+    if bare := [choice for choice in choices if "=" not in choice]:
+        raise Refused(f"{shortened(bare[0])!r} is not of the form key=value; choices: {', '.join(KEYS)}")
+    if unknown := sorted(set(choices_by_key) - set(KEYS)):
+        near = nearest(unknown[0], KEYS)
+        hint = f"did you mean {near}? ({KEYS[near]}) " if near else ""
+        raise Refused(f"there is no key {shortened(unknown[0])}; {hint}choices: {', '.join(KEYS)}")
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
     folders = {folder.name: folder for folder in machine_folders(results)}
@@ -259,7 +299,7 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
                 f"{results} has no records of suite=switching; run suite=switching first, or choose "
                 "results=results/reference"
             )
-        records = chosen((record for folder in folders.values() for record in _usable(folder)), chosen_values)
+        records = chosen((record for folder in folders.values() for record in _usable(folder)), choices_by_key)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)

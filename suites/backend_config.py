@@ -1,4 +1,4 @@
-"""Options of single backends, each with its help text: parts of the schema in suites/config.py."""
+"""Options of single backends with their help texts. They are parts of the schema in suites/config.py."""
 
 from __future__ import annotations
 

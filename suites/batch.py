@@ -1,12 +1,11 @@
-"""Many cells over all GPUs in a given time: `python -m suites.batch FILE [--builders N] [--ahead A] [--measuring M]
-[--seconds S] [key=value ...]`.
+"""Run many cells from a file on all GPUs in a given time: `python -m suites.batch FILE`.
 
-FILE has one cell or sweep a line, as it would be typed after `python -m suites.run`; # begins a comment, and the first
-lines matter most. A sweep is taken apart into its cells. Each GPU takes A engines (N if nothing is said), builds them,
-N beside one another, judges the outputs of their cells beside one another too, and measures the others one by one. With
---measuring the last M GPUs only measure, and the others only build for them. No engine is begun after S seconds: those
-at hand are finished, and the same command goes on from there, with what was built. Key=value arguments go to every
-line.
+FILE has one cell or sweep per line, as typed after `python -m suites.run`. Text after # is a comment. Lines run in the
+order of the file. A sweep is split into its cells. Each GPU takes A engines (--ahead) and builds N of them at the same
+time (--builders). Then it scores the outputs of accuracy cells, up to N cells at the same time, and measures the other
+cells one after another. With --measuring, the last M GPUs only measure and the other GPUs only build. No engine is
+started after --seconds. Started engines are finished, and the same command continues later with the built engines.
+Key=value arguments are added to every line.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from hydra.errors import HydraException
 from suites.checks import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
 from suites.choices import Suite
 from suites.clock import now_ns
-from suites.command_line import FLAGS, guarded, overrides, program
+from suites.command_line import FLAGS, CommandParser, guarded, overrides
 from suites.config import RunConfig
-from suites.explain import how_to_write
+from suites.explain import check_keys, how_to_write
 from suites.machine import gpus
 from suites.output import tolerantly
 from suites.path_arguments import quoted_path
@@ -253,7 +252,10 @@ def cells_of(path: Path) -> list[list[str]]:
     for number, words in _numbered_commands(path):
         try:
             overrides(words, FLAGS)
-            lines += cells(words)
+            line_cells = cells(words)
+            if not any(word.startswith(("--config-dir", "-cd")) for word in words):
+                check_keys(chain.from_iterable(line_cells))
+            lines += line_cells
         except Refused as reason:
             raise Refused(f"{path}, line {number}: {reason}") from None
         except Exception as error:  # Hydra raises many types of errors for a line that it cannot read
@@ -298,15 +300,57 @@ def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the batch; returns 0 if every line that was begun ended well, 1 if not, 2 if it is no batch."""
-    parser = argparse.ArgumentParser(prog=program("batch"), description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("file", type=Path, help="a file, or the name of one of the batches in suites/conf/batches")
-    parser.add_argument("--builders", type=int, default=1, help="engines built at a time on each GPU; 0: none ahead")
-    parser.add_argument("--ahead", type=int, help="engines to build before any is measured; by default N")
-    parser.add_argument("--measuring", type=int, default=0, help="GPUs that only measure what the others build")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more engines after this many")
-    options, common = parser.parse_known_args(arguments)
-    return guarded(lambda: tables_at_end(lambda: _run(options, overrides(common))))
+    """Run the batch. Return 0, 1 if a started line failed, or 2 if the batch was refused."""
+
+    def run() -> int:
+        parser = _parser()
+        options, unknown = parser.parse_known_args(arguments)
+        common = [*options.words, *unknown]
+        parser.refuse_options(common)
+        check_keys(common)
+        return _run(options, overrides(common))
+
+    return guarded(lambda: tables_at_end(run))
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "batch",
+        "Run many cells from a file on all GPUs in a given time, and write their tables at the end.\n\n"
+        "FILE has one cell or sweep per line, as typed after `run`. Text after # is a comment. Lines run in the order\n"
+        "of the file. The same command continues a batch that was stopped, with the engines that were built.\n"
+        "Exit status: 0 all started lines ended well, 1 a line failed, 2 the batch was refused.",
+        (
+            "tensorrt_grid --builders 4 --seconds 3600",
+            "my_cells.txt --ahead 20 suite.warm_up_s=0.5 results=results/mine",
+        ),
+    )
+    own = ", ".join(sorted(file.stem for file in (CONF / "batches").glob("*.txt")))
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"a file, or the name of a batch of the project: {own}")
+    parser.add_argument(
+        "words", nargs="*", default=[], metavar="key=value", help="a group or a key of `run`, added to every line"
+    )
+    building = parser.add_argument_group("building")
+    building.add_argument(
+        "--builders", type=int, default=1, metavar="N",
+        help="number of engines that each GPU builds at the same time; 0: each cell builds its own engine; default 1",
+    )  # fmt: skip
+    building.add_argument(
+        "--ahead", type=int, metavar="A", help="number of engines that a GPU builds before it measures; default N"
+    )
+    measuring = parser.add_argument_group("measuring")
+    measuring.add_argument(
+        "--measuring", type=int, default=0, metavar="M",
+        help="number of GPUs that only measure the engines that the other GPUs build; default 0",
+    )  # fmt: skip
+    measuring.add_argument(
+        "--seconds",
+        type=float,
+        default=float("inf"),
+        metavar="S",
+        help="start no engine after S seconds; default: no limit",
+    )
+    return parser
 
 
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
-"""A cell: what one record answers. Its id is the hash of its canonical JSON.
+"""A cell: one combination of suite, model, backend, precision and shapes. Its id is the hash of its canonical JSON.
 
-No path, no interpreter and no machine is in a cell: the same question asked elsewhere has the same id.
+A cell contains no path, no interpreter and no machine. The same cell has the same id on every machine.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import cached_property
 from typing import Any
 
 PROFILES = ("profiles", "min", "opt", "max", "ranges")
-"""Options that say for which shapes an engine is tuned."""
+"""Options that select the shapes for which an engine is tuned."""
 
 
 def short_digest(value: Any) -> str:
-    """What stands in a cell for a value that is too long for it."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a JSON value. They replace a long value in a cell."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -28,14 +28,14 @@ class Cell:
 
     Attributes:
         weights: "trained", or "random" with its seed.
-        model_version: identity of the checkpoint (backends/identity.py), or digest of the architecture of random
-            weights, so that a model that changed under its name is another cell.
-        release: the backend's library and version, so that two releases stand side by side.
+        model_version: Identity of the checkpoint (backends/identity.py), or digest of the architecture of random
+            weights. A changed model with the same name is another cell.
+        release: Library and version of the backend. Two releases are two cells.
         shapes: (batch, sequence) pairs.
-        lengths: distribution of sequence lengths, kind of tokens, digest of the texts they come from, which calibrate
-            too, and the name of their file where one was given; of the accuracy suite also digests of the task's texts
-            and of its labels or scores.
-        options: what else changes what runs: CUDA graphs, threads, the backend's own options, quantization.
+        lengths: Distribution of sequence lengths, kind of tokens, digest of the texts for inputs and calibration, and
+            the name of their file if it was set. For the accuracy suite also digests of the task's texts and of its
+            labels or scores.
+        options: Other options that change the computation: CUDA graphs, threads, options of the backend, quantization.
     """
 
     suite: str
@@ -59,8 +59,10 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """Readable front, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON. It is a file name,
-        so it has no separator of folders, does not begin with a dot and is not long."""
+        """Model, backend and precision, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON.
+
+        The id is a file name: it has no path separator, does not begin with a dot and is short.
+        """
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         front = (re.sub(r"[^A-Za-z0-9._-]+", "-", part)[:60] for part in (self.model, self.backend, self.precision))

@@ -1,4 +1,4 @@
-"""Refusals, which say in one line what to do, and the checks that many keys share."""
+"""Refusals of requests, and checks that many keys share. A refusal is one line with the fault and the correction."""
 
 from __future__ import annotations
 
@@ -19,40 +19,45 @@ Number = TypeVar("Number", int, float)
 ROOT = Path(__file__).resolve().parent.parent
 
 SHOWN = 80
-"""Characters of a user's line or value that a message repeats."""
+"""Longest part, in characters, of a user's line or value that a message repeats."""
 
 OTHER_UNICODE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
 class Refused(Exception):
-    """The request cannot run as it stands; the message is one line that says what to do."""
+    """A request that cannot run. The message is one line with the fault and the correction."""
 
 
 def shortened(text: str, most: int = SHOWN) -> str:
-    """`text` in one line of at most `most` characters, for a message."""
+    """Return `text` in one line of at most `most` characters, for a message."""
     line = " ".join(text[: most + 1].split("\n"))
     return line if len(text) <= most else f"{line[:most]}..."
 
 
-def nearest(wanted: str, known: Iterable[str]) -> str:
-    """The name that a mistyped one is most like; empty if it is like none. Of equally like ones the first with the same
-    first letter, for few people mistype that."""
-    names = [name for name in known if name != wanted]
-    close = difflib.get_close_matches(wanted.lower(), names, n=len(names) or 1, cutoff=0.5)
-    likeness = [difflib.SequenceMatcher(None, name, wanted.lower()).ratio() for name in close]
+def nearest(typed: str, names: Iterable[str]) -> str:
+    """Return the name that is most similar to a mistyped name; "" if no name is similar.
+
+    Of several equally similar names, the first with the same first letter counts, because the first letter of a word is
+    rarely mistyped.
+    """
+    others = [name for name in names if name != typed]
+    close = difflib.get_close_matches(typed.lower(), others, n=len(others) or 1, cutoff=0.5)
+    likeness = [difflib.SequenceMatcher(None, name, typed.lower()).ratio() for name in close]
     best = [name for name, ratio in zip(close, likeness, strict=True) if ratio == max(likeness)]
-    return next((name for name in best if name[:1] == wanted[:1].lower()), best[0] if best else "")
+    return next((name for name in best if name[:1] == typed[:1].lower()), best[0] if best else "")
 
 
-def did_you_mean(wanted: str, known: Iterable[str], prefix: str = "") -> str:
-    """The nearest of the names that are known, as a question with a space behind it; empty if none is near."""
-    near = nearest(wanted, known)
+def did_you_mean(typed: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return a question with the most similar name and a space after it; "" if no name is similar."""
+    near = nearest(typed, names)
     return f"did you mean {prefix}{near}? " if near else ""
 
 
 def first_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message that says something; without a message, where in the code
-    it was raised."""
+    """Return the type of an error and the first line of its message that is not empty.
+
+    Without a message, return the type and the place in the code that raised the error.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines:
         more = f" {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else ""
@@ -77,21 +82,23 @@ def at_least(key: str, value: Number, least: int) -> Number:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file, or may be one in a folder that cannot be read; False for a name that no file can
-    have."""
+    """Return whether the path is a file. The answer is also True in a folder without read permission.
+
+    A name that no file can have gives False.
+    """
     try:
         return Path(path).is_file()
     except PermissionError:
-        return True  # reading it says why it cannot be read
+        return True  # Reading the file raises an error with the reason.
     except (OSError, ValueError):
         return False
 
 
 def read_bytes(key: str, path: Path) -> bytes:
-    """The contents of a user's file.
+    """Return the contents of a user's file.
 
     Raises:
-        Refused: it cannot be read.
+        Refused: The file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -101,15 +108,15 @@ def read_bytes(key: str, path: Path) -> bytes:
 
 def _remedy(error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return "ask its owner for read permission (chmod +r), or give a copy of your own"
+        return "ask its owner for read permission (chmod +r), or give your own copy of the file"
     return "give a file that can be read"
 
 
 def decoded(name: str, data: bytes) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
+    """Return the text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        Refused: it is in another encoding; the message has the first line that is not UTF-8.
+        Refused: The file has another encoding. The message has the first line that is not UTF-8.
     """
     for mark, encoding in OTHER_UNICODE.items():
         if data.startswith(mark):
@@ -122,19 +129,22 @@ def decoded(name: str, data: bytes) -> str:
 
 
 def lines(key: str, path: str) -> list[str]:
-    """The lines of a text file that are not empty; a relative path is looked for here and in the project."""
+    """Return the lines of a text file that are not empty.
+
+    A relative path is searched in the current folder and in the project's folder.
+    """
     return [line for _, line in numbered_lines(key, path)]
 
 
 def numbered_lines(key: str, path: str) -> list[tuple[int, str]]:
-    """The same with their numbers in the file."""
+    """Return the lines of a text file that are not empty, each with its line number."""
     for candidate in (Path(path), ROOT / path):
         if path and is_file(candidate):
             text = decoded(f"{key}={path}", read_bytes(key, candidate))
-            if found := list(_filled(text)):
-                return found
-            raise Refused(f"{key}={path} is empty; give a file with one entry a line")
-    raise Refused(f"{key}={shortened(path, 300) or '(nothing)'} is not a file; give one with an entry a line")
+            if numbered := list(_filled(text)):
+                return numbered
+            raise Refused(f"{key}={path} is empty; give a file with one entry per line")
+    raise Refused(f"{key}={shortened(path, 300) or '(nothing)'} is not a file; give a file with one entry per line")
 
 
 def _filled(text: str) -> Iterator[tuple[int, str]]:
@@ -145,15 +155,15 @@ def _filled(text: str) -> Iterator[tuple[int, str]]:
 
 def between(key: str, value: float, least: float, most: float) -> float:
     if not least <= value <= most:
-        raise Refused(f"{key}={value} must lie between {least:g} and {most:g}")
+        raise Refused(f"{key}={value} must be between {least:g} and {most:g}")
     return value
 
 
 def writable(key: str, path: str) -> Path:
-    """The folder that `key` names, made if it is missing.
+    """Return the folder that `key` names. Create the folder if it does not exist.
 
     Raises:
-        Refused: no file can be written there.
+        Refused: No file can be written in the folder.
     """
     if not path:
         raise Refused(f"{key}= names no folder; choose one, e.g. {key}=/tmp/{key}")
@@ -169,10 +179,10 @@ def writable(key: str, path: str) -> Path:
 
 
 def check_record(results: Path, path: Path) -> None:
-    """Check that a record can be written to `path`, before hours of measuring.
+    """Check before a long measurement that a record can be written to `path`.
 
     Raises:
-        Refused: it cannot.
+        Refused: The record cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,8 +192,8 @@ def check_record(results: Path, path: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise Refused(
-                f"{path.name[:40]}... is too long for the name of a record ({len(path.name)} letters); "
-                "give a shorter model.name="
+                f"{path.name[:40]}... is too long for the name of a record ({len(path.name)} characters); "
+                "set a shorter model.name="
             ) from None
         reason = error.strerror or str(error)
         raise Refused(

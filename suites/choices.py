@@ -1,4 +1,4 @@
-"""What a key of the configuration can be where it is one of few."""
+"""Enumerations: the choices of configuration keys that allow only a few values."""
 
 from __future__ import annotations
 

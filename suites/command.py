@@ -1,6 +1,6 @@
-"""The command `inference-suites COMMAND [arguments]`: it runs the main function of a module of this package.
+"""Run the command `inference-suites COMMAND [arguments]`: each COMMAND is the `main` function of one module.
 
-`python -m suites.run` and its like run the same functions.
+`inference-suites run ...` and `python -m suites.run ...` run the same function.
 """
 
 from __future__ import annotations
@@ -20,42 +20,52 @@ COMMANDS = {
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
     "report": ("suites.report", "write the tables of a results folder from its records"),
-    "process-noise": ("suites.process_noise", "measure from records how much times differ between processes"),
+    "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }
-"""By command, the module whose `main` it runs, and its line in the help."""
+"""Module and help line of each command. The command runs the `main` function of the module."""
 
-EXAMPLE = f"{PROGRAM} run backend=ort precision=int8"
+EXAMPLES = (
+    f"{PROGRAM} run backend=ort precision=int8",
+    f"{PROGRAM} run -m backend=torch_eager,ort precision=fp32,int8",
+)
 
 
 def usage() -> str:
-    """The text of --help."""
+    """Return the text of --help."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
-            f"usage: {PROGRAM} COMMAND [arguments]",
-            "",
             "Compare ways of running BERT-style models: latency, accuracy and memory in one table.",
+            "",
+            f"usage: {PROGRAM} COMMAND [arguments]",
+            f"       {PROGRAM} COMMAND --help",
             "",
             "commands:",
             *lines,
             "",
-            f"example: {EXAMPLE}",
-            f"`{PROGRAM} COMMAND --help` explains a command; --version prints the version.",
+            "options:",
+            "  -h, --help     show this help; after COMMAND, the help of the command",
+            "  --version      print the version",
+            "",
+            "examples:",
+            *(f"  {example}" for example in EXAMPLES),
+            "",
+            f"`python -m suites.COMMAND` and `{PROGRAM} COMMAND` are the same command.",
         ]
     )
 
 
 def module_of(command: str) -> str:
-    """The module of a command.
+    """Return the module of a command.
 
     Raises:
-        Refused: there is no such command; the message names the nearest.
+        Refused: The command does not exist. The message names the nearest command.
     """
     if command in COMMANDS:
         return COMMANDS[command][0]
     if "=" in command:
-        raise Refused(f"{shortened(command)} is no command; did you mean {PROGRAM} run {shortened(command)}?")
+        raise Refused(f"{shortened(command)} is not a command; did you mean {PROGRAM} run {shortened(command)}?")
     word = command.lstrip("-").lower()
     hint = f"did you mean {word}? " if word in COMMANDS else did_you_mean(word, COMMANDS)
     raise Refused(f"there is no command {shortened(command)}; {hint}choices: {', '.join(COMMANDS)}")
@@ -67,7 +77,7 @@ def _refuse(command: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, by default that of this process; returns the exit status."""
+    """Run a command line and return the exit status. The default is the command line of this process."""
     return tolerantly(lambda: _main(arguments))
 
 
@@ -81,7 +91,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 0
     if command not in COMMANDS:
         return guarded(lambda: _refuse(command))
-    sys.argv[1:] = rest  # Hydra reads them there
+    sys.argv[1:] = rest  # Hydra reads its arguments from here.
     return int(importlib.import_module(module_of(command)).main(rest))
 
 

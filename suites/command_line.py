@@ -1,7 +1,8 @@
-"""The arguments of a command made ready for Hydra, and errors turned into one line and an exit status."""
+"""Prepare the arguments of a command for Hydra and for argparse, and print an error as one line with an exit status."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -10,8 +11,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from suites.checks import Refused, did_you_mean, is_file, shortened
+from suites.checks import Refused, did_you_mean, is_file, nearest, shortened
 from suites.output import TolerantOutput
 from suites.path_arguments import quoted_path
 from suites.text import one_line
@@ -19,11 +21,11 @@ from suites.text import one_line
 REFUSED, INTERRUPTED = 2, 130
 
 PROGRAM = "inference-suites"
-"""The command that an installation has; see suites/command.py."""
+"""Name of the installed command; see suites/command.py."""
 
 FLAGS = ("--multirun", "--cfg", "--resolve", "--package", "--info", "--config-dir", "--version",
          "-m", "-c", "-p", "-i", "-cd")  # fmt: skip
-"""Hydra's. Left out is --experimental-rerun, which reads a pickle: that runs whatever code is in the file."""
+"""Flags of Hydra. --experimental-rerun is missing because it reads a pickle file, which can run code."""
 
 VALUES = {
     "--cfg": ("job", "hydra", "all"),
@@ -31,72 +33,128 @@ VALUES = {
     "--package": (),
     "--config-dir": (),
 }
-"""Flags that take a value, and the values that they take; any, where none are listed."""
+"""Flags that take a value, with the allowed values. An empty tuple allows any value."""
 
 SHORT = {"-m": "--multirun", "-c": "--cfg", "-p": "--package", "-i": "--info", "-cd": "--config-dir"}
 
 LONGEST = 1500
-"""Characters of a line that says why a command was refused."""
+"""Longest refusal in characters."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of a command's arguments. Its help has examples. It raises `Refused` for bad arguments.
+
+    Args:
+        command: Name of the command, such as "batch".
+        description: One sentence about the command, and details after an empty line.
+        examples: Arguments of example commands.
+    """
+
+    def __init__(self, command: str, description: str, examples: Sequence[str]) -> None:
+        name = program(command)
+        super().__init__(
+            prog=name,
+            description=description,
+            epilog="\n".join(["examples:", *(f"  {name} {example}".rstrip() for example in examples)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+        )
+        self._positionals.title = "arguments"
+        self.add_argument_group("help").add_argument("-h", "--help", action="help", help="show this help")
+
+    def format_help(self) -> str:
+        """Return the help: the description, the usage, then the options in groups and the examples."""
+        purpose = (self.description or "").partition("\n\n")[0]
+        self._action_groups.sort(key=lambda group: group.title == "help")  # The help option comes last.
+        usage, _, rest = super().format_help().partition("\n\n")
+        return f"{purpose}\n\n{usage}\n\n{rest.removeprefix(purpose).lstrip()}"
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the refusal of arguments that argparse cannot parse."""
+        if unrecognized := re.search("unrecognized arguments: (.*)", message, re.DOTALL):
+            self.refuse_options(unrecognized.group(1).split())
+            raise Refused(f"too many arguments: {unrecognized.group(1)}; see {self.prog} --help")
+        if missing := re.search("arguments are required: (.*)", message):
+            raise Refused(f"{missing.group(1)} is missing; see {self.prog} --help")
+        if invalid := re.search(r"argument (\S+): invalid (int|float) value: '(.*)'", message):
+            option, kind, value = invalid.groups()
+            raise Refused(f"{option} {value} must be a {'whole number' if kind == 'int' else 'number'}")
+        raise Refused(f"{message}; see {self.prog} --help")
+
+    def refuse_options(self, words: Sequence[str]) -> None:
+        """Raise `Refused` if a word is an option, because this parser does not have it."""
+        helps = {flag: action.help or "" for flag, action in self._option_string_actions.items()}
+        for word in words:
+            if word.startswith("-"):
+                flag = word.partition("=")[0]
+                near = nearest(flag.lstrip("-"), [name[2:] for name in helps if name.startswith("--")])
+                takes_keys = any(action.metavar == "key=value" for action in self._actions)
+                key_hint = _key_hint(flag) if takes_keys else ""
+                hint = key_hint or (f"did you mean --{near}? ({helps[f'--{near}']}) " if near else "")
+                raise Refused(f"there is no option {shortened(flag)}; {hint}choices: {', '.join(helps)}")
 
 
 def program(command: str) -> str:
-    """How this process was started, for the usage of a command such as advise."""
+    """Return the command as this process was started, such as "python -m suites.advise", for its help."""
     if os.path.basename(sys.argv[0]) == PROGRAM:
         return f"{PROGRAM} {command}"
     return f"python -m suites.{command.replace('-', '_')}"
 
 
 def overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
-    """`arguments` as Hydra must read them: flags in front, for its parser reads nothing behind one that stands between
-    overrides; `backend=null` quoted, for its grammar reads a bare null as the absence of a value; paths quoted.
+    """Return `arguments` as Hydra must read them.
+
+    Flags move to the front, because Hydra ignores all words after a flag between overrides. `backend=null` is quoted,
+    because Hydra reads null as a missing value. Paths are quoted.
 
     Raises:
-        Refused: a flag is none of `flags`, lacks its value, or contradicts another; or an override sets what could run
-            code.
+        Refused: A flag is not in `flags`, has no value or contradicts another flag, or an override could run code.
     """
-    given, words = _flags(arguments, flags)
-    sweeping = "--multirun" in given
+    values, words = _flags(arguments, flags)
+    sweeping = "--multirun" in values
     for word in words:
         _check_no_code(word)
-    front = [word for name, value in given.items() for word in ([name] if value is None else [f"{name}={value}"])]
-    return [*front, *(quoted_path(_quoted(word), sweeping) for word in words)]
+    flag_words = [word for name, value in values.items() for word in ([name] if value is None else [f"{name}={value}"])]
+    return [*flag_words, *(quoted_path(_quoted(word), sweeping) for word in words)]
 
 
-def _flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
-    """Flags by their long names with their values, and all other words."""
-    given: dict[str, str | None] = {}
+def _flags(arguments: Sequence[str], allowed_flags: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Return the flags by their long names with their values, and all other words."""
+    values: dict[str, str | None] = {}
     words: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        word = waiting.pop(0)
+    remaining = list(arguments)
+    while remaining:
+        word = remaining.pop(0)
         if not word.startswith("-"):
             words.append(word)
             continue
         flag, equal, value = word.partition("=")
-        if flag not in known:
-            raise Refused(f"there is no flag {shortened(word)}; {did_you_mean(flag, known)}choices: {', '.join(known)}")
+        if flag not in allowed_flags:
+            hint = _key_hint(flag) or did_you_mean(flag, allowed_flags)
+            raise Refused(f"there is no flag {shortened(word)}; {hint}choices: {', '.join(allowed_flags)}")
         name = SHORT.get(flag, flag)
-        given[name] = _value(flag, value if equal else None, waiting) if name in VALUES else None
+        values[name] = _value(flag, value if equal else None, remaining) if name in VALUES else None
         if equal and name not in VALUES:
             raise Refused(f"{flag} takes no value; leave out ={shortened(value)}")
-    modes = [name for name in ("--multirun", "--cfg", "--info") if name in given]
+    modes = [name for name in ("--multirun", "--cfg", "--info") if name in values]
     if len(modes) > 1:
-        said = "--cfg shows the configuration of one cell; leave out -m" if modes[:2] == ["--multirun", "--cfg"] else ""
-        raise Refused(said or f"{modes[0]} and {modes[1]} exclude one another; leave one out")
-    if is_file(Path(given.get("--config-dir") or "") / "run.yaml"):
+        if modes[:2] == ["--multirun", "--cfg"]:
+            raise Refused("--cfg shows the configuration of one cell; leave out -m")
+        raise Refused(f"{modes[0]} and {modes[1]} exclude one another; leave one out")
+    if is_file(Path(values.get("--config-dir") or "") / "run.yaml"):
         raise Refused(
-            f"--config-dir={given['--config-dir']} has a run.yaml, which would replace the project's; rename it"
+            f"--config-dir={values['--config-dir']} has a run.yaml, which would replace the project's; rename it"
         )
-    if "--resolve" in given and "--cfg" not in given:
-        raise Refused("--resolve goes with --cfg alone, e.g. --cfg job --resolve")
-    return given, words
+    if "--resolve" in values and "--cfg" not in values:
+        raise Refused("--resolve works with --cfg only, e.g. --cfg job --resolve")
+    return values, words
 
 
-def _value(flag: str, value: str | None, waiting: list[str]) -> str:
-    """The value of a flag, which may be the next word."""
+def _value(flag: str, value: str | None, remaining: list[str]) -> str:
+    """Return the value of a flag. The value may be the next word."""
     allowed = VALUES[SHORT.get(flag, flag)]
-    if value is None and waiting and (waiting[0] in allowed or not (allowed or waiting[0].startswith("-"))):
-        return waiting.pop(0)
+    if value is None and remaining and (remaining[0] in allowed or not (allowed or remaining[0].startswith("-"))):
+        return remaining.pop(0)
     if value is None and "all" in allowed and SHORT.get(flag, flag) == "--info":
         return "all"
     if not value or (allowed and value not in allowed):
@@ -105,16 +163,24 @@ def _value(flag: str, value: str | None, waiting: list[str]) -> str:
     return value
 
 
+def _key_hint(flag: str) -> str:
+    """Return a question with the key of the configuration that `flag` names; "" if it names no key."""
+    from suites.config import RunConfig
+    from suites.explain import known_keys
+
+    name = flag.lstrip("-").replace("-", "_")
+    keys = [key for key in known_keys(RunConfig) if name in (key, key.rpartition(".")[2])]
+    key = name if name in keys else keys[0] if len(keys) == 1 else ""
+    return f"did you mean {key}=VALUE? " if key else ""
+
+
 def _check_no_code(word: str) -> None:
-    """
-    Raises:
-        Refused: an override sets Hydra's own node, by which it can be made to import and call whatever is named there.
-    """
+    """Refuse an override of Hydra's own settings, because these can name functions to import and call."""
     key = re.sub(r"^[+~]+", "", word).partition("=")[0].strip()
     if re.match(r"hydra\b", key) or "@" in key:
         raise Refused(f"{shortened(key)} cannot be set here: Hydra's own settings can make it run code")
     if re.search(r"(^|[.{,\s])_target_\s*[:=]", word):
-        raise Refused(f"{shortened(word)}: _target_ cannot be set here, for Hydra can be made to run what it names")
+        raise Refused(f"{shortened(word)}: _target_ cannot be set here, because Hydra can run the code that it names")
 
 
 def _quoted(word: str) -> str:
@@ -122,39 +188,39 @@ def _quoted(word: str) -> str:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The exit status of `work`, or that of what it raised, once a line has said what it was."""
+    """Run `work` and return its exit status. An exception is printed in one line and mapped to its exit status."""
     with TolerantOutput() as output:
         status = _guarded(work)
     return output.status(status)
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    # These signals count as an interrupt: a cell's worker must end with us, or it would go on using the device.
+    # These signals count as an interrupt. The worker of a cell must end with this process and free the device.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) ignores SIGHUP.
             signal.signal(number, signal.default_int_handler)
-    # Hydra then raises what it would print over several lines with advice on tracebacks.
+    # Hydra then raises an exception instead of printing several lines with advice on tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     for stream in (sys.stdout, sys.stderr):
-        # Tables have letters such as the Greek mu, which a terminal without UTF-8 cannot show.
+        # Tables contain letters such as the Greek mu. A terminal without UTF-8 cannot show them.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="backslashreplace")
     try:
         return work()
     except Refused as reason:
-        said = str(reason)
+        message = str(reason)
     except KeyboardInterrupt:
-        print("interrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
+        print("interrupted: finished measurements are kept; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         from suites.explain import composing, explain
 
         if isinstance(error, composing()):
-            said = explain(error)
+            message = explain(error)
         elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
-            said = f"{error.filename}: {error.strerror}; check that this file or folder exists and that you may use it"
+            message = f"{error.filename}: {error.strerror}; check that it exists and that you have permission to use it"
         else:
             raise
-    print(f"refused: {one_line(shortened(said, LONGEST))}", file=sys.stderr)
+    print(f"refused: {one_line(shortened(message, LONGEST))}", file=sys.stderr)
     return REFUSED

@@ -1,4 +1,4 @@
-"""Compose a configuration with Hydra so that no file and no argument can make it run code."""
+"""Check each composed configuration so that no file and no argument can make Hydra run code."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ OWN_PARTS = {
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 }
-"""What Hydra's own node may name to be made: its launcher and its sweeper."""
+"""Classes that Hydra's own settings may name: its launcher and its sweeper."""
 
 LOGGING = {"handlers", "formatters", "filters", "loggers"}
-"""Parts of a logging configuration that name classes, which Python would import and call."""
+"""Parts of a logging configuration that name classes. Python would import and call them."""
 
 
 @functools.cache
 def install() -> None:
-    """Have every configuration checked between its composition and its use, also each one of a sweep.
+    """Make Hydra check each configuration after its composition and before its use, also in a sweep.
 
-    Hydra imports and calls what callbacks and logging configurations name before a cell begins, so that a check of the
-    cell's own configuration would come too late.
+    Hydra imports and calls the classes of callbacks and logging configurations before a cell starts. Therefore a check
+    of the configuration of the cell would be too late.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
@@ -40,29 +40,30 @@ def install() -> None:
 
 
 def check_no_code(hydra: Mapping[str, Any]) -> None:
-    """
+    """Check that no file changed settings of Hydra that run code.
+
     Args:
-        hydra: Hydra's own node of a composed configuration.
+        hydra: The settings `hydra` of a composed configuration.
 
     Raises:
-        Refused: a file set something there that Hydra would import or hand to every process.
+        Refused: A file set a key whose value Hydra would import, or would give to every process.
     """
     from omegaconf import OmegaConf
 
-    node: Any = OmegaConf.to_container(hydra, resolve=False)
-    logging = [node.get("job_logging") or {}, node.get("hydra_logging") or {}]
-    wrong = [f"hydra.{name}" for name in ("callbacks", "searchpath") if node.get(name)]
-    wrong += ["hydra.job.env_set"] if node.get("job", {}).get("env_set") else []
-    wrong += [f"hydra.{value}" for value in _targets(node) if value not in OWN_PARTS]
-    wrong += [
+    settings: Any = OmegaConf.to_container(hydra, resolve=False)
+    logging = [settings.get("job_logging") or {}, settings.get("hydra_logging") or {}]
+    forbidden = [f"hydra.{name}" for name in ("callbacks", "searchpath") if settings.get(name)]
+    forbidden += ["hydra.job.env_set"] if settings.get("job", {}).get("env_set") else []
+    forbidden += [f"hydra.{value}" for value in _targets(settings) if value not in OWN_PARTS]
+    forbidden += [
         "hydra.job_logging" for part in logging if LOGGING & set(part) or (part.get("root") or {}).get("handlers")
     ]
-    if wrong:
-        raise Refused(f"a configuration file sets {wrong[0]}, by which Hydra would run code; remove it from the file")
+    if forbidden:
+        raise Refused(f"a configuration file sets {forbidden[0]}, which can run code; remove it from the file")
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """All values of keys _target_ in nested containers."""
+    """Yield the values of all keys _target_ in nested containers."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             if key == "_target_":
@@ -74,13 +75,15 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def _check_interpreter(loader: Any, hydra: Any) -> None:
-    """
+    """Check that the chosen interpreter has a file.
+
+    The group is optional because its default file may be missing. Therefore Hydra ignores a missing choice.
+
     Raises:
-        Refused: an interpreter was chosen that no file stands for. The group is optional, as its default file may be
-            missing, so that Hydra leaves a missing choice out without a word.
+        Refused: The chosen interpreter has no file.
     """
-    chosen, known = hydra.runtime.choices.get("interpreter"), sorted(loader.get_group_options("interpreter"))
-    asked = any(str(word).lstrip("+").startswith("interpreter=") for word in hydra.overrides.task)
-    if asked and chosen is not None and chosen not in known:
-        hint = did_you_mean(str(chosen), known)
-        raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(known)}")
+    chosen, choices = hydra.runtime.choices.get("interpreter"), sorted(loader.get_group_options("interpreter"))
+    requested = any(str(word).lstrip("+").startswith("interpreter=") for word in hydra.overrides.task)
+    if requested and chosen is not None and chosen not in choices:
+        hint = did_you_mean(str(chosen), choices)
+        raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""The schema of the configuration: Hydra checks suites/conf/ and the command line by it. Each key has its help text."""
+"""Schema of the configuration. Hydra checks suites/conf/ and the command line against it. Each key has a help text."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class QuantizationConfig:
 
     scheme: Scheme = key(
         Scheme.explicit,
-        "explicit puts Q/DQ pairs into the ONNX file. implicit leaves ranges and places to TensorRT's calibrator.",
+        "explicit puts Q/DQ pairs into the ONNX file. implicit: TensorRT's calibrator chooses ranges and places.",
     )
     placement: Placement = key(
         Placement.auto,
@@ -90,7 +90,7 @@ class QuantizationConfig:
     sequence: int = key(128, "Longest calibration text in tokens.")
     activation: Activation = key(
         Activation.auto,
-        "Type of activations. TensorRT reads signed int8; x86 CPUs take uint8. auto follows the device.",
+        "Type of activations. TensorRT uses int8; x86 CPUs use uint8. auto follows the device.",
     )
     per_channel: bool = key(True, "One scale for each output channel of a weight, instead of one for the tensor.")
     reduce_range: Switch = key(
@@ -102,13 +102,15 @@ class QuantizationConfig:
     smooth: float = key(0.0, "SmoothQuant's alpha between 0 and 1; 0 turns it off. It moves outliers into the weights.")
     shift: bool = key(False, "Centre the output of GELU before symmetric INT8, because half of its range is unused.")
     exact_residual: bool = key(
-        False, "Additions that are not quantized read the value before it is rounded for a quantized product."
+        False, "An addition that is not quantized reads its input before the input is rounded for a quantized product."
     )
     tokens: TokenKind = key(TokenKind.auto, "Calibration inputs: the task's text or random ids.")
     qat_steps: int = key(
         0, "Steps of training under fake quantization, with the model's own FP32 outputs as targets. 0: no training."
     )
-    qat_rate: float = key(1e-4, "Highest learning rate of that training. For trt_plugin 3e-5 works better.")
+    qat_rate: float = key(
+        1e-4, "Highest learning rate of the training (quantization.qat_steps). For trt_plugin, 3e-5 works better."
+    )
 
 
 @dataclass
@@ -127,8 +129,8 @@ class TaskConfig:
     label: str = key("label", "Column of the label.")
     labels: LabelReading = key(
         LabelReading.auto,
-        "How to read labels: as the checkpoint's label names, or as places (output numbers from 0). auto takes the "
-        "reading that fits all labels.",
+        "Meaning of the labels: names are label names of the checkpoint; places are output numbers from 0. auto takes "
+        "the meaning that fits all labels.",
     )
     metric: Metric = key(Metric.accuracy, "Metric of task=sequence_classification.")
     calibration: str = key(
@@ -142,7 +144,10 @@ class TaskConfig:
 class InterpreterConfig:
     """Python executables. inference-suites.yaml in the current folder or the user's settings can set them."""
 
-    main: str = key("", "Python of the main side. Empty: the Python that runs the command.")
+    main: str = key(
+        "",
+        "Python for exports and scores, and for all backends except TensorRT. Empty: the Python that runs the command.",
+    )
     trt: str = key("", "Python with numpy, TensorRT and cuda-python, 3.10 or newer. Empty: interpreter.main.")
 
 
@@ -173,20 +178,21 @@ class RunConfig:
         Layout.packed, "trt_plugin: packed puts tokens end to end without padding; fixed pads every sequence."
     )
     pad_to_multiple_of: int = key(
-        1, "Round the number of packed tokens up to a multiple of this, so that shapes and their graphs recur."
+        1, "Round the number of packed tokens up to a multiple of this, so that shapes and their CUDA graphs recur."
     )
     weights: Weights = key(
-        Weights.trained, "random needs no download: seeded weights for latency, with no meaning for accuracy."
+        Weights.trained, "random needs no download: seeded weights, for latency only. Their accuracy has no meaning."
     )
     seed: int = key(0, "Seed of random weights, inputs, lengths and traces.")
-    device: DeviceKind = key(DeviceKind.auto, "auto: the GPU if there is one and the backend can use it.")
+    device: DeviceKind = key(DeviceKind.auto, "auto: the GPU if the machine has one and the backend can use it.")
     gpu: int = key(0, "Number of the GPU.")
     threads: int = key(0, "CPU threads of the backend. 0: the library decides, within the cgroup's limit.")
     repeats: int = key(3, "Fresh processes that measure each cell of suite=latency. Other suites use one.")
     until: Until = key(
-        Until.measure, "Stop after this stage. export and build fill the cache; several may run at the same time."
+        Until.measure,
+        "Stop after this stage. export and build fill the cache; several commands may run at the same time.",
     )
-    rerun: bool = key(False, "Measure cells again that were measured before on this device.")
+    rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
     results: str = key("results/runs", "Folder of records and tables, by machine.")
     cache: str = key(".cache", "Folder of exported models and engines.")
     null: NullConfig = field(default_factory=NullConfig)
@@ -197,7 +203,7 @@ class RunConfig:
 
 
 def plain(value: Any) -> Any:
-    """A dataclass, enum or container of them as JSON types; enums by value where it is a word, else by name."""
+    """Convert enums and containers of enums to JSON types. An enum becomes its value if it is a text, else its name."""
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str) else value.name
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Keys of the configuration with their help, and all keys of a configuration as a list."""
+"""Keys of the configuration with their help, and a list of all keys of a configuration."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TYPE_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or 
 
 
 def key(default: T, text: str) -> T:
-    """A field of a configuration dataclass with its default value and its help text."""
+    """Make a field of a configuration dataclass with its default value and its help text."""
     metadata = {"help": text}
     if isinstance(default, list | dict):
-        found: Any = field(default_factory=lambda: deepcopy(default), metadata=metadata)
+        made_field: Any = field(default_factory=lambda: deepcopy(default), metadata=metadata)
     else:
-        found = field(default=default, metadata=metadata)
-    return found  # type: ignore[no-any-return]
+        made_field = field(default=default, metadata=metadata)
+    return made_field  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Key:
     """One key of the configuration.
 
     Attributes:
-        name: with its group, for example "suite.seconds".
-        type: in words; the choices where the key takes one of few.
-        default: as it would be typed.
-        text: what the key does.
+        name: Name with its group, for example "suite.seconds".
+        type: Type in words, or the choices of an enumeration.
+        default: Default as typed on the command line.
+        text: Help text.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Key:
 
 
 def keys_of(schema: type[Any], prefix: str = "") -> Iterator[Key]:
-    """All keys of a configuration dataclass and of the dataclasses in it, in the order of the source."""
+    """Yield all keys of a configuration dataclass and of the dataclasses in it, in the order of the source."""
     types = get_type_hints(schema)
     for item in fields(schema):
         kind = types[item.name]
@@ -58,8 +58,8 @@ def _default_of(item: Field[Any]) -> Any:
 
 def _type_name(kind: Any) -> str:
     if isinstance(kind, EnumMeta):
-        members: list[Any] = list(kind)
-        return ", ".join(_typed(member) for member in members)
+        choices: list[Any] = list(kind)
+        return ", ".join(_typed(member) for member in choices)
     arguments = get_args(kind)
     if get_origin(kind) is list:
         return f"list of {_plural(_type_name(arguments[0]))}"
@@ -69,19 +69,19 @@ def _type_name(kind: Any) -> str:
 
 
 def _plural(name: str) -> str:
-    """Of the name of a type: "list of texts" becomes "lists of texts"; choices stay as they are."""
+    """Return the plural of the name of a type: "list of texts" becomes "lists of texts". Choices do not change."""
     first, of, rest = name.partition(" of ")
     return name if "," in name else f"{first}s{of}{rest}"
 
 
 def _typed(value: Any) -> str:
-    """A value as it is typed on the command line; of an enum its name, which Hydra reads."""
+    """Return a value as typed on the command line. An enum is typed as its name."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{','.join(_typed(one) for one in value)}]"
+        return f"[{','.join(_typed(element) for element in value)}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{_typed(one)}" for name, one in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{_typed(element)}" for name, element in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Check the elements of lists and mappings against the schema: OmegaConf checks scalars and lets nested lists pass."""
+"""Check the elements of lists and mappings against the schema. OmegaConf checks scalars but not nested lists."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from suites.checks import Refused, shortened
 
-NAMES = {int: "whole numbers", float: "numbers", str: "names", list: "lists"}
+ELEMENT_NAMES = {int: "whole numbers", float: "numbers", str: "names", list: "lists"}
 
 
 def check_types(config: Any) -> None:
-    """
+    """Check the types of all lists and mappings of a configuration.
+
     Args:
-        config: a dataclass of suites/config.py whose values Hydra filled in.
+        config: Dataclass of suites/config.py with values from Hydra.
 
     Raises:
-        Refused: a list or a mapping holds something of another type than the schema says, or a group is missing.
+        Refused: An element of a list or a mapping does not have the type of the schema, or a group is missing.
     """
     for key, kind, value in _leaves(config, ""):
         if get_origin(kind) in (list, dict) and not _fits(value, kind):
-            what = "a list" if get_origin(kind) is list else "a mapping"
+            container = "a list" if get_origin(kind) is list else "a mapping"
             element = get_args(kind)[-1]
-            inner = f" of {NAMES[get_args(element)[0]]}" if get_origin(element) is list else ""
-            name = NAMES.get(get_origin(element) or element, "values")
-            raise Refused(f"{key}={shortened(str(value))} must be {what} of {name}{inner}")
+            inner = f" of {ELEMENT_NAMES[get_args(element)[0]]}" if get_origin(element) is list else ""
+            element_name = ELEMENT_NAMES.get(get_origin(element) or element, "values")
+            raise Refused(f"{key}={shortened(str(value))} must be {container} of {element_name}{inner}")
 
 
 def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
@@ -35,7 +36,7 @@ def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
         value, kind = getattr(config, item.name), types[item.name]
         if is_dataclass(kind):
             if not is_dataclass(value):
-                raise Refused(f"{prefix}{item.name}={value} is no choice of this group; --help lists them")
+                raise Refused(f"{prefix}{item.name}={value} is not a choice of this group; --help lists the choices")
             yield from _leaves(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, kind, value
@@ -44,9 +45,9 @@ def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
 def _fits(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+        return isinstance(value, list) and all(_fits(element, inner[0]) for element in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+        return isinstance(value, dict) and all(_fits(element, inner[1]) for element in value.values())
     if kind is Any:
         return True
     if kind is float:

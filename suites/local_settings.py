@@ -1,11 +1,12 @@
-"""Interpreters of this machine, from a file inference-suites.yaml in the current folder or in the user's settings.
+"""Interpreters of this machine, from the file inference-suites.yaml in the current folder or in the user's settings.
 
     interpreter:
       trt: /path/to/python
 
-The first of these files counts: inference-suites.yaml in the current folder, the same in
+The first file that exists counts: inference-suites.yaml in the current folder, inference-suites.yaml in
 $XDG_CONFIG_HOME/inference-suites (by default ~/.config/inference-suites), and conf/interpreter/local.yaml in a checkout
-of a former version, which has the keys below `interpreter` alone. Hydra gets them as the choice interpreter=local.
+of an earlier version, which contains only the keys below `interpreter`. Hydra gets these keys as the choice
+interpreter=local.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ FORMER = Path(__file__).resolve().parent.parent / "conf" / "interpreter" / "loca
 
 
 def register() -> None:
-    """Make the schema and the interpreters of this machine known to Hydra.
+    """Register the schema and the interpreters of this machine with Hydra.
 
     Raises:
-        Refused: the file of interpreters cannot be used.
+        Refused: The file of interpreters is invalid.
     """
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
     store.store(name="schema", node=RunConfig)
     store.repo.get(GROUP, {}).pop("local.yaml", None)
-    if found := interpreters():
-        store.store(group=GROUP, name="local", node=found)
+    if local := interpreters():
+        store.store(group=GROUP, name="local", node=local)
 
 
 def interpreters() -> dict[str, str]:
-    """Paths of interpreters by name; empty if there is no file.
+    """Return the paths of interpreters by name; {} if there is no file.
 
     Raises:
-        Refused: the file cannot be used; the message names it.
+        Refused: The file is invalid. The message names the file.
     """
     path = settings_file()
     if path is None:
@@ -62,63 +63,67 @@ def interpreters() -> dict[str, str]:
     given = {name: value for name, value in settings.items() if value is not None}
     for name, value in given.items():
         if not isinstance(value, str):
-            raise Refused(f"{path}: {GROUP}.{name} must be the path of a Python")
+            raise Refused(f"{path}: {GROUP}.{name} must be the path of a Python program")
     return {name: _absolute(path, value) for name, value in given.items()}
 
 
 def settings_file() -> Path | None:
-    """The file that counts; None if there is none. A file in the current folder that another user can have written is
-    passed over with a line, because it names programs to run."""
+    """Return the settings file that counts, or None.
+
+    A file in the current folder names programs to run. If another user could have written it, the file is ignored and a
+    line says so.
+    """
     here = Path(FILE)
     if is_file(here):
         if not (reason := _distrust(here)):
             return here
-        print(f"{here.absolute()} is not read: {reason}", file=sys.stderr)
+        print(f"{here.absolute()} is ignored: {reason}", file=sys.stderr)
     return next((path for path in (settings_folder() / FILE, FORMER) if is_file(path)), None)
 
 
 def _distrust(path: Path) -> str:
-    """Why a file can have been written by another user; empty if it cannot."""
+    """Return why another user could have written a file; "" if only this user or root could."""
     with contextlib.suppress(OSError):
-        for found in (os.stat(path), os.lstat(path)):
-            if found.st_uid not in (0, os.geteuid()):
-                return f"it belongs to another user (uid {found.st_uid})"
-            if found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode):
+        for status in (os.stat(path), os.lstat(path)):
+            if status.st_uid not in (0, os.geteuid()):
+                return f"it belongs to another user (uid {status.st_uid})"
+            if status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
                 return "every user can write it"
     return ""
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """
+    """Read a mapping from a YAML file.
+
     Raises:
-        Refused: the file cannot be read, or is no mapping in YAML.
+        Refused: The file cannot be read, or is not a mapping in YAML.
     """
     from yaml import YAMLError, safe_load  # type: ignore[import-untyped]  # a dependency of OmegaConf
 
     try:
-        found = safe_load(decoded(str(path), path.read_bytes()))
+        settings = safe_load(decoded(str(path), path.read_bytes()))
     except OSError as error:
-        raise Refused(f"{path} cannot be read ({error.strerror}); correct its permissions or remove it") from None
+        raise Refused(f"{path} cannot be read ({error.strerror}); correct its permissions or remove the file") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise Refused(f"{path}{line}: it is not YAML: {problem}") from None
-    if found is None:
+        raise Refused(f"{path}{line}: the file is not valid YAML: {problem}") from None
+    if settings is None:
         return {}
-    if not isinstance(found, Mapping):
+    if not isinstance(settings, Mapping):
         raise Refused(f"{path} must be a mapping, e.g. {GROUP}: {{trt: /path/to/python}}")
-    return found
+    return settings
 
 
-def _check_keys(path: Path, settings: Mapping[Any, Any], known: list[str], prefix: str = "") -> None:
+def _check_keys(path: Path, settings: Mapping[Any, Any], allowed: list[str], prefix: str = "") -> None:
     for key in settings:
-        if key not in known:
-            hint = did_you_mean(str(key), known, prefix)
-            raise Refused(f"{path}: there is no key {prefix}{shortened(str(key))}; {hint}choices: {', '.join(known)}")
+        if key not in allowed:
+            hint = did_you_mean(str(key), allowed, prefix)
+            raise Refused(f"{path}: there is no key {prefix}{shortened(str(key))}; {hint}choices: {', '.join(allowed)}")
 
 
 def _absolute(path: Path, value: str) -> str:
-    """A path relative to the folder of its file, with the home folder for ~. A bare name stays as it is."""
+    """Return an absolute path; relative paths start at the folder of the file. Bare names do not change."""
     value = os.path.expanduser(value)
     return os.path.join(path.absolute().parent, value) if "/" in value else value

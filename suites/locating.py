@@ -1,4 +1,4 @@
-"""Find the checkpoint of a hub id before its cell is named: the cell's identity is that of the checkpoint's files."""
+"""Find the checkpoint of a hub id before its cell gets an id, because the id depends on the checkpoint's files."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from suites.record import OK
 from suites.request import Request
 
 Run = Callable[[str, Mapping[str, Any], str], Answer]
-"""Runs a stage on a job with a Python."""
+"""Function that runs a stage with a job and an interpreter."""
 
-_known: dict[str, Mapping[str, Any]] = {}
-"""Answers of the locate stage in this process, by the keys that decide them: a sweep asks the hub once."""
+_answers: dict[str, Mapping[str, Any]] = {}
+"""Answers of the locate stage in this process, by the keys that determine them. A sweep queries the hub once."""
 
 
 def located(request: Request, run: Run) -> Request | Answer:
-    """The request with its checkpoint's folder and identity, or the answer of a locate stage that found none.
+    """Return the request with the folder and identity of its checkpoint, or the answer of a failed locate stage.
 
     Raises:
-        Refused: the checkpoint has fewer positions than the request needs.
+        Refused: The checkpoint has fewer positions than the request needs.
     """
     model = request.job.get("model", {})
     if not model or request.job["source"] == "none" or model["weights"] == "random" or model["path"]:
         return request
     key = json.dumps([{name: value for name, value in model.items() if name != "seed"}, request.job["cache"]])
-    if key not in _known or not Path(_known[key]["path"]).is_dir():
+    if key not in _answers or not Path(_answers[key]["path"]).is_dir():
         answer = run("locate", request.job, request.main_interpreter)
         if answer.outcome != OK:
             return answer
-        _known[key] = answer.result
-    folder = Path(_known[key]["path"])
+        _answers[key] = answer.result
+    folder = Path(_answers[key]["path"])
     identity = identity_of(folder, request.cache)
     _check_positions(request, folder)
     job = {
         **request.job,
-        "model": {**model, "path": str(folder), "origin": _known[key]["origin"], "identity": identity},
+        "model": {**model, "path": str(folder), "origin": _answers[key]["origin"], "identity": identity},
     }
     return replace(request, job=job, cell={**request.cell, "model_version": identity[:16]})
 
@@ -61,7 +61,7 @@ def _check_positions(request: Request, folder: Path) -> None:
 
 
 def changed(request: Request) -> str:
-    """Why the figures of a cell may be of no one checkpoint: its files changed while it ran; empty if they did not."""
+    """Return a reason if the files of the checkpoint changed while the cell ran; otherwise return ""."""
     model = request.job.get("model", {})
     if not model.get("identity"):
         return ""

@@ -1,4 +1,4 @@
-"""The model's part of a request: its name, its configuration, and the digest that tells it from other models."""
+"""Model of a request: its name, its configuration, and the digest that distinguishes it from other models."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from suites.config import RunConfig, plain
 
 NAME = r"[\w.-]+"
 LONGEST_NAME = 100
-"""Bytes of a name, which becomes part of file names."""
+"""Longest name in bytes. Names become parts of file names."""
 
 NO_MODEL = "none"
-"""The model of a cell that runs none."""
+"""Model name of a cell that runs no model."""
 
 UNKNOWN_POSITIONS = 1 << 30
-"""Stands for the positions of a model whose config.json is not on this machine yet."""
+"""Number of positions of a model whose config.json is not on this machine yet."""
 
 
 def model_name(config: RunConfig) -> str:
-    """`model.name` if it is given, else the name that conf/ has for the hub id, else that of the folder or hub id.
+    """Return `model.name` if it is set, else the name in conf/ for the hub id, else the name of the folder or hub id.
 
     Raises:
-        Refused: the given name cannot be part of a file name.
+        Refused: `model.name` cannot be part of a file name.
     """
     given, model = config.model.name, config.model
     if given:
         if not re.fullmatch(NAME, given) or len(given.encode()) > LONGEST_NAME:
             raise Refused(
-                f"model.name={given[:LONGEST_NAME]} would name a file; use letters, digits, '.', '_' and '-', "
-                f"at most {LONGEST_NAME}"
+                f"model.name={given[:LONGEST_NAME]} cannot be part of a file name; use letters, digits, '.', '_' and "
+                f"'-', at most {LONGEST_NAME} bytes"
             )
         if given == NO_MODEL:
-            raise Refused(f"model.name={NO_MODEL} stands for cells without a model; choose another name")
+            raise Refused(f"model.name={NO_MODEL} is the name for cells without a model; choose another name")
         return given
     if model.path:
         return _file_name(_folder_name(Path(model.path).resolve()))
@@ -50,23 +50,23 @@ def model_name(config: RunConfig) -> str:
 
 
 def _folder_name(folder: Path) -> str:
-    """The name of a folder; of a snapshot in the hub's local cache, whose folder is named by a commit, the hub id."""
+    """Return the name of a folder. For a snapshot in the hub's local cache, return the hub id instead of the commit."""
     hub = folder.parent.parent.name
     return hub.removeprefix("models--") if folder.parent.name == "snapshots" and "--" in hub else folder.name
 
 
 def _file_name(text: str) -> str:
-    """The last part of a hub id or folder with every character replaced that a file name should not have."""
-    found = re.sub(r"[^\w.-]+", "-", re.split(r"/|--", text)[-1]).strip("-.")
-    found = found.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
-    return f"model-{found}" if found == NO_MODEL else found
+    """Return the last part of a hub id or folder. Characters that are not suitable for file names are replaced."""
+    name = re.sub(r"[^\w.-]+", "-", re.split(r"/|--", text)[-1]).strip("-.")
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
+    return f"model-{name}" if name == NO_MODEL else name
 
 
 def local_config(config: RunConfig) -> dict[str, Any]:
-    """config.json of model.path, once the folder is known to be whole; {} without a folder.
+    """Check the folder model.path and return its config.json. Return {} if there is no folder.
 
     Raises:
-        Refused: a file of the folder is missing, damaged or not readable.
+        Refused: A file of the folder is missing, damaged or not readable.
     """
     if config.weights is Weights.random or not config.model.path:
         return {}
@@ -76,47 +76,50 @@ def local_config(config: RunConfig) -> dict[str, Any]:
         return read_config(folder)
     except Unavailable as reason:
         missing = str(reason).startswith("has no")
-        advice = "; give a folder with config.json and model.safetensors, or weights=random for latency alone"
+        advice = "; give a folder with config.json and model.safetensors, or set weights=random for latency only"
         raise Refused(f"model.path={folder}{' ' if missing else ': '}{reason}{advice if missing else ''}") from None
 
 
-def positions(config: RunConfig, found: Mapping[str, Any]) -> int:
-    """The longest sequence that the model takes, by config.json or, before there is one, by conf/.
+def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
+    """Return the longest sequence of the model in tokens, from config.json, or from conf/ if config.json is missing.
 
     Raises:
-        Refused: config.json does not say where positions begin.
+        Refused: config.json does not have the first position.
     """
     model = config.model
     try:
-        if found:
-            return positions_of(found)
+        if checkpoint_config:
+            return positions_of(checkpoint_config)
         if config.weights is Weights.random and "max_position_embeddings" in model.architecture:
             return positions_of(model.architecture)
     except ValueError as error:
         raise Refused(f"model.path={model.path}: {error}") from None
-    own = config.weights is Weights.random or not model.names or model.hub in model.names
-    return model.positions if own else UNKNOWN_POSITIONS
+    known_model = config.weights is Weights.random or not model.names or model.hub in model.names
+    return model.positions if known_model else UNKNOWN_POSITIONS
 
 
 def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
-    """The keys of a model for workers: those of its configuration, its folder, identity and origin as far as they are
-    known; the identity of a hub id is known once it was located (suites/locating.py).
+    """Return the keys of a model for workers: its configuration, and its folder, identity and origin if known.
+
+    The identity of a hub id is known after suites/locating.py has found its checkpoint.
 
     Raises:
-        Refused: weights, folder, architecture and tokenizer contradict one another.
+        Refused: Weights, folder, architecture and tokenizer contradict one another.
     """
     random, model = config.weights is Weights.random, plain(asdict(config.model))
     path = str(Path(config.model.path).resolve()) if config.model.path else ""
     if random and path:
-        raise Refused(f"weights=random makes weights up, and model.path={config.model.path} has some; leave one out")
+        raise Refused(
+            f"weights=random makes new weights, but model.path={config.model.path} has weights; leave one out"
+        )
     if random and not model["architecture"]:
-        raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not give")
+        raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not have")
     if not (random or path or model["hub"] or config.backend.source is SourceKind.none):
-        raise Refused("model.hub= and model.path= are both empty; give one, or weights=random for latency alone")
-    known = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
+        raise Refused("model.hub= and model.path= are both empty; set one of them, or weights=random for latency only")
+    located = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
     return {
         **model, "path": path, "tokenizer": _tokenizer(config), "weights": config.weights.name, "seed": config.seed,
-        **known,
+        **located,
     }  # fmt: skip
 
 
@@ -129,19 +132,21 @@ def _identity(folder: Path, cache: Path) -> str:
 
 
 def _tokenizer(config: RunConfig) -> str:
-    """The whole path of the folder that random weights borrow a tokenizer from; empty if they do not."""
+    """Return the absolute path of the folder whose tokenizer random weights use; "" if they use none."""
     chosen = config.model.tokenizer
     if not chosen:
         return ""
     if config.weights is not Weights.random:
-        raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights come with their own")
+        raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights have their own tokenizer")
     if not tokenizer_files(Path(chosen)):
-        raise Refused(f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has")
+        raise Refused(
+            f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has this file"
+        )
     return str(Path(chosen).resolve())
 
 
 def borrowed(job: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of a borrowed tokenizer, for a cell; empty without one."""
+    """Return the digest of model.tokenizer for a cell; {} if random weights use no tokenizer."""
     if not job["tokenizer"]:
         return {}
     try:
@@ -151,8 +156,10 @@ def borrowed(job: Mapping[str, Any]) -> dict[str, str]:
 
 
 def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
-    """What tells this model from another of its name: the architecture of random weights, the identity of a
-    checkpoint. Nothing of a path gets into a cell."""
+    """Return the digest that distinguishes models with the same name. A cell contains no path.
+
+    It is the digest of the architecture of random weights, or the identity of a checkpoint.
+    """
     if config.backend.source is SourceKind.none:
         return ""
     if config.weights is Weights.random:

@@ -1,6 +1,6 @@
-"""Standard output and standard error that may be closed, full or a pipe that nobody reads any more.
+"""Standard output and standard error that tolerate a closed stream, a full disk and a pipe without a reader.
 
-A command's work, such as the tables it writes, does not depend on whether its output is read.
+The work of a command, such as writing tables, does not depend on its output being read.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class TolerantStream:
-    """A text stream that drops what cannot be written, and remembers the first error in `problem`.
+    """Text stream that drops text that cannot be written, and stores the first error in `problem`.
 
-    With `plain`, characters that a terminal obeys are shown as their codes.
+    With `plain`, control characters of a terminal are visible as their codes.
     """
 
     def __init__(self, stream: Any, plain: bool) -> None:
@@ -27,10 +27,10 @@ class TolerantStream:
         self._stream, self._plain = stream, plain
 
     def write(self, text: str) -> int:
-        shown = _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}", text) if self._plain else text
+        visible = _CONTROL_CHARACTERS.sub(lambda match: f"\\x{ord(match[0]):02x}", text) if self._plain else text
         if self.problem is None:
             try:
-                self._stream.write(_encodable(shown, getattr(self._stream, "encoding", None)))
+                self._stream.write(_encodable(visible, getattr(self._stream, "encoding", None)))
             except (OSError, ValueError) as error:
                 self._failed(error)
         return len(text)
@@ -43,13 +43,13 @@ class TolerantStream:
                 self._failed(error)
 
     def _failed(self, error: OSError | ValueError) -> None:
-        # A ValueError is that of a closed stream.
+        # A closed stream raises ValueError.
         self.problem = error if isinstance(error, OSError) else OSError(errno.EBADF, os.strerror(errno.EBADF))
         try:
-            # What the stream still holds would fail once more when Python ends.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            # Text that is still in the stream's buffer would raise again when Python exits.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._stream.fileno())
+            os.close(devnull)
         except (OSError, ValueError, AttributeError):
             pass
 
@@ -61,7 +61,7 @@ class TolerantStream:
 
 
 class TolerantOutput:
-    """Makes `sys.stdout` and `sys.stderr` tolerant while it is entered."""
+    """Context in which `sys.stdout` and `sys.stderr` are tolerant."""
 
     def __enter__(self) -> TolerantOutput:
         self._own = sys.stdout, sys.stderr
@@ -79,21 +79,24 @@ class TolerantOutput:
         sys.stdout, sys.stderr = self._own
 
     def status(self, status: int) -> int:
-        """The exit status, once a line on standard error has said that output was lost.
+        """Return the exit status. If output was lost, print a line on standard error and return at least 1.
 
-        A reader that stops early, as `head` does, is no error.
+        A reader that stops early, such as `head`, is not an error.
         """
         lost = self._out.problem if self._out is not None else None
         if lost is None or lost.errno == errno.EPIPE:
             return status
         reason = lost.strerror or str(lost)
         with TolerantOutput():
-            print(f"standard output cannot be written ({reason}); records and tables are in files", file=sys.stderr)
+            print(
+                f"standard output cannot be written ({reason}); records and tables were written to files",
+                file=sys.stderr,
+            )
         return status or 1
 
 
 def tolerantly(main: Callable[[], int]) -> int:
-    """The exit status of `main`, whose output, the help of argparse included, may be closed, full or read in part."""
+    """Run `main` with tolerant output, also for the help of argparse, and return its exit status."""
     with TolerantOutput() as output:
         try:
             status = main()
@@ -103,7 +106,7 @@ def tolerantly(main: Callable[[], int]) -> int:
 
 
 def _encodable(text: str, encoding: str | None) -> str:
-    """`text` with codes for characters that the stream's encoding lacks."""
+    """Return `text` with codes instead of characters that the encoding of the stream does not have."""
     try:
         text.encode(encoding or "utf-8")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Arguments that are paths or names of columns: quoted for Hydra, so that they are taken as they were typed.
+"""Quote arguments that are paths or names of columns, so that Hydra reads them as typed.
 
-Hydra's grammar gives =, commas, brackets, quotes and spaces a meaning; folders of checkpoints are often called
-lr=3e-5,bs=32 or model (1), and columns of texts #1 String.
+In Hydra's grammar the characters =, comma, brackets, quotes and space have a meaning. Folders of checkpoints often have
+names such as lr=3e-5,bs=32 or model (1), and columns of texts have names such as #1 String.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ COLUMN_KEYS = ("task.text", "task.pair", "task.label")
 PATH_LISTS = ("trt.plugin_libraries",)
 
 SWEEPS = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
-"""Functions of Hydra's grammar that a sweep may have in the place of values."""
+"""Functions of Hydra's grammar that a sweep may use instead of values."""
 
 INTERPOLATION = "${"
 
 
 def quoted_path(word: str, sweeping: bool) -> str:
-    """`word`, an argument key=value, with its value quoted if its key is that of a path or of a column; any other word
-    as it is.
+    """Return the argument `word` with a quoted value if its key is a path or a column. Return other words unchanged.
 
-    A value that is quoted already is left alone, and so is one with an interpolation, unless there is a file of that
-    very name. In a sweep a comma parts two paths where no path with that comma exists.
+    A value that is already quoted, or that contains an interpolation, does not change, unless a file with this exact
+    name exists. In a sweep, a comma separates two paths if no path with this comma exists.
     """
     key, equal, value = word.partition("=")
     name = key.lstrip("+")
@@ -55,7 +54,7 @@ def quoted_path(word: str, sweeping: bool) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder of this name."""
+    """Return whether a file or folder with this name exists."""
     try:
         return os.path.lexists(path)
     except ValueError:
@@ -63,12 +62,12 @@ def exists(path: str) -> bool:
 
 
 def _each(values: str) -> str:
-    """Paths between commas, quoted one by one."""
+    """Return paths between commas, each of them quoted."""
     return ",".join(part if _is_quoted(part) else _quote(part) for part in _parts(values))
 
 
 def _parts(values: str) -> list[str]:
-    """The paths in a text with commas: as few as possible where one that has a comma exists, else one a comma."""
+    """Split a text at commas into paths. A comma does not split if a path with this comma exists."""
     pieces = _split(values)
     parts: list[str] = []
     while pieces:
@@ -79,7 +78,7 @@ def _parts(values: str) -> list[str]:
 
 
 def _split(values: str) -> list[str]:
-    """At commas, but those in quotes that enclose a whole piece; an empty piece at the end is left out."""
+    """Split at commas outside of quotes that enclose a whole piece. Drop an empty piece at the end."""
     pieces = re.findall(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^,]*)(?:,|$)""", values)
     return pieces[:-1]
 
@@ -93,11 +92,11 @@ def _quote(path: str) -> str:
         return path
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    # OmegaConf replaces ${...} also within quotes, unless an odd number of backslashes stands in front.
-    typed = re.sub(r"(\\*)\$\{", lambda found: f"{found.group(1) * 2}\\{INTERPOLATION}", _at_home(path))
+    # OmegaConf replaces ${...} also inside quotes, unless an odd number of backslashes precedes it.
+    typed = re.sub(r"(\\*)\$\{", lambda matched: f"{matched.group(1) * 2}\\{INTERPOLATION}", _at_home(path))
     return str(QuotedString(typed, Quote.double).with_quotes())
 
 
 def _at_home(path: str) -> str:
-    """With the home folder for a leading ~, which shells leave alone behind key=."""
+    """Replace a leading ~ by the home folder, because shells do not replace it after key=."""
     return path if not path.startswith("~") or exists(path) else os.path.expanduser(path)

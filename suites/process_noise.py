@@ -1,14 +1,13 @@
-"""How much a time differs from one process to the next, by machine and path: measured, and read by tables.
+"""Spread of times between processes, by machine and path: `python -m suites.process_noise RESULTS`.
 
-A row of one process knows nothing of another process. Tables compare such rows with the spread that a study of equal
-processes found: `suites/process_noise.json`. A study is a record of several processes, or a group of records that
-differ in nothing but the ranges of INT8, which change no kernel. `python -m suites.process_noise RESULTS` writes the
-file anew from all records under RESULTS.
+A table row from one process has no spread between processes of its own. Tables use the spread of a study of equal
+processes for such a row, from `suites/process_noise.json`. A study is a record of several processes, or a group of
+records that differ only in the ranges of INT8, which do not change kernels. The command writes this file from all
+records under RESULTS.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -202,16 +201,22 @@ def to_text(found: Iterable[Study]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the file; returns 0."""
-    from suites.command_line import guarded, program
+    """Write the file. Return 0, or 2 if the command was refused."""
+    from suites.command_line import CommandParser, guarded
     from suites.record_checks import BadRecord
     from suites.results_folder import read_records
 
-    parser = argparse.ArgumentParser(prog=program("process-noise"), description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("results", type=Path, help="a folder of records, such as results/reference")
-    options = parser.parse_args(arguments)
+    parser = CommandParser(
+        "process-noise",
+        "Calculate from records how much times differ between processes, and write suites/process_noise.json.\n\n"
+        f"It reads the latency records that have at least {LEAST} equal processes. Tables use the file to judge rows\n"
+        "that were measured in one process.",
+        ("results/reference", "results/runs"),
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")
 
     def write() -> int:
+        options = parser.parse_args(arguments)
         try:
             found = studies(read_records(options.results, "latency"))
         except BadRecord as error:

@@ -1,4 +1,4 @@
-"""What a person sees while cells run: one live line in a terminal, plain lines anywhere else."""
+"""Progress of running cells: one live line in a terminal, and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from suites.text import one_line
 
 
 class Display:
-    """Shows the stage of the cell at hand; redraws only on change, so as not to disturb a CPU measurement."""
+    """Display of the current cell and its stage. It redraws only after a change, to not disturb a CPU measurement."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
@@ -36,7 +36,7 @@ class Display:
         self.stage(stage, "starting")
 
     def stage(self, stage: str, text: str, keep: bool = False) -> None:
-        """Show what a stage is doing; `keep` prints it on a line that stays."""
+        """Show the activity of a stage. With `keep`, print it on a permanent line."""
         if keep:
             self.say(f"{self._title}  {stage}: {text}")
         if self._console.is_terminal:
@@ -45,7 +45,7 @@ class Display:
             self._live.update(line, refresh=True)
 
     def end(self, outcome: str, text: str) -> None:
-        """Print how the cell ended, on a line that stays."""
+        """Print the outcome of the cell on a permanent line."""
         style = {"ok": "green", "unsupported": "yellow"}.get(outcome, "red")
         self._console.print(Text.assemble((outcome, style), f"  {self._title}  {one_line(text)}"), soft_wrap=True)
 

@@ -1,18 +1,17 @@
 """Write the tables of a results folder from its records: `python -m suites.report [RESULTS]`.
 
-Every machine has its tables in RESULTS/MACHINE/tables; the default folder is results/runs.
+The tables of each machine are written to RESULTS/MACHINE/tables. The default of RESULTS is results/runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from suites.checks import Refused
-from suites.command_line import guarded, program
+from suites.command_line import CommandParser, guarded, program
 from suites.output import tolerantly
 from suites.record import Record, write_whole
 from suites.results_folder import MachineFolder, machine_folders
@@ -163,13 +162,13 @@ def say_bad(folders: Iterable[MachineFolder]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the tables and print where they are; returns 0, 1 if a file is no record, 2 if there are no records."""
-    parser = argparse.ArgumentParser(prog=program("report"), description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("results", nargs="?", help="a folder of results; by default results/runs")
-    given = parser.parse_args(arguments).results
+    """Write the tables and print their paths. Return 0, 1 if a file is not a record, or 2 if there are no records."""
 
     def write() -> int:
+        given = _parser().parse_args(arguments).results
         results = Path(given or default_folder("results"))
+        if given and "=" in given and not results.exists():
+            raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
@@ -177,6 +176,18 @@ def main(arguments: Sequence[str]) -> int:
         return int(say_bad(folders) > 0)
 
     return guarded(write)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "report",
+        "Write the tables of a results folder from its records, and print the paths of the tables.\n\n"
+        "The tables of each machine are written to RESULTS/MACHINE/tables.\n"
+        "Exit status: 0 all records were read, 1 a file was left out, 2 the folder has no records.",
+        ("", "results/reference"),
+    )
+    parser.add_argument("results", nargs="?", metavar="RESULTS", help="folder of results; default results/runs")
+    return parser
 
 
 if __name__ == "__main__":

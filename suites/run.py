@@ -1,7 +1,7 @@
-"""`python -m suites.run`: compose a configuration with Hydra, run its cell, or each cell of a multirun sweep.
+"""Run one cell, or with -m each cell of a sweep: `python -m suites.run`.
 
-Exit status: 0 when every cell ended ok or unsupported, 1 when one failed, timed out or was unavailable, 2 when
-a request was refused. Nothing heavy is imported before a cell starts.
+Hydra composes the configuration. The exit status is 0 if every cell ended as ok or unsupported, 1 if a cell failed,
+timed out or was unavailable, and 2 if a request was refused. No large library is imported before a cell starts.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 SWEEP_BYTES = 1 << 16
-"""More than Hydra writes at the start of a sweep."""
+"""Size of a file that is larger than the file that Hydra writes at the start of a sweep."""
 
 
 @dataclass
 class Invocation:
-    """What one command line asked for and how it went, over all its cells."""
+    """Cells of one command line, with their results and the number of refused requests."""
 
     display: Display | None = None
     ended: list[Ended] = field(default_factory=list)
@@ -53,12 +53,12 @@ class Invocation:
 
         if self.display is None:
             self.display = Display()
-        self.running = True  # what is raised from here on is no error of Hydra's
+        self.running = True  # From here on, an exception does not come from Hydra.
         with self.display:
             try:
-                found = checked(config)
-                _check_architecture(found)
-                request = resolve(found)
+                run_config = checked(config)
+                _check_architecture(run_config)
+                request = resolve(run_config)
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
                 ended = run_request(request, self.display.stage)
             except Refused as reason:
@@ -74,7 +74,7 @@ class Invocation:
         self.running = False
 
     def finish(self) -> None:
-        """Measure in the processes that are still due: the cells of a sweep take turns, one process each."""
+        """Measure in the processes that remain. The cells of a sweep take turns, with one process each."""
         while due := [index for index, ended in enumerate(self.ended) if ended.another is not None]:
             for index in due:
                 self._another(index)
@@ -102,7 +102,7 @@ class Invocation:
         return int(self.bad > 0 or any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
 
     def report(self) -> None:
-        """Print the tables of this invocation's cells, and write those of the machines and suites it measured."""
+        """Print the tables of these cells. Write the tables of the machines and suites that were measured."""
         from suites.report import say_bad, shown, write_machine
         from suites.results_folder import MachineFolder
 
@@ -123,7 +123,10 @@ class Invocation:
                 write_machine(folder, by_suite)
         except OSError as error:
             self.refused += 1
-            print(f"refused: the tables were not written: {one_line(str(error))}", file=sys.stderr)
+            print(
+                f"refused: the tables were not written: {one_line(str(error))}; free space or choose another results=",
+                file=sys.stderr,
+            )
         self.bad += say_bad(folders)
 
 
@@ -133,20 +136,23 @@ def _line(ended: Ended) -> str:
     if ended.path is None:
         built = ended.record.artifacts.get("built")
         return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
-    again = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
-    return f"{_short(ended.path)}{again}"
+    reuse_note = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
+    return f"{_short(ended.path)}{reuse_note}"
 
 
 def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _sweeps_unasked(arguments: Sequence[str]) -> str:
-    """The experiment in `arguments` that is a sweep, where -m is not among them: Hydra would run its defaults."""
-    chosen = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
+def _sweep_without_flag(arguments: Sequence[str]) -> str:
+    """Return the first experiment in `arguments` that is a sweep, if -m is missing. Otherwise return "".
+
+    Without -m, Hydra would ignore the sweep and run one cell.
+    """
+    experiments = [word.partition("=")[2] for word in arguments if word.startswith("experiment=")]
     if {"-m", "--multirun", "--cfg"} & set(arguments):
         return ""
-    return next((name for name in chosen if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
+    return next((name for name in experiments if "sweeper:" in _text(CONF / "experiment" / f"{name}.yaml")), "")
 
 
 def _text(path: Path) -> str:
@@ -154,21 +160,23 @@ def _text(path: Path) -> str:
 
 
 def _check_architecture(config: RunConfig) -> None:
-    """Refuse fields of model.architecture on the command line where trained weights bring their own."""
+    """Refuse keys of model.architecture on the command line if the weights are trained."""
     from hydra.core.hydra_config import HydraConfig
 
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    named = [word.lstrip("+~").partition("=")[0] for word in given]
-    fields = [name for name in named if name.startswith("model.architecture.")]
-    if fields and config.weights.name != "random":
-        raise Refused(f"{fields[0]} is read with weights=random only; trained weights bring their own config.json")
+    keys = [word.lstrip("+~").partition("=")[0] for word in given]
+    architecture_keys = [name for name in keys if name.startswith("model.architecture.")]
+    if architecture_keys and config.weights.name != "random":
+        raise Refused(
+            f"{architecture_keys[0]} is read with weights=random only; trained weights have their own config.json"
+        )
 
 
 def checked(config: DictConfig) -> RunConfig:
-    """A composed configuration as an object of the schema.
+    """Convert a composed configuration to an object of the schema.
 
     Raises:
-        Refused: it has keys or types that the schema has not.
+        Refused: The configuration has a key or a type that is not in the schema.
     """
     from omegaconf import OmegaConf
 
@@ -179,18 +187,18 @@ def checked(config: DictConfig) -> RunConfig:
     if added := added_keys(config):
         raise Refused(unknown_key(added[0]))
     try:
-        found = OmegaConf.to_object(config)
+        run_config = OmegaConf.to_object(config)
     except composing() as error:
         raise Refused(explain(error)) from None
-    if not isinstance(found, RunConfig):
+    if not isinstance(run_config, RunConfig):
         raise Refused("a file named schema.yaml replaces the project's schema; rename it")
-    check_types(found)
-    return found
+    check_types(run_config)
+    return run_config
 
 
 def _run(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
-        # Hydra's own help composes every group of its own first, which takes over a second.
+        # Hydra would compose each of its own groups before it prints its help, which takes more than a second.
         print(help_text())
         return 0
 
@@ -199,7 +207,7 @@ def _run(arguments: Sequence[str]) -> int:
     from suites import composing, explain, local_settings
     from suites.sweeps import check_sweep
 
-    if name := _sweeps_unasked(arguments):
+    if name := _sweep_without_flag(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
     sys.argv[1:] = overrides(arguments, FLAGS)
     check_sweep(sys.argv[1:])
@@ -216,7 +224,7 @@ def _run(arguments: Sequence[str]) -> int:
         invocation.report()
         if isinstance(error, (Refused, *explain.composing())):
             raise
-        if isinstance(error, OSError):  # of Hydra itself: a cell refuses what it cannot write
+        if isinstance(error, OSError):  # Raised by Hydra. A cell refuses a file that it cannot write.
             raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
         if invocation.running:
             raise
@@ -229,11 +237,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _sweep_folder() -> list[str]:
-    """The override that makes Hydra write its file of a sweep, which nobody reads, into a temporary folder. None where
-    nothing is swept. All sweeps of a user share the folder, so that those that are killed leave no more than one.
+    """Return the override that makes Hydra write its file of a sweep into a temporary folder. Without -m return [].
+
+    Nobody reads this file. All sweeps of a user share the folder, so killed sweeps leave only one folder behind.
 
     Raises:
-        Refused: there is no temporary folder that can be written.
+        Refused: There is no writable temporary folder.
     """
     if not {"-m", "--multirun"} & set(sys.argv[1:]):
         return []
@@ -241,25 +250,25 @@ def _sweep_folder() -> list[str]:
         folder = os.path.join(tempfile.gettempdir(), f"suites-sweep-{os.geteuid()}")
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        found = os.lstat(folder)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            folder = tempfile.mkdtemp(prefix="suites-sweep-")  # another user made the first one
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            folder = tempfile.mkdtemp(prefix="suites-sweep-")  # Another user created the shared folder.
         (Path(folder) / "multirun.yaml").write_text(" " * SWEEP_BYTES, encoding="utf-8")
     except OSError as error:
         raise Refused(
-            f"a sweep needs a temporary folder that can be written ({error.strerror}); set TMPDIR to one"
+            f"a sweep needs a writable temporary folder ({error.strerror}); set TMPDIR to a writable folder"
         ) from None
     quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
     return [f"hydra.sweep.dir='{quoted}'"]
 
 
 def shows_only(arguments: Sequence[str]) -> bool:
-    """Whether flags ask to show a configuration instead of running it."""
+    """Return whether the flags request that a configuration is shown instead of run."""
     return any(word.startswith(("--cfg", "--info")) for word in arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, by default that of this process; returns the exit status."""
+    """Run a command line and return the exit status. The default is the command line of this process."""
     return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 

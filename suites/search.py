@@ -1,15 +1,16 @@
-"""Which parts of a model need a higher precision: `python -m suites.search backend=... precision=... [key=value ...]`.
+"""Find the parts of a model that need a higher precision: `python -m suites.search backend=... precision=...`.
 
-Takes what `suites.run` takes. A path in FP16, BF16 or INT8 is judged by its task with no part held back, with all of
-them, and then with fewer and fewer: parts in FP32 (keep_fp32), or out of Q/DQ (quantization.leave_out), beside those
-that are held whatever comes, for they were given. Content is who keeps task.tolerance and search.cosine, the smallest
-cosine to FP32. Each step is a cell of the accuracy suite and one of the latency suite, so that what precision costs
-stands beside what it gives. search.steps and search.seconds end it early, with the smallest set that was enough so far.
+The search scores a backend in FP16, BF16, INT8 or FP8 with no part in higher precision, with all parts, and then with
+fewer and fewer parts. The parts stay in FP32 (keep_fp32) or get no Q/DQ (quantization.leave_out). Parts that the
+command line names in these keys always keep the higher precision. A set of parts passes if its scores are within
+task.tolerance and its smallest cosine to FP32 is at least search.cosine. Each step runs a cell of the accuracy suite
+and a cell of the latency suite, so the tables show accuracy and latency of each set.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 
 from suites.checks import Refused, at_least, between
 from suites.clock import now_ns
-from suites.command_line import guarded, overrides
+from suites.command_line import CommandParser, guarded, overrides
 from suites.machine_folders import without_folders
 from suites.maker import typed_command
 from suites.output import tolerantly
@@ -39,6 +40,10 @@ HOLDING = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort"
 
 NEAR = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
 """Default of search.cosine. The rounding to INT8 alone has a larger error than the limit for FP16 allows."""
+
+
+KEYS = ("search.cosine", "search.steps", "search.seconds", "task.tolerance", "keep_fp32", "quantization.leave_out")
+"""Keys that the help of this command shows."""
 
 
 class Ended(Exception):
@@ -195,6 +200,24 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
             raise Refused(explain.unexplained(error, list(overrides))) from error
 
 
+def _parser() -> CommandParser:
+    from suites.usage import key_lines
+
+    parser = CommandParser(
+        "search",
+        "Find the smallest set of parts of a model that need a higher precision for its scores to pass.\n\n"
+        "The search runs an accuracy cell and a latency cell for each set of parts that it tries. A set passes if its\n"
+        "scores are within task.tolerance and its smallest cosine to FP32 is at least search.cosine.\n"
+        "Exit status: 0 a set passes, 1 no set passes, 2 the search was refused.",
+        ("backend=trt precision=fp16", "backend=ort precision=int8 search.cosine=0.99"),
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="a group or a key of the command run; see its help"
+    )
+    parser.add_argument_group("keys of the search and their defaults", textwrap.dedent(key_lines(KEYS)))
+    return parser
+
+
 def _run(arguments: Sequence[str]) -> int:
     from suites import local_settings
     from suites.progress import Display
@@ -213,11 +236,17 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the search and print its table. Return 0; 1 if no set of parts was enough, 2 if the search was refused."""
+    """Run the search and print its table. Return 0, 1 if no set of parts passed, or 2 if the search was refused."""
+    parser = _parser()
     if not arguments or {"--help", "-h"} & set(arguments):
-        print(__doc__)
+        parser.print_help()
         return 0
-    return guarded(lambda: _run(arguments))
+
+    def search() -> int:
+        parser.refuse_options(arguments)
+        return _run(arguments)
+
+    return guarded(search)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many cells a sweep has, counted before Hydra lists them all."""
+"""Count the cells of a sweep before Hydra lists them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 from suites.checks import Refused
 
 MOST_CELLS = 10_000
-"""Hydra keeps a list of all cells of a sweep, and composes each before the first one runs."""
+"""Most cells of a sweep. Hydra lists and composes all cells of a sweep before the first cell runs."""
 
 
 def check_sweep(arguments: Sequence[str]) -> None:
-    """
+    """Check the number of cells of a sweep.
+
     Raises:
-        Refused: a sweep has more than `MOST_CELLS` cells.
+        Refused: The sweep has more than `MOST_CELLS` cells.
     """
     if not {"-m", "--multirun"} & set(arguments):
         return
     cells = math.prod(_counts(word for word in arguments if not word.startswith("-")))
     if cells > MOST_CELLS:
-        raise Refused(f"the sweep has {cells:,} cells; ask for at most {MOST_CELLS:,} at a time")
+        raise Refused(f"the sweep has {cells:,} cells; split it into sweeps of at most {MOST_CELLS:,} cells")
 
 
 def _counts(words: Iterable[str]) -> Iterable[int]:
-    """The number of values of each override that sweeps; what cannot be parsed is left for Hydra to refuse."""
+    """Yield the number of values of each override with several values. Hydra refuses malformed overrides later."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
@@ -44,6 +45,6 @@ def _count(sweep: Any) -> int:
     if isinstance(sweep, ChoiceSweep):
         return len(sweep.list)
     if isinstance(sweep, RangeSweep):
-        values: Any = sweep  # its fields may be None in the types, and are numbers once it was parsed
+        values: Any = sweep  # The types allow None. After parsing, the fields are numbers.
         return int(max(0, math.ceil((values.stop - values.start) / values.step)))
     return 1

@@ -1,4 +1,4 @@
-"""Text from records, workers and arguments, made safe to show in a terminal or in markdown."""
+"""Make text from records, workers and arguments safe for a terminal and for markdown."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 UNSAFE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories that move a cursor, change direction, hide text or break lines: controls, formats, separators."""
 
-_SUSPECT = re.compile("[^\x20-\x7e]")
-_MOST = 4000
+_NOT_ASCII = re.compile("[^\x20-\x7e]")
+_LONGEST = 4000
 
 
-def one_line(text: str, most: int = _MOST) -> str:
-    """`text` on one line, with nothing in it that a terminal obeys, and cut after `most` characters.
+def one_line(text: str, most: int = _LONGEST) -> str:
+    """Return `text` on one line of at most `most` characters, without control characters of a terminal.
 
-    White space becomes a space. Other characters that cannot be seen become their code, e.g. `\\x1b`.
+    White space becomes a space. Other invisible characters become their code, e.g. `\\x1b`.
     """
-    shown = text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
-    return _SUSPECT.sub(lambda found: _visible(found[0]), shown)
+    visible = text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
+    return _NOT_ASCII.sub(lambda match: _visible(match[0]), visible)
 
 
 def _visible(character: str) -> str:
@@ -31,7 +31,7 @@ def _visible(character: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """A JSON value whose strings and keys are all `one_line`."""
+    """Return a JSON value in which `one_line` was applied to all strings and keys."""
     if isinstance(value, str):
         return one_line(value)
     if isinstance(value, dict):
@@ -42,11 +42,11 @@ def cleaned(value: Any) -> Any:
 
 
 def cell_text(text: str) -> str:
-    """`text` as one cell of a markdown table: no line break, and no pipe that ends the cell."""
-    shown = one_line(text).replace("\n", " ")
-    return re.sub(r"(\\*)\|", lambda found: found[1] * 2 + r"\|", shown)
+    """Return `text` as one cell of a markdown table: without line breaks, and with escaped pipes."""
+    line = one_line(text).replace("\n", " ")
+    return re.sub(r"(\\*)\|", lambda match: match[1] * 2 + r"\|", line)
 
 
 def without_html(document: str) -> str:
-    """A markdown document in which `<` starts no HTML, and which has no links or images: tables need neither."""
+    """Return a markdown document without HTML, links and images, because tables do not need them."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", document).replace("](", "]\\(")

@@ -1,6 +1,6 @@
 """Folders of this user, by the XDG Base Directory Specification, and the defaults of results= and cache=.
 
-The defaults are folders in the current one. Where these cannot be written, as in a read-only folder, results go to
+The defaults are folders in the current folder. If the current folder is read-only, results are written to
 $XDG_DATA_HOME/inference-suites/results and the cache is $XDG_CACHE_HOME/inference-suites.
 """
 
@@ -13,32 +13,35 @@ from pathlib import Path
 NAME = "inference-suites"
 
 DEFAULTS = {"results": "results/runs", "cache": ".cache"}
-"""By key, the folder in the current one. suites/config.py has the same."""
+"""Default folder of each key, in the current folder. The defaults in suites/config.py are the same."""
 
 _said: set[str] = set()
-"""Lines that this process has printed: a sweep prints each once."""
+"""Lines that this process has printed. A sweep prints each line once."""
 
 
 def home_of(variable: str, below_home: str) -> Path:
-    """This project's folder below the folder that a variable such as XDG_DATA_HOME names.
+    """Return this project's folder in the folder of an environment variable such as XDG_DATA_HOME.
 
     Args:
-        below_home: the folder in the home folder that counts if the variable is unset or, against the specification, a
-            relative path.
+        variable: Name of the environment variable.
+        below_home: Folder in the home folder. It counts if the variable is unset, or is a relative path, which the
+            specification forbids.
     """
-    given = os.environ.get(variable, "")
-    base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), below_home)
+    value = os.environ.get(variable, "")
+    base = Path(value) if os.path.isabs(value) else Path(os.path.expanduser("~"), below_home)
     return base / NAME
 
 
 def settings_folder() -> Path:
-    """Where this user's settings are."""
+    """Return the folder of this user's settings."""
     return home_of("XDG_CONFIG_HOME", ".config")
 
 
 def default_folder(key: str) -> str:
-    """The default of results= or cache=: in the current folder, or this user's if that cannot be written. Prints one
-    line if it is this user's."""
+    """Return the default of results= or cache=: the folder in the current folder, or this user's folder.
+
+    This user's folder is used if the current folder is read-only. Then one line on standard error says so.
+    """
     here = DEFAULTS[key]
     if can_be_written(here):
         return here
@@ -46,8 +49,8 @@ def default_folder(key: str) -> str:
     if key == "results":
         own = home_of("XDG_DATA_HOME", ".local/share") / "results"
     if not (own.is_absolute() and can_be_written(own)):
-        return here  # whoever writes there refuses it with the reason
-    line = f"{here} cannot be written here: {key}={own} is used"
+        return here  # Writing there raises a refusal with the reason.
+    line = f"the current folder is read-only: {key}={own} is used instead of {key}={here}"
     if line not in _said:
         _said.add(line)
         print(line, file=sys.stderr)
@@ -55,12 +58,12 @@ def default_folder(key: str) -> str:
 
 
 def chosen_folder(key: str, given: str) -> str:
-    """The folder that `given`, the value of results= or cache=, stands for."""
+    """Return the folder for the value `given` of results= or cache=."""
     return default_folder(key) if given == DEFAULTS[key] else given
 
 
 def can_be_written(path: str | Path) -> bool:
-    """Whether a folder can be written, or be made if it is missing."""
+    """Return whether a folder is writable, or can be created if it does not exist."""
     folder = os.path.abspath(path)
     while not os.path.lexists(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)

@@ -19,6 +19,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import importlib
@@ -335,5 +336,18 @@ def main(stage: str, folder: Path) -> int:
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.worker",
+        description="Run one stage of a cell. The commands run and batch start workers; users rarely need to.",
+        epilog="examples:\n  python -m suites.worker probe /tmp/job\n  python -m suites.worker measure /tmp/job",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", metavar="STAGE", choices=STAGES, help=f"name of the stage: {', '.join(STAGES)}")
+    parser.add_argument("folder", metavar="JOBDIR", type=Path, help="folder with job.json; out.json is written there")
+    return parser
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    parsed = _parser().parse_args()
+    sys.exit(main(parsed.stage, parsed.folder))

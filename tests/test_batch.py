@@ -86,6 +86,24 @@ def test_an_option_without_effect_is_refused(
     assert option[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--bulders", "3"], "there is no option --bulders; did you mean --builders? (number of engines"),
+        (["--builders", "x"], "--builders x must be a whole number"),
+        (["--seed", "3"], "there is no option --seed; did you mean seed=VALUE?"),
+        (["suite.secnds=1"], "there is no key suite.secnds; did you mean suite.seconds? (Measuring time"),
+    ],
+)
+def test_an_option_with_a_typo_names_the_nearest(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null\n")
+    assert batch.main([str(file), *arguments]) == 2
+    assert f"refused: {says}" in capsys.readouterr().err
+
+
 def test_a_sweep_is_split_into_its_cells() -> None:
     line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
     assert batch.cells(line) == [
@@ -224,6 +242,11 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
         ("backend=null batch=[1", "line 3: 'batch=[1' is cut short"),
         ("backend=null --multrun", "line 3: there is no flag --multrun"),
         ("backend=null hydra/launcher=joblib", "line 3: hydra/launcher cannot be set here"),
+        (
+            "backend=null trt.memry_mb=1",
+            "line 3: there is no key trt.memry_mb; did you mean trt.memory_mb? (Device memory",
+        ),
+        ("-m backend=null,ortt", "line 3: there is no backend=ortt; did you mean ort? choices: null"),
         ("-m backend=null seed=range(0,3,0)", "line 3: "),
         ("backend=null 'x", "line 3: no closing quotation"),
     ],

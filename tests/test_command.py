@@ -56,9 +56,41 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         status = end.code  # type: ignore[assignment]
     assert status == 0
     out = capsys.readouterr().out
-    assert len(out.splitlines()) > 3
-    if out.startswith("usage:"):
-        assert out.startswith(f"usage: inference-suites {name}")
+    purpose, _, usage, *_ = out.splitlines()
+    assert purpose.endswith(".")
+    assert usage.startswith(f"usage: inference-suites {name} ")
+    assert "-h, --help" in out
+    examples = out.partition("examples:\n")[2].split("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    assert all(line.strip().startswith(f"inference-suites {name}") for line in examples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["report", "--reslts", "x"], "there is no option --reslts; choices: -h, --help"),
+        (["report", "a", "b"], "too many arguments: b; see inference-suites report --help"),
+        (["report", "results=nowhere"], "is not a folder; write inference-suites report nowhere"),
+        (["advise"], "TRACE is missing; see inference-suites advise --help"),
+        (["advise", "x", "--memry", "3"], "did you mean --memory-mb? (available device memory"),
+        (
+            ["advise", "x", "presicion=fp16"],
+            "there is no key presicion; did you mean precision? (Name of the precision.)",
+        ),
+        (["advise", "x", "fp16"], "'fp16' is not of the form key=value"),
+        (["search", "backend=ort", "--steps", "3"], "did you mean search.steps=VALUE?"),
+        (["search", "backend=ort", "search.cosin=1"], "did you mean search.cosine? (Smallest cosine"),
+        (["process-noise"], "RESULTS is missing"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("refused: ")
+    assert error.count("\n") == 1
+    assert says in error
 
 
 def test_a_module_that_is_started_names_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[[], int]:
     [
         (Refused("no such thing"), 2, "refused: no such thing\n"),
         (PermissionError(13, "Permission denied", "/a/b"), 2, "refused: /a/b: Permission denied; check that"),
-        (KeyboardInterrupt(), 130, "interrupted: what was measured is kept"),
+        (KeyboardInterrupt(), 130, "interrupted: finished measurements are kept"),
     ],
 )
 def test_every_exception_gives_one_line_and_an_exit_status(
@@ -73,7 +73,7 @@ def test_a_bug_in_the_suite_keeps_its_traceback() -> None:
         (["--cfg"], "--cfg needs one of job, hydra, all"),
         (["--cfg", "backend=ort"], "--cfg needs one of job, hydra, all"),
         (["--config-dir"], "--config-dir needs a value"),
-        (["--resolve", "backend=ort"], "--resolve goes with --cfg"),
+        (["--resolve", "backend=ort"], "--resolve works with --cfg"),
         (["-m", "--info"], "exclude one another"),
         (["--multirun=yes"], "takes no value"),
         (["hydra/launcher=joblib"], "hydra/launcher cannot be set here"),

@@ -45,18 +45,18 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["model.name=o'neil"], "has characters that must be quoted"),
         (["a b=3"], "is not of the form key=value"),
         (["null.other=3"], "null.other"),
-        (["null.other.x=3"], "null.other has no x; add it with a plus, as +null.other.x=VALUE"),
+        (["null.other.x=3"], "null.other has no x; a new entry needs a plus: +null.other.x=VALUE"),
         (["+suite.foo=1"], "there is no key suite.foo; choices: suite.name"),
         (["+model.pth=x"], "did you mean model.path?"),
-        (["trt.ranges=[1,2]"], "trt.ranges wants a list of lists, e.g. trt.ranges=[[1,8]]"),
-        (["keep_fp32=3"], "keep_fp32 wants a list of names"),
+        (["trt.ranges=[1,2]"], "trt.ranges must be a list of lists, e.g. trt.ranges=[[1,8]]"),
+        (["keep_fp32=3"], "keep_fp32 must be a list of names"),
         (["batch=[[1]]"], "batch=[[1]] must be a list of whole numbers"),
         (["sequence=[[16],[32]]"], "sequence=[[16], [32]] must be a list of whole numbers"),
         (["keep_fp32=[[a]]"], "must be a list of names"),
         (["trt.ranges=[[1,[2]]]"], "trt.ranges"),
         (["lengths.values=[[2]]", "lengths=stsb"], "must be a list of whole numbers"),
         (["+null.other.x=[1]"], "null.other"),
-        (["batch=null"], "batch=null is no value"),
+        (["batch=null"], "batch=null is not a value"),
         (["suite=null"], "suite=null names no choice"),
         (["suite=5"], "suite=5 names no choice"),
         (["task=[a]"], "there is no task=a; choices: banking77"),
@@ -77,6 +77,31 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["null.step_ms=nan"], "null.step_ms=nan must be a finite number of at least 0"),
         (["null.step_ms=inf"], "null.step_ms=inf must be a finite number"),
         (["task.path=" + "x" * 5000], "is not a file"),
+        (
+            ["quantization={methodd: search}"],
+            "there is no key quantization.methodd; did you mean quantization.method? (How",
+        ),
+        (
+            ["+quantization={methodd: search}"],
+            "there is no key quantization.methodd; did you mean quantization.method? (How",
+        ),
+        (
+            ["null.other={step 1x16: 1}"],
+            "null.other has no such entry; new entries need a plus: +null.other={NAME: VALUE}",
+        ),
+        (["model.architecture.hiden_size=4"], "did you mean model.architecture.hidden_size?"),
+        (["-m", "quantization.methodd=search,minmax"], "did you mean quantization.method? (How calibration"),
+        (["seed=abc"], "seed=abc must be a whole number"),
+        (["suite.seconds=abc"], "suite.seconds=abc must be a number"),
+        (["rerun=maybe"], "rerun=maybe must be true or false"),
+        (["batch=[a]"], "batch: a must be a whole number"),
+        (["seed=${sed}"], "${sed} names no key; did you mean seed?"),
+        (["seed=${foo:1}"], "${foo:...} is not supported; give the value itself"),
+        (["seed=???"], "seed=??? is not a value"),
+        (["+suite=latency"], "suite is chosen twice; write suite=NAME once, without a plus"),
+        (["=3"], "'=3' is not of the form key=value"),
+        (["batch"], "'batch' is not of the form key=value; did you mean batch=VALUE?"),
+        (["--seed", "3"], "there is no flag --seed; did you mean seed=VALUE?"),
     ],
 )
 def test_a_configuration_that_cannot_be_composed_is_refused(arguments: list[str], says: str, refusal: Refusal) -> None:
@@ -158,7 +183,7 @@ def test_no_configuration_file_runs_code(part: str, sweep: tuple[str, ...], tmp_
     text = EVIL[part].replace("MARK", str(tmp_path / "mark"))
     (tmp_path / "more" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}\n")
     line = refusal(*sweep, "--config-dir", str(tmp_path / "more"), "backend=null", "experiment=evil")
-    assert "by which Hydra would run code" in line
+    assert "which can run code" in line
     assert not (tmp_path / "mark").exists()
 
 
@@ -166,7 +191,7 @@ def test_no_configuration_file_runs_code(part: str, sweep: tuple[str, ...], tmp_
     ("arguments", "says"),
     [
         (("backend=torch_eager", "+model.architecture.hiden_size=1"), "is read with weights=random only"),
-        (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must lie between 1 and 100000"),
+        (("backend=ort", "precision=int8", "quantization.samples=99999999999999"), "must be between 1 and 100000"),
     ],
 )
 def test_an_unused_key_and_an_impossible_value_are_refused(cli: Cli, arguments: tuple[str, ...], says: str) -> None:

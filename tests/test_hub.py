@@ -184,7 +184,7 @@ def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
     from suites.launch import Answer
 
     folder, asked = word_model(tmp_path / "model"), []
-    monkeypatch.setattr(locating, "_known", {})
+    monkeypatch.setattr(locating, "_answers", {})
 
     def run(stage: str, job: Any, python: str) -> Answer:
         asked.append(stage)

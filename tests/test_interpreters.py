@@ -34,11 +34,11 @@ def test_a_name_without_a_folder_is_searched_in_path(tmp_path: Path, monkeypatch
     ("name", "says"),
     [
         ("folder", "is a folder"),
-        ("text", "may not be executed"),
+        ("text", "it is not an executable file"),
         ("missing", "there is no such file"),
         ("dangling", "there is no such file"),
-        ("fifo", "may not be executed"),
-        ("nul\0", "no executable Python"),
+        ("fifo", "it is not an executable file"),
+        ("nul\0", "not an executable Python"),
         ("text/python", "there is no such file"),
     ],
 )
@@ -63,5 +63,5 @@ def test_a_program_in_an_unreadable_folder_is_not_reported_as_missing(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "stat", closed)
-    with pytest.raises(Refused, match=r"is no executable Python .*Permission denied"):
+    with pytest.raises(Refused, match=r"is not an executable Python .*Permission denied"):
         interpreter_path("interpreter.main", str(tmp_path / "python"))

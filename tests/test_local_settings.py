@@ -65,8 +65,8 @@ def test_hydra_gets_the_settings_unless_the_command_line_chooses_others(home: Pa
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"interpreter: {trt: [", "line 1: it is not YAML"),
-        (b"a: b\n  b: c\n", "line 2: it is not YAML"),
+        (b"interpreter: {trt: [", "line 1: the file is not valid YAML"),
+        (b"a: b\n  b: c\n", "line 2: the file is not valid YAML"),
         (b"[1, 2]", "must be a mapping, e.g. interpreter:"),
         (b"hello", "must be a mapping"),
         (b"interpreter: /usr/bin/python3", "interpreter must be a mapping"),
@@ -77,7 +77,7 @@ def test_hydra_gets_the_settings_unless_the_command_line_chooses_others(home: Pa
         (b"interpreter: {trt: 3}", "interpreter.trt must be the path of a Python"),
         (b"\xff\xfe", "is in UTF-16"),
         (b"\xe4", "line 1: it is not UTF-8"),
-        (b"\x00", "it is not YAML"),
+        (b"\x00", "the file is not valid YAML"),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(
@@ -115,7 +115,7 @@ def test_a_file_that_other_users_can_write_is_ignored(
             monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
     assert local_settings.interpreters() == {}
     error = capsys.readouterr().err
-    assert "inference-suites.yaml is not read: " in error
+    assert "inference-suites.yaml is ignored: " in error
     assert error.count("\n") == 1
 
 

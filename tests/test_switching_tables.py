@@ -337,7 +337,7 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
     plot = tmp_path / "results" / "gpu-a" / "plots" / "switching-tiny-fp32.svg"
     assert plot.read_text().startswith("<?xml")
     assert main([str(trace), f"results={tmp_path / 'results'}", "colour=red"]) == 2
-    assert "there is no key colour; " in capsys.readouterr().err
+    assert "there is no key colour; choices: results, machine" in capsys.readouterr().err
     trace.write_text("1 16\nmany\n")
     assert main([str(trace), f"results={tmp_path / 'results'}"]) == 2
     assert "line 2: 'many' is not a batch" in capsys.readouterr().err

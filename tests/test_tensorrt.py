@@ -230,7 +230,7 @@ def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest
         ("trt.workspace_mb=-1", "trt.workspace_mb=-1 must be at least 0"),
         ("trt.timing_iterations=-1", "trt.timing_iterations=-1 must be at least 0"),
         ("trt.plugin_libraries=[no/such.so]", "no/such.so, which is not a file"),
-        ("interpreter.trt=/no/python", "interpreter.trt=/no/python is no executable Python"),
+        ("interpreter.trt=/no/python", "interpreter.trt=/no/python is not an executable Python"),
     ],
 )
 def test_bad_options_are_refused(override: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

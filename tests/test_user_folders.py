@@ -45,8 +45,12 @@ def test_a_read_only_folder_uses_the_users_folders_with_one_note(
         assert chosen_folder("results", "results/runs") == str(tmp_path / "data" / "inference-suites" / "results")
         assert chosen_folder("cache", ".cache") == str(tmp_path / "caches" / "inference-suites")
     results, cache = capsys.readouterr().err.splitlines()
-    assert results == f"results/runs cannot be written here: results={tmp_path}/data/inference-suites/results is used"
-    assert cache == f".cache cannot be written here: cache={tmp_path}/caches/inference-suites is used"
+    assert results == f"the current folder is read-only: results={tmp_path}/data/inference-suites/results is used " + (
+        "instead of results=results/runs"
+    )
+    assert cache == (
+        f"the current folder is read-only: cache={tmp_path}/caches/inference-suites is used instead of cache=.cache"
+    )
 
 
 @pytest.mark.parametrize("given", ["", "relative/folder"])
