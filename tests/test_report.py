@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from suites.record import Record, write_record
+from suites.records.record import Record, write_record
+from suites.records.results_folder import MachineFolder, machine_folders
 from suites.report import main, shown, write_machine, write_tables
-from suites.results_folder import MachineFolder, machine_folders
 
 REFERENCE = ROOT / "results" / "reference"
 

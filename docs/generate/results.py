@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from suites.results_folder import MachineFolder
-from suites.tables.latency import latency_section
-from suites.tables.rows import markdown
+from suites.latency.tables import latency_section
+from suites.records.results_folder import MachineFolder
+from suites.tables.markdown import markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "results" / "reference"
