@@ -128,7 +128,8 @@ class Source:
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/model/weights.py.
         ranges: the largest activations, see backends/onnx_/ranges.py.
-        marked: points (see backends/onnx_/ranges.py) whose values the output concatenates. `onnx` already has this output.
+        marked: points (see backends/onnx_/ranges.py) whose values the output concatenates. `onnx` already has this
+            output.
     """
 
     checkpoint: Path

@@ -27,13 +27,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from suites.cli.command_line import FLAGS, CommandParser, guarded, overrides
-from suites.cli.help import CONF
 from suites.cli.hydra_errors import check_keys, how_to_write
 from suites.cli.output import tolerantly
 from suites.cli.path_arguments import quoted_path
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
 from suites.records.record import TIMED
+from suites.root import CONF
 from suites.running.process_tree import CALL, Guard
 from suites.schema.config import RunConfig
 from suites.schema.enums import Suite

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.cli.command_line import FLAGS, LONGEST, guarded, overrides
-from suites.cli.help import CONF, help_text
+from suites.cli.help import help_text
 from suites.cli.output import tolerantly
+from suites.root import CONF
 from suites.schema.refusals import Refused, shortened
 from suites.tables.touched import touched, waits
 from suites.text import one_line
@@ -180,7 +181,7 @@ def checked(config: DictConfig) -> RunConfig:
     """
     from omegaconf import OmegaConf
 
-    from suites.cli.hydra_errors import added_keys, composing, unknown_key
+    from suites.cli.hydra_errors import added_keys, composing, explain, unknown_key
     from suites.schema.config import RunConfig
     from suites.schema.config_types import check_types
 
@@ -189,7 +190,7 @@ def checked(config: DictConfig) -> RunConfig:
     try:
         run_config = OmegaConf.to_object(config)
     except composing() as error:
-        raise Refused(hydra_errors(error)) from None
+        raise Refused(explain(error)) from None
     if not isinstance(run_config, RunConfig):
         raise Refused("a file named schema.yaml replaces the project's schema; rename it")
     check_types(run_config)

@@ -186,7 +186,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
     from suites.cli import composing, hydra_errors
-    from suites.cli.help import CONF
+    from suites.root import CONF
 
     composing.install()
     with initialize_config_dir(str(CONF), version_base="1.3"):

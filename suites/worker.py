@@ -161,7 +161,7 @@ def measure(job: Job) -> dict[str, Any]:
     from suites.measuring.cpu_load import cpu_load, read_cpu
 
     before = read_cpu()
-    suite = importlib.import_module(f"suites.{job['suite']}")
+    suite = importlib.import_module(f"suites.{job['suite']}.measure")
     spec = _spec(job)
     backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
     arrays = np.load(job["inputs"], allow_pickle=False)

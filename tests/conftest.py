@@ -260,7 +260,8 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Callable[..., Record]) -> Measured:
     """Return the record of null sessions with programmed costs at SWITCHED, measured as in a worker."""
     from suites.running import null_inputs
-    from suites.switching import cold_start, measure
+    from suites.switching import cold_start
+    from suites.switching.measure import measure as measure_switching
 
     def measure(
         programmed: Costs, session: Callable[[Costs], Any] = lambda costs: NullSession("ok", costs), repeats: int = 40,
@@ -274,7 +275,7 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         def opening() -> Iterator[tuple[str, Any]]:
             return iter([("import", None), ("open", session(programmed))])
 
-        answer = measure.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
+        answer = measure_switching(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
                                   traffic, repeats)  # fmt: skip
         answer["switching"]["starts"] = [
             cold_start.start(opening, held, arrays, SWITCHED, number) for number in range(starts)

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from backends.base import BACKENDS
+
 SOURCES = sorted([*(ROOT / "suites").rglob("*.py"), *(ROOT / "backends").rglob("*.py")])
-WORKER_SIDE = (
-    "worker", "latency", "accuracy", "layers", "switching", "switching_changes", "switching_parity",
-    "switching_workload", "traffic", "checks", "clock", "request_clock", "placeholder", "record", "cell",
-    "process_tree",
-)  # fmt: skip
+SUITES = ("accuracy", "latency", "layers", "switching")
 CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
 
 
@@ -41,7 +39,7 @@ def test_every_module_imports(path: Path) -> None:
     try:
         importlib.import_module(".".join(relative.parts))
     except ModuleNotFoundError as error:
-        if error.name != "tensorrt" or path.parent.name != "tensorrt_":
+        if error.name != "tensorrt" or "tensorrt_" not in path.parts:
             raise
         pytest.skip("TensorRT is not installed here")
 
@@ -73,33 +71,77 @@ def test_only_the_clock_reads_a_clock() -> None:
     """The build seconds of an artifact, in total and per phase, are the exception; sessions and suites read no
     clock."""
     assert modules_that_read_clocks(SOURCES) == {
-        "suites/measuring/clock.py",
+        "measuring/clock.py",
         "backends/cache.py",
-        "tensorrt_/progress.py",
+        "build/progress.py",
     }
 
 
 def test_no_test_reads_a_clock() -> None:
     """An assertion on wall-clock time fails on a busy machine. Use `simulated` or `wait_until` of conftest instead."""
-    assert modules_that_read_clocks((ROOT / "tests").glob("*.py")) == set()
+    assert modules_that_read_clocks((ROOT / "tests").rglob("*.py")) == set()
 
 
-def test_the_worker_side_starts_on_python_310_with_numpy_alone() -> None:
-    allowed = {*sys.stdlib_module_names, "numpy", "backends", "suites"}
-    tensorrt = sorted((ROOT / "backends" / "tensorrt_").glob("*.py"))
-    worker_side = [ROOT / "suites" / f"{name}.py" for name in WORKER_SIDE]
-    own = "base cache cache_files checkpoint evaluation features input_sets inputs null ort packing pytorch"
-    own += " pytorch_packed readout stream weights"
-    worker_side += [ROOT / "backends" / f"{name}.py" for name in own.split()]
-    for path in [*worker_side, *tensorrt]:
-        ast.parse(path.read_text(), feature_version=(3, 10))
-        vendor = {"tensorrt", "cuda"} if path in tensorrt else set()
-        assert set(imports(path, top_level_only=True)) <= allowed | vendor, path
-    assert {path.stem for path in tensorrt if not {"tensorrt"} & set(imports(path, top_level_only=True))} >= {
-        "native",
-        "capabilities",
-        "profiles",
-    }
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def imported_at_start(module: str) -> set[str]:
+    """Modules that importing `module` imports at once: not those of functions, and not those for type checkers."""
+    names: set[str] = set()
+    statements = list(ast.parse(MODULES[module].read_text()).body)
+    for node in statements:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
+            statements += node.body
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inner & set(MODULES) or {node.module}
+    return names
+
+
+def closure(module: str) -> tuple[set[str], set[str]]:
+    """The project's modules that importing `module` imports, directly or not, and the packages of others."""
+    own, others, waiting = set(), set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in MODULES:
+            if name not in own:
+                own.add(name)
+                waiting += imported_at_start(name)
+        else:
+            others.add(name.split(".")[0])
+    return own, others
+
+
+WORKER = ("suites.worker", "suites.switching.cold_start", *(f"suites.{suite}.measure" for suite in SUITES))
+
+
+@pytest.mark.parametrize("module", WORKER)
+def test_a_worker_imports_numpy_and_the_standard_library_alone(module: str) -> None:
+    own, others = closure(module)
+    assert others <= {*sys.stdlib_module_names, "numpy"}
+    for name in own:
+        ast.parse(MODULES[name].read_text(), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_backend_imports_numpy_and_the_standard_library_until_it_works(backend: str) -> None:
+    """A probe imports its backend in any interpreter, before it is known whether the vendor is installed."""
+    own, others = closure(BACKENDS[backend].partition(":")[0])
+    assert others <= {*sys.stdlib_module_names, "numpy"}
+    for name in own:
+        ast.parse(MODULES[name].read_text(), feature_version=(3, 10))
+
+
+def test_tensorrt_is_used_with_numpy_and_its_own_libraries_alone() -> None:
+    for name in MODULES:
+        if name.startswith("backends.tensorrt_"):
+            assert closure(name)[1] <= {*sys.stdlib_module_names, "numpy", "tensorrt", "cuda"}, name
 
 
 def test_every_call_that_opens_text_names_its_encoding() -> None:

@@ -15,10 +15,10 @@ from backends.base import Device, Shape
 from backends.tensorrt_.runtime.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
-from suites.cli.help import CONF
 from suites.measuring.machine import Machine
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
+from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Cli, table_in
+from markdown_rows import rows
 from safetensors.torch import load_file, save_file
-from test_table import rows
 
 from backends.model.encoder_parts import parts_of
 from suites import search

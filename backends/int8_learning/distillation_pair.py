@@ -24,8 +24,8 @@ class Student:
     Attributes:
         folder: the checkpoint.
         identity: digest of the checkpoint, see backends/model/identity.py.
-        quantization: QuantizationConfig of suites/schema/config.py. This class reads `placement` (of the simulated Q/DQ),
-            `leave_out` (patterns of graph nodes that are not quantized), `tokens` and `exact_residual`.
+        quantization: QuantizationConfig of suites/schema/config.py. This class reads `placement` (of the simulated
+            Q/DQ), `leave_out` (patterns of graph nodes that are not quantized), `tokens` and `exact_residual`.
         texts: sentences for the input sequences.
         device: "cuda" or "cpu".
         plugins: whether the target is an engine of plugins. Plugins round every tensor that they compute in INT8.

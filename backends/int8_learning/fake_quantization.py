@@ -108,7 +108,8 @@ def round_encoder(
     Args:
         encoder: an encoder that was loaded with attention "rounded". It is changed in place.
         nodes: names from NODES of backends/onnx_/quantize.py.
-        whole: for plugins. A plugin operation (COMPUTED of backends/onnx_/ranges.py) is rounded completely or not at all.
+        whole: for plugins. A plugin operation (COMPUTED of backends/onnx_/ranges.py) is rounded completely or not at
+            all.
         leave_out: fnmatch patterns of nodes of the exported graph that are not quantized.
         exact: whether operations that are not quantized, such as an addition, read a tensor before it is rounded for
             its other readers.

@@ -40,8 +40,8 @@ def locate(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
     """Find the checkpoint of a model's configuration, and check that its files are complete.
 
     Args:
-        model: `path`; or `hub` and the fields that `fetch` in backends/model/hub.py reads; or `weights` "random" and the
-            fields that backends/model/random_weights.py reads.
+        model: `path`; or `hub` and the fields that `fetch` in backends/model/hub.py reads; or `weights` "random" and
+            the fields that backends/model/random_weights.py reads.
 
     Raises:
         Unavailable: the checkpoint was not found, or one of its files is damaged. The message gives the fix.

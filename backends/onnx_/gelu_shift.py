@@ -31,7 +31,8 @@ LEAST = -0.17
 LEVELS = 127
 
 RANGES = "shifted_ranges.json"
-"""JSON file of the largest absolute value after the shift, by place in the graph (`placed` of backends/onnx_/quantize.py)."""
+"""JSON file of the largest absolute value after the shift, by place in the graph (`placed` of
+backends/onnx_/quantize.py)."""
 
 
 def centred(largest: float) -> tuple[float, float]:

@@ -40,10 +40,12 @@ def prepare_source(
     Args:
         folder: folder of the checkpoint.
         identity: identity of the checkpoint, see backends/model/identity.py.
-        quantization: fields of QuantizationConfig in suites/schema/config.py; used only if `form` quantizes or calibrates.
+        quantization: fields of QuantizationConfig in suites/schema/config.py; used only if `form` quantizes or
+            calibrates.
         texts: texts of the calibration sequences, if the checkpoint has a tokenizer.
         seed: seed of the calibration sequences without a tokenizer.
-        learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They replace calibrated ranges.
+        learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
+            replace calibrated ranges.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}

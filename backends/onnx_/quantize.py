@@ -76,7 +76,8 @@ def quantize_onnx(
             ("minmax", "entropy" or "percentile"), `percentile`, `activation` ("int8" or "uint8"), `per_channel`, and
             `reduce_range` (7-bit weights, for CPUs whose 8-bit products saturate).
         calibration: returns the feeds that run through the FP32 model to find activation ranges.
-        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace calibrated ranges.
+        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
+            calibrated ranges.
         key: identifies the calibration inputs in the cache.
 
     Raises:

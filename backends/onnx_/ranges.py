@@ -43,7 +43,8 @@ COMPUTED = {
     "up": ("ffn_up",),
     "down": ("ffn_down",),
 }
-"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/onnx_/quantize.py) that it replaces."""
+"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/onnx_/quantize.py) that it
+replaces."""
 
 
 def activation_ranges(
@@ -65,7 +66,8 @@ def activation_ranges(
             ones decide the result of attention, and entropy cuts them at 0.13.
         percentile: percentage of the values inside the range, for method "percentile".
         calibration: returns the feeds, all of one shape.
-        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace calibrated ranges.
+        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
+            calibrated ranges.
         leave_out: fnmatch patterns of graph nodes that are not quantized.
         key: identifies the calibration inputs in the cache.
 

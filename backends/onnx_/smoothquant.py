@@ -82,7 +82,8 @@ def smooth_onnx(
 
 
 def fold_arrays(arrays: Artifact, smoothed: Artifact, cache: ArtifactCache) -> Artifact:
-    """Apply the scales of `smoothed` to plain weights (backends/model/weights.py): values and attention's output products."""
+    """Apply the scales of `smoothed` to plain weights (backends/model/weights.py): values and attention's output
+    products."""
     folded = smoothed.path.with_name(FOLDED)
 
     def build(path: Path) -> Mapping[str, Any]:

@@ -22,7 +22,8 @@ from backends.tensorrt_.runtime.layout import plugin_layout
 
 
 def batch(shape: Shape, inputs: Path | None) -> Feeds:
-    """Return a batch of `shape`, from the folder `inputs` of backends/inputs/batches.py, or of random ids if it is None.
+    """Return a batch of `shape`, from the folder `inputs` of backends/inputs/batches.py, or of random ids if it is
+    None.
 
     Raises:
         ValueError: the folder has no batch of that shape.

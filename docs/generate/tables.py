@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from suites.accuracy import recipe_tables, tables
-from suites.latency import tables, workload_tables
-from suites.layers import kernel_tables, tables
-from suites.switching import pair_tables, tables
+from suites.accuracy import recipe_tables
+from suites.accuracy import tables as accuracy_tables
+from suites.latency import tables as latency_tables
+from suites.latency import workload_tables
+from suites.layers import kernel_tables
+from suites.layers import tables as layer_tables
+from suites.switching import pair_tables
+from suites.switching import tables as switching_tables
 from suites.tables import search_tables
 
 LEGENDS = (
-    ("Latency", "latency.md", "How fast is one forward pass?", tables.LEGEND),
+    ("Latency", "latency.md", "How fast is one forward pass?", latency_tables.LEGEND),
     ("Workloads", "workloads.md", "How fast is a batch of sequences of different lengths?", workload_tables.LEGEND),
-    ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", tables.LEGEND),
+    ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", accuracy_tables.LEGEND),
     (
         "INT8 recipes",
         "recipes.md",
@@ -19,8 +23,8 @@ LEGENDS = (
         recipe_tables.LEGEND,
     ),
     ("Precision search", "search.md", "Which parts of a model must stay in FP32?", search_tables.LEGEND),
-    ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", tables.LEGEND),
-    ("Switching", "switching.md", "How much does a change of shape cost?", tables.LEGEND),
+    ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layer_tables.LEGEND),
+    ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
     ("Shape pairs", "switching_pairs.md", "How much does each single change of shape cost?", pair_tables.LEGEND),
     ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernel_tables.LEGEND),
 )

@@ -34,8 +34,8 @@ def measure(
         arrays: batches and the kind of readout, see backends/inputs/task_batches.py.
 
     Returns:
-        The keys of suites/latency/measure.py's `measure`, with a check of each batch that has reference hidden states (the
-        first one), and `found`, the path of the file.
+        The keys of suites/latency/measure.py's `measure`, with a check of each batch that has reference hidden states
+        (the first one), and `found`, the path of the file.
     """
     batches: dict[int, dict[str, Array]] = {}
     head: dict[str, Array] = {}

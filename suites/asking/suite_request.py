@@ -79,8 +79,9 @@ def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], pos
 
 
 ASKED = {Suite.latency: latency, Suite.accuracy: accuracy, Suite.layers: layers, Suite.switching: switching}
-"""Functions by suite. Each takes the configuration, the shapes of the command line, the lengths of suites/asking/resolve_options.py,
-the number of positions of the model, and the task. It raises Refused if the suite cannot run with them."""
+"""Functions by suite. Each takes the configuration, the shapes of the command line, the lengths of
+suites/asking/resolve_options.py, the number of positions of the model, and the task. It raises Refused if the suite
+cannot run with them."""
 
 
 def _runs_a_model(config: RunConfig) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
-CONF = Path(__file__).resolve().parent / "conf"
+from suites.root import CONF
 
 USAGE = """\
 Measure a BERT-style model on one backend, or with -m each combination of choices, and print the results in one table.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from suites.cli.help import CONF
+from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, shortened
 

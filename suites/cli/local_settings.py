@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from suites.asking.user_folders import settings_folder
+from suites.root import ROOT
 from suites.schema.config import InterpreterConfig, RunConfig
 from suites.schema.refusals import Refused, decoded, did_you_mean, is_file, shortened
 
 FILE = "inference-suites.yaml"
 GROUP = "interpreter"
-FORMER = Path(__file__).resolve().parent.parent / "conf" / "interpreter" / "local.yaml"
+FORMER = ROOT / "conf" / "interpreter" / "local.yaml"
 
 
 def register() -> None:

@@ -22,7 +22,8 @@ def measure(
     cuda_graph: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Compare each marked output with FP32, over tokens that are not padding. For `arrays` see backends/onnx_/marked_outputs.py."""
+    """Compare each marked output with FP32, over tokens that are not padding. For `arrays` see
+    backends/onnx_/marked_outputs.py."""
     feeds = {name.partition("/")[2]: arrays[name] for name in arrays if name.startswith("feeds/")}
     progress("comparing")
     session.load(feeds)

@@ -1,4 +1,5 @@
-"""Timing of requests. A request is the inputs of one shape and one step over them. suites/measuring/clock.py has the clock."""
+"""Timing of requests. A request is the inputs of one shape and one step over them. suites/measuring/clock.py has the
+clock."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ class Record:
         stages: wall seconds by stage.
         processes: one entry for each process that measured after the first: its number (`process`), its end
             (`measured_at`) and its `facts`. Those of the first process are in the record's own fields.
-        maker: version and commit of the suite, and whether its code differed from the commit; see suites/records/suite_version.py.
+        maker: version and commit of the suite, and whether its code differed from the commit; see
+            suites/records/suite_version.py.
         harness, scoring: versions of the timing, and of inputs and scoring; see suites/records/suite_version.py.
     """
 

@@ -11,23 +11,23 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
+
+from suites.root import ROOT
 
 VERSION = "0.2.0"
 """As in pyproject.toml."""
 
 HARNESS = 2
-"""Version of the timing. Raise it with every change that can affect a time: suites/measuring/clock.py, the boundary of the timed
-section (sessions in backends/, suites/latency/measure.py, suites/switching*.py), warm-up, processes and threads. Timings of
-another version are measured again. A record without this field has version 1."""
+"""Version of the timing. Raise it with every change that can affect a time: suites/measuring/clock.py, the boundary of
+the timed section (sessions in backends/, suites/latency/measure.py, suites/switching*.py), warm-up, processes and
+threads. Timings of another version are measured again. A record without this field has version 1."""
 
 SCORING = 2
 """Version of inputs and scoring. Raise it with every change that can affect a figure of suite=accuracy or suite=layers:
 tokens, masks, the FP32 reference, pooling, heads, metrics. Such records of another version are measured again. A record
 without this field has version 1."""
 
-ROOT = Path(__file__).resolve().parent.parent
 CODE = ("suites", "backends")
 """Folders with the code that decides a record's figures. Changes in other folders do not make a checkout dirty."""
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from suites.records.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
 from suites.records.suite_version import CODE
+from suites.root import ROOT
 from suites.running.process_tree import CALL, Guard, kill_group, kill_marked
 from suites.running.worker_output import ProgressLines, Reader, WorkerLog
 from suites.text import one_line
 
-ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 3
 FREE_BYTES = 1 << 16
 """A disk with less free space counts as full. A stage that fails on a full disk may have failed for that reason."""

@@ -14,13 +14,11 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from suites.asking.request import Request
 from suites.records.record import Record
-
-ROOT = Path(__file__).resolve().parent.parent
+from suites.root import ROOT
 
 PATH = re.compile(r"(?<![\w.:/<>~-])/(?:[^\s/'\"`:;,=()\[\]{}<>|*?]+/)+[^\s/'\"`:;,=()\[\]{}<>|*?]*")
 """Matches an absolute path with at least one folder, but not a URL and not the end of a relative path."""

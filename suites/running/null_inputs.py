@@ -34,7 +34,8 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
 
 
 def prepare_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape]) -> dict[str, Any]:
-    """Return the same answer with sets of inputs, in the layout of backends/inputs/request_inputs.py and without padding."""
+    """Return the same answer with sets of inputs, in the layout of backends/inputs/request_inputs.py and without
+    padding."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-Number = TypeVar("Number", int, float)
+from suites.root import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+Number = TypeVar("Number", int, float)
 
 SHOWN = 80
 """Longest part, in characters, of a user's line or value that a message repeats."""

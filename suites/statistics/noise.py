@@ -21,10 +21,11 @@ import numpy as np
 
 from suites.cli.output import tolerantly
 from suites.records.record import GPU, LATENCY, Measurement, Record
+from suites.root import ROOT
 from suites.schema.refusals import Refused
 from suites.statistics.stats import Estimate
 
-FILE = Path(__file__).with_name("process_noise.json")
+FILE = ROOT / "suites" / "process_noise.json"
 
 LEAST = 5
 """Fewest processes of a study. With fewer, the estimate of the spread is too inaccurate."""

@@ -23,8 +23,8 @@ BEYOND = 2
 
 CONFIDENCE = 0.96
 """Two-sided confidence at which two times count as different. In simulations with three processes each (as in
-tests/statistics/test_winners.py) equal rows gave a false winner in 2 to 4 of 100 runs, and a difference of 10% was found in 96 of
-100 where processes spread by 2%."""
+tests/statistics/test_winners.py) equal rows gave a false winner in 2 to 4 of 100 runs, and a difference of 10% was
+found in 96 of 100 where processes spread by 2%."""
 
 Samples = Sequence[float]
 

@@ -1,7 +1,7 @@
 """Cold start: the first request of each shape in a new process. One process gives one sample for each shape.
 
-suites/switching/measure.py runs a first request of every shape only once. A distribution needs several processes, so the suite
-starts extra processes that only run these requests.
+suites/switching/measure.py runs a first request of every shape only once. A distribution needs several processes, so
+the suite starts extra processes that only run these requests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def start(
             one in some process.
 
     Returns:
-        `opening`, ns by step, and `met`, the first requests in the order of the run; see suites/switching/transitions.py.
+        `opening`, ns by step, and `met`, the first requests in the order of the run; see
+        suites/switching/transitions.py.
     """
     workload = Workload.of(arrays, requested, shapes)
     session, steps = clock.time_opening(opening())

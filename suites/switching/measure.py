@@ -196,8 +196,8 @@ def measure(
         repeats: of each ordered pair of shapes, at most.
 
     Returns:
-        The keys of suites/latency/measure.py's `measure`, and `switching`: openings (ns and bytes by step), cold (the first
-        requests of a shape in this process and in this context), transitions and device (samples in ns by ordered
+        The keys of suites/latency/measure.py's `measure`, and `switching`: openings (ns and bytes by step), cold (the
+        first requests of a shape in this process and in this context), transitions and device (samples in ns by ordered
         pair), captures (by shape), replays (counts, see `replays` in suites/switching/transitions.py; their samples are
         measurements) and parity. `starts` is empty: separate processes fill it, see suites/switching/cold_start.py.
     """

@@ -97,7 +97,8 @@ def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: 
     """Draw a trace of shapes by index: a random batch size, that many lengths, and the smallest shape that fits them.
 
     Args:
-        lengths: the result of `lengths_of` in suites/asking/resolve_options.py, for a distribution that needs no tokenizer.
+        lengths: the result of `lengths_of` in suites/asking/resolve_options.py, for a distribution that needs no
+            tokenizer.
     """
     from backends.base import Shape
     from backends.inputs.batches import Tokens, draw_lengths

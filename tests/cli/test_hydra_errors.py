@@ -12,8 +12,8 @@ from conftest import Cli
 
 from suites import run
 from suites.cli import hydra_errors
-from suites.cli.help import CONF
 from suites.cli.hydra_errors import known_keys, unknown_key
+from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import nearest
 

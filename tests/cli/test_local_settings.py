@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 
 from suites import run
 from suites.cli import local_settings
-from suites.cli.help import CONF
+from suites.root import CONF
 from suites.schema.refusals import Refused
 
 

@@ -9,8 +9,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from suites.cli.help import CONF
 from suites.cli.path_arguments import COLUMN_KEYS, PATH_KEYS, quoted_path
+from suites.root import CONF
 
 NAMES = [
     "lr=3e-5/epoch=2", "my model", "modèle-é新卷",

@@ -13,9 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from suites.asking.request import Request, resolve
-from suites.cli.help import CONF
 from suites.records.record import Record
 from suites.records.results_folder import read_records
+from suites.root import CONF
 from suites.running import stages
 from suites.running.launch import Answer
 from suites.running.pipeline import Ended, run_request, run_to_end

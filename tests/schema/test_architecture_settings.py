@@ -12,7 +12,7 @@ from backends.base import Unavailable
 from backends.cache import ArtifactCache
 from backends.model.architecture import configuration_of
 from backends.model.checkpoint import locate
-from suites.cli.help import CONF
+from suites.root import CONF
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT
-from tests.test_table import rows
+from markdown_rows import rows
 
 from suites.latency.tables import latency_section
 from suites.records.record import LATENCY, Measurement, Record

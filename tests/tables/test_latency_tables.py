@@ -2,22 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from markdown_rows import rows
 
 from suites.latency.tables import latency_section, latency_tables
 from suites.records.record import Record
 from suites.tables.markdown import Incomparable
 
-GOLDEN = Path(__file__).parent / "golden" / "latency.md"
+GOLDEN = ROOT / "tests" / "golden" / "latency.md"
 MakeRecord = Callable[..., Record]
-
-
-def rows(table: str) -> list[dict[str, str]]:
-    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line[:1] == "|"]
-    header, _, *body = lines
-    return [dict(zip(header, line, strict=True)) for line in body]
 
 
 def test_the_table_equals_the_golden_file(make_record: MakeRecord) -> None:

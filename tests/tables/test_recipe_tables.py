@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_table import rows
+from markdown_rows import rows
 
 from suites.accuracy.recipe_tables import recipe_tables
 from suites.records.record import Record

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_table import rows
+from markdown_rows import rows
 
 from suites.latency.tables import latency_tables
 from suites.latency.workload_tables import workload_tables

@@ -42,7 +42,8 @@ class Creator:
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Module backends.tensorrt_.plugins.plugin_creators with the mock of TensorRT. Its registry returns `plugins.creator`."""
+    """Module backends.tensorrt_.plugins.plugin_creators with the mock of TensorRT. Its registry returns
+    `plugins.creator`."""
     creator = Creator()
     registry = SimpleNamespace(get_plugin_creator=lambda name, version, namespace: creator)
     kinds = SimpleNamespace(FLOAT32="float32", INT32="int32")
@@ -51,7 +52,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
         get_plugin_registry=lambda: registry, INetworkDefinition=object, ITensor=object, ILayer=object,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
-    for name in ("plugins", "capabilities"):
+    for name in ("plugins.plugin_creators", "runtime.capabilities"):
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
     module = importlib.import_module("backends.tensorrt_.plugins.plugin_creators")
     monkeypatch.setattr(module, "can", SimpleNamespace(plugin_v3=False, plugin_v2=True))

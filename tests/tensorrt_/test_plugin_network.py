@@ -108,11 +108,18 @@ class Recorder:
 
 @pytest.fixture
 def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Module backends.tensorrt_.plugins.plugin_network with a mock of TensorRT. Its Weights returns the array itself."""
+    """Module backends.tensorrt_.plugins.plugin_network with a mock of TensorRT. Its Weights returns the array
+    itself."""
     fake = MagicMock()
     fake.Weights = lambda array: array
     fake.__spec__ = ModuleSpec("tensorrt", None)  # torch reads it
-    names = ("plugin_network", "plugins", "pointwise", "plain_layers", "precision")
+    names = (
+        "plugins.plugin_network",
+        "plugins.plugin_creators",
+        "plugins.pointwise",
+        "plugins.plain_layers",
+        "build.precision",
+    )
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     for name in names:
         monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)

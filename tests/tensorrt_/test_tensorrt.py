@@ -290,9 +290,10 @@ def test_tensorrt_is_found_under_each_distribution_name(name: str, monkeypatch: 
 
 @pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="no Python with TensorRT is named")
 def test_every_module_imports_in_a_python_with_tensorrt_and_no_framework() -> None:
-    modules = [path.stem for path in (ROOT / "backends" / "tensorrt_").glob("*.py")]
+    files = (ROOT / "backends" / "tensorrt_").rglob("*.py")
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
     code = (
-        f"import importlib, sys\nfor name in {modules}: importlib.import_module('backends.tensorrt_.' + name)\n"
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
         "assert not {'torch', 'onnx', 'onnxruntime', 'transformers', 'suites'} & set(sys.modules)"
     )
     completed = subprocess.run([PYTHON_WITH_TENSORRT, "-c", code], cwd=ROOT, text=True, capture_output=True)

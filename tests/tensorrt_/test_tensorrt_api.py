@@ -1,7 +1,8 @@
 """Each name of TensorRT in backends/tensorrt_ must exist in every release that reaches its line.
 
 tests/tensorrt_api has the names in the Python module of each release, as listed from its bindings. The lines that a
-release reaches follow from its capabilities (backends/tensorrt_/runtime/capabilities.py) and the `if can.…` around a line.
+release reaches follow from its capabilities (backends/tensorrt_/runtime/capabilities.py) and the `if can.…` around a
+line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from conftest import ROOT
 
 from backends.tensorrt_.runtime.capabilities import Capabilities
 
-FOLDER = sorted((ROOT / "backends" / "tensorrt_").glob("*.py"))
+FOLDER = sorted((ROOT / "backends" / "tensorrt_").rglob("*.py"))
 SOURCES = [path for path in FOLDER if "import tensorrt as trt" in path.read_text()]
 RELEASES = sorted(path.stem for path in (ROOT / "tests" / "tensorrt_api").glob("*.txt"))
 CLASSES = {

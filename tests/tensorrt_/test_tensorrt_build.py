@@ -19,7 +19,15 @@ from backends.tensorrt_.runtime.capabilities import Capabilities
 from suites.schema.backend_config import TrtConfig
 from suites.schema.config import plain
 
-MODULES = ("build", "inspection", "loading", "log", "progress", "timing_cache", "trial")
+MODULES = (
+    "build.build",
+    "build.inspection",
+    "runtime.loading",
+    "runtime.log",
+    "build.progress",
+    "build.timing_cache",
+    "build.plan_check",
+)
 OPTIONS = {**plain(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 

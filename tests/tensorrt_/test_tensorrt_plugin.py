@@ -217,6 +217,6 @@ def test_every_field_is_in_the_registry() -> None:
     assert {"beta", "gamma"} <= set(registry["CustomSkipLayerNormPluginDynamic 3"])
     assert {"out_dims", "type_id", "W"} <= set(registry["CustomFCPluginDynamic 1"])
     assert {"mha_type_id", "output_fp16"} <= set(registry["CustomEmbLayerNormPluginDynamic 1"])
-    source = (ROOT / "backends" / "tensorrt_" / "plugin_network.py").read_text()
+    source = (ROOT / "backends" / "tensorrt_" / "plugins" / "plugin_network.py").read_text()
     for name in registry["CustomEmbLayerNormPluginDynamic 2"]:
         assert f'"{name}"' in source

@@ -22,7 +22,7 @@ from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Rows
 
-MODULES = ("session", "several", "loading", "log")
+MODULES = ("session.session", "session.open_session", "runtime.loading", "runtime.log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
 HIDDEN = 4

@@ -31,7 +31,8 @@ class PluginNetwork:
     """Encoder, added to `network`.
 
     Attributes:
-        arrays: weights by the names of backends/model/weights.py. Heads are padded; without plugins queries are divided.
+        arrays: weights by the names of backends/model/weights.py. Heads are padded; without plugins queries are
+            divided.
         notes: number of "layers" and "heads", and size "hidden" of attention (heads x head size).
         ranges: largest absolute activation by point, see backends/onnx_/ranges.py; empty without INT8.
         left: computations that are excluded from INT8, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>".

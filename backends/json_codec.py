@@ -1,0 +1,143 @@
+"""Typed data as JSON: dataclasses to the types that the json module writes, and back with every type checked.
+
+Jobs, answers and records cross processes and releases this way. Needs CPython 3.10 and the standard library alone,
+because workers of any interpreter use it.
+
+Supported types: dataclasses, enums (by name), `Path` (as text), str, int, float, bool, None, `X | None`,
+`tuple[X, ...]`, `tuple[X, Y]`, `list[X]`, `Mapping[str, X]`, and `Mapping[K, X]` of a dataclass K (as a list of pairs).
+A field of type `object` holds JSON that is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+T = TypeVar("T")
+
+SCALARS = (str, int, float, bool, type(None))
+
+
+class NotThisType(ValueError):
+    """JSON data that does not have the type it should have; the message names the place, as in `job.spec.shapes`."""
+
+
+def to_json(value: object) -> Any:
+    """Return `value` as dicts, lists, str, int, float, bool and None.
+
+    Raises:
+        TypeError: the value has a type that this module does not support.
+    """
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, SCALARS):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+    if isinstance(value, Mapping):
+        if any(dataclasses.is_dataclass(name) for name in value):
+            return [[to_json(name), to_json(item)] for name, item in value.items()]
+        return {str(name): to_json(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def from_json(kind: type[T], data: object, place: str = "") -> T:
+    """Return `data` as an instance of `kind`. Fields with a default may be absent.
+
+    Args:
+        place: name of the data in error messages; by default the name of `kind`.
+
+    Raises:
+        NotThisType: a field is missing, unknown or of another type.
+    """
+    result: T = _decode(kind, data, place or getattr(kind, "__name__", str(kind)))
+    return result
+
+
+def _decode(kind: Any, data: Any, place: str) -> Any:
+    if kind in SCALARS:
+        return _scalar(kind, data, place)
+    if kind is object or kind is Any:
+        return data
+    if isinstance(kind, type) and issubclass(kind, Path):
+        return Path(_scalar(str, data, place))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        if data not in kind.__members__:
+            raise NotThisType(f"{place}: {data!r} is none of {', '.join(kind.__members__)}")
+        return kind[data]
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, place)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _decode_optional(arguments, data, place)
+    if origin in (tuple, list):
+        return _decode_sequence(origin, arguments, data, place)
+    if origin is not None and issubclass(origin, Mapping):
+        return _decode_mapping(arguments, data, place)
+    raise TypeError(f"{place}: {kind} is not supported")
+
+
+def _scalar(kind: Any, data: Any, place: str) -> Any:
+    if kind is float and type(data) is int:
+        return float(data)
+    if type(data) is not kind:
+        raise NotThisType(f"{place} must be of type {kind.__name__}, not {type(data).__name__}")
+    return data
+
+
+def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise NotThisType(f"{place} must be an object, not {type(data).__name__}")
+    types_by_name, fields = _types(kind), [field for field in dataclasses.fields(kind) if field.init]
+    if unknown := set(data) - {field.name for field in fields}:
+        raise NotThisType(f"{place}.{min(unknown)} is unknown")
+    for field in fields:
+        if field.name not in data and field.default is field.default_factory is dataclasses.MISSING:
+            raise NotThisType(f"{place}.{field.name} is missing")
+    decoded = {name: _decode(types_by_name[name], value, f"{place}.{name}") for name, value in data.items()}
+    return kind(**decoded)
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _decode_optional(arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+    (kind,) = (argument for argument in arguments if argument is not type(None))
+    return None if data is None else _decode(kind, data, place)
+
+
+def _decode_sequence(origin: type, arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+    if not isinstance(data, (list, tuple)):
+        raise NotThisType(f"{place} must be a list, not {type(data).__name__}")
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        if len(data) != len(arguments):
+            raise NotThisType(f"{place} must have {len(arguments)} items, not {len(data)}")
+        pairs = enumerate(zip(arguments, data, strict=True))
+        return tuple(_decode(kind, item, f"{place}[{index}]") for index, (kind, item) in pairs)
+    kind = arguments[0]
+    if kind in (int, str) and all(type(item) is kind for item in data):
+        return origin(data)  # samples of a clock come by the hundred thousand
+    return origin(_decode(kind, item, f"{place}[{index}]") for index, item in enumerate(data))
+
+
+def _decode_mapping(arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+    names, items = arguments
+    if dataclasses.is_dataclass(names):
+        if not isinstance(data, (list, tuple)) or any(len(pair) != 2 for pair in data):
+            raise NotThisType(f"{place} must be a list of pairs")
+        return {_decode(names, name, f"{place} key"): _decode(items, item, f"{place}[{name}]") for name, item in data}
+    if not isinstance(data, Mapping):
+        raise NotThisType(f"{place} must be an object, not {type(data).__name__}")
+    return {_scalar(str, name, place): _decode(items, item, f"{place}.{name}") for name, item in data.items()}
