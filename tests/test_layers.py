@@ -59,14 +59,14 @@ def test_fp32_stays_near_and_int8_leaves_it_whatever_the_chunk(fast_cli: Cli, tm
     errors = [[layer["relative_error"] for layer in record.scores["layers"]] for record in quantized]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
     table = table_in(tmp_path / "results", "layers").read_text()
-    assert table.count("**first past the threshold**") == 2
+    assert table.count("**first above the threshold**") == 2
     assert "; 2 layers; " in table
     # A record that is reused speaks of the threshold asked for now.
     assert fast_cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
     firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
     assert firsts == {"", "0/attended"}
     assert sorted(r.scores["threshold"] for r in read_records(tmp_path / "results", "layers"))[-1] == 1e9
-    assert "First past a relative error of 0.05: none." in table
+    assert "First output with a relative error above 0.05: none." in table
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)

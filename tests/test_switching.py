@@ -14,7 +14,7 @@ from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites.clock import Effort
 from suites.switching_model import Costs, Trace, break_even, meeting
-from suites.switching_names import Names
+from suites.tables.strategies import Labels
 from suites.tables.switching_changes import changes
 from suites.traffic import runs
 
@@ -248,7 +248,8 @@ def test_graphs_of_sizes_that_come_by_chance_are_hit_by_chance(measured: Measure
     missed = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 0] for v in visits.values()])
     assert hit.mean() + 8e6 < missed.mean()
     # A hit costs nothing, against another hit: against a miss it would seem to save what that takes.
-    rows = {row["change"]: row for row in rows_of(changes([Costs.of(record, True)], Names([record])))}
+    table, *_ = changes([Costs.of(record, True)], Labels([record])).split("\n\n")
+    rows = {row["change"]: row for row in rows_of(table)}
     assert abs(float(rows["graph hit"]["mean"])) < 500
     assert float(rows["graph miss"]["mean"]) > 8000
 

@@ -21,6 +21,7 @@ from suites.record import Record, write_record
 from suites.stats import mean_of_blocks
 from suites.switching_model import Costs, Trace
 from suites.switching_names import Names, kinds, strategy
+from suites.tables.rows import without_legend
 from suites.tables.switching import switching_tables
 from suites.tables.switching_pairs import matrices, pair_tables
 from suites.traffic import runs
@@ -86,12 +87,10 @@ def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
     text = switching_tables([measured(WIDE, wide="yes"), measured(FIXED)])
-    graphs = "null, fp32, CUDA graphs"
-    assert f"- 0.000 to 1.000: {graphs}" in text
-    (line,) = [
-        line
-        for line in text.splitlines()
-        if line.startswith(f"| {graphs} ") and "| graph hit" in line and "wide=" not in line
+    assert "\n1. null, fp32\n2. null, fp32 (wide=yes)\n" in text
+    assert "- 0.000 to 1.000: null fp32 graphs [1] (null, fp32, CUDA graphs)" in text
+    line, *_ = [
+        line for line in text.splitlines() if line.startswith("| null fp32 graphs [1] ") and "| graph hit" in line
     ]
     assert abs(float(line.split("|")[4].split("[")[0])) < 500
 
@@ -100,21 +99,19 @@ def test_the_table_says_where_two_strategies_meet(measured: Measured) -> None:
     wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
     fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
     text = switching_tables([wide, fixed])
-    lines = [line for line in text.splitlines() if line.startswith("- ")]
-    (pair,) = [
-        line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
-    ]
+    lines = [line for line in re.sub(r"\n  +", " ", without_legend(text)).splitlines() if line.startswith("- ")]
+    (pair,) = [line for line in text.splitlines() if re.match(r"\| null fp32 \[1\] +\| null fp32 \[2\] +\| 0", line)]
     assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
     # Of one process each: what the spread between processes explains of a lead stands behind the name.
     ways = [
         line.split(": ")[-1].partition("; the spread between processes explains the lead over ")[0] for line in lines
     ]
-    assert ways[:2] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
+    assert ways[:2] == [f"null fp32 [{n}] (null, fp32 (which={which}))" for n, which in ((1, "fixed"), (2, "wide"))]
     words = lines[2].split()
-    assert float(words[4]) == pytest.approx(0.2, rel=0.06)
+    assert float(words[3]) == pytest.approx(0.2, rel=0.06)
     # A fifth of the requests of 20 ms.
-    assert float(words[8]) == pytest.approx(10, rel=0.06)
-    assert float(words[5].strip("[,")) < 0.2 < float(words[6].strip("]"))
+    assert float(words[7]) == pytest.approx(10, rel=0.06)
+    assert float(words[4].strip("[,")) < 0.2 < float(words[5].strip("]"))
 
 
 def test_precisions_and_other_requests_are_compared_among_themselves(measured: Measured) -> None:
@@ -142,10 +139,10 @@ def test_a_strategy_with_wrong_outputs_is_no_choice(measured: Measured, tmp_path
         assert best.costs.record is slow
         assert dropped.against.startswith("its outputs are wrong: ")
         text = switching_tables([wrong, slow])
-        assert "- 0.000 to 1.000: null, fp32 (other=yes)" in text
+        assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (other=yes))" in text
         replays = text[text.index("#### Requests: switch=1") :].splitlines()[4:6]
         assert ["**invalid**" in line for line in replays] == [False, True]
-        assert "other=yes" in replays[0]
+        assert replays[0].startswith("| null fp32 [2] ")
         (path,) = write_plots([wrong, slow], tmp_path)
         assert path.read_text().count("<!-- null, fp32") == 1
 
@@ -162,9 +159,9 @@ def test_a_strategy_that_fails_its_task_is_no_choice(measured: Measured) -> None
     assert best.costs is not None
     assert best.costs.record is slow
     assert dropped.against == "its outputs are wrong: stsb: spearman falls by 0.1000, more than 0.01"
-    assert "- 0.000 to 1.000: null, fp32 (gelu=x)" in switching_tables([quick, slow])
+    assert "- 0.000 to 1.000: null fp32 [1] (null, fp32 (gelu=x))" in switching_tables([quick, slow])
     text = switching_tables([quick, slow], [failed])
-    assert "- 0.000 to 1.000: null, fp32 (gelu=y)" in text
+    assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (gelu=y))" in text
     assert "**invalid**: stsb: spearman falls by 0.1000" in text
 
 
@@ -228,7 +225,8 @@ def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> No
 def test_a_record_of_single_changes_speaks_of_outputs_alone(measured: Measured) -> None:
     record = measured(HOST, repeats=1)
     text = switching_tables([record])
-    assert "| 0.0e+00, 0 of 20 |" in text
+    assert re.search(r"\| parity +\|.*\n.*\n.*\| 0\.0e\+00 \|", text)
+    assert re.search(r"\| not bit-identical \|.*\n.*\n.*\| 0 of 20 +\|", text)
     assert "Cheapest" not in text
     assert "from \\ to" not in pair_tables([record])
     (advice,) = advise([record], SIZES)
@@ -282,8 +280,8 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
     assert found["1x16"]["1x16"] < 500
     assert found["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
     assert found["1x16"]["3x16"] - found["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
-    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
-    for enqueue in ("first enqueue", "second", "third"):
+    assert matrix(text, "extra cost")["1x16"]["3x16"] == pytest.approx(found["1x16"]["3x16"], rel=0.3)
+    for enqueue in ("enqueue 1st", "enqueue 2nd", "enqueue 3rd"):
         assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
     assert matrix(text, "visits")["1x16"]["3x16"] >= 2
 
@@ -291,12 +289,15 @@ def test_every_pair_stands_with_its_parts(measured: Measured) -> None:
 def test_first_times_stand_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
     text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
-    found = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
-    for what in ("first of a process", "then first in it"):
+    found: dict[str, list[str]] = {}
+    for row in cells(text.split("#### First requests and captures by shape")[1].partition("\n#")[0]):
+        # The table is split: each part has some of the shapes.
+        found.setdefault(row[1], []).extend(row[2:])
+    for what in ("first request of the process", "first request per shape"):
         for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in found[what]):
             assert float(middle) == pytest.approx(20, rel=0.2)
             assert float(low) < float(middle) < float(high)
-    assert [float(cell) for cell in found["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
+    assert [float(cell) for cell in found["new context, new shape"]] == pytest.approx([20, 20, 20], rel=0.4)
     assert [float(cell.split(" ")[0]) for cell in found["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
@@ -310,9 +311,19 @@ def test_each_context_is_told_by_its_memory_and_all_by_their_time(measured: Meas
     started = {**scores, "starts": [{"opening": {name: 3 * took for name, took in steps.items()}, "met": []}]}
     facts = {"memory": {"opening": sizes, "shapes": 0}}
     text = switching_tables([replace(record, scores=scores, facts=facts)])
-    assert "contexts 38 (30, 8); buffers 4" in text
-    assert "import 200; contexts 60 " in text
-    assert "import 400; contexts 120; in all 520 (260 to 780)" in switching_tables([replace(record, scores=started)])
+    assert cells(text.split("First opening by step, MB")[1])[:3:2] == [
+        ["strategy", "contexts", "buffers"],
+        ["null fp32 [1]", "38 (30, 8)", "4"],
+    ]
+    assert cells(text.split("First opening by step, ms")[1])[:3:2] == [
+        ["strategy", "import", "contexts"],
+        ["null fp32 [1]", "200", "60"],
+    ]
+    text = switching_tables([replace(record, scores=started)])
+    assert cells(text.split("First opening by step, ms")[1])[:3:2] == [
+        ["strategy", "total", "import", "contexts"],
+        ["null fp32 [1]", "520 (260 to 780)", "400", "120"],
+    ]
 
 
 def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
@@ -320,7 +331,7 @@ def test_profiles_have_a_matrix_of_their_own(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
     _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
-    found = matrix(profiles, "over steady")["1x1..2x16"]
+    found = matrix(profiles, "extra cost")["1x1..2x16"]
     assert found["1x1..2x16"] == pytest.approx(2000, rel=0.2)
     assert found["3x1..8x16"] == pytest.approx(11000, rel=0.1)
 
