@@ -18,7 +18,9 @@ LEGEND_HEADING = "\n## Legend\n"
 """The heading above the legend at the end of a file of tables."""
 
 ROW_LEGEND = "- **row**: number of a row in a table that is split into several parts. Each part has the same numbers."
-NOTES_LEGEND = "- **notes**: verdicts, profiles, options and remarks. Numbers in brackets refer to the list below the table."
+NOTES_LEGEND = (
+    "- **notes**: verdicts, profiles, options and remarks. Numbers in brackets refer to the list below the table."
+)
 
 SHORT = 20
 """Characters of a text that stays in its cell although its column is numbered. Notes always move."""
