@@ -20,6 +20,7 @@ from suites.tables.kernels import kernel_tables
 from suites.tables.latency import latency_tables
 from suites.tables.layers import layers_tables
 from suites.tables.recipes import recipe_tables
+from suites.tables.rows import without_legend
 from suites.tables.search import search_tables
 from suites.tables.switching import switching_tables
 from suites.tables.switching_pairs import pair_tables
@@ -109,7 +110,7 @@ def _message(error: Exception) -> str:
 def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """Return the tables of records for a terminal, without the legends."""
     texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
-    rows = [f"## {section}" for text in texts.values() for section in text.split("\n## ")[1:]]
+    rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
 

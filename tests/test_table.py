@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,34 @@ GOLDEN = Path(__file__).parent / "golden" / "latency.md"
 MakeRecord = Callable[..., Record]
 
 
-def rows(table: str) -> list[dict[str, str]]:
-    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line[:1] == "|"]
-    header, _, *body = lines
-    return [dict(zip(header, line, strict=True)) for line in body]
+def rows(text: str) -> list[dict[str, str]]:
+    """Rows of all tables by column: the parts of a split table are joined, and numbers replaced by their notes."""
+    return [row for section in re.split(r"^#+ .*$", text, flags=re.MULTILINE) for row in section_rows(section)]
+
+
+def section_rows(section: str) -> list[dict[str, str]]:
+    parts = [part.splitlines() for part in section.split("\n\n") if part.lstrip().startswith("|")]
+    listing = section.partition("Notes:\n\n")[2].partition("\n\n")[0].replace("\n   ", " ")
+    notes = dict(line.split(". ", 1) for line in listing.splitlines())
+    found: dict[str, dict[str, str]] = {}
+    for number, part in enumerate(parts):
+        header, _, *body = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in part if line)
+        for index, line in enumerate(body):
+            row = dict(zip(header, line, strict=True))
+            assert number == 0 or "row" in row
+            found.setdefault(row.pop("row", str(index)), {}).update(row)
+    columns = dict.fromkeys([*(name for row in found.values() for name in row), "notes"])
+    return [{name: with_notes(row.get(name, ""), notes) for name in columns} for row in found.values()]
+
+
+def with_notes(cell: str, notes: dict[str, str]) -> str:
+    """The cell as it is without a list of notes: a verdict is the beginning of its note, if that has more words."""
+    verdicts, bracket, numbers = cell.partition("[")
+    if not bracket or not re.fullmatch(r"[\d,]+\]", numbers):
+        return cell
+    texts = [notes[number] for number in numbers.rstrip("]").split(",")]
+    alone = [v for v in verdicts.strip().split("; ") if v and not any(text.startswith(v) for text in texts)]
+    return "; ".join([*alone, *texts])
 
 
 def test_the_table_equals_the_golden_file(make_record: MakeRecord) -> None:
@@ -67,7 +92,7 @@ def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None
 
 def test_each_machine_has_its_own_section(make_record: MakeRecord) -> None:
     text = latency_tables([make_record(), make_record(machine="gpu-b")])
-    assert text.count("\n## ") == 2
+    assert re.findall(r"^## (\S+)", text, re.MULTILINE) == ["GPU-A,", "GPU-B,", "Legend"]
 
 
 def test_a_row_without_valid_outputs_is_marked(make_record: MakeRecord) -> None:
@@ -104,15 +129,15 @@ def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
 def test_padding_is_noted_if_there_is_any(make_record: MakeRecord) -> None:
     notes = {"tokens": "text", "shapes": {"2x16": {"tokens": 8, "cut": 0}}}
     (row,) = rows(latency_section([make_record(artifacts={"inputs": {"notes": notes}})]))
-    assert "75% padding" in row["notes"]
+    assert row["padding"] == "75%"
     (row,) = rows(latency_section([make_record()]))
-    assert "padding" not in row["notes"]
+    assert "padding" not in row
 
 
 def test_rows_show_the_option_in_which_they_differ(make_record: MakeRecord) -> None:
     fused, unfused = (make_record(options={"fusion": fusion, "threads": 0}) for fusion in ("on", "off"))
     notes = [row["notes"] for row in rows(latency_section([fused, unfused]))]
-    assert sorted(note.split("; ")[1] for note in notes) == ["fusion=off", "fusion=on"]
+    assert sorted(note.split("; ")[-1] for note in notes) == ["fusion=off", "fusion=on"]
     assert not any("threads" in note for note in notes)
 
 
@@ -127,7 +152,9 @@ def test_rows_show_the_option_in_which_they_differ(make_record: MakeRecord) -> N
 def test_the_row_names_its_profile(options: dict[str, object], shown: str, make_record: MakeRecord) -> None:
     other = make_record(options={"profiles": "per_shape", "min": [1, 1], "opt": [1, 1], "max": [1, 1]}, backend="trt")
     record = make_record(options={"min": [1, 16], **options}, backend="trt")
-    shown_rows = [row for row in rows(latency_section([record, other])) if row["profiles"] == shown]
+    shown_rows = [
+        row for row in rows(latency_section([record, other])) if f"profiles {shown}" in row["notes"].split("; ")
+    ]
     assert shown_rows
     assert not any(name in row["notes"] for row in shown_rows for name in ("max=", "opt=", "min="))
 
