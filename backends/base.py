@@ -93,14 +93,14 @@ class SourceForm:
     """Source format that a backend requests: an ONNX file with these properties, or plain weights.
 
     Attributes:
-        rewrites: names from backends/surgery.py; these rewrites are applied first.
+        rewrites: names from backends/onnx_/surgery.py; these rewrites are applied first.
         types: "fp32", or "fp16" or "bf16" for a backend that takes its types from the graph.
         keep_fp32: patterns (fnmatch) of the names of nodes that stay FP32 if `types` is not "fp32".
         quantized: "int8" or "fp8" for Q/DQ pairs around the selected products, else "".
         calibration: whether to add representative inputs, for a backend that calibrates on its own.
         arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
         ranges: whether to add the largest activations to the plain weights.
-        floating: names from NODES in backends/quantize.py; these nodes are never quantized.
+        floating: names from NODES in backends/onnx_/quantize.py; these nodes are never quantized.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -126,9 +126,9 @@ class Source:
         sha256: digest of the weights.
         onnx: the exported graph, with the properties of the SourceForm.
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
-        arrays: the weights by name, see backends/weights.py.
-        ranges: the largest activations, see backends/ranges.py.
-        marked: points (see backends/ranges.py) whose values the output concatenates. `onnx` already has this output.
+        arrays: the weights by name, see backends/model/weights.py.
+        ranges: the largest activations, see backends/onnx_/ranges.py.
+        marked: points (see backends/onnx_/ranges.py) whose values the output concatenates. `onnx` already has this output.
     """
 
     checkpoint: Path
@@ -156,7 +156,7 @@ class BuildSpec:
     """All settings of a cell that affect the artifact or the session.
 
     Attributes:
-        options: options of the backend; suites/backend_config.py defines them.
+        options: options of the backend; suites/schema/backend_config.py defines them.
         quantization: empty if nothing is quantized.
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
@@ -287,12 +287,12 @@ class Backend(abc.ABC):
 
 BACKENDS = {
     "null": "backends.null:Null",
-    "torch_eager": "backends.pytorch:TorchEager",
-    "torch_compile": "backends.pytorch:TorchCompile",
-    "torch_packed": "backends.pytorch_packed:TorchPacked",
+    "torch_eager": "backends.torch_.pytorch:TorchEager",
+    "torch_compile": "backends.torch_.pytorch:TorchCompile",
+    "torch_packed": "backends.torch_.packed:TorchPacked",
     "ort": "backends.ort:OnnxRuntime",
-    "trt": "backends.tensorrt_.native:TensorRT",
-    "trt_plugin": "backends.tensorrt_.plugin:TensorRTPlugin",
+    "trt": "backends.tensorrt_.onnx_backend:TensorRT",
+    "trt_plugin": "backends.tensorrt_.plugin_backend:TensorRTPlugin",
 }
 
 

@@ -6,7 +6,7 @@ the modification time of a payload are those recorded, it is used without a read
 
 A cache belongs to one user. Other users can read its entries if the owner's umask allows it. An entry that another user
 could have written is never used, see backends/cache_files.py. A folder that several users can write therefore has one
-subfolder per user (suites/cache_folder.py).
+subfolder per user (suites/asking/cache_folder.py).
 """
 
 from __future__ import annotations

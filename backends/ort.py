@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends import onnx_files
 from backends.base import (
     Array,
     Artifact,
@@ -26,8 +25,9 @@ from backends.base import (
     versions_of,
 )
 from backends.cache import ArtifactCache
-from backends.checkpoint_files import read_config
-from backends.families import family_of
+from backends.model.checkpoint_files import read_config
+from backends.model.families import family_of
+from backends.onnx_ import onnx_files
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -2,7 +2,7 @@
 
 import sys
 
-from suites.command import main
+from suites.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.checks import Refused, nearest, shortened
-from suites.command_line import CommandParser, guarded
-from suites.output import tolerantly
-from suites.record import Record
+from suites.asking.user_folders import default_folder
+from suites.cli.command_line import CommandParser, guarded
+from suites.cli.output import tolerantly
+from suites.records.record import Record
+from suites.records.results_folder import MachineFolder, machine_folders
 from suites.report import say_bad
-from suites.results_folder import MachineFolder, machine_folders
-from suites.switching_model import RESAMPLES, Costs, Trace
-from suites.switching_names import Names
-from suites.tables.rows import markdown
-from suites.tables.switching import costs_of, workload
+from suites.schema.refusals import Refused, nearest, shortened
+from suites.statistics.validity import Judged, judged
+from suites.statistics.winners import ties
+from suites.switching.costs import RESAMPLES, Costs, Trace
+from suites.switching.strategy_names import Names
+from suites.switching.tables import costs_of, workload
+from suites.switching.traffic import Size, read_trace, smallest
+from suites.tables.markdown import markdown
 from suites.text import one_line
-from suites.traffic import Size, read_trace, smallest
-from suites.user_folders import default_folder
-from suites.validity import Judged, judged
-from suites.winners import ties
 
 ASKED = ("model", "weights", "lengths", "shapes", "requests")
 """Names of the values of `workload`. Strategies are compared only if all of these are the same."""
@@ -215,7 +215,7 @@ def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
 
 def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHING_JUDGED) -> list[Path]:
     """Write a plot for each precision that has strategies with correct outputs; return the files."""
-    from suites.tables.plot import plot
+    from suites.switching.plot import plot
 
     paths = []
     for precision in sorted({record.cell.precision for record in records}):

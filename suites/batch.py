@@ -26,20 +26,20 @@ from threading import Lock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from suites.checks import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
-from suites.choices import Suite
-from suites.clock import now_ns
-from suites.command_line import FLAGS, CommandParser, guarded, overrides
-from suites.config import RunConfig
-from suites.explain import check_keys, how_to_write
-from suites.machine import gpus
-from suites.output import tolerantly
-from suites.path_arguments import quoted_path
-from suites.process_tree import CALL, Guard
-from suites.record import TIMED
+from suites.cli.command_line import FLAGS, CommandParser, guarded, overrides
+from suites.cli.help import CONF
+from suites.cli.hydra_errors import check_keys, how_to_write
+from suites.cli.output import tolerantly
+from suites.cli.path_arguments import quoted_path
+from suites.measuring.clock import now_ns
+from suites.measuring.machine import gpus
+from suites.records.record import TIMED
+from suites.running.process_tree import CALL, Guard
+from suites.schema.config import RunConfig
+from suites.schema.enums import Suite
+from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
+from suites.tables.touched import tables_at_end
 from suites.text import one_line
-from suites.touched import tables_at_end
-from suites.usage import CONF
 
 JUDGED = "suite=accuracy"
 """Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""

@@ -10,23 +10,23 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from suites.checks import Refused
-from suites.command_line import CommandParser, guarded, program
-from suites.output import tolerantly
-from suites.record import Record, write_whole
-from suites.results_folder import MachineFolder, machine_folders
-from suites.tables.accuracy import accuracy_tables
-from suites.tables.kernels import kernel_tables
-from suites.tables.latency import latency_tables
-from suites.tables.layers import layers_tables
-from suites.tables.recipes import recipe_tables
-from suites.tables.rows import without_legend
-from suites.tables.search import search_tables
-from suites.tables.switching import switching_tables
-from suites.tables.switching_pairs import pair_tables
-from suites.tables.workloads import workload_tables
+from suites.accuracy.recipe_tables import recipe_tables
+from suites.accuracy.tables import accuracy_tables
+from suites.asking.user_folders import default_folder
+from suites.cli.command_line import CommandParser, guarded, program
+from suites.cli.output import tolerantly
+from suites.latency.tables import latency_tables
+from suites.latency.workload_tables import workload_tables
+from suites.layers.kernel_tables import kernel_tables
+from suites.layers.tables import layers_tables
+from suites.records.record import Record, write_whole
+from suites.records.results_folder import MachineFolder, machine_folders
+from suites.schema.refusals import Refused
+from suites.switching.pair_tables import pair_tables
+from suites.switching.tables import switching_tables
+from suites.tables.markdown import without_legend
+from suites.tables.search_tables import search_tables
 from suites.text import one_line
-from suites.user_folders import default_folder
 
 Table = Callable[[Sequence[Record], MachineFolder], str]
 

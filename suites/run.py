@@ -16,20 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suites.checks import Refused, shortened
-from suites.command_line import FLAGS, LONGEST, guarded, overrides
-from suites.output import tolerantly
+from suites.cli.command_line import FLAGS, LONGEST, guarded, overrides
+from suites.cli.help import CONF, help_text
+from suites.cli.output import tolerantly
+from suites.schema.refusals import Refused, shortened
+from suites.tables.touched import touched, waits
 from suites.text import one_line
-from suites.touched import touched, waits
-from suites.usage import CONF, help_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from suites.config import RunConfig
-    from suites.pipeline import Ended
-    from suites.progress import Display
-    from suites.record import Record
+    from suites.cli.display import Display
+    from suites.records.record import Record
+    from suites.running.pipeline import Ended
+    from suites.schema.config import RunConfig
 
 
 SWEEP_BYTES = 1 << 16
@@ -47,9 +47,9 @@ class Invocation:
     running: bool = False
 
     def run(self, config: DictConfig) -> None:
-        from suites.pipeline import run_request
-        from suites.progress import Display
-        from suites.request import resolve
+        from suites.asking.request import resolve
+        from suites.cli.display import Display
+        from suites.running.pipeline import run_request
 
         if self.display is None:
             self.display = Display()
@@ -103,8 +103,8 @@ class Invocation:
 
     def report(self) -> None:
         """Print the tables of these cells. Write the tables of the machines and suites that were measured."""
+        from suites.records.results_folder import MachineFolder
         from suites.report import say_bad, shown, write_machine
-        from suites.results_folder import MachineFolder
 
         if waits():
             return
@@ -180,16 +180,16 @@ def checked(config: DictConfig) -> RunConfig:
     """
     from omegaconf import OmegaConf
 
-    from suites.config import RunConfig
-    from suites.config_types import check_types
-    from suites.explain import added_keys, composing, explain, unknown_key
+    from suites.cli.hydra_errors import added_keys, composing, unknown_key
+    from suites.schema.config import RunConfig
+    from suites.schema.config_types import check_types
 
     if added := added_keys(config):
         raise Refused(unknown_key(added[0]))
     try:
         run_config = OmegaConf.to_object(config)
     except composing() as error:
-        raise Refused(explain(error)) from None
+        raise Refused(hydra_errors(error)) from None
     if not isinstance(run_config, RunConfig):
         raise Refused("a file named schema.yaml replaces the project's schema; rename it")
     check_types(run_config)
@@ -204,8 +204,8 @@ def _run(arguments: Sequence[str]) -> int:
 
     import hydra
 
-    from suites import composing, explain, local_settings
-    from suites.sweeps import check_sweep
+    from suites.cli import composing, hydra_errors, local_settings
+    from suites.cli.sweeps import check_sweep
 
     if name := _sweep_without_flag(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
@@ -222,13 +222,13 @@ def _run(arguments: Sequence[str]) -> int:
         invocation.running = False
     except Exception as error:
         invocation.report()
-        if isinstance(error, (Refused, *explain.composing())):
+        if isinstance(error, (Refused, *hydra_errors.composing())):
             raise
         if isinstance(error, OSError):  # Raised by Hydra. A cell refuses a file that it cannot write.
             raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
         if invocation.running:
             raise
-        raise Refused(explain.unexplained(error, list(arguments))) from error
+        raise Refused(hydra_errors.unexplained(error, list(arguments))) from error
     if not (invocation.ended or invocation.refused or shows_only(sys.argv[1:])):
         swept = [word for word in arguments if "(" in word]
         raise Refused(f"the sweep has no cells: {shortened(' '.join(swept) or ' '.join(arguments))} gives no value")

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from suites.checks import Refused, at_least, between
-from suites.clock import now_ns
-from suites.command_line import CommandParser, guarded, overrides
-from suites.machine_folders import without_folders
-from suites.maker import typed_command
-from suites.output import tolerantly
-from suites.record import OK, Record, write_record
-from suites.smallest import smallest
-from suites.validity import shortfall
+from suites.asking.fitting_shape import smallest
+from suites.cli.command_line import CommandParser, guarded, overrides
+from suites.cli.output import tolerantly
+from suites.measuring.clock import now_ns
+from suites.records.record import OK, Record, write_record
+from suites.records.suite_version import typed_command
+from suites.running.machine_folders import without_folders
+from suites.schema.refusals import Refused, at_least, between
+from suites.statistics.validity import shortfall
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from suites.progress import Display
-    from suites.request import Request
+    from suites.asking.request import Request
+    from suites.cli.display import Display
 
 KNOBS = {"fp16": "keep_fp32", "bf16": "keep_fp32", "int8": "quantization.leave_out", "fp8": "quantization.leave_out"}
 
@@ -141,9 +141,9 @@ class Search:
         return content
 
     def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
-        from suites.pipeline import run_to_end
-        from suites.request import resolve
+        from suites.asking.request import resolve
         from suites.run import checked
+        from suites.running.pipeline import run_to_end
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
         request = resolve(checked(_composed([*self.overrides, f"suite={suite}", knob])))
@@ -185,8 +185,8 @@ def _described(kept_parts: frozenset[str]) -> str:
 def _composed(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
-    from suites import composing, explain
-    from suites.usage import CONF
+    from suites.cli import composing, hydra_errors
+    from suites.cli.help import CONF
 
     composing.install()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -194,14 +194,14 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
             return compose("run", overrides=list(overrides))
         except Refused:
             raise
-        except explain.composing():
+        except hydra_errors.composing():
             raise
         except Exception as error:  # Hydra raises many types of errors
-            raise Refused(explain.unexplained(error, list(overrides))) from error
+            raise Refused(hydra_errors.unexplained(error, list(overrides))) from error
 
 
 def _parser() -> CommandParser:
-    from suites.usage import key_lines
+    from suites.cli.help import key_lines
 
     parser = CommandParser(
         "search",
@@ -219,10 +219,10 @@ def _parser() -> CommandParser:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from suites import local_settings
-    from suites.progress import Display
+    from suites.cli import local_settings
+    from suites.cli.display import Display
+    from suites.records.results_folder import MachineFolder
     from suites.report import say_bad, shown, write_machine
-    from suites.results_folder import MachineFolder
 
     local_settings.register()
     search = Search(overrides(arguments), Display())

@@ -11,7 +11,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
   its warnings stay visible.
 - SUITES_LAUNCHER is the process id of the launcher. The worker ends when the launcher ends: otherwise it would use the
   device at the same time as the next worker. SUITES_CALL marks the worker and its descendants, see
-  suites/process_tree.py.
+  suites/running/process_tree.py.
 - Exit status 74 (EX_IOERR) means that a file could not be written: the disk is full or the folder is read-only. The
   last line of the log has the path of the file.
 - A worker does not need a reader of its log or its progress: it continues if they cannot be written.
@@ -50,9 +50,9 @@ from backends.base import (
     load_backend,
     versions_of,
 )
-from suites.checks import first_line
-from suites.process_tree import end_with_parent
-from suites.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+from suites.running.process_tree import end_with_parent
+from suites.schema.refusals import first_line
 
 Job = Mapping[str, Any]
 
@@ -92,7 +92,7 @@ def probe(job: Job) -> dict[str, Any]:
 def locate(job: Job) -> dict[str, Any]:
     """Return `path` and `origin` of a checkpoint given by its hub id. Runs in the main interpreter."""
     from backends.cache import ArtifactCache
-    from backends.checkpoint import locate as locate_checkpoint
+    from backends.model.checkpoint import locate as locate_checkpoint
 
     checkpoint = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
     return {"path": str(checkpoint.folder), "origin": checkpoint.origin}
@@ -105,7 +105,7 @@ def export(job: Job) -> dict[str, Any]:
     several passes.
     """
     if job["source"] == "none":
-        from suites.placeholder import prepare, prepare_sets
+        from suites.running.null_inputs import prepare, prepare_sets
 
         root, shapes = Path(job["cache"]), _shapes(job)
         prepared = (
@@ -113,16 +113,16 @@ def export(job: Job) -> dict[str, Any]:
         )
         return {**prepared, "shapes": job["shapes"]}
     from backends.cache import ArtifactCache
-    from backends.checkpoint import locate as locate_checkpoint
-    from backends.checkpoint_files import read_config
-    from backends.families import check_computable, check_named_layers
-    from backends.inputs import InputSource
-    from backends.learned import learn
-    from backends.onnx_source import prepare_source
-    from backends.parts import parts_of
-    from backends.reference_check import check_encoder, check_export
-    from backends.student import Student
-    from suites.inputs import INPUTS
+    from backends.inputs.batches import InputSource
+    from backends.int8_learning.distillation_pair import Student
+    from backends.int8_learning.learn import learn
+    from backends.model.checkpoint import locate as locate_checkpoint
+    from backends.model.checkpoint_files import read_config
+    from backends.model.encoder_parts import parts_of
+    from backends.model.families import check_computable, check_named_layers
+    from backends.onnx_.onnx_source import prepare_source
+    from backends.onnx_.reference_check import check_encoder, check_export
+    from suites.running.suite_inputs import INPUTS
 
     cache, device = ArtifactCache(Path(job["cache"])), Device.from_json(job["device"])
     checkpoint = locate_checkpoint(job["model"], cache)
@@ -157,8 +157,8 @@ def build(job: Job) -> dict[str, Any]:
 
 def measure(job: Job) -> dict[str, Any]:
     """Open a session on the built artifact and run the measurement of the suite. Runs in a fresh process."""
-    from suites import clock
-    from suites.cpu_load import cpu_load, read_cpu
+    from suites.measuring import clock
+    from suites.measuring.cpu_load import cpu_load, read_cpu
 
     before = read_cpu()
     suite = importlib.import_module(f"suites.{job['suite']}")
@@ -184,7 +184,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def start(job: Job) -> dict[str, Any]:
     """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
-    from suites.switching_starts import start as measure_first_use
+    from suites.switching.cold_start import start as measure_first_use
 
     spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
     opening = partial(load_backend(job["backend"]).opening, spec, artifact)

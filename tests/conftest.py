@@ -22,11 +22,11 @@ import pytest
 from backends.base import Device, Shape
 from backends.cache import ArtifactCache
 from backends.null import Costs, NullSession
-from suites.cell import Cell
-from suites.clock import Effort
-from suites.local_settings import interpreters
-from suites.record import Measurement, Record
-from suites.traffic import blocks_of_runs
+from suites.cli.local_settings import interpreters
+from suites.measuring.clock import Effort
+from suites.records.cell import Cell
+from suites.records.record import Measurement, Record
+from suites.switching.traffic import blocks_of_runs
 
 pytest_plugins = ["cpu_durations"]
 
@@ -123,7 +123,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture
 def in_process_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the stages of a cell in this process. A process that imports torch takes seconds of CPU time."""
-    monkeypatch.setattr("suites.stages.call", in_process.stage)
+    monkeypatch.setattr("suites.running.stages.call", in_process.stage)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
 @pytest.fixture(scope="session")
 def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
     """Return the folder and the identity of a random two-layer checkpoint of a family."""
-    from backends.checkpoint import locate
+    from backends.model.checkpoint import locate
 
     def make(family: str) -> tuple[Path, str]:
         checkpoint = locate(
@@ -234,7 +234,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     once in a hundred times a factor of two, with the programmed cost as its mean. The real machine has no influence.
     A call with a seed restarts the clock."""
     from backends import null
-    from suites import clock
+    from suites.measuring import clock
 
     state: dict[str, Any] = {"now": 0, "generator": np.random.default_rng(0)}
 
@@ -259,7 +259,8 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.fixture
 def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Callable[..., Record]) -> Measured:
     """Return the record of null sessions with programmed costs at SWITCHED, measured as in a worker."""
-    from suites import placeholder, switching, switching_starts
+    from suites.running import null_inputs
+    from suites.switching import cold_start, measure
 
     def measure(
         programmed: Costs, session: Callable[[Costs], Any] = lambda costs: NullSession("ok", costs), repeats: int = 40,
@@ -267,16 +268,16 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         held: tuple[Shape, ...] = SWITCHED, starts: int = 0, **options: Any,
     ) -> Record:  # fmt: skip
         simulated(seed)
-        arrays = dict(np.load(placeholder.prepare_sets(tmp_path, SWITCHED, held)["inputs"]["path"]))
+        arrays = dict(np.load(null_inputs.prepare_sets(tmp_path, SWITCHED, held)["inputs"]["path"]))
         traffic = {f"switch={switch:g}": blocks_of_runs(requests, switch, len(SWITCHED), 0) for switch in switches}
 
         def opening() -> Iterator[tuple[str, Any]]:
             return iter([("import", None), ("open", session(programmed))])
 
-        answer = switching.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
+        answer = measure.measure(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
                                   traffic, repeats)  # fmt: skip
         answer["switching"]["starts"] = [
-            switching_starts.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
+            cold_start.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
         ]
         checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer["checks"])
         wrong = [*answer["failures"].values(), *(c["problem"] for c in checks if c["problem"])]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suites import run, worker
-from suites.launch import Answer, Interpreter
+from suites.running.launch import Answer, Interpreter
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def command_line(
 
 
 def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpreter, *unused: Any) -> Answer:
-    """Replace `suites.launch.call`: run the stage here, through the same files, without a time limit."""
+    """Replace `suites.running.launch.call`: run the stage here, through the same files, without a time limit."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(json.dumps(job))
     log = folder / "log.txt"

@@ -72,7 +72,11 @@ def modules_that_read_clocks(paths: Iterable[Path]) -> set[str]:
 def test_only_the_clock_reads_a_clock() -> None:
     """The build seconds of an artifact, in total and per phase, are the exception; sessions and suites read no
     clock."""
-    assert modules_that_read_clocks(SOURCES) == {"suites/clock.py", "backends/cache.py", "tensorrt_/progress.py"}
+    assert modules_that_read_clocks(SOURCES) == {
+        "suites/measuring/clock.py",
+        "backends/cache.py",
+        "tensorrt_/progress.py",
+    }
 
 
 def test_no_test_reads_a_clock() -> None:

@@ -12,14 +12,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
-from backends.tensorrt_.profiles import plan_profiles
-from suites import batch, request
-from suites.cell import Cell
-from suites.checks import Refused
-from suites.config import RunConfig
-from suites.machine import Machine
-from suites.results_folder import read_records
-from suites.usage import CONF
+from backends.tensorrt_.runtime.profiles import plan_profiles
+from suites import batch
+from suites.asking import request
+from suites.cli.help import CONF
+from suites.measuring.machine import Machine
+from suites.records.cell import Cell
+from suites.records.results_folder import read_records
+from suites.schema.config import RunConfig
+from suites.schema.refusals import Refused
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]

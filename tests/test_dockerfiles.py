@@ -10,7 +10,7 @@ import pytest
 import tomllib
 from conftest import ROOT
 
-from suites.command_line import PROGRAM
+from suites.cli.command_line import PROGRAM
 
 FILES = ("Dockerfile", "Dockerfile.cuda")
 KNOWN = {"FROM", "RUN", "WORKDIR", "COPY", "ARG", "ENV", "USER", "ENTRYPOINT", "CMD"}

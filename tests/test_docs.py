@@ -12,11 +12,11 @@ from docs.generate.hook import in_site, on_page_markdown
 from docs.generate.pages import generated, with_blocks
 from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
 from docs.generate.tables import LEGENDS
-from suites.config import RunConfig
-from suites.config_key import key, keys_of
+from suites.cli.help import COMMON, help_text
+from suites.records.results_folder import MachineFolder
 from suites.report import TABLES
-from suites.results_folder import MachineFolder
-from suites.usage import COMMON, help_text
+from suites.schema.config import RunConfig
+from suites.schema.config_key import key, keys_of
 
 KEYS = list(keys_of(RunConfig))
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from backends.base import BuildSpec, Feeds, Session, Shape, Source, load_backend
-from suites import clock
-from suites.clock import Effort
-from suites.machine import gpus
-from suites.request_clock import time_on_device
+from suites.measuring import clock
+from suites.measuring.clock import Effort
+from suites.measuring.machine import gpus
+from suites.measuring.request_clock import time_on_device
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible")]
 SHAPE = Shape(128, 128)
@@ -23,7 +23,7 @@ EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolera
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
     from backends.cache import ArtifactCache
-    from backends.checkpoint import locate
+    from backends.model.checkpoint import locate
 
     cache = tmp_path_factory.mktemp("cache")
     architecture = {"model_type": "bert", "num_hidden_layers": 12}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from conftest import ROOT, Cli
 
+from suites.asking.user_folders import DEFAULTS, NAME
 from suites.batch import file_of
-from suites.command import COMMANDS
-from suites.local_settings import FILE
-from suites.user_folders import DEFAULTS, NAME
+from suites.cli.command import COMMANDS
+from suites.cli.local_settings import FILE
 
 PAGE = (ROOT / "docs" / "install.md").read_text()
 TYPED = [shlex.split(line)[1:] for line in re.findall(r"^ {4}(inference-suites .*)", PAGE, re.MULTILINE)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import tomllib
 from conftest import ROOT
 
-from suites.maker import CODE, VERSION
+from suites.records.suite_version import CODE, VERSION
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]

@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT
 from test_table import rows as table_rows
 
-from suites.record import Record, write_record
+from suites.records.record import Record, write_record
+from suites.records.results_folder import MachineFolder, machine_folders
 from suites.report import main, shown, write_machine, write_tables
-from suites.results_folder import MachineFolder, machine_folders
-from suites.tables.rows import without_legend
+from suites.tables.markdown import without_legend
 
 REFERENCE = ROOT / "results" / "reference"
 

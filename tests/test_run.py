@@ -18,10 +18,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from test_table import rows
 
-from suites.cell import Cell
-from suites.config import RunConfig
-from suites.request import resolve
-from suites.results_folder import read_records
+from suites.asking.request import resolve
+from suites.records.cell import Cell
+from suites.records.results_folder import read_records
+from suites.schema.config import RunConfig
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
 

@@ -18,14 +18,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from suites import pipeline, request, run, stages
-from suites.checks import Refused, check_record
-from suites.command_line import overrides
-from suites.config import RunConfig
-from suites.launch import Answer, CannotStart
-from suites.machine import cpu
-from suites.record import OK, UNSUPPORTED
-from suites.results_folder import read_records
+from suites import run
+from suites.asking import request
+from suites.cli.command_line import overrides
+from suites.measuring.machine import cpu
+from suites.records.record import OK, UNSUPPORTED
+from suites.records.results_folder import read_records
+from suites.running import pipeline, stages
+from suites.running.launch import Answer, CannotStart
+from suites.schema.config import RunConfig
+from suites.schema.refusals import Refused, check_record
 
 QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
          "sequence=[16]")  # fmt: skip

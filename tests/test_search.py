@@ -13,11 +13,11 @@ from conftest import ROOT, Cli, table_in
 from safetensors.torch import load_file, save_file
 from test_table import rows
 
-from backends.parts import parts_of
+from backends.model.encoder_parts import parts_of
 from suites import search
-from suites.results_folder import read_records
-from suites.smallest import smallest
-from suites.tables.rows import without_legend
+from suites.asking.fitting_shape import smallest
+from suites.records.results_folder import read_records
+from suites.tables.markdown import without_legend
 
 Tiny = Callable[[str], tuple[Path, str]]
 UNITS = [f"unit {number}" for number in range(64)]

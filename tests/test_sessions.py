@@ -11,10 +11,10 @@ import pytest
 
 from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
 from backends.cache import ArtifactCache
-from backends.inputs import InputSource, prepare_inputs
-from backends.onnx_source import export_onnx, prepare_source
-from suites.config import QuantizationConfig, plain
-from suites.latency import compare
+from backends.inputs.batches import InputSource, prepare_inputs
+from backends.onnx_.onnx_source import export_onnx, prepare_source
+from suites.latency.measure import compare
+from suites.schema.config import QuantizationConfig, plain
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))
 TEXTS = ["a line", "another line", "a third"]

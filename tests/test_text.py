@@ -10,11 +10,11 @@ import pytest
 from conftest import table_in
 from rich.console import Console
 
-from suites.progress import Display
-from suites.record import Record, read_record, write_record
+from suites.cli.display import Display
+from suites.latency.tables import latency_tables
+from suites.records.record import Record, read_record, write_record
 from suites.report import write_tables
-from suites.tables.latency import latency_tables
-from suites.tables.rows import markdown
+from suites.tables.markdown import markdown
 from suites.text import cell_text, one_line, without_html
 
 NASTY = (

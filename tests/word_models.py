@@ -7,7 +7,7 @@ from typing import Any
 
 from conftest import OTHER_MODELS, ROOT, TINY_MODELS
 
-from suites.request import Request, resolve
+from suites.asking.request import Request, resolve
 
 WORDS = (
     "the", "cat", "sat", "on", "a", "mat", "and", "saw", "red", "dog", "who", "was", "big", "or", "small", "it", "ran",
@@ -62,7 +62,7 @@ def request(tmp_path: Path, *overrides: str) -> Request:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    from suites.config import RunConfig
+    from suites.schema.config import RunConfig
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
     own = ["device=cpu", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]

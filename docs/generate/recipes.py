@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from docs.generate.bars import bar_chart
 from docs.generate.results import REFERENCE
-from suites.results_folder import MachineFolder
-from suites.tables.recipes import COLUMNS, COMMON_OPTIONS, by_table, recipe_records, recipe_rows
+from suites.accuracy.recipe_tables import COLUMNS, COMMON_OPTIONS, by_table, recipe_records, recipe_rows
+from suites.records.results_folder import MachineFolder
 
 MACHINE = "nvidia-h200-driver-580.159.04"
 TABLE = "minilm, trained weights, stsb, trt tensorrt 8.6.0"

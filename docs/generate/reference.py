@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from suites.config import RunConfig
-from suites.config_key import Key, keys_of
-from suites.tables.rows import markdown
-from suites.usage import CONF
+from suites.cli.help import CONF
+from suites.schema.config import RunConfig
+from suites.schema.config_key import Key, keys_of
+from suites.tables.markdown import markdown
 
 INTRODUCTION = """\
 # Configuration reference
@@ -15,7 +15,7 @@ INTRODUCTION = """\
 Set a key on the command line as `key=value`. Lists are written as `[1,8]`. Choose a file of a group as `group=choice`;
 it sets several keys of that group. `python -m suites.run --cfg job` prints every key with its value for a command.
 
-This page is generated from `suites/config.py`. Defaults are those of the schema. A file in `suites/conf/` can set
+This page is generated from `suites/schema/config.py`. Defaults are those of the schema. A file in `suites/conf/` can set
 others.
 """
 

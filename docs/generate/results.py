@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from suites.results_folder import MachineFolder
-from suites.tables.latency import workload_rows
-from suites.tables.options import distinctions
-from suites.tables.rows import NOTE, VERDICT, joined, markdown
+from suites.latency.tables import workload_rows
+from suites.records.results_folder import MachineFolder
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import NOTE, VERDICT, joined, markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "results" / "reference"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from suites.tables import accuracy, kernels, latency, layers, recipes, search, switching, switching_pairs, workloads
+from suites.accuracy import recipe_tables, tables
+from suites.latency import tables, workload_tables
+from suites.layers import kernel_tables, tables
+from suites.switching import pair_tables, tables
+from suites.tables import search_tables
 
 LEGENDS = (
-    ("Latency", "latency.md", "How fast is one forward pass?", latency.LEGEND),
-    ("Workloads", "workloads.md", "How fast is a batch of sequences of different lengths?", workloads.LEGEND),
-    ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", accuracy.LEGEND),
-    ("INT8 recipes", "recipes.md", "Which INT8 settings keep the accuracy, and how fast are they?", recipes.LEGEND),
-    ("Precision search", "search.md", "Which parts of a model must stay in FP32?", search.LEGEND),
-    ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layers.LEGEND),
-    ("Switching", "switching.md", "How much does a change of shape cost?", switching.LEGEND),
-    ("Shape pairs", "switching_pairs.md", "How much does each single change of shape cost?", switching_pairs.LEGEND),
-    ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernels.LEGEND),
+    ("Latency", "latency.md", "How fast is one forward pass?", tables.LEGEND),
+    ("Workloads", "workloads.md", "How fast is a batch of sequences of different lengths?", workload_tables.LEGEND),
+    ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", tables.LEGEND),
+    (
+        "INT8 recipes",
+        "recipes.md",
+        "Which INT8 settings keep the accuracy, and how fast are they?",
+        recipe_tables.LEGEND,
+    ),
+    ("Precision search", "search.md", "Which parts of a model must stay in FP32?", search_tables.LEGEND),
+    ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", tables.LEGEND),
+    ("Switching", "switching.md", "How much does a change of shape cost?", tables.LEGEND),
+    ("Shape pairs", "switching_pairs.md", "How much does each single change of shape cost?", pair_tables.LEGEND),
+    ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernel_tables.LEGEND),
 )
 """Title, file in the `tables` folder of a machine, question and legend of each table."""
 

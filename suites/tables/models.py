@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from suites.record import Record
+from suites.records.record import Record
 
 Name = Callable[[Record], str]
 

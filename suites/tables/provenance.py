@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from suites.record import Record
+from suites.records.record import Record
 
 SHOWN = 20
 """Number of devices or versions that are named; others are counted."""

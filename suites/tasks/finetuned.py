@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.labels import UnknownLabel, label_places
-from suites.checks import Refused, decoded, is_file, read_bytes
-from suites.choices import LabelReading, Metric
-from suites.config import TaskConfig
-from suites.tasks.rows import from_hub, from_table, texts_of
+from backends.model.labels import UnknownLabel, label_places
+from suites.schema.config import TaskConfig
+from suites.schema.enums import LabelReading, Metric
+from suites.schema.refusals import Refused, decoded, is_file, read_bytes
+from suites.tasks.datasets import from_hub, from_table, texts_of
 
 
 def sequence_classification(

@@ -24,8 +24,8 @@ def predictions(
 
     Args:
         kind: the `kind` of a Task in suites/tasks/task.py; it gives the format of `targets`.
-        outputs: [rows, ...] finite values, the result of backends/readout.py.
-        inputs: other arrays about the rows that backends/evaluation.py wrote.
+        outputs: [rows, ...] finite values, the result of backends/inputs/readout.py.
+        inputs: other arrays about the rows that backends/inputs/task_batches.py wrote.
         checkpoint: the folder of the checkpoint, for its classification head.
 
     Returns:
@@ -41,11 +41,11 @@ def predictions(
         embeddings = unit(outputs)
         return {"similarity": (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]}
     if kind == "banking77":
-        from backends.pooling import pooling_of
+        from backends.inputs.pooling import pooling_of
 
         return {"labels": _classified(unit(outputs) if pooling_of(checkpoint).normalized else outputs, targets)}
     if kind == "sequence_classification":
-        from backends.heads import classifier
+        from backends.model.heads import classifier
 
         return {"labels": classifier(checkpoint)(outputs)}
     from suites.tasks.spans import answers

@@ -31,8 +31,8 @@ def score(
 
     Args:
         kind: the `kind` of a Task in suites/tasks/task.py; it gives the format of `targets`.
-        readouts: [rows, ...] the outputs of the path, read by backends/readout.py.
-        inputs: `reference`, the readouts of FP32, and other arrays about the rows that backends/evaluation.py wrote.
+        readouts: [rows, ...] the outputs of the path, read by backends/inputs/readout.py.
+        inputs: `reference`, the readouts of FP32, and other arrays about the rows that backends/inputs/task_batches.py wrote.
         checkpoint: the folder of the checkpoint, for its classification head.
         reference_predictions: the predictions from the reference; None computes them.
 
@@ -113,7 +113,7 @@ def _classification(
     """Compare the labels that the head of the checkpoint gives for first tokens, with the metric of the task."""
     from sklearn import metrics
 
-    from backends.labels import label_names, label_places
+    from backends.model.labels import label_names, label_places
 
     names = label_names(checkpoint)
     labels = np.asarray(label_places(names, targets["labels"], targets.get("reading", "auto")))

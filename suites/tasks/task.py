@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suites.checks import Refused, is_file, lines
-from suites.choices import TaskKind
-from suites.config import TaskConfig
+from suites.schema.config import TaskConfig
+from suites.schema.enums import TaskKind
+from suites.schema.refusals import Refused, is_file, lines
+from suites.tasks.datasets import Rows, from_headless, from_hub, from_table, texts_of
 from suites.tasks.finetuned import question_answering, sequence_classification
-from suites.tasks.rows import Rows, from_headless, from_hub, from_table, texts_of
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
@@ -45,7 +45,7 @@ class Task:
 
     @property
     def readout(self) -> str:
-        """Name of the readout in backends/readout.py that the task uses."""
+        """Name of the readout in backends/inputs/readout.py that the task uses."""
         return {"sequence_classification": "first", "question_answering": "spans"}.get(self.kind, "mean")
 
     @property
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def reading(self) -> str:
-        """How the labels are read; one of READINGS in backends/labels.py."""
+        """How the labels are read; one of READINGS in backends/model/labels.py."""
         return str(self.targets.get("reading", "auto"))
 
 

@@ -1,0 +1,138 @@
+"""Pooling of a sentence encoder: one vector per text, as its own files define it (sentence-transformers)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backends.base import Unavailable, Unsupported
+from backends.inputs.tokenized import Text
+from backends.model.checkpoint_files import read_object
+
+MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Pooling mode by its switch in 1_Pooling/config.json. Newer files give the mode as `pooling_mode`."""
+
+PROMPTS, READING = "config_sentence_transformers.json", "sentence_bert_config.json"
+"""Files that define the prompt before a text, and how a text is preprocessed."""
+
+READOUTS = {"cls": "first", "mean": "mean", "max": "max"}
+"""Readout (backends/inputs/readout.py) of each supported mode."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Pooling and preprocessing of a sentence encoder.
+
+    Attributes:
+        mode: "mean", "cls" or "max".
+        normalized: whether vectors are scaled to length 1.
+        source: the file that defines the pooling, or "default".
+        lowered: whether texts are converted to lower case before tokenization.
+        longest: number of tokens to which texts are truncated; 0 if the files give none.
+    """
+
+    mode: str = "mean"
+    normalized: bool = True
+    source: str = "default"
+    lowered: bool = False
+    longest: int = 0
+
+    @property
+    def readout(self) -> str:
+        return READOUTS[self.mode]
+
+    @property
+    def note(self) -> str:
+        """Return the pooling in words, for a record and its table row."""
+        return f"{self.mode} pooling{'' if self.source == 'default' else f' ({self.source})'}"
+
+    def texts(self, texts: Sequence[Text]) -> Sequence[Text]:
+        """Return the preprocessed texts, for the tokenizer."""
+        if not self.lowered:
+            return texts
+        return [text.lower() if isinstance(text, str) else [item.lower() for item in text] for text in texts]
+
+
+def pooling_of(folder: Path) -> Pooling:
+    """Return the pooling of a checkpoint; the normalized mean if its files define none.
+
+    Raises:
+        Unsupported: the files define a mode, a module or a prompt that is not supported.
+        Unavailable: a file is malformed.
+    """
+    _check_prompt(folder)
+    settings = read_object(folder / READING) if (folder / READING).is_file() else {}
+    longest = settings.get("max_seq_length")
+    if longest is not None and (type(longest) is not int or longest < 1):
+        raise Unavailable(f"{READING} has max_seq_length {json.dumps(longest)[:40]}; it must be a number of tokens")
+    return replace(_pooling_module(folder), lowered=settings.get("do_lower_case") is True, longest=longest or 0)
+
+
+def _check_prompt(folder: Path) -> None:
+    settings = read_object(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
+    if name and not (isinstance(prompts, dict) and prompts.get(name) == ""):
+        raise Unsupported(
+            f"{PROMPTS} puts the prompt {str(name)[:40]!r} before each text, which is not supported; "
+            "set default_prompt_name to null and give texts that begin with the prompt"
+        )
+
+
+def _pooling_module(folder: Path) -> Pooling:
+    if not (folder / "modules.json").is_file():
+        files = sorted(folder.glob("*_Pooling/config.json"))
+        return Pooling(_mode(files[0]), True, _short_path(files[0])) if files else Pooling()
+    path, normalized = "", False
+    for module in _modules(folder / "modules.json"):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            path = str(module.get("path", ""))
+        elif kind == "Normalize":
+            normalized = True
+        elif kind != "Transformer":
+            raise Unsupported(
+                f"modules.json has the module {kind!r} after the encoder, which is not supported; "
+                "give a checkpoint with only Transformer, Pooling and Normalize modules"
+            )
+    if not path:
+        return Pooling("mean", normalized, "modules.json without a pooling module")
+    file = folder / path / "config.json"
+    if Path(path).is_absolute() or ".." in Path(path).parts or not file.is_file():
+        raise Unavailable(f"modules.json lists the folder {path!r}, which has no config.json; fetch it again")
+    return Pooling(_mode(file), normalized, _short_path(file))
+
+
+def _short_path(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+def _modules(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unavailable(f"modules.json cannot be read: {error}; fetch the checkpoint again") from None
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise Unavailable("modules.json must be a list of modules; fetch the checkpoint again")
+    return modules
+
+
+def _mode(file: Path) -> str:
+    """Return the pooling mode: "mean", "cls" or "max"."""
+    settings = read_object(file)
+    value = settings.get("pooling_mode")
+    listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    modes = [str(mode) for mode in listed] or [mode for switch, mode in MODES.items() if settings.get(switch)]
+    if len(modes) != 1 or modes[0] not in READOUTS:
+        requested = " and ".join(modes) or "no pooling"
+        raise Unsupported(f"{_short_path(file)} requests {requested}; it must be one of {', '.join(READOUTS)}")
+    return modes[0]

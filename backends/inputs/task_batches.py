@@ -1,0 +1,108 @@
+"""Texts of a task as batches with the shapes of a cell, and the FP32 reference output of each text.
+
+Texts are shuffled and batch sizes are drawn at random, so that texts have different neighbours and different padding.
+If a neighbour or padding affects a text, its output shows the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Shape, versions_of
+from backends.inputs.batches import PACKAGES, InputSource
+from backends.inputs.readout import READOUTS
+from backends.inputs.tokenized import NOWHERE, Features, Text, featurize
+from backends.model.checkpoint import input_names
+
+
+def prepare_evaluation(
+    origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False,
+    most: int = 0,
+) -> Artifact:  # fmt: skip
+    """Write an .npz with the batches of a task and their FP32 reference outputs. The result is cached.
+
+    A row is a text; for the readout "spans" it is a window of a text. The arrays are:
+
+        readout                   the name of the readout
+        reference                 FP32 [rows, ...], output of the readout
+        head/<name>               weights of the head, if the readout needs one
+        <number>/<input>          int32 [batch, sequence], by number of the batch
+        <number>/rows             the rows of the batch; more rows of its inputs only fill the batch
+        0/hidden                  FP32 [rows, sequence, hidden], hidden states of the first batch
+        text                      for "spans": [rows], the text of each row
+        offsets                   for "spans": [rows, sequence, 2], position of each token in the context
+
+    The notes give the number of truncated texts.
+
+    Args:
+        origin: the checkpoint; the texts and lengths of `origin` are not used.
+        readout: a name from backends/inputs/readout.py.
+        random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
+            metric of a task.
+        most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
+
+    Raises:
+        Unsupported: the checkpoint does not have the head.
+        Unavailable: the checkpoint does not have the tokenizer that the texts need.
+    """
+
+    folder, seed = origin.folder, origin.seed
+
+    def build(path: Path) -> Mapping[str, Any]:
+        from backends.model.heads import span_head
+
+        head = span_head(folder) if readout == "spans" else {}
+        longest = max(shape.sequence for shape in shapes)
+        limit = min(longest, most or longest)
+        names, features = input_names(folder), featurize(folder, texts, limit, seed, readout == "spans", random)
+        run = origin.reference()
+        arrays = {f"head/{name}": array for name, array in head.items()}
+        for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
+            feeds = features.feeds([*rows, *rows[:1] * (shape.batch - len(rows))], shape, names)
+            hidden = run(feeds)
+            if not number:
+                size = (2, longest) if readout == "spans" else hidden.shape[-1:]
+                reference = np.zeros((len(features.ids), *size), np.float32)
+                arrays["0/hidden"] = hidden[: len(rows)]
+            put(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
+            arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
+            arrays[f"{number}/rows"] = np.asarray(rows)
+        arrays |= _windows(features, longest) if readout == "spans" else {}
+        np.savez(path, readout=np.asarray(readout), reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        return {"tokens": features.kind, "texts": len(texts), "cut": features.cut}
+
+    by_shape = [str(shape) for shape in shapes]
+    key = {**origin.key, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
+    key |= {"most": most} if most else {}
+    return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
+
+
+def put(target: Array, rows: Sequence[int] | Array, values: Array) -> None:
+    """Copy the values of a batch to the rows `rows` of `target`. Shorter values leave the end of a row unchanged."""
+    valid = values[: len(rows)]
+    target[(np.asarray(rows), ..., slice(valid.shape[-1]))] = valid
+
+
+def batches(lengths: Sequence[int], shapes: Sequence[Shape], seed: int) -> Iterator[tuple[list[int], Shape]]:
+    """Yield the indices of the rows of each batch, and its shape. The sequence length is the shortest that fits."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(lengths)).tolist()
+    sizes, sequences = sorted({shape.batch for shape in shapes}), sorted({shape.sequence for shape in shapes})
+    begin = 0
+    while begin < len(order):
+        size = int(generator.choice(sizes))
+        rows = order[begin : begin + size]
+        longest = max(lengths[row] for row in rows)
+        yield rows, Shape(size, next((s for s in sequences if s >= longest), sequences[-1]))
+        begin += size
+
+
+def _windows(features: Features, longest: int) -> dict[str, Array]:
+    offsets = np.full((len(features.ids), longest, 2), NOWHERE, np.int32)
+    for row, places in enumerate(features.offsets):
+        offsets[row, : len(places)] = places
+    return {"text": np.asarray(features.texts, np.int32), "offsets": offsets}

@@ -1,0 +1,164 @@
+"""Tokenized texts of a task: rows of token ids with special tokens, not longer than the longest sequence of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Shape, Unavailable
+from backends.model.checkpoint_files import read_config
+from backends.model.families import padding_id, token_types_of, vocabulary_of
+from backends.model.tokenizer import check_ids, gives_token_types, has_tokenizer, load_tokenizer, no_tokens, outside
+
+Text = str | Sequence[str]
+"""A text, or a pair of texts."""
+
+NOWHERE = (-1, -1)
+"""Offsets of a token that is not in the second text of a pair."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of ids and token types.
+
+    Attributes:
+        kind: "text", or "random" for a checkpoint without a tokenizer.
+        ids, types: ids and token types of each row.
+        texts: index of the text of each row; a long context has several rows.
+        pad: id of padding.
+        offsets: for each token of each row, its position [begin, end) in the second text of a pair, or NOWHERE; empty
+            if the rows are not windows.
+        cut: number of truncated texts.
+    """
+
+    kind: str
+    ids: Sequence[Sequence[int]]
+    types: Sequence[Sequence[int]]
+    texts: Sequence[int]
+    pad: int
+    offsets: Sequence[Sequence[tuple[int, int]]] = ()
+    cut: int = 0
+
+    def feeds(self, rows: Sequence[int], shape: Shape, names: Sequence[str]) -> dict[str, Array]:
+        """Return the rows `rows`, padded on the right: int32 [batch, sequence] by input name."""
+        ids = np.full((shape.batch, shape.sequence), self.pad, np.int32)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for index, row in enumerate(rows):
+            length = len(self.ids[row])
+            ids[index, :length], mask[index, :length], types[index, :length] = self.ids[row], 1, self.types[row]
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return {name: arrays[name] for name in names}
+
+
+def featurize(
+    folder: Path, texts: Sequence[Text], longest: int, seed: int, windows: bool = False, random: bool = False
+) -> Features:
+    """Tokenize texts with the tokenizer of the checkpoint.
+
+    Args:
+        longest: largest number of tokens of a row, special tokens included.
+        windows: whether the texts are pairs of a question and its context. A context that is too long is then split
+            into several rows, which overlap by a third of `longest` as in the SQuAD baselines (128 of 384). A question
+            is truncated to a third of `longest`. If false, texts are truncated.
+        random: whether to use random ids, one per word, if the checkpoint has no tokenizer. They are sufficient to
+            compare outputs.
+
+    Raises:
+        Unavailable: the checkpoint has no tokenizer and random ids are not sufficient, or the model does not accept the
+            tokens.
+    """
+    config = read_config(folder)
+    if not has_tokenizer(folder):
+        if not random or windows or not all(isinstance(text, str) for text in texts):
+            raise Unavailable(
+                "the task needs a tokenizer.json, which this checkpoint lacks; task=fidelity also takes random ids"
+            )
+        return _random([str(text) for text in texts], longest, seed, config)
+    tokenizer = load_tokenizer(folder)
+    items = [[text] if isinstance(text, str) else list(text) for text in texts]
+    columns = [list(column) for column in zip(*items, strict=True)]
+    features = (_windows if windows else _truncated)(tokenizer, columns, longest, padding_id(config))
+    _check(features, tokenizer, len(columns) > 1, config)
+    return features
+
+
+def _check(features: Features, tokenizer: Any, pairs: bool, config: Mapping[str, Any]) -> None:
+    """Check that the model accepts the rows.
+
+    Raises:
+        Unavailable: no row has a token of a text, a row is empty, or a token or its type has no embedding.
+    """
+    around = tokenizer.num_special_tokens_to_add(pair=pairs)
+    if not any(len(row) > around for row in features.ids):
+        raise no_tokens("")
+    if empty := [text for text, row in zip(features.texts, features.ids, strict=True) if not row]:
+        raise Unavailable(f"the tokenizer makes no tokens from text {empty[0] + 1}; remove it")
+    vocabulary, types = vocabulary_of(config), token_types_of(config)
+    beyond = outside(tokenizer, features.ids, vocabulary)
+    check_ids(beyond, beyond, vocabulary)
+    if types and max(max(row) for row in features.types) >= types:
+        raise Unavailable(
+            f"the tokenizer gives token types above the {types} of the model; "
+            "remove token_type_ids from model_input_names in tokenizer_config.json"
+        )
+
+
+def _truncated(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
+    full = tokenizer(*columns)["input_ids"]
+    encoding = tokenizer(*columns, truncation="longest_first", max_length=longest, return_token_type_ids=True)
+    ids, cut = encoding["input_ids"], sum(len(row) > longest for row in full)
+    return Features("text", ids, _types(tokenizer, encoding), range(len(ids)), pad, cut=cut)
+
+
+def _types(tokenizer: Any, encoding: Mapping[str, Any]) -> list[list[int]]:
+    """Return the token types that transformers would pass to the model: zeros if the tokenizer does not list them."""
+    if gives_token_types(tokenizer):
+        return list(encoding["token_type_ids"])
+    return [[0] * len(row) for row in encoding["input_ids"]]
+
+
+def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
+    if not tokenizer.is_fast:
+        raise Unavailable("question answering needs token offsets, which this tokenizer lacks; save tokenizer.json")
+    questions, contexts = columns
+    third = max(1, longest // 3)
+    ends = [offsets[third - 1][1] if len(offsets) > third else len(question)
+            for question, offsets in zip(questions, _token_offsets(tokenizer, questions), strict=True)]  # fmt: skip
+    room = longest - third - tokenizer.num_special_tokens_to_add(pair=True)
+    encoding = tokenizer(
+        [question[:end] for question, end in zip(questions, ends, strict=True)],
+        contexts,
+        truncation="only_second",
+        max_length=longest,
+        stride=max(0, min(third, room - 1)),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=True,
+    )
+    context_offsets = [
+        [tuple(span) if part == 1 else NOWHERE for span, part in zip(spans, encoding.sequence_ids(row), strict=True)]
+        for row, spans in enumerate(encoding["offset_mapping"])
+    ]
+    texts = encoding["overflow_to_sample_mapping"]
+    cut = sum(end < len(question) for question, end in zip(questions, ends, strict=True))
+    return Features("text", encoding["input_ids"], _types(tokenizer, encoding), texts, pad, context_offsets, cut=cut)
+
+
+def _token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Return the position [begin, end) of each token in each text."""
+    mapping = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [[tuple(span) for span in spans] for spans in mapping]
+
+
+def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, Any]) -> Features:
+    generator, most = np.random.default_rng(seed), vocabulary_of(config) - 1
+    first, last = min(2, most), min(3, most)
+    low, high = (10, min(400, most + 1)) if most >= 10 else (0, most + 1)
+    words = [generator.integers(low, high, max(1, len(text.split()))).tolist() for text in texts]
+    ids = [[first, *row[: longest - 2], last] for row in words]
+    cut = sum(len(row) + 2 > longest for row in words)
+    return Features("random", ids, [[0] * len(row) for row in ids], range(len(ids)), padding_id(config), cut=cut)

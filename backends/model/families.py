@@ -1,0 +1,141 @@
+"""Model families: the supported encoders and the differences between their configurations.
+
+All functions take the contents of a config.json as returned by `read_config` in backends/model/checkpoint_files.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.base import Unsupported
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Properties in which model families differ.
+
+    Attributes:
+        token_types: when token types are an input of the model: "always", "several" (only if the checkpoint has more
+            than one type), or "never".
+        positions_from: position of the first token: "zero", "padding" (pad_token_id + 1), or "two" for every padding
+            id.
+        pooler: whether its AutoModel accepts `add_pooling_layer`.
+        named_layers: whether its layers have the names that Q/DQ placement, plain weights and marked layers need.
+        vocabulary: rows of the embedding if config.json gives no vocab_size; the default of transformers.
+    """
+
+    token_types: str = "always"
+    positions_from: str = "zero"
+    pooler: bool = True
+    named_layers: bool = True
+    vocabulary: int = 30522
+
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": Family(),
+    "ernie": Family(),
+    "electra": Family(pooler=False),
+    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
+    "xlm-roberta": Family(token_types="several", positions_from="padding"),
+    "camembert": Family(token_types="several", positions_from="padding"),
+    "distilbert": Family(token_types="never", pooler=False),
+    "albert": Family(named_layers=False, vocabulary=30000),
+    "mpnet": Family(token_types="never", positions_from="two", named_layers=False, vocabulary=30527),
+}
+
+DEFAULT_POSITIONS = 512
+DEFAULT_TOKEN_TYPES = 2
+"""Defaults of transformers for these families, for a config.json without the field."""
+
+
+def family_of(config: Config) -> Family:
+    """Return the family of a checkpoint. Raise Unsupported if it is not in FAMILIES."""
+    name = str(config.get("model_type"))
+    if name not in FAMILIES:
+        raise Unsupported(f"model type {name!r} is not one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def check_computable(config: Config) -> None:
+    """Check that the project can compute the encoder of `config` exactly.
+
+    Raises:
+        Unsupported: the family is unknown, or it has causal attention, relative positions or quantized weights.
+    """
+    family_of(config)
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise Unsupported(
+            "config.json has is_decoder or add_cross_attention: causal attention is not supported; "
+            "set both to false if the checkpoint is an encoder"
+        )
+    positions = config.get("position_embedding_type") or "absolute"
+    if positions != "absolute":
+        raise Unsupported(f"{positions} positions are not supported; give a checkpoint with absolute positions")
+    if config.get("quantization_config"):
+        raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
+
+
+def check_named_layers(config: Config, feature: str) -> None:
+    """Raise Unsupported if the family lacks the layer names that `feature` needs. `feature` is for the message."""
+    if not family_of(config).named_layers:
+        raise Unsupported(
+            f"{feature} is not supported for model type {config['model_type']!r}; "
+            "use backend=torch_eager, torch_compile or ort in a floating point precision"
+        )
+
+
+def position_offset(config: Config) -> int:
+    """Return the row of the position embedding of the first token.
+
+    Raises:
+        ValueError: the family counts positions from the padding id and config.json has none.
+    """
+    family = FAMILIES.get(str(config.get("model_type")), Family())
+    if family.positions_from == "two":
+        return 2
+    if family.positions_from == "zero":
+        return 0
+    padding = config.get("pad_token_id", 1)
+    if padding is None:
+        raise ValueError(
+            f"config.json has pad_token_id null; model type {config['model_type']!r} numbers its positions from it: "
+            "set pad_token_id, usually to 1"
+        )
+    return int(padding) + 1
+
+
+def positions_of(config: Config) -> int:
+    """Return the largest number of tokens in a sequence. Raise ValueError as `position_offset` does."""
+    return int(config.get("max_position_embeddings", DEFAULT_POSITIONS)) - position_offset(config)
+
+
+def token_types_of(config: Config) -> int:
+    """Return the number of token types; 0 if token types are not an input."""
+    family = family_of(config)
+    count = int(config.get("type_vocab_size", DEFAULT_TOKEN_TYPES))
+    if family.token_types == "never" or (family.token_types == "several" and count < 2):
+        return 0
+    return count
+
+
+def input_names_of(config: Config) -> tuple[str, ...]:
+    """Return the names of the encoder's inputs in the order of its ONNX file."""
+    return ("input_ids", "attention_mask") + (("token_type_ids",) if token_types_of(config) else ())
+
+
+def vocabulary_of(config: Config) -> int:
+    """Return the number of rows of the token embedding."""
+    return int(config.get("vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary))
+
+
+def padding_id(config: Config) -> int:
+    """Return the id of padding tokens; 0 if config.json gives none or one out of range.
+
+    Attention masks padding, so each row of the embedding gives the same result.
+    """
+    padding = config.get("pad_token_id")
+    return padding if isinstance(padding, int) and 0 <= padding < vocabulary_of(config) else 0

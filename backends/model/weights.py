@@ -1,0 +1,197 @@
+"""Encoder of a checkpoint as plain FP32 arrays, with the same names for all families.
+
+Backends that build their own network (packed PyTorch, TensorRT plugins) need tensors instead of a graph. Names and
+shapes, with hidden size E, N heads of size d, intermediate size I and embedding size e (equal to E except in ELECTRA):
+
+    word [vocabulary, e]   position [positions, e]   type [types, e]   embeddings_gamma, embeddings_beta [e]
+    projection_weight [E, e], projection_bias [E]                       where the embeddings are projected
+    <layer>/qkv_weight [3, N, d, E]   <layer>/qkv_bias [3, N, d]        query, key, value
+    <layer>/output_weight [E, N, d]   <layer>/output_bias [E]
+    <layer>/attention_gamma, attention_beta [E]
+    <layer>/up_weight [I, E], up_bias [I]   <layer>/down_weight [E, I], down_bias [E]
+    <layer>/output_gamma, output_beta [E]
+
+Row 0 of `position` belongs to the first token, for every family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Unsupported, versions_of
+from backends.cache import ArtifactCache
+from backends.model.checkpoint_files import read_config
+from backends.model.families import check_named_layers, position_offset
+
+BERT = {
+    "query": "encoder.layer.{}.attention.self.query",
+    "key": "encoder.layer.{}.attention.self.key",
+    "value": "encoder.layer.{}.attention.self.value",
+    "output": "encoder.layer.{}.attention.output.dense",
+    "attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "up": "encoder.layer.{}.intermediate.dense",
+    "down": "encoder.layer.{}.output.dense",
+    "output_norm": "encoder.layer.{}.output.LayerNorm",
+}
+DISTILBERT = {
+    "query": "transformer.layer.{}.attention.q_lin",
+    "key": "transformer.layer.{}.attention.k_lin",
+    "value": "transformer.layer.{}.attention.v_lin",
+    "output": "transformer.layer.{}.attention.out_lin",
+    "attention_norm": "transformer.layer.{}.sa_layer_norm",
+    "up": "transformer.layer.{}.ffn.lin1",
+    "down": "transformer.layer.{}.ffn.lin2",
+    "output_norm": "transformer.layer.{}.output_layer_norm",
+}
+
+
+def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
+    """Write the checkpoint in `folder` as an .npz with the arrays above. The result is cached.
+
+    The notes of the artifact have layers, heads, head_size, hidden and epsilon.
+
+    Raises:
+        Unsupported: the family has no named layers, the activation is not GELU with the error function, or
+            load_encoder refuses the checkpoint.
+    """
+
+    check_named_layers(read_config(folder), "a network from plain weights (torch_packed, trt_plugin)")
+
+    def build(path: Path) -> Mapping[str, Any]:
+        from backends.model.checkpoint import load_encoder
+
+        encoder: Any = load_encoder(folder)
+        state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
+        arrays, notes = named_weights(state, encoder.config)
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        return notes
+
+    key = {"checkpoint": identity, "form": 3}
+    return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
+
+
+def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return arrays and notes from the state dict of an encoder without a head, and from its configuration."""
+    distilled = config.model_type == "distilbert"
+    activation = config.activation if distilled else config.hidden_act
+    if activation != "gelu":
+        raise Unsupported(f"activation {activation!r} is not supported; only GELU with the error function (gelu) is")
+    names = DISTILBERT if distilled else BERT
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    arrays = _embeddings(state, config)
+    for layer in range(layers):
+
+        def part(name: str, kind: str, layer: int = layer) -> Array:
+            return state[f"{names[name].format(layer)}.{kind}"]
+
+        hidden = part("query", "weight").shape[1]
+        arrays |= {
+            f"{layer}/qkv_weight": np.stack(
+                [part(name, "weight").reshape(heads, -1, hidden) for name in ("query", "key", "value")]
+            ),
+            f"{layer}/qkv_bias": np.stack(
+                [part(name, "bias").reshape(heads, -1) for name in ("query", "key", "value")]
+            ),
+            f"{layer}/output_weight": part("output", "weight").reshape(hidden, heads, -1),
+            f"{layer}/output_bias": part("output", "bias"),
+        }
+        for name in ("up", "down"):
+            arrays |= {f"{layer}/{name}_{kind}": part(name, kind) for kind in ("weight", "bias")}
+        for name in ("attention", "output"):
+            arrays |= {
+                f"{layer}/{name}_gamma": part(f"{name}_norm", "weight"),
+                f"{layer}/{name}_beta": part(f"{name}_norm", "bias"),
+            }
+    head_size = arrays["0/qkv_weight"].shape[2]
+    # The configuration of DistilBERT does not have it.
+    epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
+    notes = {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
+    return arrays, {**notes, "epsilon": epsilon}
+
+
+def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
+    word, position = (state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
+    offset = position_offset(config.to_dict())
+    types = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
+    if "embeddings.task_type_embeddings.weight" in state:
+        # ERNIE adds the row of task 0 to every token, because this encoder has no task input.
+        types = types + state["embeddings.task_type_embeddings.weight"][0]
+    arrays = {
+        "word": word,
+        "position": position[offset:],
+        "type": types,
+        "embeddings_gamma": state["embeddings.LayerNorm.weight"],
+        "embeddings_beta": state["embeddings.LayerNorm.bias"],
+    }
+    if "embeddings_project.weight" in state:
+        arrays |= {f"projection_{kind}": state[f"embeddings_project.{kind}"] for kind in ("weight", "bias")}
+    return arrays
+
+
+def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the same encoder for attention that does not scale its scores: queries are divided by sqrt(d)."""
+    divided = dict(arrays)
+    for name in [name for name in arrays if "/qkv_" in name]:
+        scale = np.array([1 / math.sqrt(arrays[name].shape[2]), 1, 1], np.float32)
+        divided[name] = arrays[name] * scale.reshape(3, *(1,) * (arrays[name].ndim - 1))
+    return divided
+
+
+def share_range(
+    arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the same encoder with equal ranges of query, key and value in each layer.
+
+    This is for attention that quantizes the three with one scale. Queries are multiplied by a factor and keys are
+    divided by it. Values are multiplied by another factor, and the weights of the next projection are divided by it. In
+    exact arithmetic, only query, key, value and context change.
+
+    Args:
+        ranges: largest absolute values of the encoder before `pad_heads`, by point (backends/onnx_/ranges.py).
+        query_scale: the factor by which `pad_heads` multiplied the queries.
+
+    Returns:
+        The arrays, and the ranges with the shared range as `<layer>/qkv` and the new range of `<layer>/context`.
+    """
+    scaled, new_ranges = dict(arrays), dict(ranges)
+    for name in arrays:
+        layer, _, kind = name.partition("/")
+        if kind != "qkv_weight":
+            continue
+        query, key, value = (max(ranges[f"{layer}/{part}"], 1e-6) for part in ("query", "key", "value"))
+        shared = math.sqrt(query * query_scale * key)
+        factors = np.array([shared / (query * query_scale), shared / key, shared / value], np.float32)
+        scaled[name] = arrays[name] * factors[:, None, None, None]
+        scaled[f"{layer}/qkv_bias"] = arrays[f"{layer}/qkv_bias"] * factors[:, None, None]
+        scaled[f"{layer}/output_weight"] = arrays[f"{layer}/output_weight"] / factors[2]
+        new_ranges |= {f"{layer}/qkv": shared, f"{layer}/context": ranges[f"{layer}/context"] * float(factors[2])}
+    return scaled, new_ranges
+
+
+def pad_heads(arrays: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Return the same encoder with every head padded to `size` with zeros, for kernels that support only this size.
+
+    The zeros do not change the products of query and key, and the weights of the next projection ignore the padded
+    values. The kernels divide the scores by sqrt(size) instead of sqrt(d), so queries are multiplied by sqrt(size / d).
+
+    Raises:
+        Unsupported: a head is larger than `size`.
+    """
+    head = arrays["0/qkv_weight"].shape[2]
+    if head > size:
+        raise Unsupported(f"heads of size {head} are larger than {size}, the only size of the attention kernels")
+    missing, scale = size - head, np.array([math.sqrt(size / head), 1, 1], np.float32)
+    padded = dict(arrays)
+    for name, array in arrays.items():
+        if name.endswith("/qkv_weight"):
+            padded[name] = np.pad(array * scale[:, None, None, None], ((0, 0), (0, 0), (0, missing), (0, 0)))
+        elif name.endswith("/qkv_bias"):
+            padded[name] = np.pad(array * scale[:, None, None], ((0, 0), (0, 0), (0, missing)))
+        elif name.endswith("/output_weight"):
+            padded[name] = np.pad(array, ((0, 0), (0, 0), (0, missing)))
+    return padded

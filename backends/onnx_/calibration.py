@@ -1,0 +1,112 @@
+"""Helpers for onnxruntime's calibration: data reader, histograms collected batch by batch, and scratch folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array
+from backends.onnx_ import onnx_files
+
+ENTROPY_BINS = 1024
+"""Bins of the histograms for entropy calibration. onnxruntime's default is 128, which equals the number of quantized
+levels. With it the only candidate is the range of min-max."""
+
+
+@contextmanager
+def alone(source: Path) -> Iterator[Path]:
+    """Provide `source` under the same name in a temporary folder.
+
+    onnxruntime writes temporary files with fixed names next to the model. Two processes that calibrate the same model
+    in the cache would read each other's unfinished files.
+    """
+    # The weights of a large model are copied, so the folder is on the disk of the cache, which has space for them.
+    nearby = source.resolve().parent.parent if onnx_files.is_large(source) else None
+    with TemporaryDirectory(prefix=".calibration-", dir=nearby) as folder:
+        yield onnx_files.link(source, Path(folder))
+
+
+def reader(batches: Sequence[Mapping[str, Array]]) -> Any:
+    """Return a CalibrationDataReader of `batches`."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            self._batches = iter(batches)
+
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(self._batches, None)
+
+    return Reader()
+
+
+def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
+    """Run `batches` through a calibrator, so that it can compute ranges. Its session must exist.
+
+    onnxruntime keeps all outputs of all batches until it makes the histograms, so its memory grows with the number of
+    samples. Here a first pass finds the range of each tensor, and a second pass adds up histograms over that range. The
+    counts are the same, with one batch in memory at a time.
+    """
+    from onnxruntime.quantization import calibrate
+
+    if not isinstance(calibrator, calibrate.HistogramCalibrater):
+        calibrator.collect_data(reader(batches))
+        return
+    absolute = calibrator.method == "percentile" and calibrator.symmetric
+    edges: dict[str, _Edges] = {}
+    for name, values in _outputs(calibrator, batches):
+        edges.setdefault(name, _Edges()).widen(values)
+    counts: dict[str, Any] = {}
+    for name, values in _outputs(calibrator, batches):
+        batch_counts, bins = np.histogram(
+            np.absolute(values) if absolute else values, calibrator.num_bins, range=edges[name].of(absolute)
+        )
+        counts[name] = (batch_counts + counts[name][0] if name in counts else batch_counts, bins)
+    collector = calibrate.HistogramCollector(
+        method=calibrator.method,
+        symmetric=calibrator.symmetric,
+        num_bins=calibrator.num_bins,
+        num_quantized_bins=calibrator.num_quantized_bins,
+        percentile=calibrator.percentile,
+        scenario=calibrator.scenario,
+    )
+    for name, (total, bins) in counts.items():
+        edge = edges[name]
+        histogram = (total, bins.astype(edge.low.dtype)) if absolute else (total, bins)
+        collector.histogram_dict[name] = (*histogram, edge.low, edge.high, *(() if absolute else (edge.threshold,)))
+    calibrator.collector = collector
+
+
+def _outputs(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
+    """Yield the name and the flattened values of each tensor to calibrate, for each batch."""
+    names = [output.name for output in calibrator.infer_session.get_outputs()]
+    for feeds in batches:
+        for name, values in zip(names, calibrator.infer_session.run(None, dict(feeds)), strict=True):
+            if name in calibrator.tensors_to_calibrate:
+                yield name, values.ravel()
+
+
+class _Edges:
+    """Smallest and largest value of a tensor, and its smallest absolute value, as scalars of the tensor's dtype."""
+
+    low: Any = None
+
+    def widen(self, values: Array) -> None:
+        low, high, least = values.min(), values.max(), np.absolute(values).min()
+        if self.low is None:
+            self.low, self.high, self.least = low, high, least
+        self.low, self.high, self.least = min(self.low, low), max(self.high, high), min(self.least, least)
+
+    @property
+    def threshold(self) -> Any:
+        """The largest absolute value."""
+        return np.array(max(abs(self.low), abs(self.high)), dtype=self.low.dtype)
+
+    def of(self, absolute: bool) -> tuple[Any, Any]:
+        """Return the limits of the histogram."""
+        return (self.least, self.threshold[()]) if absolute else (-self.threshold, self.threshold)

@@ -1,0 +1,67 @@
+"""Export a checkpoint as an ONNX file: opset 17, int32 inputs, dynamic batch and sequence, checked with transformers.
+
+The plain variant of attention is traced, because the attention fusions of onnxruntime and TensorRT recognize it. The
+additive mask is -10000 at padding, which FP16 can represent.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends.model.checkpoint import input_names, load_encoder
+from backends.onnx_ import onnx_files
+from backends.onnx_.reference_check import compare_export
+
+OPSET = 17
+MASK_VALUE = -10000.0
+
+TRIED = 24
+"""Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""
+
+
+def export(folder: Path, path: Path) -> Mapping[str, Any]:
+    """Write the encoder of the checkpoint in `folder` to `path`; return the opset and the difference from transformers.
+
+    Raises:
+        ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.
+    """
+    names = input_names(folder)
+    encoder = Positional(load_encoder(folder, attention="plain"), names).eval()
+    example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}
+    if "token_type_ids" in example:
+        example["token_type_ids"].zero_()
+    with warnings.catch_warnings():
+        # The dynamo exporter writes at least opset 18; TensorRT 8.6 reads at most opset 17.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            encoder,
+            tuple(example.values()),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(names),
+            output_names=["last_hidden_state"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "last_hidden_state")},
+        )
+    onnx_files.gather(path)
+    return {"opset": OPSET, "max_difference_from_transformers": compare_export(folder, path, TRIED)}
+
+
+class Positional(torch.nn.Module):
+    """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
+
+    def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.names = names
+
+    def forward(self, *args: torch.Tensor) -> torch.Tensor:
+        inputs = dict(zip(self.names, args, strict=True))
+        mask = inputs.pop("attention_mask")[:, None, None, :].to(torch.float32)
+        hidden: torch.Tensor = self.encoder(**inputs, attention_mask=(1.0 - mask) * MASK_VALUE).last_hidden_state
+        return hidden

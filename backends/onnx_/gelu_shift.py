@@ -1,0 +1,98 @@
+"""Shift GELU's output to the centre of its range, for backends with symmetric INT8 such as TensorRT.
+
+GELU has no output below -0.17, so nearly half of the levels of a symmetric range are never used. A constant is
+subtracted before the second product of the feed-forward block, and the bias of that product is corrected for it. The
+effect is that of a zero point. The constant is a whole number of quantization steps, so 0 stays exact. Most values are
+near 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, versions_of
+from backends.cache import ArtifactCache
+from backends.onnx_ import onnx_files
+from backends.onnx_.onnx_casts import matching
+from backends.onnx_.quantize import WEIGHT_PRODUCTS
+from backends.onnx_.smoothquant import largest_by_channel
+
+LEAST = -0.17
+"""Lower limit of GELU's output. Its minimum is -0.16997, at x = -0.7518."""
+
+LEVELS = 127
+
+RANGES = "shifted_ranges.json"
+"""JSON file of the largest absolute value after the shift, by place in the graph (`placed` of backends/onnx_/quantize.py)."""
+
+
+def centred(largest: float) -> tuple[float, float]:
+    """Return the offset to subtract from values in `LEAST`..`largest`, and the symmetric range of the result."""
+    step = (max(largest, 0.0) - LEAST) / (2 * LEVELS - 1)
+    return math.floor(LEVELS + LEAST / step) * step, LEVELS * step
+
+
+def given_back(offset: float, weight: Array, per_channel: bool = True) -> Array:
+    """Return the correction of a bias [out] if `offset` is subtracted from every input of `weight` [in, out].
+
+    It uses the weight as INT8 rounds it: symmetrically, per output channel or per tensor.
+    """
+    largest = np.abs(weight).max(0) if per_channel else np.abs(weight).max()
+    step = np.maximum(largest, 1e-12) / LEVELS
+    return np.asarray(offset * (np.round(weight / step) * step).sum(0), np.float32)
+
+
+def shift_onnx(
+    source: Artifact,
+    per_channel: bool,
+    leave_out: Sequence[str],
+    calibration: Callable[[], Sequence[Mapping[str, Array]]],
+    key: Mapping[str, Any],
+    cache: ArtifactCache,
+) -> Artifact:
+    """Add a subtraction after each GELU of `source` whose reader is quantized.
+
+    The file `RANGES` next to the result has the ranges of the shifted tensors.
+
+    Args:
+        per_channel: whether weights will be rounded per output channel, or per tensor.
+        leave_out: fnmatch patterns of nodes that are not quantized.
+        calibration: returns the feeds for which GELU's largest outputs are taken.
+        key: identifies the calibration inputs in the cache.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        import onnx_graphsurgeon as gs
+
+        graph = gs.import_onnx(onnx_files.load(source.path))
+        excluded = matching([node.name for node in graph.nodes], leave_out)
+        products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in excluded]
+        largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())
+        ranges = {}
+        for node in products:
+            offset, shifted_range = centred(float(largest[node.inputs[0].name].max()))
+            shifted, name = gs.Variable(f"{node.name}/shifted", np.float32), f"{node.name}/shift"
+            constant = gs.Constant(f"{name}/by", np.asarray(offset, np.float32))
+            graph.nodes.append(gs.Node("Sub", name, {}, [node.inputs[0], constant], [shifted]))
+            node.inputs[0] = shifted
+            (add,) = node.outputs[0].outputs
+            index = next(i for i, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
+            bias = add.inputs[index].values + given_back(offset, node.inputs[1].values, per_channel)
+            add.inputs[index] = gs.Constant(f"{add.inputs[index].name}/shifted", bias.astype(np.float32))
+            ranges[f"{name} output 0"] = shifted_range
+        onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
+        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
+        return {"shifted": len(products)}
+
+    versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))
+    everything = {"source": source.sha256, "per_channel": per_channel, "leave_out": list(leave_out), **key}
+    artifact = cache.get("shift", everything, "model.onnx", build, versions)
+    return replace(artifact, notes={**source.notes, **artifact.notes})

@@ -1,0 +1,122 @@
+"""Convert an FP32 ONNX graph to FP16 or BF16 with explicit casts, for strongly typed backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.base import Artifact, Unsupported, versions_of
+from backends.cache import ArtifactCache
+from backends.onnx_ import onnx_files
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
+
+
+def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: ArtifactCache) -> Artifact:
+    """Convert `source` to `types`, "fp16" or "bf16". Its floating-point inputs and outputs change their type too.
+
+    Nodes whose name matches one of the patterns `keep_fp32` stay in FP32 between casts. So do Q/DQ nodes, because their
+    scales are FP32 below opset 19, and the nodes that read them. With a cast between a DequantizeLinear and its
+    product, TensorRT would not recognize an INT8 product.
+
+    Raises:
+        ValueError: a pattern matches no node.
+        Unsupported: the model is above 2 GB. onnxruntime's converter infers shapes on one protobuf message.
+    """
+    if onnx_files.is_large(source.path):
+        raise Unsupported(
+            f"an ONNX file above 2 GB is not converted to {types} here; use fp32, int8 or backend=torch_eager"
+        )
+
+    def build(path: Path) -> Mapping[str, Any]:
+        return _cast(source.path, path, types, keep_fp32)
+
+    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 2}
+    artifact = cache.get("typed", key, "model.onnx", build, versions_of(("onnxruntime-gpu", "onnxruntime", "onnx")))
+    return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
+
+
+def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Mapping[str, Any]:
+    import onnx
+    import onnx_graphsurgeon as gs
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = onnx.load(str(source))
+    kept = matching([node.name for node in model.graph.node], keep_fp32)
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
+    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=kept, keep_io_types=False)
+    graph = gs.import_onnx(model)
+    _remove_casts_after_dequantize(graph)
+    # The converter appends its casts at the end of the list of nodes.
+    model = gs.export_onnx(graph.cleanup().toposort())
+    if types == "bf16":
+        _half_to_bfloat16(model, {i.name: i for i in onnx.load(str(source)).graph.initializer})
+    onnx_files.save(model, path)
+    return {"types": types, "kept_fp32": len(kept)}
+
+
+def _remove_casts_after_dequantize(graph: gs.Graph) -> None:
+    """Let products and additions read dequantized tensors in FP32 without a cast, and cast their output instead."""
+    import numpy as np
+    import onnx_graphsurgeon as gs
+    from onnx import TensorProto
+
+    def dequantized(tensor: Any) -> Any:
+        """Return the FP32 output of a DequantizeLinear whose cast gives `tensor`, or None."""
+        cast = tensor.inputs[0] if tensor.inputs else None
+        fp32 = cast.inputs[0] if cast is not None and cast.op == "Cast" else None
+        return fp32 if fp32 is not None and fp32.inputs and fp32.inputs[0].op == "DequantizeLinear" else None
+
+    for node in [node for node in graph.nodes if node.op in ("MatMul", "Add")]:
+        sources = [dequantized(tensor) for tensor in node.inputs]
+        if any(source is None for source in sources):
+            continue
+        (half,) = node.outputs
+        fp32 = gs.Variable(f"{half.name}_fp32", np.float32)
+        node.inputs, node.outputs = sources, [fp32]
+        cast = gs.Node("Cast", f"{node.name}/Cast", {"to": TensorProto.FLOAT16}, inputs=[fp32], outputs=[half])
+        graph.nodes.append(cast)
+
+
+def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
+    """Change every FP16 type of a converted graph to BF16. Round constants from their FP32 originals if these exist.
+
+    onnxruntime's converter places the casts, but it only supports FP16.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def bfloat16(tensor: Any) -> Any:
+        source = originals.get(tensor.name, tensor)
+        values = numpy_helper.to_array(source).astype("float32")
+        return helper.make_tensor(tensor.name, TensorProto.BFLOAT16, tensor.dims, values.ravel().tolist())
+
+    graph = model.graph
+    for tensor in [t for t in graph.initializer if t.data_type == TensorProto.FLOAT16]:
+        tensor.CopyFrom(bfloat16(tensor))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
+                attribute.t.CopyFrom(bfloat16(attribute.t))
+            elif node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.BFLOAT16
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match at least one of the fnmatch patterns.
+
+    Raises:
+        ValueError: a pattern matches no name.
+    """
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise ValueError(f"{pattern} matches none of {len(names)} names, e.g. {', '.join(names[-3:])}")
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]

@@ -1,0 +1,107 @@
+"""Source of a build in the format that a backend requests: an ONNX file or plain weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, Source, SourceForm, versions_of
+from backends.cache import ArtifactCache
+from backends.inputs.batches import calibration_batches
+from backends.model.identity import weights_digest
+from backends.model.weights import encoder_weights
+from backends.onnx_.gelu_shift import RANGES as SHIFTED
+from backends.onnx_.gelu_shift import shift_onnx
+from backends.onnx_.onnx_casts import cast_onnx
+from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
+from backends.onnx_.ranges import activation_ranges
+from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
+from backends.onnx_.surgery import operate
+
+
+def prepare_source(
+    folder: Path,
+    identity: str,
+    form: SourceForm,
+    quantization: Mapping[str, Any],
+    texts: Sequence[str],
+    seed: int,
+    cache: ArtifactCache,
+    learned: Path | None = None,
+) -> Source:
+    """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
+
+    The result of each step is cached.
+
+    Args:
+        folder: folder of the checkpoint.
+        identity: identity of the checkpoint, see backends/model/identity.py.
+        quantization: fields of QuantizationConfig in suites/schema/config.py; used only if `form` quantizes or calibrates.
+        texts: texts of the calibration sequences, if the checkpoint has a tokenizer.
+        seed: seed of the calibration sequences without a tokenizer.
+        learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They replace calibrated ranges.
+    """
+    made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
+    trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
+    if quantization.get("method") == "search":
+        # For the ranges that the search does not cover, such as the attention probabilities.
+        quantization = {**quantization, "method": "minmax"}
+    sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
+
+    def batches() -> list[dict[str, Array]]:
+        return calibration_batches(folder, texts, seed=seed, **sizes)
+
+    excluded, key = quantization.get("leave_out", ()), {**made_from, **sizes}
+    alpha = quantization.get("smooth", 0.0)
+    if form.arrays:
+        arrays, ranges = encoder_weights(folder, identity, cache), None
+        if form.ranges:
+            onnx = export_onnx(folder, identity, cache)
+            if alpha:
+                onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
+                arrays = fold_arrays(arrays, onnx, cache)
+            method, percentile = quantization["method"], quantization["percentile"]
+            ranges = activation_ranges(onnx, method, percentile, batches, trained, excluded, key, cache)
+        return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
+    onnx, calibration = export_onnx(folder, identity, cache), None
+    if form.rewrites:
+        onnx = operate(onnx, form.rewrites, cache)
+    if form.quantized and alpha:
+        onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
+    if form.quantized and quantization.get("shift"):
+        onnx = shift_onnx(onnx, quantization["per_channel"], excluded, batches, key, cache)
+        trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}
+    if form.quantized:
+        onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)
+    if form.calibration:
+        calibration = _stacked(batches(), key, cache)
+    if form.types != "fp32":
+        onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
+    return Source(folder, weights_digest(folder, cache.root), onnx, calibration)
+
+
+def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
+    """Export the checkpoint in `folder` as an FP32 ONNX file and check it. The result is cached."""
+
+    def build(path: Path) -> Mapping[str, Any]:
+        # The import of torch takes seconds. A cell with cached artifacts does not need it.
+        from backends.onnx_.export import export
+
+        return export(folder, path)
+
+    key = {"checkpoint": identity, "form": 3}
+    return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
+
+
+def _stacked(batches: Sequence[Mapping[str, Array]], key: Mapping[str, Any], cache: ArtifactCache) -> Artifact:
+    """Stack the batches, which all have the same shape, to one array [batches, batch, sequence] per input."""
+
+    def build(path: Path) -> None:
+        arrays = {name: np.stack([feeds[name] for feeds in batches]) for name in batches[0]}
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+
+    return cache.get("calibration", key, "inputs.npz", build, versions_of(("numpy", "transformers")))

@@ -1,0 +1,184 @@
+"""Activation ranges of an encoder at the points where INT8 plugins round.
+
+onnxruntime's calibrators compute them: they run calibration inputs through the FP32 ONNX file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Artifact, versions_of
+from backends.cache import ArtifactCache
+from backends.onnx_ import onnx_files
+from backends.onnx_.calibration import ENTROPY_BINS, alone, collect
+from backends.onnx_.onnx_casts import matching
+from backends.onnx_.quantize import NODES, placed
+
+POINTS = {
+    "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
+    "query": r"/(query|q_lin)/Add$",
+    "key": r"/(key|k_lin)/Add$",
+    "value": r"/(value|v_lin)/Add$",
+    "probs": r"/attention/(self/)?Softmax$",
+    "context": r"/attention/(self/)?MatMul_1$",
+    "attended": r"/attention/(output/dense|out_lin)/Add$",
+    "attention": r"/(attention/output/LayerNorm|sa_layer_norm)/LayerNormalization$",
+    "up": r"/(intermediate/dense|ffn/lin1)/Add$",
+    "gelu": r"/(intermediate_act_fn|activation)/Mul_1$",
+    "down": r"(?<!/attention)/(output/dense|ffn/lin2)/Add$",
+    "output": r"/layer\.\d+/(output/LayerNorm|output_layer_norm)/LayerNormalization$",
+}
+"""Pattern of the node whose output is the point. `embeddings` exists once, the other points exist in each layer."""
+
+COMPUTED = {
+    "qkv": ("query", "key", "value"),
+    "attention": ("scores", "context"),
+    "attended": ("attention_output",),
+    "up": ("ffn_up",),
+    "down": ("ffn_down",),
+}
+"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/onnx_/quantize.py) that it replaces."""
+
+
+def activation_ranges(
+    source: Artifact,
+    method: str,
+    percentile: float,
+    calibration: Callable[[], Sequence[Mapping[str, Array]]],
+    trained: Mapping[str, float],
+    leave_out: Sequence[str],
+    key: Mapping[str, Any],
+    cache: ArtifactCache,
+) -> Artifact:
+    """Make a JSON file of the largest absolute value at each point, "embeddings" or "<layer>/<point>".
+
+    The note `left` of the artifact lists the operations that must not use INT8, "<layer>/<name from COMPUTED>".
+
+    Args:
+        method: "minmax", "entropy" or "percentile". Attention probabilities always use "minmax", because the few large
+            ones decide the result of attention, and entropy cuts them at 0.13.
+        percentile: percentage of the values inside the range, for method "percentile".
+        calibration: returns the feeds, all of one shape.
+        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace calibrated ranges.
+        leave_out: fnmatch patterns of graph nodes that are not quantized.
+        key: identifies the calibration inputs in the cache.
+
+    Raises:
+        ValueError: a pattern of `leave_out` matches no node.
+    """
+
+    def build(path: Path) -> Mapping[str, Any]:
+        path.write_text(
+            json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1), encoding="utf-8"
+        )
+        return {"left": _excluded_operations(source.path, leave_out)}
+
+    everything = {
+        "source": source.sha256,
+        "method": method,
+        "percentile": percentile,
+        "form": 5,
+        **({"trained": dict(trained)} if trained else {}),
+        **({"leave_out": list(leave_out)} if leave_out else {}),
+        **key,
+    }
+    return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
+
+
+def _collect(
+    source: Path, method: str, percentile: float, batches: Sequence[Mapping[str, Array]], trained: Mapping[str, float]
+) -> dict[str, float]:
+    from onnxruntime.quantization import calibrate
+
+    graph = onnx_files.graph_of(source)
+    points = points_of([(node.name, node.output[0]) for node in graph.node])
+    calibrators: dict[str, tuple[Any, dict[str, Any]]] = {
+        "minmax": (calibrate.MinMaxCalibrater, {}),
+        "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
+        "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
+    }
+    methods = {tensor: "minmax" if point.endswith("/probs") else method for tensor, point in points.items()}
+    ranges: dict[str, float] = {}
+    for name in dict.fromkeys(methods.values()):
+        selected = {tensor for tensor, tensor_method in methods.items() if tensor_method == name}
+        for tensor, largest in _largest(source, selected, *calibrators[name], batches).items():
+            ranges[points[tensor]] = largest
+    return ranges | {point: largest for place, largest in trained.items() for point in _points_at(place, graph, points)}
+
+
+def _largest(
+    source: Path, selected: set[str], base: Any, options: Mapping[str, Any], batches: Sequence[Mapping[str, Array]]
+) -> dict[str, float]:
+    """Return the range of each `selected` tensor by the onnxruntime calibrator class `base`."""
+
+    class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
+        def select_tensors_to_calibrate(self, model: Any) -> tuple[set[str], dict[str, Any]]:
+            tensors, infos = super().select_tensors_to_calibrate(model)
+            return tensors & selected, infos
+
+    with alone(source) as link:
+        augmented, large = str(link.with_name("augmented.onnx")), onnx_files.is_large(link)
+        calibrator = Calibrator(str(link), None, augmented, symmetric=True, use_external_data_format=large, **options)
+        calibrator.augment_graph()
+        calibrator.create_inference_session()
+        collect(calibrator, batches)
+        tensors = calibrator.compute_data()
+    return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
+
+
+def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
+    operations = set()
+    for name in matching([node.name for node in onnx_files.graph_of(source).node], patterns):
+        layer = re.search(r"/layer\.(\d+)/", name)
+        for computed, nodes in COMPUTED.items():
+            if layer and any(re.search(NODES[node], name) for node in nodes):
+                operations.add(f"{layer.group(1)}/{computed}")
+    return sorted(operations)
+
+
+def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
+    """Return the point of a trained place, if there is one. Attention has a Transpose or Reshape between them."""
+    producers = {output: node for node in graph.node for output in node.output}
+    (tensor,) = placed(graph, {place: 0.0})
+    while tensor not in points:
+        if tensor not in producers or producers[tensor].op_type not in ("Transpose", "Reshape"):
+            return []
+        tensor = producers[tensor].input[0]
+    return [points[tensor]]
+
+
+def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the point of each tensor that has one.
+
+    Args:
+        nodes: (name, output) of each node of the graph.
+
+    Raises:
+        ValueError: a layer has no node for a point, for example because the exporter changed its names.
+    """
+    points = named_points(nodes)
+    layers = {point.split("/")[0] for point in points.values() if "/" in point}
+    expected = {"embeddings", *(f"{layer}/{point}" for layer in layers for point in POINTS if point != "embeddings")}
+    if not layers or expected - set(points.values()):
+        raise ValueError(f"the graph lacks {', '.join(sorted(expected - set(points.values()))) or 'layers'}")
+    return points
+
+
+def named_points(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the points like `points_of`, but accept that points are missing."""
+    points = {}
+    for name, output in nodes:
+        layer = re.search(r"/layer\.(\d+)/", name)
+        for point, pattern in POINTS.items():
+            if re.search(pattern, name):
+                points[output] = f"{layer.group(1)}/{point}" if layer else point
+    # ELECTRA projects its embeddings after their norm. The layers read the projection.
+    if any("_project/" in output for output in points):
+        points = {output: point for output, point in points.items() if "/embeddings/LayerNorm" not in output}
+    return points

@@ -1,0 +1,184 @@
+"""Compare the project's FP32 encoder and its ONNX export with transformers, at many lengths in padded batches.
+
+The project compares every path with its own encoder. A wrong mask in this encoder would therefore not show as a
+difference. The eager attention of transformers is the independent reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.base import Array, Feeds, versions_of
+from backends.cache import ArtifactCache
+from backends.model.checkpoint import input_names, load_encoder, run_encoder
+from backends.model.checkpoint_files import read_config, weight_files
+from backends.model.families import padding_id, positions_of, token_types_of, vocabulary_of
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 1e-4
+"""Largest allowed absolute difference in FP32, for hidden states with a root mean square of at most 1."""
+
+MOST_LENGTHS, FEWEST_LENGTHS = 64, 8
+
+BUDGET = 5e11
+"""Multiply-adds of one run over all lengths, some seconds on a CPU. Above it, fewer lengths are compared."""
+
+ROWS = 8
+"""Sequences in a batch."""
+
+Run = Callable[[Feeds], Array]
+"""Function from feeds [batch, sequence] to hidden states [batch, sequence, hidden] FP32."""
+
+
+def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
+    """Compare the project's encoder with transformers. The result is cached.
+
+    Args:
+        identity: identity of the checkpoint in `folder`.
+        longest: number of tokens of the longest sequence.
+
+    Returns:
+        `difference` (the largest), `lengths` (the number of compared lengths) and `longest`.
+
+    Raises:
+        ArithmeticError: the encoder differs from transformers by more than TOLERANCE.
+    """
+    return _checked("encoder", {}, folder, identity, longest, cache, lambda: _own(folder))
+
+
+def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
+    """Compare the exported FP32 ONNX file, run by onnxruntime on the CPU. See `check_encoder`."""
+    from backends.onnx_.onnx_source import export_onnx
+
+    onnx = export_onnx(folder, identity, cache)
+    return _checked("export", {"onnx": onnx.sha256}, folder, identity, longest, cache, lambda: _exported(onnx.path))
+
+
+def compare_export(folder: Path, onnx: Path, longest: int) -> float:
+    """Return the largest difference between an ONNX file and transformers. Raise ArithmeticError above TOLERANCE."""
+    return _compare("export", folder, longest, lambda: _exported(onnx))[0]
+
+
+def _checked(
+    part: str, key: Mapping[str, Any], folder: Path, identity: str, longest: int, cache: ArtifactCache,
+    candidate: Callable[[], Run],
+) -> Mapping[str, Any]:  # fmt: skip
+    def build(path: Path) -> Mapping[str, Any]:
+        difference, count = _compare(part, folder, longest, candidate)
+        path.write_text(f"{difference}\n", encoding="utf-8")
+        return {"difference": difference, "lengths": count, "longest": longest}
+
+    versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
+    cache_key = {"part": part, "checkpoint": identity, "longest": longest, "form": 1, **key}
+    return cache.get("reference-check", cache_key, "difference.txt", build, versions).notes
+
+
+def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
+    """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
+    config = read_config(folder)
+    lengths = tried_lengths(min(longest, positions_of(config)), _parameters(folder))
+    batches = list(padded_batches(lengths, config, input_names(folder)))
+    outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
+    references = _run_all(_transformers(folder), batches)
+    masks = [feeds["attention_mask"].astype(bool) for feeds in batches]
+    if not all(np.isfinite(reference[mask]).all() for mask, reference in zip(masks, references, strict=True)):
+        raise ArithmeticError(
+            "transformers itself gives NaN or Inf for this checkpoint; its weights or its config.json are damaged"
+        )
+    worst, worst_length, size = 0.0, 0, 1.0
+    for mask, reference, output in zip(masks, references, outputs, strict=True):
+        size = max(size, float(np.sqrt(np.mean(reference[mask] ** 2))))
+        by_row = np.where(mask[..., None], np.abs(reference - output), 0).max((1, 2))
+        by_row = np.where(np.isfinite(by_row), by_row, np.inf)
+        if by_row.max() > worst:
+            worst, worst_length = float(by_row.max()), int(mask[by_row.argmax()].sum())
+    if not worst <= TOLERANCE * size:
+        name = "own FP32 encoder" if part == "encoder" else "exported ONNX file"
+        raise ArithmeticError(
+            f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at {worst_length} "
+            f"of {lengths[-1]} tokens; its attention mask or an operation is wrong for this checkpoint"
+        )
+    return worst, len(lengths)
+
+
+def tried_lengths(longest: int, parameters: int) -> list[int]:
+    """Return the lengths to compare, from 1 to `longest`: all, or evenly spread ones if all would exceed BUDGET."""
+    affordable = int(BUDGET / max(1, parameters * longest))
+    count = min(longest, MOST_LENGTHS, max(FEWEST_LENGTHS, affordable))
+    return sorted({int(length) for length in np.linspace(1, longest, count).round()})
+
+
+def padded_batches(lengths: Sequence[int], config: Mapping[str, Any], names: Sequence[str]) -> Iterator[Feeds]:
+    """Yield batches of random tokens. Each has short and long sequences and is padded to its longest one."""
+    generator = np.random.default_rng(0)
+    pad, types = padding_id(config), token_types_of(config)
+    ordinary = np.setdiff1d(np.arange(min(vocabulary_of(config), 20_000)), [pad])
+    count = -(-len(lengths) // ROWS)
+    for start in range(count):
+        rows = lengths[start::count]
+        ids = generator.choice(ordinary, (len(rows), max(rows))).astype(np.int32)
+        mask = (np.arange(max(rows)) < np.asarray(rows)[:, None]).astype(np.int32)
+        token_types = (generator.integers(0, types, ids.shape) if types else np.zeros_like(ids)).astype(np.int32)
+        arrays = {"input_ids": np.where(mask > 0, ids, pad).astype(np.int32), "attention_mask": mask,
+                  "token_type_ids": token_types * mask}  # fmt: skip
+        yield {name: arrays[name] for name in names}
+
+
+def _run_all(run: Run, batches: Sequence[Feeds]) -> list[Array]:
+    return [run(feeds) for feeds in batches]
+
+
+def _parameters(folder: Path) -> int:
+    """Return an upper bound of the parameters that each token is multiplied with, from the bytes of the weights."""
+    return sum(path.stat().st_size for path in weight_files(folder)) // 4
+
+
+def _transformers(folder: Path) -> Run:
+    """Load AutoModel of transformers with its own eager attention, as users call it."""
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model = AutoModel.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False,
+        use_safetensors=True,
+    ).eval()  # fmt: skip
+
+    def run(feeds: Feeds) -> Array:
+        with torch.inference_mode():
+            inputs = {name: torch.from_numpy(array).long() for name, array in feeds.items()}
+            return np.asarray(model(**inputs).last_hidden_state.numpy())
+
+    return run
+
+
+def _own(folder: Path) -> Run:
+    import torch
+
+    encoder: torch.nn.Module = load_encoder(folder)
+
+    def run(feeds: Feeds) -> Array:
+        with torch.inference_mode():
+            return np.asarray(run_encoder(encoder, feeds).numpy())
+
+    return run
+
+
+def _exported(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(feeds: Feeds) -> Array:
+        (hidden,) = session.run(None, dict(feeds))
+        return np.asarray(hidden)
+
+    return run

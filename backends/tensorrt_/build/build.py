@@ -1,0 +1,181 @@
+"""Build a plan from a network: configure the builder, add profiles, build, and describe the result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from backends.base import BuildSpec, Unavailable, Unsupported
+from backends.cuda import free_memory, use_device
+from backends.tensorrt_.build.inspection import write_layers
+from backends.tensorrt_.build.plan_check import faults
+from backends.tensorrt_.build.progress import Watch, monitor
+from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
+from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.runtime.layout import Layout, Sizes
+from backends.tensorrt_.runtime.loading import load_plugins
+from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.profiles import plan_profiles
+
+can = installed()
+
+SCARCE = 2 << 30
+"""Bytes of free device memory below which a failed build is attributed to too little memory. The builder, cuBLAS and
+cuDNN need about 1 GB before any tensor. Without that memory TensorRT reports different errors, and not all of them
+mention memory."""
+
+SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocation|could not be allocated", re.I)
+"""Error messages of TensorRT and CUDA about too little memory. The pattern is not "memory" alone, because an illegal
+memory access is a different error."""
+
+Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
+"""Fills a network and sets the builder configuration for its precision. Returns the layout of the inputs, and notes for
+the record."""
+
+
+def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]:
+    """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
+
+    Returns:
+        Notes for the record: profiles, sizes in bytes, layers, time by phase, and the log.
+
+    Raises:
+        Unsupported: this release cannot read or quantize a part of the network.
+        Unavailable: TensorRT's lean runtime is needed but not installed.
+        RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
+    """
+    use_device(spec.device.index)
+    options, log, free = spec.options, Log(), free_memory()
+    with Watch("starting the builder") as watch:
+        load_plugins(options, log)
+        builder = _builder(log, spec, free)
+        watch.enter("defining the network")
+        network = builder.create_network(_network_flags(options))
+        config = _builder_config(builder, options)
+        monitor(config, watch)
+        layout, notes = define(builder, network, config, log)
+        profiles = plan_profiles(spec.shapes, options)
+        for planned in profiles:
+            _add_profile(builder, config, layout.sizes(planned), log)
+        timings = timing_cache_path(spec.cache, spec.device)
+        load_timings(config, timings)
+
+        def build(phase: str) -> tuple[Any, bool]:
+            """Return the plan, and whether a second build would not help."""
+            watch.enter(phase)
+            plan = builder.build_serialized_network(network, config)
+            if plan is None:
+                return plan, True
+            watch.enter("opening what was built")
+            path.write_bytes(memoryview(plan))
+            errors = faults(path, options, spec.device.index)
+            log.errors += errors
+            return plan, not errors or _short_of_memory(log)
+
+        plan, settled = build("building")
+        if not settled:
+            # The timings of the tactics led to this plan: discard them and time all tactics again.
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+            plan, settled = build("building again, because TensorRT cannot open the first plan")
+        if not settled:
+            raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
+        if plan is None or _short_of_memory(log):
+            raise _failure(log, spec, free)
+        save_timings(config, timings)
+    return {
+        "profiles": [str(planned) for planned in profiles],
+        "engine_bytes": path.stat().st_size,
+        **notes,
+        **write_layers(path, options, log),
+        **watch.notes(),
+        "peak_allocator_bytes": log.peak_bytes,
+        "log": log.lines(),
+    }
+
+
+def _builder(log: Log, spec: BuildSpec, free: int) -> trt.Builder:
+    try:
+        return trt.Builder(log)
+    except TypeError:
+        # The Python binding raises TypeError if TensorRT creates no builder. The log has the reason.
+        raise _failure(log, spec, free) from None
+
+
+def _add_profile(
+    builder: trt.Builder, config: trt.IBuilderConfig, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]], log: Log
+) -> None:
+    profile = builder.create_optimization_profile()
+    for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
+        profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
+    if config.add_optimization_profile(profile) < 0:
+        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {log.last_error()}")
+
+
+def _network_flags(options: Mapping[str, Any]) -> int:
+    flags = 0
+    if can.explicit_batch:
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+    if can.strong_typing and options["types"] == "graph":
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    return flags
+
+
+def _builder_config(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
+    config = builder.create_builder_config()
+    if options["workspace_mb"]:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
+    config.builder_optimization_level = options["optimization_level"]
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options["verbosity"].upper())
+    if options["aux_streams"] >= 0:
+        config.max_aux_streams = options["aux_streams"]
+    if options.get("timing_iterations"):
+        config.avg_timing_iterations = options["timing_iterations"]
+    if options["hardware_compatible"]:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options["version_compatible"]:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options["refit"]:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    sources = options["tactic_sources"]
+    if sources and not config.set_tactic_sources(_tactic_sources(sources)):
+        raise Unsupported(f"this release does not accept trt.tactic_sources={sources}")
+    return config
+
+
+def _tactic_sources(names: list[str]) -> int:
+    """Return the bit mask of the tactic sources in `names`; "none" sets no bit."""
+    sources = trt.TacticSource.__members__
+    for name in names:
+        if name != "none" and name.upper() not in sources:
+            raise Unsupported(
+                f"trt.tactic_sources has {name}, which this release does not have; "
+                f"choose from none, {', '.join(sources).lower()}"
+            )
+    return sum(1 << int(sources[name.upper()]) for name in names if name != "none")
+
+
+def _short_of_memory(log: Log) -> bool:
+    return any(SHORT_OF_MEMORY.search(message) for message in log.errors)
+
+
+def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
+    """Return the exception for a failed build, from TensorRT's errors and the bytes `free` before the build."""
+    errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
+    text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
+    if free < SCARCE or _short_of_memory(log):
+        return RuntimeError(
+            f"too little GPU memory to build: {free >> 20} MiB were free; free some, set trt.workspace_mb, or "
+            f"request smaller shapes ({text})"
+        )
+    if "libnvinfer_lean" in text:
+        return Unavailable(
+            f"version-compatible plans contain TensorRT's lean runtime, which was not found: install tensorrt-lean "
+            f"{trt.__version__} in the same Python, or set trt.version_compatible=false ({text})"
+        )
+    if spec.quantization.get("scheme") == "implicit":
+        return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")
+    return RuntimeError(f"TensorRT could not build the engine: {text}")

@@ -1,0 +1,76 @@
+"""Cached engines, for networks from an ONNX file and for networks of plugins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.base import Artifact, BuildSpec, Session, versions_of
+from backends.cache import ArtifactCache, digest_of
+from backends.tensorrt_.runtime.installation import PACKAGES
+from backends.tensorrt_.runtime.profiles import plan_profiles
+
+if TYPE_CHECKING:
+    from backends.tensorrt_.build.build import Define
+
+ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max", "ranges", "contexts", "engines", "memory_mb",
+             "pad_to_multiple_of")  # fmt: skip
+"""Options that are not in the cache key of a plan. They do not change a plan, or the key has the profiles and the
+digest of the source instead."""
+
+
+def cached_engine(
+    spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[BuildSpec], Callable[[], Define]]
+) -> Artifact:
+    """Return the cached plan of a network, or build it. With engines=per_shape, return a list of plans, one per shape.
+
+    Args:
+        made_from: parts of the cache key: digests of the files that define the network, and settings of the network
+            that are not options.
+        define: takes a spec and returns a function without arguments, which returns the `Define`. That function imports
+            TensorRT, so it is called only if no plan is cached.
+    """
+    if spec.options.get("engines", "one") == "one":
+        return _plan(spec, made_from, define(spec))
+    shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
+    plans = [_plan(shape_spec, made_from, define(shape_spec)) for shape_spec in shape_specs]
+    entries = [{"path": str(plan.path.relative_to(spec.cache)), "sha256": plan.sha256} for plan in plans]
+
+    def write(path: Path) -> Mapping[str, Any]:
+        path.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        total = {name: sum(plan.notes[name] for plan in plans) for name in ("engine_bytes", "activation_bytes")}
+        return {"profiles": [profile for plan in plans for profile in plan.notes["profiles"]], **total}
+
+    artifact = ArtifactCache(spec.cache).get("engines", {"plans": entries}, "plans.json", write, versions_of(PACKAGES))
+    return replace(artifact, seconds=sum(plan.seconds for plan in plans))
+
+
+def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], Define]) -> Artifact:
+    """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
+    libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
+    key = {
+        **made_from,
+        **({"plugin_libraries": libraries} if libraries else {}),
+        "precision": spec.precision,
+        "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
+        "options": {name: value for name, value in spec.options.items() if name not in ELSEWHERE},
+        "gpu": [spec.device.name, list(spec.device.compute_capability)],
+        "driver": spec.device.driver,
+    }
+
+    def build(path: Path) -> Mapping[str, Any]:
+        from backends.tensorrt_.build.build import build_plan
+
+        return build_plan(spec, path, define())
+
+    return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(PACKAGES))
+
+
+def last_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
+    """Return the session, which `Backend.opening` yields last."""
+    *_, (_, session) = opening
+    assert session is not None
+    return session

@@ -1,0 +1,64 @@
+"""Layers of an engine, from TensorRT's inspector, and their summary for the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.runtime.loading import read_plan
+from backends.tensorrt_.runtime.log import Log
+
+can = installed()
+
+PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
+"""Pattern in the type of a layer that is a matrix product."""
+
+MULTIPLIED = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
+"""Pattern in the name of a product's kernel. The group is the data type of the operands."""
+
+
+def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
+    """Inspect the plan at `path`, write layers.json next to it, and return a summary.
+
+    The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
+    With verbosity=none an engine has no data about its layers, and no file is written.
+    """
+    engine = read_plan(path.read_bytes(), options, log)
+    memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
+    if options["verbosity"] == "none":
+        return {"activation_bytes": memory}
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    path.with_name("layers.json").write_text(text, encoding="utf-8")
+    layers = json.loads(text)["Layers"]
+    return {"activation_bytes": memory, "layers": summary(layers), "product_types": product_types(layers)}
+
+
+def summary(layers: Sequence[Any]) -> dict[str, int]:
+    """Count the layers by type and output format. Return the 12 most frequent combinations."""
+    counts: Counter[str] = Counter()
+    for entry in layers:
+        if isinstance(entry, str):
+            counts["layers"] += 1
+            continue
+        formats = sorted({str(output.get("Format/Datatype", "")) for output in entry.get("Outputs", ())})
+        counts[f"{entry.get('LayerType', '?')} -> {', '.join(formats)}"] += 1
+    return dict(counts.most_common(12))
+
+
+def product_types(layers: Sequence[Any]) -> dict[str, int]:
+    """Count the matrix products of all profiles by the data type of their operands.
+
+    The type comes from the kernel's name; it is "other" if the name has none. Products inside a layer of Myelin are not
+    counted.
+    """
+    products = [entry for entry in layers if isinstance(entry, dict) and PRODUCT.search(entry.get("LayerType", ""))]
+    types = [MULTIPLIED.search(product.get("TacticName", "")) for product in products]
+    return dict(Counter(match.group(1) if match else "other" for match in types))

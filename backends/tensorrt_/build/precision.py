@@ -1,0 +1,72 @@
+"""Precision of a network. Builder flags set it in releases that have them; otherwise the types of the graph set it."""
+
+from __future__ import annotations
+
+import tensorrt as trt
+
+from backends.base import BuildSpec
+from backends.onnx_.onnx_casts import matching
+from backends.tensorrt_.runtime.capabilities import installed
+
+can = installed()
+
+
+def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
+    """Set the builder flags of `spec.precision`, in releases that have them.
+
+    With weak typing, INT8 and FP8 also set FP16, for the layers that are not quantized.
+    """
+    if spec.precision == "tf32":
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if not can.weak_typing or (can.strong_typing and spec.options["types"] == "graph"):
+        return
+    if spec.precision in ("fp16", "int8", "fp8"):
+        config.set_flag(trt.BuilderFlag.FP16)
+    if spec.precision == "int8":
+        config.set_flag(trt.BuilderFlag.INT8)
+    if can.opset_19:
+        if spec.precision == "fp8":
+            config.set_flag(trt.BuilderFlag.FP8)
+        if spec.precision == "bf16":
+            config.set_flag(trt.BuilderFlag.BF16)
+
+
+def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.IBuilderConfig) -> int:
+    """Set the flags, and keep the layers that match `keep_fp32` in FP32. Return the number of these layers."""
+    set_flags(spec, config)
+    if not can.weak_typing:
+        return 0
+    graph = spec.options["types"] == "graph"
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    explicit = spec.quantization.get("scheme") == "explicit"
+    if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
+        # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
+        config.clear_flag(trt.BuilderFlag.INT8)
+    kept_names = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
+    if kept_names:
+        obey_layers(config)
+        _keep_in_fp32([layer for layer in layers if layer.name in kept_names])
+    return len(kept_names)
+
+
+def obey_layers(config: trt.IBuilderConfig) -> None:
+    """Make the builder obey the precisions that layers request, in releases in which layers can request them."""
+    if can.weak_typing:
+        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+
+
+def _keep_in_fp32(layers: list[trt.ILayer]) -> None:
+    """Make layers with floating-point outputs compute and return FP32. Shape computations do not change."""
+    if not can.weak_typing:
+        return
+    for layer in layers:
+        outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+        if layer.type == trt.LayerType.CONSTANT or any(
+            output.is_shape_tensor or output.dtype not in (trt.DataType.FLOAT, trt.DataType.HALF) for output in outputs
+        ):
+            continue
+        layer.precision = trt.DataType.FLOAT
+        for index in range(layer.num_outputs):
+            layer.set_output_type(index, trt.DataType.FLOAT)

@@ -1,0 +1,81 @@
+"""TensorRT's BERT plugins by name, in the versions and with the API calls that a release has.
+
+The names of fields are those in the registry of 8.6.0. 10.x added version 3 of the plugin interface, and 11.x has only
+that version. The ports of the plugins to version 3 have the same fields and other version numbers (plugin/*/README.md
+of NVIDIA/TensorRT).
+
+No plugin has a field for the epsilon of a norm. Norms of 8.6 add no epsilon to the variance, which is FP16 unless the
+tensors are FP32. The ports of 10.x add a constant epsilon, so their outputs differ if a variance is tiny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+
+from backends.base import Unsupported
+from backends.tensorrt_.runtime.capabilities import installed
+
+can = installed()
+
+EMBEDDINGS = "CustomEmbLayerNormPluginDynamic"
+ATTENTION = "CustomQKVToContextPluginDynamic"
+SKIP_NORM = "CustomSkipLayerNormPluginDynamic"
+LINEAR = "CustomFCPluginDynamic"
+PORTS = {
+    EMBEDDINGS: {1: 6, 2: 4, 3: 5},
+    ATTENTION: {1: 4, 2: 5, 3: 6},
+    SKIP_NORM: {1: 5, 2: 6, 3: 7, 4: 8},
+}
+"""Version of a plugin's port to interface version 3, by the plugin's version for interface version 2."""
+
+FP32, FP16, INT8 = 0, 1, 2
+"""Values of the plugins' field `type_id`, in every release."""
+
+
+def add_plugin(
+    network: trt.INetworkDefinition,
+    name: str,
+    version: int,
+    inputs: Sequence[trt.ITensor],
+    fields: Mapping[str, Any],
+    layer_name: str,
+) -> trt.ILayer:
+    """Add a layer of the plugin `name` and return it.
+
+    Args:
+        version: version of the plugin for version 2 of the plugin interface.
+        fields: int, float or an FP32 array by field name.
+
+    Raises:
+        Unsupported: the registry has no such plugin.
+    """
+    # The collection points to the fields but does not own them. This list keeps them until the plugin has read them.
+    plugin_fields = [_field(key, value) for key, value in fields.items()]
+    collection = trt.PluginFieldCollection(plugin_fields)
+    registry = trt.get_plugin_registry()
+    if can.plugin_v3 and version in PORTS.get(name, {}):
+        creator = registry.get_creator(name, str(PORTS[name][version]), "")
+        if creator is not None:
+            plugin = creator.create_plugin(layer_name, collection, trt.TensorRTPhase.BUILD)
+            layer = network.add_plugin_v3(list(inputs), [], plugin)
+            layer.name = layer_name
+            return layer
+    if can.plugin_v2:
+        creator = registry.get_plugin_creator(name, str(version), "")
+        if creator is not None:
+            layer = network.add_plugin_v2(list(inputs), creator.create_plugin(layer_name, collection))
+            layer.name = layer_name
+            return layer
+    raise Unsupported(f"TensorRT {trt.__version__} has no plugin {name} version {version}; use backend=trt")
+
+
+def _field(name: str, value: Any) -> trt.PluginField:
+    if isinstance(value, np.ndarray):
+        return trt.PluginField(name, np.ascontiguousarray(value, np.float32).ravel(), trt.PluginFieldType.FLOAT32)
+    if isinstance(value, float):
+        return trt.PluginField(name, np.array([value], np.float32), trt.PluginFieldType.FLOAT32)
+    return trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32)

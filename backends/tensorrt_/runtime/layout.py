@@ -1,0 +1,160 @@
+"""Layouts of a batch in an engine's inputs and output: padded rows, or tokens packed end to end."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Feeds, Shape
+from backends.inputs.packing import check_batch, pack, segments, token_lengths
+from backends.tensorrt_.runtime.profiles import Profile
+
+Sizes = tuple[int, ...]
+
+PLUGIN_POSITIONS = 384
+"""Number of positions that the packed embedding plugin fills (issue 2948 of NVIDIA/TensorRT). Plain layers replace it
+for longer sequences."""
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Batch in the layout of an engine's inputs.
+
+    Attributes:
+        arrays: contiguous int32 arrays by input name.
+        restore: converts the engine's output to [batch, sequence, hidden].
+    """
+
+    arrays: Mapping[str, Array]
+    restore: Callable[[Array], Array]
+
+
+class Layout(abc.ABC):
+    """Layout of an engine's inputs: their sizes over a profile, and the conversion of a batch.
+
+    `hidden_axis` is the axis of the output that has the hidden size.
+    """
+
+    hidden_axis = -3
+
+    @abc.abstractmethod
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        """Return the min, opt and max sizes of each input over `profile`."""
+
+    @abc.abstractmethod
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        """Return the profile whose inputs have these `sizes`."""
+
+    @abc.abstractmethod
+    def arrange(self, feeds: Feeds) -> Arranged:
+        """Convert a batch to this layout.
+
+        Raises:
+            ValueError: the batch does not fit this layout; the message names the sequence.
+        """
+
+
+class Rows(Layout):
+    """Layout of an exported graph: every input [batch, sequence], the output [batch, sequence, hidden]."""
+
+    hidden_axis = -1
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        ends = tuple((shape.batch, shape.sequence) for shape in (profile.low, profile.best, profile.high))
+        return dict.fromkeys(self.names, (ends[0], ends[1], ends[2]))
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        return Profile(*(Shape(*size) for size in sizes[self.names[0]]))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        return Arranged({name: np.ascontiguousarray(feeds[name]) for name in self.names}, lambda output: output)
+
+
+class Columns(Layout):
+    """Fixed layout of the plugins: ids, segments, mask [sequence, batch]; output [sequence, batch, hidden, 1, 1]."""
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        ends = tuple((shape.sequence, shape.batch) for shape in (profile.low, profile.best, profile.high))
+        return dict.fromkeys(("input_ids", "segment_ids", "input_mask"), (ends[0], ends[1], ends[2]))
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        return Profile(*(Shape(batch, sequence) for sequence, batch in sizes["input_ids"]))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        check_batch(feeds)
+        token_lengths(feeds["attention_mask"])
+        named = {"input_ids": feeds["input_ids"], "segment_ids": segments(feeds), "input_mask": feeds["attention_mask"]}
+        arrays = {name: np.ascontiguousarray(array.T) for name, array in named.items()}
+        return Arranged(arrays, lambda output: np.ascontiguousarray(output[..., 0, 0].swapaxes(0, 1)))
+
+
+class Packed(Layout):
+    """Packed layout, without padding.
+
+    The inputs are ids and segments [tokens], the start of each sequence [batch + 1], and a tensor whose length is the
+    longest allowed sequence. The output is [tokens, hidden, 1, 1].
+
+    Args:
+        positions: whether the position of each token in its sequence [tokens] is an input too.
+        tokens: number of tokens in a batch, by shape. A profile is tuned for the number of its shape. The default for
+            a shape is batch x sequence.
+        multiple: as in `pack`.
+    """
+
+    def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None, multiple: int = 1) -> None:
+        self.positions, self.tokens, self.multiple = positions, tokens or {}, multiple
+
+    def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        shapes = (profile.low, profile.best, profile.high)
+        opt_tokens = self.tokens.get(profile.best, profile.best.batch * profile.best.sequence)
+        tokens = ((profile.low.batch,), (opt_tokens,), (profile.high.batch * profile.high.sequence,))
+        starts = tuple((shape.batch + 1,) for shape in shapes)
+        longest = tuple((shape.sequence,) for shape in shapes)
+        return {
+            "input_ids": tokens,
+            "segment_ids": tokens,
+            **({"positions": tokens} if self.positions else {}),
+            "cu_seqlens": (starts[0], starts[1], starts[2]),
+            "max_seqlen": (longest[0], longest[1], longest[2]),
+        }
+
+    def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
+        pairs = zip(sizes["cu_seqlens"], sizes["max_seqlen"], strict=True)
+        return Profile(*(Shape(starts - 1, longest) for (starts,), (longest,) in pairs))
+
+    def arrange(self, feeds: Feeds) -> Arranged:
+        packed = pack(feeds, self.multiple)
+        arrays = {
+            "input_ids": packed.ids,
+            "segment_ids": packed.segments,
+            **({"positions": packed.positions} if self.positions else {}),
+            "cu_seqlens": packed.starts,
+            "max_seqlen": np.zeros(packed.kept.shape[1], np.int32),
+        }
+
+        def restore(output: Array) -> Array:
+            return packed.restore(output.reshape(len(packed.ids), -1))
+
+        return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
+
+
+def plugin_layout(
+    options: Mapping[str, Any], longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False
+) -> Layout:
+    """Return the layout of an engine of plugins.
+
+    Args:
+        longest: longest sequence, in tokens.
+        tokens: as in Packed.
+        native: TensorRT's own layers replace the plugins. Unlike the embedding plugin, they need positions as an input.
+    """
+    if options["layout"] == "fixed":
+        return Columns()
+    return Packed(native or longest > PLUGIN_POSITIONS, tokens, options.get("pad_to_multiple_of", 1))

@@ -1,0 +1,247 @@
+"""Session of a plan: one context, one stream, and buffers for the largest shape of its profiles."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import tensorrt as trt
+
+from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
+from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
+from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.runtime.layout import Arranged, Layout, Rows, Sizes
+from backends.tensorrt_.runtime.loading import load_plugins, read_plan
+from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.profiles import Profile, choose
+
+can = installed()
+
+HOST_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
+
+
+def verified(artifact: Artifact) -> bytes:
+    """Read a plan from its file and check its digest.
+
+    A plan contains code that runs with the user's rights. For this reason only a plan that the suite built is opened.
+
+    Raises:
+        RuntimeError: the file differs from the plan that was built.
+    """
+    plan = artifact.path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != artifact.sha256:
+        raise RuntimeError("the plan differs from the one that was built; run the cell again to rebuild it")
+    return plan
+
+
+class LoadedPlan:
+    """Deserialized plan, with the names of its inputs and output, and its profiles.
+
+    `weight_bytes` is the size of the plan, which consists almost entirely of weights.
+
+    Args:
+        layout: layout of a batch in the inputs; Rows by default.
+    """
+
+    def __init__(self, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
+        self.weight_bytes = len(plan)
+        use_device(spec.device.index)
+        self.log = Log()
+        load_plugins(spec.options, self.log)
+        self.engine = read_plan(plan, spec.options, self.log)
+        if self.engine is None:
+            raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
+        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
+        outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+        self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
+        self.layout = layout or Rows(tuple(self.inputs))
+        self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
+        self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
+        # numpy has no bfloat16. Its bits are the upper half of a float32, so they are copied as uint16.
+        self.host_type = HOST_TYPES.get(self.engine.get_tensor_dtype(self.output), np.uint16)
+
+    def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
+        """Return the largest number of values of each input and of the output, by name.
+
+        Args:
+            only: indices of the profiles to include.
+        """
+        input_sizes = {name: max(math.prod(self.ranges[index][name][2]) for index in only) for name in self.inputs}
+        hidden = self.engine.get_tensor_shape(self.output)[self.layout.hidden_axis]
+        tokens = max(self.profiles[index].high.batch * self.profiles[index].high.sequence for index in only)
+        return {**input_sizes, self.output: tokens * hidden}
+
+    @property
+    def activation_bytes(self) -> int:
+        """Device memory of one execution context, in bytes."""
+        return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
+
+    def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
+        """Return the min, opt and max sizes of each input in a profile."""
+        ranges = {}
+        for name in self.inputs:
+            min_sizes, opt_sizes, max_sizes = self.engine.get_tensor_profile_shape(name, index)
+            ranges[name] = (tuple(min_sizes), tuple(opt_sizes), tuple(max_sizes))
+        return ranges
+
+
+NOTHING = Arranged({}, lambda output: output)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """CUDA graph of one step, and the sizes of its output."""
+
+    graph: CudaGraph
+    output: tuple[int, ...]
+
+
+class TensorRTSession(Session):
+    """Session of one execution context, which runs `execute_async_v3` and binds inputs and output by name.
+
+    A change of shape also changes the profile if another profile contains the shape and has fewer shapes. Nothing is
+    allocated after `allocate`, so that addresses stay the same for CUDA graphs.
+
+    Args:
+        stream: CUDA stream of the steps and copies.
+        only: indices of the profiles to use; all profiles if empty.
+    """
+
+    def __init__(self, plan: LoadedPlan, stream: CudaStream, only: Sequence[int] = ()) -> None:
+        engine, self._plan, self._log = plan.engine, plan, plan.log
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise RuntimeError(f"TensorRT created no execution context: {'; '.join(self._log.errors) or 'no reason'}")
+        self.stream = self._stream = stream
+        self._usable = list(only) or list(range(len(plan.profiles)))
+        self.profiles: list[Profile] = [plan.profiles[index] for index in self._usable]
+        self._profile_index = 0
+        self._batch = NOTHING
+        self._stepped = False
+        self._in_context: dict[str, tuple[int, ...]] = {}
+        self._captured: Captured | None = None
+        self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], Captured] = {}
+        self._pinned: dict[str, PinnedArray] = {}
+        self._device: dict[str, DeviceArray] = {}
+
+    def allocate(self) -> None:
+        """Allocate buffers for the largest sizes of any profile, on the device and pinned on the host."""
+        plan = self._plan
+        values = plan.buffer_sizes(self._usable)
+        self._pinned = {name: PinnedArray((values[name],), np.int32) for name in plan.inputs}
+        self._pinned_output = PinnedArray((values[plan.output],), plan.host_type)
+        sizes = {name: buffer.array.nbytes for name, buffer in self._pinned.items()}
+        sizes[plan.output] = self._pinned_output.array.nbytes
+        self._device = {name: DeviceArray(size) for name, size in sizes.items()}
+        for name, buffer in self._device.items():
+            if not self._context.set_tensor_address(name, buffer.pointer):
+                raise RuntimeError(f"TensorRT does not accept the address of {name}: {self._log.last_error()}")
+
+    def close(self) -> None:
+        with suppress(RuntimeError):  # an earlier failure was reported when it occurred
+            self.wait()
+        self._kept, self._captured, self._context = {}, None, None
+        self._device, self._pinned = {}, {}
+        del self._plan, self._pinned_output
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read only
+        return self._captured is not None
+
+    def _step_plainly(self) -> None:
+        if self._captured is not None:
+            self._captured = None
+            # The context may have other sizes or another profile than the graph: the next `set_shape` sets them.
+            self._batch = NOTHING
+
+    def set_shape(self, feeds: Feeds) -> None:
+        for _ in self.changing(feeds):
+            pass
+
+    def changing(self, feeds: Feeds) -> Iterator[str]:
+        # No batch is loaded until all of this succeeds: after a refused batch, a step must not run the previous one.
+        previous, self._batch = self._batch, NOTHING
+        batch = self._plan.layout.arrange(feeds)
+        sizes = _sizes(batch)
+        changed = sizes != _sizes(previous)
+        if changed:
+            self._captured = None
+        if self.remembers and self._captured is None:
+            self._captured = self._kept.get(tuple(sizes.items()))
+        yield "arrange"
+        if changed and self._captured is None:
+            yield from self._change(Shape(*feeds["input_ids"].shape), sizes)
+        self._batch = batch
+
+    def copy_in(self, feeds: Feeds) -> None:
+        for name, array in self._batch.arrays.items():
+            host = self._pinned[name].array[: array.size]
+            host[...] = array.reshape(-1)
+            self._stream.copy_in(self._device[name].pointer, host)
+
+    def _change(self, shape: Shape, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Set `sizes` in the context, in the profile that contains `shape` and has the fewest shapes."""
+        self._in_context, self._stepped = {}, False
+        index = self._usable[choose(self.profiles, shape)]
+        profile = self._plan.profiles[index]
+        if index != self._profile_index:
+            # The switch is enqueued on the stream of the steps, so it runs before the next step.
+            if not self._context.set_optimization_profile_async(index, int(self._stream.handle)):
+                raise RuntimeError(f"TensorRT could not switch to the profile {profile}: {self._log.last_error()}")
+            self._profile_index = index
+            yield "profile"
+        for name, input_sizes in sizes.items():
+            if not self._context.set_input_shape(name, input_sizes):
+                raise ValueError(f"{name} of sizes {input_sizes} is outside the profile {profile}")
+        self._in_context = dict(sizes)
+        yield "input shape"
+
+    def step(self) -> None:
+        if self._batch is NOTHING:
+            raise RuntimeError("no batch is loaded, or the last one was refused: load a batch first")
+        if self._captured is not None:
+            self._captured.graph.launch()
+        elif not self._context.execute_async_v3(int(self._stream.handle)):
+            raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
+        else:
+            self._stepped = True
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+    def fetch(self) -> Array:
+        sizes = self._captured.output if self._captured else self._output_sizes()
+        host = self._pinned_output.array[: math.prod(sizes)]
+        self._stream.copy_out(host, self._device[self._plan.output].pointer)
+        self.wait()
+        values = (host.astype(np.uint32) << 16).view(np.float32) if self._plan.host_type == np.uint16 else host
+        return self._batch.restore(values.reshape(sizes))
+
+    def _output_sizes(self) -> tuple[int, ...]:
+        return tuple(self._context.get_tensor_shape(self._plan.output))
+
+    def capture(self) -> None:
+        """Capture one step as a CUDA graph. A plain step at this shape must run before.
+
+        Raises:
+            Unsupported: graphs are to be kept, but the context has several profiles.
+            RuntimeError: no plain step has run at this shape.
+        """
+        if self.remembers and len(self.profiles) > 1:
+            # Observed with 8.6: to launch a graph of a profile that is no longer the context's ends the process.
+            raise Unsupported("a context that changes its profile cannot keep graphs: use trt.contexts=per_profile")
+        self.wait()
+        self._captured = None
+        if not self._stepped or self._in_context != _sizes(self._batch):
+            raise RuntimeError("capture needs a plain step at this shape first")
+        self._captured = Captured(CudaGraph(self._stream, self.step), self._output_sizes())
+        if self.remembers:
+            self._kept[tuple(_sizes(self._batch).items())] = self._captured
+
+
+def _sizes(batch: Arranged) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in batch.arrays.items()}

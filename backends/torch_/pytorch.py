@@ -1,0 +1,276 @@
+"""PyTorch as users of transformers run it: eager with scaled dot product attention, or with torch.compile."""
+
+from __future__ import annotations
+
+import abc
+import gc
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backends.base import (
+    Array,
+    Artifact,
+    Backend,
+    BuildSpec,
+    Feeds,
+    Session,
+    Source,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
+from backends.model.checkpoint_files import weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Torch(Backend):
+    """Backend for a model of transformers in PyTorch: with torch.compile if `compiled`, else eager."""
+
+    compiled: bool
+    distributions = ("torch",)
+    beside = ("transformers", "triton")
+    marks = True
+
+    def check(self, spec: BuildSpec) -> None:
+        if spec.precision not in PRECISIONS:
+            raise Unsupported(
+                f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
+            )
+        if spec.device.kind == "cpu" and spec.precision == "tf32":
+            raise Unsupported("TF32 is a number format of GPU tensor cores; on a CPU use precision=fp32")
+        if (
+            spec.device.kind == "cuda"
+            and spec.precision in ("tf32", "bf16")
+            and spec.device.compute_capability < (8, 0)
+        ):
+            raise Unsupported(
+                f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16"
+            )
+        if not versions_of(("torch",)):
+            raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
+        if self.compiled and spec.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+            raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
+
+    def build(self, spec: BuildSpec, source: Source) -> Artifact:
+        """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
+        notes = {"marked": list(source.marked)} if source.marked else {}
+        path = weight_files(source.checkpoint)[0]
+        return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
+
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        import torch  # noqa: F401  timed separately
+
+        yield "import", None
+        yield "load", self.open(spec, artifact)
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
+        import torch
+
+        from backends.model.checkpoint import load_encoder
+
+        torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
+        if spec.options["threads"]:
+            torch.set_num_threads(spec.options["threads"])
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
+        model: Any = load_encoder(artifact.path.parent).to(spec.device.kind)
+        if spec.options.get("keep_fp32"):
+            from backends.torch_.keep_fp32 import lower
+
+            lower(model, dtype, spec.options["keep_fp32"])
+        else:
+            model.to(dtype)
+        if marked := artifact.notes.get("marked"):
+            from backends.torch_.marked_modules import Marked
+
+            model = Marked(model, marked)
+        if self.compiled:
+            # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
+            # torch.compile would silently fall back to eager.
+            torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
+            dynamic = {"auto": None, "on": True, "off": False}[spec.options["dynamic"]]
+            model = torch.compile(model, mode=spec.options["compile_mode"], dynamic=dynamic)
+        return TorchSession(model, spec.device.kind, spec.device.index)
+
+
+def TorchEager() -> Torch:
+    return Torch(compiled=False)
+
+
+def TorchCompile() -> Torch:
+    return Torch(compiled=True)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """CUDA graph of one step, and its output tensor."""
+
+    graph: torch.cuda.CUDAGraph
+    output: torch.Tensor
+
+
+@dataclass
+class Buffers:
+    """Buffers of one shape at fixed addresses, the output of the last step, and the kept graph."""
+
+    inputs: dict[str, torch.Tensor]
+    staging: dict[str, torch.Tensor]
+    kept: Recorded | None = None
+    output: torch.Tensor | None = None
+    host: torch.Tensor | None = None
+
+
+class TorchSteps(Session):
+    """Base class of PyTorch sessions. It has its own stream, buffers for each input size, and graphs of `_forward`."""
+
+    def __init__(self, kind: str, index: int) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
+        self._buffers = Buffers({}, {})
+        self._key: tuple[Any, ...] = ()
+        self._buffers_by_key: dict[tuple[Any, ...], Buffers] = {}
+        self._recorded: Recorded | None = None
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()
+        self._on_stream: AbstractContextManager[Any] = nullcontext()
+        if kind == "cuda":
+            from backends.cuda import CudaStream
+
+            self.stream = CudaStream(index)
+            self._own = torch.cuda.ExternalStream(int(self.stream.handle), self._device)  # type: ignore[no-untyped-call]
+            # Set around each piece of work, because other sessions of this process have their own streams.
+            self._on_stream = torch.cuda.stream(self._own)
+
+    @abc.abstractmethod
+    def _forward(self) -> torch.Tensor:
+        """Return the last hidden state for the current input buffers, on the device."""
+
+    def close(self) -> None:
+        with suppress(RuntimeError):  # an earlier step has already raised the error
+            self.wait()
+        self._buffers_by_key, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
+        self._mode.__exit__(None, None, None)
+        gc.collect()
+        if self.stream is not None:
+            with suppress(RuntimeError):
+                self._torch.cuda.empty_cache()
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]  # read-only
+        return self._recorded is not None
+
+    def _step_plainly(self) -> None:
+        self._recorded = None
+
+    def _use(self, arrays: Mapping[str, Array], *properties: object) -> None:
+        """Switch to the buffers for arrays of these sizes and `properties`. Allocate them at the first use."""
+        key = (*((name, array.shape) for name, array in arrays.items()), *properties)
+        if key != self._key:
+            self._buffers.host = self._buffers.output = None
+            self._key = key
+            if key not in self._buffers_by_key:
+                self._buffers_by_key[key] = self._allocate(arrays)
+            self._buffers = self._buffers_by_key[key]
+            self._recorded = None
+        if self.remembers and self._recorded is None:
+            self._recorded = self._buffers.kept
+
+    def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
+        torch = self._torch
+        staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        if self._device.type == "cuda":
+            staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
+        with self._on_stream:
+            return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
+
+    def _fill(self, arrays: Mapping[str, Array]) -> None:
+        with self._on_stream:
+            for name, array in arrays.items():
+                self._buffers.staging[name].numpy()[...] = array
+                self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
+
+    def step(self) -> None:
+        with self._on_stream:
+            if self._recorded is not None:
+                self._recorded.graph.replay()
+                self._buffers.output = self._recorded.output
+            else:
+                self._buffers.output = self._forward()
+
+    def wait(self) -> None:
+        if self.stream is not None:
+            self.stream.synchronize()
+
+    def _copy_out(self) -> Array:
+        """Return the last output in host memory."""
+        torch, buffers = self._torch, self._buffers
+        assert buffers.output is not None
+        with self._on_stream:
+            output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
+            if self.stream is None:
+                return output.numpy()
+            if buffers.host is None:
+                buffers.host = torch.empty_like(output, device="cpu", pin_memory=True)
+            buffers.host.copy_(output, non_blocking=True)
+        self.wait()
+        return buffers.host.numpy()
+
+    def capture(self) -> None:
+        torch = self._torch
+        if self.stream is None:
+            raise Unsupported("CUDA graphs need a GPU; set backend.cuda_graph=false on a CPU")
+        self.wait()
+        graph = torch.cuda.CUDAGraph()
+        with self._on_stream, torch.cuda.graph(graph, stream=self._own):
+            output = self._forward()
+        self._recorded = Recorded(graph, output)
+        self._buffers.output = output
+        if self.remembers:
+            self._buffers.kept = self._recorded
+
+
+class TorchSession(TorchSteps):
+    """Session of a model of transformers.
+
+    If no sequence is padded, the model gets no attention mask, as in a server that knows its lengths. Attention can
+    then use its fastest kernel. Otherwise the model gets a boolean mask [batch, 1, 1, sequence].
+    """
+
+    def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
+        super().__init__(kind, index)
+        self._model = model
+        self._unpadded = False
+
+    def close(self) -> None:
+        if hasattr(self._model, "_orig_mod"):
+            # Otherwise, the graphs of this session count towards the recompilation limit of the next session.
+            self._torch._dynamo.reset()
+        del self._model
+        super().close()
+
+    def set_shape(self, feeds: Feeds) -> None:
+        self._unpadded = bool(feeds["attention_mask"].all())
+        self._use(feeds, self._unpadded)
+
+    def copy_in(self, feeds: Feeds) -> None:
+        self._fill(feeds)
+
+    def _forward(self) -> torch.Tensor:
+        inputs = dict(self._buffers.inputs)
+        mask = inputs.pop("attention_mask")
+        output: torch.Tensor = self._model(
+            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
+        ).last_hidden_state
+        return output
+
+    def fetch(self) -> Array:
+        return self._copy_out()

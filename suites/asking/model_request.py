@@ -1,0 +1,167 @@
+"""Model of a request: its name, its configuration, and the digest that distinguishes it from other models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backends.base import Unavailable
+from backends.model.checkpoint_files import check_files, read_config, tokenizer_files
+from backends.model.families import positions_of
+from backends.model.identity import identity_of, tokenizer_identity
+from suites.records.cell import short_digest
+from suites.schema.config import RunConfig, plain
+from suites.schema.enums import SourceKind, Weights
+from suites.schema.refusals import Refused
+
+NAME = r"[\w.-]+"
+LONGEST_NAME = 100
+"""Longest name in bytes. Names become parts of file names."""
+
+NO_MODEL = "none"
+"""Model name of a cell that runs no model."""
+
+UNKNOWN_POSITIONS = 1 << 30
+"""Number of positions of a model whose config.json is not on this machine yet."""
+
+
+def model_name(config: RunConfig) -> str:
+    """Return `model.name` if it is set, else the name in conf/ for the hub id, else the name of the folder or hub id.
+
+    Raises:
+        Refused: `model.name` cannot be part of a file name.
+    """
+    given, model = config.model.name, config.model
+    if given:
+        if not re.fullmatch(NAME, given) or len(given.encode()) > LONGEST_NAME:
+            raise Refused(
+                f"model.name={given[:LONGEST_NAME]} cannot be part of a file name; use letters, digits, '.', '_' and "
+                f"'-', at most {LONGEST_NAME} bytes"
+            )
+        if given == NO_MODEL:
+            raise Refused(f"model.name={NO_MODEL} is the name for cells without a model; choose another name")
+        return given
+    if model.path:
+        return _file_name(_folder_name(Path(model.path).resolve()))
+    return model.names.get(model.hub) or _file_name(model.hub or str(model.architecture.get("model_type", "")))
+
+
+def _folder_name(folder: Path) -> str:
+    """Return the name of a folder. For a snapshot in the hub's local cache, return the hub id instead of the commit."""
+    hub = folder.parent.parent.name
+    return hub.removeprefix("models--") if folder.parent.name == "snapshots" and "--" in hub else folder.name
+
+
+def _file_name(text: str) -> str:
+    """Return the last part of a hub id or folder. Characters that are not suitable for file names are replaced."""
+    name = re.sub(r"[^\w.-]+", "-", re.split(r"/|--", text)[-1]).strip("-.")
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
+    return f"model-{name}" if name == NO_MODEL else name
+
+
+def local_config(config: RunConfig) -> dict[str, Any]:
+    """Check the folder model.path and return its config.json. Return {} if there is no folder.
+
+    Raises:
+        Refused: A file of the folder is missing, damaged or not readable.
+    """
+    if config.weights is Weights.random or not config.model.path:
+        return {}
+    folder = Path(config.model.path)
+    try:
+        check_files(folder)
+        return read_config(folder)
+    except Unavailable as reason:
+        missing = str(reason).startswith("has no")
+        advice = "; give a folder with config.json and model.safetensors, or set weights=random for latency only"
+        raise Refused(f"model.path={folder}{' ' if missing else ': '}{reason}{advice if missing else ''}") from None
+
+
+def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
+    """Return the longest sequence of the model in tokens, from config.json, or from conf/ if config.json is missing.
+
+    Raises:
+        Refused: config.json does not have the first position.
+    """
+    model = config.model
+    try:
+        if checkpoint_config:
+            return positions_of(checkpoint_config)
+        if config.weights is Weights.random and "max_position_embeddings" in model.architecture:
+            return positions_of(model.architecture)
+    except ValueError as error:
+        raise Refused(f"model.path={model.path}: {error}") from None
+    known_model = config.weights is Weights.random or not model.names or model.hub in model.names
+    return model.positions if known_model else UNKNOWN_POSITIONS
+
+
+def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
+    """Return the keys of a model for workers: its configuration, and its folder, identity and origin if known.
+
+    The identity of a hub id is known after suites/running/locating.py has found its checkpoint.
+
+    Raises:
+        Refused: Weights, folder, architecture and tokenizer contradict one another.
+    """
+    random, model = config.weights is Weights.random, plain(asdict(config.model))
+    path = str(Path(config.model.path).resolve()) if config.model.path else ""
+    if random and path:
+        raise Refused(
+            f"weights=random makes new weights, but model.path={config.model.path} has weights; leave one out"
+        )
+    if random and not model["architecture"]:
+        raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not have")
+    if not (random or path or model["hub"] or config.backend.source is SourceKind.none):
+        raise Refused("model.hub= and model.path= are both empty; set one of them, or weights=random for latency only")
+    located = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
+    return {
+        **model, "path": path, "tokenizer": _tokenizer(config), "weights": config.weights.name, "seed": config.seed,
+        **located,
+    }  # fmt: skip
+
+
+def _identity(folder: Path, cache: Path) -> str:
+    try:
+        return identity_of(folder, cache)
+    except OSError as error:
+        name = Path(str(error.filename or folder)).name
+        raise Refused(f"model.path={folder}: {name} cannot be read: {error.strerror}") from None
+
+
+def _tokenizer(config: RunConfig) -> str:
+    """Return the absolute path of the folder whose tokenizer random weights use; "" if they use none."""
+    chosen = config.model.tokenizer
+    if not chosen:
+        return ""
+    if config.weights is not Weights.random:
+        raise Refused(f"model.tokenizer={chosen} is for weights=random; trained weights have their own tokenizer")
+    if not tokenizer_files(Path(chosen)):
+        raise Refused(
+            f"model.tokenizer={chosen} has no tokenizer.json; give the folder of a checkpoint that has this file"
+        )
+    return str(Path(chosen).resolve())
+
+
+def borrowed(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of model.tokenizer for a cell; {} if random weights use no tokenizer."""
+    if not job["tokenizer"]:
+        return {}
+    try:
+        return {"tokenizer": tokenizer_identity(Path(job["tokenizer"]))[:16]}
+    except OSError as error:
+        raise Refused(f"model.tokenizer={job['tokenizer']} cannot be read: {error.strerror}") from None
+
+
+def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
+    """Return the digest that distinguishes models with the same name. A cell contains no path.
+
+    It is the digest of the architecture of random weights, or the identity of a checkpoint.
+    """
+    if config.backend.source is SourceKind.none:
+        return ""
+    if config.weights is Weights.random:
+        return short_digest(plain(config.model.architecture))
+    return str(job.get("identity", ""))[:16]

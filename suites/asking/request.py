@@ -1,0 +1,276 @@
+"""Turn a composed configuration into a `Request` that can run on this machine.
+
+An error in the configuration is reported here, before any work starts, in one line with the fix.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.base import BACKENDS
+from backends.model.labels import names_in, not_a_choice
+from suites.asking.cache_folder import cache_of
+from suites.asking.interpreters import interpreter_path
+from suites.asking.model_request import (
+    NO_MODEL,
+    borrowed,
+    local_config,
+    model_job,
+    model_name,
+    model_version,
+    positions,
+)
+from suites.asking.resolve_options import lengths_of, own_options, quantization_of, without_paths
+from suites.asking.suite_request import ASKED, Asked
+from suites.asking.user_folders import chosen_folder
+from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
+from suites.records.cell import short_digest
+from suites.schema.config import RunConfig
+from suites.schema.enums import Precision, SourceKind, Suite, TaskKind, Weights
+from suites.schema.refusals import Refused, at_least, between, positive, writable
+from suites.tasks.task import Task, load_task
+
+LARGEST = 1 << 16
+"""Largest batch size and largest sequence length. Larger values would fill the memory of any machine."""
+
+LARGEST_SEED = (1 << 63) - 1
+"""Largest seed that random number generators accept."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Resolved request for one cell. Only the release of the backend is missing; a worker finds it.
+
+    Attributes:
+        time_limit: longest duration of a stage in seconds.
+        minimum_cosine: smallest cosine to the FP32 reference of a correct output.
+        until: name of the last stage to run.
+        repeats: number of fresh processes that measure.
+        job: the input of workers, as JSON; see suites/worker.py.
+        task: kind, targets, tolerance and threshold for judging outputs.
+        cell: all fields of the `Cell` except the release.
+        effort: duration and sample limits, see suites/measuring/clock.py.
+    """
+
+    suite: str
+    machine: Machine
+    backend: str
+    interpreter: str
+    main_interpreter: str
+    time_limit: float
+    minimum_cosine: float
+    until: str
+    repeats: int
+    rerun: bool
+    results: Path
+    cache: Path
+    job: Mapping[str, Any]
+    task: Mapping[str, Any]
+    cell: Mapping[str, Any]
+    effort: Mapping[str, Any]
+
+
+def resolve(config: RunConfig) -> Request:
+    """Check a configuration and resolve it for this machine.
+
+    Raises:
+        Refused: a requested value does not exist or is out of range, or a folder cannot be written.
+    """
+    _check_backend(config)
+    model_name(config)
+    if at_least("seed", config.seed, 0) > LARGEST_SEED:
+        raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
+    repeats = at_least("repeats", config.repeats, 1)
+    # Errors in the request are reported before missing hardware.
+    model_config = local_config(config)
+    max_positions = positions(config, model_config)
+    shapes, lengths, backend_options = _shapes(config, max_positions), lengths_of(config), own_options(config)
+    task = load_task(config.task, _labels(config, model_config))
+    suite_request = ASKED[config.suite.name](config, shapes, lengths, max_positions, task)
+    machine = _machine(config)
+    results = writable("results", chosen_folder("results", config.results))
+    cache = cache_of(chosen_folder("cache", config.cache))
+    eight_bit = config.precision.name in (Precision.int8, Precision.fp8)
+    quantized = eight_bit and config.backend.source is SourceKind.onnx
+    quantization = quantization_of(config, machine) if quantized else {}
+    graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
+    options = {**backend_options, "threads": _threads(config)}
+    job = {
+        "suite": config.suite.name.name,
+        "backend": config.backend.name,
+        "source": config.backend.source.name,
+        "precision": config.precision.name.name,
+        "device": asdict(machine.device),
+        "shapes": suite_request.held,
+        "cuda_graph": graph,
+        "cache": str(cache),
+        "options": options,
+        "model": model_job(config, cache),
+        "lengths": lengths,
+        "texts": list(task.calibration),
+        "kind": task.kind,
+        "readout": task.readout,
+        "labels": task.labels,
+        "reading": task.reading,
+        "seed": config.seed,
+        "quantization": quantization,
+        **suite_request.job,
+    }
+    return Request(
+        suite=config.suite.name.name,
+        machine=machine,
+        backend=config.backend.name,
+        interpreter=_interpreter(config, config.backend.interpreter),
+        main_interpreter=_interpreter(config, "main"),
+        time_limit=positive("backend.time_limit", config.backend.time_limit),
+        minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
+        until=config.until.name,
+        repeats=repeats if config.suite.name is Suite.latency else 1,
+        rerun=config.rerun,
+        results=results,
+        cache=cache,
+        job=job,
+        task=_judging(config, task),
+        cell=_cell(config, suite_request, job),
+        effort={**_effort(config), **suite_request.effort},
+    )
+
+
+def _cell(config: RunConfig, suite_request: Asked, job: Mapping[str, Any]) -> dict[str, Any]:
+    no_model, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+    calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
+    quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
+    return {
+        "suite": job["suite"],
+        "model": NO_MODEL if no_model else model_name(config),
+        "weights": "none" if no_model else f"random (seed {config.seed})" if random else "trained",
+        "model_version": model_version(config, job["model"]),
+        "backend": job["backend"],
+        "precision": job["precision"],
+        "device": job["device"]["kind"],
+        "shapes": tuple((batch, sequence) for batch, sequence in suite_request.shapes),
+        "lengths": {
+            **job["lengths"],
+            "seed": config.seed,
+            "texts": short_digest(job["texts"]),
+            **calibration,
+            **borrowed(job["model"]),
+            **suite_request.lengths,
+        },
+        "options": {
+            "cuda_graph": job["cuda_graph"],
+            **without_paths(job["options"]),
+            "threads": config.threads,
+            **quantization,
+            **suite_request.options,
+        },
+    }
+
+
+def _judging(config: RunConfig, task: Task) -> dict[str, Any]:
+    return {
+        "kind": task.kind,
+        "targets": dict(task.targets),
+        "tolerance": positive("task.tolerance", config.task.tolerance),
+        "threshold": positive("layers.threshold", config.layers.threshold),
+    }
+
+
+def _effort(config: RunConfig) -> dict[str, Any]:
+    return {
+        "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
+        "seconds": positive("suite.seconds", config.suite.seconds),
+        "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
+        "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
+        "tolerance": positive("suite.tolerance", config.suite.tolerance),
+    }
+
+
+def _check_backend(config: RunConfig) -> None:
+    if config.backend.name not in BACKENDS:
+        raise Refused(f"backend.name={config.backend.name} is not a backend; choices: {', '.join(BACKENDS)}")
+
+
+def _threads(config: RunConfig) -> int:
+    """Return the number of CPU threads for the backend; 0 for the default of its library.
+
+    Libraries ignore the limit of a cgroup, so with a limit the default is the limit.
+
+    Raises:
+        Refused: the machine has fewer CPUs, or the cgroup allows fewer.
+    """
+    requested, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    if requested > cores:
+        raise Refused(f"threads={requested} is more than the {cores} CPUs of this machine; choose at most {cores}")
+    allowed = max(1, int(min(quota, cores)))
+    if requested > max(quota, 1):
+        raise Refused(
+            f"threads={requested} is more than the {quota:g} CPUs that the cgroup allows (cpu.max); "
+            f"choose at most {allowed}, or raise the limit"
+        )
+    return allowed if not requested and quota < cores else requested
+
+
+def _machine(config: RunConfig) -> Machine:
+    supported, requested = config.backend.devices, config.device.name
+    visible = gpus() if "cuda" in supported and requested != "cpu" else []
+    if requested == "cpu" and "cpu" not in supported:
+        raise Refused(f"backend={config.backend.name} runs on a GPU only; choose device=cuda or another backend")
+    if requested == "cuda" and "cuda" not in supported:
+        raise Refused(f"backend={config.backend.name} runs on the CPU only; choose device=cpu or another backend")
+    if not visible and (requested == "cuda" or "cpu" not in supported):
+        raise Refused(
+            f"backend={config.backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
+            "run on a machine with a GPU (nvidia-smi must list it)"
+            + ("" if "cpu" not in supported else ", or choose device=cpu")
+        )
+    if not visible and config.gpu == 0:
+        return cpu()
+    if not 0 <= config.gpu < len(visible):
+        raise Refused(
+            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend; the first is gpu=0"
+            if visible
+            else f"gpu={config.gpu}: no GPU is visible to this backend; use the default, gpu=0"
+        )
+    return visible[config.gpu]
+
+
+def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
+    for name, values, limit in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
+        if not values:
+            raise Refused(f"{name}=[] is empty; give at least one value, e.g. {name}=[1,8]")
+        for value in values:
+            if value < (1 if name == "batch" else 2):
+                raise Refused(f"{name}={value} is too small; a {name} is at least {1 if name == 'batch' else 2}")
+            if limit is not None and value > limit:
+                raise Refused(f"sequence={value} is beyond the {limit} positions of {model_name(config)}")
+            if value > LARGEST:
+                raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
+    return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
+
+
+def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str] | None:
+    """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
+    judges_head = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
+    if not model_config or not judges_head:
+        return None
+    try:
+        problem, names = not_a_choice(model_config), names_in(model_config)
+    except ValueError as error:
+        raise Refused(f"model.path={config.model.path}: {error}") from None
+    if problem:
+        raise Refused(f"model.path={config.model.path}: {problem}")
+    return names
+
+
+def _interpreter(config: RunConfig, name: str) -> str:
+    interpreters: dict[str, str] = asdict(config.interpreter)
+    if name not in interpreters:
+        raise Refused(f"backend.interpreter={name} is not an interpreter; choices: {', '.join(interpreters)}")
+    path = interpreters[name] or interpreters["main"] or sys.executable
+    return interpreter_path(f"interpreter.{name}", path)

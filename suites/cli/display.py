@@ -1,0 +1,53 @@
+"""Progress of running cells: one live line in a terminal, and plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from suites.measuring.clock import now_ns
+from suites.text import one_line
+
+
+class Display:
+    """Display of the current cell and its stage. It redraws only after a change, to not disturb a CPU measurement."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._title = ""
+        self._started = 0
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def begin(self, title: str, stage: str = "probe") -> None:
+        self._title, self._started = one_line(title), now_ns()
+        self.stage(stage, "starting")
+
+    def stage(self, stage: str, text: str, keep: bool = False) -> None:
+        """Show the activity of a stage. With `keep`, print it on a permanent line."""
+        if keep:
+            self.say(f"{self._title}  {stage}: {text}")
+        if self._console.is_terminal:
+            elapsed = (now_ns() - self._started) / 1e9
+            line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {one_line(text)}  {elapsed:.0f} s")
+            self._live.update(line, refresh=True)
+
+    def end(self, outcome: str, text: str) -> None:
+        """Print the outcome of the cell on a permanent line."""
+        style = {"ok": "green", "unsupported": "yellow"}.get(outcome, "red")
+        self._console.print(Text.assemble((outcome, style), f"  {self._title}  {one_line(text)}"), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(one_line(text)), soft_wrap=True)

@@ -1,0 +1,91 @@
+"""Text of `run --help` and `search --help`: choices of the groups in suites/conf/, and keys with their help."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+CONF = Path(__file__).resolve().parent / "conf"
+
+USAGE = """\
+Measure a BERT-style model on one backend, or with -m each combination of choices, and print the results in one table.
+
+usage: {run} [flags] [group=choice ...] [key=value ...]
+
+flags:
+  -m, --multirun               run every combination of the values that commas separate
+  -c, --cfg job|hydra|all      print the configuration and run nothing; --resolve also replaces ${{KEY}} by its value
+  -p, --package GROUP          print only this group of the configuration, with --cfg
+  -i, --info [TOPIC]           print the sources of the configuration and run nothing
+  -cd, --config-dir FOLDER     search FOLDER for more files of the groups
+  --version                    print the version of Hydra, which reads the configuration
+  -h, --help                   show this help
+
+groups and their choices, as group=choice:
+{groups}
+
+keys and their defaults, as key=value; these are the most common keys:
+{keys}
+
+examples:
+  {run} backend=ort precision=int8
+  {run} -m backend=torch_eager,ort precision=fp32,int8
+  {run} -m experiment=demo
+
+A cell that was measured before on this device is reused; rerun=true measures it again.
+Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
+docs/reference.md explains every key. `{run} --cfg job` prints every key with its value.
+`{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
+
+COMMON = (
+    "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",
+    "quantization.placement", "quantization.method", "quantization.smooth", "quantization.qat_steps",
+    "quantization.leave_out", "lengths.passes", "layers.chunk", "switching.switch", "switching.trace",
+    "switching.pad_to", "trt.min", "trt.opt", "trt.max", "trt.ranges", "trt.contexts", "trt.engines", "trt.memory_mb",
+    "trt.optimization_level", "trt.rewrites", "plugin.gelu", "plugin.constraints", "interpreter.trt",
+)  # fmt: skip
+"""Keys of groups that --help shows in addition to all keys without a group."""
+
+WIDTH, COLUMN = 120, 32
+
+
+def help_text() -> str:
+    """Return the text of `run --help`."""
+    from suites.cli.command_line import PROGRAM, program
+
+    return USAGE.format(run=program("run"), program=PROGRAM, groups=group_choices(), keys=common_keys())
+
+
+def group_choices() -> str:
+    """Return one line for each group: its name and its choices, which are files."""
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
+    return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)
+
+
+def common_keys() -> str:
+    """Return the common keys with their defaults, choices and help: first the keys without a group."""
+    from suites.schema.config import RunConfig
+    from suites.schema.config_key import keys_of
+
+    names = [key.name for key in keys_of(RunConfig)]
+    return key_lines([name for name in names if "." not in name] + [name for name in names if name in COMMON])
+
+
+def key_lines(names: Sequence[str]) -> str:
+    """Return some keys with their defaults, choices and help."""
+    from suites.schema.config import RunConfig
+    from suites.schema.config_key import keys_of
+
+    keys = {key.name: key for key in keys_of(RunConfig)}
+    lines = []
+    for name in names:
+        key = keys[name]
+        choices = f"{key.type.replace(', ', '|')}. " if ", " in key.type and " of " not in key.type else ""
+        text = textwrap.wrap(choices + key.text, WIDTH - COLUMN, break_on_hyphens=False)
+        first = f"  {name}={key.default}"
+        if len(first) >= COLUMN:
+            lines.append(first)
+            first = ""
+        lines += [f"{first:<{COLUMN}}{text[0]}", *(" " * COLUMN + line for line in text[1:])]
+    return "\n".join(lines)

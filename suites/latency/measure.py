@@ -1,0 +1,144 @@
+"""Measurement for suite=latency: time of a forward pass at each shape, with plain steps and with a CUDA graph.
+
+Runs in the measuring worker, over any session.
+"""
+
+from __future__ import annotations
+
+import resource
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
+from suites.measuring import clock
+from suites.measuring.clock import Effort, Samples
+from suites.measuring.cpu_load import cpu_load, read_cpu
+from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.schema.refusals import first_line
+
+FIRST_USE, AFTER_TIMING = "first use", "after timing"
+"""When an output was compared with FP32: before the timing, or after it (the output of the last timed step)."""
+
+
+def measure(
+    session: Session,
+    shapes: Sequence[Shape],
+    arrays: Mapping[str, Array],
+    effort: Effort,
+    cuda_graph: bool,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure every shape. A shape that fails is named in `failures`, and the next shape still runs.
+
+    Args:
+        arrays: inputs and references, see `inputs_of`.
+
+    Returns:
+        `measurements`, `checks` (see `compare`), `facts` by shape, and `failures` (messages by shape).
+    """
+    measurements: list[Measurement] = []
+    checks: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    # Ascending size: the peak memory of a process only grows, so the peak after a shape belongs to this shape.
+    for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
+        try:
+            feeds, reference, rows = inputs_of(arrays, shape)
+            first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once
+            facts[str(shape)] = {"first_step_ns": first}
+            for graph in (False, True) if cuda_graph else (False,):
+                progress(f"{shape} {'CUDA graph' if graph else 'plain'}")
+                if graph:
+                    try:
+                        facts[str(shape)]["capture_ns"] = clock.time_once(session.capture)
+                    except Unsupported as reason:
+                        facts[str(shape)]["no_cuda_graph"] = str(reason)
+                        break
+                    session.step()
+                    session.wait()
+                where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
+                expected = reference, rows, feeds["attention_mask"]
+                checks.append({**where, "when": FIRST_USE, **compare(session.fetch(), *expected)})
+                measurements += _phases(session, shape, feeds, effort, graph)
+                checks.append({**where, "when": AFTER_TIMING, **compare(session.fetch(), *expected)})
+            facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        except (Unsupported, Unavailable):
+            raise
+        except Exception as error:
+            # A shape that does not fit must not stop the others, and vendors' errors have no common type. If the
+            # session is unusable afterwards, the next shape fails too and reports it.
+            traceback.print_exc()
+            failures[str(shape)] = first_line(error)
+    return {
+        "measurements": [m.__dict__ for m in measurements],
+        "checks": checks,
+        "facts": facts,
+        "failures": failures,
+    }
+
+
+def inputs_of(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
+    """Return feeds, FP32 reference [rows, sequence, hidden], and the rows of the batch that it belongs to."""
+    feeds = {name.split("/", 1)[1]: arrays[name] for name in arrays if name.startswith(f"{shape}/")}
+    return feeds, feeds.pop("reference"), feeds.pop("rows")
+
+
+def _first_step(session: Session, feeds: Feeds) -> None:
+    session.load(feeds)
+    session.step()
+    session.wait()
+
+
+def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph: bool) -> list[Measurement]:
+    steady = clock.warm_up(session, effort)
+    samples_by_phase: dict[str, Samples] = {}
+    before = read_cpu()
+    if session.stream is not None:
+        samples_by_phase[GPU] = clock.time_device(session, effort)
+    enqueue, samples_by_phase[LATENCY] = clock.time_enqueue(session, effort)
+    if session.stream is not None:
+        samples_by_phase[ENQUEUE] = enqueue
+        samples_by_phase[SUSTAINED] = clock.time_sustained(session, effort)
+    samples_by_phase[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
+    load = cpu_load(before, read_cpu())
+    return [
+        Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)
+        for phase, samples in samples_by_phase.items()
+    ]
+
+
+def compare(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
+    """Compare an output with the FP32 reference, over tokens that are not padding.
+
+    Args:
+        output: [batch, sequence, hidden] of any float type.
+        reference: [rows, sequence, hidden] FP32.
+        rows: indices [rows] of the sequences of the batch that `reference` contains.
+        mask: int32 [batch, sequence].
+
+    Returns:
+        nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None. cosine: smallest
+        cosine of mean-pooled hidden states over sequences. token_cosine: smallest cosine over single tokens.
+        max_difference: largest absolute difference.
+    """
+    valid = mask.astype(bool)
+    nonfinite = int(np.count_nonzero(~np.isfinite(output[valid])))
+    hidden, tokens = output[rows].astype(np.float64), valid[rows]
+    expected = reference.astype(np.float64)
+    if nonfinite:
+        return {"nonfinite": nonfinite, "cosine": None, "token_cosine": None, "max_difference": None}
+    pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (hidden, expected)]
+    return {
+        "nonfinite": 0,
+        "cosine": float(_cosine(*pooled).min()),
+        "token_cosine": float(_cosine(hidden[tokens], expected[tokens]).min()),
+        "max_difference": float(np.abs(hidden - expected)[tokens].max()),
+    }
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.asarray((a * b).sum(-1) / np.maximum(norms, 1e-30))

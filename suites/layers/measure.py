@@ -1,0 +1,65 @@
+"""Measurement for suite=layers: compare the outputs of single layers with FP32, to find the first that differs.
+
+Runs in the measuring worker, over any session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Session, Shape
+from suites.measuring.clock import Effort
+
+
+def measure(
+    session: Session,
+    shapes: Sequence[Shape],
+    arrays: Mapping[str, Array],
+    effort: Effort,
+    cuda_graph: bool,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compare each marked output with FP32, over tokens that are not padding. For `arrays` see backends/onnx_/marked_outputs.py."""
+    feeds = {name.partition("/")[2]: arrays[name] for name in arrays if name.startswith("feeds/")}
+    progress("comparing")
+    session.load(feeds)
+    session.step()
+    session.wait()
+    valid = feeds["attention_mask"].astype(bool)
+    outputs, reference = session.fetch()[valid].astype(np.float64), arrays["reference"][valid].astype(np.float64)
+    edges = np.cumsum([0, *arrays["widths"].tolist()])
+    layers = [
+        {"point": str(point), **compared(outputs[:, low:high], reference[:, low:high])}
+        for point, low, high in zip(arrays["points"], edges[:-1], edges[1:], strict=True)
+    ]
+    return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "layers": layers}
+
+
+def compared(output: Array, reference: Array) -> dict[str, Any]:
+    """Compare an output with its reference, both [tokens, features].
+
+    Returns:
+        nonfinite, the number of NaN and Inf; where it is 0, also max_difference (absolute), relative_error (Frobenius
+        norm of the difference over that of the reference) and cosine_min, the smallest over tokens.
+    """
+    nonfinite = int(np.count_nonzero(~np.isfinite(output)))
+    if nonfinite:
+        return {"nonfinite": nonfinite}
+    norms = np.linalg.norm(output, axis=1) * np.linalg.norm(reference, axis=1)
+    return {
+        "nonfinite": 0,
+        "max_difference": float(np.abs(output - reference).max()),
+        "relative_error": float(np.linalg.norm(output - reference) / np.linalg.norm(reference)),
+        "cosine_min": float(((output * reference).sum(1) / np.maximum(norms, 1e-30)).min()),
+    }
+
+
+def first_past(layers: Sequence[Mapping[str, Any]], threshold: float) -> str:
+    """Return the first point that has NaN or Inf, or a relative error above `threshold`; empty if there is none."""
+    for layer in layers:
+        if layer["nonfinite"] or layer["relative_error"] > threshold:
+            return str(layer["point"])
+    return ""

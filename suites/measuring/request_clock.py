@@ -1,0 +1,129 @@
+"""Timing of requests. A request is the inputs of one shape and one step over them. suites/measuring/clock.py has the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backends.base import Feeds, Session
+from suites.measuring import clock
+from suites.measuring.clock import Effort, Samples
+
+
+@dataclass(frozen=True)
+class Served:
+    """Host times of one request, in ns.
+
+    Attributes:
+        parts: time of each part of the change of shape, by the session's name for the part.
+        copy: time of `copy_in` until the copy was done, including device work that the change of shape enqueued.
+        enqueue, step: time of the step until its call returned, and until the step was done.
+        whole: time of the whole request.
+        replayed: whether the step launched a CUDA graph.
+    """
+
+    parts: dict[str, int]
+    copy: int
+    enqueue: int
+    step: int
+    whole: int
+    replayed: bool
+
+
+def time_request(session: Session, feeds: Feeds) -> Served:
+    """Serve one request on an idle device. A wait after the copy separates its time from that of the step."""
+    parts: dict[str, int] = {}
+    start = begin = clock.now_ns()
+    for name in session.changing(feeds):
+        end = clock.now_ns()
+        parts[name] = parts.get(name, 0) + end - begin
+        begin = end
+    session.copy_in(feeds)
+    session.wait()
+    copied = clock.now_ns()
+    session.step()
+    returned = clock.now_ns()
+    session.wait()
+    done = clock.now_ns()
+    return Served(parts, copied - begin, returned - copied, done - copied, done - start, session.replays)
+
+
+def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) -> tuple[int, int] | None:
+    """Return the device times in ns of the first and the second step after a change of shape.
+
+    The device is kept busy for `ahead` ns while the host enqueues the steps. Otherwise the time between two events
+    would include host time. The busy time starts after the change of shape, because the change may wait for the device.
+
+    Returns:
+        None if the busy time ended before the steps were enqueued.
+    """
+    assert session.stream is not None
+    session.load(before)
+    session.wait()
+    marks = [session.stream.event() for _ in range(3)]
+    session.step()
+    session.load(after)
+    session.stream.occupy(ahead)
+    marks[0].record()
+    session.step()
+    marks[1].record()
+    session.step()
+    ended_early = marks[0].reached()
+    marks[2].record()
+    session.wait()
+    if ended_early:
+        return None
+    return marks[1].nanoseconds_since(marks[0]), marks[2].nanoseconds_since(marks[1])
+
+
+def time_requests(session: Session, requests: Sequence[Feeds]) -> tuple[Samples, int]:
+    """Serve requests one after another.
+
+    Returns:
+        The host time in ns of each request (change of shape, copy of inputs and one step, until it is done), and the
+        number of steps that launched a CUDA graph.
+    """
+    values, replayed, begin = [], 0, clock.now_ns()
+    start = begin
+    for feeds in requests:
+        session.load(feeds)
+        replayed += session.replays
+        session.step()
+        session.wait()
+        end = clock.now_ns()
+        values.append(end - start)
+        start = end
+    return Samples(tuple(values), ((begin, start, len(values)),)), replayed
+
+
+def warm_up(session: Session, circle: Sequence[Feeds], effort: Effort) -> bool:
+    """Serve the requests of `circle` repeatedly until their total time is steady or `effort.warm_up_s` has passed.
+
+    Returns:
+        Whether the time became steady.
+    """
+    samples: list[int] = []
+    start = clock.now_ns()
+    while True:
+        samples_of_round, _ = time_requests(session, circle)
+        samples.append(sum(samples_of_round.values))
+        elapsed = (clock.now_ns() - start) / 1e9
+        if elapsed >= effort.warm_up_s / 10 and clock.is_steady(samples, effort.tolerance):
+            return True
+        if elapsed >= effort.warm_up_s:
+            return False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Time budget. `left` is true before its end, which is in ns on the clock of suites/measuring/clock.py."""
+
+    end: int
+
+    @classmethod
+    def of(cls, seconds: float) -> Budget:
+        return cls(clock.now_ns() + round(seconds * 1e9))
+
+    @property
+    def left(self) -> bool:
+        return clock.now_ns() < self.end

@@ -1,0 +1,69 @@
+"""A cell: one combination of suite, model, backend, precision and shapes. Its id is the hash of its canonical JSON.
+
+A cell contains no path, no interpreter and no machine. The same cell has the same id on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+PROFILES = ("profiles", "min", "opt", "max", "ranges")
+"""Options that select the shapes for which an engine is tuned."""
+
+
+def short_digest(value: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a JSON value. They replace a long value in a cell."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (suite, model, backend, precision, shapes) combination.
+
+    Attributes:
+        weights: "trained", or "random" with its seed.
+        model_version: Identity of the checkpoint (backends/model/identity.py), or digest of the architecture of random
+            weights. A changed model with the same name is another cell.
+        release: Library and version of the backend. Two releases are two cells.
+        shapes: (batch, sequence) pairs.
+        lengths: Distribution of sequence lengths, kind of tokens, digest of the texts for inputs and calibration, and
+            the name of their file if it was set. For the accuracy suite also digests of the task's texts and of its
+            labels or scores.
+        options: Other options that change the computation: CUDA graphs, threads, options of the backend, quantization.
+    """
+
+    suite: str
+    model: str
+    weights: str
+    model_version: str
+    backend: str
+    release: str
+    precision: str
+    device: str
+    shapes: tuple[tuple[int, int], ...]
+    lengths: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        return cls(**{**data, "shapes": tuple((int(b), int(s)) for b, s in data["shapes"])})
+
+    @cached_property
+    def id(self) -> str:
+        """Model, backend and precision, then the first 12 hexadecimal digits of the SHA-256 of the canonical JSON.
+
+        The id is a file name: it has no path separator, does not begin with a dot and is short.
+        """
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        front = (re.sub(r"[^A-Za-z0-9._-]+", "-", part)[:60] for part in (self.model, self.backend, self.precision))
+        return f"{'-'.join(front).lstrip('.-')}-{digest}"

@@ -1,0 +1,131 @@
+"""The layout of a results folder, and reading its records.
+
+A record is `<results>/<machine>/records/<suite>/<cell>.json`. Tables are in `<results>/<machine>/tables`, plots in
+`plots`, kernel profiles in `kernels`. Records of the former layout, `<results>/records/<machine>/<suite>/<cell>.json`,
+are read as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from suites.records.record import Record, read_record
+from suites.records.record_checks import MACHINE_NAME, BadRecord
+
+FORMER = "records"
+"""Folder of all records in the former layout. No machine has this name."""
+
+
+class MachineFolder:
+    """Results of one machine. Each record is read at most once.
+
+    Attributes:
+        bad: files that are not valid records, with the reason.
+    """
+
+    def __init__(self, results: Path, name: str) -> None:
+        self.results, self.name = results, name
+        self.path = results / name
+        self.bad: dict[Path, str] = {}
+        self._read: dict[Path, Record | None] = {}
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def kernels(self) -> Path:
+        """Folder of kernel profiles. In the former layout it was among the records."""
+        former = self.results / FORMER / self.name / "kernels"
+        return former if former.is_dir() and not (self.path / "kernels").is_dir() else self.path / "kernels"
+
+    def records(self, suite: str) -> list[Record]:
+        """Return the records of a suite, sorted by file name. Files that are not valid records are added to `bad`."""
+        files = (self._record_at(path) for path in self._files(suite))
+        return [record for record in files if record is not None]
+
+    def record(self, suite: str, cell_id: str) -> Record | None:
+        """Return one record, or None if it is missing or not valid."""
+        for folder in self._folders(suite):
+            path = folder / f"{cell_id}.json"
+            if path.is_file():
+                return self._record_at(path)
+        return None
+
+    def leave_out(self, record: Record, reason: str) -> None:
+        """Treat a record as bad from now on."""
+        for path, stored in self._read.items():
+            if stored is record:
+                self._read[path], self.bad[path] = None, reason
+                return
+
+    def _folders(self, suite: str) -> tuple[Path, Path]:
+        return self.path / "records" / suite, self.results / FORMER / self.name / suite
+
+    def _files(self, suite: str) -> list[Path]:
+        paths: dict[str, Path] = {}
+        for folder in self._folders(suite):
+            for name in _names(folder):
+                if name.endswith(".json") and not name.startswith("."):
+                    paths.setdefault(name, folder / name)
+        return [paths[name] for name in sorted(paths)]
+
+    def _record_at(self, path: Path) -> Record | None:
+        if path not in self._read:
+            try:
+                self._read[path] = _check_path(read_record(path), path, self.name)
+            except OSError as error:
+                self._read[path], self.bad[path] = None, error.strerror or str(error)
+            except BadRecord as error:
+                self._read[path], self.bad[path] = None, str(error)
+        return self._read[path]
+
+
+def machine_folders(results: Path) -> list[MachineFolder]:
+    """Return the machines that have records in a results folder, sorted by name."""
+    names = {name for name in _names(results) if (results / name / "records").is_dir() and name != FORMER}
+    names |= {name for name in _names(results / FORMER) if (results / FORMER / name).is_dir()}
+    return [MachineFolder(results, name) for name in sorted(names) if MACHINE_NAME.fullmatch(name)]
+
+
+def read_records(results: Path, suite: str) -> Iterator[Record]:
+    """Yield all records of a suite in a results folder, machine by machine.
+
+    Raises:
+        BadRecord: a file is not a valid record.
+    """
+    for folder in machine_folders(results):
+        records = folder.records(suite)
+        if folder.bad:
+            path, reason = next(iter(folder.bad.items()))
+            raise BadRecord(f"{path}: {reason}")
+        yield from records
+
+
+def _names(folder: Path) -> Sequence[str]:
+    """Return the sorted names in a folder; empty if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return ()
+
+
+def _check_path(record: Record, path: Path, machine: str) -> Record:
+    """Return the record after a check that its path matches its machine, suite and cell.
+
+    Raises:
+        BadRecord: the path does not match.
+    """
+    # Only the digest in the file name is compared: earlier versions wrote the model's name in another format.
+    expected_names = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
+    path_names = (machine, path.parent.name, path.stem.rpartition("-")[2])
+    for kind, expected, actual in zip(("machine", "suite", "cell"), expected_names, path_names, strict=True):
+        if expected != actual:
+            raise BadRecord(f"its {kind} is {expected}, but the path of the file is that of {actual}")
+    return record

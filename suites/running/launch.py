@@ -1,0 +1,239 @@
+"""Run one stage in a worker process with a time limit, and read its answer. The other side is suites/worker.py."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from suites.records.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
+from suites.records.suite_version import CODE
+from suites.running.process_tree import CALL, Guard, kill_group, kill_marked
+from suites.running.worker_output import ProgressLines, Reader, WorkerLog
+from suites.text import one_line
+
+ROOT = Path(__file__).resolve().parent.parent
+GRACE_SECONDS = 3
+FREE_BYTES = 1 << 16
+"""A disk with less free space counts as full. A stage that fails on a full disk may have failed for that reason."""
+
+_calls = itertools.count()
+
+
+class CannotWrite(Exception):
+    """A worker could not write its files: the disk is full or the folder is read-only."""
+
+
+class CannotStart(Exception):
+    """The interpreter of a worker cannot be run. The message has its path and the reason."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """Python for workers: the path of its executable, and environment variables that its libraries need."""
+
+    python: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer of a stage.
+
+    Attributes:
+        outcome: one of the outcomes in suites/records/record.py.
+        reason: one line; empty if the outcome is `ok`.
+        result: return value of the stage, from JSON; None if the stage returned nothing.
+        log_tail: last lines of the worker's output.
+    """
+
+    outcome: str
+    reason: str
+    result: Any
+    log_tail: str
+
+
+def call(
+    stage: str,
+    job: Mapping[str, Any],
+    folder: Path,
+    interpreter: Interpreter,
+    limit_s: float,
+    on_progress: Callable[[str, bool], None],
+) -> Answer:
+    """Run `stage` on `job` in `folder` and wait for it, at most `limit_s` seconds.
+
+    `on_progress` is called with each line of progress, and whether the line should stay visible.
+
+    Raises:
+        CannotWrite: the worker could not write, or failed on a full disk.
+        CannotStart: the interpreter cannot be run.
+        OSError: the job could not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "out.json").unlink(missing_ok=True)
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    mark = f"{Guard.start()}-{next(_calls)}"
+    log = WorkerLog(folder / "log.txt")
+    process: subprocess.Popen[bytes] | None = None
+    readers: list[Reader] = []
+    try:
+        process, readers = _spawn(stage, folder, interpreter, mark, (log.add, ProgressLines(on_progress).add))
+        status: int | None = process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        status = None
+    finally:
+        # Also on an interrupt: no process that the worker started may outlive the cell.
+        try:
+            if process is not None:
+                _end(process)
+        finally:
+            kill_marked(mark)
+            for reader in readers:
+                reader.finish()
+            log.close()
+            shutil.rmtree(temporary, ignore_errors=True)
+    if status is None:
+        return Answer(TIMEOUT, f"{stage} was stopped after {limit_s:g} s", None, log.tail())
+    if status == os.EX_IOERR:
+        raise CannotWrite(f"{stage}: {(log.tail().splitlines() or ['cannot write'])[-1]}")
+    answer = _read(stage, folder, status, log.tail())
+    if answer.outcome == FAILED:
+        _check_space(stage, folder)
+    return answer
+
+
+def _code(folder: Path) -> Path:
+    """Return a folder with the packages suites and backends and no other package.
+
+    An installed copy is in a folder with other packages of this interpreter. In PYTHONPATH they would hide the packages
+    of the worker's interpreter. So the job's folder gets links to the two packages.
+    """
+    if not any(ROOT.glob("*.dist-info")):
+        return ROOT
+    code = folder / "code"
+    code.mkdir(exist_ok=True)
+    for name in CODE:
+        with contextlib.suppress(FileExistsError):
+            (code / name).symlink_to(ROOT / name)
+    return code
+
+
+def _spawn(
+    stage: str,
+    folder: Path,
+    interpreter: Interpreter,
+    mark: str,
+    receivers: tuple[Callable[[bytes], None], Callable[[bytes], None]],
+) -> tuple[subprocess.Popen[bytes], list[Reader]]:
+    """Start the worker, and the threads that read its output and its progress.
+
+    Raises:
+        CannotStart: the interpreter cannot be run.
+    """
+    progress_reader, progress_writer = os.pipe()
+    environment = {
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUTF8": "1",  # libraries open files without naming an encoding
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Files that a killed worker did not remove are removed with the folder.
+        "TMPDIR": str(folder / "tmp"),
+        **interpreter.environment,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
+        "SUITES_PROGRESS_FD": str(progress_writer),
+        "SUITES_LAUNCHER": str(os.getpid()),
+        CALL: mark,
+    }
+    try:
+        process = subprocess.Popen(
+            [interpreter.python, "-m", "suites.worker", stage, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            pass_fds=(progress_writer,),
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(progress_reader)
+        raise CannotStart(_why_not_started(interpreter.python, error)) from None
+    finally:
+        os.close(progress_writer)
+    assert process.stdout is not None
+    output = os.dup(process.stdout.fileno())
+    process.stdout.close()
+    return process, [Reader(output, receivers[0]), Reader(progress_reader, receivers[1])]
+
+
+def _why_not_started(python: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT and os.path.exists(python):
+        return f"{python} cannot be started: the program that its first line names is missing"
+    if error.errno == errno.ENOEXEC:
+        return f"{python} cannot be started: it is neither a program of this machine nor a script that begins with #!"
+    return f"{python} cannot be started: {error.strerror}"
+
+
+def _check_space(stage: str, folder: Path) -> None:
+    """Raise CannotWrite if the disk of `folder` is full."""
+    probe = folder / "space"
+    try:
+        probe.write_bytes(b"0" * FREE_BYTES)
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in CANNOT_WRITE:
+            raise CannotWrite(f"{stage} failed, and {folder} cannot be written: {error.strerror}") from None
+
+
+def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
+    """Return the worker's answer, or a failure if there is none."""
+    try:
+        data = json.loads((folder / "out.json").read_bytes())
+        answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
+    except (FileNotFoundError, NotADirectoryError):
+        ended = _how_it_ended(status)
+        if not folder.is_dir():
+            return Answer(FAILED, f"{stage} {ended}: its folder in cache= was removed meanwhile", None, log_tail)
+        last = next(reversed(log_tail.strip().splitlines()), "").strip()
+        return Answer(FAILED, f"{stage} {ended} without an answer{f': {last}' if last else ''}", None, log_tail)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Answer(FAILED, f"{stage} wrote an answer that cannot be read: {error}", None, log_tail)
+    if not isinstance(answer.reason, str) or answer.outcome not in OUTCOMES:
+        return Answer(FAILED, f"{stage} wrote an answer with the unknown outcome {answer.outcome!r}", None, log_tail)
+    return replace(answer, reason=one_line(answer.reason))
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was killed by signal {-status}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the worker and its process group: first by SIGTERM, then the remaining processes by SIGKILL."""
+    try:
+        if process.poll() is None:
+            kill_group(process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+    finally:
+        # The group must be ended even if a second interrupt ends the wait.
+        kill_group(process.pid, signal.SIGKILL)
+    process.wait()

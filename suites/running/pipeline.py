@@ -1,0 +1,241 @@
+"""Run one request: probe its backend, export, build and measure, each in a worker, and write the record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backends.cache_files import remove_partials
+from suites.asking.request import Request
+from suites.records import record
+from suites.records.cell import Cell
+from suites.records.record import FAILED, OK, TIMED, Record, path_of, write_record
+from suites.records.suite_version import HARNESS, SCORING, maker, typed_command
+from suites.running.device_lock import holding
+from suites.running.job_folders import end_job, new_job
+from suites.running.launch import Answer, CannotStart, CannotWrite
+from suites.running.locating import changed, located
+from suites.running.machine_folders import without_folders
+from suites.running.reuse import another_device, judged_anew, record_at, reusable
+from suites.running.stages import Progress, Staged, Stages, judged, measure, measure_layers, prepare
+from suites.schema.refusals import Refused, check_record
+
+WAITING = "for the device, which another run uses"
+
+_reported_caches: set[Path] = set()
+"""Caches in the folder of another user. A line about each of them was printed already."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Result of a cell so far.
+
+    Attributes:
+        path: path of the record; None if the request does not measure.
+        reused: whether the record was written by an earlier run.
+        log: path of the last log of a cell that failed.
+        another: measures in one more fresh process; None after all requested processes have measured. The cells of a
+            sweep take turns, so that slow drift of the machine does not favour one of them.
+    """
+
+    record: Record
+    path: Path | None
+    reused: bool
+    log: Path | None = None
+    another: Callable[[], Ended] | None = None
+
+
+def run_request(request: Request, progress: Progress) -> Ended:
+    """Run a request, or return the record that an earlier run on the same device wrote.
+
+    Raises:
+        Refused: an interpreter cannot be started, or a record, a job or an artifact cannot be written. No half-written
+            file remains.
+    """
+    if request.cache.name == f"uid-{os.geteuid()}" and request.cache not in _reported_caches:
+        _reported_caches.add(request.cache)
+        progress("cache", f"other users can write {request.cache.parent}; using {request.cache.name} in it", True)
+    remove_partials(request.cache)  # of a run that was killed
+    try:
+        stages = Stages(request, new_job(request.cache), progress)
+    except OSError as error:
+        raise _cannot_write(request, error) from None
+    return _finish(stages, lambda: _run(request, stages))
+
+
+def run_to_end(request: Request, progress: Progress) -> Ended:
+    """Run a request in all requested processes, one after another."""
+    ended = run_request(request, progress)
+    while ended.another is not None:
+        ended = ended.another()
+    return ended
+
+
+def _cannot_write(request: Request, error: Exception) -> Refused:
+    folders = f"results={request.results} or cache={request.cache}"
+    return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
+
+
+def _finish(stages: Stages, work: Callable[[], Ended]) -> Ended:
+    """Return the result of `work`. Remove the job folder if it is not needed any more; add the log if the cell failed.
+
+    Raises:
+        Refused: the interpreter does not start, or a file cannot be written.
+    """
+    request, keep = stages.request, False
+    try:
+        ended = work()
+        if ended.another is not None:
+            keep = True
+            return ended
+        keep = ended.record.outcome not in (OK, record.UNSUPPORTED)
+        log = _last_log(stages.folder) if keep else None
+        end_job(stages.folder, keep)
+        return replace(ended, log=log)
+    except CannotStart as error:
+        names = "interpreter.main or the backend's own, as in inference-suites.yaml"
+        raise Refused(f"{error}; {names}, must be a Python with numpy") from None
+    except (CannotWrite, OSError) as error:
+        raise _cannot_write(request, error) from None
+    finally:
+        if not keep:
+            end_job(stages.folder, keep=False)
+        remove_partials(request.cache)
+
+
+def _last_log(folder: Path) -> Path | None:
+    """Return the log of the last stage; None if the folder was removed meanwhile."""
+    try:
+        return max(folder.glob("*/log.txt"), key=lambda log: log.stat().st_mtime, default=None)
+    except OSError:
+        return None
+
+
+def _run(request: Request, stages: Stages) -> Ended:
+    checkpoint = located(request, stages.run)
+    if isinstance(checkpoint, Answer):
+        # Without the checkpoint the cell has no identity, so no record can be written.
+        cell = Cell(release="", **request.cell)
+        return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
+    request = checkpoint
+    probed = stages.run("probe", request.job, request.interpreter)
+    advice = "; interpreter.main or the backend's own, as in inference-suites.yaml, must be a Python with numpy"
+    facts: dict[str, Any] = probed.result or {
+        "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
+    }  # fmt: skip
+    cell = Cell(release=facts["release"], **request.cell)
+    path = path_of(request.results, request.machine.slug, cell)
+    measuring = request.until == "measure"
+    if measuring:
+        check_record(request.results, path)
+    earlier = record_at(path) if measuring else None
+    reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
+    if reusable_record is not None and processes_of(reusable_record) >= request.repeats:
+        return Ended(judged_anew(reusable_record, request), path, reused=True)
+    layers, extends = request.suite == "layers", False
+    environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
+    if facts["outcome"] != OK:
+        staged = Staged(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
+    else:
+        # The export runs under the lock too, because it would disturb another run that measures on this device.
+        with _device(request, stages):
+            staged = (
+                measure_layers(request, stages, facts["form"]) if layers else prepare(request, stages, facts["form"])
+            )
+            extends = (
+                bool(staged.job) and reusable_record is not None and _same_artifacts(reusable_record, staged.parts)
+            )
+            if staged.job and not extends and not layers:
+                staged = measure(request, stages, staged)
+        if extends:
+            assert reusable_record is not None
+            return _measure_again(request, stages, staged.job, reusable_record)
+        if measuring and staged.answer.outcome == OK:
+            # Judging does not use the device, so it runs after the lock is released.
+            staged = Staged(*judged(request, stages, staged.answer, staged.parts), staged.job)
+        if staged.answer.outcome == OK and (reason := changed(request)):
+            staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
+    answer, parts = staged.answer, staged.parts
+    new_record = Record(
+        cell=cell,
+        outcome=answer.outcome,
+        reason=answer.reason,
+        environment=environment,
+        settings=request.effort,
+        stages=stages.seconds,
+        command=typed_command(),
+        measured_at=_now(),
+        log_tail=stages.log_tail if answer.outcome != OK else "",
+        maker=maker(),
+        harness=HARNESS,
+        scoring=SCORING,
+        **parts,
+    )
+    new_record = without_folders(new_record, request)
+    if earlier is not None and another_device(earlier, request):
+        replaced_uuid = earlier.environment.get("uuid")
+        stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
+    written_path = write_record(request.results, new_record) if measuring else None
+    return _with_next_process(request, stages, staged.job, Ended(new_record, written_path, reused=False))
+
+
+@contextlib.contextmanager
+def _device(request: Request, stages: Stages) -> Iterator[None]:
+    """Hold the lock of the device: exclusive for a suite that takes times, shared with other runs otherwise."""
+    device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
+    with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
+        yield
+
+
+def processes_of(earlier: Record) -> int:
+    """Return the number of fresh processes that measured."""
+    return 1 + len(earlier.processes)
+
+
+def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
+    """Set `another` if the request needs more processes than have measured."""
+    if ended.path is None or ended.record.outcome != OK or processes_of(ended.record) >= request.repeats:
+        return ended
+    return replace(ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, job, ended.record)))
+
+
+def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> Ended:
+    """Measure in one more process and add its measurements to the record. A failure of that process fails the cell."""
+    number = processes_of(earlier)
+    with _device(request, stages):
+        staged = measure(request, stages, Staged(Answer(OK, "", None, ""), {}, {**job, "process": number}))
+    answer, parts = staged.answer, staged.parts
+    if answer.outcome == OK:
+        answer, parts = judged(request, stages, answer, parts)
+    process = {"process": number, "measured_at": _now(), "facts": parts.get("facts", {})}
+    extended = replace(
+        earlier,
+        outcome=answer.outcome,
+        reason=f"process {number + 1} of {request.repeats}: {answer.reason}" if answer.outcome != OK else "",
+        measurements=earlier.measurements + parts.get("measurements", ()),
+        checks=earlier.checks + parts.get("checks", ()),
+        processes=(*earlier.processes, process),
+        stages=stages.seconds,
+        log_tail=stages.log_tail if answer.outcome != OK else "",
+    )
+    extended = without_folders(extended, request)
+    written_path = write_record(request.results, extended)
+    return _with_next_process(request, stages, job, Ended(extended, written_path, reused=False))
+
+
+def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:
+    """Return whether the artifacts are the same as those of the earlier record, byte for byte."""
+    now, then = (
+        {name: artifact.get("sha256") for name, artifact in artifacts.items()}
+        for artifacts in (parts["artifacts"], earlier.artifacts)
+    )
+    return now == then
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,55 @@
+"""Reuse of an earlier record, so that a cell is not measured again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from suites.asking.request import Request
+from suites.layers.measure import first_past
+from suites.records.cell import short_digest
+from suites.records.record import OK, UNSUPPORTED, Record, read_record, write_record
+from suites.records.suite_version import HARNESS, SCORING
+
+
+def record_at(path: Path) -> Record | None:
+    """Read the record at `path`; None if it is missing, not valid, or belongs to another cell."""
+    try:
+        earlier = read_record(path)
+    except (OSError, ValueError):
+        return None
+    return earlier if earlier.cell.id == path.stem else None
+
+
+def reusable(earlier: Record, request: Request) -> bool:
+    """Return whether a record can be reused: same device, same version, same targets, and no failure.
+
+    Timings need the same version of the timing. Other figures need the same version of inputs and scoring.
+    """
+    same_version = earlier.harness == HARNESS if earlier.timed else earlier.scoring == SCORING
+    targets = short_digest(request.task["targets"])
+    same_targets = bool(earlier.scores.get("targets", targets) == targets)
+    ended_well = earlier.outcome in (OK, UNSUPPORTED)
+    return same_version and same_targets and ended_well and not another_device(earlier, request)
+
+
+def another_device(earlier: Record, request: Request) -> bool:
+    """Return whether the record was measured on another device that has the same name."""
+    return bool(earlier.environment.get("uuid") != request.machine.description["uuid"])
+
+
+def judged_anew(earlier: Record, request: Request) -> Record:
+    """Apply the tolerance or threshold of the request to a record. If it changes, the record is written again."""
+    scores = dict(earlier.scores)
+    if "tolerance" in scores:
+        scores["tolerance"] = request.task["tolerance"]
+    if "threshold" in scores:
+        scores["threshold"] = request.task["threshold"]
+        scores["first"] = first_past(scores["layers"], scores["threshold"])
+    if scores == earlier.scores:
+        return earlier
+    # The record is in this machine's folder, also if its own field has another name.
+    environment = {**earlier.environment, "machine": request.machine.slug}
+    judged = replace(earlier, scores=scores, environment=environment)
+    write_record(request.results, judged)
+    return judged

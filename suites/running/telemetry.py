@@ -1,0 +1,164 @@
+"""GPU telemetry during a measurement.
+
+The parent process samples it through NVML and assigns it to the measurement windows.
+"""
+
+from __future__ import annotations
+
+import bisect
+import statistics
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
+
+from suites.measuring.clock import now_ns
+from suites.measuring.machine import ask
+from suites.records.record import SUSTAINED, Measurement
+
+REASONS = {
+    0x04: "software power cap",
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+"""Bits of nvmlDeviceGetCurrentClocksEventReasons that mean throttling (NVML API reference). The bits for an idle GPU,
+application clocks and display settings are not included."""
+
+SHORTEST_ENERGY_SECONDS = 0.4
+"""Shortest measurement with a figure of energy, in seconds. NVML's energy counter advances in steps of tens of
+milliseconds, so it is inaccurate over shorter times."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One sample of the device's state.
+
+    Attributes:
+        at, until: begin and end of the reading in ns, on the clock of suites/measuring/clock.py.
+        sm_clock, memory_clock: in MHz.
+        power: in W.
+        temperature: in degrees C.
+        reasons: bits of nvmlDeviceGetCurrentClocksEventReasons.
+        energy: energy counter in mJ.
+        memory: memory in use in bytes.
+        processes: number of processes that compute on the device.
+    """
+
+    at: int
+    sm_clock: int
+    memory_clock: int
+    power: float
+    temperature: int
+    reasons: int
+    energy: int
+    memory: int
+    processes: int
+    until: int = 0
+
+
+@dataclass
+class Telemetry:
+    """Sampler of one GPU. It runs in a thread during the `with` block; without a `uuid`, on a CPU, it does nothing."""
+
+    uuid: str
+    period_s: float = 0.02
+    readings: list[Reading] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Telemetry:
+        if self.uuid:
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(self.uuid)
+            self.readings.append(_read(handle))
+            self._thread = threading.Thread(target=self._sample, args=(handle,), daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            import pynvml
+
+            self._stop.set()
+            self._thread.join()
+            pynvml.nvmlShutdown()
+
+    def _sample(self, handle: Any) -> None:
+        while not self._stop.wait(self.period_s):
+            self.readings.append(_read(handle))
+
+
+def _read(handle: Any) -> Reading:
+    import pynvml
+
+    return Reading(
+        at=now_ns(),
+        sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        power=ask(pynvml.nvmlDeviceGetPowerUsage, handle) / 1000,
+        temperature=ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        reasons=ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
+        energy=ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
+        memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
+        processes=len(ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
+        until=now_ns(),
+    )
+
+
+def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measurement:
+    """Return the measurement with the telemetry of its windows; unchanged if there are no readings.
+
+    `memory_bytes` is the largest memory in use minus that of the first reading, which precedes the worker's start.
+    """
+    if not readings or not measurement.windows:
+        return measurement
+    first, last = measurement.windows[0][0], measurement.windows[-1][1]
+    during = _between(readings, first, last)
+    if not during:
+        return measurement
+    throttled = tuple(any(_throttles(r) for r in _between(readings, a, b)) for a, b, _ in measurement.windows)
+    bits = [reading.reasons for reading in during]
+    telemetry = {
+        "sm_clock_mhz": statistics.median(r.sm_clock for r in during),
+        "memory_clock_mhz": statistics.median(r.memory_clock for r in during),
+        "power_w": round(statistics.fmean(r.power for r in during), 1),
+        "temperature_c": max(r.temperature for r in during),
+        "throttle_reasons": [name for bit, name in REASONS.items() if any(b & bit for b in bits)],
+        "memory_bytes": max(r.memory for r in during) - readings[0].memory,
+        # One of them is the worker. Its process id is not compared: the driver may report another number.
+        "other_processes": max(0, max(r.processes for r in during) - 1),
+        "readings": len(during),
+    }
+    if measurement.phase == SUSTAINED and last - first >= SHORTEST_ENERGY_SECONDS * 1e9:
+        energy = _energy_at(readings, last) - _energy_at(readings, first)
+        sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
+        telemetry["energy_mj_per_sequence"] = energy / sequences
+    # A GPU that does not report a figure gives 0. An empty list of reasons is kept: it means no throttling.
+    reported = {name: value for name, value in telemetry.items() if value != 0}
+    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **reported})
+
+
+def _throttles(reading: Reading) -> bool:
+    return any(reading.reasons & bit for bit in REASONS)
+
+
+def _between(readings: Sequence[Reading], start: int, end: int) -> Sequence[Reading]:
+    """Return the readings that began and ended in [start, end]: memory may be allocated after a window."""
+    low = bisect.bisect_left(readings, start, key=lambda r: r.at)
+    high = bisect.bisect_right(readings, end, key=lambda r: max(r.at, r.until))
+    return readings[low:high]
+
+
+def _energy_at(readings: Sequence[Reading], at: int) -> float:
+    """Return the energy counter in mJ at a moment in ns, by linear interpolation between two readings."""
+    index = min(max(bisect.bisect_left(readings, at, key=lambda r: r.at), 1), len(readings) - 1)
+    before, after = readings[index - 1], readings[index]
+    share = (at - before.at) / max(after.at - before.at, 1)
+    return before.energy + min(max(share, 0.0), 1.0) * (after.energy - before.energy)

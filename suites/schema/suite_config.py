@@ -1,0 +1,91 @@
+"""Keys that belong to one suite, and the lengths of sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suites.schema.config_key import key
+from suites.schema.enums import Distribution, Suite, TokenKind
+
+
+@dataclass
+class SuiteConfig:
+    """The question and the time given to it. A record keeps these keys. A cell keeps the name of the suite alone."""
+
+    name: Suite = key(Suite.latency, "The question. Choose it with suite=NAME, which also loads the suite's defaults.")
+    warm_up_s: float = key(3.0, "Longest warm-up in seconds. The warm-up ends earlier when times are steady.")
+    seconds: float = key(1.0, "Measuring time in seconds for each phase, such as plain steps or graph replays.")
+    min_samples: int = key(30, "Fewest samples of a phase. A slow phase gets up to ten times suite.seconds for them.")
+    max_samples: int = key(1000, "Most samples of a phase.")
+    tolerance: float = key(
+        0.02, "Times count as steady when the medians of two halves of a window differ by at most this share."
+    )
+    pairs_s: float = key(
+        5.0, "suite=switching: seconds for all ordered pairs of shapes, with CUDA graphs and without each."
+    )
+    replay_s: float = key(5.0, "suite=switching: seconds for each trace, with CUDA graphs and without each.")
+    starts: int = key(5, "suite=switching: extra processes that measure the first request of each shape.")
+    minimum_cosine: float = key(
+        0.5, "A cell fails when the smallest cosine between its outputs and those of FP32 is below this value."
+    )
+
+
+@dataclass
+class SearchConfig:
+    """When suites/search.py stops."""
+
+    cosine: float = key(
+        0.0, "Smallest cosine to FP32 that passes. 0 means 0.95 for INT8 and FP8, and 0.999 for FP16 and BF16."
+    )
+    steps: int = key(0, "Most steps of the search. 0 sets no limit.")
+    seconds: float = key(0.0, "The search starts no step after this many seconds. 0 sets no limit.")
+
+
+@dataclass
+class LayersConfig:
+    """Keys of suite=layers."""
+
+    chunk: int = key(16, "Number of layers whose outputs one engine returns.")
+    threshold: float = key(0.05, "The table names the first layer with a larger relative error than this.")
+
+
+@dataclass
+class SwitchingConfig:
+    """Keys of suite=switching; see suites/switching/measure.py."""
+
+    repeats: int = key(20, "Visits of each ordered pair of shapes, as far as suite.pairs_s allows.")
+    requests: int = key(
+        500,
+        "Requests of each trace, as far as suite.replay_s allows. A trace gets more requests if it would otherwise "
+        "miss a shape or change its shape less than a hundred times. 0 replays no trace.",
+    )
+    switch: list[float] = key(
+        [0.0, 0.01, 0.1, 0.5, 1.0],
+        "Probabilities that a request has another shape than the request before it. Each gives one trace.",
+    )
+    trace: str = key("", "File with a trace of your own: a batch size and a sequence length per line, such as 8 128.")
+    pad_to: list[list[int]] = key(
+        [], "Shapes [batch,sequence] that requests are padded up to. Empty: each request runs at its own shape."
+    )
+
+
+@dataclass
+class LengthsConfig:
+    """Number of tokens of each sequence, special tokens included; see backends/inputs/batches.py."""
+
+    name: str = key("full", "Name of the distribution in tables. Choose it with lengths=NAME.")
+    distribution: Distribution = key(Distribution.full, "Kind of distribution. lengths=NAME sets it.")
+    tokens: TokenKind = key(
+        TokenKind.auto,
+        "Token ids of the inputs: the task's text or random ids. auto uses text if there is a tokenizer.",
+    )
+    low: int = key(8, "Shortest length of lengths=uniform and lengths=squad_like.")
+    mean: float = key(177.0, "Mean length of lengths=squad_like.")
+    sigma: float = key(0.45, "Standard deviation of the logarithm of the lengths of lengths=squad_like.")
+    values: list[int] = key([], "Lengths of a histogram.")
+    counts: list[int] = key([], "How often each length of lengths.values occurs.")
+    path: str = key("", "File of lengths=file: one length per line.")
+    passes: int = key(
+        1, "Sort each batch by length and run it in this many passes. Each pass is padded to its own longest sequence."
+    )
+    multiple: int = key(16, "With lengths.passes: round the length of each pass up to a multiple of this many tokens.")

@@ -1,0 +1,234 @@
+"""Spread of times between processes, by machine and path: `python -m suites.process_noise RESULTS`.
+
+A table row from one process has no spread between processes of its own. Tables use the spread of a study of equal
+processes for such a row, from `suites/process_noise.json`. A study is a record of several processes, or a group of
+records that differ only in the ranges of INT8, which do not change kernels. The command writes this file from all
+records under RESULTS.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suites.cli.output import tolerantly
+from suites.records.record import GPU, LATENCY, Measurement, Record
+from suites.schema.refusals import Refused
+from suites.statistics.stats import Estimate
+
+FILE = Path(__file__).with_name("process_noise.json")
+
+LEAST = 5
+"""Fewest processes of a study. With fewer, the estimate of the spread is too inaccurate."""
+
+RANGES = ("method", "percentile", "samples", "sequence", "tokens", "qat_steps", "qat_rate")
+"""Options of quantization that change ranges but not the graph or the kernels."""
+
+
+@dataclass(frozen=True, order=True)
+class PathKey:
+    """Machine, device, backend, precision and CUDA graph setting of a computed path.
+
+    Attributes:
+        machine: slug of the machine, as in records.
+        device: "cpu" or "cuda".
+    """
+
+    machine: str
+    device: str
+    backend: str
+    precision: str
+    cuda_graph: bool
+
+
+@dataclass(frozen=True, order=True)
+class Study:
+    """Medians of equal processes at one shape.
+
+    Attributes:
+        medians_ms: median of each process, in ms.
+        records: ids of the cells that the medians come from.
+    """
+
+    path: PathKey
+    batch: int
+    sequence: int
+    medians_ms: tuple[float, ...]
+    records: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.sequence
+
+    @property
+    def variance(self) -> float:
+        """Variance of the logarithm of the medians."""
+        return float(np.var(np.log(self.medians_ms), ddof=1))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Relative standard deviation between processes, with its degrees of freedom."""
+
+    spread: float
+    freedom: int
+
+
+def studies(records: Iterable[Record]) -> list[Study]:
+    """Return all studies in records, sorted."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.measurements:
+            groups.setdefault(_equal_computation(record), []).append(record)
+    return sorted(study for group in groups.values() for study in _of_group(group))
+
+
+def noise_of(path: PathKey, tokens: int) -> Noise | None:
+    """Return the noise of a path at a number of tokens (batch times sequence); None if there is no study.
+
+    If this path was not studied on this machine, the noise is that of the nearest study. The order is: this machine and
+    path; this machine and backend in any precision; this path on another machine of the same kind (CPU or GPU); this
+    backend on such a machine; any path on this machine; any path on such a machine. If several studies match, the
+    largest spread counts.
+    """
+    return find_noise(committed_studies(), path, tokens)
+
+
+def find_noise(available: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
+    """Return the noise of a path from the given studies; see `noise_of`."""
+    near = [s for s in available if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
+    here = [study for study in near if study.path.machine == path.machine]
+    choices = (
+        [s for s in here if s.path == path],
+        [s for s in here if s.path.backend == path.backend],
+        [s for s in near if replace(s.path, machine=path.machine) == path],
+        [s for s in near if s.path.backend == path.backend],
+        here,
+        near,
+    )
+    return next((_largest(group, tokens) for group in choices if group), None)
+
+
+def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
+    """Add the spread between processes to an estimate; unchanged without `noise`.
+
+    For an estimate of one process the spread is also added to its standard error.
+    """
+    if noise is None:
+        return estimate
+    if estimate.processes > 1:
+        return replace(estimate, spread=noise.spread)
+    error = float(np.hypot(estimate.error, noise.spread))
+    return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
+
+
+def _largest(group: Sequence[Study], tokens: int) -> Noise:
+    """Return the largest spread of all paths in `group`, each at the shape with the nearest number of tokens.
+
+    The spread depends on the size: a small batch waits for the host, whose speed differs between processes; a large
+    batch does not.
+    """
+    nearest: dict[PathKey, Study] = {}
+    for study in group:
+        nearest[study.path] = min(
+            nearest.get(study.path, study),
+            study,
+            key=lambda candidate: (abs(math.log(candidate.tokens / tokens)), -candidate.variance),
+        )
+    widest = max(nearest.values(), key=lambda candidate: candidate.variance)
+    return Noise(widest.variance**0.5, len(widest.medians_ms) - 1)
+
+
+def _of_group(group: Sequence[Record]) -> Iterable[Study]:
+    several = [record for record in group if len({m.process for m in record.measurements}) >= LEAST]
+    for records in [[record] for record in several] or ([list(group)] if len(group) >= LEAST else []):
+        shapes: dict[tuple[int, int, bool], list[float]] = {}
+        for record in records:
+            for m in main_measurements(record.measurements):
+                shapes.setdefault((m.batch, m.sequence, m.cuda_graph), []).append(float(np.median(m.samples)) / 1e6)
+        cell, machine = records[0].cell, str(records[0].environment["machine"])
+        ids = tuple(sorted(record.cell.id for record in records))
+        for (batch, sequence, graph), medians in shapes.items():
+            if len(medians) >= LEAST:
+                path = PathKey(machine, cell.device, cell.backend, cell.precision, graph)
+                yield Study(path, batch, sequence, tuple(round(median, 6) for median in medians), ids)
+
+
+def main_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Return the measurements of GPU time if there are any, else those of latency on the host."""
+    phase = GPU if any(m.phase == GPU for m in measurements) else LATENCY
+    return [m for m in measurements if m.phase == phase]
+
+
+def _equal_computation(record: Record) -> str:
+    """Return a key that is equal for records that run the same kernels."""
+    cell = json.loads(json.dumps(record.cell.to_json()))
+    for name in RANGES:
+        cell["options"].get("quantization", {}).pop(name, None)
+    for name in ("texts", "calibration", "seed"):
+        cell["lengths"].pop(name, None)
+    return json.dumps([record.environment["machine"], {**cell, "model_version": ""}], sort_keys=True)
+
+
+@cache
+def committed_studies() -> tuple[Study, ...]:
+    """Return the studies in `FILE`."""
+    return tuple(_from_json(item) for item in json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def _from_json(item: Mapping[str, Any]) -> Study:
+    return Study(
+        **{
+            **item,
+            "path": PathKey(**item["path"]),
+            "medians_ms": tuple(item["medians_ms"]),
+            "records": tuple(item["records"]),
+        }
+    )
+
+
+def to_text(found: Iterable[Study]) -> str:
+    """Return the content of the file: one study per line, so diffs are readable."""
+    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the file. Return 0, or 2 if the command was refused."""
+    from suites.cli.command_line import CommandParser, guarded
+    from suites.records.record_checks import BadRecord
+    from suites.records.results_folder import read_records
+
+    parser = CommandParser(
+        "process-noise",
+        "Calculate from records how much times differ between processes, and write suites/process_noise.json.\n\n"
+        f"It reads the latency records that have at least {LEAST} equal processes. Tables use the file to judge rows\n"
+        "that were measured in one process.",
+        ("results/reference", "results/runs"),
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")
+
+    def write() -> int:
+        options = parser.parse_args(arguments)
+        try:
+            found = studies(read_records(options.results, "latency"))
+        except BadRecord as error:
+            raise Refused(f"{error}; move the file away") from None
+        if not found:
+            raise Refused(f"{options.results} has no study; give a folder with records of at least {LEAST} processes")
+        FILE.write_text(to_text(found), encoding="utf-8")
+        print(f"{FILE}: {len(found)} studies")
+        return 0
+
+    return guarded(write)
+
+
+if __name__ == "__main__":
+    sys.exit(tolerantly(lambda: main(sys.argv[1:])))

@@ -1,0 +1,128 @@
+"""Validity of a row in a table.
+
+A row is valid if its outputs are finite and close to those of FP32, and if its path has not failed a task.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from suites.records.cell import PROFILES
+from suites.records.record import FAILED, TIMEOUT, Record
+
+Way = str
+Scores = Mapping[str, Any]
+Judged = Mapping[Way, Mapping[str, Scores]]
+"""Scores by path and task."""
+
+NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
+"""Options that change the speed of a path but not its outputs."""
+
+CALIBRATED = ("int8", "fp8")
+"""Precisions whose outputs also depend on the texts and the seed of calibration. In TensorRT they also depend on the
+profiles, because tactics are chosen for them (results/reference/findings/tensorrt.md: INT8 with a wide profile)."""
+
+DRIFT, DRIFT_ALLOWED = 10.0, 0.01
+"""Largest distance from FP32 (1 - cosine) at a shape: `DRIFT` times the smallest distance in its record, plus
+`DRIFT_ALLOWED`."""
+
+NEAR, NEAR_CALIBRATED = 0.99, 0.9
+"""Smallest cosine to FP32 of a valid row; `NEAR_CALIBRATED` is for INT8 and FP8. Rounding alone gives higher values for
+pooled outputs: in the records, above 0.9999 for floating point, and above 0.94 for INT8 recipes that pass their task.
+A lower cosine means an error, for example a kernel whose probabilities all round to 0."""
+
+
+def way(record: Record) -> Way:
+    """Return the key of a record's path. Two records have the same key if they differ only in shapes and speed."""
+    cell = record.cell
+    calibrated = cell.precision in CALIBRATED
+    without = NOT_THE_WAY if calibrated else NOT_THE_WAY | {*PROFILES}
+    options = {name: value for name, value in cell.options.items() if name not in without}
+    parts = (record.environment["machine"], cell.model, cell.weights, cell.model_version, cell.backend, cell.release)
+    made_from = [cell.lengths.get("texts"), cell.lengths.get("seed")] if calibrated else []
+    return json.dumps([*parts, cell.precision, options, *made_from], sort_keys=True)
+
+
+def judged(accuracy: Iterable[Record]) -> dict[Way, dict[str, Scores]]:
+    """Return scores by path and task. If several records have the same path and task, the largest loss counts.
+
+    The scores of a cell that failed or timed out have its reason as `failure`. Unsupported or unavailable cells are
+    skipped.
+    """
+    scores_by_path: dict[Way, dict[str, Scores]] = {}
+    for record in accuracy:
+        scores = dict(record.scores)
+        if record.outcome in (FAILED, TIMEOUT) and not scores.get("nonfinite"):
+            scores["failure"] = f"{record.outcome}: {record.reason}"
+        if not scores:
+            continue
+        tasks, task = scores_by_path.setdefault(way(record), {}), str(record.cell.lengths["task"])
+        if task not in tasks or loss(scores) > loss(tasks[task]):
+            tasks[task] = scores
+    return scores_by_path
+
+
+def past_tolerance(scores: Scores) -> str:
+    """Return the reason why a path fails a task; empty if it passes, or if the task does not decide validity."""
+    lost = loss(scores)
+    if math.isfinite(lost) and not scores.get("gates", True):
+        return ""
+    return shortfall(scores)
+
+
+def shortfall(scores: Scores) -> str:
+    """Return the reason if a task's figure is below that of FP32 by more than the tolerance; else an empty text."""
+    if "failure" in scores:
+        return str(scores["failure"])
+    if scores["nonfinite"]:
+        return f"{scores['nonfinite']} outputs are NaN or Inf"
+    lost = loss(scores)
+    if not math.isfinite(lost):
+        return f"{scores['metric']} is {scores['value']}"
+    if lost > scores["tolerance"]:
+        return f"{scores['metric']} falls by {lost:.4f}, more than {scores['tolerance']:g}"
+    return ""
+
+
+def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping[str, Scores]) -> list[str]:
+    """Return all reasons why a row of a record is invalid, each once; `shapes` are the shapes of the row."""
+    checks = [check for check in record.checks if (check["batch"], check["sequence"]) in shapes]
+    problems_found = sorted({str(check["problem"]) for check in checks if check["problem"]})
+    problems_found += [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
+    problems_found += [text] if (text := _drift(record.checks, checks)) else []
+    return problems_found + [
+        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))
+    ]
+
+
+def _far(precision: str, row_checks: Iterable[Mapping[str, Any]]) -> str:
+    """Return the problem if outputs are further from FP32 than rounding to `precision` explains; else an empty text."""
+    least = NEAR_CALIBRATED if precision in CALIBRATED else NEAR
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=1.0)
+    return "" if worst >= least else f"cosine {worst:.4f} to FP32, below the {least:g} of {precision}"
+
+
+def _drift(all_checks: Iterable[Mapping[str, Any]], row_checks: Iterable[Mapping[str, Any]]) -> str:
+    """Return the problem if outputs are much worse here than at the record's best shape; else an empty text.
+
+    Rounding errors are similar at all shapes. Faults of a kernel are not.
+    """
+    finite = [check for check in all_checks if check["cosine"] is not None]
+    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=None)
+    if worst is None:
+        return ""
+    best = max(finite, key=lambda check: float(check["cosine"]))
+    if 1 - worst <= DRIFT * (1 - best["cosine"]) + DRIFT_ALLOWED:
+        return ""
+    elsewhere = f"{best['cosine']:.4f} at {best['batch']}x{best['sequence']}"
+    return f"outputs depend on the shape: cosine {worst:.4f}, {elsewhere}"
+
+
+def loss(scores: Scores) -> float:
+    """Return how far a figure is below that of FP32; infinite if there is no figure or it is not a number."""
+    if "failure" in scores or scores["nonfinite"] or not math.isfinite(scores["difference"]):
+        return math.inf
+    return -float(scores["difference"])

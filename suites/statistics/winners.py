@@ -1,0 +1,162 @@
+"""Selection of the fastest rows of a table.
+
+A row wins only if the difference is larger than the differences between processes, and only if nothing disturbed the
+row. If this cannot be decided, the table has no winner, because a wrong winner is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from suites.records.record import GPU, Measurement, Record
+from suites.statistics.noise import PathKey, noise_of, widened
+from suites.statistics.stats import Estimate, of_processes, slower, typical
+
+OTHERS_ALLOWED = 0.05
+"""Largest share of the CPU time that other processes may take. Above it, times on the CPU are not reliable."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Valid row of a table: its time, and the reason why it cannot win (empty if it can)."""
+
+    time: Estimate
+    excluded: str = ""
+
+
+def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) -> Estimate:
+    """Return a time that can be compared with that of another process, or another device of the same name.
+
+    Args:
+        record: record of the time.
+        time: estimate in any unit.
+        cuda_graph: whether the time is of a replay of a CUDA graph.
+        tokens: batch times sequence length.
+    """
+    cell, machine = record.cell, str(record.environment["machine"])
+    with_noise = widened(
+        time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens)
+    )
+    return replace(with_noise, device=str(record.environment.get("uuid", "")))
+
+
+def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
+    """Return for each valid row whether it is the fastest, or not slower than the fastest by more than chance explains.
+
+    There is no winner in three cases: only one row was compared (`compared` counts invalid rows too); the spread
+    between processes is not known; or a row that cannot win is faster than the fastest row that can. In the last case
+    the row is the fastest although a disturbance slowed it down.
+    """
+    able = [row for row in rows if not row.excluded and row.time.freedom]
+    if max(len(rows), compared) < 2 or not able:
+        return [False] * len(rows)
+    best = min(able, key=lambda row: row.time.p50)
+    for row in rows:
+        if row not in able and (row.time.p50 < best.time.p50 if not row.time.freedom else slower(best.time, row.time)):
+            return [False] * len(rows)
+    return [row in able and not slower(row.time, best.time) for row in rows]
+
+
+def over(time: Estimate, other: Estimate) -> str:
+    """Return the difference of a time to another in percent, with the note "(tie)" if chance explains it."""
+    comparable_times = time.freedom and other.freedom
+    decided = time is other or (comparable_times and (slower(time, other) or slower(other, time)))
+    tie = "" if decided else " (tie)"
+    return f"{time.p50 / other.p50 - 1:+.1%}{tie}"
+
+
+def quickest(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence[str]) -> Estimate:
+    """Return the sum over `shapes` of the median times in ns, as an estimate that can be compared.
+
+    Each shape counts with the first of `phases` that was measured, and with or without CUDA graph, whichever is faster.
+
+    Raises:
+        ValueError: none of the phases was measured at a shape.
+    """
+    sums: dict[int, float] = {}
+    graphs = set()
+    for shape in shapes:
+        measured = [m for m in record.measurements if (m.batch, m.sequence) == shape]
+        phase = next((phase for phase in phases if any(m.phase == phase for m in measured)), None)
+        if phase is None:
+            raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
+        by_graph = {
+            graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)
+        }
+        times = {graph: typical([m.samples for m in by_graph[graph]]) for graph in by_graph if by_graph[graph]}
+        graph = min(times, key=lambda candidate: times[candidate])
+        graphs.add(graph)
+        for m in by_graph[graph]:
+            sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))
+    smallest = min(batch * sequence for batch, sequence in shapes)
+    return comparable(record, of_processes(list(sums.values())), graphs == {True}, smallest)
+
+
+def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
+    """Return the indices of the times that tie with the best one: they are not slower by more than processes differ.
+
+    Args:
+        times: record, whether CUDA graphs are replayed, and the time of one process.
+        best: index of the best time.
+    """
+    estimates = [
+        comparable(record, of_processes([time]), graph, min(batch * sequence for batch, sequence in record.cell.shapes))
+        for record, graph, time in times
+    ]
+    return [
+        index
+        for index, estimate in enumerate(estimates)
+        if index != best
+        and (not estimate.freedom or not estimates[best].freedom or not slower(estimate, estimates[best]))
+    ]
+
+
+def mark(winners: int) -> str:
+    """Return the note of a winning row; `winners` is the number of winning rows."""
+    return "**fastest**" if winners == 1 else f"**fastest**, a tie of {winners} rows"
+
+
+def lost_by(row: Contender, lowest: float) -> str:
+    """Return the note of a row that cannot win, else an empty text; `lowest` is the lowest time of all valid rows."""
+    if not row.excluded:
+        return ""
+    return f"cannot win{', though its time is the lowest' if row.time.p50 == lowest else ''}: {row.excluded}"
+
+
+def why_excluded(record: Record, shapes: Collection[tuple[int, int]]) -> list[str]:
+    """Return the reasons why a row at these shapes cannot win, each as a phrase."""
+    measurements = [m for m in record.measurements if (m.batch, m.sequence) in shapes]
+    reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
+    return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *_others_on_cpu(record, measurements)]
+
+
+def cpu_others(measurements: Sequence[Measurement]) -> float:
+    """Return the largest reliable share of CPU time that other processes took; 0 if it is not known.
+
+    A share is reliable if it exceeds `OTHERS_ALLOWED` by more than its resolution.
+    """
+    loads = [m.telemetry for m in measurements if "cpu_others" in m.telemetry]
+    sure = [load["cpu_others"] for load in loads if load["cpu_others"] - load["cpu_resolution"] > OTHERS_ALLOWED]
+    return max(sure, default=0.0)
+
+
+def _throttled(measurements: Sequence[Measurement]) -> list[str]:
+    windows = [flag for m in measurements if m.phase == GPU for flag in m.throttled]
+    if not any(windows):
+        return []
+    reasons = sorted({reason for m in measurements for reason in m.telemetry.get("throttle_reasons", ())})
+    return [f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})"]
+
+
+def _others_on_gpu(measurements: Sequence[Measurement]) -> list[str]:
+    others = max((m.telemetry.get("other_processes", 0) for m in measurements), default=0)
+    return [f"{others} other process{'es' if others > 1 else ''} on the GPU"] if others else []
+
+
+def _others_on_cpu(record: Record, measurements: Sequence[Measurement]) -> list[str]:
+    """Return the reason only for rows timed on the CPU: times of the GPU's clock do not depend on the host."""
+    share = cpu_others(measurements) if record.cell.device == "cpu" else 0.0
+    return [f"other processes took {share:.0%} of the CPU time"] if share else []

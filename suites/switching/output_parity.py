@@ -1,0 +1,80 @@
+"""Parity check: outputs after a change of shape must equal outputs of a new context that ran only one shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Feeds, Session
+from suites.switching.traffic import walk
+from suites.switching.workload import Workload
+
+DIFFERENT = 1e-2
+"""Largest difference from the outputs of a new context that is accepted, as a share of their largest value."""
+
+Fresh = Mapping[int, Sequence[Array]]
+"""Outputs of new contexts: by index of a shape, one for each of its judged inputs. A shape that failed is missing."""
+
+
+def output(session: Session, feeds: Feeds) -> Array:
+    """Run one step and return a copy of its output."""
+    session.load(feeds)
+    session.step()
+    session.wait()
+    return np.array(session.fetch())
+
+
+def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> dict[str, Any]:
+    """Run every ordered pair of shapes twice and compare the outputs with `fresh`.
+
+    Each visit of a shape uses other inputs than the visit before, so that a stale output shows as a difference. Where
+    graphs are kept, the second round mixes plain steps with graph launches.
+
+    Returns:
+        cuda_graph; transitions, their number; replayed, how many of them launched a CUDA graph; unequal, how many
+        outputs are not bit-identical to `fresh`; difference, the largest one as a share of the largest value; and
+        where, the two shapes of that transition.
+    """
+    available = sorted(fresh)
+    once, again = (([available[n] for n in walk(len(available), 1, seed)] if available else []) for seed in (0, 1))
+    path = [*once, *again]
+    visits: Counter[int] = Counter()
+    worst: tuple[float, list[str]] = (0.0, [])
+    unequal = replayed = 0
+    for step, (before, after) in enumerate(pairwise([*path[:1], *path])):
+        number, plain = visits[after] % len(fresh[after]), graph and step >= len(once) and visits[after] % 4 >= 2
+        visits[after] += 1
+        if plain:
+            session.remembers = False
+        result, reference = output(session, workload.judged[after][number].feeds), fresh[after][number]
+        replayed += session.replays
+        if plain:
+            session.remembers = True
+        unequal += not np.array_equal(result, reference)
+        difference = apart(result, reference)
+        if not difference <= worst[0]:  # NaN is the worst
+            worst = (difference, [str(workload.shapes[before]), str(workload.shapes[after])])
+    return {"cuda_graph": graph, "transitions": len(path), "replayed": replayed, "unequal": unequal,
+            "difference": worst[0], "where": worst[1]}  # fmt: skip
+
+
+def apart(result: Array, reference: Array) -> float:
+    """Return the largest absolute difference as a share of the largest reference value."""
+    result, reference = result.astype(np.float64), reference.astype(np.float64)
+    return float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-30))
+
+
+def complaint(checked: Mapping[str, Any]) -> str:
+    """Return the reason why a result of `parity` is a failure; empty if it is none."""
+    if checked["difference"] <= DIFFERENT:
+        return ""
+    change = " to ".join(checked["where"])
+    mode = " with CUDA graphs" if checked["cuda_graph"] else ""
+    return (
+        f"outputs after a change from {change}{mode} differ from those of a new context "
+        f"by {checked['difference']:.2g} of the largest value"
+    )

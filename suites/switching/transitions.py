@@ -1,0 +1,201 @@
+"""Cost of single changes of shape, of CUDA graph captures, and of whole traces.
+
+Changes run over every ordered pair of shapes in random order. They are timed with the host clock and the device clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+
+from backends.base import Session, Shape
+from suites.measuring import clock
+from suites.measuring.request_clock import Budget, Served, time_on_device, time_request, time_requests
+from suites.records.record import REPLAY, Measurement
+from suites.switching.traffic import walk
+from suites.switching.workload import Workload
+
+CAPTURES = 5
+"""Captures of the CUDA graph of each shape, to measure the cost of a capture."""
+
+AT_LEAST = 2
+"""Rounds over all pairs that always run, even when the time is over."""
+
+Traffic = Mapping[str, Sequence[Sequence[Sequence[int]]]]
+"""Traces by name: blocks, which can be served alone, of stretches of requests. A request is the index of its shape."""
+
+
+def pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
+    """Time three requests of a shape after a request of another shape (or of the same shape).
+
+    The first request pays for the change. The third is the steady state at the same point of the run.
+
+    Args:
+        repeats: of each ordered pair, at most.
+        seconds: time budget; at least AT_LEAST rounds run.
+
+    Returns:
+        For each ordered pair: from, to, cuda_graph, samples (see `_samples`) and `earlier`, the shape before `from`.
+    """
+    turns, budget = workload.in_turn_at(), Budget.of(seconds)
+    visits_by_pair: dict[tuple[int, int], list[tuple[int, list[Served]]]] = {}
+    time_request(session, next(turns[0]))
+    earlier = 0
+    for number in range(repeats):
+        if number >= AT_LEAST and not budget.left:
+            break
+        for before, after in pairwise(walk(len(workload.shapes), 1, seed=number)):
+            visit = [time_request(session, next(turns[after])) for _ in range(3)]
+            visits_by_pair.setdefault((before, after), []).append((earlier, visit))
+            earlier = before
+    shapes = workload.shapes
+    return [
+        {**_ends(shapes[a], shapes[b]), "cuda_graph": graph, "samples": _samples([visit for _, visit in visits]),
+         "earlier": [_size(shapes[earlier]) for earlier, _ in visits]}
+        for (a, b), visits in sorted(visits_by_pair.items())
+    ]  # fmt: skip
+
+
+def _samples(visits: Sequence[Sequence[Served]]) -> dict[str, Any]:
+    """Return lists [visits][3], one value for each of the three requests.
+
+    `parts` (by name), copy, enqueue, step and whole are times in ns; `replayed` says if a CUDA graph was launched.
+    """
+    names = dict.fromkeys(name for visit in visits for served in visit for name in served.parts)
+    return {
+        "parts": {name: [[served.parts.get(name, 0) for served in visit] for visit in visits] for name in names},
+        **{name: [[getattr(served, name) for served in visit] for visit in visits]
+           for name in ("copy", "enqueue", "step", "whole", "replayed")},
+    }  # fmt: skip
+
+
+def met(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> dict[str, Any]:
+    """Time the first three requests of a shape in a new process, context or cold-start process, as `where` says."""
+    turns = workload.in_turn_at()[index]
+    return {"shape": _size(shape), "where": where, "samples": _samples([[time_request(session, next(turns))
+                                                                        for _ in range(3)]])}  # fmt: skip
+
+
+def on_device(
+    session: Session, workload: Workload, transitions: Sequence[Mapping[str, Any]], repeats: int, seconds: float,
+    graph: bool,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Measure the device time of the first and the second step after every change of shape.
+
+    Args:
+        transitions: the result of `pairs`; its enqueue times say how long the host needs.
+
+    Returns:
+        For each ordered pair: from, to, cuda_graph, `first` and `again` (ns, one sample for each visit), and
+        `overtaken`, the visits without a sample: the device was idle before the host had enqueued both steps.
+    """
+    host = [np.median(np.sum(np.asarray(t["samples"]["enqueue"])[:, :2], axis=1)) for t in transitions]
+    ahead = round(1_000_000 + 2 * max(host))
+    turns, budget = workload.in_turn_at(), Budget.of(seconds)
+    nodes = range(len(workload.shapes))
+    times_by_pair: dict[tuple[int, int], list[tuple[int, int] | None]] = {pair: [] for pair in product(nodes, nodes)}
+    for number in range(repeats):
+        if number >= AT_LEAST and not budget.left:
+            break
+        for index in np.random.default_rng(number).permutation(len(times_by_pair)).tolist():
+            before, after = pair = list(times_by_pair)[index]
+            times_by_pair[pair].append(time_on_device(session, next(turns[before]), next(turns[after]), ahead))
+    return [
+        {**_ends(workload.shapes[a], workload.shapes[b]), "cuda_graph": graph, "first": [x[0] for x in times if x],
+         "again": [x[1] for x in times if x], "overtaken": times.count(None)}
+        for (a, b), times in times_by_pair.items()
+    ]  # fmt: skip
+
+
+def captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
+    """Capture the CUDA graph of each shape several times and discard it.
+
+    Returns:
+        For each shape: capture, launch and again (the second launch) in ns, and bytes of device memory.
+    """
+    costs = []
+    for index, shape in enumerate(workload.shapes):
+        samples: dict[str, list[int]] = {"capture": [], "launch": [], "again": [], "bytes": []}
+        for _ in range(CAPTURES):
+            # Each capture follows a plain step of its shape. Before it, another shape runs, if there is one.
+            session.remembers = False
+            for at in ((index + 1) % len(workload.shapes), index):
+                session.load(workload.judged[at][0].feeds)
+                session.step()
+                session.wait()
+            free = session.stream.free_memory() if session.stream else 0
+            samples["capture"].append(clock.time_once(session.capture))
+            samples["bytes"].append(free - session.stream.free_memory() if session.stream else 0)
+            for launch in ("launch", "again"):
+                samples[launch].append(clock.time_step(session))
+        costs.append({"shape": _size(shape), **samples})
+    return costs
+
+
+def keep_graphs(session: Session, workload: Workload) -> int:
+    """Capture and keep a CUDA graph for the size of each input that is known in advance, and of the first judged input
+    of each shape. The session launches a graph whenever its size comes again. Return the number of graphs.
+
+    Raises:
+        Unsupported: the session cannot keep them.
+    """
+    session.remembers = True
+    kept = 0
+    expected = [feeds for sets in workload.beforehand for feeds in sets] + [sets[0].feeds for sets in workload.judged]
+    for feeds in expected:
+        session.load(feeds)
+        if session.replays:
+            continue
+        session.step()
+        session.wait()
+        session.capture()
+        kept += 1
+    return kept
+
+
+def replays(
+    session: Session, workload: Workload, traffic: Traffic, seconds: float, graph: bool, steady: bool,
+    progress: Callable[[str], None],
+) -> tuple[list[Measurement], list[dict[str, Any]]]:  # fmt: skip
+    """Serve each trace request by request and block by block, until its time is over; at least the first block.
+
+    Returns:
+        A measurement for each trace with one sample for each request, and counts for each trace: name, cuda_graph,
+        blocks (requests of each served block), switches (requests whose shape differs from the shape before),
+        replayed (requests that launched a CUDA graph) and asked (requests of the whole trace).
+    """
+    measurements, counts = [], []
+    for name, blocks in traffic.items():
+        progress(f"replaying {name}{' with graphs' if graph else ''}")
+        turns, budget = workload.in_turn(), Budget.of(seconds)
+        values: list[int] = []
+        windows: list[tuple[int, int, int]] = []
+        sizes: list[int] = []
+        switches = replayed = 0
+        for block in blocks:
+            if sizes and not budget.left:
+                break
+            for stretch in block:
+                # Run the first shape once before the stretch, so that the first request has no change of shape.
+                time_request(session, next(turns[stretch[0]]))
+                samples, launched = time_requests(session, [next(turns[index]) for index in stretch])
+                values += samples.values
+                windows += samples.windows
+                replayed += launched
+                switches += sum(workload.place[a] != workload.place[b] for a, b in pairwise(stretch))
+            sizes.append(sum(map(len, block)))
+        measurements.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, tuple(values), tuple(windows), steady))
+        counts.append({"name": name, "cuda_graph": graph, "blocks": sizes, "switches": switches, "replayed": replayed,
+                       "asked": sum(len(stretch) for block in blocks for stretch in block)})  # fmt: skip
+    return measurements, counts
+
+
+def _ends(before: Shape, after: Shape) -> dict[str, list[int]]:
+    return {"from": _size(before), "to": _size(after)}
+
+
+def _size(shape: Shape) -> list[int]:
+    return [shape.batch, shape.sequence]

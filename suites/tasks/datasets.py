@@ -1,0 +1,157 @@
+"""Rows of a data set, from a file or from the hub. Each row has a place (file and line) for error messages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from suites.schema.refusals import Refused, decoded, is_file, read_bytes, shortened
+from suites.tasks.delimited import Malformed, read_delimited
+
+Rows = Iterable[tuple[str, dict[str, Any]]]
+
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+
+OTHER_FORMATS = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".pkl")
+"""Common formats of tables that this module does not read."""
+
+
+def from_table(path: Path, columns: Sequence[str]) -> Rows:
+    """Yield the rows of a file with a header (.csv, .tsv, .txt), or with one JSON object per line (.jsonl).
+
+    The header of a text file gives the delimiter.
+
+    Args:
+        columns: the columns that every row must have.
+
+    Raises:
+        Refused: there is no such file, it is not UTF-8, or a line is not a row with these columns.
+    """
+    suffix = path.suffix.lower()
+    if not is_file(path):
+        if os.path.isdir(path):
+            raise Refused(f"task.path={path} is a folder; give a .csv, .tsv or .jsonl file")
+        raise Refused(f"task.path={path.parent} has no {path.name}")
+    if suffix in OTHER_FORMATS:
+        raise Refused(f"{path}: {suffix} files are not supported; save the table as .csv, .tsv or .jsonl")
+    text = decoded(str(path), read_bytes("task.path", path))
+    yield from _from_json(path, text) if suffix in JSON_LINES else _with_header(path, text, columns)
+
+
+def _with_header(path: Path, text: str, columns: Sequence[str]) -> Rows:
+    default = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    try:
+        header, lines = read_delimited(text, columns, default)
+    except Malformed as error:
+        raise Refused(f"{path}, {error}") from None
+    for column in columns if header else ():
+        if header.count(column) != 1:
+            fault = "there is no" if column not in header else "there is more than one"
+            names = shortened(", ".join(header))
+            raise Refused(
+                f"{path}: {fault} column {column} in its header ({names}); "
+                "give another column with task.*, or correct the header"
+            )
+    for line in lines:
+        yield f"{path}, line {line.number}", dict(zip(header, line.fields, strict=False))
+
+
+def from_headless(path: Path, columns: Sequence[str]) -> Rows:
+    """Yield the rows of a file with tabs, without header and quoting (STS-B). Fields after `columns` are ignored.
+
+    Raises:
+        Refused: there is no such file, it is not UTF-8, or a line is too short.
+    """
+    if not is_file(path):
+        raise Refused(f"task.path={path.parent} has no {path.name}")
+    text = decoded(str(path), read_bytes("task.path", path))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) < len(columns):
+                missing = columns[len(fields)]
+                fault = f"the line has {len(fields)} of {len(columns)} fields between tabs and no field for {missing}"
+                raise Refused(f"{path}, line {reader.line_num}: {fault}; correct or remove the line")
+            yield f"{path}, line {reader.line_num}", dict(zip(columns, fields, strict=False))
+    except csv.Error as error:
+        raise Refused(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _from_json(path: Path, text: str) -> Rows:
+    """Yield the rows of a file with one object per line, or with a list of objects."""
+    whole = text.lstrip().startswith("[")
+    for number, line in enumerate([text] if whole else io.StringIO(text), 1):
+        if not line.strip():
+            continue
+        place = str(path) if whole else f"{path}, line {number}"
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Refused(f"{place}: it is not JSON ({error}); a .jsonl file has one object per line") from None
+        for entry, row in enumerate(content if whole else [content], 1):
+            where = f"{path}, entry {entry}" if whole else place
+            if not isinstance(row, dict):
+                raise Refused(f"{where}: it is not a JSON object with a value for each column")
+            for column, value in row.items():
+                if isinstance(value, dict | list):
+                    row[column] = None if not value else _Nested(value)
+            yield where, row
+
+
+class _Nested:
+    """List or object in a column that must be a text."""
+
+    def __init__(self, value: Any) -> None:
+        self.kind = "list" if isinstance(value, list) else "object"
+
+
+def from_hub(hub: str, split: str, subset: str = "") -> Rows:
+    """Yield the rows of a data set of the hub, with the library `datasets`.
+
+    Raises:
+        Refused: the library is not installed, the hub cannot be reached, or it has no such data set or split.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise Refused(
+            "the library datasets is not installed; give a local copy as task.path=, or pip install datasets "
+            "(the extra [hub]) to fetch the task from the hub"
+        ) from None
+    try:
+        data = load_dataset(hub, subset or None, split=split)
+    except Exception as error:  # the library raises errors of its HTTP client, which differ between versions
+        first = (str(error).strip().splitlines() or [""])[0]
+        fault = f"{type(error).__name__}: {first}" if isinstance(error, ValueError) else type(error).__name__
+        source = f"{hub}{f' ({subset})' if subset else ''}, {split}"
+        raise Refused(f"{source} cannot be fetched ({fault}); give a local copy as task.path=") from None
+    for number, row in enumerate(data, 1):
+        yield f"{hub}, {split} row {number}", row
+
+
+def texts_of(rows: Rows, columns: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
+    """Yield the columns of each row as stripped text.
+
+    Raises:
+        Refused: a column is missing or empty, or is not a text.
+    """
+    for place, row in rows:
+        for column in columns:
+            value = row.get(column)
+            if value is None and column in row:
+                raise Refused(f"{place}: {column} is null; it must be a text")
+            if value is None:
+                available = shortened(", ".join(map(str, row)))
+                raise Refused(f"{place}: there is no column {column}, which the task needs; available: {available}")
+            if isinstance(value, _Nested):
+                raise Refused(f"{place}: {column} is a JSON {value.kind}; it must be a text")
+            if not str(value).strip():
+                raise Refused(f"{place}: {column} is empty")
+        yield place, {column: str(row[column]).strip() for column in columns}

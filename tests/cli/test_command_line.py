@@ -1,0 +1,104 @@
+"""Arguments before Hydra reads them; errors as one line and an exit status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suites.cli.command_line import FLAGS, guarded, overrides
+from suites.schema.refusals import Refused
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["backend=null"], ['backend="null"']),
+        (["backend=ort,null,null"], ['backend=ort,"null","null"']),
+        (["model=nullish", "backend=nullish"], ["model=nullish", "backend=nullish"]),
+        (["results=x", "-m", "backend=ort"], ["--multirun", 'results="x"', "backend=ort"]),
+        (["--cfg", "job", "batch=[1]"], ["--cfg=job", "batch=[1]"]),
+        (["backend=ort", "-c", "job", "batch=[1]"], ["--cfg=job", "backend=ort", "batch=[1]"]),
+        (["batch=[1]", "-i", "backend=ort"], ["--info=all", "batch=[1]", "backend=ort"]),
+        (["batch=[1]", "--cfg=job", "--resolve"], ["--cfg=job", "--resolve", "batch=[1]"]),
+    ],
+)
+def test_arguments_are_passed_to_hydra(typed: list[str], read: list[str]) -> None:
+    assert overrides(typed, FLAGS) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [("--multrun", "no flag --multrun; did you mean --multirun?"), ("--bulders", "there is no flag --bulders")],
+)
+def test_an_unknown_flag_is_refused(typed: str, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        overrides([typed], FLAGS)
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (Refused("no such thing"), 2, "refused: no such thing\n"),
+        (PermissionError(13, "Permission denied", "/a/b"), 2, "refused: /a/b: Permission denied; check that"),
+        (KeyboardInterrupt(), 130, "interrupted: finished measurements are kept"),
+    ],
+)
+def test_every_exception_gives_one_line_and_an_exit_status(
+    error: BaseException, status: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(raising(error)) == status
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_a_bug_in_the_suite_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        guarded(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["--experimental-rerun", "x.pickle"], "there is no flag --experimental-rerun"),
+        (["--experimental-rer=x.pickle"], "there is no flag"),
+        (["--cfg"], "--cfg needs one of job, hydra, all"),
+        (["--cfg", "backend=ort"], "--cfg needs one of job, hydra, all"),
+        (["--config-dir"], "--config-dir needs a value"),
+        (["--resolve", "backend=ort"], "--resolve works with --cfg"),
+        (["-m", "--info"], "exclude one another"),
+        (["--multirun=yes"], "takes no value"),
+        (["hydra/launcher=joblib"], "hydra/launcher cannot be set here"),
+        (["+hydra.callbacks.x._target_=os.system"], "cannot be set here"),
+        (["hydra.searchpath=[pkg://x]"], "cannot be set here"),
+        (["+hydra.job.env_set.LD_PRELOAD=x"], "cannot be set here"),
+        (["~hydra.job_logging"], "cannot be set here"),
+        (["+task@hydra.callbacks.x=stsb"], "cannot be set here"),
+        (["+model.architecture={_target_: os.system}"], "_target_ cannot be set here"),
+        (["++model.architecture._target_=os.system"], "_target_ cannot be set here"),
+    ],
+)
+def test_arguments_that_could_run_code_or_are_incomplete_are_refused(typed: list[str], says: str) -> None:
+    with pytest.raises(Refused, match=re.escape(says)):
+        overrides(typed, FLAGS)
+
+
+def test_a_folder_that_replaces_the_main_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("hydra: {searchpath: ['pkg://x']}")
+    with pytest.raises(Refused, match=r"has a run\.yaml"):
+        overrides(["--config-dir", str(tmp_path)], FLAGS)
+
+
+def test_a_refusal_with_a_long_reason_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(Refused("a\nb " * 100_000))) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 2000

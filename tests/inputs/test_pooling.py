@@ -1,0 +1,181 @@
+"""Embeddings of a sentence encoder use the pooling of the checkpoint's own files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from word_models import WORDS, request, word_model
+
+from backends.base import Unavailable, Unsupported
+from backends.inputs.pooling import Pooling, pooling_of
+from backends.inputs.readout import READOUTS
+from suites.accuracy.tables import accuracy_section
+from suites.records.record import Record
+from suites.worker import export as export_stage
+
+OFF = {
+    "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": False,
+    "pooling_mode_mean_sqrt_len_tokens": False,
+}  # fmt: skip
+
+
+def sentence_encoder(folder: Path, pooling: Any, *modules: str) -> Path:
+    """Write the files of sentence-transformers: the list of modules with these types, and the pooling configuration."""
+    folder.mkdir(exist_ok=True)
+    paths = {"Transformer": "", "Pooling": "1_Pooling"}
+    listed = [
+        {"idx": place, "name": str(place), "path": paths.get(kind, f"{place}_{kind}"),
+         "type": f"sentence_transformers.models.{kind}"}
+        for place, kind in enumerate(modules)
+    ]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+NORMALIZED = ("Transformer", "Pooling", "Normalize")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "mode", "normalized", "readout"),
+    [
+        ({**OFF, "pooling_mode_cls_token": True}, NORMALIZED, "cls", True, "first"),
+        ({**OFF, "pooling_mode_mean_tokens": True}, NORMALIZED, "mean", True, "mean"),
+        ({**OFF, "pooling_mode_max_tokens": True}, NORMALIZED[:2], "max", False, "max"),
+        ({"pooling_mode": "cls"}, NORMALIZED[:2], "cls", False, "first"),
+        ({"pooling_mode": ["mean"]}, NORMALIZED, "mean", True, "mean"),
+    ],
+)
+def test_pooling_is_read_from_the_files(
+    pooling: Any, modules: tuple[str, ...], mode: str, normalized: bool, readout: str, tmp_path: Path
+) -> None:
+    read = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+    assert read == Pooling(mode, normalized, "1_Pooling/config.json")
+    assert read.readout == readout
+    assert read.note == f"{mode} pooling (1_Pooling/config.json)"
+
+
+def test_pooling_without_files_is_the_normalized_mean(tmp_path: Path) -> None:
+    assert pooling_of(tmp_path) == Pooling("mean", True, "default")
+    assert pooling_of(tmp_path).note == "mean pooling"
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "says"),
+    [
+        (OFF, NORMALIZED, "requests no pooling; it must be one of cls, mean, max"),
+        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED, "requests mean_sqrt_len_tokens"),
+        ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, "cls and max"),
+        ({"pooling_mode": "lasttoken"}, NORMALIZED, "requests lasttoken"),
+        ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "Dense"), "the module 'Dense' after the encoder"),
+    ],
+)
+def test_other_pooling_is_unsupported(pooling: Any, modules: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=says):
+        pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
+
+
+@pytest.mark.parametrize("prompts", [{"query": "question: "}, None, {}])
+def test_a_prompt_before_each_text_is_unsupported(prompts: Any, tmp_path: Path) -> None:
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    with pytest.raises(Unsupported, match="puts the prompt 'query' before each text"):
+        pooling_of(tmp_path)
+    for harmless in ({"prompts": prompts, "default_prompt_name": None}, {"prompts": {"": ""}}):
+        file.write_text(json.dumps(harmless))
+        assert pooling_of(tmp_path) == Pooling()
+
+
+@pytest.mark.parametrize("longest", ["16", 0, True])
+def test_an_invalid_length_is_refused(longest: Any, tmp_path: Path) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
+    with pytest.raises(Unavailable, match="has max_seq_length"):
+        pooling_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+def test_modules_that_are_not_a_list_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(text)
+    with pytest.raises(Unavailable, match=r"modules\.json"):
+        pooling_of(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "nowhere"])
+def test_a_pooling_folder_must_be_inside_the_checkpoint(path: str, tmp_path: Path) -> None:
+    module = {"path": path, "type": "sentence_transformers.models.Pooling"}
+    (tmp_path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(Unavailable, match=r"modules\.json lists the folder"):
+        pooling_of(tmp_path)
+
+
+def test_maximum_pooling_ignores_padding() -> None:
+    hidden = np.array([[[1.0, -5.0], [3.0, -2.0], [9.0, 9.0]]], np.float32)
+    mask = np.array([[1, 1, 0]], np.int32)
+    assert READOUTS["max"](hidden, mask, {}).tolist() == [[3.0, -2.0]]
+
+
+def pairs(folder: Path) -> Path:
+    """Write files in the format of STS-B with pairs of words."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for part in ("test", "dev"):
+        texts = [[" ".join(generator.choice(WORDS, 5)) for _ in range(2)] for _ in range(8)]
+        rows = [["g", "f", "2012", str(n), f"{n % 5}.0", *two] for n, two in enumerate(texts)]
+        (folder / f"sts-{part}.csv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    return folder
+
+
+def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = sentence_encoder(word_model(tmp_path / "model"), {**OFF, "pooling_mode_cls_token": True}, *NORMALIZED)
+    task = pairs(tmp_path / "pairs")
+    made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
+                   f"task.path={task}", "batch=[1,4]", "sequence=[16]")  # fmt: skip
+    answer = export_stage(made.job)
+    assert answer["inputs"]["notes"]["pooling"] == "cls pooling (1_Pooling/config.json)"
+    with np.load(answer["inputs"]["path"]) as arrays:
+        assert str(arrays["readout"]) == "first"
+        vector = arrays["reference"][0]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        expected = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
+    np.testing.assert_allclose(vector, expected.numpy(), atol=2e-5)
+
+
+def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = sentence_encoder(word_model(tmp_path / "model"), {"pooling_mode": "mean"}, *NORMALIZED)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 4, "do_lower_case": true}')
+    assert pooling_of(folder).texts(["THE Cat", ["A", "b"]]) == ["the cat", ["a", "b"]]
+    made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
+                   f"task.path={pairs(tmp_path / 'pairs')}", "batch=[4]", "sequence=[16]")  # fmt: skip
+    inputs = export_stage(made.job)["inputs"]
+    assert inputs["notes"]["cut"] == inputs["notes"]["texts"]
+    with np.load(inputs["path"]) as arrays:
+        assert arrays["0/attention_mask"].sum(1).tolist() == [4] * 4
+
+
+def test_few_shot_labels_are_learned_from_vectors_with_the_checkpoints_pooling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suites.tasks import predictions as module
+
+    outputs, given = np.array([[3.0, 4.0], [0.0, 2.0]]), []
+    monkeypatch.setattr(module, "_learned", lambda vectors, targets: given.append(vectors.tolist()) or outputs)
+    for modules in (NORMALIZED, NORMALIZED[:2]):
+        folder = sentence_encoder(tmp_path / "model", {"pooling_mode": "mean"}, *modules)
+        module.predictions("banking77", {}, outputs, {}, folder)
+    assert given == [[[0.6, 0.8], [0.0, 1.0]], [[3.0, 4.0], [0.0, 2.0]]]
+
+
+def test_a_row_names_its_pooling(make_record: Any) -> None:
+    lengths = {"distribution": "full", "tokens": "auto", "task": "stsb"}
+    inputs = {"inputs": {"notes": {"pooling": "cls pooling (1_Pooling/config.json)"}}}
+    record: Record = make_record(suite="accuracy", lengths=lengths, artifacts=inputs)
+    assert "cls pooling (1_Pooling/config.json)" in accuracy_section([record])

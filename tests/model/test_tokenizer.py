@@ -1,0 +1,215 @@
+"""Tokens are equal to those of the checkpoint's own tokenizer, and texts that a model cannot read are refused in one
+line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from word_models import SPECIALS, WORDS, word_model, word_tokenizer
+
+from backends.base import Shape, Unavailable
+from backends.cache import ArtifactCache
+from backends.inputs.batches import InputSource, Tokens, calibration_batches, prepare_inputs
+from backends.inputs.task_batches import prepare_evaluation
+from backends.inputs.tokenized import featurize
+from backends.model.heads import classifier, span_head
+from backends.model.identity import identity_of
+from backends.model.tokenizer import has_tokenizer, load_tokenizer
+
+TEXTS = ["the cat sat on a mat", "who saw the red dog", "it ran to sea"]
+ALL = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def transformers_inputs(folder: Path, *texts: str) -> dict[str, list[int]]:
+    from transformers import AutoTokenizer
+
+    return {name: list(row) for name, row in AutoTokenizer.from_pretrained(folder)(*texts).items()}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_token_types_are_passed_as_in_transformers(listed: bool, tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if listed else [])
+    word_tokenizer(folder, model_input_names=names)
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    assert ("token_type_ids" in expected) == listed
+    for windows in (False, True):
+        features = featurize(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
+        assert list(features.ids[0]) == expected["input_ids"]
+        assert list(features.types[0]) == expected.get("token_type_ids", [0] * len(expected["input_ids"]))
+
+
+def test_a_token_type_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model", type_vocab_size=1)
+    word_tokenizer(folder, model_input_names=list(ALL))
+    with pytest.raises(Unavailable, match="token types above the 1 of the model"):
+        featurize(folder, [["the cat", "a dog"]], 16, 0)
+    assert featurize(folder, ["the cat"], 16, 0).types[0] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("names", "around"),
+    [
+        (SPECIALS, True),
+        ({"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "[CLS]", "eos_token": "[SEP]"}, True),
+        ({"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}, True),
+        ({"unk_token": "[UNK]"}, False),
+    ],
+    ids=["all", "bos and eos", "no padding", "none"],
+)
+def test_sequences_have_the_special_tokens_that_the_tokenizer_adds(
+    names: dict[str, str], around: bool, tmp_path: Path
+) -> None:
+    folder = word_model(tmp_path / "model")
+    for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
+        file.unlink()
+    word_tokenizer(folder, around=around, names=names)
+    expected = transformers_inputs(folder, TEXTS[0])["input_ids"]
+    tokens = Tokens.of(folder, "auto", TEXTS, 0)
+    assert tokens.natural_length(0) == len(expected)
+    feeds = tokens.feeds([len(expected), 2], 12, ALL)
+    assert feeds["input_ids"][0, : len(expected)].tolist() == expected
+    assert (feeds["input_ids"][0, len(expected) :] == 0).all()
+    assert feeds["attention_mask"].sum(1).tolist() == [len(expected), 2]
+    features = featurize(folder, TEXTS, 16, 0)
+    assert list(features.ids[0]) == expected
+    assert features.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(expected) :].tolist() == [0] * (
+        16 - len(expected)
+    )
+    for batch in calibration_batches(folder, TEXTS, 8, 16, seed=0):
+        assert batch["input_ids"].dtype == np.int32
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """Return a checkpoint whose tokenizer has one token, "extra", without a row in the embedding."""
+    folder = word_model(tmp_path / "model", vocab_size=4 + len(WORDS))
+    word_tokenizer(folder, (*WORDS, "extra"))
+    return folder
+
+
+def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
+    def source(texts: list[str], tokens: str = "auto") -> InputSource:
+        lengths = {"distribution": "texts", "tokens": tokens, "low": 8}
+        return InputSource(wide, identity_of(wide), lengths, texts, 0, "cpu", shared_cache)
+
+    says = rf"have token {4 + len(WORDS)} \('extra'\) and the model's embedding has {4 + len(WORDS)} rows.*task\.path="
+    used = [*TEXTS, "the extra cat"]
+    assert prepare_inputs(source(TEXTS), [Shape(2, 16)]).notes["tokens"] == "text"
+    assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do not contain it
+    assert prepare_inputs(source(used, "random"), [Shape(4, 8)]).notes["tokens"] == "random"
+    assert featurize(wide, TEXTS, 16, 0).kind == "text"
+    for use in (
+        lambda: prepare_inputs(source(used), [Shape(4, 16)]),
+        lambda: calibration_batches(wide, used, 8, 16, seed=0),
+        lambda: featurize(wide, used, 16, 0),
+        lambda: featurize(wide, [["who", "the extra cat"]], 16, 0, windows=True),
+        lambda: prepare_evaluation(source([]), [Shape(2, 16)], used, "mean"),
+    ):
+        with pytest.raises(Unavailable, match=says):
+            use()
+
+
+@pytest.mark.parametrize("text", ["\u200b", " ", ""])
+def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, normalizers
+
+    folder = word_model(tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Replace("\u200b", " ")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    says = r"the tokenizer makes no tokens from these texts; give other texts as task\.path=FILE"
+    with pytest.raises(Unavailable, match=rf"{says}.*lengths\.tokens=random"):
+        Tokens.of(folder, "auto", [text, text], 0)
+    with pytest.raises(Unavailable, match=says):
+        calibration_batches(folder, [text], 8, 16, seed=0)
+    with pytest.raises(Unavailable, match=says):
+        featurize(folder, [text, text], 16, 0)
+    with pytest.raises(Unavailable, match=says):
+        featurize(folder, [[text, text]], 16, 0)
+    assert Tokens.of(folder, "random", [text], 0).kind == "random"
+    # A single text with tokens is enough.
+    assert Tokens.of(folder, "auto", [text, "the cat"], 0).feeds([8], 8, ALL)["input_ids"][0, 1:3].tolist() == [4, 5]
+    assert len(featurize(folder, [text, "the cat"], 16, 0).ids) == 2
+
+
+def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    word_tokenizer(folder, around=False)
+    with pytest.raises(Unavailable, match="makes no tokens from text 2; remove it"):
+        featurize(folder, ["the cat", " ", "the dog"], 16, 0)
+
+
+def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    for file in (*folder.glob("tokenizer*"), *folder.glob("special*")):
+        file.unlink()
+    assert not has_tokenizer(folder)
+    with pytest.raises(Unavailable, match="lacks; use random"):
+        Tokens.of(folder, "text", TEXTS, 0)
+    (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)))
+    before = identity_of(folder)
+    expected = transformers_inputs(folder, "the cat", "a dog")
+    features = featurize(folder, [["the cat", "a dog"]], 16, 0)
+    assert (list(features.ids[0]), list(features.types[0])) == (expected["input_ids"], expected["token_type_ids"])
+    assert Tokens.of(folder, "auto", TEXTS, 0).kind == "text"
+    (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS))))
+    assert identity_of(folder) != before
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(Unavailable, match=r"cannot read the checkpoint's tokenizer \(.*save it again") as refused:
+        load_tokenizer(folder)
+    assert "\n" not in str(refused.value)
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_random_ids_fit_a_small_vocabulary(tmp_path: Path) -> None:
+    for vocabulary in (3, 12, 60):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": vocabulary}))
+        feeds = Tokens.of(tmp_path, "random", [], 0).feeds([9, 4], 9, ALL)
+        assert feeds["input_ids"].max() < vocabulary
+        features = featurize(tmp_path, ["one two three", "four"], 8, 0, random=True)
+        assert max(max(row) for row in features.ids) < vocabulary
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
+def test_heads_are_read_in_every_saved_dtype(kind: torch.dtype, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = word_model(tmp_path / "model", head="answers")
+    stored = {name: tensor.to(kind) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(stored, folder / "model.safetensors", {"format": "pt"})
+    head = span_head(folder)
+    assert head["weight"].dtype == np.float32
+    np.testing.assert_array_equal(head["weight"], stored["qa_outputs.weight"].float().numpy())
+    np.testing.assert_array_equal(head["bias"], stored["qa_outputs.bias"].float().numpy())
+
+
+Encode = Callable[..., Any]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "mpnet"])
+def test_a_classifier_gives_the_labels_of_transformers(family: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    from backends.model.checkpoint import load_encoder, run_encoder
+
+    folder = word_model(tmp_path / "model", family, "classification", num_labels=4)
+    ids = np.random.default_rng(0).integers(4, 20, (16, 9)).astype(np.int32)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    with torch.inference_mode():
+        expected = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
+        hidden = run_encoder(load_encoder(folder), feeds).numpy()
+    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1 or family == "electra"

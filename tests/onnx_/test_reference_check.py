@@ -1,0 +1,202 @@
+"""The project's encoder and its export are compared with transformers, and a fault is reported for the one that has
+it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import OTHER_MODELS, TINY_MODELS
+from safetensors.torch import load_file, save_file
+from transformers import AttentionInterface
+from word_models import request, word_model
+
+from backends.base import Unsupported
+from backends.cache import ArtifactCache
+from backends.model import attention
+from backends.model.families import FAMILIES
+from backends.model.weights import encoder_weights
+from backends.onnx_ import export
+from backends.onnx_.reference_check import check_encoder, check_export, padded_batches, tried_lengths
+from suites.worker import export as export_stage
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+@pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS])
+def test_every_family_equals_transformers_at_every_length(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, identity = tiny(family)
+    for check in (check_encoder, check_export):
+        differences = check(folder, identity, 48, shared_cache)
+        assert differences["difference"] < 2e-5
+        assert (differences["lengths"], differences["longest"]) == (48, 48)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "albert"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_read_exactly(family: str, kind: torch.dtype, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = word_model(tmp_path / "model", family)
+    AutoModel.from_pretrained(folder, dtype=kind).save_pretrained(folder)
+    assert check_encoder(folder, "", 20, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_one_token_type_is_exported(tmp_path: Path, shared_cache: ArtifactCache) -> None:
+    folder = word_model(tmp_path / "model", type_vocab_size=1)
+    assert check_export(folder, "one type", 16, shared_cache)["difference"] < 2e-5
+
+
+def test_several_token_types_are_used_in_every_family(tmp_path: Path, shared_cache: ArtifactCache) -> None:
+    folder = word_model(tmp_path / "model", "roberta", type_vocab_size=2)
+    for check in (check_encoder, check_export):
+        assert check(folder, "two types", 16, shared_cache)["difference"] < 2e-5
+
+
+def wrong_mask(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """Attend to padding too."""
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).contiguous(), None
+
+
+def near_window(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """Attend only to the 40 nearest tokens, which is correct for all short sequences."""
+    places = torch.arange(query.shape[2])
+    near = (places[:, None] - places[None, :]).abs() <= 20
+    mask = near[None, None] if attention_mask is None else attention_mask & near
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("fault", [wrong_mask, near_window])
+def test_a_wrong_mask_in_the_projects_encoder_is_found(
+    fault: Any, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, identity = tiny("bert")
+    monkeypatch.setattr(attention, "fused", fault)
+    try:
+        with pytest.raises(ArithmeticError, match=r"own FP32 encoder differs from transformers by .* of 64 tokens"):
+            check_encoder(folder, identity, 64, ArtifactCache(tmp_path))
+        assert check_export(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
+    finally:
+        monkeypatch.undo()
+        AttentionInterface.register("suites_fused", attention.fused)
+    # A failed check is not cached.
+    assert check_encoder(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, identity = tiny("bert")
+    monkeypatch.setattr(export, "MASK_VALUE", -1.0)
+    monkeypatch.setattr(export, "compare_export", lambda *_: 0.0)  # so that only the cell's own check finds it
+    with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers by"):
+        check_export(folder, identity, 32, ArtifactCache(tmp_path))
+    assert check_encoder(folder, identity, 32, ArtifactCache(tmp_path))["difference"] < 2e-5
+
+
+def test_an_encoder_with_nan_outputs_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from backends.onnx_ import reference_check
+
+    monkeypatch.setattr(reference_check, "_own", lambda folder: lambda feeds: np.full((1, 1, 1), np.nan))
+    folder, identity = tiny("bert")
+    with pytest.raises(ArithmeticError, match="differs from transformers by inf"):
+        check_encoder(folder, identity, 8, ArtifactCache(tmp_path))
+
+
+def test_a_checkpoint_with_nan_outputs_is_not_reported_as_a_wrong_encoder(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ArithmeticError, match="transformers itself gives NaN or Inf for this checkpoint"):
+        check_encoder(folder, "nan", 8, ArtifactCache(tmp_path))
+
+
+def test_lengths_are_all_or_evenly_spaced_with_both_ends() -> None:
+    assert tried_lengths(16, 1000) == list(range(1, 17))
+    many = tried_lengths(512, 1000)
+    assert (many[0], many[-1], len(many)) == (1, 512, 64)
+    few = tried_lengths(512, 10**9)
+    assert (few[0], few[-1], len(few)) == (1, 512, 8)
+
+
+def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
+    config = {"model_type": "bert", "vocab_size": 50, "pad_token_id": 0}
+    batches = list(padded_batches(tried_lengths(40, 1), config, ("input_ids", "attention_mask", "token_type_ids")))
+    lengths = [int(length) for feeds in batches for length in feeds["attention_mask"].sum(1)]
+    assert sorted(lengths) == list(range(1, 41))
+    for feeds in batches:
+        assert feeds["attention_mask"].sum(1).min() <= 5
+        assert feeds["attention_mask"].sum(1).max() >= 36
+        assert (feeds["input_ids"][feeds["attention_mask"] > 0] > 0).all()
+        assert feeds["token_type_ids"].max() == 1
+
+
+def stage(tmp_path: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+    """Return the answer of the export stage of a cell."""
+    made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
+    return export_stage({**made.job, "form": FORM})
+
+
+FORM = {"rewrites": (), "types": "fp32", "keep_fp32": (), "quantized": "", "calibration": False, "arrays": False,
+        "ranges": False, "floating": ()}  # fmt: skip
+
+
+def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = word_model(tmp_path / "model")
+    assert set(stage(tmp_path, folder, "backend=torch_eager")["checked"]) == {"encoder"}
+    answer = stage(tmp_path, folder, "backend=ort")
+    assert set(answer["checked"]) == {"encoder", "export"}
+    assert answer["checked"]["encoder"]["longest"] == 16
+    assert answer["checkpoint"]["origin"] == "path"
+    # The check runs once per checkpoint: transformers does not run the second time.
+    monkeypatch.setattr("backends.onnx_.reference_check._transformers", None)
+    assert stage(tmp_path, folder, "backend=ort")["checked"] == answer["checked"]
+
+
+@pytest.mark.parametrize("family", OTHER_MODELS)
+def test_a_feature_that_the_family_lacks_is_unsupported(
+    family: str, tmp_path: Path, shared_cache: ArtifactCache
+) -> None:
+    folder = word_model(tmp_path / "model", family)
+    with pytest.raises(Unsupported, match=f"quantization is not supported for model type '{family}'"):
+        stage(tmp_path, folder, "backend=ort", "precision=int8")
+    with pytest.raises(Unsupported, match=f"plain weights .* not supported for model type '{family}'"):
+        encoder_weights(folder, "", shared_cache)
+    with pytest.raises(Unsupported, match=f"suite=layers is not supported for model type '{family}'"):
+        stage(tmp_path, folder, "backend=ort", "suite=layers")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_decoder_is_unsupported(family: str, tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model", family, is_decoder=True)
+    for backend in ("torch_eager", "ort"):
+        with pytest.raises(Unsupported, match="causal attention is not supported"):
+            stage(tmp_path, folder, f"backend={backend}")
+
+
+def test_a_wrong_checkpoint_is_refused_before_transformers_fails(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] + 1}))
+    with pytest.raises(Unsupported, match=r"the sizes in config\.json do not match the weights"):
+        check_encoder(folder, "other sizes", 16, ArtifactCache(tmp_path))
+
+
+def test_files_that_change_during_a_cell_are_detected(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]")
+    (folder / "vocab.txt").write_text("the\n")
+    with pytest.raises(RuntimeError, match="files changed while the cell ran; run it again"):
+        export_stage({**made.job, "form": FORM})
+
+
+def test_every_family_is_checked_here() -> None:
+    assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # the same architecture as RoBERTa

@@ -1,0 +1,126 @@
+"""All tables over mixed records: precisions, outcomes and suites whose cells lack some keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suites.accuracy.recipe_tables import recipe_tables
+from suites.records.record import OUTCOMES, Record, write_record
+from suites.records.results_folder import MachineFolder, machine_folders
+from suites.report import TABLES, tables_of, write_tables
+
+MakeRecord = Callable[..., Record]
+
+QUANTIZED = {"quantization": {"scheme": "explicit", "method": "minmax", "activation": "uint8", "samples": 64}}
+IMPLICIT = {"quantization": {"scheme": "implicit", "method": "entropy"}}
+ENGINE = {"profiles": "dynamic", "min": [1, 16], "opt": [2, 16], "max": [2, 16]}
+PATHS: list[tuple[str, str, dict[str, Any]]] = [
+    ("torch_eager", "fp32", {"cuda_graph": False, "threads": 0}),
+    ("torch_eager", "int8", {"cuda_graph": False, "threads": 0}),  # PyTorch has no INT8, so the cell has no recipe
+    ("torch_packed", "int8", {}),
+    ("ort", "fp32", {"fusion": "auto"}),
+    ("ort", "int8", {"fusion": "auto", **QUANTIZED}),
+    ("ort", "fp8", {"fusion": "auto"}),
+    ("trt", "int8", {**ENGINE, **IMPLICIT}),
+    ("trt", "int8", {"profiles": "ranges", "ranges": [[1, 16, 2, 16]], **QUANTIZED}),
+    ("trt_plugin", "int8", {**ENGINE, "layout": "packed", **QUANTIZED}),
+    ("trt_plugin", "fp16", {**ENGINE, "layout": "packed"}),
+    ("null", "fp32", {"behaviour": "ok", "step_ms": 1.0}),
+]
+FIGURE = {"metric": "spearman", "value": 0.8, "reference_value": 0.81, "difference": -0.01, "low": -0.02, "high": 0.0,
+          "verdict": "no difference found", "cosine_min": 0.97, "cosine_mean": 0.98, "max_difference": 0.1,
+          "relative_error": 0.1, "nonfinite": 0, "tolerance": 0.01}  # fmt: skip
+DRIFT = {name: value for name, value in FIGURE.items() if name not in ("low", "high", "verdict")} | {"gates": False}
+LAYERS = {"layers": [{"point": "0/output", "nonfinite": 0, "max_difference": 0.1, "relative_error": 0.1,
+                      "cosine_min": 0.9}], "threshold": 0.05, "first": "0/output"}  # fmt: skip
+
+
+def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
+    """Return possible scores of a cell of this kind."""
+    if outcome != "ok":
+        return [{}]
+    if suite == "layers":
+        return [LAYERS]
+    return [FIGURE if task == "stsb" else DRIFT, {"nonfinite": 3}] if suite == "accuracy" else [{}]
+
+
+@pytest.fixture
+def mixed(make_record: MakeRecord) -> Callable[[str], list[Record]]:
+    """Return records of a suite: every path with every outcome, for several models, tasks and length distributions."""
+
+    def make(suite: str) -> list[Record]:
+        records = []
+        lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0}
+        tasks = ("stsb", "sentences") if suite == "accuracy" else ("",)
+        for (backend, precision, options), outcome, task in product(PATHS, OUTCOMES, tasks):
+            own = {**lengths, **({"task": task, "evaluated": "x"} if task else {})}
+            for number, scores in enumerate(scores_of(suite, task, outcome)):
+                changes: dict[str, Any] = {} if outcome == "ok" else {"measurements": (), "checks": (), "artifacts": {}}
+                model = "none" if backend == "null" else "tiny"
+                records.append(
+                    make_record(suite=suite, backend=backend, precision=precision, options=options, outcome=outcome,
+                                model=model, reason="" if outcome == "ok" else "why", scores=scores,
+                                lengths={**own, "low": number}, release=f"{backend} {outcome} {number}", **changes)
+                )  # fmt: skip
+        return records
+
+    return make
+
+
+@pytest.mark.parametrize("suite", [name for name in TABLES if name != "search"])
+def test_a_table_has_a_row_for_every_kind_of_cell(
+    suite: str, mixed: Callable[[str], list[Record]], tmp_path: Path
+) -> None:
+    records = [record for record in mixed(suite) if suite != "switching" or record.outcome != "ok"]
+    for record in records:
+        write_record(tmp_path, record)
+    # The tables also read the records of the other suites.
+    for other in {"latency", "accuracy"} - {suite}:
+        for record in mixed(other):
+            write_record(tmp_path, record)
+    (folder,) = machine_folders(tmp_path)
+    text = "\n".join(tables_of(suite, records, folder).values())
+    assert not folder.bad
+    for backend, precision, _ in PATHS:
+        assert f"{backend}" in text
+        assert precision in text
+    written, folders = write_tables(tmp_path)
+    assert written
+    assert not any(folder.bad for folder in folders)
+
+
+@pytest.mark.parametrize("suite", [name for name in TABLES if name not in ("search", "switching")])
+def test_a_single_cell_has_its_tables(suite: str, mixed: Callable[[str], list[Record]], tmp_path: Path) -> None:
+    folder = MachineFolder(tmp_path, "gpu-a")
+    for record in mixed(suite):
+        tables_of(suite, [record], folder)
+    assert not folder.bad
+
+
+def test_a_cell_without_a_recipe_is_not_in_the_recipe_table(mixed: Callable[[str], list[Record]]) -> None:
+    text = recipe_tables(mixed("accuracy"), mixed("latency"))
+    assert "ort ok 0" in text
+    assert "torch_eager" not in text
+    assert "torch_packed" not in text
+
+
+def test_a_sweep_over_precisions_keeps_its_tables(make_record: MakeRecord, tmp_path: Path) -> None:
+    """This is the sweep of the README: PyTorch has no INT8, so one cell ends as unsupported."""
+    lengths = {"distribution": "full", "tokens": "auto", "texts": "one", "seed": 0, "task": "stsb"}
+    for backend, precision, options in PATHS[:2] + PATHS[3:5]:
+        unsupported = (backend, precision) == ("torch_eager", "int8")
+        record = make_record(
+            suite="accuracy", backend=backend, precision=precision, options=options, lengths=lengths, measurements=(),
+            outcome="unsupported" if unsupported else "ok", reason="no INT8" if unsupported else "",
+            scores={} if unsupported else FIGURE,
+        )  # fmt: skip
+        write_record(tmp_path, record)
+    written, (folder,) = write_tables(tmp_path)
+    assert {path.name for path in written} >= {"accuracy.md", "recipes.md"}
+    assert not folder.bad
+    assert "unsupported: no INT8" in (folder.tables / "accuracy.md").read_text()

@@ -1,0 +1,315 @@
+"""Backend `trt` without TensorRT: profiles, refusals, advice on missing packages, and the requested ONNX export."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PYTHON_WITH_TENSORRT, ROOT
+from omegaconf import OmegaConf
+
+from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
+from backends.cache import ArtifactCache
+from backends.onnx_.onnx_source import prepare_source
+from backends.tensorrt_ import onnx_backend
+from backends.tensorrt_.onnx_backend import TensorRT
+from backends.tensorrt_.runtime import installation
+from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.runtime.profiles import Profile, choose, plan_profiles
+from suites import worker
+from suites.asking import request
+from suites.asking.request import resolve
+from suites.measuring.machine import Machine
+from suites.schema.backend_config import TrtConfig
+from suites.schema.config import RunConfig, plain
+from suites.schema.refusals import Refused
+
+H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 384], max=[8, 384]))),
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "threads": 0,
+}
+MODERN = {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}
+RELEASES = {
+    "8.6.0": {"explicit_batch", "weak_typing", "calibration", "memory_size_v1"},
+    "10.16.1": {"explicit_batch", "weak_typing", "calibration", "memory_size_v1"} | MODERN,
+    "11.4.0": MODERN,
+}
+
+
+def spec(precision: str = "fp16", device: Device = H200, scheme: str = "", **options: Any) -> BuildSpec:
+    quantization = {"scheme": scheme or "explicit"} if precision in ("int8", "fp8") or scheme else {}
+    return BuildSpec(precision, device, SHAPES, True, Path("cache"), {**OPTIONS, **options}, quantization)
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that simulates an installed release of TensorRT."""
+
+    def install(version: str) -> None:
+        capabilities = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
+        monkeypatch.setattr(onnx_backend, "available", lambda: capabilities)
+        monkeypatch.setattr(onnx_backend, "installed", lambda: capabilities)
+        monkeypatch.setattr(onnx_backend, "installed_release", lambda: version)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("options", "profiles"),
+    [
+        ({"profiles": "per_shape"}, ["1x128", "8x128", "8x384"]),
+        ({"profiles": "dynamic"}, ["1x16..8x384"]),
+        ({"profiles": "buckets"}, ["1x16..1x128", "2x16..8x128", "1x129..1x384", "2x129..8x384"]),
+        ({"profiles": "dynamic", "min": [1, 128], "max": [16, 512]}, ["1x128..16x512"]),
+    ],
+)
+def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles: list[str]) -> None:
+    planned = plan_profiles(SHAPES, {**OPTIONS, **options})
+    assert [str(profile) for profile in planned] == profiles
+    assert all(planned[choose(planned, shape)].holds(shape) for shape in SHAPES)
+
+
+def test_a_range_without_a_requested_shape_is_refused() -> None:
+    ranges = [[1, 128, 8, 384], [9, 16, 16, 384]]
+    with pytest.raises(Unsupported, match=r"9x16\.\.16x384 of trt\.ranges contains none of the requested shapes"):
+        plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges})
+    assert len(plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges[:1]})) == 1
+
+
+def test_buckets_tile_the_range_without_overlap() -> None:
+    planned = plan_profiles(SHAPES, {**OPTIONS, "profiles": "buckets"})
+    for batch in range(1, 9):
+        for sequence in range(16, 385):
+            assert sum(profile.holds(Shape(batch, sequence)) for profile in planned) == 1
+
+
+def test_the_narrowest_profile_is_chosen() -> None:
+    wide, narrow = Profile(Shape(1, 16), Shape(8, 64), Shape(8, 64)), Profile(*[Shape(4, 32)] * 3)
+    assert choose([wide, narrow], Shape(4, 32)) == 1
+    assert choose([wide, narrow], Shape(4, 33)) == 0
+
+
+def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles(release: Callable[[str], None]) -> None:
+    release("8.6.0")
+    with pytest.raises(Unsupported, match=r"shape 8x384 is in no .* \(1x16..4x384\); widen trt.min and trt.max"):
+        TensorRT().check(spec(profiles="dynamic", max=[4, 384], opt=[4, 384]))
+
+
+@pytest.mark.parametrize(
+    ("version", "requested", "message"),
+    [
+        ("8.6.0", spec("bf16"), "no BF16; use precision=fp16"),
+        ("8.6.0", spec("fp8"), "opset 17"),
+        ("11.4.0", spec("int8", scheme="implicit"), "no calibrator"),
+        ("11.4.0", spec(types="flags"), "types from the graph only"),
+        ("10.16.1", spec("int8", scheme="implicit", types="graph"), "no calibrator"),
+        ("10.16.1", spec("fp8", replace(H200, compute_capability=(8, 0))), "compute capability 8.9"),
+        ("10.16.1", spec("tf32", replace(H200, compute_capability=(7, 5))), "compute capability 8.0"),
+        ("10.16.1", spec("fp8", scheme="implicit"), "for INT8"),
+    ],
+)
+def test_features_that_a_release_lacks_are_refused(
+    version: str, requested: BuildSpec, message: str, release: Callable[[str], None]
+) -> None:
+    release(version)
+    with pytest.raises(Unsupported, match=message):
+        TensorRT().check(requested)
+
+
+@pytest.mark.parametrize(
+    ("version", "requested", "form"),
+    [
+        ("8.6.0", spec("fp16", keep_fp32=["*Norm*"]), SourceForm()),
+        ("8.6.0", spec("int8"), SourceForm(quantized="int8")),
+        ("8.6.0", spec("int8", types="graph"), SourceForm(types="fp16", quantized="int8")),
+        ("8.6.0", spec("int8", scheme="implicit"), SourceForm(calibration=True)),
+        ("10.16.1", spec("bf16"), SourceForm()),
+        ("10.16.1", spec("fp16", types="graph"), SourceForm(types="fp16")),
+        ("11.4.0", spec("fp16", keep_fp32=["*Norm*"]), SourceForm(types="fp16", keep_fp32=("*Norm*",))),
+        ("11.4.0", spec("bf16", rewrites=["merged_qkv"]), SourceForm(types="bf16", rewrites=("merged_qkv",))),
+        ("11.4.0", spec("int8"), SourceForm(types="fp16", quantized="int8")),
+        ("11.4.0", spec("fp8"), SourceForm(types="fp16", quantized="fp8")),
+        ("11.4.0", spec("tf32"), SourceForm()),
+    ],
+)
+def test_the_source_form_follows_from_release_and_precision(
+    version: str, requested: BuildSpec, form: SourceForm, release: Callable[[str], None]
+) -> None:
+    release(version)
+    TensorRT().check(requested)
+    assert TensorRT().form(requested) == form
+
+
+def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(release: Callable[[str], None]) -> None:
+    release("8.6.0")
+    job = {
+        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[8, 128]], "cuda_graph": True,
+        "cache": "", "options": {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]},
+    }  # fmt: skip
+    assert "shape 8x128 is in no optimization profile" in worker.probe(job)["reason"]
+    assert worker.probe({**job, "lengths": {"passes": 4}})["outcome"] == "ok"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
+    job = {
+        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[1, 128]], "cuda_graph": True,
+        "cache": "", "options": OPTIONS,
+    }  # fmt: skip
+    answer = worker.probe(job)
+    assert answer["outcome"] == "unavailable"
+    assert "make trt86" in answer["reason"]
+    assert "interpreter.trt" in answer["reason"]
+
+
+@pytest.mark.parametrize("version", ["7.2.3", "8.5.1", "9.3.0", "12.0.1"])
+def test_an_unsupported_release_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "versions_of", lambda names: {"tensorrt": version})
+    with pytest.raises(Unavailable, match=rf"TensorRT {version} is not supported .*8.6, 10, 11.*make trt86"):
+        installation.available()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("libcudnn.so.8: cannot open shared object file: No such file", "pip install 'nvidia-cudnn-cu12<9'"),
+        ("libcublas.so.12: cannot open shared object file: No such file", "pip install nvidia-cublas-cu12"),
+        ("No module named 'cuda'", "pip install 'cuda-python"),
+        ("libnvinfer.so.10: file too short", "cannot be imported"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_package(error: str, advice: str) -> None:
+    assert advice in installation.missing(error)
+
+
+def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:
+    """Return a request for backend trt at one precision, for a simulated machine with an H200."""
+    machine = Machine(H200, "nvidia-h200", {"uuid": "GPU-0"})
+    monkeypatch.setattr(request, "gpus", lambda: [machine])
+    base = OmegaConf.structured(RunConfig)
+    own = [f"results={tmp_path}", f"cache={tmp_path}", "weights=random", "model.architecture={model_type: bert}"]
+    own += ["backend.name=trt", "backend.devices=[cuda]", "backend.source=onnx", "backend.interpreter=trt"]
+    return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
+
+
+def test_the_cell_names_the_file_of_calibration_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    default, with_file = (
+        request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
+        for more in ((), ("task.calibration=suites/sentences.txt",))
+    )
+    assert with_file.cell["lengths"] == {**default.cell["lengths"], "calibration": "sentences.txt"}
+    assert "calibration" not in default.cell["lengths"]
+
+
+def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    requested = request_on_a_gpu(
+        monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
+    )
+    assert requested.cell["options"]["profiles"] == "dynamic"
+    assert [requested.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
+    assert requested.job["quantization"]["placement"] == "all_but_ffn_residual"
+    assert requested.job["quantization"]["activation"] == "int8"
+    assert requested.job["device"]["driver"] == "580.1"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trt.min=[1]", "trt.min=[1] must be a batch and a sequence length"),
+        ("trt.min=[9,16]", "must not decrease; their batch is 9, 8, 8"),
+        ("trt.opt=[1,400]", "must not decrease; their sequence is 16, 400, 128"),
+        ("trt.optimization_level=6", "between 0 and 5"),
+        ("trt.workspace_mb=-1", "trt.workspace_mb=-1 must be at least 0"),
+        ("trt.timing_iterations=-1", "trt.timing_iterations=-1 must be at least 0"),
+        ("trt.plugin_libraries=[no/such.so]", "no/such.so, which is not a file"),
+        ("interpreter.trt=/no/python", "interpreter.trt=/no/python is not an executable Python"),
+    ],
+)
+def test_bad_options_are_refused(override: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        request_on_a_gpu(monkeypatch, tmp_path, override)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("trt.refit=true", "trt.version_compatible=true"), "both refittable and version compatible"),
+        (("precision.name=int8", "quantization.activation=uint8"), "TensorRT reads no zero points"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    overrides: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match=message):
+        request_on_a_gpu(monkeypatch, tmp_path, *overrides)
+
+
+def test_a_plugin_library_is_a_digest_in_the_cell_and_a_path_in_the_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = tmp_path / "plugins.so"
+    library.write_bytes(b"code")
+    monkeypatch.chdir(tmp_path)
+    requested = request_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
+    assert requested.job["options"]["plugin_libraries"] == [str(library)]
+    assert requested.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
+
+
+def test_implicit_calibration_has_no_options_of_explicit_quantization(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requested = request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", "quantization.scheme=implicit")
+    assert set(requested.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
+
+
+def test_other_packages_do_not_count_as_a_tensorrt_release(
+    monkeypatch: pytest.MonkeyPatch, null_job: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
+    monkeypatch.setattr(installation, "versions_of", lambda names: {})
+    answer = worker.probe({**null_job, "backend": "trt"})
+    assert (answer["release"], answer["outcome"]) == ("", "unavailable")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-cu12", "tensorrt-cu13"])
+def test_tensorrt_is_found_under_each_distribution_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "versions_of", lambda names: {name: "10.16.1"} if name in names else {})
+    assert installation.installed_release() == "10.16.1"
+
+
+@pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="no Python with TensorRT is named")
+def test_every_module_imports_in_a_python_with_tensorrt_and_no_framework() -> None:
+    modules = [path.stem for path in (ROOT / "backends" / "tensorrt_").glob("*.py")]
+    code = (
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module('backends.tensorrt_.' + name)\n"
+        "assert not {'torch', 'onnx', 'onnxruntime', 'transformers', 'suites'} & set(sys.modules)"
+    )
+    completed = subprocess.run([PYTHON_WITH_TENSORRT, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert completed.returncode == 0, completed.stderr
+
+
+def test_calibration_inputs_of_the_source_have_one_shape(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny("bert")
+    sizes = {"samples": 12, "sequence": 40}
+    source = prepare_source(folder, sha256, SourceForm(calibration=True), sizes, ["a line"], 0, shared_cache)
+    assert source.calibration is not None
+    arrays = np.load(source.calibration.path)
+    ids, mask = arrays["input_ids"], arrays["attention_mask"]
+    assert ids.shape == mask.shape
+    assert ids.shape[:2] == (2, 8)
+    assert ids.dtype == np.int32
+    assert not ids[mask == 0].any()
+    np.testing.assert_array_equal(ids[1, 4:], ids[0, :4])

@@ -1,0 +1,415 @@
+"""Builder and session with a tiny model on a GPU, and each error of a build.
+
+The tests need TensorRT in the interpreter that SUITES_TRT_PYTHON or inference-suites.yaml names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import PYTHON_WITH_TENSORRT as PYTHON
+
+from backends.base import Shape, SourceForm
+from backends.cache import ArtifactCache
+from backends.inputs.batches import InputSource, prepare_inputs
+from backends.inputs.request_inputs import prepare_sets
+from backends.onnx_.marked_outputs import marked_points, prepare_marked
+from backends.onnx_.onnx_source import export_onnx, prepare_source
+from suites.measuring.machine import gpus
+from suites.running.launch import Answer, Interpreter, call
+from suites.schema.backend_config import PluginConfig, TrtConfig
+from suites.schema.config import QuantizationConfig, plain
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible"),
+    pytest.mark.skipif(not PYTHON, reason="no Python with TensorRT is named"),
+]
+
+SHAPES = (Shape(2, 16), Shape(4, 32))
+INT8 = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
+        "reduce_range": False}  # fmt: skip
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
+    **plain(vars(PluginConfig())),
+    "layout": "packed",
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "threads": 0,
+    # A low level times fewer tactics. The results of these tests do not depend on it.
+    "optimization_level": 1,
+}
+
+Tiny = Callable[[str], tuple[Path, str]]
+
+
+class Lab:
+    """Runner of the build and measure stages for a tiny model in workers, as in the pipeline."""
+
+    def __init__(self, folder: Path, sha256: str, cache: ArtifactCache, jobs: Path) -> None:
+        self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
+        self.messages: list[tuple[str, bool]] = []
+
+    def origin(self, lengths: dict[str, Any]) -> InputSource:
+        return InputSource(self.folder, self.sha256, lengths, [], 0, "cpu", self.cache)
+
+    def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> dict[str, Any]:
+        quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
+        device = gpus()[0].device
+        job = {
+            "backend": backend, "precision": precision, "device": asdict(device), "cuda_graph": True,
+            "shapes": [[shape.batch, shape.sequence] for shape in SHAPES], "cache": str(self.cache.root),
+            "options": {**OPTIONS, **options}, "quantization": quantization,
+        }  # fmt: skip
+        probed = self.run("probe", job).result
+        assert probed["outcome"] == "ok", probed
+        form = SourceForm.from_json(probed["form"])
+        source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
+        lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
+        inputs = prepare_inputs(self.origin(lengths), SHAPES)
+        effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}
+        return {
+            **job, "suite": "latency", "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
+            "tokens": [[s.batch, s.sequence, inputs.notes["shapes"][str(s)]["tokens"]] for s in SHAPES],
+            "release": probed["release"],
+        }  # fmt: skip
+
+    def run(self, stage: str, job: dict[str, Any]) -> Answer:
+        folder = self.jobs / f"{stage}-{len(list(self.jobs.iterdir()))}"
+        return call(stage, job, folder, Interpreter(PYTHON), 300, lambda *message: self.messages.append(message))
+
+    def measured(self, job: dict[str, Any]) -> dict[str, Any]:
+        built = self.run("build", job)
+        assert built.outcome == "ok", built
+        answer = self.run("measure", {**job, "artifact": built.result})
+        assert answer.outcome == "ok", answer
+        assert answer.result["failures"] == {}
+        return {"built": built.result, **answer.result}
+
+
+@pytest.fixture
+def lab(tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path) -> Lab:
+    return Lab(*tiny("bert"), shared_cache, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "least"),
+    [
+        ("fp32", {}, 0.999999),
+        ("fp16", {"profiles": "dynamic"}, 0.9999),
+        ("fp16", {"profiles": "buckets", "keep_fp32": ["*LayerNorm*"]}, 0.9999),
+        ("int8", {}, 0.98),
+    ],
+)
+def test_outputs_match_the_reference_plain_and_as_a_graph(
+    precision: str, options: dict[str, Any], least: float, lab: Lab
+) -> None:
+    result = lab.measured(lab.job(precision, **options))
+    assert len(result["checks"]) == 8
+    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
+    assert min(check["cosine"] for check in result["checks"]) >= least
+    notes = result["built"]["notes"]
+    assert notes["engine_bytes"] > 0
+    assert notes["layers"]
+    assert (notes["layers_in_fp32"] > 0) == bool(options.get("keep_fp32"))
+    assert any(text.startswith("building") for text, _ in lab.messages) or result["built"]["seconds"] < 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"version_compatible": True},
+        {"refit": True},
+        {"hardware_compatible": True},
+        {"verbosity": "none"},
+        {"workspace_mb": 2048, "timing_iterations": 2, "aux_streams": 0, "tactic_sources": ["cublas_lt"]},
+    ],
+    ids=" ".join,
+)
+def test_engines_with_each_option_of_the_builder_run(options: dict[str, Any], lab: Lab) -> None:
+    job = lab.job("fp16", **options)
+    if "lean runtime" in (built := lab.run("build", job)).reason:
+        assert built.outcome == "unavailable"
+        pytest.skip("TensorRT's lean runtime is not installed")
+    result = lab.measured(job)
+    assert min(check["cosine"] for check in result["checks"]) >= 0.9999
+    assert ("layers" in result["built"]["notes"]) == (options.get("verbosity") != "none")
+
+
+def test_a_file_that_is_no_plugin_library_is_refused(lab: Lab) -> None:
+    library = lab.jobs / "nothing.so"
+    library.write_bytes(b"no library")
+    answer = lab.run("build", lab.job("fp16", plugin_libraries=[str(library)]))
+    assert answer.outcome == "unsupported"
+    assert f"cannot load {library}" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "graphs"),
+    [
+        ({"profiles": "dynamic"}, [False, True]),
+        ({"profiles": "per_shape"}, [False]),
+        ({"profiles": "per_shape", "contexts": "per_profile"}, [False, True]),
+        ({"profiles": "per_shape", "engines": "per_shape"}, [False, True]),
+    ],
+)
+def test_outputs_after_changes_of_shape_equal_those_of_a_new_context(
+    options: dict[str, Any], graphs: list[bool], lab: Lab
+) -> None:
+    """Plain steps and kept graphs. Issue 2648 of NVIDIA/TensorRT reports a fault with one context per profile."""
+    result = lab.measured(switching(lab, lab.job("fp16", **options)))
+    assert [part["cuda_graph"] for part in result["switching"]["parity"]] == graphs
+    assert ("keep graphs" in result["facts"].get("no_cuda_graph", "")) == (graphs == [False])
+    assert all(part["difference"] == 0 for part in result["switching"]["parity"])
+    assert len(result["measurements"]) == len(graphs)
+    first, *_, plain = [
+        opening for opening in result["switching"]["openings"] if opening["of"] not in ("captures", "kept graphs")
+    ]
+    one_shape_each = options.get("contexts") == "per_profile" or options.get("engines") == "per_shape"
+    contexts = [f"context {number}" for number in (range(1, len(SHAPES) + 1) if one_shape_each else (1,))]
+    before = ["import", "device", "plugins", "read and verify", "deserialize"]
+    assert list(first["ns"]) == [*before, *contexts, "buffers"]
+    assert plain["bytes"]["buffers"] >= 0
+    assert result["facts"]["memory"]["opening"] == plain["bytes"]
+    assert result["facts"]["cuda_module_loading"] in ("", "LAZY", "EAGER")
+    for timing in result["switching"]["device"]:
+        assert len(timing["first"]) + timing["overtaken"] == 2
+        assert all(0 < again < 5_000_000 for again in timing["again"])
+    changed = next(change for change in result["switching"]["transitions"] if change["from"] != change["to"])
+    # A context with one shape keeps it, so a change of shape only selects the context.
+    assert ("context" if one_shape_each else "input shape") in changed["samples"]["parts"]
+
+
+def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
+    lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
+    sets = prepare_sets(lab.origin(lengths), SHAPES, SHAPES)
+    effort = {**job["effort"], "pairs_s": 1.0, "replay_s": 1.0}
+    return {**job, "suite": "switching", "asked": job["shapes"], "inputs": str(sets.path), "effort": effort,
+            "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip
+
+
+def test_packed_tokens_replay_kept_graphs_for_some_transitions(lab: Lab) -> None:
+    result = lab.measured(switching(lab, lab.job("fp16", "trt_plugin", profiles="dynamic")))
+    assert [part["difference"] for part in result["switching"]["parity"]] == [0, 0]
+    kept = result["switching"]["parity"][1]
+    assert 0 < kept["replayed"] < kept["transitions"]
+    assert result["facts"]["graphs"] > len(SHAPES)
+
+
+def test_contexts_that_need_more_than_the_allowed_memory_are_refused(lab: Lab) -> None:
+    job = switching(lab, lab.job("fp16", contexts="per_profile", memory_mb=1))
+    built = lab.run("build", job)
+    answer = lab.run("measure", {**job, "artifact": built.result})
+    assert answer.outcome == "failed"
+    assert "2 contexts need" in answer.reason
+    assert "1 MiB are available" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "least"),
+    [
+        ("fp32", {"layout": "fixed"}, 0.999999),
+        ("fp16", {"layout": "fixed"}, 0.9999),
+        # The plugin makes cuBLASLt accumulate in FP16.
+        ("fp16", {"layout": "fixed", "products": "plugin"}, 0.99),
+        ("fp16", {"gelu": "sigmoid"}, 0.9999),
+        ("fp16", {"gelu": "tanh"}, 0.9999),
+        ("fp16", {"gelu": "cubic"}, 0.9999),
+        ("int8", {"gelu": "cubic"}, 0.95),
+        ("fp16", {}, 0.9999),
+        ("fp16", {"products": "matmul", "profiles": "dynamic"}, 0.9999),
+        ("fp16", {"products": "fully_connected", "gelu": "cubic"}, 0.9999),
+        ("int8", {}, 0.95),
+        ("int8", {"attention": "fp16", "norms": "fp16"}, 0.98),
+        ("int8", {"scale_max": "off"}, 0.95),
+        ("int8", {"constraints": "obey"}, 0.95),
+        ("fp16", {"constraints": "obey"}, 0.9999),
+        ("int8", {"layout": "fixed"}, 0.95),
+        ("fp16", {"layout": "fixed", "products": "convolution"}, 0.9999),
+        ("int8", {"quantization": {"leave_out": ["*layer.0/*"]}}, 0.98),
+        ("int8", {"quantization": {"shift": True, "smooth": 0.75}}, 0.95),
+        ("int8", {"layout": "fixed", "quantization": {"shift": True}}, 0.95),
+        ("fp16", {"pad_to_multiple_of": 8}, 0.9999),
+        ("int8", {"pad_to_multiple_of": 8}, 0.95),
+    ],
+)
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert", "electra"])
+def test_plugins_match_the_reference_plain_and_as_a_graph(
+    precision: str, options: dict[str, Any], least: float, family: str, tiny: Tiny, shared_cache: ArtifactCache,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    lab = Lab(*tiny(family), shared_cache, tmp_path)
+    result = lab.measured(lab.job(precision, "trt_plugin", **options))
+    assert len(result["checks"]) == 8
+    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
+    assert min(check["cosine"] for check in result["checks"]) >= least
+    assert result["built"]["notes"]["padded_heads"] is True
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_marked_points_of_plugins_match_the_graph(layout: str, lab: Lab) -> None:
+    job = lab.job("fp16", "trt_plugin", layout=layout)
+    onnx = export_onnx(lab.folder, lab.sha256, lab.cache)
+    points, lengths = marked_points(onnx), {"distribution": "uniform", "tokens": "random", "low": 3}
+    inputs = prepare_marked(lab.origin(lengths), onnx, points, SHAPES[-1])
+    job["source"]["marked"] = points
+    layers = lab.measured({**job, "suite": "layers", "inputs": str(inputs.path)})["layers"]
+    assert [layer["point"] for layer in layers] == points
+    assert all(layer["nonfinite"] == 0 and layer["relative_error"] < 0.01 for layer in layers)
+
+
+def test_padded_int8_attention_at_a_length_with_kernels(
+    shared_cache: ArtifactCache, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SHAPES", (Shape(2, 128), Shape(4, 128)))
+    lab = Lab(*tiny("bert"), shared_cache, tmp_path)
+    job = lab.job("int8", "trt_plugin", layout="fixed", min=[1, 128], opt=[4, 128], max=[4, 128])
+    result = lab.measured(job)
+    notes = result["built"]["notes"]
+    assert (notes["attention"], notes["attention_unfused"]) == ("int8", [])
+    assert all(check["nonfinite"] == 0 and check["cosine"] >= 0.95 for check in result["checks"])
+
+
+def test_packed_sequences_longer_than_the_embedding_plugin_supports(
+    shared_cache: ArtifactCache, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SHAPES", (Shape(2, 512),))
+    lab = Lab(*tiny("bert"), shared_cache, tmp_path)
+    result = lab.measured(lab.job("fp16", "trt_plugin", min=[1, 16], opt=[2, 512], max=[2, 512]))
+    assert all(check["cosine"] >= 0.9999 for check in result["checks"])
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_a_bad_batch_is_refused_and_the_next_shape_is_measured(layout: str, lab: Lab) -> None:
+    job = lab.job("fp16", "trt_plugin", layout=layout)
+    job["artifact"] = lab.run("build", job).result
+    bad_shape, good_shape = SHAPES
+    ones = np.ones((bad_shape.batch, bad_shape.sequence), np.int32)
+    empty, broken, longer = ones.copy(), ones.copy(), np.pad(ones, ((0, 0), (0, 1)), constant_values=1)
+    empty[1], broken[0, 3] = 0, 0
+
+    def measured(mask: np.ndarray) -> Answer:
+        with np.load(job["inputs"]) as inputs:
+            arrays = dict(inputs)
+        arrays |= {f"{bad_shape}/{name}": mask for name in ("input_ids", "attention_mask", "token_type_ids")}
+        np.savez(lab.jobs / "bad.npz", **arrays)
+        return lab.run("measure", {**job, "inputs": str(lab.jobs / "bad.npz")})
+
+    for mask, reason in (
+        (empty, "sequence 1 of the batch has no token"),
+        (broken, "sequence 0 of the batch has tokens"),
+    ):
+        answer = measured(mask)
+        assert answer.outcome == "ok"
+        assert list(answer.result["failures"]) == [str(bad_shape)]
+        assert reason in answer.result["failures"][str(bad_shape)]
+        measured_shapes = {(row["batch"], row["sequence"]) for row in answer.result["measurements"]}
+        assert measured_shapes == {(good_shape.batch, good_shape.sequence)}
+    beyond = measured(longer)
+    assert beyond.outcome == "unsupported"
+    assert f"shape {bad_shape.batch}x{bad_shape.sequence + 1} is in no optimization profile" in beyond.reason
+
+
+def test_a_truncated_plan_is_not_run_and_is_rebuilt_with_a_message(lab: Lab) -> None:
+    job = lab.job()
+    built = lab.run("build", job)
+    plan = Path(built.result["path"])
+    content = plan.read_bytes()
+    plan.write_bytes(content[:-100])
+    refused = lab.run("measure", {**job, "artifact": built.result})
+    assert refused.outcome == "failed"
+    assert "the plan differs from the one that was built" in refused.reason
+    lab.messages.clear()
+    rebuilt = lab.run("build", job)
+    assert rebuilt.outcome == "ok"
+    assert [text for text, keep in lab.messages if keep] == [
+        f"cached engine {plan.parent.name} is damaged; building it again"
+    ]
+    assert lab.run("measure", {**job, "artifact": rebuilt.result}).outcome == "ok"
+
+
+def test_a_second_build_uses_the_cache(lab: Lab) -> None:
+    job = lab.job("fp32")
+    first = lab.run("build", job).result
+    lab.messages.clear()
+    assert lab.run("build", job).result == first
+    assert lab.messages == []
+
+
+def test_a_node_that_neither_parser_nor_plugins_support_is_named(lab: Lab) -> None:
+    job = lab.job()
+    model = onnx.load(job["source"]["onnx"]["path"])
+    last = model.graph.node[-1]
+    last.op_type, last.name = "NoSuchPlugin", "the/odd/one"
+    path = lab.jobs / "odd.onnx"
+    onnx.save(model, str(path))
+    job["source"]["onnx"] |= {"path": str(path), "sha256": "0" * 64}
+    answer = lab.run("build", job)
+    assert answer.outcome == "unsupported"
+    assert "NoSuchPlugin" in answer.reason
+    assert "the/odd/one" in answer.reason
+    assert "trt.plugin_libraries" in answer.reason
+
+
+def test_an_onnx_file_above_the_opset_of_the_release_is_refused(lab: Lab) -> None:
+    job = lab.job()
+    if not job["release"].startswith("tensorrt 8"):
+        pytest.skip("its parser reads opset 19")
+    job["source"]["onnx"]["notes"] = {**job["source"]["onnx"]["notes"], "opset": 19}
+    job["source"]["onnx"]["sha256"] = "1" * 64
+    answer = lab.run("build", job)
+    assert answer.outcome == "unsupported"
+    assert "has opset 19 and TensorRT 8.6.0 reads up to 17" in answer.reason
+
+
+def test_too_little_memory_is_named_as_the_reason(lab: Lab) -> None:
+    """The process of the test allocates nearly all of the device's memory while the builder runs."""
+    from cuda.bindings import runtime
+
+    from backends.cuda import checked
+
+    checked(runtime.cudaSetDevice(0))
+    free, _ = checked(runtime.cudaMemGetInfo())
+    pointer = checked(runtime.cudaMalloc(free - (1200 << 20)))
+    try:
+        answer = lab.run("build", lab.job("fp16", profiles="dynamic", max=[2048, 512], opt=[2048, 512]))
+    finally:
+        checked(runtime.cudaFree(pointer))
+    assert answer.outcome == "failed", answer
+    assert "memory" in answer.reason
+
+
+def test_implicit_calibration_gives_an_engine_or_is_refused_with_advice(lab: Lab) -> None:
+    answer = lab.run("build", lab.job("int8", quantization={"scheme": "implicit", "method": "entropy"}))
+    if answer.outcome == "ok":
+        assert list((lab.cache.root / "calibration").glob("*entropy*"))
+    else:
+        assert answer.outcome == "unsupported", answer
+        assert "quantization.scheme=explicit" in answer.reason
+
+
+def test_concurrent_builders_lose_no_timings(lab: Lab) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    jobs = [lab.job("tf32", aux_streams=number) for number in (1, 2)]
+    for number, job in enumerate(jobs):
+        # First each job builds in its own cache. The common cache must be at least as large as the larger one.
+        job["cache"] = str(lab.jobs / f"alone-{number}")
+    assert [lab.run("build", job).outcome for job in jobs] == ["ok", "ok"]
+    alone = [path.stat().st_size for path in lab.jobs.glob("alone-*/timing/*.bin")]
+    jobs = [{**job, "cache": str(lab.jobs / "common")} for job in jobs]
+    folders = [lab.jobs / f"both-{number}" for number in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(
+            pool.map(lambda j, f: call("build", j, f, Interpreter(PYTHON), 300, lambda *_: None), jobs, folders)
+        )
+    assert [answer.outcome for answer in answers] == ["ok", "ok"]
+    (timings,) = (lab.jobs / "common" / "timing").glob("*.bin")
+    assert timings.stat().st_size >= max(alone) > 0

@@ -1,0 +1,222 @@
+"""Backend `trt_plugin` without a GPU: source form, refusals, and plugin fields against TensorRT's registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PYTHON_WITH_TENSORRT as PYTHON
+from conftest import ROOT
+
+from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
+from backends.cache import ArtifactCache
+from backends.onnx_.onnx_source import prepare_source
+from backends.tensorrt_ import plugin_backend
+from backends.tensorrt_.plugin_backend import TensorRTPlugin
+from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.runtime.profiles import Profile
+from suites.asking.resolve_options import lengths_of, own_options
+from suites.schema.backend_config import PluginConfig, TrtConfig
+from suites.schema.config import QuantizationConfig, RunConfig, plain
+from suites.schema.enums import Constraints, Distribution, Layout, Profiles, Switch
+from suites.schema.refusals import Refused
+
+H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+OPTIONS = {
+    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 128], max=[8, 128]))),
+    **plain(vars(PluginConfig())),
+    "profiles": "per_shape",
+    "keep_fp32": [],
+    "layout": "packed",
+    "threads": 0,
+}
+PROFILE = Profile(*[Shape(8, 128)] * 3)
+INT8 = plain(vars(QuantizationConfig(samples=8, sequence=24)))
+
+
+def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> BuildSpec:
+    quantization = {**INT8, "scheme": scheme} if precision == "int8" else {}
+    return BuildSpec(precision, H200, (Shape(8, 128),), True, Path("cache"), {**OPTIONS, **options}, quantization)
+
+
+@pytest.fixture
+def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    def install(weak: bool) -> None:
+        fields = Capabilities.__dataclass_fields__
+        capabilities = Capabilities(**{name: weak == (name == "weak_typing") for name in fields})
+        monkeypatch.setattr(plugin_backend, "available", lambda: capabilities)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("weak", "requested", "message"),
+    [
+        (True, spec("bf16"), "not in bf16"),
+        (True, spec("fp32"), "use layout=fixed"),
+        (True, spec("int8", layout="fixed", attention="int8", profiles="dynamic"), "needs one sequence length"),
+        (True, spec(products="plugin"), "with packed tokens use convolution"),
+        (True, spec(products="fully_connected"), "needs TensorRT 8"),
+        (True, spec(rewrites=["merged_qkv"]), "rewrites is for backend=trt"),
+        (True, spec("int8", scheme="implicit"), "scheme=explicit"),
+        (True, spec(interleaved=True), "plugin.interleaved needs precision=int8"),
+        (True, spec("int8", interleaved=True, norms="fp16"), "nor plugin.norms=fp16"),
+        (True, spec(types="graph"), "leave trt.types at auto"),
+        (False, spec("int8"), "TensorRT 10 was the last"),
+        (False, spec(constraints="obey"), "leave plugin.constraints at none"),
+        (
+            True,
+            spec(constraints="obey", layout="fixed", products="plugin"),
+            "products that TensorRT chooses kernels for",
+        ),
+        (True, spec("int8", layout="fixed", products="plugin"), "products=plugin multiplies in FP16"),
+        (True, spec("int8", products="matmul"), "products=matmul multiplies in FP16"),
+        (True, spec(attention="int8"), "plugin.attention is for precision=int8 only"),
+        (True, spec(norms="fp16"), "plugin.norms is for precision=int8 only"),
+        (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is for INT8 attention over packed"),
+        (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
+    ],
+)
+def test_requests_that_cannot_be_built_are_refused(
+    weak: bool, requested: BuildSpec, message: str, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(weak)
+    with pytest.raises(Unsupported, match=message):
+        TensorRTPlugin().check(requested)
+
+
+def test_the_source_has_weights_and_for_int8_ranges(
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(True)
+    backend, requested = TensorRTPlugin(), spec("int8")
+    backend.check(requested)
+    assert backend.form(spec("fp16")) == SourceForm(arrays=True)
+    assert backend.form(requested) == SourceForm(arrays=True, ranges=True)
+    folder, sha256 = tiny("bert")
+    form = backend.form(requested)
+    source = prepare_source(folder, sha256, form, requested.quantization, ["a line"], 0, shared_cache)
+    assert source.onnx is None
+    assert source.arrays is not None
+    assert source.ranges is not None
+    assert "1/gelu" in json.loads(source.ranges.path.read_text())
+    assert "1/up_weight" in np.load(source.arrays.path).files
+    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ([[1, 1, 8, 64], [4, 64, 16, 128]], "numbers 1 and 2 overlap: both have 4x64"),
+        ([[1, 64, 8, 32]], "is empty"),
+        ([[1, 64, 8]], "number 1 is"),
+        ([], "need each other; give both"),
+    ],
+)
+def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], message: str) -> None:
+    config = RunConfig(profiles=Profiles.ranges, trt=TrtConfig(ranges=ranges))
+    config.backend.name = "trt"
+    with pytest.raises(Refused, match=message):
+        own_options(config)
+    config.trt.ranges, config.sequence = [[1, 1, 8, 64], [9, 1, 16, 64]], [64]
+    assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
+
+
+def test_plugin_options_at_their_default_are_not_in_the_cell() -> None:
+    config = RunConfig(plugin=PluginConfig())
+    config.backend.name = "trt_plugin"
+    assert not {"scale_max", "constraints"} & own_options(config).keys()
+    config.plugin.scale_max, config.plugin.constraints = Switch.off, Constraints.obey
+    options = own_options(config)
+    assert (options["scale_max"], options["constraints"]) == ("off", "obey")
+
+
+def test_only_packed_tokens_are_padded_to_a_multiple() -> None:
+    config = RunConfig(layout=Layout.packed, pad_to_multiple_of=64)
+    for name in ("trt_plugin", "torch_packed"):
+        config.backend.name = name
+        assert own_options(config)["pad_to_multiple_of"] == 64
+    config.pad_to_multiple_of = 1
+    assert "pad_to_multiple_of" not in own_options(config)
+    config.pad_to_multiple_of, config.layout, config.backend.name = 64, Layout.fixed, "trt_plugin"
+    with pytest.raises(Refused, match="pad_to_multiple_of=64 is for packed tokens"):
+        own_options(config)
+    config.pad_to_multiple_of = 0
+    with pytest.raises(Refused, match="pad_to_multiple_of=0 must be at least 1"):
+        own_options(config)
+
+
+@pytest.mark.parametrize("layout", ["packed", "fixed"])
+def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
+    """Passes of packed batches save no padding, but each pass uses the attention kernel for its longest sequence."""
+    config = RunConfig(batch=[8], layout=Layout[layout])
+    config.backend.name = "trt_plugin"
+    config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
+    assert lengths_of(config)["passes"] == 4
+
+
+def test_an_engine_of_packed_tokens_is_tuned_for_their_number(
+    tmp_path: Path, weakly_typed: Callable[[bool], None]
+) -> None:
+    weakly_typed(True)
+    keys = []
+
+    def record_key(spec: BuildSpec, made_from: Any, define: Any) -> None:
+        keys.append(made_from.get("tokens"))
+
+    source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1", notes={"epsilon": 1e-12}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugin_backend, "cached_engine", record_key)
+        tokens = {Shape(8, 128): 300}
+        for layout, tokens_by_shape in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
+            TensorRTPlugin().build(replace(spec(layout=layout), tokens=tokens_by_shape), source)
+        # One wide profile is tuned for one shape only.
+        wide = spec(profiles="dynamic", opt=[4, 128])
+        TensorRTPlugin().build(replace(wide, tokens=tokens), source)
+        TensorRTPlugin().build(replace(wide, tokens={**tokens, Shape(4, 128): 150}), source)
+    assert keys == [{"8x128": 300}, None, None, None, {"4x128": 150}]
+    sizes = plugin_backend.layout_of(replace(spec(), tokens={Shape(8, 128): 300})).sizes(PROFILE)
+    assert sizes["input_ids"] == ((8,), (300,), (1024,))
+    assert "positions" not in sizes
+
+
+def test_without_plugins_positions_are_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = Capabilities(**{name: name == "packed_attention" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(plugin_backend, "available", lambda: capabilities)
+    assert "positions" in plugin_backend.layout_of(spec()).sizes(PROFILE)
+    assert "positions" not in plugin_backend.layout_of(spec(layout="fixed")).sizes(PROFILE)
+
+
+CODE = """
+import json, tensorrt
+tensorrt.init_libnvinfer_plugins(tensorrt.Logger(tensorrt.Logger.ERROR), "")
+creators = tensorrt.get_plugin_registry().plugin_creator_list
+print(json.dumps({f"{c.name} {c.plugin_version}": [f.name for f in c.field_names] for c in creators}))
+"""
+
+
+@pytest.mark.skipif(not PYTHON, reason="no Python with TensorRT is named")
+def test_every_field_is_in_the_registry() -> None:
+    """The registry is that of TensorRT 8.6. The fields are those that plugin_network.py sets."""
+    completed = subprocess.run([PYTHON, "-c", CODE], capture_output=True, text=True, check=True)
+    registry = json.loads(completed.stdout)
+    attention, norm = {"type_id", "hidden_size", "num_heads", "has_mask", "dq_probs"}, {"type_id", "beta", "gamma"}
+    assert attention <= set(registry["CustomQKVToContextPluginDynamic 1"])
+    assert attention | {"var_seqlen", "use_int8_scale_max"} <= set(registry["CustomQKVToContextPluginDynamic 2"])
+    assert norm | {"ld"} <= set(registry["CustomSkipLayerNormPluginDynamic 1"])
+    assert norm <= set(registry["CustomSkipLayerNormPluginDynamic 2"])
+    assert {"hidden_size", "num_heads", "dq_probs", "use_int8_scale_max"} <= set(
+        registry["CustomQKVToContextPluginDynamic 3"]
+    )
+    assert {"beta", "gamma"} <= set(registry["CustomSkipLayerNormPluginDynamic 3"])
+    assert {"out_dims", "type_id", "W"} <= set(registry["CustomFCPluginDynamic 1"])
+    assert {"mha_type_id", "output_fp16"} <= set(registry["CustomEmbLayerNormPluginDynamic 1"])
+    source = (ROOT / "backends" / "tensorrt_" / "plugin_network.py").read_text()
+    for name in registry["CustomEmbLayerNormPluginDynamic 2"]:
+        assert f'"{name}"' in source

@@ -1,0 +1,291 @@
+"""Calls of a session to TensorRT at changes of shape, with a mock engine that records the calls."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
+from backends.tensorrt_.build.engine import last_of
+from backends.tensorrt_.runtime import capabilities
+from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.runtime.layout import Rows
+
+MODULES = ("session", "several", "loading", "log")
+PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
+"""A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
+HIDDEN = 4
+CONTEXTS: list[Context] = []
+"""Contexts of the session that was opened last."""
+
+
+class Context:
+    """Mock of an execution context, which records its calls."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
+        self.calls, self.number, self.shape = calls, number, (0, 0)
+
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        return True
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.calls.append(("profile", self.number, profile))
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, int]) -> bool:
+        self.shape = shape
+        if name == "input_ids":
+            self.calls.append(("shape", self.number, shape))
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (*self.shape, HIDDEN)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.calls.append(("run", self.number, self.shape))
+        return True
+
+
+class Engine:
+    num_io_tensors, num_optimization_profiles, device_memory_size_v2 = 3, len(PROFILES), 1 << 30
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls, self.contexts = calls, 0
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("input_ids", "attention_mask", "last_hidden_state")[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "output" if name == "last_hidden_state" else "input"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> Any:
+        return PROFILES[profile]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, -1, HIDDEN)
+
+    def create_execution_context(self) -> Context:
+        self.contexts += 1
+        context = Context(self.calls, self.contexts)
+        CONTEXTS.append(context)
+        return context
+
+
+class Graph:
+    def __init__(self, stream: Any, work: Callable[[], None]) -> None:
+        work()
+        self.calls = stream.calls
+        self.calls[-1] = ("capture", *self.calls[-1][1:])
+        self.captured = self.calls[-1][1:]
+
+    def launch(self) -> None:
+        self.calls.append(("launch", *self.captured))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Session]]:
+    """Return a function that opens a session of the mock engine. `calls` of its stream are the calls since then."""
+    calls: list[tuple[Any, ...]] = []
+    fake = MagicMock()
+    fake.ILogger = object
+    fake.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
+    fake.TensorIOMode.OUTPUT = "output"
+    fake.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    simulated = Capabilities(**{name: name != "memory_size_v1" for name in Capabilities.__dataclass_fields__})
+    monkeypatch.setattr(capabilities, "installed", lambda: simulated)
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
+    session = importlib.import_module("backends.tensorrt_.session.session")
+    several = importlib.import_module("backends.tensorrt_.session.open_session")
+    nothing = dict.fromkeys(("copy_in", "copy_out", "synchronize"), lambda *_: None)
+    stream = SimpleNamespace(handle=0, calls=calls, contexts=CONTEXTS, **nothing)
+    monkeypatch.setattr(session, "use_device", lambda index: None)
+    monkeypatch.setattr(session, "CudaGraph", Graph)
+    monkeypatch.setattr(session, "DeviceArray", lambda size: SimpleNamespace(pointer=size))
+    monkeypatch.setattr(session, "PinnedArray", lambda shape, kind: SimpleNamespace(array=np.zeros(shape, kind)))
+    monkeypatch.setattr(several, "use_device", lambda index: None)
+    monkeypatch.setattr(several, "CudaStream", lambda index: stream)
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+
+    def open_session(free: int = 8 << 30, context_bytes: int = 0, **options: Any) -> Session:
+        monkeypatch.setattr(several, "free_memory", lambda: free - context_bytes * len(CONTEXTS))
+        sha256 = hashlib.sha256(b"plan").hexdigest()
+        CONTEXTS.clear()
+        spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
+                         {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
+        opened_session = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
+        calls.clear()
+        return opened_session
+
+    yield open_session
+    for name in MODULES:
+        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+
+
+def feeds(batch: int, sequence: int) -> Feeds:
+    ones = np.ones((batch, sequence), np.int32)
+    return {"input_ids": ones, "attention_mask": ones}
+
+
+def calls_at(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
+    """Run one step at each of `shapes`, and return the calls."""
+    calls = session.stream.calls  # type: ignore[union-attr]
+    calls.clear()
+    for shape in shapes:
+        session.load(feeds(*shape))
+        session.step()
+    return list(calls)
+
+
+def test_one_context_changes_profile_and_shape_only_where_they_differ(opened: Callable[..., Session]) -> None:
+    session = opened()
+    assert calls_at(session, (1, 8), (1, 8)) == [("shape", 1, (1, 8)), ("run", 1, (1, 8)), ("run", 1, (1, 8))]
+    assert calls_at(session, (2, 8), (4, 16), (1, 8)) == [
+        ("profile", 1, 1), ("shape", 1, (2, 8)), ("run", 1, (2, 8)),
+        ("shape", 1, (4, 16)), ("run", 1, (4, 16)),
+        ("profile", 1, 0), ("shape", 1, (1, 8)), ("run", 1, (1, 8)),
+    ]  # fmt: skip
+
+
+def test_after_a_refused_batch_no_batch_is_loaded(opened: Callable[..., Session]) -> None:
+    session = opened()
+    with pytest.raises(RuntimeError, match="no batch is loaded"):
+        session.step()
+    calls_at(session, (1, 8))
+    with pytest.raises((Unsupported, ValueError), match="9x99"):
+        session.load(feeds(9, 99))
+    # The batch is refused before the enqueue, so the engine gets no call.
+    assert session.stream.calls[-1] == ("run", 1, (1, 8))  # type: ignore[union-attr]
+    for method in (session.step, session.capture):
+        with pytest.raises(RuntimeError, match=r"no batch is loaded|plain step at this shape first"):
+            method()
+    assert calls_at(session, (1, 8))[-1] == ("run", 1, (1, 8))
+
+
+def test_capture_needs_a_plain_step_first(opened: Callable[..., Session]) -> None:
+    session = opened()
+    session.load(feeds(1, 8))
+    with pytest.raises(RuntimeError, match="plain step at this shape first"):
+        session.capture()
+
+
+def test_a_graph_is_dropped_at_a_change_of_shape_unless_it_is_kept(opened: Callable[..., Session]) -> None:
+    session = opened()
+    calls_at(session, (1, 8))
+    session.capture()
+    assert calls_at(session, (1, 8)) == [("launch", 1, (1, 8))]
+    assert calls_at(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
+    session.remembers = True
+    with pytest.raises(Unsupported, match="cannot keep graphs"):
+        session.capture()
+
+
+def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
+    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    session = opened()
+    session.remembers = True
+    calls_at(session, (4, 16))
+    session.capture()
+    assert calls_at(session, (2, 8), (4, 16)) == [("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (4, 16))]
+    assert session.fetch().shape == (4, 16, HIDDEN)
+    with pytest.raises(RuntimeError, match="a plain step at this shape"):
+        session.capture()
+
+
+def test_each_of_several_contexts_keeps_its_profile_and_shape(opened: Callable[..., Session]) -> None:
+    session = opened(contexts="per_profile")
+    first = calls_at(session, (1, 8), (4, 16))
+    assert {number for _, number, _ in first} == {1, 2}
+    assert ("profile", 2, 1) in first
+    assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("run", 2, (4, 16))]
+    session.remembers = True
+    session.capture()
+    assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("launch", 2, (4, 16))]
+    assert session.fetch().shape == (4, 16, HIDDEN)
+
+
+def test_refusal_of_contexts_that_do_not_fit_has_the_needed_memory(opened: Callable[..., Session]) -> None:
+    assert opened(free=1025 << 20) is not None
+    needs = r"2 contexts need \d+ bytes of device memory \(2048 MiB of activations.* but 1025 MiB are available"
+    with pytest.raises(RuntimeError, match=needs):
+        opened(free=1025 << 20, contexts="per_profile")
+    with pytest.raises(RuntimeError, match=r"the context needs .* but 700 MiB are available: request smaller shapes"):
+        opened(memory_mb=700)
+    # The activations without weights and buffers would fit.
+    with pytest.raises(RuntimeError, match="the context needs 1073"):
+        opened(memory_mb=1024)
+
+
+def test_contexts_that_take_more_than_their_activations_are_counted(
+    opened: Callable[..., Session],
+) -> None:
+    several = {"contexts": "per_profile", "context_bytes": 3 << 30}
+    assert opened(free=7 << 30, **several) is not None
+    assert len(CONTEXTS) == 2
+    needs = (
+        r"2 contexts need \d+ bytes of device memory \(6144 MiB of contexts, measured on the first 2, .*5120 MiB are"
+    )
+    with pytest.raises(RuntimeError, match=needs):
+        opened(free=7 << 30, memory_mb=5 << 10, **several)
+    with pytest.raises(
+        RuntimeError, match=r"the context needs \d+ bytes .*3072 MiB of contexts, measured on the first 1, "
+    ):
+        opened(memory_mb=2 << 10, context_bytes=3 << 30)
+
+
+def test_the_parts_of_a_change_are_yielded_in_order(opened: Callable[..., Session]) -> None:
+    session = opened()
+    assert list(session.changing(feeds(2, 8))) == ["arrange", "profile", "input shape"]
+    assert list(session.changing(feeds(4, 16))) == ["arrange", "input shape"]
+    assert list(session.changing(feeds(4, 16))) == ["arrange"]
+    several = opened(contexts="per_profile")
+    assert list(several.changing(feeds(2, 8))) == ["context", "arrange", "profile", "input shape"]
+
+
+def test_a_session_without_kept_graphs_runs_plain_steps(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
+    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    session = opened()
+    session.remembers = True
+    calls_at(session, (4, 16))
+    session.capture()
+    session.remembers = False
+    assert not session.replays
+    assert calls_at(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
+    session.remembers = True
+    # The kept graph is used again, also if the shape has not changed since the plain step.
+    assert calls_at(session, (4, 16)) == [("launch", 1, (4, 16))]
+    session.capture()
+    assert calls_at(session, (2, 8), (4, 16))[-1] == ("launch", 1, (4, 16))
+
+
+def test_closing_releases_the_contexts(opened: Callable[..., Session]) -> None:
+    session = opened(contexts="per_profile")
+    calls_at(session, (1, 8), (4, 16))
+    references = [weakref.ref(context) for context in session.stream.contexts]  # type: ignore[union-attr]
+    assert len(references) == 2
+    session.stream.contexts.clear()  # type: ignore[union-attr]
+    session.close()
+    gc.collect()
+    assert [context() for context in references] == [None, None]

@@ -1,0 +1,106 @@
+"""Timings of tactics on disk, with a mock of TensorRT that only has a version."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backends.base import Device
+
+H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+
+
+class Timings:
+    """Mock of TensorRT's timing cache, with the content "layer:tactic ...".
+
+    `combine` keeps existing entries, and refuses content of another GPU, which starts with "other".
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.mismatches = content.startswith(b"other")
+        self.tactics = {} if self.mismatches else dict(entry.split(b":") for entry in content.split())
+
+    def combine(self, other: Timings, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.tactics = {**other.tactics, **self.tactics}
+        return not other.mismatches
+
+    def serialize(self) -> bytes:
+        return b" ".join(b":".join(entry) for entry in sorted(self.tactics.items()))
+
+
+class Config:
+    """Mock of a builder's configuration, which cannot read content that starts with "bad"."""
+
+    def __init__(self) -> None:
+        self.timings = Timings(b"")
+
+    def create_timing_cache(self, content: bytes) -> Timings | None:
+        return None if content.startswith(b"bad") else Timings(content)
+
+    def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.timings = timings
+        return not timings.mismatches
+
+    def get_timing_cache(self) -> Timings:
+        return self.timings
+
+
+@pytest.fixture
+def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Module backends.tensorrt_.build.timing_cache with the mock of TensorRT."""
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.0"))
+    monkeypatch.delitem(sys.modules, "backends.tensorrt_.build.timing_cache", raising=False)
+    module = importlib.import_module("backends.tensorrt_.build.timing_cache")
+    yield module
+    del sys.modules["backends.tensorrt_.build.timing_cache"]
+
+
+def test_concurrent_builders_keep_the_timings_of_each_other(timing_cache: Any, tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200)
+    assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
+    first, second = Config(), Config()
+    for config, layer in ((first, b"first"), (second, b"second")):
+        timing_cache.load_timings(config, path)
+        assert config.timings.tactics == {}
+        config.timings.tactics[layer] = b"1"
+    timing_cache.save_timings(first, path)
+    timing_cache.save_timings(second, path)
+    third = Config()
+    timing_cache.load_timings(third, path)
+    assert third.timings.tactics == {b"first": b"1", b"second": b"1"}
+
+
+def test_timings_of_a_build_replace_older_ones(timing_cache: Any, tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200)
+    path.parent.mkdir()
+    path.write_bytes(b"layer:bad kept:1")
+    config = Config()
+    timing_cache.load_timings(config, path)
+    config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    config.timings.tactics[b"layer"] = b"good"
+    timing_cache.save_timings(config, path)
+    assert path.read_bytes() == b"kept:1 layer:good"
+
+
+@pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
+def test_a_timing_cache_that_cannot_be_read_is_replaced_with_a_message(
+    content: bytes, timing_cache: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200)
+    path.parent.mkdir()
+    path.write_bytes(content)
+    config = Config()
+    timing_cache.load_timings(config, path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"timing cache {path.name} cannot be read by this release; starting a new one"
+    ]
+    config.timings.tactics[b"layer"] = b"1"
+    timing_cache.save_timings(config, path)
+    assert path.read_bytes() == b"layer:1"
