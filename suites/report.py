@@ -24,6 +24,7 @@ from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.refusals import Refused
 from suites.switching.pair_tables import pair_tables
 from suites.switching.tables import switching_tables
+from suites.tables.markdown import without_legend
 from suites.tables.search_tables import search_tables
 from suites.text import one_line
 
@@ -109,7 +110,7 @@ def _message(error: Exception) -> str:
 def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """Return the tables of records for a terminal, without the legends."""
     texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
-    rows = [f"## {section}" for text in texts.values() for section in text.split("\n## ")[1:]]
+    rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
 

@@ -17,6 +17,7 @@ from backends.model.encoder_parts import parts_of
 from suites import search
 from suites.asking.fitting_shape import smallest
 from suites.records.results_folder import read_records
+from suites.tables.markdown import without_legend
 
 Tiny = Callable[[str], tuple[Path, str]]
 UNITS = [f"unit {number}" for number in range(64)]
@@ -82,10 +83,10 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     assert first["latency"]
     printed = capsys.readouterr().out
     assert "NaN or Inf" in printed
-    assert "Held back: layer.1/output." in printed
-    assert re.search(r"\| layer\.1/output +\| yes .* 2x32: [+-]\d+\.\d%( \(tie\))? +\|", printed)
+    assert "Kept in FP32: layer.1/output." in printed
+    assert re.search(r"\| layer\.1/output +\| yes .*\| [+-]\d+\.\d%( \(tie\))? +\|", printed)
     shown = printed.partition("The columns are explained in")[0].rstrip()
-    assert table_in(results, "search").read_text().rstrip().endswith(shown)
+    assert without_legend(table_in(results, "search").read_text()).rstrip().endswith(shown)
     # Every step was timed, but the other tables contain only the first and the last.
     assert all(step["latency"] for step in record.scores["steps"])
     assert len(record.scores["steps"]) > 2
@@ -138,20 +139,23 @@ def test_int8_is_repaired_by_excluding_products(
     assert record.scores["held"] == ["*/layer.1/output/*"]
     assert record.scores["cosine"] == 0.95
     assert not record.scores["steps"][0]["content"]
-    assert "Held back: layer.1/output." in capsys.readouterr().out
+    assert "Kept in FP32: layer.1/output." in capsys.readouterr().out
     # INT8 everywhere is not enough, and one step allows no other set.
     assert search.main([*SEARCHED, *folders, "search.steps=1"]) == 1
-    assert "Nothing was enough yet. Ended after 1 step; a larger set of parts may be enough." in capsys.readouterr().out
+    assert (
+        "The search has no result yet. Ended after 1 step; a larger set of parts may be enough."
+        in capsys.readouterr().out
+    )
     # The first step is reused. With two steps the answer is all parts, with a note that fewer may be enough.
     assert search.main([*SEARCHED, *folders, "search.steps=2"]) == 0
     (record,) = read_records(tmp_path / "results", "search")
     assert record.scores["held"] == record.scores["parts"]
     assert "ended after 2 steps" in record.reason
-    assert "Held back: all. Ended after 2 steps; a smaller set of parts may be enough." in capsys.readouterr().out
+    assert "Kept in FP32: all. Ended after 2 steps; a smaller set of parts may be enough." in capsys.readouterr().out
     # The parts in leave_out are kept in higher precision in every step.
     given = "quantization.leave_out=['*/layer.1/output/*']"
     assert search.main([*SEARCHED, *folders, given]) == 0
-    assert "Held back: none." in capsys.readouterr().out
+    assert "Kept in FP32: none." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

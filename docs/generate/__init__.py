@@ -1,1 +1,1 @@
-"""Parts of the documentation that are generated: `python -m docs.generate` writes all of them."""
+"""Generators for parts of the documentation. `python -m docs.generate` writes all of them."""

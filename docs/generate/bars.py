@@ -1,4 +1,4 @@
-"""A bar chart as an SVG file. It is written here without a library, so that equal figures give equal bytes."""
+"""Bar charts as SVG files. No plotting library is used, so that equal figures give equal bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ COLORS = ("#90a4ae", "#00796b")
 
 
 def bar_chart(title: str, names: Sequence[str], bars: Sequence[tuple[str, Sequence[float]]], digits: int = 3) -> str:
-    """
-    Args:
-        names: of the bars of a group, for the key.
-        bars: label of a group and its values, one for each name.
+    """Return the text of an SVG file.
 
-    Returns:
-        The text of an SVG file.
+    Args:
+        title: heading of the chart.
+        names: names of the bars in a group, for the key.
+        bars: label of each group and its values, one for each name.
+        digits: decimals of the values.
     """
     left = 20 + 7 * max(len(label) for label, _ in bars)
     scale = (WIDTH - left - 70) / max(max(values) for _, values in bars)

@@ -1,4 +1,4 @@
-"""The generated files and blocks, and which generator makes each."""
+"""Generated files and blocks, and the generator of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docs.generate.results import ROOT, demo_table, result_bars, result_table
 from docs.generate.tables import tables_page
 
 BLOCKS: Mapping[str, Callable[[], str]] = {"result": result_table, "demo": demo_table}
-"""What stands between `<!-- NAME: generated -->` and `<!-- end -->` in a page that is written by hand."""
+"""Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
 PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md")
 
@@ -35,12 +35,12 @@ BLOCK = re.compile(r"(<!-- (\w+): generated -->\n+)(?:[^<\n].*?\n)??(\n*<!-- end
 
 
 def with_blocks(text: str) -> str:
-    """`text` with its generated blocks made anew."""
+    """Return `text` with its generated blocks replaced."""
     return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
 
 
 def generated() -> dict[Path, str]:
-    """The content that every generated file must have."""
+    """Return the content of every generated file by path."""
     contents = {ROOT / name: make() for name, make in FILES.items()}
     for name in PAGES_WITH_BLOCKS:
         contents[ROOT / name] = with_blocks((ROOT / name).read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def generated() -> dict[Path, str]:
 
 
 def write_all() -> list[Path]:
-    """Write the files whose content has changed; returns their paths."""
+    """Write the files whose content has changed, and return their paths."""
     changed = []
     for path, text in generated().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:

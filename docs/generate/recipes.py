@@ -1,29 +1,34 @@
-"""The plot of INT8 recipes, made from a committed table."""
+"""The plot of INT8 recipes, generated from committed records."""
 
 from __future__ import annotations
 
 from docs.generate.bars import bar_chart
 from docs.generate.results import REFERENCE
+from suites.accuracy.recipe_tables import COLUMNS, COMMON_OPTIONS, by_table, recipe_records, recipe_rows
+from suites.records.results_folder import MachineFolder
 
-TABLE = REFERENCE / "nvidia-h200-driver-580.159.04" / "tables" / "recipes.md"
-SECTION = "### minilm, trained weights, stsb, trt tensorrt 8.6.0"
+MACHINE = "nvidia-h200-driver-580.159.04"
+TABLE = "minilm, trained weights, stsb, trt tensorrt 8.6.0"
 DEFAULT = "min-max, the default"
 
 
 def recipe_losses() -> list[tuple[str, float]]:
-    """Recipe and loss of Spearman's correlation against FP32, in thousandths, as the table has them."""
-    section = TABLE.read_text(encoding="utf-8").partition(f"{SECTION}\n")[2].partition("\n### ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    header, _, *body = rows
-    recipe, drop = header.index("recipe"), header.index("drop [95% CI]")
-    losses = [(_short(row[recipe]), -1000 * float(row[drop].partition(" ")[0])) for row in body if row[drop]]
-    return sorted(losses, key=lambda one: one[1])
+    """Return recipe and loss of Spearman's correlation against FP32, in thousandths, as the table of recipes has it."""
+    folder = MachineFolder(REFERENCE, MACHINE)
+    records = dict(by_table(recipe_records(folder.records("accuracy"))))[TABLE]
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in recipe_rows(records)]
+    losses = [
+        (_short(row["recipe"]), -1000 * float(row["difference [95% CI]"].partition(" ")[0]))
+        for row in rows
+        if row["difference [95% CI]"]
+    ]
+    return sorted(losses, key=lambda recipe: recipe[1])
 
 
 def _short(recipe: str) -> str:
-    """The recipe without its calibration texts; "as above" is a row in which every option has its default."""
+    """Return the recipe without its calibration texts."""
     short = "; ".join(part for part in recipe.split("; ") if not part.startswith("calibrated on"))
-    return DEFAULT if short in ("", "as above") else short
+    return DEFAULT if short in ("", COMMON_OPTIONS) else short
 
 
 def recipe_plot() -> str:

@@ -1,4 +1,4 @@
-"""The configuration reference, made from the schema."""
+"""The configuration reference, generated from the schema."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ set others.
 
 
 def reference_page() -> str:
-    """The page in markdown: the choices of each group, then the keys by group."""
+    """Return the page in markdown: the choices of each group, then the keys by group."""
     lines = [INTRODUCTION, "## Groups", "", markdown(("group", "choices"), _groups()), ""]
     for group, keys in groupby(sorted(keys_of(RunConfig), key=_order), key=_group):
         rows = [
-            (f"`{one.name}`", one.type, f"`{one.default}`" if one.default else "", one.text.replace("*", r"\*"))
-            for one in keys
+            (f"`{key.name}`", key.type, f"`{key.default}`" if key.default else "", key.text.replace("*", r"\*"))
+            for key in keys
         ]
         lines += [f"## {group}", "", markdown(("key", "type or choices", "default", "meaning"), rows), ""]
     return "\n".join(lines)
@@ -34,12 +34,12 @@ def reference_page() -> str:
 
 def _groups() -> list[tuple[str, str]]:
     folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "batches")
-    found = []
+    rows = []
     for folder in folders:
-        # local.yaml belongs to one machine.
+        # local.yaml is for one machine only.
         names = sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "local")
-        found.append((f"`{folder.name}`", ", ".join(names)))
-    return found
+        rows.append((f"`{folder.name}`", ", ".join(names)))
+    return rows
 
 
 def _group(key: Key) -> str:
@@ -48,5 +48,5 @@ def _group(key: Key) -> str:
 
 
 def _order(key: Key) -> bool:
-    """Keys without a group come first."""
+    """Return the sort key that puts keys without a group first."""
     return "." in key.name

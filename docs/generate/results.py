@@ -1,13 +1,14 @@
-"""Tables of the front pages, made from committed records."""
+"""Tables of the README files, generated from committed records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from suites.latency.tables import latency_section
+from suites.latency.tables import workload_rows
 from suites.records.results_folder import MachineFolder
-from suites.tables.markdown import markdown
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import NOTE, VERDICT, joined, markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -40,46 +41,43 @@ def rows(machine: str, cells: Sequence[str], shape: tuple[int, int]) -> list[Row
     """
     Args:
         cells: ids of latency records.
-        shape: batch and sequence length; rows without a shape are kept too.
+        shape: batch and sequence length. Rows without a shape are included too.
 
     Returns:
         Rows of the latency table of these records, by column, in the order of `cells`.
     """
     folder = MachineFolder(REFERENCE, machine)
-    records = [folder.record("latency", cell) for cell in cells]
-    assert all(records), f"a record is missing in {folder.path}"
-    lines = [line for line in latency_section([r for r in records if r]).splitlines() if line.startswith("|")]
-    header, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    found = [dict(zip(header, row, strict=True)) for row in body]
-    wanted = [row for row in found if (row["batch"], row["seq"]) in ((str(shape[0]), str(shape[1])), ("", ""))]
+    records = [record for cell in cells if (record := folder.record("latency", cell))]
+    assert len(records) == len(cells), f"a record is missing in {folder.path}"
+    _, table = workload_rows(records, distinctions(records), {})
+    of_shape = [row for row in table if (row.get("batch"), row.get("seq")) in (tuple(map(str, shape)), (None, None))]
     order = [tuple(cell.split("-")[1:3]) for cell in cells]
-    return sorted(wanted, key=lambda row: order.index((row["backend"], row["precision"])))
+    return sorted(of_shape, key=lambda row: order.index((row["backend"], row["precision"])))
 
 
-def short_table(found: Sequence[Row], columns: Sequence[str]) -> str:
-    """The rows in markdown with some of their columns; notes keep the verdict alone."""
-    return markdown(
-        columns, [[_verdict(row[name]) if name == "notes" else row[name] for name in columns] for row in found]
-    )
+def short_table(table: Sequence[Row], columns: Sequence[str]) -> str:
+    """Return the rows in markdown with some of their columns. Notes have the verdict only."""
+    rows_of_cells = [[_verdicts(row) if name == "notes" else row.get(name, "") for name in columns] for row in table]
+    return markdown(columns, rows_of_cells)
 
 
-def _verdict(notes: str) -> str:
-    marks = ("**fastest**", "**invalid**", "cannot win", "unsupported")
-    return "; ".join(note for note in notes.split("; ") if note.startswith(marks))
+def _verdicts(row: Row) -> str:
+    """Return the notes of a row that begin with a verdict, each without the part after a semicolon."""
+    return joined(*(note.partition(";")[0] for note in row["notes"].split(NOTE) if VERDICT.match(note)))
 
 
 def result_table() -> str:
-    """BERT-base on an H100: the result that README opens with."""
+    """Return the first table of README: BERT-base on an H100."""
     return short_table(rows(H100, H100_CELLS, (1, 128)), H100_COLUMNS)
 
 
 def demo_table() -> str:
-    """The demo's cells on a CPU, as a code block."""
+    """Return the cells of the demo on a CPU, as a code block."""
     return f"```text\n{short_table(rows(CPU, CPU_CELLS, (8, 128)), CPU_COLUMNS)}\n```"
 
 
 def result_bars() -> list[tuple[str, tuple[float, float]]]:
-    """Label, p50 of a plain step and of a CUDA graph in ms, of each row of the result table."""
+    """Return for each row of the result table its label, and p50 in ms of a plain step and of a CUDA graph."""
 
     def median(cell: str) -> float:
         return float(cell.partition(" ")[0])

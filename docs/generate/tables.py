@@ -1,4 +1,4 @@
-"""The page that explains tables, made from the legends that the tables print."""
+"""The page that explains tables, generated from their legends."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ LEGENDS = (
 INTRODUCTION = """\
 # Reading tables
 
-Every table is made from records. `python -m suites.report` writes the tables of `results/runs` again, and
-`python -m suites.report FOLDER` those of another folder. Rows from different GPUs, drivers or CPUs never share a table.
-If a path cannot do something, its row says `unsupported` and the reason.
+The suite computes every table from records. `python -m suites.report` writes the tables of `results/runs` again, and
+`python -m suites.report FOLDER` those of another folder. Rows from different GPUs, drivers or CPUs are never in one
+table. If a backend does not support a cell, its row has the word `unsupported` and the reason.
+
+A line of a table has about 120 characters. Long notes are in a numbered list below the table. A table with many columns
+is split into several parts.
 
 The texts below are the legends of the tables. The [glossary](../README.md#glossary) explains cell, record, backend,
 profile, engine and strategy.
@@ -43,6 +46,6 @@ profile, engine and strategy.
 
 
 def tables_page() -> str:
-    """The page in markdown."""
+    """Return the page in markdown."""
     sections = [f"## {title}\n\n*{question}* (`{file}`)\n\n{legend}\n" for title, file, question, legend in LEGENDS]
     return "\n".join([INTRODUCTION, *sections])

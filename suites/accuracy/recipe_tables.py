@@ -1,9 +1,9 @@
-"""INT8 recipes side by side: what each is worth on a task and what it takes, of one backend, model and task."""
+"""Accuracy and latency of INT8 recipes to markdown: one table for each model, task and backend."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from suites.records.cell import PROFILES
@@ -12,44 +12,79 @@ from suites.statistics.stats import Estimate
 from suites.statistics.validity import judged, loss, past_tolerance, problems, way
 from suites.statistics.winners import over, quickest
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
-from suites.tables.markdown import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
+from suites.tables.markdown import (
+    NOTES_LEGEND,
+    ROW_LEGEND,
+    by_machine,
+    configuration,
+    fitted,
+    notes_cell,
+    one_machine,
+    products_not_int8,
+)
 from suites.tables.models import model_names, origin_note, task_names
 
 COLUMNS = (
-    "form", "recipe", "profiles", "metric", "value", "drop [95% CI]", "verdict", "cosine min", "p50 ms", "at",
-    "over the fastest", "notes",
+    "activations", "recipe", "metric", "value", "difference [95% CI]", "verdict", "cosine min", "p50 ms", "shape",
+    "slowdown", "notes",
 )  # fmt: skip
 
-LEGEND = """\
-One row is one way of making INT8 of a model. *form*: signed and symmetric activations, which TensorRT reads, or
-unsigned ones with a zero point, which x86 CPUs multiply. *drop*: the task's figure less FP32's, with its 95% interval
-by paired bootstrap. *p50*: of a forward pass of what was judged, plain or as a graph, whichever is faster, at the
-largest shape; *over the fastest*: than that of the fastest valid row of its table, a tie where the spread between
-processes explains the difference. Rows are sorted by their figure,
-which orders them and does not tell them apart: where the intervals of two meet, chance may have ordered them."""
+KEYS = COLUMNS.index("difference [95% CI]") + 1
+
+COMMON_OPTIONS = "common options"
+"""The recipe of a row in which every option has its common value."""
+
+LEGEND = f"""\
+Each row is one method to quantize a model to INT8.
+
+- **activations**: *signed* and symmetric, as TensorRT requires, or *unsigned* with a zero point, as x86 CPUs multiply.
+- **recipe**: options in which the row differs from most rows. A number in brackets refers to the list below the table.
+- **difference**: score minus that of FP32, with a 95% interval by paired bootstrap. Rows are sorted by it. If the
+  intervals of two rows overlap, their order may be chance.
+- **verdict**: the conclusion that the interval supports.
+- **cosine min**: smallest cosine to the outputs of FP32.
+- **p50 ms, shape**: median time of a forward pass of the same engine or model, plain or graph, whichever is faster, at
+  the largest measured shape.
+- **slowdown**: extra time relative to the fastest valid row of the table. A tie means that the spread between processes
+  explains the difference.
+{ROW_LEGEND}
+{NOTES_LEGEND}
+- **invalid**: the row loses more than the tolerance of the task, or has no finite figure."""
 
 
-SAYING = (FAILED, TIMEOUT, UNSUPPORTED)
-"""Outcomes of recipes that say something of them though they give no figure."""
+WITHOUT_FIGURE = (FAILED, TIMEOUT, UNSUPPORTED)
+"""Outcomes of recipes that are shown although they have no figure."""
 
 
 def recipe_tables(accuracy: Iterable[Record], latency: Iterable[Record]) -> str:
-    """All INT8 records that have a recipe, of tasks with a figure: one section a machine, one table a model, task and
-    backend in it; empty if there are none."""
-    # A backend that has no INT8 ends as unsupported, and its cell has no recipe.
-    tried = [r for r in accuracy if r.cell.precision == "int8" and "quantization" in r.cell.options]
-    tasks = {_task(r) for r in tried if "low" in r.scores}
-    judging = [r for r in tried if _task(r) in tasks and (r.scores or r.outcome in SAYING)]
-    timed: dict[str, Record] = {}
-    for record in latency:
-        if record.cell.precision == "int8" and record.outcome == OK and "passes" not in record.cell.lengths:
-            known = timed.setdefault(way(record), record)
-            timed[way(record)] = max(known, record, key=lambda one: (max(one.cell.shapes), one.cell.id))
+    """Return one section for each machine, with one table for each model, task and backend.
+
+    Empty without INT8 records that have a recipe and a task with a figure.
+    """
+    judging, timed = recipe_records(accuracy), _timed(latency)
     return by_machine("INT8 recipes", LEGEND, judging, lambda group: _section(group, timed)) if judging else ""
 
 
-def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
-    lines = ["", one_machine(records)]
+def recipe_records(accuracy: Iterable[Record]) -> list[Record]:
+    """Return the accuracy records that are rows of a table of recipes."""
+    # A backend without INT8 ends as unsupported, and its cell has no recipe.
+    tried = [r for r in accuracy if r.cell.precision == "int8" and "quantization" in r.cell.options]
+    tasks = {_task(r) for r in tried if "low" in r.scores}
+    return [r for r in tried if _task(r) in tasks and (r.scores or r.outcome in WITHOUT_FIGURE)]
+
+
+def _timed(latency: Iterable[Record]) -> dict[str, Record]:
+    """Return by path the latency record with the largest shape."""
+    timed: dict[str, Record] = {}
+    for record in latency:
+        if record.cell.precision == "int8" and record.outcome == OK and "passes" not in record.cell.lengths:
+            other = timed.setdefault(way(record), record)
+            timed[way(record)] = max(other, record, key=lambda timing: (max(timing.cell.shapes), timing.cell.id))
+    return timed
+
+
+def by_table(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
+    """Yield the title and the records of each table of one machine."""
     models, tasks = model_names(records), task_names(records)
 
     def question_of(record: Record) -> tuple[str, ...]:
@@ -57,25 +92,42 @@ def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
         return models(record), f"{cell.weights} weights", tasks(record), f"{cell.backend} {cell.release}"
 
     for question, members in groupby(sorted(records, key=question_of), key=question_of):
-        lines += ["", f"### {', '.join(question)}", *_table(list(members), timed)]
+        yield ", ".join(question), list(members)
+
+
+def _section(records: Sequence[Record], timed: Mapping[str, Record]) -> str:
+    lines = ["", one_machine(records)]
+    for title, group in by_table(records):
+        common = _distinctions(group)
+        table = fitted(COLUMNS, recipe_rows(group, common, timed), KEYS, numbered=("recipe", "notes"))
+        lines += ["", f"### {title}", *common.caption(), "", table]
     return "\n".join(lines)
 
 
-def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
-    told = distinctions(records, (*PROFILES, "quantization.activation", *_one_rate(records)), sources_of(records))
-    times = {record.cell.id: _time(record, timed) for record in records}
+def _distinctions(records: Sequence[Record]) -> Distinctions:
+    return distinctions(records, (*PROFILES, "quantization.activation", *_one_rate(records)), sources_of(records))
+
+
+def recipe_rows(
+    records: Sequence[Record], common: Distinctions | None = None, timed: Mapping[str, Record] | None = None
+) -> list[list[str]]:
+    """Return the rows of a table in the order of `COLUMNS`, those with the smallest loss first."""
+    common = common or _distinctions(records)
+    times = {record.cell.id: _time(record, timed or {}) for record in records}
     fastest: dict[str, Estimate] = {}
     for shape, time, valid in times.values():
         if valid and time is not None:
-            fastest[shape] = min(time, fastest.get(shape, time), key=lambda one: one.p50)
+            fastest[shape] = min(time, fastest.get(shape, time), key=lambda estimate: estimate.p50)
+    ordered = sorted(records, key=lambda record: (loss(record.scores) if record.scores else math.inf, record.cell.id))
     rows = []
-    for record in sorted(records, key=lambda one: (loss(one.scores) if one.scores else math.inf, one.cell.id)):
+    for record in ordered:
         scores, (shape, time, _) = record.scores, times[record.cell.id]
         wrong = past_tolerance(scores) if scores else ""
-        notes = joined(origin_note(record), products_not_int8(record), _same(told, record, records),
-                       "" if scores else f"{record.outcome}: {record.reason}",
-                       f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
-        head = [_form(record), _recipe(told, record), profiles_of(record)]
+        notes = notes_cell(configuration(record, ""), origin_note(record), products_not_int8(record),
+                           _same_file(common, record, records),
+                           "" if scores else f"{record.outcome}: {record.reason}",
+                           f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
+        head = [_activations(record), _recipe(common, record)]
         if "low" not in scores:
             rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), notes])
             continue
@@ -86,47 +138,50 @@ def _table(records: Sequence[Record], timed: Mapping[str, Record]) -> list[str]:
             over(time, fastest[shape]) if time and shape in fastest else "",
             notes,
         ])  # fmt: skip
-    return [*told.caption(), "", markdown(COLUMNS, rows)]
+    return rows
 
 
-def _recipe(told: Distinctions, record: Record) -> str:
-    """Options without the name of their group, and without what a recipe never has that is implicit or not trained.
-    Where no row differs, what the places and the method are."""
-    implicit = record.cell.options["quantization"].get("scheme") == "implicit"
-    named = [option.removeprefix("quantization.") for option in told.of(record).split("; ")]
-    said = "; ".join(o for o in named if o != "qat_rate unset" and not (implicit and o.endswith(" unset")))
-    if said or told.caption():
-        return said or "as above"
+def _recipe(common: Distinctions, record: Record) -> str:
+    """Return the options without the name of their group.
+
+    Missing options of an implicit or untrained recipe are left out. Where no row differs, the placement and the method
+    are named.
+    """
     own = record.cell.options["quantization"]
+    implicit = own.get("scheme") == "implicit"
+    named = [option.removeprefix("quantization.") for option in common.of(record).split("; ")]
+    shown = "; ".join(o for o in named if o != "qat_rate unset" and not (implicit and o.endswith(" unset")))
+    if shown or common.caption():
+        return shown or COMMON_OPTIONS
     return "; ".join(
         f"{name}={own[name]}" for name in ("scheme", "placement", "method") if own.get(name, "auto") != "auto"
     )
 
 
 def _one_rate(records: Sequence[Record]) -> list[str]:
-    """The option that says how fast a model was trained, where all that were have the same."""
+    """Return the name of the learning rate option if all trained models have the same rate."""
     rates = {record.cell.options["quantization"].get("qat_rate") for record in records} - {None}
     return ["quantization.qat_rate"] if len(rates) == 1 else []
 
 
-def _same(told: Distinctions, record: Record, records: Sequence[Record]) -> str:
-    """Recipes that came to the same file: more samples than there are texts, for one."""
+def _same_file(common: Distinctions, record: Record, records: Sequence[Record]) -> str:
+    """Return a note with the recipes that have the same ONNX file, e.g. if there are fewer texts than samples."""
     digest = record.artifacts.get("onnx", {}).get("sha256")
     alike = [r for r in records if r is not record and digest and r.artifacts.get("onnx", {}).get("sha256") == digest]
-    return f"the same file: {', '.join(_recipe(told, one) for one in alike)}" if alike else ""
+    return f"same ONNX file as: {', '.join(_recipe(common, other) for other in alike)}" if alike else ""
 
 
 def _task(record: Record) -> str:
     return str(record.cell.lengths["task"])
 
 
-def _form(record: Record) -> str:
+def _activations(record: Record) -> str:
     activation = record.cell.options["quantization"].get("activation", "int8")
     return "unsigned" if activation == "uint8" else "signed"
 
 
 def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, Estimate | None, bool]:
-    """The largest shape at which what was judged was timed, its time in ns, and whether that speed counts."""
+    """Return the largest measured shape of the recipe, its time in ns, and whether its outputs are valid there."""
     other = timed.get(way(record))
     if other is None:
         return "", None, False

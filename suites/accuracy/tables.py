@@ -1,4 +1,4 @@
-"""Accuracy records to markdown: what each path is worth on a task, beside FP32."""
+"""Accuracy records to markdown: the score of each row on a task, and its difference from FP32."""
 
 from __future__ import annotations
 
@@ -9,30 +9,54 @@ from typing import Any
 from suites.records.record import OK, Record
 from suites.statistics.validity import past_tolerance
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
-from suites.tables.markdown import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
+from suites.tables.markdown import (
+    NOTES_LEGEND,
+    ROW_LEGEND,
+    by_machine,
+    configuration,
+    fitted,
+    notes_cell,
+    one_machine,
+    products_not_int8,
+)
 from suites.tables.models import model_names, origin_note, pooling_note, task_names
 
 COLUMNS = (
-    "backend", "precision", "profiles", "metric", "value", "FP32", "difference [95% CI]", "verdict", "changed",
-    "cosine min", "cosine mean", "max difference", "relative error", "NaN or Inf", "notes",
+    "backend", "precision", "metric", "difference [95% CI]", "verdict", "value", "FP32 value", "changed", "cosine min",
+    "cosine mean", "max difference", "relative error", "NaN or Inf", "version", "notes",
 )  # fmt: skip
 
-LEGEND = """\
-*value*: the metric of the path's own outputs; *FP32*: of PyTorch's in FP32 on the same texts. *difference*: with its
-95% interval by paired bootstrap; *verdict*: what the interval allows to say. The project's own sentences (rank
-agreement) tell how far a path drifts and no more: no interval, and no ground to call a row invalid. *changed*: share
-of predictions that are not FP32's. Cosine, difference and relative error are those of what the task reads: pooled
-embeddings (the notes say which pooling), the first token of a classifier's, the scores of a span's ends. Every text ran
-in a batch of other texts of other lengths, in the shapes of the cell."""
+KEYS = COLUMNS.index("difference [95% CI]") + 1
+
+LEGEND = f"""\
+- **metric, value**: metric of the task, computed from the row's own outputs.
+- **FP32 value**: the same metric for PyTorch in FP32 on the same texts.
+- **difference**: value minus FP32 value, with a 95% interval by paired bootstrap.
+- **verdict**: the conclusion that the interval supports. For the project's own sentences (rank agreement) there is no
+  interval and no verdict: they show drift only, and never make a row invalid.
+- **changed**: share of predictions that differ from those of FP32.
+- **cosine min, cosine mean, max difference, relative error**: outputs compared with FP32. The outputs are those that
+  the task reads: pooled embeddings (a note names the pooling), the first token for a classifier, or the scores of start
+  and end for a span.
+- **NaN or Inf**: number of outputs that are not finite.
+- **version**: library and version of the backend.
+- **texts**: every text ran in a batch with texts of other lengths, in the shapes of the cell.
+{ROW_LEGEND}
+{NOTES_LEGEND}
+- **invalid**: the row loses more than the tolerance of the task, or has no finite figure."""
 
 
 def accuracy_tables(records: Iterable[Record]) -> str:
-    """All records in markdown: one section a machine, one table a model and task in it."""
+    """Return one section for each machine, with one table for each model and task."""
     return by_machine("Accuracy", LEGEND, records, accuracy_section)
 
 
 def accuracy_section(records: Sequence[Record]) -> str:
-    """The records of one machine; raises Incomparable if they are not."""
+    """Return the section of one machine.
+
+    Raises:
+        Incomparable: the records come from several machines.
+    """
     lines = ["", one_machine(records)]
     models, tasks = model_names(records), task_names(records)
 
@@ -41,42 +65,47 @@ def accuracy_section(records: Sequence[Record]) -> str:
 
     for (model, weights, task), members in groupby(sorted(records, key=question_of), key=question_of):
         group = list(members)
-        told = distinctions(group, sources=sources_of(records))
-        rows = sorted(((r.cell.backend, r.cell.precision, r.cell.id), _row(r, told)) for r in group)
-        title, table = f"### {model}, {weights} weights, {task}", markdown(COLUMNS, [row for _, row in rows])
-        lines += ["", title, *told.caption(), "", table]
+        common = distinctions(group, sources=sources_of(records))
+        ordered = sorted(group, key=lambda record: (record.cell.backend, record.cell.precision, record.cell.id))
+        table = fitted(COLUMNS, [_row(record, common) for record in ordered], KEYS)
+        lines += ["", f"### {model}, {weights} weights, {task}", *common.caption(), "", table]
     return "\n".join(lines)
 
 
-def _row(record: Record, told: Distinctions) -> list[str]:
+def _row(record: Record, common: Distinctions) -> list[str]:
     cell, scores = record.cell, record.scores
-    reason = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     wrong = past_tolerance(scores) if scores else ""
-    invalid = f"**invalid**: {wrong}" if wrong else ""
-    notes = joined(
-        told.of(record),
-        cell.release,
+    notes = notes_cell(
+        configuration(record, common.of(record)),
         origin_note(record),
         products_not_int8(record),
         pooling_note(record),
-        _cut(record),
-        reason,
-        invalid,
+        _truncated(record),
+        "" if record.outcome == OK else f"{record.outcome}: {record.reason}",
+        f"**invalid**: {wrong}" if wrong else "",
     )
-    head = [cell.backend, cell.precision, profiles_of(record)]
-    if "value" not in scores:
-        return [*head, *[""] * (len(COLUMNS) - len(head) - 2), str(scores.get("nonfinite", "")), notes]
-    changed = f"{scores['changed']:.2%}" if "changed" in scores else ""
-    return [
-        *head, _metric(scores), f"{scores['value']:.6f}", f"{scores['reference_value']:.6f}",
-        f"{scores['difference']:+.5f}{_interval(scores)}", scores.get("verdict", ""), changed,
-        f"{scores['cosine_min']:.5f}", f"{scores['cosine_mean']:.5f}", f"{scores['max_difference']:.2e}",
-        f"{scores['relative_error']:.2e}", str(scores.get("nonfinite", "")), notes,
-    ]  # fmt: skip
+    figures = {"NaN or Inf": str(scores.get("nonfinite", "")), **(_figures(scores) if "value" in scores else {})}
+    cells = {"backend": cell.backend, "precision": cell.precision, **figures, "version": cell.release, "notes": notes}
+    return [cells.get(name, "") for name in COLUMNS]
+
+
+def _figures(scores: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "metric": _metric(scores),
+        "value": f"{scores['value']:.6f}",
+        "difference [95% CI]": f"{scores['difference']:+.5f}{_interval(scores)}",
+        "verdict": scores.get("verdict", ""),
+        "FP32 value": f"{scores['reference_value']:.6f}",
+        "changed": f"{scores['changed']:.2%}" if "changed" in scores else "",
+        "cosine min": f"{scores['cosine_min']:.5f}",
+        "cosine mean": f"{scores['cosine_mean']:.5f}",
+        "max difference": f"{scores['max_difference']:.2e}",
+        "relative error": f"{scores['relative_error']:.2e}",
+    }
 
 
 def _interval(scores: Mapping[str, Any]) -> str:
-    """None of fidelity: its pairs share texts. Records of before had one, and a verdict from it."""
+    """Return the interval; empty for rank agreement, whose pairs share texts. Old records have one there too."""
     return f" [{scores['low']:+.5f}, {scores['high']:+.5f}]" if "low" in scores else ""
 
 
@@ -85,6 +114,6 @@ def _metric(scores: Mapping[str, Any]) -> str:
     return f"{scores['metric']}{exact}"
 
 
-def _cut(record: Record) -> str:
+def _truncated(record: Record) -> str:
     notes = record.artifacts.get("inputs", {}).get("notes", {})
-    return f"{notes['cut']} of {notes['texts']} texts cut" if notes.get("cut") else ""
+    return f"{notes['cut']} of {notes['texts']} texts truncated" if notes.get("cut") else ""

@@ -1,4 +1,4 @@
-"""Records to markdown: pure functions. Every figure is computed here from the raw samples that a record holds."""
+"""Latency records to markdown. Pure functions compute every figure from the raw samples of the records."""
 
 from __future__ import annotations
 
@@ -13,15 +13,29 @@ from suites.statistics.stats import Estimate, estimate, percentile, typical
 from suites.statistics.validity import Scores, Way, judged, problems, way
 from suites.statistics.winners import Contender, comparable, fastest, lost_by, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
-from suites.tables.markdown import by_machine, joined, markdown, one_machine, products_not_int8, profiles_of
+from suites.tables.markdown import (
+    NOTES_LEGEND,
+    ROW_LEGEND,
+    by_machine,
+    configuration,
+    fitted,
+    notes_cell,
+    one_machine,
+    products_not_int8,
+)
 from suites.tables.models import model_names, origin_note
 
-COLUMNS = (
-    "backend", "precision", "profiles", "batch", "seq",
-    "p50 ms [95% CI]", "p90", "p99", "graph p50 ms [95% CI]", "graph p99",
-    "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms",
-    "seq/s", "tokens/s", "peak MB", "mJ/seq", "cosine", "processes", "samples", "notes",
+KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms [95% CI]")
+"""Columns that are in the first part of a table."""
+
+FIGURES = (
+    "seq/s", "cosine", "tokens/s", "peak MB", "mJ/seq", "processes", "samples", "p90 ms", "p99 ms", "graph p99 ms",
+    "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms", "threads", "padding", "build s",
+    "engine MB", "version",
 )  # fmt: skip
+
+COLUMNS = (*KEYS, *FIGURES, "notes")
+"""All columns without those of tasks, which follow "cosine"."""
 
 Phases = Mapping[tuple[str, bool], Sequence[Measurement]]
 """Measurements of one shape by phase and CUDA graph, one for each process."""
@@ -31,7 +45,7 @@ Judged = Mapping[Way, Mapping[str, Scores]]
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a row by column, what it is sorted by, and its best time if its outputs are valid."""
+    """Cells of a row by column, its sort key, and its best time if its outputs are valid."""
 
     key: tuple[Any, ...]
     cells: Mapping[str, str]
@@ -39,42 +53,54 @@ class Row:
 
 
 def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
-    """All records in markdown: one section a machine, one table a model in it; empty if there are none.
+    """Return one section for each machine, with one table for each model; empty without latency records.
 
-    Records of the accuracy suite add what each path is worth, and mark it where that is too little. Batches that ran in
-    several passes are left to suites/latency/workload_tables.py.
+    Records of the accuracy suite add task scores, and mark the rows whose loss is too large. Batches that ran in
+    several passes are in suites/latency/workload_tables.py.
     """
-    wanted, tried = [record for record in records if "passes" not in record.cell.lengths], list(accuracy)
-    scores, sources = judged(tried), sources_of(tried)
-    if not wanted:
+    single_pass, judging = [record for record in records if "passes" not in record.cell.lengths], list(accuracy)
+    scores, sources = judged(judging), sources_of(judging)
+    if not single_pass:
         return ""
-    return by_machine("Latency", LEGEND, wanted, lambda group: latency_section(group, scores, sources))
+    return by_machine("Latency", LEGEND, single_pass, lambda group: latency_section(group, scores, sources))
 
 
 def latency_section(
     records: Sequence[Record], scores: Judged | None = None, sources: Mapping[str, str] | None = None
 ) -> str:
-    """The records of one machine; raises Incomparable if they are not."""
+    """Return the section of one machine.
+
+    Raises:
+        Incomparable: the records come from several machines.
+    """
     lines = ["", one_machine(records)]
     names = model_names(records)
 
     def workload_of(record: Record) -> tuple[str, ...]:
         return _workload(record, names(record))
 
-    for workload, members in groupby(sorted(records, key=workload_of), key=workload_of):
-        group = list(members)
-        told = distinctions(group, PROFILES, sources)
-        rows = [row for record in group for row in _rows(record, told, (scores or {}).get(way(record), {}))]
-        tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
-        columns = (*COLUMNS[:-1], *tasks, "notes")
-        table = [[cells.get(name, "") for name in columns] for cells in _with_fastest(rows)]
-        title = f"### {', '.join(workload)}, {_tokens(group)} tokens"
-        lines += ["", title, *told.caption(), "", markdown(columns, table)]
+    for workload, group in groupby(sorted(records, key=workload_of), key=workload_of):
+        of_workload = list(group)
+        common = distinctions(of_workload, PROFILES, sources)
+        columns, rows = workload_rows(of_workload, common, scores or {})
+        title = f"### {', '.join(workload)}, {_tokens(of_workload)} tokens"
+        table = fitted(columns, [[row.get(name, "") for name in columns] for row in rows], len(KEYS))
+        lines += ["", title, *common.caption(), "", table]
     return "\n".join(lines)
 
 
+def workload_rows(
+    records: Sequence[Record], common: Distinctions, scores: Judged
+) -> tuple[Sequence[str], list[Mapping[str, str]]]:
+    """Return the columns of a table, and its rows by column; notes are separated as in `rows.notes_cell`."""
+    rows = [row for record in records for row in _rows(record, common, scores.get(way(record), {}))]
+    tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
+    position = COLUMNS.index("cosine") + 1
+    return (*COLUMNS[:position], *tasks, *COLUMNS[position:]), _with_fastest(rows)
+
+
 def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
-    """In order, with a note at the fastest row of each shape, and at rows that cannot be called so."""
+    """Return the rows in order. Notes mark the fastest row of each shape, and the rows that cannot win."""
     marked: list[Mapping[str, str]] = []
     for _, members in groupby(sorted(rows, key=lambda row: row.key), key=lambda row: row.key[:2]):
         group = list(members)
@@ -85,31 +111,40 @@ def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
         for row in group:
             won = mark(len(winners)) if id(row) in winners else ""
             lost = lost_by(row.best, lowest) if row.best is not None else ""
-            marked.append({**row.cells, "notes": joined(won, row.cells["notes"], lost)})
+            marked.append({**row.cells, "notes": notes_cell(won, row.cells["notes"], lost)})
     return marked
 
 
-LEGEND = """\
-- **p50**: median time of one forward pass with inputs on the device, in brackets its 95% interval. On a GPU it is GPU
-  time by events, on a CPU host time. Of several processes it is the geometric mean of their medians, and the interval
-  holds for another process too. Of one process the interval speaks of that process alone.
-- **p90, p99**: over the samples of all processes; empty below 20 and 200 samples.
-- **graph**: the same pass replayed as a CUDA graph.
-- **enqueue**: host time until the call returns, on an idle device.
-- **end-to-end**: host time with inputs copied in and outputs copied out.
-- **seq/s, tokens/s**: of passes run back to back, plain or graph, whichever is faster. Padding does not count.
-- **peak MB**: the most memory that the process had taken by the end of that shape: of the device, or resident on a CPU.
-- **mJ/seq**: energy by the counter of the GPU, back to back.
-- **cosine**: the smallest, over 8 sequences, between mean-pooled outputs and the FP32 reference.
-- **a task's name**: the figure on that task and, in brackets, the difference to FP32.
-- **processes, samples**: fresh processes that measured, and samples of p50 in all of them.
-- **fastest**: the lowest time of its shape, plain or graph. Several rows are called fastest where the spread between
-  processes explains their difference. A row of one process is compared by the spread that equal processes of its
-  kind showed (`suites/process_noise.json`).
-- **cannot win**: the row was not steady after warm-up, the GPU throttled, or others used the device (on a CPU: more
-  than 5% of the CPU time). If such a row is faster than all others, no row is called fastest.
-- **invalid**: outputs hold NaN, are further from FP32 than the precision explains (a cosine below 0.99, of INT8 and FP8
-  below 0.9) or much further than at another shape, lose more on a task than its tolerance, or the path failed on it."""
+LEGEND = f"""\
+- **batch, seq**: sequences of one forward pass, and their length in tokens with padding.
+- **p50 ms**: median time of one forward pass with inputs on the device, and its 95% interval in brackets. On a GPU it
+  is GPU time by events, on a CPU host time. With several processes it is the geometric mean of their medians, and the
+  interval covers another process too. With one process the interval covers only that process.
+- **graph**: the same pass as a replayed CUDA graph.
+- **seq/s, tokens/s**: throughput of passes that run back to back, plain or graph, whichever is faster. Padding does not
+  count.
+- **cosine**: smallest cosine, over 8 sequences, between mean-pooled outputs and the FP32 reference.
+- **name of a task**: score on that task, and the difference from FP32 in brackets.
+- **p90 ms, p99 ms**: percentiles over the samples of all processes; empty below 20 and 200 samples.
+- **enqueue µs**: host time until the call returns, on an idle device.
+- **end-to-end ms**: host time with inputs copied in and outputs copied out.
+- **peak MB**: largest memory of the process until the end of that shape: device memory, or resident memory on a CPU.
+- **mJ/seq**: energy of passes that run back to back, from the GPU's counter.
+- **processes, samples**: fresh processes that measured, and the samples of p50 in all of them.
+- **threads**: CPU threads that the backend used.
+- **padding**: share of the input tokens that are padding.
+- **build s, engine MB**: build time and size of the TensorRT engine.
+- **version**: library and version of the backend.
+{ROW_LEGEND}
+{NOTES_LEGEND}
+- **fastest**: lowest time of its shape, plain or graph. Several rows are fastest if the spread between processes
+  explains their difference. A row of one process is compared by the spread between equal processes of its kind
+  (`suites/process_noise.json`).
+- **cannot win**: the row was not steady after warm-up, the GPU throttled, or other processes used the device (on a CPU:
+  more than 5% of the CPU time). If such a row is faster than all others, no row is called fastest.
+- **invalid**: the outputs contain NaN, or are further from FP32 than the precision explains (cosine below 0.99, for
+  INT8 and FP8 below 0.9), or are much further from FP32 than at another shape. A row is also invalid if it loses more
+  on a task than the tolerance, or if it failed on the task."""
 
 
 def _workload(record: Record, name: str) -> tuple[str, ...]:
@@ -120,22 +155,22 @@ def _workload(record: Record, name: str) -> tuple[str, ...]:
 
 
 def _tokens(records: Sequence[Record]) -> str:
-    """Kinds of token ids in use: a cell may ask for "auto", and a record that got that far says what it was."""
+    """Return the kinds of token ids. A record with inputs names the kind that "auto" selected."""
     kinds = {str(r.artifacts["inputs"]["notes"]["tokens"]) for r in records if "inputs" in r.artifacts}
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
-    """Rows of a record: one a shape, or one that says why there is none."""
+def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
+    """Return a row for each measured shape, and a row with the reason if the cell did not end well."""
     cell, rows = record.cell, []
-    options = told.of(record)
+    options = configuration(record, common.of(record))
     measured = {(m.batch, m.sequence) for m in record.measurements}
     for batch, sequence in cell.shapes:
         if (batch, sequence) in measured:
             rows.append(_row(record, batch, sequence, options, tasks))
     if not rows or record.outcome != OK:
-        notes = joined(options, f"{record.outcome}: {record.reason}")
-        named = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record), "notes": notes}
+        notes = notes_cell(options, f"{record.outcome}: {record.reason}")
+        named = {"backend": cell.backend, "precision": cell.precision, "notes": notes}
         rows.append(Row((1 << 30, 0, cell.backend, cell.precision, cell.id), named))
     return rows
 
@@ -153,35 +188,36 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
     tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     wrong = problems(record, {(batch, sequence)}, tasks)
-    graph = min(times, key=lambda one: times[one].p50)
+    graph = min(times, key=lambda cuda_graph: times[cuda_graph].p50)
     best = Contender(
         comparable(record, times[graph], graph, batch * sequence), "; ".join(why_excluded(record, {(batch, sequence)}))
     )
+    notes = notes_cell(options, *_notes(record, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else "")
     values = (
-        cell.backend, cell.precision, profiles_of(record), str(batch), str(sequence),
-        _median(times.get(False)), _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
-        _median(times.get(True)), _percentile(phases, main, True, 99),
+        cell.backend, cell.precision, str(batch), str(sequence), _median(times.get(False)), _median(times.get(True)),
+        _rate(batch, pace), _cosine(checks), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases),
+        str(times[graph].processes), str(times[graph].count),
+        _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
+        _percentile(phases, main, True, 99),
         _microseconds(_typical(phases, ENQUEUE, False)), _microseconds(_typical(phases, ENQUEUE, True)),
         _ms(_typical(phases, END_TO_END, False)), _ms(_typical(phases, END_TO_END, True)),
-        _rate(batch, pace), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases), _cosine(checks),
-        str(times[graph].processes), str(times[graph].count),
-        joined(options, _notes(record, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else ""),
+        _threads(record, batch, sequence), _padding(tokens, batch * sequence), *_engine(record), cell.release, notes,
     )  # fmt: skip
     return Row(
         key=(sequence, batch, cell.backend, cell.precision, cell.id),
-        cells={**dict(zip(COLUMNS, values, strict=True)), **{task: _worth(scores) for task, scores in tasks.items()}},
+        cells={**dict(zip(COLUMNS, values, strict=True)), **{task: _score(scores) for task, scores in tasks.items()}},
         best=None if wrong else best,
     )
 
 
-def _worth(scores: Scores) -> str:
+def _score(scores: Scores) -> str:
     if "failure" in scores:
         return str(scores["failure"]).partition(":")[0]
     return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
 
 
 def _samples(phases: Phases, phase: str, graph: bool) -> list[tuple[int, ...]]:
-    """Samples in ns of each process; empty where the phase was not measured."""
+    """Return the samples of each process in ns; empty if the phase was not measured."""
     return [measurement.samples for measurement in phases.get((phase, graph), ())]
 
 
@@ -191,7 +227,7 @@ def _typical(phases: Phases, phase: str, graph: bool) -> float | None:
 
 
 def _percentile(phases: Phases, phase: str, graph: bool, q: float) -> str:
-    """Over the samples of all processes."""
+    """Return a percentile over the samples of all processes."""
     return _ms(percentile([sample for samples in _samples(phases, phase, graph) for sample in samples], q))
 
 
@@ -226,12 +262,12 @@ def _peak(record: Record, phases: Phases, shape: str) -> str:
 
 
 def _energy(phases: Phases) -> str:
-    """With the CUDA graph where that has a figure, for it is the cheaper way."""
+    """Return the energy with a CUDA graph, which is lower, or else that of plain steps."""
     name = "energy_mj_per_sequence"
     for graph in (True, False):
-        known = [m.telemetry[name] for m in phases.get((SUSTAINED, graph), ()) if name in m.telemetry]
-        if known:
-            return f"{sum(known) / len(known):.2f}"
+        energies = [m.telemetry[name] for m in phases.get((SUSTAINED, graph), ()) if name in m.telemetry]
+        if energies:
+            return f"{sum(energies) / len(energies):.2f}"
     return ""
 
 
@@ -241,21 +277,26 @@ def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
     return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
 
 
-def _notes(record: Record, shape: str) -> str:
-    notes = [note for note in (record.cell.release, origin_note(record)) if note]
-    used = [m.telemetry.get("threads_used", 0) for m in record.measurements if f"{m.batch}x{m.sequence}" == shape]
-    if record.cell.device == "cpu" and any(used):
-        notes.append(f"{max(used)} thread{'s' if max(used) > 1 else ''}")
+def _threads(record: Record, batch: int, sequence: int) -> str:
+    """Return the largest number of CPU threads that a measurement used; empty on a GPU."""
+    measured = [m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)]
+    threads = max((m.telemetry.get("threads_used", 0) for m in measured), default=0)
+    return str(threads) if record.cell.device == "cpu" and threads else ""
+
+
+def _padding(tokens: int, computed: int) -> str:
+    return f"{1 - tokens / computed:.0%}" if tokens < computed else ""
+
+
+def _engine(record: Record) -> tuple[str, str]:
+    """Return build seconds and megabytes of an engine; empty for other artifacts."""
     built = record.artifacts.get("built", {})
-    if floating := products_not_int8(record):
-        notes.append(floating)
-    if "engine_bytes" in built.get("notes", {}):
-        notes.append(f"built in {built['seconds']:.0f} s, {built['notes']['engine_bytes'] / 1e6:,.0f} MB")
-    batch, sequence = (int(size) for size in shape.split("x"))
-    tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
-    if tokens < batch * sequence:
-        notes.append(f"{1 - tokens / (batch * sequence):.0%} padding")
+    if "engine_bytes" not in built.get("notes", {}):
+        return "", ""
+    return f"{built['seconds']:.0f}", f"{built['notes']['engine_bytes'] / 1e6:,.0f}"
+
+
+def _notes(record: Record, shape: str) -> list[str]:
     facts = record.facts.get(shape, {})
-    if "no_cuda_graph" in facts:
-        notes.append(f"no CUDA graph: {facts['no_cuda_graph']}")
-    return "; ".join(notes)
+    graphs = f"no CUDA graph: {facts['no_cuda_graph']}" if "no_cuda_graph" in facts else ""
+    return [origin_note(record), products_not_int8(record), graphs]

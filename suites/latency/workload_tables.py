@@ -1,4 +1,4 @@
-"""Latency records on sequences of real lengths to markdown: padded, sorted into passes and packed, side by side."""
+"""Latency records on sequences of real lengths to markdown: padded, sorted into passes, and packed."""
 
 from __future__ import annotations
 
@@ -11,33 +11,47 @@ from suites.records.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.statistics.validity import Scores, Way, judged, problems, way
 from suites.statistics.winners import Contender, fastest, lost_by, mark, quickest, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
-from suites.tables.markdown import by_machine, joined, markdown, one_machine, profiles_of
+from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, by_machine, configuration, fitted, notes_cell, one_machine
 from suites.tables.models import model_names, origin_note
 
 COLUMNS = (
-    "batch", "longest", "backend", "precision", "layout", "profiles", "passes", "tokens", "waste",
-    "ms a batch", "seq/s", "x padded", "tokens/s", "notes",
+    "backend", "precision", "layout", "batch", "max length", "batch ms", "seq/s", "speedup", "tokens/s", "tokens",
+    "padding", "passes", "version", "notes",
 )  # fmt: skip
 
-LEGEND = """\
-One row is one way of running a batch of sequences whose lengths were drawn from a distribution. *layout*: padded to the
-longest that is allowed, sorted by length and run in several passes that are each padded to their own longest, or packed
-end to end without padding. *tokens*: without padding; *waste*: the share of all computed tokens that is padding.
-*ms a batch*: the sum over its passes of the median time, plain or as a graph, whichever is faster; what it costs to
-change the shape between passes is not in it. seq/s and tokens/s (padding not counted): of passes run back to back.
-*x padded*: seq/s over those of the quickest padded row of the same batch, backend and precision. **fastest**: the most
-sequences a second of its batch, among rows that are not **invalid**; several where the spread between processes
-explains their difference. A row that was not steady, throttled or disturbed **cannot win**."""
+KEYS = COLUMNS.index("seq/s") + 1
+
+LEGEND = f"""\
+Each row is one method to run a batch of sequences whose lengths come from a distribution.
+
+- **layout**: *padded* to the longest allowed length; *sorted* by length into several passes, each padded to its own
+  longest sequence; or *packed* end to end without padding.
+- **batch, max length**: sequences of a batch, and the longest allowed length in tokens.
+- **batch ms**: sum over the passes of a batch of the median time, plain or graph, whichever is faster. The cost of a
+  change of shape between passes is not included.
+- **seq/s, tokens/s**: throughput of passes that run back to back. Padding does not count.
+- **speedup**: seq/s relative to the fastest padded row of the same batch, backend and precision.
+- **tokens**: tokens of a batch without padding.
+- **padding**: share of the computed tokens that are padding.
+- **passes**: shapes of the passes, if there are several.
+- **version**: library and version of the backend.
+{ROW_LEGEND}
+{NOTES_LEGEND}
+- **fastest**: most sequences per second of its batch, among rows that are not invalid. Several rows are fastest if the
+  spread between processes explains their difference.
+- **cannot win**: the row was not steady after warm-up, the GPU throttled, or other processes used the device.
+- **invalid**: the outputs are wrong, or the row fails a task. `latency.md` has the rules."""
 
 
 def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
-    """All records whose sequences differ in length: one section a machine, one table a model and distribution in it.
+    """Return one section for each machine, with one table for each model and length distribution.
 
-    Empty if there are none. Records of the accuracy suite mark the paths that are worth too little.
+    Empty without records whose sequences differ in length. Records of the accuracy suite mark rows whose loss is too
+    large.
     """
-    wanted = [r for r in records if r.cell.lengths["distribution"] != "full" and r.cell.model != "none"]
+    mixed = [r for r in records if r.cell.lengths["distribution"] != "full" and r.cell.model != "none"]
     scores = judged(accuracy)
-    return by_machine("Workloads", LEGEND, wanted, lambda group: _section(group, scores)) if wanted else ""
+    return by_machine("Workloads", LEGEND, mixed, lambda group: _section(group, scores)) if mixed else ""
 
 
 def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores]]) -> str:
@@ -49,19 +63,19 @@ def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores
 
     for (model, weights, lengths), members in groupby(sorted(records, key=workload_of), key=workload_of):
         group = list(members)
-        told = distinctions(group, (*PROFILES, "layout"))
-        rows = [row for record in group for row in _rows(record, told, scores.get(way(record), {}))]
-        title, table = f"### {model}, {weights} weights, {lengths} lengths", markdown(COLUMNS, _marked(rows))
-        lines += ["", title, *told.caption(), "", table]
+        common = distinctions(group, (*PROFILES, "layout"))
+        rows = [row for record in group for row in _rows(record, common, scores.get(way(record), {}))]
+        title, table = f"### {model}, {weights} weights, {lengths} lengths", fitted(COLUMNS, _marked(rows), KEYS)
+        lines += ["", title, *common.caption(), "", table]
     return "\n".join(lines)
 
 
 def _lengths(record: Record) -> str:
     lengths = record.cell.lengths
-    known = {name: lengths[name] for name in ("low", "mean", "sigma") if name in lengths}
+    parameters = {name: lengths[name] for name in ("low", "mean", "sigma") if name in lengths}
     if lengths["distribution"] in ("histogram", "file"):
-        known = {"mean": f"{_mean(lengths):.1f}"}
-    details = f" ({', '.join(f'{name} {value}' for name, value in known.items())})" if known else ""
+        parameters = {"mean": f"{_mean(lengths):.1f}"}
+    details = f" ({', '.join(f'{name} {value}' for name, value in parameters.items())})" if parameters else ""
     return f"{lengths['distribution']}{details}"
 
 
@@ -71,21 +85,23 @@ def _mean(lengths: Mapping[str, Any]) -> float:
 
 
 Row = tuple[tuple[int, int], Contender | None, Mapping[str, str]]
-"""Longest sequence and batch, time of a batch back to back (None if its outputs are not valid), and the cells by
-column."""
+"""Longest sequence and batch; time of a batch back to back, None if its outputs are invalid; and cells by column."""
 
 
-def _rows(record: Record, told: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
+def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
     cell = record.cell
     rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
-    notes = "" if rows else f"{record.outcome}: {record.reason}"
-    shared = {"backend": cell.backend, "precision": cell.precision, "profiles": profiles_of(record)}
+    outcome = "" if rows else f"{record.outcome}: {record.reason}"
+    shared = {"backend": cell.backend, "precision": cell.precision, "version": cell.release}
     cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"
-    head = joined(
-        told.of(record), cell.release, origin_note(record), "GELU as a cubic, another function" if cubic else "", notes
+    notes = (
+        configuration(record, common.of(record)),
+        origin_note(record),
+        "GELU is replaced by a cubic function" if cubic else "",
+        outcome,
     )
     return [
-        (key, pace, {**shared, **cells, "notes": joined(head, cells.get("notes", ""))})
+        (key, pace, {**shared, **cells, "notes": notes_cell(*notes, cells.get("notes", ""))})
         for key, pace, cells in rows or [((1 << 30, 0), None, {})]
     ]
 
@@ -102,12 +118,12 @@ def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) 
     wrong = problems(record, shapes, tasks)
     cells = {
         "batch": str(batch),
-        "longest": str(longest),
+        "max length": str(longest),
         "layout": "packed" if packed else "sorted" if len(shapes) > 1 else "padded",
         "passes": _counted(shapes) if len(shapes) > 1 else "",
         "tokens": f"{tokens:,}",
-        "waste": f"{1 - tokens / computed:.0%}",
-        "ms a batch": f"{time / 1e6:.3f}",
+        "padding": f"{1 - tokens / computed:.0%}",
+        "batch ms": f"{time / 1e6:.3f}",
         "seq/s": f"{batch / pace.p50 * 1e9:,.0f}",
         "tokens/s": f"{tokens / pace.p50 * 1e9:,.0f}",
         "notes": f"**invalid**: {'; '.join(wrong)}" if wrong else "",
@@ -116,13 +132,13 @@ def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) 
 
 
 def _counted(shapes: Sequence[tuple[int, int]]) -> str:
-    """Equal shapes together, e.g. "2 of 32x16, 32x48"."""
+    """Return the shapes with the count of equal ones, e.g. "2 of 32x16, 32x48"."""
     runs = [(shape, len(list(members))) for shape, members in groupby(shapes)]
     return ", ".join(f"{f'{count} of ' if count > 1 else ''}{rows}x{longest}" for (rows, longest), count in runs)
 
 
 def _marked(rows: Sequence[Row]) -> list[list[str]]:
-    """Cells in the order of the columns, the fastest of each batch with a note; one alone is not called so."""
+    """Return the cells in the order of the columns. A note marks the fastest row of each batch with several rows."""
     table = []
     ordered = sorted(rows, key=lambda row: (row[0], row[2]["backend"], row[2]["precision"], row[2]["notes"]))
     for _, members in groupby(ordered, key=lambda row: row[0]):
@@ -132,17 +148,19 @@ def _marked(rows: Sequence[Row]) -> list[list[str]]:
         winners = [cells for (*_, cells), won in zip(valid, wins, strict=True) if won]
         lowest = min((contender.time.p50 for _, contender, _ in valid if contender is not None), default=0.0)
         for _, contender, cells in group:
-            won = mark(len(winners)) if any(cells is one for one in winners) else ""
+            won = mark(len(winners)) if any(cells is winner for winner in winners) else ""
             lost = lost_by(contender, lowest) if contender is not None else ""
             gain = _gain(contender, cells, group)
-            shown = {**cells, "notes": joined(won, cells["notes"], lost), "x padded": gain}
+            shown = {**cells, "notes": notes_cell(won, cells["notes"], lost), "speedup": gain}
             table.append([shown.get(name, "") for name in COLUMNS])
     return table
 
 
 def _gain(contender: Contender | None, cells: Mapping[str, str], group: Sequence[Row]) -> str:
-    """How many times the sequences a second of the quickest padded row of the same backend and precision; empty for
-    that row, for one that does not count, and where there is none."""
+    """Return the speedup over the fastest padded row of the same backend and precision.
+
+    Empty for that row, for an invalid row, and without a padded row.
+    """
     same = ("backend", "precision")
     padded = [
         other.time.p50

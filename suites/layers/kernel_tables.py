@@ -1,7 +1,8 @@
-"""What kernels one step runs, as Nsight Compute counted them, to markdown.
+"""Kernel times of one step by Nsight Compute, to markdown.
 
-A profile is the CSV that `backends/tensorrt_/profile_step.py` says how to get, without the lines around it, kept as
-`<machine>/kernels/<record>-<batch>x<sequence>.csv` in the results folder with the latency record of the same engine.
+`backends/tensorrt_/profile_step.py` explains how to make the CSV file of a profile. Remove the lines around the CSV,
+and save the file as `<machine>/kernels/<record>-<batch>x<sequence>.csv` in the results folder. The folder must have the
+latency record of the same engine.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from pathlib import Path
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.distinctions import distinctions
-from suites.tables.markdown import markdown, one_machine, profiles_of
+from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, configuration, document, fitted, one_machine
 from suites.tables.models import model_names
-from suites.text import without_html
 
 GROUPS = {
     "fused attention": r"^mha|fmha|fused_multihead|flash",
@@ -26,52 +26,58 @@ GROUPS = {
     "additions and norms": r"Mea|Sqr|[Ll]ayer_?[Nn]orm|skipln",
     "copies and the rest": r"",
 }
-"""Kernels by the first pattern that is in their name. Myelin names its own after their operations, as CasErfCasAdd; the
-only pointwise layers of an engine of plugins are those of GELU."""
+"""Patterns of kernel names. The first one that matches gives the group of a kernel. Myelin names a kernel after its
+operations, e.g. CasErfCasAdd. In an engine of plugins, only GELU has pointwise layers."""
 
-COLUMNS = ("backend", "precision", "profiles", "options", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS)
+COLUMNS = ("backend", "precision", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS, "notes")
 
-LEGEND = """\
-One forward pass, kernel by kernel, as Nsight Compute timed them: milliseconds and, in brackets, how many. Under the
-profiler kernels run one by one at the base clock, so that their sum is longer than the step in the latency table; what
-counts is how it is divided."""
+KEYS = COLUMNS.index("sum ms") + 1
+
+LEGEND = f"""\
+Kernel times of one forward pass, from Nsight Compute.
+
+- **kernels, sum ms**: number of kernels and the sum of their times. Under the profiler, kernels run one by one at the
+  base clock. Therefore the sum is larger than the time in the latency table; compare the shares of the groups.
+- **groups of kernels**: milliseconds of the group, and the number of its kernels in brackets.
+{ROW_LEGEND}
+{NOTES_LEGEND}"""
 
 Step = tuple[Record, str, list[tuple[str, float]]]
-"""A record, a shape, and the kernels of a step with their nanoseconds."""
+"""A record, a shape, and the kernels of a step with their times in ns."""
 
 NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
 
 
 def kernel_tables(folder: MachineFolder) -> str:
-    """All profiles of one machine in markdown, one table a model; empty without any.
+    """Return the profiles of one machine, with one table for each model; empty without profiles.
 
     Raises:
-        ValueError: a profile is no such CSV file, or its record is not there.
+        ValueError: a profile is not a CSV file of kernel times, or its record is missing.
     """
     steps: dict[tuple[str, str], list[Step]] = {}
     for path in sorted(folder.kernels.glob("*.csv")):
         stem, _, shape = path.stem.rpartition("-")
         record = folder.record("latency", stem)
         if record is None:
-            raise ValueError(f"{path}: the latency record {stem} is not there")
+            raise ValueError(f"{path}: the latency record {stem} is missing")
         model = record.cell.model, record.cell.model_version
         steps.setdefault(model, []).append((record, shape, read_kernels(path)))
     if not steps:
         return ""
-    records = [record for taken in steps.values() for record, *_ in taken]
-    names, lines = model_names(records), ["# Kernels", "", LEGEND, "", one_machine(records)]
-    for taken in steps.values():
-        told = distinctions([record for record, *_ in taken])
-        rows = [_row(told.of(step[0]), *step) for step in taken]
-        lines += ["", f"### {names(taken[0][0])}", *told.caption(), "", markdown(COLUMNS, rows)]
-    return without_html("\n".join(lines) + "\n")
+    records = [record for of_model in steps.values() for record, *_ in of_model]
+    names, lines = model_names(records), ["", one_machine(records)]
+    for of_model in steps.values():
+        common = distinctions([record for record, *_ in of_model])
+        rows = [_row(common.of(step[0]), *step) for step in of_model]
+        lines += ["", f"### {names(of_model[0][0])}", *common.caption(), "", fitted(COLUMNS, rows, KEYS)]
+    return document("Kernels", LEGEND, ["\n".join(lines)])
 
 
 def read_kernels(path: Path) -> list[tuple[str, float]]:
-    """Name and nanoseconds of each kernel, in the order they ran.
+    """Return the name and the time in ns of each kernel, in the order of execution.
 
     Raises:
-        ValueError: a row is not one of gpu__time_duration.sum.
+        ValueError: a row has no metric gpu__time_duration.sum.
     """
     with path.open(encoding="utf-8", newline="") as stream:
         try:
@@ -80,7 +86,7 @@ def read_kernels(path: Path) -> list[tuple[str, float]]:
                 for row in csv.DictReader(stream)
             ]
         except (KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is no CSV of kernel times by Nsight Compute: {error!r}") from None
+            raise ValueError(f"{path} is not a CSV file of kernel times by Nsight Compute: {error!r}") from None
 
 
 def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
@@ -93,5 +99,6 @@ def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, floa
     groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
     cell, (batch, sequence) = record.cell, shape.split("x")
     lengths = str(cell.lengths["distribution"]).replace("full", "")
-    head = (cell.backend, cell.precision, profiles_of(record), options, lengths, batch, sequence)
-    return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups)
+    head = (cell.backend, cell.precision, lengths, batch, sequence)
+    notes = configuration(record, options)
+    return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups, notes)

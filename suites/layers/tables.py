@@ -1,4 +1,4 @@
-"""Records of suite=layers to markdown: how far each marked output is from FP32's, and where it gets too far."""
+"""Records of suite=layers to markdown: the error of each marked output, and the first one above the threshold."""
 
 from __future__ import annotations
 
@@ -10,35 +10,41 @@ from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, joined, markdown, one_machine, profiles_of
 from suites.tables.models import model_names, origin_note
 
-COLUMNS = ("layer", "output", "NaN or Inf", "max difference", "relative error", "cosine min", "")
+COLUMNS = ("layer", "output", "NaN or Inf", "max difference", "relative error", "cosine min", "notes")
 
 LEGEND = """\
-Outputs along the model against FP32's, over the tokens of one batch that are not padding; the relative error is that
-of the Frobenius norms, the cosine the smallest of a token. Marked outputs are outputs of the graph: what would be fused
-across one is not fused there."""
+Marked outputs along the model, compared with FP32 over the tokens of one batch without padding. A marked output is an
+output of the graph, so layers are not fused across it.
+
+- **layer, output**: position in the model.
+- **NaN or Inf**: number of values that are not finite.
+- **max difference**: largest absolute difference.
+- **relative error**: Frobenius norm of the difference, divided by that of the FP32 output.
+- **cosine min**: smallest cosine of a token.
+- **first above the threshold**: first output whose relative error is above the threshold below the table."""
 
 
 def layers_tables(records: Iterable[Record]) -> str:
-    """All records in markdown: one section a machine, one table a record."""
+    """Return one section for each machine, with one table for each record."""
     return by_machine("Layers", LEGEND, records, _section)
 
 
 def _section(records: Sequence[Record]) -> str:
-    told = distinctions(records)
+    common = distinctions(records)
     names = model_names(records)
-    lines = ["", one_machine(records), *told.caption()]
+    lines = ["", one_machine(records), *common.caption()]
     for record in sorted(records, key=lambda r: r.cell.id):
         cell = record.cell
         shape = "x".join(str(size) for size in cell.shapes[-1])
         model = joined(names(record), _depth(record), cell.weights, origin_note(record))
         named = joined(model, cell.backend, cell.release, cell.precision, profiles_of(record), shape)
-        lines += ["", f"### {joined(named, told.of(record))}", ""]
+        lines += ["", f"### {joined(named, common.of(record))}", ""]
         lines += [_table(record)] if record.outcome == OK else [f"{record.outcome}: {record.reason}"]
     return "\n".join(lines)
 
 
 def _depth(record: Record) -> str:
-    """How many layers the model has, which may be fewer than others of its name."""
+    """Return the number of layers of the model; models of one name may differ in it."""
     layers = {layer["point"].rpartition("/")[0] for layer in record.scores.get("layers", ())} - {""}
     return f"{len(layers)} layers" if layers else ""
 
@@ -47,12 +53,12 @@ def _table(record: Record) -> str:
     scores = record.scores
     rows = [_row(layer, scores) for layer in scores["layers"]]
     first = scores["first"] or "none"
-    return f"{markdown(COLUMNS, rows)}\n\nFirst past a relative error of {scores['threshold']:g}: {first}."
+    return f"{markdown(COLUMNS, rows)}\n\nFirst output with a relative error above {scores['threshold']:g}: {first}."
 
 
 def _row(layer: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     place, _, output = layer["point"].rpartition("/")
-    mark = "**first past the threshold**" if layer["point"] == scores["first"] else ""
+    mark = "**first above the threshold**" if layer["point"] == scores["first"] else ""
     if layer["nonfinite"]:
         return [place, output, str(layer["nonfinite"]), "", "", "", mark]
     figures = [f"{layer['max_difference']:.2e}", f"{layer['relative_error']:.2e}", f"{layer['cosine_min']:.5f}"]

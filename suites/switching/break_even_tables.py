@@ -1,4 +1,4 @@
-"""Where one strategy becomes cheaper than another, by the share of requests that have another shape than the last."""
+"""Break-even points of strategies to markdown, by the share of requests that change the shape."""
 
 from __future__ import annotations
 
@@ -9,75 +9,85 @@ import numpy as np
 
 from suites.statistics.winners import ties
 from suites.switching.costs import Costs, Meeting, break_even, meeting
-from suites.switching.strategy_names import Names
-from suites.tables.markdown import markdown
+from suites.switching.strategies import Labels
+from suites.tables.markdown import fitted, wrapped
 
 SURE = 0.95
-"""The share of resamplings in which two strategies must meet to stand in the table of pairs."""
+"""Smallest share of resamplings with a break-even point for a pair in the table."""
 
 
-def cheapest(held: Sequence[Costs], names: Names) -> list[str]:
-    """By precision, where the cheapest strategy changes with the share of requests that switch; then, within a backend
-    and precision, where any two change places."""
+def cheapest(strategies: Sequence[Costs], labels: Labels) -> list[str]:
+    """Return lines with the cheapest strategy of each precision, and the break-even points within a backend."""
     lines = []
-    for precision in sorted({one.record.cell.precision for one in held}):
-        lines += _crossings([one for one in held if one.record.cell.precision == precision], precision, names)
-    rows = list(_pairs(held, names))
-    header = ("cheaper below", "cheaper above", "share that changes [95% CI]", "changes of shape a second", "certain")
-    title = "Where two ways of one backend and precision take as long, all shapes as often:"
-    return [*lines, title, "", markdown(header, rows), ""] if rows else lines
+    for precision in sorted({strategy.record.cell.precision for strategy in strategies}):
+        lines += _crossings([s for s in strategies if s.record.cell.precision == precision], precision, labels)
+    rows = list(_pairs(strategies, labels))
+    header = ("cheaper below", "cheaper above", "change share [95% CI]", "changes/s [95% CI]", "confidence")
+    if rows:
+        lines += ["", "#### Break-even points of strategies of one backend and precision, all shapes equally frequent"]
+        lines += ["", BREAK_EVEN_LEGEND, "", fitted(header, rows, 2, repeat_keys=True)]
+    return lines
 
 
-def _pairs(held: Sequence[Costs], names: Names) -> Iterator[list[str]]:
-    """Rows of those that surely meet, the pairs of a backend and precision in turn."""
-
-    def kind(one: Costs) -> tuple[str, str]:
-        return one.record.cell.backend, one.record.cell.precision
-
-    for _, members in groupby(sorted(held, key=kind), key=kind):
-        for one, other in combinations(members, 2):
-            found = meeting(one, other)
-            if found and found.certain >= SURE:
-                below, above = sorted((one, other), key=lambda way: float(way.means.at(0)))
-                ways = [names.of(way.record, way.cuda_graph) for way in (below, above)]
-                yield [*ways, _share(found), _per_second(found), f"{found.certain:.0%}"]
+BREAK_EVEN_LEGEND = """\
+Both strategies take the same time at this share of requests that change the shape, or at this number of changes per
+second if requests follow each other without a gap. The confidence is the share of resamplings with a break-even
+point."""
 
 
-def _share(found: Meeting) -> str:
-    return f"{found.switch:.3f} [{found.switch_low:.3f}, {found.switch_high:.3f}]"
+def _pairs(strategies: Sequence[Costs], labels: Labels) -> Iterator[list[str]]:
+    """Yield a row for each pair with a sure break-even point, grouped by backend and precision."""
+
+    def kind(strategy: Costs) -> tuple[str, str]:
+        return strategy.record.cell.backend, strategy.record.cell.precision
+
+    for _, members in groupby(sorted(strategies, key=kind), key=kind):
+        for first, second in combinations(members, 2):
+            point = meeting(first, second)
+            if point and point.certain >= SURE:
+                below, above = sorted((first, second), key=lambda strategy: float(strategy.means.at(0)))
+                pair = [labels.of(strategy.record, strategy.cuda_graph) for strategy in (below, above)]
+                yield [*pair, _share(point), _per_second(point), f"{point.certain:.0%}"]
 
 
-def _per_second(found: Meeting) -> str:
-    return f"{found.per_second:,.1f} [{found.per_second_low:,.1f}, {found.per_second_high:,.1f}]"
+def _share(point: Meeting) -> str:
+    return f"{point.switch:.3f} [{point.switch_low:.3f}, {point.switch_high:.3f}]"
 
 
-def _crossings(held: Sequence[Costs], precision: str, names: Names) -> list[str]:
-    met = [float(break_even(one.means, other.means)) for one, other in combinations(held, 2)]
-    edges = sorted({0.0, 1.0, *(switch for switch in met if not np.isnan(switch))})
+def _per_second(point: Meeting) -> str:
+    return f"{point.per_second:,.1f} [{point.per_second_low:,.1f}, {point.per_second_high:,.1f}]"
+
+
+def _crossings(strategies: Sequence[Costs], precision: str, labels: Labels) -> list[str]:
+    shares = [float(break_even(first.means, second.means)) for first, second in combinations(strategies, 2)]
+    edges = sorted({0.0, 1.0, *(share for share in shares if not np.isnan(share))})
     best: list[tuple[float, float, int]] = []
     for low, high in pairwise(edges):
-        winner = min(range(len(held)), key=lambda index: float(held[index].means.at((low + high) / 2)))
+        middle = (low + high) / 2
+        winner = min(range(len(strategies)), key=lambda index: float(strategies[index].means.at(middle)))
         if best and best[-1][2] == winner:
             best[-1] = (best[-1][0], high, winner)
         else:
             best.append((low, high, winner))
-    title = (
-        f"Cheapest in {precision} by the share of requests that have another shape than the one before, all shapes as"
-    )
-    lines = [f"{title} often:", ""]
-    replayed = [one.misfit for one in (held[index] for *_, index in best) if not np.isnan(one.misfit)]
+    title = f"#### Cheapest in {precision}, by the share of requests that change the shape, all shapes equally frequent"
+    lines = []
     for low, high, index in best:
-        times = [(one.record, one.cuda_graph, float(one.means.at((low + high) / 2))) for one in held]
-        tied = [names.of(held[other].record, held[other].cuda_graph) for other in ties(times, index)]
+        times = [(s.record, s.cuda_graph, float(s.means.at((low + high) / 2))) for s in strategies]
+        tied = [labels.of(strategies[other].record, strategies[other].cuda_graph) for other in ties(times, index)]
         tie = f"; the spread between processes explains the lead over {', '.join(tied)}" if tied else ""
-        lines.append(f"- {low:.3f} to {high:.3f}: {names.of(held[index].record, held[index].cuda_graph)}{tie}")
+        lines.append(f"- {low:.3f} to {high:.3f}: {_name(strategies[index], labels)}{tie}")
     for (*_, earlier), (*_, later) in pairwise(best):
-        found = meeting(*(held[index] for index in sorted((earlier, later))))
-        assert found is not None  # lines change places where they cross
-        rate = f"{_per_second(found)} changes of shape a second"
-        lines.append(f"- they meet at {_share(found)} or {rate}, in {found.certain:.0%} of resamplings")
-    if replayed:
-        lines.append(
-            f"- by steady times and changes; replays of these are up to {max(replayed):.0%} from it and decide"
-        )
-    return [*lines, ""]
+        point = meeting(*(strategies[index] for index in sorted((earlier, later))))
+        assert point is not None  # the lines of the two strategies cross
+        rate = f"{_per_second(point)} changes of shape per second"
+        lines.append(f"- break-even at {_share(point)} or {rate}, in {point.certain:.0%} of resamplings")
+    errors = [strategies[index].misfit for *_, index in best if not np.isnan(strategies[index].misfit)]
+    if errors:
+        lines.append(f"- by predicted means; replays of these differ by up to {max(errors):.0%}, and they decide")
+    return ["", title, "", *(wrapped(line, "  ") for line in lines)]
+
+
+def _name(strategy: Costs, labels: Labels) -> str:
+    """Return the label of a strategy, followed by its full name."""
+    label = labels.of(strategy.record, strategy.cuda_graph)
+    return f"{label} ({labels.names.of(strategy.record, strategy.cuda_graph)})"

@@ -1,4 +1,4 @@
-"""Every ordered pair of shapes, and of profiles, to markdown: what a change costs, and each part of it."""
+"""Costs of every ordered pair of shapes, and of profiles, to markdown."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from suites.switching.costs import Costs, Pair, Visits
 from suites.switching.strategy_names import Names, profiles_by_shape
 from suites.switching.tables import costs_of, workload
 from suites.switching.transition_tables import us
-from suites.tables.markdown import by_machine, markdown, one_machine
+from suites.tables.markdown import by_machine, fitted, one_machine
 from suites.tables.models import model_names
 
 LEGEND = """\
-What a request takes after one of another shape: from the shape of the row to that of the column, in microseconds,
-medians over visits in random order. *over steady*: what it takes beyond the third request in the same place, with
-quartiles. Its parts: each call that makes ready for the shape, by its name; *copy* of the inputs until it is done;
-*first enqueue*, *second* and *third*: until the call of a step returns, of three requests of that shape in a row, the
-last of which is the steady state. *on the GPU*: the first step after the change, and *again* the one after it, on a
-device that was busy while the host enqueued them. *visits*: how many a median is of. The same shape twice is no change.
-`switching.md` says what the calls are and what all parts come to by kind of change."""
+Times of a request after a request of another shape, in µs: from the shape of the row to the shape of the column. They
+are medians over visits in random order. A row with the same shape twice has no change.
+
+- **extra cost**: time beyond that of the third request in the same place, with quartiles.
+- **names of calls**: host time of each call that prepares the shape. `switching.md` explains them, and has all times by
+  kind of change.
+- **copy**: time until the inputs are copied.
+- **enqueue 1st, 2nd, 3rd**: time until the call of a step returns, for three requests of the shape in a row. The third
+  is the steady state.
+- **GPU first step, GPU second step**: GPU time of the first two steps after the change, on a device that was busy
+  during enqueue.
+- **visits**: number of visits of a median."""
 
 Label = str
 Grouped = Mapping[tuple[Label, Label], Sequence[Pair]]
-"""The pairs of shapes that stand in one place of a matrix."""
+"""Pairs of shapes by the row and the column of a matrix."""
 
 STEPS: Mapping[str, Callable[[Visits], Array]] = {
     "copy": lambda visits: np.asarray(visits.copy[:, 0]),
-    "first enqueue": lambda visits: np.asarray(visits.enqueue[:, 0]),
-    "second": lambda visits: np.asarray(visits.enqueue[:, 1]),
-    "third": lambda visits: np.asarray(visits.enqueue[:, 2]),
+    "enqueue 1st": lambda visits: np.asarray(visits.enqueue[:, 0]),
+    "enqueue 2nd": lambda visits: np.asarray(visits.enqueue[:, 1]),
+    "enqueue 3rd": lambda visits: np.asarray(visits.enqueue[:, 2]),
 }
-"""What is read off every visit once it is ready for the shape, [visits] of ns."""
+"""Times of every visit after the shape is prepared, [visits] of ns."""
 
 
 def pair_tables(records: Iterable[Record]) -> str:
-    """All records in markdown: one section a machine, one part a model and set of requests, one table a strategy."""
+    """Return one section for each machine, with one part for each model and set of requests."""
     return by_machine("Every change of shape", LEGEND, records, _section)
 
 
@@ -54,15 +59,16 @@ def _section(records: Sequence[Record]) -> str:
     for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
         names = Names(group)
-        costs = [one for record in group for one in costs_of(record, {}) if not one.single]
-        costs.sort(key=lambda one: names.of(one.record, one.cuda_graph))
+        costs = [strategy for record in group for strategy in costs_of(record, {}) if not strategy.single]
+        costs.sort(key=lambda strategy: names.of(strategy.record, strategy.cuda_graph))
         lines += ["", f"### {', '.join(title[:-1])}"]
-        lines += [text for one in costs for text in matrices(one, names.of(one.record, one.cuda_graph))]
+        for strategy in costs:
+            lines += matrices(strategy, names.of(strategy.record, strategy.cuda_graph))
     return "\n".join(lines)
 
 
 def matrices(costs: Costs, name: str) -> list[str]:
-    """Every ordered pair of shapes and, where they share some, of profiles."""
+    """Return the tables of every ordered pair of shapes and, if shapes share profiles, of profiles."""
     label = {shape: f"{shape[0]}x{shape[1]}" for shape in costs.shapes}
     shapes = {(label[a], label[b]): [(a, b)] for a, b in costs.visits}
     lines = ["", f"#### {name}", "", _matrix(costs, list(label.values()), shapes)]
@@ -78,11 +84,11 @@ def matrices(costs: Costs, name: str) -> list[str]:
 
 
 def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
-    """A matrix a quantity, one below another."""
+    """Return a table with a matrix for each quantity, one below another."""
     device = {
-        (tuple(one["from"]), tuple(one["to"])): one
-        for one in costs.record.scores["device"]
-        if one["cuda_graph"] == costs.cuda_graph
+        (tuple(times["from"]), tuple(times["to"])): times
+        for times in costs.record.scores["device"]
+        if times["cuda_graph"] == costs.cuda_graph
     }
 
     calls = dict.fromkeys(name for pairs in grouped.values() for pair in pairs for name in costs.visits[pair].parts)
@@ -96,24 +102,25 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
     def steps(which: str, pairs: Sequence[Pair]) -> Array:
         return np.concatenate([device[pair][which] if pair in device else [] for pair in pairs])
 
-    said: dict[str, Callable[[Sequence[Pair]], str]] = {
-        "over steady": lambda pairs: _quartiles(visits(lambda one: one.over, pairs)),
+    quantities: dict[str, Callable[[Sequence[Pair]], str]] = {
+        "extra cost": lambda pairs: _quartiles(visits(lambda times: times.over, pairs)),
         **{name: part(_call(name)) for name in calls},
         **{name: part(value) for name, value in STEPS.items()},
-        "on the GPU": lambda pairs: _median(steps("first", pairs)),
-        "again": lambda pairs: _median(steps("again", pairs)),
+        "GPU first step": lambda pairs: _median(steps("first", pairs)),
+        "GPU second step": lambda pairs: _median(steps("again", pairs)),
         "visits": lambda pairs: str(sum(len(costs.visits[pair].whole) for pair in pairs)),
     }
     rows = [
-        [name, before, *(say(grouped[before, after]) if (before, after) in grouped else "" for after in labels)]
-        for name, say in said.items()
+        [name, before, *(text_of(grouped[before, after]) if (before, after) in grouped else "" for after in labels)]
+        for name, text_of in quantities.items()
         for before in labels
     ]
-    return markdown(("", "from \\ to", *labels), [row for row in rows if any(row[2:])])
+    header = ("quantity", "from \\ to", *labels)
+    return fitted(header, [row for row in rows if any(row[2:])], 2, repeat_keys=True)
 
 
 def _call(name: str) -> Callable[[Visits], Array]:
-    """The host's time in a call of the first request; none where that change does not make it."""
+    """Return a function that gives the host time of a call in the first request; 0 if the change has no such call."""
     return lambda visits: np.asarray(visits.parts.get(name, np.zeros_like(visits.whole))[:, 0])
 
 

@@ -1,4 +1,4 @@
-"""What a request costs against how often its shape changes, strategy by strategy: one SVG file."""
+"""Plot of the time of a request by the share of shape changes, one line for each strategy, as an SVG file."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from suites.switching.costs import Costs
 from suites.switching.strategy_names import Names
 
 HALF = 0.5
-"""The share of changes by which strategies are ordered, and plain steps or CUDA graphs chosen."""
+"""Share of shape changes at which strategies are ordered, and plain steps or CUDA graphs selected."""
 
 
 def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
-    """Lines are what the costs of single changes add up to; points are traces that were replayed. Of each strategy that
-    way is drawn, by plain steps or by CUDA graphs, which costs less; those whose outputs are wrong are left out.
+    """Write the plot of some strategies.
+
+    Lines are sums of the costs of single changes. Points are replayed traces. Of plain steps and CUDA graphs, only the
+    cheaper variant of a strategy is drawn. Strategies with wrong outputs are left out.
 
     Args:
-        path: of the file to write; its folder is made.
+        path: the file; its folder is created.
     """
     import matplotlib
 
     matplotlib.use("Agg")
-    # Without these the same figure is another file each time.
+    # Without the salt, the same figure gives different bytes each time.
     matplotlib.rcParams["svg.hashsalt"] = "suites"
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 8), layout="constrained")
     switch, colors = np.linspace(0, 1, 101), matplotlib.color_sequences["tab20"]
-    names = Names([one.record for one in costs])
-    for number, one in enumerate(_drawn(costs)):
-        label, color = names.of(one.record, one.cuda_graph), colors[number % len(colors)]
-        axes.plot(switch, [float(one.means.at(x)) / 1e6 for x in switch], label=label, color=color)
-        replayed = [mean / 1e6 for mean in one.replays.values()]
-        axes.plot(list(one.replays), replayed, "o", color=color, markersize=4)
+    names = Names([strategy.record for strategy in costs])
+    for number, strategy in enumerate(_drawn(costs)):
+        label, color = names.of(strategy.record, strategy.cuda_graph), colors[number % len(colors)]
+        axes.plot(switch, [float(strategy.means.at(x)) / 1e6 for x in switch], label=label, color=color)
+        replayed = [mean / 1e6 for mean in strategy.replays.values()]
+        axes.plot(list(strategy.replays), replayed, "o", color=color, markersize=4)
     axes.set_title(title)
-    axes.set_xlabel("share of requests that have another shape than the one before")
-    axes.set_ylabel("ms a request")
+    axes.set_xlabel("share of requests that change the shape")
+    axes.set_ylabel("ms per request")
     axes.set_yscale("log")
     axes.grid(which="both", alpha=0.2)
     figure.legend(loc="outside lower center", fontsize="small")
@@ -48,8 +50,9 @@ def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
 
 
 def _drawn(costs: Sequence[Costs]) -> list[Costs]:
-    """Of each record the cheaper way, the cheapest first."""
+    """Return the cheaper variant of each record, the cheapest first."""
     best: dict[str, Costs] = {}
-    for one in sorted((one for one in costs if one.counts), key=lambda one: float(one.means.at(HALF))):
-        best.setdefault(one.record.cell.id, one)
+    valid = (strategy for strategy in costs if strategy.counts)
+    for strategy in sorted(valid, key=lambda strategy: float(strategy.means.at(HALF))):
+        best.setdefault(strategy.record.cell.id, strategy)
     return list(best.values())

@@ -1,4 +1,4 @@
-"""Records of suite=switching to markdown: strategies side by side on traces, and where the cheapest one changes."""
+"""Records of suite=switching to markdown: costs of strategies, replayed traces, and the cheapest strategy."""
 
 from __future__ import annotations
 
@@ -13,48 +13,82 @@ from suites.statistics.validity import Judged, judged, way
 from suites.switching.break_even_tables import cheapest
 from suites.switching.costs import Costs
 from suites.switching.first_use_tables import first_times, openings
-from suites.switching.strategy_names import Names
+from suites.switching.strategies import Labels
 from suites.switching.transition_tables import changes, steady_times
-from suites.tables.markdown import by_machine, joined, markdown, one_machine
+from suites.tables.markdown import by_machine, fitted, notes_cell, one_machine
 from suites.tables.models import model_names, origin_note
 
 LEGEND = """\
-A request brings its inputs, sets its shape where it is another than the last one's, and takes one step. Requests of a
-shape bring several sets of inputs in turn, whose lengths are those that bring a request to that shape.
+A request copies its inputs, sets its shape if it differs from that of the last request, and runs one step. The requests
+of a shape use several sets of inputs in turn, with lengths that belong to that shape.
 
-*Steady* is what a request takes that has the shape of the one before; with packed tokens it may still have another
-number of them. *over steady*: what a request takes beyond that for coming after another shape, measured against the
-third request in the same place: the median over all pairs of that kind with its 95% bootstrap interval. Of it, by
-median and beyond the third: the host time of each call that makes ready for the shape (*context*: finding whose it is;
-*arrange*: laying out the inputs and finding a graph; *profile*: set_optimization_profile_async; *input shape*:
-set_input_shape; *set shape*: all of it where there are no such calls), *copy* of the inputs until it is done, and with
-it what those calls left for the device to do, *first step* and *second step*. *enqueue*: until the call of that step
-returns. *on the GPU*: the first step beyond one after the same shape, between marks on a device that was busy while the
-host enqueued them. *back*: to the shape before the last one, A to B to A. With CUDA graphs, one is kept for all sizes
-that were known before the requests came: a *hit* launches it, a *miss* steps plainly.
+- **strategy**: the number in brackets is that in the list of strategies. *graphs* means that steps replay CUDA graphs.
 
-*first of a process*: the very first request after a start, beyond the third; *then first in it*: that of every other
-shape, in the same context: the median over processes that were started for this alone, with the least and the most.
-*first in process*, *in context*: once each, in a context made for one shape that its process has not met, and in one
-of a process that has met it. What torch.compile keeps on disk is there from the second process on. *capture*:
-recording and instantiating a graph; *first launch* beyond the next. *opening*: what the first opening in a process
-takes, by step, each the median over processes where there are several, and any later one; *MB of an opening*: the
-device memory that each step of it took; *of graphs*: what keeping them took, less than nothing where a framework gave
-some back. *parity*: the largest difference, as a share of the largest output, between outputs after any change and
-those of a context that saw no other shape, and how many of the outputs were other bits.
-A capture belongs to the shape that it records: it follows a plain step there, whatever came before. Every ordered pair
-of shapes and of profiles, with each of these parts, stands in `switching_pairs.md`.
+Extra cost by kind of change:
 
-Replays serve one request after another; those with a switching probability have every shape as often as every other.
-The mean, with its 95% interval by blocks of requests, has every request in it; p99 is of 200 requests or more. *adds up
-to*: the same by steady times and changes alone, with which the cheapest are found, and how far the replay is from it:
-where two strategies are nearer to each other than that, replays decide. *MB*: device memory of the process. A strategy
-whose outputs are wrong is marked **invalid**, stands last and is never called cheapest."""
+- **extra cost µs**: time of a request after a change of shape, minus the time of the third request in the same place.
+  It is the median over all pairs of that kind, with a 95% bootstrap interval. **mean** and **p99** are of the same
+  differences.
+- **change**: *back* is a change to the shape before the last one (A, B, A). With CUDA graphs, one graph is kept for
+  each size that is known before the requests start: a *graph hit* replays it, a *graph miss* runs a plain step.
+- **context, arrange, profile, input shape, set shape**: host time of each call that prepares a shape: finding its
+  context, arranging the inputs and finding a graph, set_optimization_profile_async, set_input_shape. *set shape* is the
+  whole time if a backend has no such calls. As the next two, they are medians beyond the third request.
+- **copy**: time until the inputs are copied, with the work that the calls left to the device.
+- **first step, second step**: time of the first two steps.
+- **enqueue 1st, 2nd, 3rd**: time until the call of each step returns.
+- **GPU first step**: GPU time of the first step beyond one after the same shape, between events on a device that was
+  busy during enqueue.
+
+Steady times:
+
+- **request**: time of a request with the shape of the request before. With packed tokens, the number of tokens may
+  differ.
+- **step on the GPU**: GPU time of its step.
+
+First requests, captures, opening and memory:
+
+- **build s**: time to build the engine or model.
+- **first request of the process**: extra time of the first request after a start, beyond the third. It is the median
+  over processes that were started for this, with minimum and maximum.
+- **first request per shape**: the same for the first request of each other shape, in the same context.
+- **new context, new shape**: extra time of the first request in a new context, for a shape that is new to the process.
+- **new context, known shape**: the same for a shape that the process has already run. From the second process on,
+  torch.compile reads its compiled code from disk.
+- **capture ms**: time to record and instantiate a CUDA graph, after a plain step of its shape.
+- **first launch µs**: extra time of the first launch of a graph, relative to the next one.
+- **first opening by step**: time of the first opening in a process, as median over processes, and the device memory
+  that it takes. Brackets after a total have minimum and maximum, brackets after contexts have single contexts.
+- **later openings ms**: time of any later opening in the process.
+- **first requests MB, graphs MB**: device memory that first requests and kept graphs added. A framework may return
+  memory, so the value may be negative. Brackets have the number of graphs and the size of one.
+- **parity**: largest difference between outputs after any change and those of a context that ran no other shape, as a
+  share of the largest output.
+- **not bit-identical**: number of these outputs that differ in any bit.
+
+Requests (replayed traces):
+
+- **mean ms**: mean over all requests, with a 95% interval by blocks of requests. In traces with a switching
+  probability, all shapes are equally frequent.
+- **predicted mean ms**: sum of steady times and costs of changes, and in brackets the difference of the replay from it.
+  The cheapest strategies are found with predictions. If two strategies differ by less than that, the replay decides.
+- **p99 ms**: only for 200 requests or more.
+- **requests**: number of requests. If the time was not sufficient, it is the number that ran, of all.
+- **changes**: number of changes of shape.
+- **graph misses**: share of requests that no kept graph could serve.
+- **device MB**: device memory of the process.
+- **version, notes**: library and version of the backend, and remarks. Numbers in brackets refer to the list below the
+  table.
+- **invalid**: the outputs are wrong. The strategy is at the end of the table, and is never called cheapest.
+
+`switching_pairs.md` has every ordered pair of shapes and of profiles."""
 
 
 def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
-    """All records in markdown: one section a machine, one part a model and set of requests in it; `accuracy` says which
-    strategies count."""
+    """Return one section for each machine, with one part for each model and set of requests.
+
+    Records of the accuracy suite mark strategies whose loss is too large.
+    """
     scores = judged(accuracy)
     return by_machine("Switching", LEGEND, records, lambda group: _section(group, scores))
 
@@ -68,25 +102,26 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
     lines = ["", one_machine(records)]
     for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
-        names = Names(group)
-        costs = [one for record in group for one in costs_of(record, scores) if not one.single]
-        costs.sort(key=lambda one: (not one.counts, names.of(one.record, one.cuda_graph)))
+        labels = Labels(group)
+        costs = [strategy for record in group for strategy in costs_of(record, scores) if not strategy.single]
+        costs.sort(key=lambda strategy: (not strategy.counts, labels.names.of(strategy.record, strategy.cuda_graph)))
         lines += ["", f"### {', '.join(title[:-1])}", ""]
         lines += [f"{text}.\n" for text in sorted({origin_note(record) for record in group} - {""})]
+        lines += labels.listing()
         if costs:
-            lines += [changes(costs, names), "", "#### Steady, ms", "", steady_times(costs, names), ""]
-        lines += openings(group, names)
+            lines += ["", "#### Extra cost by kind of change, µs", "", changes(costs, labels)]
+            lines += ["", "#### Steady times, ms", "", steady_times(costs, labels)]
+        lines += openings(group, labels)
         if costs:
-            lines += ["", "#### First times by shape, ms, and captures with their least and most", ""]
-            lines += [first_times(group, names)]
+            lines += ["", "#### First requests and captures by shape, ms", "", first_times(group, labels)]
         for name in _traces(group):
-            lines += ["", f"#### Requests: {name}", "", _replays(costs, group, names, name)]
-        lines += ["", *cheapest([one for one in costs if one.counts and len(set(one.served)) > 1], names)]
+            lines += ["", f"#### Requests: {name}", "", _replays(costs, group, labels, name)]
+        lines += cheapest([strategy for strategy in costs if strategy.counts and len(set(strategy.served)) > 1], labels)
     return "\n".join(lines).rstrip()
 
 
 def workload(record: Record) -> tuple[str, ...]:
-    """What is the same for all strategies that may stand side by side; last a digest of the requests."""
+    """Return the texts that comparable strategies share. The last one is a digest of the requests."""
     cell = record.cell
     shapes = " ".join(f"{batch}x{sequence}" for batch, sequence in cell.shapes)
     lengths = cell.lengths.get("choice", cell.lengths["distribution"])
@@ -95,69 +130,72 @@ def workload(record: Record) -> tuple[str, ...]:
 
 
 def costs_of(record: Record, scores: Judged) -> list[Costs]:
-    """Of plain steps and of graphs, what the record has."""
-    ways = sorted({t["cuda_graph"] for t in record.scores.get("transitions", [])})
-    return [Costs.of(record, graph, scores.get(way(record))) for graph in ways]
+    """Return the costs of plain steps and of CUDA graphs, if the record has them."""
+    variants = sorted({t["cuda_graph"] for t in record.scores.get("transitions", [])})
+    return [Costs.of(record, graph, scores.get(way(record))) for graph in variants]
 
 
 def _traces(records: Sequence[Record]) -> list[str]:
-    """In the order in which they were replayed, but each once."""
+    """Return the names of the traces, each once, in the order of their replays."""
     phases = [m.phase for record in records for m in record.measurements if m.phase.startswith(REPLAY)]
     return [phase.removeprefix(f"{REPLAY} ") for phase in dict.fromkeys(phases)]
 
 
-def _replays(costs: Sequence[Costs], records: Sequence[Record], names: Names, name: str) -> str:
-    ways = {(one.record.cell.id, one.cuda_graph): one for one in costs}
+def _replays(costs: Sequence[Costs], records: Sequence[Record], labels: Labels, name: str) -> str:
+    strategies = {(strategy.record.cell.id, strategy.cuda_graph): strategy for strategy in costs}
     rows = []
     for record in records:
         for measured in record.measurements:
             if measured.phase == f"{REPLAY} {name}" and measured.samples:
-                told = _told(record, measured, name)
-                one = ways.get((record.cell.id, measured.cuda_graph))
-                invalid = one.wrong if one else "changes were not measured"
-                row = _replay(names.of(record, measured.cuda_graph), measured, told, invalid, _sum(one, name))
-                rows.append((bool(invalid), float(np.mean(measured.samples)), row))
-    header = ("strategy", "mean ms [95% CI]", "adds up to", "p50", "p99", "requests/s", "requests", "switches",
-              "graph misses", "MB", "notes")  # fmt: skip
-    return markdown(header, [row for *_, row in sorted(rows)])
+                replay = _replay_of(record, measured, name)
+                strategy = strategies.get((record.cell.id, measured.cuda_graph))
+                invalid = strategy.wrong if strategy else "changes were not measured"
+                figures = _replay(measured, replay, invalid, _prediction(strategy, name))
+                row = [labels.of(record, measured.cuda_graph), *figures]
+                order = labels.names.of(record, measured.cuda_graph)
+                rows.append((bool(invalid), float(np.mean(measured.samples)), order, row))
+    header = ("strategy", "mean ms [95% CI]", "predicted mean ms", "p50 ms", "p99 ms", "requests/s", "requests",
+              "changes", "graph misses", "device MB", "notes")  # fmt: skip
+    return fitted(header, [row for *_, row in sorted(rows)], 1, repeat_keys=True)
 
 
-def _told(record: Record, measured: Measurement, name: str) -> dict[str, object]:
-    """What the replay says of itself."""
+def _replay_of(record: Record, measured: Measurement, name: str) -> dict[str, object]:
+    """Return the counts of a replay in the scores of its record."""
     return next(
-        one for one in record.scores["replays"] if (one["name"], one["cuda_graph"]) == (name, measured.cuda_graph)
+        replay
+        for replay in record.scores["replays"]
+        if (replay["name"], replay["cuda_graph"]) == (name, measured.cuda_graph)
     )
 
 
-def _sum(one: Costs | None, name: str) -> str:
-    """What steady times and changes alone say of a replay, and how far it is from that."""
+def _prediction(strategy: Costs | None, name: str) -> str:
+    """Return the mean by steady times and changes alone, and the difference of the replay from it."""
     switch = float(name.removeprefix("switch=")) if name.startswith("switch=") else -1.0
-    if one is None or switch not in one.replays:
+    if strategy is None or switch not in strategy.replays:
         return ""
-    summed = float(one.means.at(switch))
-    return f"{summed / 1e6:.3f} ({one.replays[switch] / summed - 1:+.1%})"
+    predicted = float(strategy.means.at(switch))
+    return f"{predicted / 1e6:.3f} ({strategy.replays[switch] / predicted - 1:+.1%})"
 
 
-def _replay(name: str, measured: Measurement, told: dict[str, object], invalid: str, summed: str) -> list[str]:
-    found, mean = summarize(measured.samples), float(np.mean(measured.samples))
+def _replay(measured: Measurement, replay: dict[str, object], invalid: str, prediction: str) -> list[str]:
+    summary, mean = summarize(measured.samples), float(np.mean(measured.samples))
     p99 = percentile(measured.samples, 99)
-    blocks, asked = told["blocks"], told["asked"]
+    blocks, requests = replay["blocks"], replay["asked"]
     assert isinstance(blocks, list)
     low, high = mean_of_blocks(measured.samples, blocks)
     interval = f" [{low / 1e6:.3f}, {high / 1e6:.3f}]" if len(blocks) > 1 else ""
-    missed = found.count - int(str(told["replayed"]))
+    missed = summary.count - int(str(replay["replayed"]))
     memory = measured.telemetry.get("memory_bytes")
-    served = str(found.count) if asked == found.count else f"{found.count} of {asked}"
+    served = str(summary.count) if requests == summary.count else f"{summary.count} of {requests}"
     return [
-        name,
         f"{mean / 1e6:.3f}{interval}",
-        summed,
-        f"{found.p50 / 1e6:.3f}",
+        prediction,
+        f"{summary.p50 / 1e6:.3f}",
         "" if p99 is None else f"{p99 / 1e6:.3f}",
         f"{1e9 / mean:,.0f}",
         served,
-        str(told["switches"]),
-        f"{missed / found.count:.1%}" if measured.cuda_graph else "",
+        str(replay["switches"]),
+        f"{missed / summary.count:.1%}" if measured.cuda_graph else "",
         f"{memory / 1e6:,.0f}" if memory else "",
-        joined(f"**invalid**: {invalid}" if invalid else "", "" if measured.steady else "warm-up never settled"),
+        notes_cell(f"**invalid**: {invalid}" if invalid else "", "" if measured.steady else "not steady after warm-up"),
     ]

@@ -1,4 +1,4 @@
-"""What changes of shape cost, by kind for every strategy."""
+"""Costs of changes of shape to markdown, by kind for every strategy."""
 
 from __future__ import annotations
 
@@ -9,52 +9,51 @@ import numpy as np
 from backends.base import Array
 from suites.statistics.stats import percentile, summarize
 from suites.switching.costs import Costs, Pair, Visits
-from suites.switching.strategy_names import Names, kinds
-from suites.tables.markdown import markdown
+from suites.switching.strategies import Labels
+from suites.switching.strategy_names import kinds
+from suites.tables.markdown import fitted
 
 Chosen = Callable[[Pair, Visits], Array]
-"""Which visits of a pair are meant, [visits] of bool."""
+"""Selects visits of a pair, [visits] of bool."""
 
 
-def changes(costs: Sequence[Costs], names: Names) -> str:
-    """A row for each kind of change of each strategy."""
-    parts = list(dict.fromkeys(name for one in costs for visits in one.visits.values() for name in visits.parts))
-    rows = [row for one in costs for row in _rows(one, names, parts)]
-    header = ("strategy", "change", "count", "over steady us [95% CI]", "mean", "p99", *parts, "copy", "first step",
-              "second step", "enqueue 1st", "2nd", "3rd", "on the GPU", "notes")  # fmt: skip
-    return markdown(header, rows)
+def changes(costs: Sequence[Costs], labels: Labels) -> str:
+    """Return a row for each kind of change of each strategy; times in µs."""
+    parts = list(dict.fromkeys(name for strategy in costs for v in strategy.visits.values() for name in v.parts))
+    rows = [row for strategy in costs for row in _rows(strategy, labels, parts)]
+    header = ("strategy", "change", "count", "extra cost µs [95% CI]", "mean", "p99", *parts, "copy", "first step",
+              "second step", "enqueue 1st", "enqueue 2nd", "enqueue 3rd", "GPU first step", "notes")  # fmt: skip
+    return fitted(header, rows, 2, repeat_keys=True)
 
 
-def _rows(costs: Costs, names: Names, parts: Sequence[str]) -> list[list[str]]:
+def _rows(costs: Costs, labels: Labels, parts: Sequence[str]) -> list[list[str]]:
     kind = kinds(costs.record, list(costs.visits))
 
     def of(name: str) -> Chosen:
         return lambda pair, visits: np.full(len(visits.whole), kind[pair] == name)
 
     def back(pair: Pair, visits: Visits) -> Array:
-        came = np.array([earlier == pair[1] for earlier in visits.earlier])
-        return came & (pair[0] != pair[1])
+        same_as_earlier = np.array([earlier == pair[1] for earlier in visits.earlier])
+        return same_as_earlier & (pair[0] != pair[1])
 
-    def launched(wanted: bool) -> Chosen:
-        # Against a third request that is a launch: packed tokens may miss there too.
-        return lambda pair, visits: (
-            (visits.replayed[:, 0] == wanted) & (visits.replayed[:, 2] == 1) & (pair[0] != pair[1])
-        )
+    def launched(hit: bool) -> Chosen:
+        # The third request must be a launch. Packed tokens may miss there too.
+        return lambda pair, visits: (visits.replayed[:, 0] == hit) & (visits.replayed[:, 2] == 1) & (pair[0] != pair[1])
 
     chosen: dict[str, Chosen] = {name: of(name) for name in ("same shape", "other shape", "other profile")}
     chosen["back"] = back
     if costs.cuda_graph:
         chosen |= {"graph hit": launched(True), "graph miss": launched(False)}
-    found = []
+    rows = []
     for name, which in chosen.items():
         picked = {pair: which(pair, visits) for pair, visits in costs.visits.items()}
         if any(mask.any() for mask in picked.values()):
-            found.append([names.of(costs.record, costs.cuda_graph), name, *_row(costs, picked, parts)])
-    return found
+            rows.append([labels.of(costs.record, costs.cuda_graph), name, *_row(costs, picked, parts)])
+    return rows
 
 
 def beyond(values: Array, at: int = 0) -> Array:
-    """[visits, 3] of three requests: what one took beyond the third."""
+    """Return the extra time of request number `at` over the third, from [visits, 3] of three requests."""
     return np.asarray(values[:, at] - values[:, 2])
 
 
@@ -89,29 +88,34 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
 
 
 def _on_device(costs: Costs, pairs: set[Pair]) -> str:
-    """Of kinds of change that are whole pairs: the first step beyond that after the same shape, taken alike."""
-    device = [one for one in costs.record.scores["device"] if one["cuda_graph"] == costs.cuda_graph]
-    first = {(tuple(one["from"]), tuple(one["to"])): one["first"] for one in device if one["first"]}
-    found = [np.asarray(first[a, b]) - np.median(first[b, b]) for a, b in pairs if (a, b) in first and (b, b) in first]
-    return us(np.median(np.concatenate(found))) if found else ""
+    """Return the GPU time of the first step beyond that after the same shape, for kinds that are whole pairs."""
+    device = [times for times in costs.record.scores["device"] if times["cuda_graph"] == costs.cuda_graph]
+    first = {(tuple(times["from"]), tuple(times["to"])): times["first"] for times in device if times["first"]}
+    extra = [np.asarray(first[a, b]) - np.median(first[b, b]) for a, b in pairs if (a, b) in first and (b, b) in first]
+    return us(np.median(np.concatenate(extra))) if extra else ""
 
 
-def steady_times(costs: Sequence[Costs], names: Names) -> str:
-    """The median time of a request that has the shape of the one before, by shape, and of its step on the device."""
-    shapes = sorted({shape for one in costs for shape in one.shapes}, key=lambda size: (size[1], size[0]))
+def steady_times(costs: Sequence[Costs], labels: Labels) -> str:
+    """Return the median time of a request without a change, and of its step on the device, by shape; times in ms."""
+    shapes = sorted({shape for strategy in costs for shape in strategy.shapes}, key=lambda size: (size[1], size[0]))
     rows = []
-    for one in costs:
-        whole = {s: np.concatenate([v.whole[:, 2] for (_, to), v in one.visits.items() if to == s]) for s in one.shapes}
+    for strategy in costs:
+        label = labels.of(strategy.record, strategy.cuda_graph)
+        whole = {
+            shape: np.concatenate([v.whole[:, 2] for (_, to), v in strategy.visits.items() if to == shape])
+            for shape in strategy.shapes
+        }
         row = [f"{np.median(whole[shape]) / 1e6:.3f}" if shape in whole else "" for shape in shapes]
-        rows.append([names.of(one.record, one.cuda_graph), "request", *row])
-        device = [d for d in one.record.scores["device"] if d["cuda_graph"] == one.cuda_graph and d["again"]]
-        again = {s: [x for d in device if tuple(d["to"]) == s for x in d["again"]] for s in one.shapes}
+        rows.append([label, "request", *row])
+        device = [d for d in strategy.record.scores["device"] if d["cuda_graph"] == strategy.cuda_graph and d["again"]]
+        again = {shape: [x for d in device if tuple(d["to"]) == shape for x in d["again"]] for shape in strategy.shapes}
         if device:
             row = [f"{np.median(again[shape]) / 1e6:.3f}" if again.get(shape) else "" for shape in shapes]
-            rows.append([names.of(one.record, one.cuda_graph), "step on the GPU", *row])
-    return markdown(("strategy", "", *(f"{batch}x{sequence}" for batch, sequence in shapes)), rows)
+            rows.append([label, "step on the GPU", *row])
+    header = ("strategy", "time", *(f"{batch}x{sequence}" for batch, sequence in shapes))
+    return fitted(header, rows, 2, repeat_keys=True)
 
 
 def us(nanoseconds: float | Array) -> str:
-    """Microseconds."""
+    """Return microseconds."""
     return f"{float(nanoseconds) / 1e3:.1f}"

@@ -1,4 +1,4 @@
-"""Names of models and data sets in headings: two of one name are told apart by the digest that their cells have."""
+"""Names of models and data sets in headings. A digest distinguishes two of the same name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Name = Callable[[Record], str]
 
 
 def model_names(records: Iterable[Record]) -> Name:
-    """The heading's name of a record's model: with its version where several models of `records` share the name."""
+    """Return a function that names a record's model, with its version if several models of `records` share the name."""
     several = _shared((record.cell.model, record.cell.weights, record.cell.model_version) for record in records)
 
     def name(record: Record) -> str:
@@ -25,7 +25,7 @@ def model_names(records: Iterable[Record]) -> Name:
 
 
 def task_names(records: Iterable[Record]) -> Name:
-    """The heading's name of a record's task: with a digest where several data sets of `records` share the name."""
+    """Return a function that names a record's task, with a digest if several data sets of `records` share the name."""
     several = _shared((*_task(record), _data(record)) for record in records)
 
     def name(record: Record) -> str:
@@ -45,19 +45,19 @@ def _data(record: Record) -> str:
 
 
 def _shared(keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-    """The names (all but the last item of each key) that come with several last items."""
-    found: dict[tuple[Any, ...], set[Any]] = {}
+    """Return the names (all but the last item of each key) that have several last items."""
+    by_name: dict[tuple[Any, ...], set[Any]] = {}
     for *name, version in keys:
-        found.setdefault(tuple(name), set()).add(version)
-    return {name for name, versions in found.items() if len(versions) > 1}
+        by_name.setdefault(tuple(name), set()).add(version)
+    return {name for name, versions in by_name.items() if len(versions) > 1}
 
 
 def origin_note(record: Record) -> str:
-    """Where weights came from, if not from the folder or hub id that was asked for."""
+    """Return a note if the weights came from a package instead of the requested folder or hub id."""
     origin = str(record.artifacts.get("weights", {}).get("origin", ""))
     return f"weights from {origin}" if origin.startswith("package") else ""
 
 
 def pooling_note(record: Record) -> str:
-    """How a sentence encoder's vectors were made, where a record says it."""
+    """Return a note with the pooling of a sentence encoder; empty if the record has none."""
     return str(record.artifacts.get("inputs", {}).get("notes", {}).get("pooling", ""))

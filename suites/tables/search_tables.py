@@ -1,39 +1,46 @@
-"""Records of precision searches to markdown: every step with what it gives and what it costs."""
+"""Records of precision searches to markdown: accuracy and time of every step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from suites.records.record import GPU, LATENCY, Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.stats import typical
 from suites.statistics.winners import over, quickest
-from suites.tables.markdown import by_machine, joined, markdown, one_machine, profiles_of
+from suites.tables.markdown import by_machine, fitted, joined, one_machine, profiles_of
 from suites.tables.models import model_names, origin_note
 
-COLUMNS = (
-    "step",
-    "held back",
-    "content",
-    "metric",
-    "difference",
-    "cosine min",
-    "p50 ms by shape",
-    "graph p50 ms",
-    "over nothing held",
-)
+COLUMNS = ("step", "kept in FP32", "passes", "metric", "difference", "cosine min")
+
+BY_SHAPE = ("p50 ms", "graph p50 ms", "slowdown")
+"""Columns that a table has for each shape."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of `COLUMNS`, and texts by shape of each name of `BY_SHAPE`."""
+
+    head: Sequence[str]
+    by_shape: tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]
+
 
 LEGEND = """\
-Which parts of a model are held in FP32, or left out of quantization, until the rest is accurate enough: *content* is a
-step whose task and smallest cosine are within the tolerance of the search. Steps stand in the order in which they were
-tried; the line below a table is what the search ended with. *over nothing held*: what a step's forward pass takes more
-than that of the first one, by shape, plain or as a graph, whichever is faster; a tie where the spread between processes
-explains the difference."""
+A search selects the parts of a model that stay in FP32 or without quantization, until the rest is accurate enough. The
+rows are its steps, in the order of the search. The line below a table is the result.
+
+- **kept in FP32**: parts that this step kept in FP32. A number in brackets refers to the list below the table.
+- **passes**: whether the task score and the smallest cosine are within the tolerance of the search.
+- **metric, difference, cosine min**: score on the task, its difference from FP32, and smallest cosine to FP32.
+- **p50 ms, graph p50 ms**: median time of a forward pass at each shape, plain and as a replayed CUDA graph.
+- **slowdown**: extra time relative to the first step at each shape, plain or graph, whichever is faster. A tie means
+  that the spread between processes explains the difference."""
 
 
 def search_tables(records: Iterable[Record], folder: MachineFolder) -> str:
-    """All records in markdown: one section a machine, one table a search. The folder has the records of the steps."""
+    """Return one section for each machine, with one table for each search. The folder has the records of the steps."""
     return by_machine("Precision searches", LEGEND, records, lambda group: _section(group, folder))
 
 
@@ -41,47 +48,53 @@ def _section(records: Sequence[Record], folder: MachineFolder) -> str:
     names = model_names(records)
     lines = ["", one_machine(records)]
     for record in sorted(records, key=lambda r: r.cell.id):
-        cell, held = record.cell, record.scores["held"]
-        steps = record.scores["steps"]
-        nothing = _timed(folder, next(step for step in steps if not step["held"]))
-        rows = [_row(record, folder, number, step, nothing) for number, step in enumerate(steps, 1)]
-        wanted = record.scores
-        task = f"{cell.lengths['task']} within {wanted['tolerance']:g}, cosine at least {wanted['cosine']:g}"
+        cell, scores = record.cell, record.scores
+        task = f"{cell.lengths['task']} within {scores['tolerance']:g}, cosine at least {scores['cosine']:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
-        none = "Nothing was enough yet." if wanted.get("ended") else "Nothing is enough."
-        answer = none if held is None else f"Held back: {_parts(held, len(record.scores['parts']))}."
-        answer += f" {record.reason[:1].upper()}{record.reason[1:]}." if record.reason else ""
-        lines += [
-            "",
-            f"### {joined(names(record), origin_note(record))}, {title.strip()}: {task}",
-            "",
-            markdown(COLUMNS, rows),
-            "",
-            answer,
-        ]
+        heading = f"### {joined(names(record), origin_note(record))}, {title.strip()}: {task}"
+        lines += ["", heading, "", _table(record, folder), "", _answer(record)]
     return "\n".join(lines)
+
+
+def _table(record: Record, folder: MachineFolder) -> str:
+    steps = record.scores["steps"]
+    unmodified = _timed(folder, next(step for step in steps if not step["held"]))
+    rows = [_row(record, folder, number, step, unmodified) for number, step in enumerate(steps, 1)]
+    columns = [
+        (f"{name} {shape}", index, shape)
+        for index, name in enumerate(BY_SHAPE)
+        for shape in dict.fromkeys(shape for row in rows for shape in row.by_shape[index])
+    ]
+    header = [*COLUMNS, *(name for name, *_ in columns)]
+    cells = [[*row.head, *(row.by_shape[index].get(shape, "") for _, index, shape in columns)] for row in rows]
+    return fitted(header, cells, 1, numbered=("kept in FP32",), repeat_keys=True)
+
+
+def _answer(record: Record) -> str:
+    """Return the line below a table with the result of the search."""
+    kept, scores = record.scores["held"], record.scores
+    none = "The search has no result yet." if scores.get("ended") else "No selection passes."
+    answer = none if kept is None else f"Kept in FP32: {_parts(kept, len(scores['parts']))}."
+    return answer + (f" {record.reason[:1].upper()}{record.reason[1:]}." if record.reason else "")
 
 
 def _timed(folder: MachineFolder, step: Mapping[str, Any]) -> Record | None:
     return folder.record("latency", step["latency"]) if step["latency"] else None
 
 
-def _row(
-    record: Record, folder: MachineFolder, number: int, step: Mapping[str, Any], nothing: Record | None
-) -> list[str]:
+def _row(record: Record, folder: MachineFolder, number: int, step: Mapping[str, Any], first: Record | None) -> Row:
     timed = _timed(folder, step)
-    return [
+    head = [
         str(number),
         _parts(step["held"], len(record.scores["parts"])),
         "yes" if step["content"] else "no",
         *_judgement(folder.record("accuracy", step["accuracy"])),
-        *(_times(timed, graph) for graph in (False, True)),
-        _over(timed, nothing) if step["held"] else "",
     ]
+    return Row(head, (_times(timed, False), _times(timed, True), _slowdowns(timed, first) if step["held"] else {}))
 
 
 def _judgement(judged: Record | None) -> list[str]:
-    """Metric, difference and smallest cosine of a step; its record may be missing or damaged."""
+    """Return metric, difference and smallest cosine of a step. Its record may be missing or damaged."""
     if judged is None or "nonfinite" not in judged.scores:
         return ["no record", "", ""]
     scores = judged.scores
@@ -91,32 +104,36 @@ def _judgement(judged: Record | None) -> list[str]:
     return [metric, f"{scores['difference']:+.4f}", f"{scores['cosine_min']:.5f}"]
 
 
-def _parts(held: Sequence[str], of: int) -> str:
-    if len(held) == of:
+def _parts(kept: Sequence[str], count: int) -> str:
+    """Return the names of a few parts, or the number of many. The model has `count` parts."""
+    if len(kept) == count:
         return "all"
-    names = ", ".join(part.removeprefix("*/").removesuffix("/*") for part in held)
-    return names if 0 < len(held) <= 6 else f"{len(held)} of {of} parts" if held else "none"
+    names = ", ".join(part.removeprefix("*/").removesuffix("/*") for part in kept)
+    return names if 0 < len(kept) <= 6 else f"{len(kept)} of {count} parts" if kept else "none"
 
 
-def _over(timed: Record | None, nothing: Record | None) -> str:
-    if timed is None or nothing is None:
-        return ""
-    now, before = ({(m.batch, m.sequence): None for m in record.measurements} for record in (timed, nothing))
+def _slowdowns(timed: Record | None, first: Record | None) -> dict[str, str]:
+    """Return the extra time over the first step by shape."""
+    if timed is None or first is None:
+        return {}
+    shapes, others = ({(m.batch, m.sequence): None for m in record.measurements} for record in (timed, first))
     phases = GPU, LATENCY
-    return ", ".join(
-        f"{batch}x{longest}: "
-        f"{over(quickest(timed, [(batch, longest)], phases), quickest(nothing, [(batch, longest)], phases))}"
-        for batch, longest in now
-        if (batch, longest) in before
-    )
+    return {
+        f"{batch}x{longest}": over(
+            quickest(timed, [(batch, longest)], phases), quickest(first, [(batch, longest)], phases)
+        )
+        for batch, longest in shapes
+        if (batch, longest) in others
+    }
 
 
-def _times(record: Record | None, graph: bool) -> str:
+def _times(record: Record | None, graph: bool) -> dict[str, str]:
+    """Return the median time in ms by shape."""
     if record is None:
-        return ""
+        return {}
     phase = GPU if any(m.phase == GPU for m in record.measurements) else LATENCY
-    found: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    samples: dict[tuple[int, int], list[tuple[int, ...]]] = {}
     for m in record.measurements:
         if (m.phase, m.cuda_graph) == (phase, graph):
-            found.setdefault((m.batch, m.sequence), []).append(m.samples)
-    return ", ".join(f"{batch}x{longest}: {typical(times) / 1e6:.3f}" for (batch, longest), times in found.items())
+            samples.setdefault((m.batch, m.sequence), []).append(m.samples)
+    return {f"{batch}x{longest}": f"{typical(times) / 1e6:.3f}" for (batch, longest), times in samples.items()}

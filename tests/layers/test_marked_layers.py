@@ -17,6 +17,7 @@ from backends.onnx_.onnx_source import export_onnx
 from backends.torch_.marked_modules import Marked
 from suites.layers.measure import compared, first_past
 from suites.records.results_folder import read_records
+from suites.tables.markdown import without_legend
 
 Tiny = Callable[[str], tuple[Path, str]]
 QUICK = ("suite=layers", "backend=ort", "device=cpu", "weights=random", "batch=[4]", "sequence=[32]", "lengths=uniform")
@@ -58,15 +59,15 @@ def test_fp32_has_small_errors_and_int8_large_errors_for_any_chunk(fast_cli: Cli
         assert [layer["point"] for layer in record.scores["layers"]] == [x["point"] for x in exact.scores["layers"]]
     errors = [[layer["relative_error"] for layer in record.scores["layers"]] for record in quantized]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
-    table = table_in(tmp_path / "results", "layers").read_text()
-    assert table.count("**first past the threshold**") == 2
+    table = without_legend(table_in(tmp_path / "results", "layers").read_text())
+    assert table.count("**first above the threshold**") == 2
     assert "; 2 layers; " in table
     # A reused record is judged by the new threshold.
     assert fast_cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
     firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
     assert firsts == {"", "0/attended"}
     assert sorted(r.scores["threshold"] for r in read_records(tmp_path / "results", "layers"))[-1] == 1e9
-    assert "First past a relative error of 0.05: none." in table
+    assert "First output with a relative error above 0.05: none." in table
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)

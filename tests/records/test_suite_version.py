@@ -128,10 +128,11 @@ def test_a_table_shows_different_devices_and_suite_versions(make_record: Callabl
     assert "Made by" not in latency_tables([record])
     environment = {**record.environment, "uuid": "GPU-1"}
     other = make_record(precision="fp16", environment=environment)
-    text = latency_tables([record, other, make_record(precision="bf16", harness=2, maker=record.maker)])
-    assert "\nMeasured on 2 devices of this name: GPU-0 (2 records), GPU-1 (1 record).\n" in text
+    records = [record, other, make_record(precision="bf16", harness=2, maker=record.maker)]
+    text = latency_tables(records).replace("\n\n", "|").replace("\n", " ")
+    assert "|Measured on 2 devices of this name: GPU-0 (2 records), GPU-1 (1 record).|" in text
     made = "0.1.0 aaaaaaaaaaaa with uncommitted changes (harness 2, scoring 1) (2 records)"
-    assert f"\nMade by 2 versions of the suite: {made}, unknown version (harness 1, scoring 1) (1 record).\n" in text
+    assert f"|Made by 2 versions of the suite: {made}, unknown version (harness 1, scoring 1) (1 record).|" in text
 
 
 def test_rows_with_different_harness_versions_are_marked(make_record: Callable[..., Record]) -> None:

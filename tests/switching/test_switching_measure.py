@@ -14,7 +14,7 @@ from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites.measuring.clock import Effort
 from suites.switching.costs import Costs, Trace, break_even, meeting
-from suites.switching.strategy_names import Names
+from suites.switching.strategies import Labels
 from suites.switching.traffic import runs
 from suites.switching.transition_tables import changes
 
@@ -252,7 +252,8 @@ def test_graphs_of_random_sizes_are_replayed_only_for_recurring_sizes(measured: 
     missed = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 0] for v in visits.values()])
     assert hit.mean() + 8e6 < missed.mean()
     # A hit is compared with another hit and costs nothing. Compared with a miss it would appear to save time.
-    rows = {row["change"]: row for row in rows_of(changes([Costs.of(record, True)], Names([record])))}
+    table, *_ = changes([Costs.of(record, True)], Labels([record])).split("\n\n")
+    rows = {row["change"]: row for row in rows_of(table)}
     assert abs(float(rows["graph hit"]["mean"])) < 500
     assert float(rows["graph miss"]["mean"]) > 8000
 

@@ -26,6 +26,7 @@ from suites.switching.pair_tables import matrices, pair_tables
 from suites.switching.strategy_names import Names, kinds, strategy
 from suites.switching.tables import switching_tables
 from suites.switching.traffic import runs
+from suites.tables.markdown import without_legend
 
 SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
 WIDE = Programmed(step_ms=2, gpu_ms=18)
@@ -87,12 +88,10 @@ def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
     text = switching_tables([measured(WIDE, wide="yes"), measured(FIXED)])
-    graphs = "null, fp32, CUDA graphs"
-    assert f"- 0.000 to 1.000: {graphs}" in text
-    (line,) = [
-        line
-        for line in text.splitlines()
-        if line.startswith(f"| {graphs} ") and "| graph hit" in line and "wide=" not in line
+    assert "\n1. null, fp32\n2. null, fp32 (wide=yes)\n" in text
+    assert "- 0.000 to 1.000: null fp32 graphs [1] (null, fp32, CUDA graphs)" in text
+    line, *_ = [
+        line for line in text.splitlines() if line.startswith("| null fp32 graphs [1] ") and "| graph hit" in line
     ]
     assert abs(float(line.split("|")[4].split("[")[0])) < 500
 
@@ -101,21 +100,19 @@ def test_the_table_shows_the_break_even_point_of_two_strategies(measured: Measur
     wide = measured(Programmed(step_ms=20), repeats=80, which="wide")
     fixed = measured(Programmed(step_ms=10, shape_ms=30, first_ms=20), repeats=80, which="fixed")
     text = switching_tables([wide, fixed])
-    lines = [line for line in text.splitlines() if line.startswith("- ")]
-    (pair,) = [
-        line for line in text.splitlines() if line.startswith("| null, fp32 (which=fixed) | null, fp32 (which=wide) |")
-    ]
+    lines = [line for line in re.sub(r"\n  +", " ", without_legend(text)).splitlines() if line.startswith("- ")]
+    (pair,) = [line for line in text.splitlines() if re.match(r"\| null fp32 \[1\] +\| null fp32 \[2\] +\| 0", line)]
     assert float(pair.split("|")[3].split()[0]) == pytest.approx(0.2, rel=0.06)
     # Each strategy has one process. The lead that the spread between processes explains follows the name.
     ways = [
         line.split(": ")[-1].partition("; the spread between processes explains the lead over ")[0] for line in lines
     ]
-    assert ways[:2] == ["null, fp32 (which=fixed)", "null, fp32 (which=wide)"]
+    assert ways[:2] == [f"null fp32 [{n}] (null, fp32 (which={which}))" for n, which in ((1, "fixed"), (2, "wide"))]
     words = lines[2].split()
-    assert float(words[4]) == pytest.approx(0.2, rel=0.06)
+    assert float(words[3]) == pytest.approx(0.2, rel=0.06)
     # A fifth of the requests, which take 20 ms.
-    assert float(words[8]) == pytest.approx(10, rel=0.06)
-    assert float(words[5].strip("[,")) < 0.2 < float(words[6].strip("]"))
+    assert float(words[7]) == pytest.approx(10, rel=0.06)
+    assert float(words[4].strip("[,")) < 0.2 < float(words[5].strip("]"))
 
 
 def test_only_equal_precisions_and_requests_are_compared(measured: Measured) -> None:
@@ -143,10 +140,10 @@ def test_a_strategy_with_wrong_outputs_is_not_chosen(measured: Measured, tmp_pat
         assert best.costs.record is slow
         assert dropped.against.startswith("its outputs are wrong: ")
         text = switching_tables([wrong, slow])
-        assert "- 0.000 to 1.000: null, fp32 (other=yes)" in text
+        assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (other=yes))" in text
         replays = text[text.index("#### Requests: switch=1") :].splitlines()[4:6]
         assert ["**invalid**" in line for line in replays] == [False, True]
-        assert "other=yes" in replays[0]
+        assert replays[0].startswith("| null fp32 [2] ")
         (path,) = write_plots([wrong, slow], tmp_path)
         assert path.read_text().count("<!-- null, fp32") == 1
 
@@ -163,9 +160,9 @@ def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> Non
     assert best.costs is not None
     assert best.costs.record is slow
     assert dropped.against == "its outputs are wrong: stsb: spearman falls by 0.1000, more than 0.01"
-    assert "- 0.000 to 1.000: null, fp32 (gelu=x)" in switching_tables([quick, slow])
+    assert "- 0.000 to 1.000: null fp32 [1] (null, fp32 (gelu=x))" in switching_tables([quick, slow])
     text = switching_tables([quick, slow], [failed])
-    assert "- 0.000 to 1.000: null, fp32 (gelu=y)" in text
+    assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (gelu=y))" in text
     assert "**invalid**: stsb: spearman falls by 0.1000" in text
 
 
@@ -229,7 +226,8 @@ def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> No
 def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured) -> None:
     record = measured(HOST, repeats=1)
     text = switching_tables([record])
-    assert "| 0.0e+00, 0 of 20 |" in text
+    assert re.search(r"\| parity +\|.*\n.*\n.*\| 0\.0e\+00 \|", text)
+    assert re.search(r"\| not bit-identical \|.*\n.*\n.*\| 0 of 20 +\|", text)
     assert "Cheapest" not in text
     assert "from \\ to" not in pair_tables([record])
     (advice,) = advise([record], SIZES)
@@ -283,8 +281,8 @@ def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
     assert by_pair["1x16"]["1x16"] < 500
     assert by_pair["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
     assert by_pair["1x16"]["3x16"] - by_pair["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
-    assert matrix(text, "over steady")["1x16"]["3x16"] == pytest.approx(by_pair["1x16"]["3x16"], rel=0.3)
-    for enqueue in ("first enqueue", "second", "third"):
+    assert matrix(text, "extra cost")["1x16"]["3x16"] == pytest.approx(by_pair["1x16"]["3x16"], rel=0.3)
+    for enqueue in ("enqueue 1st", "enqueue 2nd", "enqueue 3rd"):
         assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
     assert matrix(text, "visits")["1x16"]["3x16"] >= 2
 
@@ -292,12 +290,15 @@ def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
 def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
     costs = Programmed(step_ms=5, gpu_ms=1, cold_ms=20, capture_ms=3, other={"capture_ms 3x16": 9})
     text = switching_tables([measured(costs, session=lambda costs: NullSession("ok", costs), starts=9)])
-    values = {row[1]: row[2:] for row in cells(text.split("#### First times by shape")[1])}
-    for what in ("first of a process", "then first in it"):
+    values: dict[str, list[str]] = {}
+    for row in cells(text.split("#### First requests and captures by shape")[1].partition("\n#")[0]):
+        # The table is split: each part has some of the shapes.
+        values.setdefault(row[1], []).extend(row[2:])
+    for what in ("first request of the process", "first request per shape"):
         for middle, low, high in (re.findall(r"[\d.]+", cell) for cell in values[what]):
             assert float(middle) == pytest.approx(20, rel=0.2)
             assert float(low) < float(middle) < float(high)
-    assert [float(cell) for cell in values["first in process"]] == pytest.approx([20, 20, 20], rel=0.4)
+    assert [float(cell) for cell in values["new context, new shape"]] == pytest.approx([20, 20, 20], rel=0.4)
     assert [float(cell.split(" ")[0]) for cell in values["capture"]] == pytest.approx([3, 3, 9], rel=0.2)
 
 
@@ -311,9 +312,19 @@ def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Mea
     started = {**scores, "starts": [{"opening": {name: 3 * took for name, took in steps.items()}, "met": []}]}
     facts = {"memory": {"opening": sizes, "shapes": 0}}
     text = switching_tables([replace(record, scores=scores, facts=facts)])
-    assert "contexts 38 (30, 8); buffers 4" in text
-    assert "import 200; contexts 60 " in text
-    assert "import 400; contexts 120; in all 520 (260 to 780)" in switching_tables([replace(record, scores=started)])
+    assert cells(text.split("First opening by step, MB")[1])[:3:2] == [
+        ["strategy", "contexts", "buffers"],
+        ["null fp32 [1]", "38 (30, 8)", "4"],
+    ]
+    assert cells(text.split("First opening by step, ms")[1])[:3:2] == [
+        ["strategy", "import", "contexts"],
+        ["null fp32 [1]", "200", "60"],
+    ]
+    text = switching_tables([replace(record, scores=started)])
+    assert cells(text.split("First opening by step, ms")[1])[:3:2] == [
+        ["strategy", "total", "import", "contexts"],
+        ["null fp32 [1]", "520 (260 to 780)", "400", "120"],
+    ]
 
 
 def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
@@ -321,7 +332,7 @@ def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
     _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
-    by_profile = matrix(profiles, "over steady")["1x1..2x16"]
+    by_profile = matrix(profiles, "extra cost")["1x1..2x16"]
     assert by_profile["1x1..2x16"] == pytest.approx(2000, rel=0.2)
     assert by_profile["3x1..8x16"] == pytest.approx(11000, rel=0.1)
 

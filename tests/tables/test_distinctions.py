@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from suites.records.record import Record
-from suites.tables.distinctions import distinctions, sources_of
+from suites.tables.distinctions import CAPTION, distinctions, sources_of
 
 MakeRecord = Callable[..., Record]
 Options = dict[str, object]
@@ -39,7 +39,7 @@ def test_a_row_shows_unusual_options(options: list[Options], said: list[str], ma
 
 def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) -> None:
     records = made(make_record, *[{"level": 3, "sources": "all", "kept": "yes"}] * 3, {"level": 5, "kept": "yes"})
-    assert distinctions(records).caption() == ["", "Where a row says nothing else, null fp32: level=3, sources=all."]
+    assert distinctions(records).caption() == ["", CAPTION, "", "- null fp32: level=3, sources=all"]
     assert distinctions(records[:3]).caption() == []
 
 

@@ -40,8 +40,8 @@ def workload(make_record: MakeRecord) -> Callable[..., Record]:
 
 def test_a_batch_is_the_sum_of_its_passes(workload: Callable[..., Record]) -> None:
     (row,) = rows(workload_tables([workload((2, 16, 20, 1.0), (2, 16, 20, 1.0))]))
-    assert (row["passes"], row["tokens"], row["waste"]) == ("2 of 2x16", "40", "38%")
-    assert (row["ms a batch"], row["seq/s"], row["tokens/s"]) == ("1.000", "4,000", "40,000")
+    assert (row["passes"], row["tokens"], row["padding"]) == ("2 of 2x16", "40", "38%")
+    assert (row["batch ms"], row["seq/s"], row["tokens/s"]) == ("1.000", "4,000", "40,000")
 
 
 def test_padded_sorted_and_packed_batches_are_compared_and_the_fastest_is_named(
@@ -53,7 +53,7 @@ def test_padded_sorted_and_packed_batches_are_compared_and_the_fastest_is_named(
         workload((4, 64, 80, 1.0), backend="trt_plugin", options={"layout": "packed", "cuda_graph": True}),
     ]
     row_of = {row["layout"]: row for row in rows(workload_tables(records))}
-    assert {layout: row["waste"] for layout, row in row_of.items()} == {
+    assert {layout: row["padding"] for layout, row in row_of.items()} == {
         "padded": "69%",
         "sorted": "38%",
         "packed": "0%",
@@ -90,7 +90,7 @@ def test_gains_are_relative_to_the_fastest_padded_row_of_the_same_backend_and_pr
         workload((2, 16, 20, 1.0), (2, 48, 60, 1.0)),
     ]
     table_rows = rows(workload_tables(records))
-    gains = {(row["backend"], row["precision"], row["ms a batch"]): row["x padded"] for row in table_rows}
+    gains = {(row["backend"], row["precision"], row["batch ms"]): row["speedup"] for row in table_rows}
     assert sorted(gains.values()) == ["", "", "", "", "0.83", "2.50", "4.00"]
     plugin = {
         ms: gain for (backend, precision, ms), gain in gains.items() if backend == "trt_plugin" and precision != "int8"
