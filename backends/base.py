@@ -189,20 +189,20 @@ class Session(abc.ABC):
     _remembers = False
 
     @property
-    def remembers(self) -> bool:
+    def keeps_graphs(self) -> bool:
         """Whether the session keeps each graph and replays it when inputs of the same sizes return.
 
         After it is set to False, steps run without a graph until the next capture.
         """
         return self._remembers
 
-    @remembers.setter
-    def remembers(self, keep: bool) -> None:
+    @keeps_graphs.setter
+    def keeps_graphs(self, keep: bool) -> None:
         self._remembers = keep
         if not keep:
-            self._step_plainly()
+            self._step_without_graph()
 
-    def _step_plainly(self) -> None:  # noqa: B027  nothing to do where there are no graphs
+    def _step_without_graph(self) -> None:  # noqa: B027  nothing to do where there are no graphs
         """Run the next steps without a graph."""
 
     def load(self, feeds: Feeds) -> None:
@@ -257,7 +257,7 @@ class Backend(abc.ABC):
     distributions: tuple[str, ...] = ()
     """Names under which the library can be installed. The first one that is installed gives the release."""
 
-    beside: tuple[str, ...] = ()
+    also_recorded: tuple[str, ...] = ()
     """More packages whose versions are recorded."""
 
     marks: bool = False  # whether its sessions can output the points in Source.marked
@@ -271,7 +271,7 @@ class Backend(abc.ABC):
             Unavailable: a requirement of the backend is not installed.
         """
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source format that the build needs for `spec`. Called after `check`."""
         return SourceForm()
 

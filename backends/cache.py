@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Artifact
-from backends.cache_files import distrust, locked, new_partial, own_folder, remove, share
+from backends.cache_files import locked, make_private_folder, new_partial, remove, share, trust_fault
 
 logger = logging.getLogger("backends.cache")
 """Warnings for the user: one line for each entry that is damaged or not trusted."""
@@ -69,7 +69,7 @@ class ArtifactCache:
         """
         name = key_digest({**key, "versions": dict(versions)})[:24]
         entry = self.root / kind / name
-        own_folder(entry.parent)
+        make_private_folder(entry.parent)
         with locked(entry.parent / f".{name}.lock"):
             artifact = self._read(entry, filename)
             if artifact is not None:
@@ -109,7 +109,7 @@ class ArtifactCache:
             return None
         reason = "is damaged"
         try:
-            reason = f"is not used: {fault}" if (fault := distrust(entry)) else reason
+            reason = f"is not used: {fault}" if (fault := trust_fault(entry)) else reason
             if not fault and (artifact := _complete_artifact(entry, filename)) is not None:
                 return artifact
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -24,7 +24,7 @@ PARTIAL = re.compile(r"\.([0-9a-f]{24})\.[^.]+")
 """Name of an incomplete entry: a dot, the name of the entry, a dot and a unique suffix."""
 
 
-def distrust(path: Path) -> str:
+def trust_fault(path: Path) -> str:
     """Return the reason why another user could have written the contents of a folder; empty if none could.
 
     Links are not followed. Members of a group count as other users.
@@ -48,7 +48,7 @@ def distrust(path: Path) -> str:
     return ""
 
 
-def folder_distrust(path: Path) -> str:
+def folder_trust_fault(path: Path) -> str:
     """Return the reason why another user could have written a folder, without a check of its contents.
 
     Links are followed.
@@ -67,7 +67,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def own_folder(path: Path) -> None:
+def make_private_folder(path: Path) -> None:
     """Make a folder that other users cannot write. If it exists, remove their write permission.
 
     Raises:

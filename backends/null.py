@@ -163,11 +163,11 @@ class NullSession(Session):
         sizes, before = self._sizes_of(feeds), self._shape
         self._shape = "x".join(map(str, feeds["input_ids"].shape))
         if sizes == self._sizes:
-            self.replays |= self.remembers and sizes in self._graph_sizes
+            self.replays |= self.keeps_graphs and sizes in self._graph_sizes
             yield "set shape"
             return
         self._sizes = sizes
-        self.replays = self.remembers and sizes in self._graph_sizes
+        self.replays = self.keeps_graphs and sizes in self._graph_sizes
         if not self.replays:
             if self._costs.profile_of.get(before, 0) != self._costs.profile_of.get(self._shape, 0):
                 self._null_stream.spend(self._costs.profile_ms)
@@ -215,7 +215,7 @@ class NullSession(Session):
             raise Unsupported("the null backend has CUDA graphs only if null.gpu_ms is above 0; set it")
         self._null_stream.spend(self._costs.of("capture_ms", self._shape))
         self.replays = True
-        if self.remembers:
+        if self.keeps_graphs:
             self._graph_sizes.add(self._sizes)
 
 

@@ -120,7 +120,7 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
         model.convert_float_to_float16(keep_io_types=False)
     model.save_model_to_file(str(path), use_external_data_format=onnx_files.is_large(source))
     if onnx_files.is_large(path):
-        onnx_files.seal(path)
+        onnx_files.store_weights_digest(path)
     return {"fused": fused}
 
 
@@ -128,7 +128,7 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass
-class Bound:
+class ShapeBuffers:
     """Buffers of one shape at fixed addresses, their IO binding, and the run options of a kept graph."""
 
     inputs: dict[str, Any]
@@ -179,9 +179,9 @@ class OrtSession(Session):
             )
         self._half = "float16" in self._session.get_outputs()[0].type
         self._plain = self._run = self._run_options(-1)
-        self._bound = Bound({}, None, None)
+        self._bound = ShapeBuffers({}, None, None)
         self._key: Key = ()
-        self._bound_by_key: dict[Key, Bound] = {}
+        self._bound_by_key: dict[Key, ShapeBuffers] = {}
         hidden = self._session.get_outputs()[0].shape[-1]
         self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
 
@@ -209,7 +209,7 @@ class OrtSession(Session):
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
-        self._bound_by_key, self._bound, self._key = {}, Bound({}, None, None), ()
+        self._bound_by_key, self._bound, self._key = {}, ShapeBuffers({}, None, None), ()
         del self._session
         gc.collect()
 
@@ -221,7 +221,7 @@ class OrtSession(Session):
                 self._bound_by_key[key] = self._bind(feeds)
             self._bound = self._bound_by_key[key]
             self._run = self._plain
-        if self.remembers and self._bound.kept:
+        if self.keeps_graphs and self._bound.kept:
             self._run = self._bound.kept
 
     def copy_in(self, feeds: Feeds) -> None:
@@ -233,7 +233,7 @@ class OrtSession(Session):
                 pinned[...] = values
                 self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
 
-    def _bind(self, feeds: Feeds) -> Bound:
+    def _bind(self, feeds: Feeds) -> ShapeBuffers:
         """Allocate and bind the buffers of a new shape."""
         ort = self._ort
         device = ("cuda", 0) if self._gpu else ("cpu", 0)
@@ -245,7 +245,7 @@ class OrtSession(Session):
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
-        bound = Bound(inputs, output, binding)
+        bound = ShapeBuffers(inputs, output, binding)
         if self._gpu:
             from backends.cuda import PinnedArray
 
@@ -273,7 +273,7 @@ class OrtSession(Session):
         self.wait()
         self._run = self._run_options(self._next_graph)
         self._next_graph += 1
-        if self.remembers:
+        if self.keeps_graphs:
             self._bound.kept = self._run
         self.step()
         self.wait()

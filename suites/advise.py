@@ -16,22 +16,22 @@ from pathlib import Path
 import numpy as np
 
 from suites.asking.user_folders import default_folder
-from suites.cli.command_line import CommandParser, guarded
-from suites.cli.output import tolerantly
+from suites.cli.command_line import CommandParser, run_guarded
+from suites.cli.output import run_with_tolerant_output
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.report import say_bad
+from suites.report import print_bad_records
 from suites.schema.refusals import Refused, nearest, shortened
 from suites.statistics.validity import Judged, judged
 from suites.statistics.winners import ties
 from suites.switching.costs import RESAMPLES, Costs, Trace
-from suites.switching.strategy_names import Names
+from suites.switching.strategy_names import StrategyNames
 from suites.switching.tables import costs_of, workload
-from suites.switching.traffic import Size, read_trace, smallest
+from suites.switching.traffic import Size, fitting_shape, read_trace
 from suites.tables.markdown import markdown
 from suites.text import one_line
 
-ASKED = ("model", "weights", "lengths", "shapes", "requests")
+WORKLOAD_KEYS = ("model", "weights", "lengths", "shapes", "requests")
 """Names of the values of `workload`. Strategies are compared only if all of these are the same."""
 
 KEYS = {
@@ -48,7 +48,7 @@ KEYS = {
 }
 """Keys that select records, with their help."""
 
-NOTHING_JUDGED: Judged = {}
+NO_SCORES: Judged = {}
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Advice:
     costs: Costs | None
     nanoseconds: float
     memory: float | None
-    against: str = ""
+    excluded_because: str = ""
 
 
 def advise(
-    records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf"), scores: Judged = NOTHING_JUDGED
+    records: Sequence[Record], trace: Sequence[Size], memory: float = float("inf"), scores: Judged = NO_SCORES
 ) -> list[Advice]:
     """Rank all strategies: those that can be chosen first, the cheapest at the top.
 
@@ -78,25 +78,25 @@ def advise(
         memory: bytes of device memory that may be used.
         scores: accuracy scores of tasks; a strategy that fails a task cannot be chosen.
     """
-    names, advices = Names(records), []
+    names, advices = StrategyNames(records), []
     for record in records:
         strategies = costs_of(record, scores)
         advices += [_advice(costs, names.of(record, costs.cuda_graph), trace, memory) for costs in strategies]
         if not strategies:
             against = f"{record.outcome}: {record.reason}"
             advices.append(Advice(names.of(record, False), None, float("inf"), None, against))
-    return sorted(advices, key=lambda advice: (bool(advice.against), advice.nanoseconds))
+    return sorted(advices, key=lambda advice: (bool(advice.excluded_because), advice.nanoseconds))
 
 
 def _advice(costs: Costs, name: str, trace: Sequence[Size], budget: float) -> Advice:
     used = _memory(costs)
     try:
-        time, against = float(costs.means.of_trace(held(costs, trace))) / len(trace), ""
+        time, against = float(costs.means.of_trace(trace_in_built_shapes(costs, trace))) / len(trace), ""
     except ValueError as error:
         time, against = float("inf"), str(error)
-    if costs.wrong:
-        against = f"its outputs are wrong: {costs.wrong}"
-    if costs.single:
+    if costs.output_faults:
+        against = f"its outputs are wrong: {costs.output_faults}"
+    if costs.measured_once:
         against = "each change of shape was measured only once"
     if used is None and budget < float("inf"):
         against = against or "its device memory is unknown, so it cannot be compared with the budget"
@@ -110,17 +110,17 @@ def confidence(best: Advice, others: Sequence[Advice], trace: Sequence[Size]) ->
     times = []
     for seed, advice in enumerate((best, *others)):
         assert advice.costs is not None
-        times.append(advice.costs.resampled(seed=seed).of_trace(held(advice.costs, trace)))
+        times.append(advice.costs.resampled(seed=seed).of_trace(trace_in_built_shapes(advice.costs, trace)))
     return float(np.mean(times[0] <= np.min(times, axis=0)))
 
 
-def held(costs: Costs, trace: Sequence[Size]) -> Trace:
+def trace_in_built_shapes(costs: Costs, trace: Sequence[Size]) -> Trace:
     """Return the trace in the built shapes of a strategy.
 
     Raises:
         ValueError: a request fits into none of these shapes.
     """
-    built = {request: costs.shapes[smallest(request, costs.shapes)] for request in dict.fromkeys(trace)}
+    built = {request: costs.shapes[fitting_shape(request, costs.shapes)] for request in dict.fromkeys(trace)}
     return Trace.of([built[request] for request in trace])
 
 
@@ -134,7 +134,7 @@ def _memory(costs: Costs) -> float | None:
     return float(np.median(sizes)) if sizes else None
 
 
-def chosen(records: Iterable[Record], choices: Mapping[str, str]) -> list[Record]:
+def select_records(records: Iterable[Record], choices: Mapping[str, str]) -> list[Record]:
     """Return the records that match the chosen model, precision, ...
 
     Raises:
@@ -148,7 +148,7 @@ def chosen(records: Iterable[Record], choices: Mapping[str, str]) -> list[Record
             raise Refused(
                 f"no record of suite=switching has {key}={choice}; available: {', '.join(available) or 'none'}"
             )
-    for key in ("machine", *ASKED, "model_version"):
+    for key in ("machine", *WORKLOAD_KEYS, "model_version"):
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
             raise Refused(f"the records have several values of {key}: {', '.join(values)}; choose one with {key}=")
@@ -165,20 +165,25 @@ def _matches(choice: str, key: str, value: str) -> bool:
 def _value(record: Record, key: str) -> str:
     if key == "machine":
         return str(record.environment["machine"])
-    return dict(zip(ASKED, workload(record), strict=True)).get(key) or str(getattr(record.cell, key, ""))
+    return dict(zip(WORKLOAD_KEYS, workload(record), strict=True)).get(key) or str(getattr(record.cell, key, ""))
 
 
 def report(advices: Sequence[Advice], trace: Sequence[Size]) -> str:
     """Return the ranking as a markdown table, and the advice in a short text."""
     share = sum(Trace.of(trace).changes.values()) / max(len(trace) - 1, 1)
     rows = [
-        [a.name, "" if a.against else f"{a.nanoseconds / 1e6:.3f}", "" if a.against else f"{1e9 / a.nanoseconds:,.0f}",
-         "unknown" if a.memory is None else f"{a.memory / 1e6:,.0f}", a.against]
-        for a in advices
-    ]  # fmt: skip
+        [
+            advice.name,
+            "" if advice.excluded_because else f"{advice.nanoseconds / 1e6:.3f}",
+            "" if advice.excluded_because else f"{1e9 / advice.nanoseconds:,.0f}",
+            "unknown" if advice.memory is None else f"{advice.memory / 1e6:,.0f}",
+            advice.excluded_because,
+        ]
+        for advice in advices
+    ]
     lines = [f"{len(trace)} requests. {share:.1%} of them have another shape than the request before.", ""]
     lines += [markdown(("strategy", "ms per request", "requests/s", "device MB", "cannot be chosen because"), rows), ""]
-    possible = [advice for advice in advices if not advice.against]
+    possible = [advice for advice in advices if not advice.excluded_because]
     if not possible:
         return "\n".join([*lines, "No strategy can serve this trace."])
     best, *others = possible
@@ -206,21 +211,21 @@ def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
     """Return a warning if the model's error against replays is larger than the margin between two strategies."""
     assert best.costs is not None
     assert other.costs is not None
-    error = np.fmax(best.costs.misfit, other.costs.misfit)
+    error = np.fmax(best.costs.model_error, other.costs.model_error)
     if not error > margin:
         return []
     return [f"Measured replays differ from the predicted times by up to {error:.1%}, which is more than this margin. "
             "Replay this trace with both strategies (switching.trace=) before you choose."]  # fmt: skip
 
 
-def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NOTHING_JUDGED) -> list[Path]:
+def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NO_SCORES) -> list[Path]:
     """Write a plot for each precision that has strategies with correct outputs; return the files."""
     from suites.switching.plot import plot
 
     paths = []
     for precision in sorted({record.cell.precision for record in records}):
         group = [record for record in records if record.cell.precision == precision]
-        costs = [c for record in group for c in costs_of(record, scores) if c.counts and not c.single]
+        costs = [c for record in group for c in costs_of(record, scores) if c.is_valid and not c.measured_once]
         if not costs:
             continue
         title = [_value(group[0], "machine"), group[0].cell.model, precision]
@@ -236,7 +241,7 @@ def main(arguments: Sequence[str]) -> int:
         options = _parser().parse_intermixed_args(arguments)
         return _advise(options.trace, options.memory_mb * 1e6, options.choices)
 
-    return guarded(run)
+    return run_guarded(run)
 
 
 def _parser() -> CommandParser:
@@ -273,8 +278,8 @@ def _usable(folder: MachineFolder) -> list[Record]:
     for record in folder.records("switching"):
         try:
             workload(record)
-            for costs in costs_of(record, NOTHING_JUDGED):
-                assert costs.means.served, costs.wrong
+            for costs in costs_of(record, NO_SCORES):
+                assert costs.means.served, costs.output_faults
         except Exception as error:
             folder.leave_out(record, one_line(f"its costs cannot be read: {type(error).__name__}: {error}", 200))
     return folder.records("switching")
@@ -299,7 +304,7 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
                 f"{results} has no records of suite=switching; run suite=switching first, or choose "
                 "results=results/reference"
             )
-        records = chosen((record for folder in folders.values() for record in _usable(folder)), choices_by_key)
+        records = select_records((record for folder in folders.values() for record in _usable(folder)), choices_by_key)
         folder = folders[str(records[0].environment["machine"])]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)
@@ -307,13 +312,13 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         for plot in write_plots(records, folder.plots, scores):
             print(f"\nPlot of cost against switching probability: {plot}")
     except (OSError, ValueError) as error:
-        say_bad(folders.values())
+        print_bad_records(folders.values())
         raise Refused(str(error)) from None
     except Refused:
-        say_bad(folders.values())
+        print_bad_records(folders.values())
         raise
-    return int(say_bad(folders.values()) > 0 or all(advice.against for advice in advices))
+    return int(print_bad_records(folders.values()) > 0 or all(advice.excluded_because for advice in advices))
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(lambda: main(sys.argv[1:])))
+    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

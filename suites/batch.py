@@ -26,9 +26,9 @@ from threading import Lock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from suites.cli.command_line import FLAGS, CommandParser, guarded, overrides
-from suites.cli.hydra_errors import check_keys, how_to_write
-from suites.cli.output import tolerantly
+from suites.cli.command_line import FLAGS, CommandParser, overrides, run_guarded
+from suites.cli.hydra_errors import check_keys, explain_malformed_override
+from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
@@ -41,7 +41,7 @@ from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, fir
 from suites.tables.touched import tables_at_end
 from suites.text import one_line
 
-JUDGED = "suite=accuracy"
+ACCURACY_SUITE = "suite=accuracy"
 """Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
 
 UNTIMED = {f"suite={suite.name}" for suite in Suite if suite.name not in TIMED}
@@ -67,7 +67,7 @@ class Batch:
     end_ns: float
     processes: set[subprocess.Popen[str]] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
-    taking: Lock = field(default_factory=Lock)
+    engine_lock: Lock = field(default_factory=Lock)
     stopped: bool = False
 
     def run(self, line: Line, *extra: str) -> None:
@@ -114,7 +114,7 @@ class Batch:
 
         `suites.run` adds each process to the processes that the record already has.
         """
-        repeats = [repeats_of([*line, *self.common]) for line in lines]
+        repeats = [process_count([*line, *self.common]) for line in lines]
         for process in range(1, max(repeats, default=0) + 1):
             for number, line in enumerate(lines):
                 if process <= repeats[number]:
@@ -177,7 +177,7 @@ class Batch:
 
         When the time is over, print the lines that remain and return None.
         """
-        with self.taking:
+        with self.engine_lock:
             if now_ns() < self.end_ns:
                 return next(waiting, None)
             for line in chain.from_iterable(waiting):
@@ -191,7 +191,7 @@ class Batch:
             process.terminate()
 
 
-def repeats_of(words: Sequence[str]) -> int:
+def process_count(words: Sequence[str]) -> int:
     """Return the number of processes of a line; 1 for suites that measure in one process."""
     if not {"suite=latency"}.intersection(words) and any(word.startswith("suite=") for word in words):
         return 1
@@ -203,7 +203,7 @@ def _on(device: str) -> list[str]:
     return [f"gpu={device}"] if device else []
 
 
-def file_of(path: Path) -> Path:
+def batch_file(path: Path) -> Path:
     """Return the file of a batch: `path`, or the batch of the project with this name (with or without .txt).
 
     Raises:
@@ -242,7 +242,7 @@ def _numbered_commands(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, words
 
 
-def cells_of(path: Path) -> list[list[str]]:
+def read_cells(path: Path) -> list[list[str]]:
     """Return the cells of all lines of a file, in order.
 
     Raises:
@@ -252,7 +252,7 @@ def cells_of(path: Path) -> list[list[str]]:
     for number, words in _numbered_commands(path):
         try:
             overrides(words, FLAGS)
-            line_cells = cells(words)
+            line_cells = split_sweep(words)
             if not any(word.startswith(("--config-dir", "-cd")) for word in words):
                 check_keys(chain.from_iterable(line_cells))
             lines += line_cells
@@ -263,7 +263,7 @@ def cells_of(path: Path) -> list[list[str]]:
     return lines
 
 
-def cells(line: Sequence[str]) -> list[list[str]]:
+def split_sweep(line: Sequence[str]) -> list[list[str]]:
     """Split a sweep into one line for each combination of its values.
 
     A sweep in the file of an experiment stays one line.
@@ -278,7 +278,7 @@ def cells(line: Sequence[str]) -> list[list[str]]:
         try:
             override = None if word.startswith("-") else parser.parse_override(word)
         except HydraException:
-            raise Refused(how_to_write(word)) from None
+            raise Refused(explain_malformed_override(word)) from None
         if override is not None and override.is_sweep_override():
             choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
         else:
@@ -286,7 +286,7 @@ def cells(line: Sequence[str]) -> list[list[str]]:
     return [list(words) for words in product(*choices)]
 
 
-def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
+def group_by_engine(lines: Sequence[Line]) -> list[list[Line]]:
     """Group the lines that use one engine, in the order of the first line of each group.
 
     Tasks share an engine only where task.calibration= gives the texts that it is calibrated with.
@@ -294,7 +294,12 @@ def by_engine(lines: Sequence[Line]) -> list[list[Line]]:
     engines: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
         calibrated = any(word.startswith("task.calibration=") for word in line)
-        ignored = ("-m", JUDGED, "suite=latency", *(word for word in line if calibrated and word.startswith("task=")))
+        ignored = (
+            "-m",
+            ACCURACY_SUITE,
+            "suite=latency",
+            *(word for word in line if calibrated and word.startswith("task=")),
+        )
         engines.setdefault(tuple(sorted(set(line).difference(ignored))), []).append(line)
     return list(engines.values())
 
@@ -310,7 +315,7 @@ def main(arguments: Sequence[str]) -> int:
         check_keys(common)
         return _run(options, overrides(common))
 
-    return guarded(lambda: tables_at_end(run))
+    return run_guarded(lambda: tables_at_end(run))
 
 
 def _parser() -> CommandParser:
@@ -356,7 +361,7 @@ def _parser() -> CommandParser:
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     if not options.seconds >= 0:
         raise Refused(f"--seconds must be at least 0, not {options.seconds:g}")
-    lines = cells_of(file_of(options.file))
+    lines = read_cells(batch_file(options.file))
     if not lines:
         raise Refused(
             f"{options.file} has no lines; write one cell or sweep per line, with the arguments of python -m suites.run"
@@ -372,7 +377,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
         )
     batch = Batch(common, now_ns() + options.seconds * 1e9)
     with ThreadPoolExecutor(len(devices)) as pool:
-        waiting = iter(by_engine(lines))
+        waiting = iter(group_by_engine(lines))
         if options.measuring:
             building, measuring = devices[: -options.measuring], devices[-options.measuring :]
             running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
@@ -390,4 +395,4 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(lambda: main(sys.argv[1:])))
+    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

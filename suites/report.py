@@ -13,13 +13,13 @@ from pathlib import Path
 from suites.accuracy.recipe_tables import recipe_tables
 from suites.accuracy.tables import accuracy_tables
 from suites.asking.user_folders import default_folder
-from suites.cli.command_line import CommandParser, guarded, program
-from suites.cli.output import tolerantly
+from suites.cli.command_line import CommandParser, program, run_guarded
+from suites.cli.output import run_with_tolerant_output
 from suites.latency.tables import latency_tables
 from suites.latency.workload_tables import workload_tables
 from suites.layers.kernel_tables import kernel_tables
 from suites.layers.tables import layers_tables
-from suites.records.record import Record, write_whole
+from suites.records.record import Record, write_atomically
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.refusals import Refused
 from suites.switching.pair_tables import pair_tables
@@ -53,15 +53,19 @@ They get the records of one machine and its folder, which has the records of oth
 the records contribute nothing to the table.
 """
 
-JUDGED_BY_ACCURACY = ("latency", "switching")
+MARKED_BY_ACCURACY = ("latency", "switching")
 """Suites whose tables use records of the accuracy suite to mark rows as invalid. They change after an accuracy run."""
 
-SHOWN_BAD = 20
+MAX_BAD_LINES = 20
 """Largest number of lines about bad records; the others are only counted."""
 
 
-USES: Mapping[str, Sequence[str]] = {"latency": ("accuracy",), "accuracy": ("latency",), "switching": ("accuracy",),
-                                     "search": ("accuracy", "latency")}  # fmt: skip
+OTHER_SUITES_READ: Mapping[str, Sequence[str]] = {
+    "latency": ("accuracy",),
+    "accuracy": ("latency",),
+    "switching": ("accuracy",),
+    "search": ("accuracy", "latency"),
+}
 """For each suite, the other suites whose records its tables read."""
 
 
@@ -85,7 +89,7 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
 
 def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
     """Return the records that each give tables alone; remove other records of the folder from its lists."""
-    for used in (suite, *USES.get(suite, ())):
+    for used in (suite, *OTHER_SUITES_READ.get(suite, ())):
         for record in folder.records(used):
             if reason := _fault(used, record, folder):
                 folder.leave_out(record, reason)
@@ -107,7 +111,7 @@ def _message(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)
 
 
-def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
+def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """Return the tables of records for a terminal, without the legends."""
     texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
     rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
@@ -115,7 +119,7 @@ def shown(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
 
 
-def passed_by(folder: MachineFolder) -> set[str]:
+def rejected_cells(folder: MachineFolder) -> set[str]:
     """Return the ids of cells that searches tried and did not choose. Only the tables of searches show them."""
     return {
         step[suite]
@@ -129,13 +133,13 @@ def passed_by(folder: MachineFolder) -> set[str]:
 def write_machine(folder: MachineFolder, suites: Collection[str] = tuple(TABLES)) -> list[Path]:
     """Write the tables of suites of one machine, and the tables that change with them; return the files."""
     written = []
-    changed = {*suites, *(JUDGED_BY_ACCURACY if "accuracy" in suites else ())}
-    passed = passed_by(folder) if {"accuracy", "latency"} & changed else set()
+    changed = {*suites, *(MARKED_BY_ACCURACY if "accuracy" in suites else ())}
+    passed = rejected_cells(folder) if {"accuracy", "latency"} & changed else set()
     for suite in (suite for suite in TABLES if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
         for name, text in tables_of(suite, records, folder).items():
-            write_whole(folder.tables / f"{name}.md", text)
+            write_atomically(folder.tables / f"{name}.md", text)
             written.append(folder.tables / f"{name}.md")
     return written
 
@@ -150,11 +154,11 @@ def bad_records(folders: Iterable[MachineFolder]) -> list[str]:
     """Return a line for each skipped file, at most SHOWN_BAD lines and the number of the others."""
     bad = {path: reason for folder in folders for path, reason in folder.bad.items()}
     lines = [one_line(f"skipped: {path}: {reason}") for path, reason in bad.items()]
-    more = len(lines) - SHOWN_BAD
-    return [*lines[:SHOWN_BAD], *([f"skipped: {more} more"] if more > 0 else [])]
+    more = len(lines) - MAX_BAD_LINES
+    return [*lines[:MAX_BAD_LINES], *([f"skipped: {more} more"] if more > 0 else [])]
 
 
-def say_bad(folders: Iterable[MachineFolder]) -> int:
+def print_bad_records(folders: Iterable[MachineFolder]) -> int:
     """Print the lines of `bad_records` on standard error; return their number."""
     lines = bad_records(folders)
     for line in lines:
@@ -174,9 +178,9 @@ def main(arguments: Sequence[str]) -> int:
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
         print("\n".join(map(str, written)))
-        return int(say_bad(folders) > 0)
+        return int(print_bad_records(folders) > 0)
 
-    return guarded(write)
+    return run_guarded(write)
 
 
 def _parser() -> CommandParser:
@@ -192,4 +196,4 @@ def _parser() -> CommandParser:
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(lambda: main(sys.argv[1:])))
+    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suites.cli.command_line import FLAGS, LONGEST, guarded, overrides
+from suites.cli.command_line import FLAGS, LONGEST, overrides, run_guarded
 from suites.cli.help import help_text
-from suites.cli.output import tolerantly
+from suites.cli.output import run_with_tolerant_output
 from suites.root import CONF
 from suites.schema.refusals import Refused, shortened
 from suites.tables.touched import touched, waits
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from suites.cli.display import Display
     from suites.records.record import Record
-    from suites.running.pipeline import Ended
+    from suites.running.pipeline import CellResult
     from suites.schema.config import RunConfig
 
 
@@ -42,7 +42,7 @@ class Invocation:
     """Cells of one command line, with their results and the number of refused requests."""
 
     display: Display | None = None
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[CellResult] = field(default_factory=list)
     refused: int = 0
     bad: int = 0
     running: bool = False
@@ -57,7 +57,7 @@ class Invocation:
         self.running = True  # From here on, an exception does not come from Hydra.
         with self.display:
             try:
-                run_config = checked(config)
+                run_config = checked_config(config)
                 _check_architecture(run_config)
                 request = resolve(run_config)
                 self.display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}")
@@ -105,7 +105,7 @@ class Invocation:
     def report(self) -> None:
         """Print the tables of these cells. Write the tables of the machines and suites that were measured."""
         from suites.records.results_folder import MachineFolder
-        from suites.report import say_bad, shown, write_machine
+        from suites.report import print_bad_records, terminal_tables, write_machine
 
         if waits():
             return
@@ -120,7 +120,7 @@ class Invocation:
             for (results, name), by_suite in measured.items():
                 folders.append(folder := MachineFolder(results, name))
                 for suite, records in by_suite.items():
-                    print(shown(suite, records, folder))
+                    print(terminal_tables(suite, records, folder))
                 write_machine(folder, by_suite)
         except OSError as error:
             self.refused += 1
@@ -128,10 +128,10 @@ class Invocation:
                 f"refused: the tables were not written: {one_line(str(error))}; free space or choose another results=",
                 file=sys.stderr,
             )
-        self.bad += say_bad(folders)
+        self.bad += print_bad_records(folders)
 
 
-def _line(ended: Ended) -> str:
+def _line(ended: CellResult) -> str:
     if ended.record.reason:
         return f"{ended.record.reason}{f' (log: {_short(ended.log)})' if ended.log else ''}"
     if ended.path is None:
@@ -173,7 +173,7 @@ def _check_architecture(config: RunConfig) -> None:
         )
 
 
-def checked(config: DictConfig) -> RunConfig:
+def checked_config(config: DictConfig) -> RunConfig:
     """Convert a composed configuration to an object of the schema.
 
     Raises:
@@ -181,15 +181,15 @@ def checked(config: DictConfig) -> RunConfig:
     """
     from omegaconf import OmegaConf
 
-    from suites.cli.hydra_errors import added_keys, composing, explain, unknown_key
+    from suites.cli.hydra_errors import composition_errors, explain, keys_not_in_schema, unknown_key
     from suites.schema.config import RunConfig
     from suites.schema.config_types import check_types
 
-    if added := added_keys(config):
+    if added := keys_not_in_schema(config):
         raise Refused(unknown_key(added[0]))
     try:
         run_config = OmegaConf.to_object(config)
-    except composing() as error:
+    except composition_errors() as error:
         raise Refused(explain(error)) from None
     if not isinstance(run_config, RunConfig):
         raise Refused("a file named schema.yaml replaces the project's schema; rename it")
@@ -223,7 +223,7 @@ def _run(arguments: Sequence[str]) -> int:
         invocation.running = False
     except Exception as error:
         invocation.report()
-        if isinstance(error, (Refused, *hydra_errors.composing())):
+        if isinstance(error, (Refused, *hydra_errors.composition_errors())):
             raise
         if isinstance(error, OSError):  # Raised by Hydra. A cell refuses a file that it cannot write.
             raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None
@@ -270,8 +270,8 @@ def shows_only(arguments: Sequence[str]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status. The default is the command line of this process."""
-    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+    return run_guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(main))
+    sys.exit(run_with_tolerant_output(main))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from suites.asking.fitting_shape import smallest
-from suites.cli.command_line import CommandParser, guarded, overrides
-from suites.cli.output import tolerantly
+from suites.asking.fitting_shape import minimal_set
+from suites.cli.command_line import CommandParser, overrides, run_guarded
+from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import now_ns
 from suites.records.record import OK, Record, write_record
 from suites.records.suite_version import typed_command
@@ -33,12 +33,17 @@ if TYPE_CHECKING:
     from suites.asking.request import Request
     from suites.cli.display import Display
 
-KNOBS = {"fp16": "keep_fp32", "bf16": "keep_fp32", "int8": "quantization.leave_out", "fp8": "quantization.leave_out"}
+OPTION_BY_PRECISION = {
+    "fp16": "keep_fp32",
+    "bf16": "keep_fp32",
+    "int8": "quantization.leave_out",
+    "fp8": "quantization.leave_out",
+}
 
-HOLDING = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort", "trt", "trt_plugin")}
+BACKENDS_BY_OPTION = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort", "trt", "trt_plugin")}
 """The backends that can keep parts in higher precision, by the option that selects the parts."""
 
-NEAR = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
+DEFAULT_COSINE = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
 """Default of search.cosine. The rounding to INT8 alone has a larger error than the limit for FP16 allows."""
 
 
@@ -46,7 +51,7 @@ KEYS = ("search.cosine", "search.steps", "search.seconds", "task.tolerance", "ke
 """Keys that the help of this command shows."""
 
 
-class Ended(Exception):
+class BudgetSpent(Exception):
     """The limit of steps or of time is reached."""
 
 
@@ -72,14 +77,14 @@ class Search:
         Raises:
             Refused: a path has no accuracy scores, or no part can be kept in a precision higher than this one.
         """
-        from suites.run import checked
+        from suites.run import checked_config
 
         config = _composed(self.overrides)
-        checked(config)
+        checked_config(config)
         precision = str(config.precision.name.name)
         self._knob = _knob(config, precision)
         self._given = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
-        self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or NEAR[precision]
+        self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or DEFAULT_COSINE[precision]
         at_least("search.steps", config.search.steps, 0)
         at_least("search.seconds", config.search.seconds, 0)
         if config.until.name != "measure":
@@ -91,10 +96,10 @@ class Search:
         parts = list(self.base.artifacts["weights"]["parts"])
         reason, ended = "", False
         try:
-            kept_parts = smallest(parts, self._enough)
+            kept_parts = minimal_set(parts, self._enough)
             fault = f"{precision} with every part in higher precision is still outside the tolerance"
             reason = "" if kept_parts is not None else fault
-        except Ended:
+        except BudgetSpent:
             accurate = [step["held"] for step in self.steps.values() if step["content"]]
             best = min(accurate, key=len, default=None)
             kept_parts = None if best is None else [part for part in parts if part in best]
@@ -123,7 +128,7 @@ class Search:
         if kept_parts in self.steps:
             return bool(self.steps[kept_parts]["content"])
         if self.steps and (len(self.steps) >= self._limit or now_ns() > self._end_ns):
-            raise Ended
+            raise BudgetSpent
         accuracy = self._run_cell(kept_parts, "accuracy")
         if not accuracy.scores:
             raise Refused(f"{_described(kept_parts)}: {accuracy.outcome}: {accuracy.reason}")
@@ -142,11 +147,11 @@ class Search:
 
     def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.asking.request import resolve
-        from suites.run import checked
+        from suites.run import checked_config
         from suites.running.pipeline import run_to_end
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
-        request = resolve(checked(_composed([*self.overrides, f"suite={suite}", knob])))
+        request = resolve(checked_config(_composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(kept_parts)}")
         result = run_to_end(request, self.display.stage)
@@ -160,13 +165,13 @@ def _knob(config: DictConfig, precision: str) -> str:
     Raises:
         Refused: there is no such option, or this backend does not have it.
     """
-    if precision not in KNOBS:
-        raise Refused(f"precision={precision} has no higher precision for parts; use {', '.join(KNOBS)}")
-    knob, backend = KNOBS[precision], str(config.backend.name)
-    if backend not in HOLDING[knob]:
+    if precision not in OPTION_BY_PRECISION:
+        raise Refused(f"precision={precision} has no higher precision for parts; use {', '.join(OPTION_BY_PRECISION)}")
+    knob, backend = OPTION_BY_PRECISION[precision], str(config.backend.name)
+    if backend not in BACKENDS_BY_OPTION[knob]:
         raise Refused(
             f"backend={backend} cannot keep parts of {precision} in higher precision ({knob}); "
-            f"use {', '.join(HOLDING[knob])}"
+            f"use {', '.join(BACKENDS_BY_OPTION[knob])}"
         )
     if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
         raise Refused(
@@ -194,7 +199,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
             return compose("run", overrides=list(overrides))
         except Refused:
             raise
-        except hydra_errors.composing():
+        except hydra_errors.composition_errors():
             raise
         except Exception as error:  # Hydra raises many types of errors
             raise Refused(hydra_errors.unexplained(error, list(overrides))) from error
@@ -222,7 +227,7 @@ def _run(arguments: Sequence[str]) -> int:
     from suites.cli import local_settings
     from suites.cli.display import Display
     from suites.records.results_folder import MachineFolder
-    from suites.report import say_bad, shown, write_machine
+    from suites.report import print_bad_records, terminal_tables, write_machine
 
     local_settings.register()
     search = Search(overrides(arguments), Display())
@@ -230,9 +235,9 @@ def _run(arguments: Sequence[str]) -> int:
         record = search.run()
     assert search.request is not None
     folder = MachineFolder(search.request.results, record.environment["machine"])
-    print(shown("search", [record], folder))
+    print(terminal_tables("search", [record], folder))
     write_machine(folder, ("search", "accuracy", "latency"))
-    return int(say_bad([folder]) > 0 or record.outcome != OK)
+    return int(print_bad_records([folder]) > 0 or record.outcome != OK)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -246,8 +251,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.refuse_options(arguments)
         return _run(arguments)
 
-    return guarded(search)
+    return run_guarded(search)
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(lambda: main(sys.argv[1:])))
+    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

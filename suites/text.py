@@ -30,14 +30,14 @@ def _visible(character: str) -> str:
     return character
 
 
-def cleaned(value: Any) -> Any:
+def sanitized(value: Any) -> Any:
     """Return a JSON value in which `one_line` was applied to all strings and keys."""
     if isinstance(value, str):
         return one_line(value)
     if isinstance(value, dict):
-        return {one_line(str(key)): cleaned(item) for key, item in value.items()}
+        return {one_line(str(key)): sanitized(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [cleaned(item) for item in value]
+        return [sanitized(item) for item in value]
     return value
 
 

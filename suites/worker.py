@@ -50,7 +50,7 @@ from backends.base import (
     load_backend,
     versions_of,
 )
-from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_whole
+from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_atomically
 from suites.running.process_tree import end_with_parent
 from suites.schema.refusals import first_line
 
@@ -75,13 +75,13 @@ def probe(job: Job) -> dict[str, Any]:
     # A batch that is split into passes never runs whole. The export decides the sequence length of each pass.
     passes = job.get("lengths", {}).get("passes", 1)
     spec = replace(spec, shapes=tuple(Shape(shape.batch // passes, shape.sequence) for shape in spec.shapes))
-    packages = (*backend.distributions, *backend.beside, "numpy", "cuda-bindings")
+    packages = (*backend.distributions, *backend.also_recorded, "numpy", "cuda-bindings")
     versions = {"python": platform.python_version(), **versions_of(packages)}
     release = next((f"{name} {versions[name]}" for name in backend.distributions if name in versions), "")
     answer = {"versions": versions, "release": release, "outcome": OK, "reason": "", "form": {}}
     try:
         backend.check(spec)
-        answer["form"] = asdict(backend.form(spec))
+        answer["form"] = asdict(backend.source_form(spec))
     except Unsupported as reason:
         answer |= {"outcome": UNSUPPORTED, "reason": str(reason)}
     except Unavailable as reason:
@@ -92,7 +92,7 @@ def probe(job: Job) -> dict[str, Any]:
 def locate(job: Job) -> dict[str, Any]:
     """Return `path` and `origin` of a checkpoint given by its hub id. Runs in the main interpreter."""
     from backends.cache import ArtifactCache
-    from backends.model.checkpoint import locate as locate_checkpoint
+    from backends.model.checkpoint import find_checkpoint as locate_checkpoint
 
     checkpoint = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
     return {"path": str(checkpoint.folder), "origin": checkpoint.origin}
@@ -116,9 +116,9 @@ def export(job: Job) -> dict[str, Any]:
     from backends.inputs.batches import InputSource
     from backends.int8_learning.distillation_pair import Student
     from backends.int8_learning.learn import learn
-    from backends.model.checkpoint import locate as locate_checkpoint
+    from backends.model.checkpoint import find_checkpoint as locate_checkpoint
     from backends.model.checkpoint_files import read_config
-    from backends.model.encoder_parts import parts_of
+    from backends.model.encoder_parts import encoder_parts
     from backends.model.families import check_computable, check_named_layers
     from backends.onnx_.onnx_source import prepare_source
     from backends.onnx_.reference_check import check_encoder, check_export
@@ -135,7 +135,7 @@ def export(job: Job) -> dict[str, Any]:
     longest = max(sequence for _, sequence in job["shapes"])
     checked = {"encoder": check_encoder(folder, identity, longest, cache)}
     texts, seed, source = job["texts"], job["seed"], Source(folder, checkpoint.weights_sha256)
-    facts: dict[str, Any] = {"parts": parts_of(folder), "shapes": job["shapes"], "checked": checked}
+    facts: dict[str, Any] = {"parts": encoder_parts(folder), "shapes": job["shapes"], "checked": checked}
     facts |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
     if job["source"] == "onnx":
         form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
@@ -184,7 +184,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def start(job: Job) -> dict[str, Any]:
     """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
-    from suites.switching.cold_start import start as measure_first_use
+    from suites.switching.cold_start import time_cold_start as measure_first_use
 
     spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
     opening = partial(load_backend(job["backend"]).opening, spec, artifact)
@@ -329,7 +329,7 @@ def main(stage: str, folder: Path) -> int:
             return os.EX_IOERR
         answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
     try:
-        write_whole(folder / "out.json", json.dumps(answer))
+        write_atomically(folder / "out.json", json.dumps(answer))
     except OSError as error:
         _log(f"{type(error).__name__}: {error}")
         return os.EX_IOERR

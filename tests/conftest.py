@@ -169,10 +169,10 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
 @pytest.fixture(scope="session")
 def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
     """Return the folder and the identity of a random two-layer checkpoint of a family."""
-    from backends.model.checkpoint import locate
+    from backends.model.checkpoint import find_checkpoint
 
     def make(family: str) -> tuple[Path, str]:
-        checkpoint = locate(
+        checkpoint = find_checkpoint(
             {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS, **OTHER_MODELS}[family]}, shared_cache
         )
         return checkpoint.folder, checkpoint.identity
@@ -278,7 +278,7 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         answer = measure_switching(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
                                   traffic, repeats)  # fmt: skip
         answer["switching"]["starts"] = [
-            cold_start.start(opening, held, arrays, SWITCHED, number) for number in range(starts)
+            cold_start.time_cold_start(opening, held, arrays, SWITCHED, number) for number in range(starts)
         ]
         checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer["checks"])
         wrong = [*answer["failures"].values(), *(c["problem"] for c in checks if c["problem"])]

@@ -47,13 +47,13 @@ def test_a_batch_of_the_project_is_found_by_its_name(tmp_path: Path, monkeypatch
     """An installed copy has these files in a folder that nobody types."""
     monkeypatch.chdir(tmp_path)
     own = CONF / "batches" / "switching.txt"
-    assert batch.file_of(Path("switching")) == batch.file_of(Path("switching.txt")) == own
+    assert batch.batch_file(Path("switching")) == batch.batch_file(Path("switching.txt")) == own
     for other in ("below/switching.txt", str(own)):
-        assert batch.file_of(Path(other)) == Path(other)
+        assert batch.batch_file(Path(other)) == Path(other)
     with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? use a file or a batch"):
-        batch.file_of(Path("switchin"))
+        batch.batch_file(Path("switchin"))
     Path("switching.txt").write_text("backend=null")
-    assert batch.file_of(Path("switching.txt")) == Path("switching.txt")
+    assert batch.batch_file(Path("switching.txt")) == Path("switching.txt")
 
 
 @pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
@@ -107,7 +107,7 @@ def test_an_option_with_a_typo_names_the_nearest(
 
 def test_a_sweep_is_split_into_its_cells() -> None:
     line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
-    assert batch.cells(line) == [
+    assert batch.split_sweep(line) == [
         ["-m", f"backend={backend}", f"sequence={sequence}", "trt.tactic_sources=[none]", "experiment=demo"]
         for backend in ("null", "ort")
         for sequence in ("[128]", "[384]")
@@ -146,11 +146,11 @@ def test_a_gpu_measures_its_builds_before_new_builds_start(
 
 
 def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = batch.cells(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
+    cells = batch.split_sweep(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
     own = [["task=stsb"], ["task=banking77"]]
     switching = ["suite=switching", "task=stsb"]
-    engines = batch.by_engine([*cells, *own, [batch.JUDGED, "task=stsb"], switching])
-    assert engines == [cells, [own[0], [batch.JUDGED, "task=stsb"]], [own[1]], [switching]]
+    engines = batch.group_by_engine([*cells, *own, [batch.ACCURACY_SUITE, "task=stsb"], switching])
+    assert engines == [cells, [own[0], [batch.ACCURACY_SUITE, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
     batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
@@ -198,7 +198,7 @@ def test_a_batch_that_ends_stops_all_processes_that_it_started(tmp_path: Path) -
 @pytest.mark.parametrize("line", COMMITTED, ids=" ".join)
 def test_the_lines_of_a_committed_batch_compose(line: list[str]) -> None:
     """Only the first cell of a sweep is composed."""
-    words = [word for word in batch.cells(line)[0] if word != "-m"]
+    words = [word for word in batch.split_sweep(line)[0] if word != "-m"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("run", overrides=words)
 
@@ -210,7 +210,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
     monkeypatch.setattr(request, "gpus", lambda: [card])
     lines = batch.read_lines(CONF / "batches" / "switching.txt")
-    words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.cells(line)]
+    words = [[word for word in cell if word != "-m"] for line in lines for cell in batch.split_sweep(line)]
     requests = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for cell in words:
@@ -278,7 +278,7 @@ def test_options_that_select_no_work_are_refused(
 def test_paths_in_a_batch_are_taken_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bs=32,lr=1").mkdir()
-    assert batch.cells(["-m", "backend=ort", "model.path=bs=32,lr=1,x (1)"]) == [
+    assert batch.split_sweep(["-m", "backend=ort", "model.path=bs=32,lr=1,x (1)"]) == [
         ["-m", "backend=ort", f'model.path="{path}"'] for path in ("bs=32,lr=1", "x (1)")
     ]
-    assert batch.cells(["model.path=a,b"]) == [['model.path="a,b"']]
+    assert batch.split_sweep(["model.path=a,b"]) == [['model.path="a,b"']]

@@ -12,7 +12,7 @@ from docs.generate.hook import in_site, on_page_markdown
 from docs.generate.pages import generated, with_blocks
 from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
 from docs.generate.tables import LEGENDS
-from suites.cli.help import COMMON, help_text
+from suites.cli.help import COMMON_KEYS, help_text
 from suites.records.results_folder import MachineFolder
 from suites.report import TABLES
 from suites.schema.config import RunConfig
@@ -66,7 +66,7 @@ def test_each_configuration_has_its_own_copy_of_a_list_default() -> None:
 
 
 def test_the_short_help_contains_the_help_of_its_keys() -> None:
-    shown = {described.name for described in KEYS if "." not in described.name} | set(COMMON)
+    shown = {described.name for described in KEYS if "." not in described.name} | set(COMMON_KEYS)
     words = " ".join(help_text().split())
     assert [name for name in shown if name not in {described.name for described in KEYS}] == []
     assert [described.name for described in KEYS if described.name in shown and described.text not in words] == []

@@ -23,11 +23,11 @@ EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolera
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
     from backends.cache import ArtifactCache
-    from backends.model.checkpoint import locate
+    from backends.model.checkpoint import find_checkpoint
 
     cache = tmp_path_factory.mktemp("cache")
     architecture = {"model_type": "bert", "num_hidden_layers": 12}
-    checkpoint = locate({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
+    checkpoint = find_checkpoint({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
     backend = load_backend("torch_eager")
     options = {"threads": 0}
     spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=options)

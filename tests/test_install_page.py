@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import ROOT, Cli
 
 from suites.asking.user_folders import DEFAULTS, NAME
-from suites.batch import file_of
+from suites.batch import batch_file
 from suites.cli.command import COMMANDS
 from suites.cli.local_settings import FILE
 
@@ -24,7 +24,7 @@ def test_its_commands_exist(cli: Cli) -> None:
             done = cli("--cfg", "job", *words, folders=False)
             assert done.returncode == 0, done.stderr
         if command == "batch":
-            assert file_of(Path(words[0])).is_file()
+            assert batch_file(Path(words[0])).is_file()
     assert all(f"`{name}`" in PAGE for name in COMMANDS)
 
 

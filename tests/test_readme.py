@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Cli
 
-from suites.batch import file_of
+from suites.batch import batch_file
 
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
@@ -69,7 +69,7 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
         files = [word for word in words if word.startswith(("suites/conf/", "results/"))]
         assert [file for file in files if not (ROOT / file).exists()] == []
         if name == "batch" and words[0] != "FILE":
-            assert file_of(Path(words[0])).exists()
+            assert batch_file(Path(words[0])).exists()
             done = cli("--cfg", "job", *overrides(command), folders=False)
             assert done.returncode == 0, done.stderr
 

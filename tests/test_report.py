@@ -9,7 +9,7 @@ from markdown_rows import rows as table_rows
 
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.report import main, shown, write_machine, write_tables
+from suites.report import main, terminal_tables, write_machine, write_tables
 from suites.tables.markdown import without_legend
 
 REFERENCE = ROOT / "results" / "reference"
@@ -44,7 +44,7 @@ def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_terminal_shows_the_rows_and_where_the_columns_are_explained(make_record: Callable[..., Record]) -> None:
-    text = shown("latency", [make_record()], MachineFolder(Path("results"), "gpu-a"))
+    text = terminal_tables("latency", [make_record()], MachineFolder(Path("results"), "gpu-a"))
     assert text.startswith("## GPU-A, driver 1.2")
     assert "Legend" not in text
     assert "**p50 ms**" not in text

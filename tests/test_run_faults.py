@@ -83,7 +83,7 @@ def test_a_cache_that_fails_during_a_sweep_costs_only_one_cell(
 ) -> None:
     """The cache is replaced by a file before the second of three cells."""
     cache, begun = tmp_path / "cache", []
-    writable = request.cache_of
+    writable = request.user_cache
 
     def failing(path: str) -> Path:
         begun.append(path)
@@ -94,7 +94,7 @@ def test_a_cache_that_fails_during_a_sweep_costs_only_one_cell(
             cache.unlink()
         return writable(path)
 
-    monkeypatch.setattr(request, "cache_of", failing)
+    monkeypatch.setattr(request, "user_cache", failing)
     status, error = command("-m", "null.step_ms=1,2,3", *folders(tmp_path))
     assert status == 2
     assert [line.split()[0] for line in error.splitlines()] == ["unsupported", "refused:", "unsupported"]
@@ -254,8 +254,8 @@ def test_waiting_for_the_device_is_reported_without_a_terminal(
 
     probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
-    monkeypatch.setattr(pipeline, "holding", Waited)
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.Staged(Answer(UNSUPPORTED, "no", None, ""), {}))
+    monkeypatch.setattr(pipeline, "lock_device", Waited)
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(Answer(UNSUPPORTED, "no", None, ""), {}))
     _, error = command(*folders(tmp_path))
     assert "wait: for the device, which another run uses" in error.splitlines()[0]
 

@@ -13,9 +13,9 @@ from conftest import ROOT, Cli, table_in
 from markdown_rows import rows
 from safetensors.torch import load_file, save_file
 
-from backends.model.encoder_parts import parts_of
+from backends.model.encoder_parts import encoder_parts
 from suites import search
-from suites.asking.fitting_shape import smallest
+from suites.asking.fitting_shape import minimal_set
 from suites.records.results_folder import read_records
 from suites.tables.markdown import without_legend
 
@@ -32,17 +32,17 @@ def test_the_needed_parts_are_found_in_few_steps(numbers: list[int]) -> None:
         asked.append(chosen)
         return needed <= chosen
 
-    assert smallest(UNITS, enough) == [UNITS[number] for number in numbers]
+    assert minimal_set(UNITS, enough) == [UNITS[number] for number in numbers]
     k = len(numbers)
     assert len(asked) <= 4 + (2 * k * log2(64 / k) + 4 * k if k else 0)
 
 
 def test_one_of_several_sufficient_parts_is_found() -> None:
-    assert smallest(UNITS, lambda chosen: bool(chosen & {UNITS[5], UNITS[50]})) in ([UNITS[5]], [UNITS[50]])
+    assert minimal_set(UNITS, lambda chosen: bool(chosen & {UNITS[5], UNITS[50]})) in ([UNITS[5]], [UNITS[50]])
 
 
 def test_there_is_no_answer_if_all_parts_are_not_enough() -> None:
-    assert smallest(UNITS, lambda chosen: False) is None
+    assert minimal_set(UNITS, lambda chosen: False) is None
 
 
 def test_the_answer_is_sufficient_even_if_more_parts_are_worse() -> None:
@@ -51,7 +51,7 @@ def test_the_answer_is_sufficient_even_if_more_parts_are_worse() -> None:
     def enough(chosen: frozenset[str]) -> bool:
         return len(chosen) == 64 or 0 < len(chosen & set(UNITS[:8])) < 3
 
-    kept = smallest(UNITS, enough)
+    kept = minimal_set(UNITS, enough)
     assert kept is not None
     assert enough(frozenset(kept))
 
@@ -71,7 +71,7 @@ def faulty(tiny: Tiny, tmp_path: Path) -> Path:
 def test_a_layer_that_overflows_is_found_and_repaired(
     faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "*/layer.1/output/*" in parts_of(faulty)
+    assert "*/layer.1/output/*" in encoder_parts(faulty)
     results = tmp_path / "results"
     arguments = ("backend=torch_eager", "precision=fp16", "device=cpu", f"model.path={faulty}", "model.name=faulty")
     quick = ("batch=[2]", "sequence=[32]", "suite.seconds=0.02", "suite.warm_up_s=0.05")

@@ -13,14 +13,14 @@ from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsuppo
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from suites.latency.measure import compare
-from suites.schema.config import QuantizationConfig, plain
+from suites.latency.measure import compare_with_reference
+from suites.schema.config import QuantizationConfig, to_json_types
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))
 TEXTS = ["a line", "another line", "a third"]
 OPTIONS = {"threads": 1, "fusion": "auto", "dynamic": "off", "compile_mode": "default"}
 INT8 = {
-    **plain(vars(QuantizationConfig(samples=8, sequence=24))),
+    **to_json_types(vars(QuantizationConfig(samples=8, sequence=24))),
     "placement": "gemm",
     "activation": "uint8",
     "reduce_range": True,
@@ -58,7 +58,7 @@ def test_outputs_match_the_reference(
     loaded, requested = load_backend(backend), spec(precision, shared_cache, **options)
     source = Source(folder, sha256)
     if backend in ("ort", "torch_packed"):
-        form = loaded.form(requested)
+        form = loaded.source_form(requested)
         source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
     arrays = np.load(inputs.path)
     with loaded.open(requested, loaded.build(requested, source)) as session:
@@ -69,7 +69,7 @@ def test_outputs_match_the_reference(
             session.load(feeds)
             session.step()
             session.wait()
-            check = compare(
+            check = compare_with_reference(
                 session.fetch(), arrays[f"{shape}/reference"], arrays[f"{shape}/rows"], feeds["attention_mask"]
             )
             assert check["nonfinite"] == 0

@@ -22,10 +22,10 @@ from backends.model.families import padding_id, vocabulary_of
 from backends.model.tokenizer import (
     check_ids,
     has_tokenizer,
+    ids_out_of_range,
     load_tokenizer,
-    no_tokens,
-    outside,
-    special_tokens_around,
+    no_tokens_error,
+    special_tokens_of,
 )
 
 REFERENCE_ROWS = 8
@@ -68,9 +68,9 @@ class Tokens:
             tokenizer = load_tokenizer(folder)
             ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             if not any(ids):
-                raise no_tokens(" (INT8: task.calibration=FILE), or, for latency, use lengths.tokens=random")
-            prefix, suffix = special_tokens_around(tokenizer, texts)
-            beyond = outside(tokenizer, [*ids, prefix, suffix], vocabulary)
+                raise no_tokens_error(" (INT8: task.calibration=FILE), or, for latency, use lengths.tokens=random")
+            prefix, suffix = special_tokens_of(tokenizer, texts)
+            beyond = ids_out_of_range(tokenizer, [*ids, prefix, suffix], vocabulary)
             return cls("text", tuple(tuple(row) for row in ids), prefix, suffix, pad, vocabulary, beyond)
         first, last = min(2, vocabulary - 1), min(3, vocabulary - 1)
         rows = np.random.default_rng(seed).integers(10 if vocabulary > 10 else 0, vocabulary, (64, 24)).tolist()

@@ -24,12 +24,12 @@ class Packing:
     segments: Array
     positions: Array
     starts: Array
-    kept: Array
+    is_token: Array
 
     def restore(self, values: Array) -> Array:
         """Return [batch, sequence, hidden] from [tokens, hidden], with zeros at padding."""
-        rows = np.zeros((*self.kept.shape, values.shape[-1]), values.dtype)
-        rows[self.kept] = values[: self.starts[-1]]
+        rows = np.zeros((*self.is_token.shape, values.shape[-1]), values.dtype)
+        rows[self.is_token] = values[: self.starts[-1]]
         return rows
 
 

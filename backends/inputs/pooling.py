@@ -44,7 +44,7 @@ class Pooling:
     mode: str = "mean"
     normalized: bool = True
     source: str = "default"
-    lowered: bool = False
+    lower_case: bool = False
     longest: int = 0
 
     @property
@@ -58,7 +58,7 @@ class Pooling:
 
     def texts(self, texts: Sequence[Text]) -> Sequence[Text]:
         """Return the preprocessed texts, for the tokenizer."""
-        if not self.lowered:
+        if not self.lower_case:
             return texts
         return [text.lower() if isinstance(text, str) else [item.lower() for item in text] for text in texts]
 
@@ -75,7 +75,7 @@ def pooling_of(folder: Path) -> Pooling:
     longest = settings.get("max_seq_length")
     if longest is not None and (type(longest) is not int or longest < 1):
         raise Unavailable(f"{READING} has max_seq_length {json.dumps(longest)[:40]}; it must be a number of tokens")
-    return replace(_pooling_module(folder), lowered=settings.get("do_lower_case") is True, longest=longest or 0)
+    return replace(_pooling_module(folder), lower_case=settings.get("do_lower_case") is True, longest=longest or 0)
 
 
 def _check_prompt(folder: Path) -> None:

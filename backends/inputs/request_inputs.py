@@ -27,7 +27,7 @@ FILLER = 2
 NOTHING = Tokens("random", ((0,),), (0,), (0,), 0)
 
 
-def smallest(requested: Shape, shapes: Sequence[Shape]) -> int:
+def fitting_shape(requested: Shape, shapes: Sequence[Shape]) -> int:
     """Return the index of the shape with the fewest tokens that fits `requested`.
 
     Raises:
@@ -43,7 +43,7 @@ def smallest(requested: Shape, shapes: Sequence[Shape]) -> int:
     return min(fitting)[1]
 
 
-def lengths_of_sets(
+def request_lengths(
     lengths: Mapping[str, Any], requested: Sequence[Shape], index: int, count: int, seed: int
 ) -> tuple[list[list[int]], bool]:
     """Return the sequence lengths of `count` requests that run at `requested[index]`.
@@ -64,7 +64,7 @@ def lengths_of_sets(
     sets: list[list[int]] = []
     for _ in range(TRIES * count):
         drawn, _ = draw_lengths(lengths, Shape(shape.batch, longest), NOTHING, int(generator.integers(1 << 30)))
-        if smallest(Shape(shape.batch, max(drawn)), requested) == index:
+        if fitting_shape(Shape(shape.batch, max(drawn)), requested) == index:
             sets.append(drawn)
         if len(sets) == count:
             return sets, False
@@ -76,7 +76,7 @@ def lengths_of_sets(
     return sets, True
 
 
-def prepare_sets(origin: InputSource, requested: Sequence[Shape], built: Sequence[Shape]) -> Artifact:
+def prepare_request_sets(origin: InputSource, requested: Sequence[Shape], built: Sequence[Shape]) -> Artifact:
     """Write an .npz of feeds [batch, sequence] for each requested shape, padded to the smallest built shape that fits.
 
     Names are "<index in requested>/<number of the set>/<array>". The sets 0 to SETS - 1 are for requests, the sets SETS
@@ -91,8 +91,8 @@ def prepare_sets(origin: InputSource, requested: Sequence[Shape], built: Sequenc
         counted: dict[str, list[int]] = {}
         notes: dict[str, Any] = {"tokens": tokens.kind, "made_up": []}
         for index, shape in enumerate(requested):
-            run_shape = built[smallest(shape, built)]
-            sets, made_up = lengths_of_sets(origin.lengths, requested, index, 2 * SETS, origin.seed)
+            run_shape = built[fitting_shape(shape, built)]
+            sets, made_up = request_lengths(origin.lengths, requested, index, 2 * SETS, origin.seed)
             notes["made_up"] += [str(shape)] if made_up else []
             for number, row_lengths in enumerate(sets):
                 filled = row_lengths + [FILLER] * (run_shape.batch - len(row_lengths))

@@ -15,11 +15,11 @@ import numpy as np
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.inputs.batches import PACKAGES, InputSource
 from backends.inputs.readout import READOUTS
-from backends.inputs.tokenized import NOWHERE, Features, Text, featurize
+from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts
 from backends.model.checkpoint import input_names
 
 
-def prepare_evaluation(
+def prepare_task_batches(
     origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False,
     most: int = 0,
 ) -> Artifact:  # fmt: skip
@@ -58,7 +58,7 @@ def prepare_evaluation(
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
         limit = min(longest, most or longest)
-        names, features = input_names(folder), featurize(folder, texts, limit, seed, readout == "spans", random)
+        names, features = input_names(folder), tokenize_texts(folder, texts, limit, seed, readout == "spans", random)
         run = origin.reference()
         arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
@@ -68,7 +68,7 @@ def prepare_evaluation(
                 size = (2, longest) if readout == "spans" else hidden.shape[-1:]
                 reference = np.zeros((len(features.ids), *size), np.float32)
                 arrays["0/hidden"] = hidden[: len(rows)]
-            put(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
+            scatter_rows(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
             arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
             arrays[f"{number}/rows"] = np.asarray(rows)
         arrays |= _windows(features, longest) if readout == "spans" else {}
@@ -81,7 +81,7 @@ def prepare_evaluation(
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 
-def put(target: Array, rows: Sequence[int] | Array, values: Array) -> None:
+def scatter_rows(target: Array, rows: Sequence[int] | Array, values: Array) -> None:
     """Copy the values of a batch to the rows `rows` of `target`. Shorter values leave the end of a row unchanged."""
     valid = values[: len(rows)]
     target[(np.asarray(rows), ..., slice(valid.shape[-1]))] = valid
@@ -102,7 +102,7 @@ def batches(lengths: Sequence[int], shapes: Sequence[Shape], seed: int) -> Itera
 
 
 def _windows(features: Features, longest: int) -> dict[str, Array]:
-    offsets = np.full((len(features.ids), longest, 2), NOWHERE, np.int32)
+    offsets = np.full((len(features.ids), longest, 2), NO_OFFSETS, np.int32)
     for row, places in enumerate(features.offsets):
         offsets[row, : len(places)] = places
     return {"text": np.asarray(features.texts, np.int32), "offsets": offsets}

@@ -12,12 +12,19 @@ import numpy as np
 from backends.base import Array, Shape, Unavailable
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, token_types_of, vocabulary_of
-from backends.model.tokenizer import check_ids, gives_token_types, has_tokenizer, load_tokenizer, no_tokens, outside
+from backends.model.tokenizer import (
+    check_ids,
+    gives_token_types,
+    has_tokenizer,
+    ids_out_of_range,
+    load_tokenizer,
+    no_tokens_error,
+)
 
 Text = str | Sequence[str]
 """A text, or a pair of texts."""
 
-NOWHERE = (-1, -1)
+NO_OFFSETS = (-1, -1)
 """Offsets of a token that is not in the second text of a pair."""
 
 
@@ -54,7 +61,7 @@ class Features:
         return {name: arrays[name] for name in names}
 
 
-def featurize(
+def tokenize_texts(
     folder: Path, texts: Sequence[Text], longest: int, seed: int, windows: bool = False, random: bool = False
 ) -> Features:
     """Tokenize texts with the tokenizer of the checkpoint.
@@ -94,11 +101,11 @@ def _check(features: Features, tokenizer: Any, pairs: bool, config: Mapping[str,
     """
     around = tokenizer.num_special_tokens_to_add(pair=pairs)
     if not any(len(row) > around for row in features.ids):
-        raise no_tokens("")
+        raise no_tokens_error("")
     if empty := [text for text, row in zip(features.texts, features.ids, strict=True) if not row]:
         raise Unavailable(f"the tokenizer makes no tokens from text {empty[0] + 1}; remove it")
     vocabulary, types = vocabulary_of(config), token_types_of(config)
-    beyond = outside(tokenizer, features.ids, vocabulary)
+    beyond = ids_out_of_range(tokenizer, features.ids, vocabulary)
     check_ids(beyond, beyond, vocabulary)
     if types and max(max(row) for row in features.types) >= types:
         raise Unavailable(
@@ -140,7 +147,7 @@ def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad
         return_token_type_ids=True,
     )
     context_offsets = [
-        [tuple(span) if part == 1 else NOWHERE for span, part in zip(spans, encoding.sequence_ids(row), strict=True)]
+        [tuple(span) if part == 1 else NO_OFFSETS for span, part in zip(spans, encoding.sequence_ids(row), strict=True)]
         for row, spans in enumerate(encoding["offset_mapping"])
     ]
     texts = encoding["overflow_to_sample_mapping"]

@@ -14,7 +14,7 @@ from backends.onnx_.quantize import PLACEMENTS
 if TYPE_CHECKING:
     import torch
 
-    from backends.int8_learning.fake_quantization import Activation
+    from backends.int8_learning.fake_quantization import ActivationRounding
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Student:
         return [name for name in placement if name not in self.floating]
 
     @property
-    def left(self) -> list[str]:
+    def leave_out(self) -> list[str]:
         return list(self.quantization.get("leave_out", ()))
 
     @property
@@ -57,7 +57,7 @@ class Student:
         return str(self.quantization.get("tokens", "auto"))
 
     @property
-    def exact(self) -> bool:
+    def exact_residual(self) -> bool:
         """Whether operations that are not quantized read tensors before rounding. Plugin norms in FP16 do."""
         return self.plugins or bool(self.quantization.get("exact_residual"))
 
@@ -68,27 +68,29 @@ class Student:
             "checkpoint": self.identity,
             "nodes": sorted(self.nodes),
             "plugins": self.plugins,
-            "leave_out": self.left,
+            "leave_out": self.leave_out,
             "texts": list(self.texts),
             "tokens": self.tokens,
             "seed": self.seed,
-            **({"exact": True} if self.exact else {}),
+            **({"exact": True} if self.exact_residual else {}),
         }
 
-    def load(self) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, Activation]]:
+    def load(self) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, ActivationRounding]]:
         """Load the teacher and the student, and return also the student's `Activation` for each place in the graph."""
-        from backends.int8_learning.fake_quantization import register, round_encoder
+        from backends.int8_learning.fake_quantization import register_attention, round_encoder
         from backends.model.checkpoint import load_encoder
 
-        register()
+        register_attention()
         teacher, student = load_encoder(self.folder).to(self.device), load_encoder(self.folder, "rounded")
-        roundings = round_encoder(student.to(self.device), self.nodes, self.plugins, self.left, self.exact)
+        roundings = round_encoder(
+            student.to(self.device), self.nodes, self.plugins, self.leave_out, self.exact_residual
+        )
         for rounding in roundings.values():
             rounding.to(self.device)
         return teacher, student, roundings
 
 
-def distance(outputs: torch.Tensor, targets: torch.Tensor, feeds: Feeds) -> torch.Tensor:
+def relative_error(outputs: torch.Tensor, targets: torch.Tensor, feeds: Feeds) -> torch.Tensor:
     """Return the relative squared error of hidden states [batch, sequence, hidden]: the sum of the error over all
     tokens and the error of the mean over tokens. Padding does not count."""
     import torch

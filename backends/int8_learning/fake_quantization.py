@@ -18,19 +18,19 @@ from torch.nn.utils import parametrize
 from transformers import AttentionInterface
 
 from backends.onnx_.quantize import WEIGHT_PRODUCTS
-from backends.onnx_.ranges import COMPUTED
+from backends.onnx_.ranges import PLUGIN_OPERATIONS
 
 Tensor = torch.Tensor
 
 LEVELS = 127
-LEAST = 1e-6
+SMALLEST_RANGE = 1e-6
 """Smallest range of an activation."""
 
-START = 0.9999
+INITIAL_SHARE = 0.9999
 """Share of the first batch's values inside the initial range. If the initial range is min-max (all values), the error
 of minilm hardly falls, because the few largest values of the feed-forward block use up the levels."""
 
-READ = {
+BLOCK_INPUTS = {
     r"/(embeddings/LayerNorm|(?<!attention/)output/LayerNorm|output_layer_norm)$": ("query", "key", "value"),
     r"/embeddings_project$": ("query", "key", "value"),
     r"/(attention/output/LayerNorm|sa_layer_norm)$": ("ffn_up",),
@@ -39,25 +39,25 @@ READ = {
 also adds this tensor to its own output, so a Q/DQ pair there comes before all readers, including the addition."""
 
 RESIDUALS = {"query": "attention_residual", "ffn_up": "ffn_residual"}
-ADDED = {"attention_output": ("attention_residual", "Add"), "ffn_down": ("ffn_residual", "Add_1")}
+RESIDUAL_ADDITIONS = {"attention_output": ("attention_residual", "Add"), "ffn_down": ("ffn_residual", "Add_1")}
 """For a product, the addition that reads its output, and the name of that addition in DistilBERT."""
 
 
-def rounded(values: Tensor, largest: Tensor) -> Tensor:
+def fake_quantize(values: Tensor, largest: Tensor) -> Tensor:
     """Round `values` to the nearest of 255 levels from -largest to largest. The gradient is that of clipping alone."""
     scale = largest.clamp_min(1e-12) / LEVELS
     levels = (values / scale).clamp(-LEVELS, LEVELS)
     return (levels + (torch.round(levels) - levels).detach()) * scale
 
 
-class Weight(torch.nn.Module):
+class WeightRounding(torch.nn.Module):
     """Parametrization that rounds a weight [out, in] per output channel."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return rounded(weight, weight.detach().abs().amax(1, keepdim=True))
+        return fake_quantize(weight, weight.detach().abs().amax(1, keepdim=True))
 
 
-class Activation(torch.nn.Module):
+class ActivationRounding(torch.nn.Module):
     """Rounding of one activation tensor with a learned range.
 
     The parameter is the logarithm of the range. So the range stays positive, and a step changes it by a factor.
@@ -65,35 +65,35 @@ class Activation(torch.nn.Module):
     Attributes:
         logarithm: natural logarithm of the range, a scalar FP32 parameter.
         started: whether the range was set.
-        watching: if true, nothing is rounded and the range becomes the largest absolute value seen.
+        observing: if true, nothing is rounded and the range becomes the largest absolute value seen.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.logarithm = torch.nn.Parameter(torch.zeros(()))
         self.started = False
-        self.watching = False
+        self.observing = False
 
     @property
     def largest(self) -> Tensor:
         return self.logarithm.exp()
 
-    def reach(self, largest: float) -> None:
+    def set_range(self, largest: float) -> None:
         """Set the range."""
-        self.logarithm.data.fill_(math.log(max(largest, LEAST)))
+        self.logarithm.data.fill_(math.log(max(largest, SMALLEST_RANGE)))
         self.started = True
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.watching:
+        if self.observing:
             largest = float(values.detach().abs().max())
-            self.reach(max(largest, float(self.largest.detach())) if self.started else largest)
+            self.set_range(max(largest, float(self.largest.detach())) if self.started else largest)
             return values
         if not self.started:
             magnitudes = values.detach().abs().flatten()
-            inside = max(1, round(START * len(magnitudes)))
-            self.logarithm.data = magnitudes.kthvalue(inside).values.clamp_min(LEAST).log()
+            inside = max(1, round(INITIAL_SHARE * len(magnitudes)))
+            self.logarithm.data = magnitudes.kthvalue(inside).values.clamp_min(SMALLEST_RANGE).log()
             self.started = True
-        return rounded(values, self.largest)
+        return fake_quantize(values, self.largest)
 
 
 def round_encoder(
@@ -102,7 +102,7 @@ def round_encoder(
     whole: bool = False,
     leave_out: Collection[str] = (),
     exact: bool = False,
-) -> dict[str, Activation]:
+) -> dict[str, ActivationRounding]:
     """Add INT8 rounding to `encoder` at the places of Q/DQ pairs around `nodes`.
 
     Args:
@@ -118,21 +118,23 @@ def round_encoder(
         The rounding of each activation, by the place of its tensor in the exported graph: "<node> <input or output>
         <index>".
     """
-    activations: dict[str, Activation] = {}
-    by_reader: dict[tuple[int, str], Activation] = {}
+    activations: dict[str, ActivationRounding] = {}
+    by_reader: dict[tuple[int, str], ActivationRounding] = {}
     # Node names of the exporter, for a module that contains the encoder: /encoder/encoder/layer.0/attention/self/query
     modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
     chosen = _chosen(modules, nodes, whole, leave_out)
-    block_inputs = [path for path in modules if any(re.search(pattern, path) for pattern in READ)]
+    block_inputs = [path for path in modules if any(re.search(pattern, path) for pattern in BLOCK_INPUTS)]
     # A projection replaces the norm before it. No product reads the output of the last norm.
     projected = any(path.endswith("/embeddings_project") for path in block_inputs)
     block_inputs = block_inputs[1:-1] if projected else block_inputs[:-1]
     for path, module in modules.items():
         layer, product, parent = _layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
         if (layer, product) in chosen:
-            parametrize.register_parametrization(module, "weight", Weight())
+            parametrize.register_parametrization(module, "weight", WeightRounding())
         if (layer, product) in chosen and product in ("attention_output", "ffn_down"):
-            module.register_forward_pre_hook(_before(activations.setdefault(f"{path}/MatMul input 0", Activation())))
+            module.register_forward_pre_hook(
+                _before(activations.setdefault(f"{path}/MatMul input 0", ActivationRounding()))
+            )
         if product == "query":
             modules[parent].rounds_shares = (layer, "context") in chosen  # attend reads it
         place = {
@@ -143,7 +145,7 @@ def round_encoder(
             "ffn_down": f"{path}/Add output 0" if (layer, "ffn_residual") in chosen else "",
         }.get(product, "")
         if path in block_inputs:
-            readers = next(products for pattern, products in READ.items() if re.search(pattern, path))
+            readers = next(products for pattern, products in BLOCK_INPUTS.items() if re.search(pattern, path))
             # The next layer reads the output of a layer. The first layer reads the embeddings (layer -1).
             reader_layer = layer if readers == ("ffn_up",) else layer + 1
             output = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
@@ -151,10 +153,10 @@ def round_encoder(
             if rounding and (not exact or RESIDUALS[readers[0]] in rounding):
                 place = output
             elif rounding:
-                activation = activations.setdefault(output, Activation())
+                activation = activations.setdefault(output, ActivationRounding())
                 by_reader |= {(reader_layer, reader): activation for reader in rounding}
         if place:
-            module.register_forward_hook(_after(activations.setdefault(place, Activation())))
+            module.register_forward_hook(_after(activations.setdefault(place, ActivationRounding())))
     for path, module in modules.items():
         if input_rounding := by_reader.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
             module.register_forward_pre_hook(_before(input_rounding))
@@ -173,9 +175,9 @@ def _chosen(
         node_names = {product: f"{path}/MatMul"}
         if product == "query":
             node_names |= {"scores": f"{parent}/MatMul", "context": f"{parent}/MatMul_1"}
-        if product in ADDED:
+        if product in RESIDUAL_ADDITIONS:
             # In DistilBERT the addition belongs to the layer module.
-            residual, distilbert_name = ADDED[product]
+            residual, distilbert_name = RESIDUAL_ADDITIONS[product]
             own_module = path.endswith("/dense")
             layer_path = parent.rpartition("/")[0]
             node_names[residual] = f"{parent}/Add" if own_module else f"{layer_path}/{distilbert_name}"
@@ -187,7 +189,7 @@ def _chosen(
     }
     if whole:
         for layer in {layer for layer, _ in names}:
-            for group in COMPUTED.values():
+            for group in PLUGIN_OPERATIONS.values():
                 together = {(layer, node) for node in group}
                 chosen -= set() if together <= chosen else together
     return chosen
@@ -198,11 +200,11 @@ def _layer(path: str) -> int:
     return int(match.group(1)) if match else -1
 
 
-def _before(rounding: Activation) -> Callable[..., Any]:
+def _before(rounding: ActivationRounding) -> Callable[..., Any]:
     return lambda module, inputs: (rounding(inputs[0]), *inputs[1:])
 
 
-def _after(rounding: Activation) -> Callable[..., Any]:
+def _after(rounding: ActivationRounding) -> Callable[..., Any]:
     return lambda module, inputs, output: rounding(output)
 
 
@@ -211,7 +213,7 @@ def _kind(path: str, patterns: Mapping[str, str]) -> str:
     return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "")
 
 
-def register() -> None:
+def register_attention() -> None:
     """Register attention "suites_rounded" with transformers. `round_encoder` sets if it rounds probabilities."""
     largest = torch.ones(())  # probabilities are at most 1
 
@@ -221,7 +223,7 @@ def register() -> None:
         scores = torch.matmul(query, key.transpose(2, 3)) / float(query.size(-1)) ** 0.5
         probabilities = torch.softmax(scores.masked_fill(~attention_mask, float("-inf")), dim=-1)
         if module.rounds_shares:
-            probabilities = rounded(probabilities, largest.to(probabilities))
+            probabilities = fake_quantize(probabilities, largest.to(probabilities))
         return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register("suites_rounded", attend)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from backends.base import Artifact
 from backends.int8_learning.distillation_pair import Student
-from backends.int8_learning.qat import RANGES, train
+from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.int8_learning.range_search import searched_ranges
 from backends.model.identity import identity_of
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedRecipe:
     """Checkpoint and activation ranges after the learning step of an INT8 recipe.
 
     Attributes:
@@ -28,13 +28,15 @@ class Learned:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
 
 
-def learn(student: Student) -> Learned:
+def learn(student: Student) -> LearnedRecipe:
     """Train the checkpoint or search its ranges, as `student.quantization` requests; otherwise change nothing."""
     if student.quantization.get("qat_steps"):
         trained = train(student)
         folder = trained.path.parent
-        return Learned((folder, identity_of(folder, student.cache.root)), folder / RANGES, {"trained": trained})
+        return LearnedRecipe(
+            (folder, identity_of(folder, student.cache.root)), folder / TRAINED_RANGES, {"trained": trained}
+        )
     if student.quantization.get("method") == "search":
         searched = searched_ranges(student)
-        return Learned((student.folder, student.identity), searched.path, {"searched": searched})
-    return Learned((student.folder, student.identity))
+        return LearnedRecipe((student.folder, student.identity), searched.path, {"searched": searched})
+    return LearnedRecipe((student.folder, student.identity))

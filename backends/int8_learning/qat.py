@@ -17,7 +17,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.inputs.batches import Tokens
-from backends.int8_learning.distillation_pair import Student, distance
+from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.model.checkpoint import input_names
 from backends.model.checkpoint_files import WEIGHTS, weight_files
 
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises linearly. After them it falls linearly to 0."""
 
-FASTER = 100.0
+RANGE_RATE_FACTOR = 100.0
 """Learning rate of the ranges, divided by that of the weights. The parameter of a range is its logarithm."""
 
-RANGES = "trained_ranges.json"
+TRAINED_RANGES = "trained_ranges.json"
 """JSON file of the largest absolute activation by place in the exported graph, see `round_encoder`."""
 
 BATCH = 32
@@ -58,7 +58,7 @@ def train(student: Student) -> Artifact:
         tokens = Tokens.of(folder, student.tokens, student.texts, student.seed)
         batches = _batches(tokens, input_names(folder), settings["qat_steps"], settings["sequence"], student.seed)
         losses, ranges = _train(student, path, batches, settings["qat_steps"], settings["qat_rate"])
-        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
+        path.with_name(TRAINED_RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         tenth = max(1, len(losses) // 10)
         return {"steps": len(losses), "loss_first": losses[0], "loss_last": float(np.mean(losses[-tenth:]))}
 
@@ -90,7 +90,7 @@ def _train(
     torch.manual_seed(student.seed)
     teacher, encoder, roundings = student.load()
     weights, ranges = list(encoder.parameters()), [rounding.logarithm for rounding in roundings.values()]
-    groups = [{"params": weights, "lr": rate}, {"params": ranges, "lr": FASTER * rate}]
+    groups = [{"params": weights, "lr": rate}, {"params": ranges, "lr": RANGE_RATE_FACTOR * rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     warm = max(1, round(WARM_UP * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -100,7 +100,7 @@ def _train(
     for step, feeds in enumerate(batches):
         with torch.no_grad():
             targets = run_encoder(teacher, feeds)
-        loss = distance(run_encoder(encoder, feeds), targets, feeds)
+        loss = relative_error(run_encoder(encoder, feeds), targets, feeds)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

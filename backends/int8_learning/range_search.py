@@ -17,17 +17,17 @@ from typing import Any
 
 from backends.base import Artifact, versions_of
 from backends.inputs.batches import calibration_batches
-from backends.int8_learning.distillation_pair import Student, distance
+from backends.int8_learning.distillation_pair import Student, relative_error
 
 logger = logging.getLogger(__name__)
 
-SHARES = (0.8, 0.6, 0.45, 0.3, 0.2)
+CUT_FACTORS = (0.8, 0.6, 0.45, 0.3, 0.2)
 """Factors that are tried on the current range, in this order."""
 
-WORTH = 0.002
+SMALLEST_GAIN = 0.002
 """Smallest relative decrease of the loss for which a cut is kept. A smaller decrease may be chance."""
 
-HOPELESS = 1.1
+LARGEST_LOSS_FACTOR = 1.1
 """Factor of the loss above which smaller ranges of the tensor are not tried."""
 
 PASSES = 2
@@ -46,7 +46,7 @@ def searched_ranges(student: Student) -> Artifact:
         path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"loss_first": losses[0], "loss_last": losses[-1]}
 
-    settings = {"shares": SHARES, "worth": WORTH, "hopeless": HOPELESS, "passes": PASSES}
+    settings = {"shares": CUT_FACTORS, "worth": SMALLEST_GAIN, "hopeless": LARGEST_LOSS_FACTOR, "passes": PASSES}
     versions = versions_of(("torch", "transformers"))
     return student.cache.get("searched", {**student.key, **sizes, **settings}, "ranges.json", build, versions)
 
@@ -61,24 +61,25 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
 
     def loss(ranges: Mapping[str, float]) -> float:
         for place, largest in ranges.items():
-            roundings[place].reach(largest)
+            roundings[place].set_range(largest)
         losses = [
-            distance(run_encoder(encoder, feeds), target, feeds) for feeds, target in zip(batches, targets, strict=True)
+            relative_error(run_encoder(encoder, feeds), target, feeds)
+            for feeds, target in zip(batches, targets, strict=True)
         ]
         return float(torch.stack(losses).mean())
 
     with torch.inference_mode():
         targets = [run_encoder(teacher, feeds) for feeds in batches]
         for rounding in roundings.values():
-            rounding.watching = True
+            rounding.observing = True
         for feeds in batches:
             run_encoder(encoder, feeds)
         for rounding in roundings.values():
-            rounding.watching = False
-        return search({place: float(rounding.largest) for place, rounding in roundings.items()}, loss)
+            rounding.observing = False
+        return cut_ranges({place: float(rounding.largest) for place, rounding in roundings.items()}, loss)
 
 
-def search(
+def cut_ranges(
     ranges: Mapping[str, float], loss: Callable[[Mapping[str, float]], float]
 ) -> tuple[dict[str, float], tuple[float, float]]:
     """Cut each of `ranges` if that decreases `loss`. Return the new ranges, and the loss before and after."""
@@ -87,12 +88,12 @@ def search(
     for number in range(1, PASSES + 1):
         for count, place in enumerate(ranges, 1):
             full_range = best[place]
-            for share in SHARES:
+            for share in CUT_FACTORS:
                 cut = {**best, place: share * full_range}
                 cut_loss = loss(cut)
-                if cut_loss < (1 - WORTH) * best_loss:
+                if cut_loss < (1 - SMALLEST_GAIN) * best_loss:
                     best, best_loss = cut, cut_loss
-                elif cut_loss > HOPELESS * best_loss:
+                elif cut_loss > LARGEST_LOSS_FACTOR * best_loss:
                     break
             progress = (number, PASSES, count, len(ranges), best_loss)
             logger.info("range search: pass %d of %d, range %d of %d, loss %.4f", *progress)

@@ -36,7 +36,7 @@ class Checkpoint:
     origin: str
 
 
-def locate(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
+def find_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
     """Find the checkpoint of a model's configuration, and check that its files are complete.
 
     Args:

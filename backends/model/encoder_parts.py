@@ -8,7 +8,7 @@ from pathlib import Path
 from backends.model.checkpoint_files import all_tensor_names
 
 
-def parts_of(folder: Path) -> list[str]:
+def encoder_parts(folder: Path) -> list[str]:
     """Return fnmatch patterns of the checkpoint's parts, in the order of computation.
 
     The embeddings are one part. A layer of BERT has four: attention, its output product with addition and norm, the

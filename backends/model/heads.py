@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Array, Unsupported
 from backends.model.checkpoint_files import read_config, weight_files
-from backends.model.labels import label_names, label_places, not_a_choice
+from backends.model.labels import label_names, label_places, single_label_fault
 
 
 def span_head(folder: Path) -> dict[str, Array]:
@@ -108,7 +108,7 @@ def check_head(folder: Path, readout: str, labels: Sequence[str], reading: str =
     if readout == "spans":
         span_head(folder)
     if readout == "first":
-        if problem := not_a_choice(read_config(folder)):
+        if problem := single_label_fault(read_config(folder)):
             raise Unsupported(problem)
         classifier(folder)
         label_places(label_names(folder), labels, reading)

@@ -17,7 +17,7 @@ from backends.model.checkpoint_files import INDEX, SENTENCE_FILES, TOKENIZER_FIL
 HUB_FILES = ["config.json", "adapter_config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *SENTENCE_FILES]
 """Patterns of the files to fetch."""
 
-ELSEWHERE = "or give a local copy as model.path=FOLDER"
+LOCAL_COPY_ADVICE = "or give a local copy as model.path=FOLDER"
 
 
 def fetch(model: Mapping[str, Any]) -> tuple[Path, str]:
@@ -51,7 +51,7 @@ def fetch(model: Mapping[str, Any]) -> tuple[Path, str]:
         location = f", only {pickled[0]}" if pickled else " on the hub or in the hub's local cache"
         raise Unavailable(
             f"model.hub={hub} has no {WEIGHTS}{location}; pickled weights "
-            f"(pytorch_model.bin) are not supported: choose a revision with safetensors, {ELSEWHERE}"
+            f"(pytorch_model.bin) are not supported: choose a revision with safetensors, {LOCAL_COPY_ADVICE}"
         )
     return snapshot, f"hub {hub}@{_commit(snapshot, revision)}"
 
@@ -79,7 +79,7 @@ def _snapshot(hub: str, revision: str, local: bool) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise Unavailable(
-            f"model.hub={hub} needs the package huggingface_hub: pip install huggingface_hub, {ELSEWHERE}"
+            f"model.hub={hub} needs the package huggingface_hub: pip install huggingface_hub, {LOCAL_COPY_ADVICE}"
         ) from None
     return Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=local))
 
@@ -103,26 +103,30 @@ def _cause(error: BaseException, revision: str) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     offline = isinstance(error, errors.OfflineModeIsEnabled) or isinstance(error.__cause__, errors.OfflineModeIsEnabled)
     causes = (
-        (errors.GatedRepoError, f"the repository is gated; accept its terms on the hub and log in, {ELSEWHERE}"),
+        (errors.GatedRepoError,
+         f"the repository is gated; accept its terms on the hub and log in, {LOCAL_COPY_ADVICE}"),
         (errors.RepositoryNotFoundError, "the hub has no such repository, or it is private; check the spelling, "
-         f"log in, {ELSEWHERE}"),
-        (errors.DisabledRepoError, f"the hub has disabled the repository; choose another, {ELSEWHERE}"),
+         f"log in, {LOCAL_COPY_ADVICE}"),
+        (errors.DisabledRepoError, f"the hub has disabled the repository; choose another, {LOCAL_COPY_ADVICE}"),
         (errors.RevisionNotFoundError, f"the repository has no revision {revision!r}; check model.revision="),
         (errors.HFValidationError, "this is not a hub id; write it as owner/name"),
-        (errors.EntryNotFoundError, f"the repository lacks a file; choose another revision, {ELSEWHERE}"),
+        (errors.EntryNotFoundError, f"the repository lacks a file; choose another revision, {LOCAL_COPY_ADVICE}"),
     )  # fmt: skip
     for kind, text in causes:
         if isinstance(error, kind) and not isinstance(error, errors.LocalEntryNotFoundError):
             return text
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return f"it is not in the hub's local cache and HF_HUB_OFFLINE is set; unset it to fetch it, {ELSEWHERE}"
+        return (
+            f"it is not in the hub's local cache and HF_HUB_OFFLINE is set; unset it to fetch it, {LOCAL_COPY_ADVICE}"
+        )
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         return _cause(error.__cause__, revision)
     if status is not None:
-        return f"the hub answered with HTTP status {status}; log in if it is 401 or 403, else try again, {ELSEWHERE}"
+        advice = f"log in if it is 401 or 403, else try again, {LOCAL_COPY_ADVICE}"
+        return f"the hub answered with HTTP status {status}; {advice}"
     return (
         f"it is not in the hub's local cache, and the hub cannot be reached ({type(error).__name__}); "
-        f"check the network, {ELSEWHERE}"
+        f"check the network, {LOCAL_COPY_ADVICE}"
     )
 
 
@@ -143,7 +147,7 @@ def _package_folder(model: Mapping[str, Any]) -> Path | None:
     if not expected or not digest.startswith(expected):
         raise Unavailable(
             f"the weights in {package} have SHA-256 {digest[:8]}..., not {expected}...: they are not "
-            f"those of {model['hub']}; reinstall the package, {ELSEWHERE}"
+            f"those of {model['hub']}; reinstall the package, {LOCAL_COPY_ADVICE}"
         )
     return folder
 

@@ -30,10 +30,10 @@ class UnknownLabel(ValueError):
 
 def label_names(folder: Path) -> dict[int, str]:
     """Return the label names of the checkpoint by place; LABEL_0 and LABEL_1 if config.json gives none."""
-    return names_in(read_config(folder))
+    return label_names_of_config(read_config(folder))
 
 
-def names_in(config: Mapping[str, Any]) -> dict[int, str]:
+def label_names_of_config(config: Mapping[str, Any]) -> dict[int, str]:
     """Return the label names in the contents of a config.json, by place.
 
     Raises:
@@ -58,9 +58,9 @@ def names_in(config: Mapping[str, Any]) -> dict[int, str]:
     return names
 
 
-def not_a_choice(config: Mapping[str, Any]) -> str:
+def single_label_fault(config: Mapping[str, Any]) -> str:
     """Return the reason why the head of a checkpoint does not select one of several labels; empty if it does."""
-    problem_type, count = config.get("problem_type"), len(names_in(config))
+    problem_type, count = config.get("problem_type"), len(label_names_of_config(config))
     if problem_type == "multi_label_classification":
         return (
             "this checkpoint gives several labels to a text (problem_type is multi_label_classification); "

@@ -47,7 +47,7 @@ def load_tokenizer(folder: Path) -> Any:
         ) from None
 
 
-def special_tokens_around(tokenizer: Any, texts: Iterable[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens_of(tokenizer: Any, texts: Iterable[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the tokenizer adds before and after a single text; both may be empty."""
     for text in texts:
         bare = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -63,7 +63,7 @@ def gives_token_types(tokenizer: Any) -> bool:
     return "token_type_ids" in tokenizer.model_input_names
 
 
-def outside(tokenizer: Any, rows: Iterable[Sequence[int]], vocabulary: int) -> dict[int, str]:
+def ids_out_of_range(tokenizer: Any, rows: Iterable[Sequence[int]], vocabulary: int) -> dict[int, str]:
     """Return the ids in `rows` without a row in the model's embedding, each with the text of its token."""
     beyond = sorted({int(token) for row in rows for token in row if token >= vocabulary})
     return {token: str(tokenizer.convert_ids_to_tokens(token)) for token in beyond}
@@ -90,6 +90,6 @@ def check_ids(used: Iterable[int], beyond: Mapping[int, str], vocabulary: int) -
             )
 
 
-def no_tokens(option: str) -> Unavailable:
+def no_tokens_error(option: str) -> Unavailable:
     """Return the error for texts from which the tokenizer makes no tokens. `option` extends the fix in the message."""
     return Unavailable(f"the tokenizer makes no tokens from these texts; give other texts as task.path=FILE{option}")

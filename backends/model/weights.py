@@ -142,7 +142,7 @@ def divide_queries(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return divided
 
 
-def share_range(
+def equalize_ranges(
     arrays: Mapping[str, Array], ranges: Mapping[str, float], query_scale: float
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """Return the same encoder with equal ranges of query, key and value in each layer.

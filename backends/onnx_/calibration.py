@@ -19,7 +19,7 @@ levels. With it the only candidate is the range of min-max."""
 
 
 @contextmanager
-def alone(source: Path) -> Iterator[Path]:
+def private_copy(source: Path) -> Iterator[Path]:
     """Provide `source` under the same name in a temporary folder.
 
     onnxruntime writes temporary files with fixed names next to the model. Two processes that calibrate the same model
@@ -31,7 +31,7 @@ def alone(source: Path) -> Iterator[Path]:
         yield onnx_files.link(source, Path(folder))
 
 
-def reader(batches: Sequence[Mapping[str, Array]]) -> Any:
+def calibration_reader(batches: Sequence[Mapping[str, Array]]) -> Any:
     """Return a CalibrationDataReader of `batches`."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -45,7 +45,7 @@ def reader(batches: Sequence[Mapping[str, Array]]) -> Any:
     return Reader()
 
 
-def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
+def collect_ranges(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
     """Run `batches` through a calibrator, so that it can compute ranges. Its session must exist.
 
     onnxruntime keeps all outputs of all batches until it makes the histograms, so its memory grows with the number of
@@ -55,7 +55,7 @@ def collect(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
     from onnxruntime.quantization import calibrate
 
     if not isinstance(calibrator, calibrate.HistogramCalibrater):
-        calibrator.collect_data(reader(batches))
+        calibrator.collect_data(calibration_reader(batches))
         return
     absolute = calibrator.method == "percentile" and calibrator.symmetric
     edges: dict[str, _Edges] = {}

@@ -20,7 +20,7 @@ from backends.onnx_.reference_check import compare_export
 OPSET = 17
 MASK_VALUE = -10000.0
 
-TRIED = 24
+CHECKED_TOKENS = 24
 """Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""
 
 
@@ -31,7 +31,7 @@ def export(folder: Path, path: Path) -> Mapping[str, Any]:
         ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.
     """
     names = input_names(folder)
-    encoder = Positional(load_encoder(folder, attention="plain"), names).eval()
+    encoder = PositionalEncoder(load_encoder(folder, attention="plain"), names).eval()
     example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
@@ -48,11 +48,11 @@ def export(folder: Path, path: Path) -> Mapping[str, Any]:
             output_names=["last_hidden_state"],
             dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "last_hidden_state")},
         )
-    onnx_files.gather(path)
-    return {"opset": OPSET, "max_difference_from_transformers": compare_export(folder, path, TRIED)}
+    onnx_files.merge_external_data(path)
+    return {"opset": OPSET, "max_difference_from_transformers": compare_export(folder, path, CHECKED_TOKENS)}
 
 
-class Positional(torch.nn.Module):
+class PositionalEncoder(torch.nn.Module):
     """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
 
     def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...]) -> None:

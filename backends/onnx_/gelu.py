@@ -83,7 +83,7 @@ def _polynomial(x: T, ops: Arithmetic[T], coefficients: Sequence[float]) -> T:
     return ops.multiply(clipped, factor)
 
 
-FORMS: dict[str, Callable[[Any, Arithmetic[Any]], Any]] = {
+GELU_VARIANTS: dict[str, Callable[[Any, Arithmetic[Any]], Any]] = {
     "erf": by_erf,
     "sigmoid": by_sigmoid,
     "tanh": by_tanh,

@@ -21,27 +21,27 @@ import numpy as np
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
-from backends.onnx_.onnx_casts import matching
+from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.quantize import WEIGHT_PRODUCTS
 from backends.onnx_.smoothquant import largest_by_channel
 
-LEAST = -0.17
+GELU_MINIMUM = -0.17
 """Lower limit of GELU's output. Its minimum is -0.16997, at x = -0.7518."""
 
 LEVELS = 127
 
-RANGES = "shifted_ranges.json"
+SHIFTED_RANGES = "shifted_ranges.json"
 """JSON file of the largest absolute value after the shift, by place in the graph (`placed` of
 backends/onnx_/quantize.py)."""
 
 
-def centred(largest: float) -> tuple[float, float]:
+def centred_range(largest: float) -> tuple[float, float]:
     """Return the offset to subtract from values in `LEAST`..`largest`, and the symmetric range of the result."""
-    step = (max(largest, 0.0) - LEAST) / (2 * LEVELS - 1)
-    return math.floor(LEVELS + LEAST / step) * step, LEVELS * step
+    step = (max(largest, 0.0) - GELU_MINIMUM) / (2 * LEVELS - 1)
+    return math.floor(LEVELS + GELU_MINIMUM / step) * step, LEVELS * step
 
 
-def given_back(offset: float, weight: Array, per_channel: bool = True) -> Array:
+def bias_correction(offset: float, weight: Array, per_channel: bool = True) -> Array:
     """Return the correction of a bias [out] if `offset` is subtracted from every input of `weight` [in, out].
 
     It uses the weight as INT8 rounds it: symmetrically, per output channel or per tensor.
@@ -74,23 +74,23 @@ def shift_onnx(
         import onnx_graphsurgeon as gs
 
         graph = gs.import_onnx(onnx_files.load(source.path))
-        excluded = matching([node.name for node in graph.nodes], leave_out)
+        excluded = matching_names([node.name for node in graph.nodes], leave_out)
         products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in excluded]
         largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())
         ranges = {}
         for node in products:
-            offset, shifted_range = centred(float(largest[node.inputs[0].name].max()))
+            offset, shifted_range = centred_range(float(largest[node.inputs[0].name].max()))
             shifted, name = gs.Variable(f"{node.name}/shifted", np.float32), f"{node.name}/shift"
             constant = gs.Constant(f"{name}/by", np.asarray(offset, np.float32))
             graph.nodes.append(gs.Node("Sub", name, {}, [node.inputs[0], constant], [shifted]))
             node.inputs[0] = shifted
             (add,) = node.outputs[0].outputs
             index = next(i for i, tensor in enumerate(add.inputs) if isinstance(tensor, gs.Constant))
-            bias = add.inputs[index].values + given_back(offset, node.inputs[1].values, per_channel)
+            bias = add.inputs[index].values + bias_correction(offset, node.inputs[1].values, per_channel)
             add.inputs[index] = gs.Constant(f"{add.inputs[index].name}/shifted", bias.astype(np.float32))
             ranges[f"{name} output 0"] = shifted_range
         onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
-        path.with_name(RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
+        path.with_name(SHIFTED_RANGES).write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"shifted": len(products)}
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))

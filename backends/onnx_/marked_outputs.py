@@ -17,7 +17,7 @@ from backends.model.checkpoint_files import read_config
 from backends.onnx_ import onnx_files
 from backends.onnx_.ranges import POINTS, points_of
 
-MARKED = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
+MARKABLE_POINTS = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
 """Points of backends/onnx_/ranges.py that `suite=layers` can mark. Their tensors are [batch, sequence, features]."""
 
 SIZES = (("intermediate_size", "hidden_dim"), ("hidden_size", "dim"))
@@ -28,10 +28,10 @@ def marked_points(source: Artifact) -> list[str]:
     """Return the markable points of a graph, "embeddings" or "<layer>/<point>", in the order of computation."""
     nodes = onnx_files.graph_of(source.path).node
     points = points_of([(node.name, node.output[0]) for node in nodes])
-    return [point for point in dict.fromkeys(points.values()) if point.rpartition("/")[2] in MARKED]
+    return [point for point in dict.fromkeys(points.values()) if point.rpartition("/")[2] in MARKABLE_POINTS]
 
 
-def mark(source: Artifact, points: Sequence[str], cache: ArtifactCache) -> Artifact:
+def mark_onnx(source: Artifact, points: Sequence[str], cache: ArtifactCache) -> Artifact:
     """Replace the output of `source` by its tensors at `points`, concatenated: FP32 [batch, sequence, all features]."""
     key = {"source": source.sha256, "points": list(points), "form": 1}
     versions = versions_of(("onnx-graphsurgeon", "onnx"))
@@ -58,7 +58,7 @@ def _mark(source: Path, path: Path, points: Sequence[str]) -> None:
     concatenated = gs.Variable(name, np.float32, ["batch", "sequence", "features"])
     graph.nodes.append(gs.Node("Concat", "marked/Concat", {"axis": -1}, casts, [concatenated]))
     graph.outputs = [concatenated]
-    onnx_files.save_beside(gs.export_onnx(graph.cleanup().toposort()), path, source)
+    onnx_files.save_with_weights_of(gs.export_onnx(graph.cleanup().toposort()), path, source)
 
 
 def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], shape: Shape) -> Artifact:

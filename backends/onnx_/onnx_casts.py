@@ -47,7 +47,7 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     model = onnx.load(str(source))
-    kept = matching([node.name for node in model.graph.node], keep_fp32)
+    kept = matching_names([node.name for node in model.graph.node], keep_fp32)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
     model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=kept, keep_io_types=False)
     graph = gs.import_onnx(model)
@@ -110,7 +110,7 @@ def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
                 attribute.i = TensorProto.BFLOAT16
 
 
-def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching_names(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match at least one of the fnmatch patterns.
 
     Raises:

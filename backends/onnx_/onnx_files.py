@@ -63,14 +63,14 @@ def load(path: Path) -> Any:
     return onnx.load(str(path))
 
 
-def save_beside(model: Any, path: Path, source: Path) -> None:
+def save_with_weights_of(model: Any, path: Path, source: Path) -> None:
     """Write a model with a changed graph and the weights of `source`, which were not loaded."""
     import onnx
 
     onnx.save(model, str(path))
     if is_large(source):
         shutil.copyfile(data_file(source), data_file(path))
-        seal(path)
+        store_weights_digest(path)
 
 
 def save(model: Any, path: Path) -> None:
@@ -89,10 +89,10 @@ def save(model: Any, path: Path) -> None:
         location=data_file(path).name,
         size_threshold=INLINE,
     )
-    seal(path)
+    store_weights_digest(path)
 
 
-def seal(path: Path) -> None:
+def store_weights_digest(path: Path) -> None:
     """Store the digest of a model's second file in its graph, so that different models have different digests."""
     import onnx
 
@@ -103,7 +103,7 @@ def seal(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def gather(path: Path) -> None:
+def merge_external_data(path: Path) -> None:
     """Convert a model of an exporter to at most two files. Exporters write one file per large tensor."""
     import onnx
     from onnx.external_data_helper import uses_external_data

@@ -14,13 +14,13 @@ from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
 from backends.model.identity import weights_digest
 from backends.model.weights import encoder_weights
-from backends.onnx_.gelu_shift import RANGES as SHIFTED
+from backends.onnx_.gelu_shift import SHIFTED_RANGES as SHIFTED
 from backends.onnx_.gelu_shift import shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
-from backends.onnx_.surgery import operate
+from backends.onnx_.surgery import apply_rewrites
 
 
 def prepare_source(
@@ -71,7 +71,7 @@ def prepare_source(
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, identity, cache), None
     if form.rewrites:
-        onnx = operate(onnx, form.rewrites, cache)
+        onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized and alpha:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
     if form.quantized and quantization.get("shift"):

@@ -14,8 +14,8 @@ from typing import Any
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, alone, collect, reader
-from backends.onnx_.onnx_casts import matching
+from backends.onnx_.calibration import ENTROPY_BINS, calibration_reader, collect_ranges, private_copy
+from backends.onnx_.onnx_casts import matching_names
 
 WEIGHT_PRODUCTS = {
     "query": r"/(query|q_lin|qkv)/MatMul$",
@@ -43,7 +43,7 @@ them. The other input, the output of the block, is quantized only if the additio
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
 
-QUANTIZED = ["MatMul", "Add"]
+QUANTIZED_OPERATORS = ["MatMul", "Add"]
 """Operator types that can be quantized."""
 
 PLACEMENTS = {
@@ -125,16 +125,16 @@ def _quantize(
     fp8, large = kind == "fp8", onnx_files.is_large(source)
     if fp8 and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
-    with alone(source) as link:
+    with private_copy(source) as link:
         own_ranges = fp8 or options["method"] != "minmax" or trained
         method = "distribution" if fp8 else options["method"]
         ranges = _ranges(link, method, options, calibration, trained) if own_ranges else None
         quantize_static(
             str(link),
             str(path),
-            reader(calibration),
+            calibration_reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED,
+            op_types_to_quantize=QUANTIZED_OPERATORS,
             nodes_to_quantize=selected,
             per_channel=options["per_channel"] and not fp8,
             reduce_range=options["reduce_range"] and not fp8,
@@ -158,7 +158,7 @@ def _quantize(
     if options.get("exact_residual"):
         _bypass_qdq(path, selected)
     if large:
-        onnx_files.seal(path)
+        onnx_files.store_weights_digest(path)
     return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
 
 
@@ -194,7 +194,7 @@ def _ranges(
     from onnxruntime.quantization import calibrate
 
     augmented = str(source.with_name("augmented.onnx"))
-    common = (str(source), QUANTIZED, augmented)
+    common = (str(source), QUANTIZED_OPERATORS, augmented)
     large = onnx_files.is_large(source)
     calibrators = {
         "minmax": lambda: calibrate.MinMaxCalibrater(*common, use_external_data_format=large),
@@ -209,9 +209,9 @@ def _ranges(
     calibrator = calibrators[method]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
-    collect(calibrator, calibration)
+    collect_ranges(calibrator, calibration)
     data_by_tensor = calibrator.compute_data()
-    for tensor, largest in placed(onnx_files.graph_of(source), trained).items():
+    for tensor, largest in tensor_ranges(onnx_files.graph_of(source), trained).items():
         edge = np.array(largest, np.float32)
         data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     path = source.with_name("ranges.json")
@@ -219,7 +219,7 @@ def _ranges(
     return path
 
 
-def placed(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
+def tensor_ranges(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
     """Convert ranges by place ("<node> <input or output> <index>") to ranges by tensor name.
 
     Raises:
@@ -245,7 +245,7 @@ def _opset(path: Path) -> int:
 def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the names of the nodes to quantize, and of the other MatMul nodes with constant weights."""
     selected = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
-    excluded = matching([node.name for node in graph.node], leave_out)
+    excluded = matching_names([node.name for node in graph.node], leave_out)
     selected = [name for name in selected if name not in excluded]
     constants = {initializer.name for initializer in graph.initializer}
     weight_products = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]

@@ -16,9 +16,9 @@ import numpy as np
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, alone, collect
-from backends.onnx_.onnx_casts import matching
-from backends.onnx_.quantize import NODES, placed
+from backends.onnx_.calibration import ENTROPY_BINS, collect_ranges, private_copy
+from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.quantize import NODES, tensor_ranges
 
 POINTS = {
     "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
@@ -36,7 +36,7 @@ POINTS = {
 }
 """Pattern of the node whose output is the point. `embeddings` exists once, the other points exist in each layer."""
 
-COMPUTED = {
+PLUGIN_OPERATIONS = {
     "qkv": ("query", "key", "value"),
     "attention": ("scores", "context"),
     "attended": ("attention_output",),
@@ -124,21 +124,21 @@ def _largest(
             tensors, infos = super().select_tensors_to_calibrate(model)
             return tensors & selected, infos
 
-    with alone(source) as link:
+    with private_copy(source) as link:
         augmented, large = str(link.with_name("augmented.onnx")), onnx_files.is_large(link)
         calibrator = Calibrator(str(link), None, augmented, symmetric=True, use_external_data_format=large, **options)
         calibrator.augment_graph()
         calibrator.create_inference_session()
-        collect(calibrator, batches)
+        collect_ranges(calibrator, batches)
         tensors = calibrator.compute_data()
     return {tensor: float(np.abs(np.stack(values.range_value)).max()) for tensor, values in tensors.items()}
 
 
 def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
     operations = set()
-    for name in matching([node.name for node in onnx_files.graph_of(source).node], patterns):
+    for name in matching_names([node.name for node in onnx_files.graph_of(source).node], patterns):
         layer = re.search(r"/layer\.(\d+)/", name)
-        for computed, nodes in COMPUTED.items():
+        for computed, nodes in PLUGIN_OPERATIONS.items():
             if layer and any(re.search(NODES[node], name) for node in nodes):
                 operations.add(f"{layer.group(1)}/{computed}")
     return sorted(operations)
@@ -147,7 +147,7 @@ def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
 def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
     """Return the point of a trained place, if there is one. Attention has a Transpose or Reshape between them."""
     producers = {output: node for node in graph.node for output in node.output}
-    (tensor,) = placed(graph, {place: 0.0})
+    (tensor,) = tensor_ranges(graph, {place: 0.0})
     while tensor not in points:
         if tensor not in producers or producers[tensor].op_type not in ("Transpose", "Reshape"):
             return []

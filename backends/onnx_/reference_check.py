@@ -82,7 +82,7 @@ def _checked(
 def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
     """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
     config = read_config(folder)
-    lengths = tried_lengths(min(longest, positions_of(config)), _parameters(folder))
+    lengths = checked_lengths(min(longest, positions_of(config)), _parameters(folder))
     batches = list(padded_batches(lengths, config, input_names(folder)))
     outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
     references = _run_all(_transformers(folder), batches)
@@ -107,7 +107,7 @@ def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]
     return worst, len(lengths)
 
 
-def tried_lengths(longest: int, parameters: int) -> list[int]:
+def checked_lengths(longest: int, parameters: int) -> list[int]:
     """Return the lengths to compare, from 1 to `longest`: all, or evenly spread ones if all would exceed BUDGET."""
     affordable = int(BUDGET / max(1, parameters * longest))
     count = min(longest, MOST_LENGTHS, max(FEWEST_LENGTHS, affordable))

@@ -33,7 +33,7 @@ from backends.onnx_.quantize import WEIGHT_PRODUCTS
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-LEAST = 1e-5
+SMALLEST_MAXIMUM = 1e-5
 """Channels whose largest activation or weight is not above this value keep s = 1, for example a channel of zeros."""
 
 FOLDED = "folded.npz"
@@ -138,7 +138,7 @@ def largest_by_channel(
 def _scale(products: Sequence[gs.Node], activations: Array, alpha: float) -> Array:
     """Return s of each input channel, FP32. See the module docstring for the formula."""
     weights = np.max([np.abs(node.inputs[1].values).max(1) for node in products], axis=0)
-    usable = (activations > LEAST) & (weights > LEAST)
+    usable = (activations > SMALLEST_MAXIMUM) & (weights > SMALLEST_MAXIMUM)
     scale = np.ones_like(activations)
     scale[usable] = activations[usable] ** alpha / weights[usable] ** (1 - alpha)
     return scale.astype(np.float32)

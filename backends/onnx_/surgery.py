@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
-from backends.onnx_.gelu import FORMS
+from backends.onnx_.gelu import GELU_VARIANTS
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 
-def operate(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> Artifact:
+def apply_rewrites(source: Artifact, rewrites: Sequence[str], cache: ArtifactCache) -> Artifact:
     """Apply `rewrites`, names from `REWRITES`, to `source` in this order.
 
     Raises:
@@ -117,7 +117,9 @@ def _gelu(graph: gs.Graph, variant: str) -> int:
         last = product.outputs[0].outputs[0]
         if [node.op for node in (sum_, product, last)] != ["Add", "Mul", "Mul"]:
             continue
-        result = FORMS[variant](scaling.inputs[0], Nodes(graph, erf.name.rpartition("/")[0])).inputs[0]
+        result = GELU_VARIANTS[variant](scaling.inputs[0], GraphArithmetic(graph, erf.name.rpartition("/")[0])).inputs[
+            0
+        ]
         output = last.outputs[0]
         last.outputs.clear()
         result.name, result.outputs = last.name, [output]
@@ -125,7 +127,7 @@ def _gelu(graph: gs.Graph, variant: str) -> int:
     return changed
 
 
-class Nodes:
+class GraphArithmetic:
     """Arithmetic (backends/onnx_/gelu.py) that adds nodes to `graph`. Their names start with `base`."""
 
     def __init__(self, graph: gs.Graph, base: str) -> None:

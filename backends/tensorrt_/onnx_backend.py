@@ -15,18 +15,18 @@ from backends.base import (
     SourceForm,
     Unsupported,
 )
-from backends.tensorrt_.build.engine import cached_engine, last_of
+from backends.tensorrt_.build.engine import cached_engine, session_of
 from backends.tensorrt_.runtime.capabilities import Capabilities, installed
-from backends.tensorrt_.runtime.installation import BESIDE, DISTRIBUTIONS, available, installed_release
+from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available, installed_release
 from backends.tensorrt_.runtime.profiles import plan_profiles
 
 if TYPE_CHECKING:
-    from backends.tensorrt_.build.build import Define
+    from backends.tensorrt_.build.build import DefineNetwork
 
 
 class TensorRT(Backend):
     distributions = DISTRIBUTIONS
-    beside = BESIDE
+    beside = COMPANION_PACKAGES
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -74,8 +74,8 @@ class TensorRT(Backend):
             "method": spec.quantization.get("method") if source.calibration else "",
         }
 
-        def define(engine_spec: BuildSpec) -> Callable[[], Define]:
-            def import_define() -> Define:
+        def define(engine_spec: BuildSpec) -> Callable[[], DefineNetwork]:
+            def import_define() -> DefineNetwork:
                 from backends.tensorrt_.build.onnx_network import define_from_onnx
 
                 return partial(define_from_onnx, engine_spec, source)
@@ -85,7 +85,7 @@ class TensorRT(Backend):
         return cached_engine(spec, made_from, define)
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return last_of(self.opening(spec, artifact))
+        return session_of(self.opening(spec, artifact))
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         from backends.tensorrt_.session.open_session import opening

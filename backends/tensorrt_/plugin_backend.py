@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
-from backends.model.weights import divide_queries, pad_heads, share_range
-from backends.tensorrt_.build.engine import cached_engine, last_of
+from backends.model.weights import divide_queries, equalize_ranges, pad_heads
+from backends.tensorrt_.build.engine import cached_engine, session_of
 from backends.tensorrt_.plugins.plugin_choices import (
-    check_left,
+    check_exclusions,
+    check_options_used,
     check_padded,
-    check_read,
     check_sizes,
     choices_of,
     floating_nodes,
     scale_max,
 )
-from backends.tensorrt_.runtime.installation import BESIDE, DISTRIBUTIONS, available
+from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available
 from backends.tensorrt_.runtime.layout import Layout, plugin_layout
 from backends.tensorrt_.runtime.profiles import plan_profiles
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from backends.tensorrt_.runtime.log import Log
 
-FORM = 5
+NETWORK_VERSION = 5
 """Version of the network that this backend defines. Each change of the network increases it, so that cached engines of
 the previous network are not used."""
 
@@ -45,7 +45,7 @@ HEAD = 64
 
 class TensorRTPlugin(Backend):
     distributions = DISTRIBUTIONS
-    beside = BESIDE
+    beside = COMPANION_PACKAGES
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -80,7 +80,7 @@ class TensorRTPlugin(Backend):
                 raise Unsupported(
                     "INT8 plugins use the ranges that the suite calibrates; use quantization.scheme=explicit"
                 )
-        check_read(spec, can.weak_typing)
+        check_options_used(spec, can.weak_typing)
         per_shape = options.get("engines", "one") == "per_shape"
         for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
             check_padded(engine_spec)
@@ -96,7 +96,7 @@ class TensorRTPlugin(Backend):
             "ranges": ranges,
             "left": _excluded_from_int8(source),
             "marked": list(source.marked),
-            "form": FORM,
+            "form": NETWORK_VERSION,
             "epsilon": source.arrays.notes["epsilon"],
             **({"shift": True} if spec.quantization.get("shift") else {}),
         }
@@ -106,7 +106,7 @@ class TensorRTPlugin(Backend):
         return cached_engine(spec, made_from, lambda engine_spec: lambda: partial(_define, engine_spec, source))
 
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return last_of(self.opening(spec, artifact))
+        return session_of(self.opening(spec, artifact))
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         from backends.tensorrt_.session.open_session import opening
@@ -145,11 +145,11 @@ def _define(
     hidden, excluded = len(arrays["0/output_gamma"]), _excluded_from_int8(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
-    check_left(choices, excluded)
+    check_exclusions(choices, excluded)
     ranges = json.loads(source.ranges.path.read_text(encoding="utf-8")) if source.ranges else {}
     set_flags(spec, config)
     if choices.int8_attention:
-        arrays, ranges = share_range(arrays, ranges, math.sqrt(HEAD / head_size))
+        arrays, ranges = equalize_ranges(arrays, ranges, math.sqrt(HEAD / head_size))
     if excluded or choices.shift or choices.obey:
         obey_layers(config)
     epsilon = source.arrays.notes["epsilon"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from backends.onnx_.onnx_casts import matching
+from backends.onnx_.onnx_casts import matching_names
 
 
-def lower(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequence[str]) -> None:
+def convert_except(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequence[str]) -> None:
     """Convert an FP32 model to `dtype` in place, except modules that match the patterns `keep_fp32`.
 
     Modules are named like ONNX nodes: encoder.layer.0.output.dense is /encoder/layer.0/output/dense/. A tensor stays in
@@ -25,7 +25,7 @@ def lower(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequence[str]) 
         for name, module in model.named_modules()
         if not any(module.children())
     }
-    kept = set(matching(list(leaves), keep_fp32))
+    kept = set(matching_names(list(leaves), keep_fp32))
     for name, module in leaves.items():
         module_dtype = torch.float32 if name in kept else dtype
         module.to(module_dtype)

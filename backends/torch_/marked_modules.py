@@ -10,11 +10,11 @@ import torch
 
 from backends.onnx_.ranges import named_points
 
-LAST = ("Add", "LayerNormalization", "Mul_1")
+LAST_NODES = ("Add", "LayerNormalization", "Mul_1")
 """Last node of a module in the exporter's graph: of a linear layer, of a norm, and of GELU."""
 
 
-class Marked(torch.nn.Module):
+class MarkedEncoder(torch.nn.Module):
     """An encoder that returns the outputs of its modules at `points`, FP32 [batch, sequence, all features].
 
     Raises:
@@ -26,7 +26,9 @@ class Marked(torch.nn.Module):
         self.encoder = encoder
         self._points = points
         self._outputs: dict[str, torch.Tensor] = {}
-        nodes = {f"{_node_path(name)}/{last}": module for name, module in encoder.named_modules() for last in LAST}
+        nodes = {
+            f"{_node_path(name)}/{last}": module for name, module in encoder.named_modules() for last in LAST_NODES
+        }
         modules = {point: nodes[node] for node, point in named_points([(node, node) for node in nodes]).items()}
         if missing := set(points) - set(modules):
             raise ValueError(f"no module's output is {', '.join(sorted(missing))}")

@@ -135,7 +135,7 @@ class PackedSession(TorchSteps):
 
     def set_shape(self, feeds: Feeds) -> None:
         self._packing = pack(feeds, self._multiple)
-        self._use(self._arrays(), self._packing.kept.shape)
+        self._use(self._arrays(), self._packing.is_token.shape)
 
     def copy_in(self, feeds: Feeds) -> None:
         self._fill(self._arrays())
@@ -145,7 +145,7 @@ class PackedSession(TorchSteps):
 
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
-        return encode(self._weights, self._buffers.inputs, self._packing.kept.shape[1], self._epsilon)
+        return encode(self._weights, self._buffers.inputs, self._packing.is_token.shape[1], self._epsilon)
 
     def fetch(self) -> Array:
         assert self._packing is not None

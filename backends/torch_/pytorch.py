@@ -63,7 +63,7 @@ class Torch(Backend):
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
         notes = {"marked": list(source.marked)} if source.marked else {}
         path = weight_files(source.checkpoint)[0]
-        return Artifact(path, source.sha256, versions_of((*self.distributions, *self.beside)), notes=notes)
+        return Artifact(path, source.sha256, versions_of((*self.distributions, *self.also_recorded)), notes=notes)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
         import torch  # noqa: F401  timed separately
@@ -82,15 +82,15 @@ class Torch(Backend):
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         model: Any = load_encoder(artifact.path.parent).to(spec.device.kind)
         if spec.options.get("keep_fp32"):
-            from backends.torch_.keep_fp32 import lower
+            from backends.torch_.keep_fp32 import convert_except
 
-            lower(model, dtype, spec.options["keep_fp32"])
+            convert_except(model, dtype, spec.options["keep_fp32"])
         else:
             model.to(dtype)
         if marked := artifact.notes.get("marked"):
-            from backends.torch_.marked_modules import Marked
+            from backends.torch_.marked_modules import MarkedEncoder
 
-            model = Marked(model, marked)
+            model = MarkedEncoder(model, marked)
         if self.compiled:
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
@@ -109,7 +109,7 @@ def TorchCompile() -> Torch:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class CapturedStep:
     """CUDA graph of one step, and its output tensor."""
 
     graph: torch.cuda.CUDAGraph
@@ -122,7 +122,7 @@ class Buffers:
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
-    kept: Recorded | None = None
+    kept: CapturedStep | None = None
     output: torch.Tensor | None = None
     host: torch.Tensor | None = None
 
@@ -138,7 +138,7 @@ class TorchSteps(Session):
         self._buffers = Buffers({}, {})
         self._key: tuple[Any, ...] = ()
         self._buffers_by_key: dict[tuple[Any, ...], Buffers] = {}
-        self._recorded: Recorded | None = None
+        self._recorded: CapturedStep | None = None
         self._mode = torch.inference_mode()
         self._mode.__enter__()
         self._on_stream: AbstractContextManager[Any] = nullcontext()
@@ -181,7 +181,7 @@ class TorchSteps(Session):
                 self._buffers_by_key[key] = self._allocate(arrays)
             self._buffers = self._buffers_by_key[key]
             self._recorded = None
-        if self.remembers and self._recorded is None:
+        if self.keeps_graphs and self._recorded is None:
             self._recorded = self._buffers.kept
 
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
@@ -232,9 +232,9 @@ class TorchSteps(Session):
         graph = torch.cuda.CUDAGraph()
         with self._on_stream, torch.cuda.graph(graph, stream=self._own):
             output = self._forward()
-        self._recorded = Recorded(graph, output)
+        self._recorded = CapturedStep(graph, output)
         self._buffers.output = output
-        if self.remembers:
+        if self.keeps_graphs:
             self._buffers.kept = self._recorded
 
 

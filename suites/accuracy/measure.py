@@ -13,8 +13,8 @@ import numpy as np
 
 from backends.base import Array, Session, Shape
 from backends.inputs.readout import READOUTS
-from backends.inputs.task_batches import put
-from suites.latency.measure import compare
+from backends.inputs.task_batches import scatter_rows
+from suites.latency.measure import compare_with_reference
 from suites.measuring.clock import Effort
 
 
@@ -55,10 +55,10 @@ def measure(
         session.step()
         session.wait()
         output, mask = session.fetch(), feeds["attention_mask"]
-        put(readouts, rows, read(output, mask, head))
+        scatter_rows(readouts, rows, read(output, mask, head))
         if hidden is not None:
             batch, sequence = mask.shape
-            check = compare(output, hidden, np.arange(len(hidden)), mask)
+            check = compare_with_reference(output, hidden, np.arange(len(hidden)), mask)
             checks.append({"batch": batch, "sequence": sequence, "cuda_graph": False, **check})
     path = Path("found.npy").resolve()
     np.save(path, readouts)

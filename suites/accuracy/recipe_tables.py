@@ -10,7 +10,7 @@ from suites.records.cell import PROFILES
 from suites.records.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.statistics.stats import Estimate
 from suites.statistics.validity import judged, loss, past_tolerance, problems, way
-from suites.statistics.winners import over, quickest
+from suites.statistics.winners import fastest_time, over
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -189,4 +189,4 @@ def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, Estimate | 
     if shape is None:
         return "", None, False
     tasks = judged([record]).get(way(record), {})
-    return f"{shape[0]}x{shape[1]}", quickest(other, [shape], (GPU, LATENCY)), not problems(other, {shape}, tasks)
+    return f"{shape[0]}x{shape[1]}", fastest_time(other, [shape], (GPU, LATENCY)), not problems(other, {shape}, tasks)

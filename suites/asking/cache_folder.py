@@ -18,11 +18,11 @@ import os
 import stat
 from pathlib import Path
 
-from backends.cache_files import folder_distrust
+from backends.cache_files import folder_trust_fault
 from suites.schema.refusals import Refused, writable
 
 
-def cache_of(path: str) -> Path:
+def user_cache(path: str) -> Path:
     """Return the cache of this user in the folder of cache=. Missing folders are created.
 
     Raises:
@@ -34,12 +34,12 @@ def cache_of(path: str) -> Path:
         Path(path).mkdir(mode=0o755)
     folder = writable("cache", path)
     try:
-        if not folder_distrust(folder) or _sticky(folder):
+        if not folder_trust_fault(folder) or _sticky(folder):
             return folder
         own = folder / f"uid-{os.geteuid()}"
         with contextlib.suppress(FileExistsError):
             own.mkdir(mode=0o755)
-        reason = "it is a link" if own.is_symlink() else folder_distrust(own)
+        reason = "it is a link" if own.is_symlink() else folder_trust_fault(own)
     except OSError as error:
         raise Refused(f"cache={path} cannot be used ({error.strerror}); choose another folder") from None
     if reason:

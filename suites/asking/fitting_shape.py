@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 
-def smallest(units: Sequence[str], enough: Callable[[frozenset[str]], bool]) -> list[str] | None:
+def minimal_set(units: Sequence[str], enough: Callable[[frozenset[str]], bool]) -> list[str] | None:
     """Return a minimal set of units for which `enough` is true, in their order; None if it is false for all units.
 
     If adding units never makes a set insufficient, about 2 k log2(n / k) + 2 k tests find k of n units (QuickXplain:

@@ -13,7 +13,7 @@ from backends.model.checkpoint_files import check_files, read_config, tokenizer_
 from backends.model.families import positions_of
 from backends.model.identity import identity_of, tokenizer_identity
 from suites.records.cell import short_digest
-from suites.schema.config import RunConfig, plain
+from suites.schema.config import RunConfig, to_json_types
 from suites.schema.enums import SourceKind, Weights
 from suites.schema.refusals import Refused
 
@@ -106,7 +106,7 @@ def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
     Raises:
         Refused: Weights, folder, architecture and tokenizer contradict one another.
     """
-    random, model = config.weights is Weights.random, plain(asdict(config.model))
+    random, model = config.weights is Weights.random, to_json_types(asdict(config.model))
     path = str(Path(config.model.path).resolve()) if config.model.path else ""
     if random and path:
         raise Refused(
@@ -145,7 +145,7 @@ def _tokenizer(config: RunConfig) -> str:
     return str(Path(chosen).resolve())
 
 
-def borrowed(job: Mapping[str, Any]) -> dict[str, str]:
+def tokenizer_digest(job: Mapping[str, Any]) -> dict[str, str]:
     """Return the digest of model.tokenizer for a cell; {} if random weights use no tokenizer."""
     if not job["tokenizer"]:
         return {}
@@ -163,5 +163,5 @@ def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
     if config.backend.source is SourceKind.none:
         return ""
     if config.weights is Weights.random:
-        return short_digest(plain(config.model.architecture))
+        return short_digest(to_json_types(config.model.architecture))
     return str(job.get("identity", ""))[:16]

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BACKENDS
-from backends.model.labels import names_in, not_a_choice
-from suites.asking.cache_folder import cache_of
+from backends.model.labels import label_names_of_config, single_label_fault
+from suites.asking.cache_folder import user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
-    borrowed,
     local_config,
     model_job,
     model_name,
     model_version,
     positions,
+    tokenizer_digest,
 )
-from suites.asking.resolve_options import lengths_of, own_options, quantization_of, without_paths
-from suites.asking.suite_request import ASKED, Asked
+from suites.asking.resolve_options import backend_options, lengths_of, libraries_by_digest, quantization_of
+from suites.asking.suite_request import ASKED, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import short_digest
@@ -89,17 +89,17 @@ def resolve(config: RunConfig) -> Request:
     # Errors in the request are reported before missing hardware.
     model_config = local_config(config)
     max_positions = positions(config, model_config)
-    shapes, lengths, backend_options = _shapes(config, max_positions), lengths_of(config), own_options(config)
+    shapes, lengths, own_options = _shapes(config, max_positions), lengths_of(config), backend_options(config)
     task = load_task(config.task, _labels(config, model_config))
     suite_request = ASKED[config.suite.name](config, shapes, lengths, max_positions, task)
     machine = _machine(config)
     results = writable("results", chosen_folder("results", config.results))
-    cache = cache_of(chosen_folder("cache", config.cache))
+    cache = user_cache(chosen_folder("cache", config.cache))
     eight_bit = config.precision.name in (Precision.int8, Precision.fp8)
     quantized = eight_bit and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**backend_options, "threads": _threads(config)}
+    options = {**own_options, "threads": _threads(config)}
     job = {
         "suite": config.suite.name.name,
         "backend": config.backend.name,
@@ -141,7 +141,7 @@ def resolve(config: RunConfig) -> Request:
     )
 
 
-def _cell(config: RunConfig, suite_request: Asked, job: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any]) -> dict[str, Any]:
     no_model, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
     quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
@@ -159,12 +159,12 @@ def _cell(config: RunConfig, suite_request: Asked, job: Mapping[str, Any]) -> di
             "seed": config.seed,
             "texts": short_digest(job["texts"]),
             **calibration,
-            **borrowed(job["model"]),
+            **tokenizer_digest(job["model"]),
             **suite_request.lengths,
         },
         "options": {
             "cuda_graph": job["cuda_graph"],
-            **without_paths(job["options"]),
+            **libraries_by_digest(job["options"]),
             "threads": config.threads,
             **quantization,
             **suite_request.options,
@@ -260,7 +260,7 @@ def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str
     if not model_config or not judges_head:
         return None
     try:
-        problem, names = not_a_choice(model_config), names_in(model_config)
+        problem, names = single_label_fault(model_config), label_names_of_config(model_config)
     except ValueError as error:
         raise Refused(f"model.path={config.model.path}: {error}") from None
     if problem:

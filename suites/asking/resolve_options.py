@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.cache import digest_of
 from suites.measuring.machine import Machine
-from suites.schema.config import QuantizationConfig, RunConfig, plain
+from suites.schema.config import QuantizationConfig, RunConfig, to_json_types
 from suites.schema.enums import Activation, Layout, Method, Precision, Scheme, Suite
 from suites.schema.refusals import Refused, at_least, between, is_file, numbered_lines, positive, shortened
 
@@ -21,7 +21,7 @@ MOST_SAMPLES = 100_000
 """Largest number of calibration sequences. Each is kept in memory as token ids."""
 
 
-def own_options(config: RunConfig) -> dict[str, Any]:
+def backend_options(config: RunConfig) -> dict[str, Any]:
     """Return the options of the selected backend only. They are part of the cell.
 
     Raises:
@@ -44,13 +44,13 @@ def own_options(config: RunConfig) -> dict[str, Any]:
     if name == "torch_eager":
         return {"keep_fp32": list(config.keep_fp32)} if config.keep_fp32 else {}
     if name == "trt_plugin":
-        chosen = plain(asdict(config.plugin))
+        chosen = to_json_types(asdict(config.plugin))
         # Newer options are left out at their defaults, so that ids of older cells stay the same.
         for key, default in {"scale_max": "auto", "constraints": "none"}.items():
             if chosen[key] == default:
                 del chosen[key]
         return {**_tensorrt(config), "layout": config.layout.name, **chosen, **padding}
-    chosen = plain(asdict(owners[name])) if name in owners else padding
+    chosen = to_json_types(asdict(owners[name])) if name in owners else padding
     if not chosen.get("process_factors", True):
         del chosen["process_factors"]
     return chosen
@@ -71,7 +71,7 @@ def _padding(config: RunConfig) -> dict[str, int]:
 
 def _tensorrt(config: RunConfig) -> dict[str, Any]:
     """Return TensorRT's options. `min`, `opt` and `max` of the dynamic profile are resolved, as [batch, sequence]."""
-    chosen = plain(asdict(config.trt))
+    chosen = to_json_types(asdict(config.trt))
     largest = [max(config.batch), max(config.sequence)]
     chosen["min"] = chosen["min"] or [1, min(16, *config.sequence)]
     chosen["max"] = chosen["max"] or largest
@@ -111,7 +111,7 @@ def _library(path: str) -> str:
     return str(Path(path).resolve())
 
 
-def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+def libraries_by_digest(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options for a cell: a library is given by its file name and a digest of its content."""
     libraries = [Path(path) for path in options.get("plugin_libraries", ())]
     if not libraries:
@@ -147,7 +147,7 @@ def quantization_of(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """
     on_cpu = machine.device.kind == "cpu"
     _check_used(config, on_cpu)
-    chosen = plain(asdict(config.quantization))
+    chosen = to_json_types(asdict(config.quantization))
     if chosen["activation"] == "auto":
         chosen["activation"] = "uint8" if on_cpu else "int8"
     if chosen["placement"] == "auto" and config.backend.name != "trt_plugin":
@@ -215,7 +215,7 @@ def _check_used(config: RunConfig, on_cpu: bool) -> None:
     for applies, names, reason in unused:
         for name in names if applies else ():
             if name in changed:
-                raise Refused(f"quantization.{name}={plain(getattr(chosen, name))}: {reason}")
+                raise Refused(f"quantization.{name}={to_json_types(getattr(chosen, name))}: {reason}")
 
 
 def _passes(config: RunConfig) -> dict[str, int]:
@@ -241,7 +241,7 @@ def lengths_of(config: RunConfig) -> dict[str, Any]:
     Raises:
         Refused: a value is out of range, or the file of lengths has an invalid line.
     """
-    lengths = plain(asdict(config.lengths))
+    lengths = to_json_types(asdict(config.lengths))
     kind = lengths["distribution"]
     chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")} | _passes(config)
     at_least("lengths.low", lengths["low"], 2)

@@ -10,7 +10,7 @@ from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
 from suites.schema.enums import SourceKind, Suite, Weights
 from suites.schema.refusals import Refused, at_least, positive
-from suites.switching.request import switching_of
+from suites.switching.request import resolve_switching
 from suites.tasks.task import Task
 
 Shapes = list[list[int]]
@@ -18,7 +18,7 @@ Shapes = list[list[int]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class SuiteRequest:
     """Fields that a suite adds to a request.
 
     Attributes:
@@ -37,11 +37,11 @@ class Asked:
     effort: Mapping[str, Any] = field(default_factory=dict)
 
 
-def latency(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
-    return Asked(shapes, shapes)
+def latency(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
+    return SuiteRequest(shapes, shapes)
 
 
-def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
     """Add the texts of the task, and the digests of its texts and targets.
 
     Raises:
@@ -53,27 +53,34 @@ def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posi
     judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
     if task.targets:
         judged["targets"] = short_digest(dict(task.targets))
-    return Asked(shapes, shapes, {"evaluated": list(task.texts)}, judged)
+    return SuiteRequest(shapes, shapes, {"evaluated": list(task.texts)}, judged)
 
 
-def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
     """Use only the largest shape, and add the number of outputs that are marked at a time."""
     _runs_a_model(config)
     chunk, largest = at_least("layers.chunk", config.layers.chunk, 1), shapes[-1:]
-    return Asked(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
+    return SuiteRequest(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
 
 
-def switching(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> Asked:
+def switching(
+    config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task
+) -> SuiteRequest:
     """Add the traffic. Its shapes may be padded to others, which are built and run."""
-    resolved = switching_of(config, shapes, lengths, positions)
+    resolved = resolve_switching(config, shapes, lengths, positions)
     starts = at_least("suite.starts", config.suite.starts, 0)
     traffic = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
-    return Asked(
+    return SuiteRequest(
         shapes,
-        resolved.held,
-        {"asked": resolved.asked, "traffic": resolved.traffic, "repeats": resolved.repeats, "starts": starts},
+        resolved.built_shapes,
+        {
+            "asked": resolved.requested_shapes,
+            "traffic": resolved.traffic,
+            "repeats": resolved.repeats,
+            "starts": starts,
+        },
         traffic,
-        {"pad_to": resolved.held} if config.switching.pad_to else {},
+        {"pad_to": resolved.built_shapes} if config.switching.pad_to else {},
         {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
     )
 

@@ -9,8 +9,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from suites.cli.command_line import PROGRAM, guarded
-from suites.cli.output import tolerantly
+from suites.cli.command_line import PROGRAM, run_guarded
+from suites.cli.output import run_with_tolerant_output
 from suites.records.suite_version import VERSION
 from suites.schema.refusals import Refused, did_you_mean, shortened
 
@@ -78,7 +78,7 @@ def _refuse(command: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status. The default is the command line of this process."""
-    return tolerantly(lambda: _main(arguments))
+    return run_with_tolerant_output(lambda: _main(arguments))
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -90,7 +90,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"{PROGRAM} {VERSION}")
         return 0
     if command not in COMMANDS:
-        return guarded(lambda: _refuse(command))
+        return run_guarded(lambda: _refuse(command))
     sys.argv[1:] = rest  # Hydra reads its arguments from here.
     return int(importlib.import_module(module_of(command)).main(rest))
 

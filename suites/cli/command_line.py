@@ -187,7 +187,7 @@ def _quoted(word: str) -> str:
     return re.sub(r"(?<=[=,])null(?=,|$)", '"null"', word) if word.startswith("backend=") else word
 
 
-def guarded(work: Callable[[], int]) -> int:
+def run_guarded(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status. An exception is printed in one line and mapped to its exit status."""
     with TolerantOutput() as output:
         status = _guarded(work)
@@ -214,9 +214,9 @@ def _guarded(work: Callable[[], int]) -> int:
         print("interrupted: finished measurements are kept; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        from suites.cli.hydra_errors import composing, explain
+        from suites.cli.hydra_errors import composition_errors, explain
 
-        if isinstance(error, composing()):
+        if isinstance(error, composition_errors()):
             message = explain(error)
         elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
             message = f"{error.filename}: {error.strerror}; check that it exists and that you have permission to use it"

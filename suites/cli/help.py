@@ -37,7 +37,7 @@ Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command w
 docs/reference.md explains every key. `{run} --cfg job` prints every key with its value.
 `{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
 
-COMMON = (
+COMMON_KEYS = (
     "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",
     "quantization.placement", "quantization.method", "quantization.smooth", "quantization.qat_steps",
     "quantization.leave_out", "lengths.passes", "layers.chunk", "switching.switch", "switching.trace",
@@ -68,7 +68,7 @@ def common_keys() -> str:
     from suites.schema.config_key import keys_of
 
     names = [key.name for key in keys_of(RunConfig)]
-    return key_lines([name for name in names if "." not in name] + [name for name in names if name in COMMON])
+    return key_lines([name for name in names if "." not in name] + [name for name in names if name in COMMON_KEYS])
 
 
 def key_lines(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, shortened
 
 
-def composing() -> tuple[type[Exception], ...]:
+def composition_errors() -> tuple[type[Exception], ...]:
     """Return the types of errors that composing an invalid configuration raises."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -28,7 +28,7 @@ def explain(error: Exception) -> str:
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several.group(1)} has several values; add -m to run each of them, or write a list as key=[a,b]"
     if (word := _malformed(error)) is not None:
-        return how_to_write(word)
+        return explain_malformed_override(word)
     if missing := re.search(r"Could not (?:find|load) '([^/']+)/([^']*)'", text):
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
@@ -150,7 +150,7 @@ def unexplained(error: Exception, arguments: list[str]) -> str:
     if "Config group override must be" in text:
         groups = ["experiment", *(item.name for item in fields(RunConfig) if is_dataclass(item.default_factory))]
         if malformed := next((word for word in arguments if word.startswith("=")), ""):
-            return how_to_write(malformed)
+            return explain_malformed_override(malformed)
         bad = [word for word in arguments if word.partition("=")[0] in groups and NO_CHOICE.fullmatch(word)]
         return f"{bad[0] if bad else 'a group'} names no choice; --help lists the choices of each group"
     swept = [word for word in arguments if re.search(r"=\s*(range|interval|glob|choice|shuffle|sort)\s*\(", word)]
@@ -183,7 +183,7 @@ def _malformed(error: Exception) -> str | None:
     return matched.group(1) if matched else None
 
 
-def how_to_write(word: str) -> str:
+def explain_malformed_override(word: str) -> str:
     """Return one line about how to write an override that Hydra cannot parse."""
     key, equal, value = word.partition("=")
     if not equal or not re.fullmatch(r"[+~]*[\w.@/$-]+", key):
@@ -264,13 +264,13 @@ def check_keys(words: Iterable[str]) -> None:
             raise Refused(_no_such_choice(key, choice, choices))
 
 
-def added_keys(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:
+def keys_not_in_schema(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:
     """Return the dotted keys that a configuration has and its schema does not. Hydra accepts them as `+key=value`."""
     factories = {item.name: item.default_factory for item in fields(schema)}
     added = [f"{prefix}{name}" for name in config if name not in factories]
     for name, factory in factories.items():
         if is_dataclass(factory) and name in config:
-            added += added_keys(config[name], factory, f"{prefix}{name}.")
+            added += keys_not_in_schema(config[name], factory, f"{prefix}{name}.")
     return added
 
 

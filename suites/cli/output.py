@@ -95,7 +95,7 @@ class TolerantOutput:
         return status or 1
 
 
-def tolerantly(main: Callable[[], int]) -> int:
+def run_with_tolerant_output(main: Callable[[], int]) -> int:
     """Run `main` with tolerant output, also for the help of argparse, and return its exit status."""
     with TolerantOutput() as output:
         try:

@@ -61,9 +61,9 @@ def measure(
                     session.wait()
                 where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
                 expected = reference, rows, feeds["attention_mask"]
-                checks.append({**where, "when": FIRST_USE, **compare(session.fetch(), *expected)})
+                checks.append({**where, "when": FIRST_USE, **compare_with_reference(session.fetch(), *expected)})
                 measurements += _phases(session, shape, feeds, effort, graph)
-                checks.append({**where, "when": AFTER_TIMING, **compare(session.fetch(), *expected)})
+                checks.append({**where, "when": AFTER_TIMING, **compare_with_reference(session.fetch(), *expected)})
             facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         except (Unsupported, Unavailable):
             raise
@@ -110,7 +110,7 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
     ]
 
 
-def compare(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
+def compare_with_reference(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
     """Compare an output with the FP32 reference, over tokens that are not padding.
 
     Args:

@@ -10,8 +10,8 @@ from typing import Any
 from suites.records.cell import PROFILES
 from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
 from suites.statistics.stats import Estimate, estimate, percentile, typical
-from suites.statistics.validity import Scores, Way, judged, problems, way
-from suites.statistics.winners import Contender, comparable, fastest, lost_by, mark, why_excluded
+from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
+from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -40,7 +40,7 @@ COLUMNS = (*KEYS, *FIGURES, "notes")
 Phases = Mapping[tuple[str, bool], Sequence[Measurement]]
 """Measurements of one shape by phase and CUDA graph, one for each process."""
 
-Judged = Mapping[Way, Mapping[str, Scores]]
+Judged = Mapping[ComputedPath, Mapping[str, Scores]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
         lowest = min((row.best.time.p50 for row in valid if row.best is not None), default=0.0)
         for row in group:
             won = mark(len(winners)) if id(row) in winners else ""
-            lost = lost_by(row.best, lowest) if row.best is not None else ""
+            lost = cannot_win_note(row.best, lowest) if row.best is not None else ""
             marked.append({**row.cells, "notes": notes_cell(won, row.cells["notes"], lost)})
     return marked
 

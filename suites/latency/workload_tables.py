@@ -8,8 +8,8 @@ from typing import Any
 
 from suites.records.cell import PROFILES
 from suites.records.record import GPU, LATENCY, OK, SUSTAINED, Record
-from suites.statistics.validity import Scores, Way, judged, problems, way
-from suites.statistics.winners import Contender, fastest, lost_by, mark, quickest, why_excluded
+from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
+from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, by_machine, configuration, fitted, notes_cell, one_machine
 from suites.tables.models import model_names, origin_note
@@ -54,7 +54,7 @@ def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) 
     return by_machine("Workloads", LEGEND, mixed, lambda group: _section(group, scores)) if mixed else ""
 
 
-def _section(records: Sequence[Record], scores: Mapping[Way, Mapping[str, Scores]]) -> str:
+def _section(records: Sequence[Record], scores: Mapping[ComputedPath, Mapping[str, Scores]]) -> str:
     lines = ["", one_machine(records)]
     names = model_names(records)
 
@@ -113,8 +113,8 @@ def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) 
     shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
     packed = record.cell.backend == "torch_packed" or record.cell.options.get("layout") == "packed"
     computed = tokens if packed else sum(rows * longest for rows, longest in shapes)
-    time = quickest(record, shapes, (GPU, LATENCY)).p50
-    pace = quickest(record, shapes, (SUSTAINED, LATENCY))
+    time = fastest_time(record, shapes, (GPU, LATENCY)).p50
+    pace = fastest_time(record, shapes, (SUSTAINED, LATENCY))
     wrong = problems(record, shapes, tasks)
     cells = {
         "batch": str(batch),
@@ -149,7 +149,7 @@ def _marked(rows: Sequence[Row]) -> list[list[str]]:
         lowest = min((contender.time.p50 for _, contender, _ in valid if contender is not None), default=0.0)
         for _, contender, cells in group:
             won = mark(len(winners)) if any(cells is winner for winner in winners) else ""
-            lost = lost_by(contender, lowest) if contender is not None else ""
+            lost = cannot_win_note(contender, lowest) if contender is not None else ""
             gain = _gain(contender, cells, group)
             shown = {**cells, "notes": notes_cell(won, cells["notes"], lost), "speedup": gain}
             table.append([shown.get(name, "") for name in COLUMNS])

@@ -33,13 +33,13 @@ def measure(
     outputs, reference = session.fetch()[valid].astype(np.float64), arrays["reference"][valid].astype(np.float64)
     edges = np.cumsum([0, *arrays["widths"].tolist()])
     layers = [
-        {"point": str(point), **compared(outputs[:, low:high], reference[:, low:high])}
+        {"point": str(point), **layer_errors(outputs[:, low:high], reference[:, low:high])}
         for point, low, high in zip(arrays["points"], edges[:-1], edges[1:], strict=True)
     ]
     return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "layers": layers}
 
 
-def compared(output: Array, reference: Array) -> dict[str, Any]:
+def layer_errors(output: Array, reference: Array) -> dict[str, Any]:
     """Compare an output with its reference, both [tokens, features].
 
     Returns:
@@ -58,7 +58,7 @@ def compared(output: Array, reference: Array) -> dict[str, Any]:
     }
 
 
-def first_past(layers: Sequence[Mapping[str, Any]], threshold: float) -> str:
+def first_above(layers: Sequence[Mapping[str, Any]], threshold: float) -> str:
     """Return the first point that has NaN or Inf, or a relative error above `threshold`; empty if there is none."""
     for layer in layers:
         if layer["nonfinite"] or layer["relative_error"] > threshold:

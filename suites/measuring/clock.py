@@ -15,7 +15,7 @@ from backends.base import Feeds, Session
 
 now_ns = time.perf_counter_ns
 
-spent_ns = time.process_time_ns
+cpu_time_ns = time.process_time_ns
 """CPU time of this process, in ns, over all its threads."""
 
 

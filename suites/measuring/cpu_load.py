@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suites.measuring.clock import now_ns, spent_ns
+from suites.measuring.clock import cpu_time_ns, now_ns
 
 PROC = Path("/proc")
 
@@ -60,7 +60,7 @@ def read_cpu(proc: Path = PROC) -> CpuReading | None:
         return None
     busy = sum(sum(fields[index] for index in BUSY if index < len(fields)) for fields in cpu_counters) * tick
     steal = sum(fields[STEAL] if len(fields) > STEAL else 0 for fields in cpu_counters) * tick
-    return CpuReading(now_ns() / 1e9, busy, steal, spent_ns() / 1e9 + launcher, threads)
+    return CpuReading(now_ns() / 1e9, busy, steal, cpu_time_ns() / 1e9 + launcher, threads)
 
 
 def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | None = None) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Machine:
     description: Mapping[str, Any] = field(default_factory=dict)
 
 
-def ask(query: Callable[..., Any], *arguments: Any) -> Any:
+def nvml_query(query: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of an NVML query, or 0 if this GPU does not support it (for example energy or power limit)."""
     import pynvml
 
@@ -64,8 +64,8 @@ def gpus() -> list[Machine]:
                 "driver": driver,
                 "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
                 "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                "max_sm_clock_mhz": ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
-                "power_limit_w": ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
+                "max_sm_clock_mhz": nvml_query(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+                "power_limit_w": nvml_query(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
                 **_host(),
             }
             # The worker sees only this GPU (CUDA_VISIBLE_DEVICES is its UUID), so its index in the worker is 0.

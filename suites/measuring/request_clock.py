@@ -12,7 +12,7 @@ from suites.measuring.clock import Effort, Samples
 
 
 @dataclass(frozen=True)
-class Served:
+class RequestTimes:
     """Host times of one request, in ns.
 
     Attributes:
@@ -31,7 +31,7 @@ class Served:
     replayed: bool
 
 
-def time_request(session: Session, feeds: Feeds) -> Served:
+def time_request(session: Session, feeds: Feeds) -> RequestTimes:
     """Serve one request on an idle device. A wait after the copy separates its time from that of the step."""
     parts: dict[str, int] = {}
     start = begin = clock.now_ns()
@@ -46,7 +46,7 @@ def time_request(session: Session, feeds: Feeds) -> Served:
     returned = clock.now_ns()
     session.wait()
     done = clock.now_ns()
-    return Served(parts, copied - begin, returned - copied, done - copied, done - start, session.replays)
+    return RequestTimes(parts, copied - begin, returned - copied, done - copied, done - start, session.replays)
 
 
 def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) -> tuple[int, int] | None:

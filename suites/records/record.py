@@ -17,7 +17,7 @@ from typing import Any
 from suites.records.cell import Cell
 from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
 from suites.schema.refusals import Refused
-from suites.text import cleaned, one_line
+from suites.text import one_line, sanitized
 
 SCHEMA = 2
 """Version of the layout of records. Version 1 has no `maker` and no `digest`; it can still be read."""
@@ -166,7 +166,7 @@ def digest_of(data: Mapping[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
-def path_of(results: Path, machine: str, cell: Cell) -> Path:
+def record_path(results: Path, machine: str, cell: Cell) -> Path:
     """Return the path of the record of a cell.
 
     Raises:
@@ -177,7 +177,7 @@ def path_of(results: Path, machine: str, cell: Cell) -> Path:
     return results / machine / "records" / cell.suite / f"{cell.id}.json"
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write `text` to a temporary file next to `path`, then rename it. So readers see the whole file or no file.
 
     Raises:
@@ -204,7 +204,7 @@ def write_record(results: Path, record: Record) -> Path:
         Refused: the record could not be read again, so every later report would skip it.
         OSError: the folder cannot be written or the disk is full.
     """
-    path = path_of(results, record.environment["machine"], record.cell)
+    path = record_path(results, record.environment["machine"], record.cell)
     # A round trip through JSON gives the data that a reader gets: tuples become lists, keys become strings.
     data = json.loads(json.dumps({**dataclasses.asdict(record), "schema": SCHEMA}))
     try:
@@ -216,7 +216,7 @@ def write_record(results: Path, record: Record) -> Path:
     digest = digest_of(data)
     measurements = ",\n  ".join(json.dumps(m, separators=(",", ":")) for m in data.pop("measurements"))
     body = json.dumps({**data, "digest": digest}, indent=1)
-    write_whole(path, f'{body[:-2]},\n "measurements": [\n  {measurements}\n ]\n}}\n')
+    write_atomically(path, f'{body[:-2]},\n "measurements": [\n  {measurements}\n ]\n}}\n')
     return path
 
 
@@ -236,7 +236,7 @@ def read_record(path: Path) -> Record:
             return record
         unchanged = {"digest", "log_tail"}
         return Record.from_json(
-            _with_new_digest({name: value if name in unchanged else cleaned(value) for name, value in data.items()})
+            _with_new_digest({name: value if name in unchanged else sanitized(value) for name, value in data.items()})
         )
     except BadRecord:
         raise

@@ -19,7 +19,7 @@ MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """Names of suites, backends and precisions, which are parts of file names."""
 
-FARTHEST = 1e18
+LARGEST_NUMBER = 1e18
 """Times in nanoseconds are below this limit, which is about 30 years."""
 
 
@@ -96,26 +96,26 @@ def _numbers(value: Any, least: float) -> bool:
     # Only built-in functions loop over the list, because it can be long.
     if not isinstance(value, list) or not {*map(type, value)} <= {int, float}:
         return False
-    return not value or (min(value) >= least and max(value) < FARTHEST and not any(map(math.isnan, value)))
+    return not value or (min(value) >= least and max(value) < LARGEST_NUMBER and not any(map(math.isnan, value)))
 
 
 def _triples(value: Any) -> bool:
     if not isinstance(value, list) or not all(isinstance(triple, list) and len(triple) == 3 for triple in value):
         return False
     flat = list(chain.from_iterable(value))
-    return {*map(type, flat)} <= {bool} or _numbers(flat, -FARTHEST)
+    return {*map(type, flat)} <= {bool} or _numbers(flat, -LARGEST_NUMBER)
 
 
 mapping = is_a("an object", lambda value: isinstance(value, dict))
 text = is_a("a text", lambda value: isinstance(value, str))
 flag = is_a("true or false", lambda value: isinstance(value, bool))
 number = is_a("a number", lambda value: type(value) in (int, float))
-whole = is_a("a whole number", lambda value: type(value) is int and 0 <= value < FARTHEST)
+whole = is_a("a whole number", lambda value: type(value) is int and 0 <= value < LARGEST_NUMBER)
 positive = is_a("a positive whole number", lambda value: type(value) is int and 0 < value < 1 << 31)
 word = is_a("a plain name", lambda value: isinstance(value, str) and bool(WORD.fullmatch(value)))
 machine = is_a("a machine's name", lambda value: isinstance(value, str) and bool(MACHINE_NAME.fullmatch(value)))
 times = is_a("a list of times", lambda value: _numbers(value, 0))
-numbers = is_a("a list of numbers", lambda value: _numbers(value, -FARTHEST))
+numbers = is_a("a list of numbers", lambda value: _numbers(value, -LARGEST_NUMBER))
 pair = is_a(
     "a batch and a sequence length",
     lambda value: (

@@ -48,7 +48,7 @@ def lock_folder() -> Path:
 
 
 @contextlib.contextmanager
-def holding(device: str, on_wait: Callable[[], None], shared: bool = False) -> Iterator[None]:
+def lock_device(device: str, on_wait: Callable[[], None], shared: bool = False) -> Iterator[None]:
     """Hold the lock of a device during the block.
 
     Args:

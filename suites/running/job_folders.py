@@ -15,7 +15,7 @@ import os
 import shutil
 from pathlib import Path
 
-from backends.cache_files import locked, own_folder
+from backends.cache_files import locked, make_private_folder
 from suites.measuring.clock import now_ns
 
 KEPT = 50
@@ -35,7 +35,7 @@ def new_job(cache: Path) -> Path:
         OSError: the folder cannot be created, or the folder of jobs belongs to another user.
     """
     jobs = cache / "jobs"
-    own_folder(jobs)
+    make_private_folder(jobs)
     with locked(jobs / ".lock"):
         with contextlib.suppress(OSError):
             _remove_old(jobs)

@@ -24,7 +24,7 @@ _answers: dict[str, Mapping[str, Any]] = {}
 """Answers of the locate stage in this process, by the keys that determine them. A sweep queries the hub once."""
 
 
-def located(request: Request, run: Run) -> Request | Answer:
+def locate_checkpoint(request: Request, run: Run) -> Request | Answer:
     """Return the request with the folder and identity of its checkpoint, or the answer of a failed locate stage.
 
     Raises:
@@ -60,7 +60,7 @@ def _check_positions(request: Request, folder: Path) -> None:
         raise Refused(f"sequence={longest} is beyond the {most} positions of {request.cell['model']}")
 
 
-def changed(request: Request) -> str:
+def checkpoint_changed(request: Request) -> str:
     """Return a reason if the files of the checkpoint changed while the cell ran; otherwise return ""."""
     model = request.job.get("model", {})
     if not model.get("identity"):

@@ -28,12 +28,12 @@ LIBRARIES = re.compile(r".*/((?:site|dist)-packages/.*)")
 
 def without_folders(record: Record, request: Request) -> Record:
     """Return the record without folders in its command, reason, log, artifacts, facts, checks and processes."""
-    replacements = known_folders(request)
+    replacements = folder_replacements(request)
     names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
     return replace(record, **{name: _cleaned(getattr(record, name), replacements) for name in names})
 
 
-def known_folders(request: Request) -> dict[str, str]:
+def folder_replacements(request: Request) -> dict[str, str]:
     """Return the replacement for each folder with a role in the run, by its path."""
     model = request.job.get("model") or {}
     folders_by_role = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from backends.base import Array, Shape, Source, versions_of
 from backends.cache import ArtifactCache
-from backends.inputs.request_inputs import REFERENCES, SETS, smallest
+from backends.inputs.request_inputs import REFERENCES, SETS, fitting_shape
 from backends.null import null_hidden
 
 
@@ -40,7 +40,7 @@ def prepare_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape])
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
         for index, shape in enumerate(requested):
-            run_shape = built[smallest(shape, built)]
+            run_shape = built[fitting_shape(shape, built)]
             size = (run_shape.batch, run_shape.sequence)
             for number in range(2 * SETS):
                 ids = np.random.default_rng([index, number]).integers(0, 1000, size, dtype=np.int32)

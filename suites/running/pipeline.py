@@ -14,15 +14,15 @@ from backends.cache_files import remove_partials
 from suites.asking.request import Request
 from suites.records import record
 from suites.records.cell import Cell
-from suites.records.record import FAILED, OK, TIMED, Record, path_of, write_record
+from suites.records.record import FAILED, OK, TIMED, Record, record_path, write_record
 from suites.records.suite_version import HARNESS, SCORING, maker, typed_command
-from suites.running.device_lock import holding
+from suites.running.device_lock import lock_device
 from suites.running.job_folders import end_job, new_job
 from suites.running.launch import Answer, CannotStart, CannotWrite
-from suites.running.locating import changed, located
+from suites.running.locating import checkpoint_changed, locate_checkpoint
 from suites.running.machine_folders import without_folders
-from suites.running.reuse import another_device, judged_anew, record_at, reusable
-from suites.running.stages import Progress, Staged, Stages, judged, measure, measure_layers, prepare
+from suites.running.reuse import another_device, apply_tolerance, record_at, reusable
+from suites.running.stages import Progress, StageResult, Stages, judged, measure, measure_layers, prepare
 from suites.schema.refusals import Refused, check_record
 
 WAITING = "for the device, which another run uses"
@@ -32,7 +32,7 @@ _reported_caches: set[Path] = set()
 
 
 @dataclass(frozen=True)
-class Ended:
+class CellResult:
     """Result of a cell so far.
 
     Attributes:
@@ -47,10 +47,10 @@ class Ended:
     path: Path | None
     reused: bool
     log: Path | None = None
-    another: Callable[[], Ended] | None = None
+    another: Callable[[], CellResult] | None = None
 
 
-def run_request(request: Request, progress: Progress) -> Ended:
+def run_request(request: Request, progress: Progress) -> CellResult:
     """Run a request, or return the record that an earlier run on the same device wrote.
 
     Raises:
@@ -68,7 +68,7 @@ def run_request(request: Request, progress: Progress) -> Ended:
     return _finish(stages, lambda: _run(request, stages))
 
 
-def run_to_end(request: Request, progress: Progress) -> Ended:
+def run_to_end(request: Request, progress: Progress) -> CellResult:
     """Run a request in all requested processes, one after another."""
     ended = run_request(request, progress)
     while ended.another is not None:
@@ -81,7 +81,7 @@ def _cannot_write(request: Request, error: Exception) -> Refused:
     return Refused(f"cannot write: {error}; free some space there or choose another folder than {folders}")
 
 
-def _finish(stages: Stages, work: Callable[[], Ended]) -> Ended:
+def _finish(stages: Stages, work: Callable[[], CellResult]) -> CellResult:
     """Return the result of `work`. Remove the job folder if it is not needed any more; add the log if the cell failed.
 
     Raises:
@@ -116,12 +116,12 @@ def _last_log(folder: Path) -> Path | None:
         return None
 
 
-def _run(request: Request, stages: Stages) -> Ended:
-    checkpoint = located(request, stages.run)
+def _run(request: Request, stages: Stages) -> CellResult:
+    checkpoint = locate_checkpoint(request, stages.run)
     if isinstance(checkpoint, Answer):
         # Without the checkpoint the cell has no identity, so no record can be written.
         cell = Cell(release="", **request.cell)
-        return Ended(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
+        return CellResult(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
     request = checkpoint
     probed = stages.run("probe", request.job, request.interpreter)
     advice = "; interpreter.main or the backend's own, as in inference-suites.yaml, must be a Python with numpy"
@@ -129,18 +129,18 @@ def _run(request: Request, stages: Stages) -> Ended:
         "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
     }  # fmt: skip
     cell = Cell(release=facts["release"], **request.cell)
-    path = path_of(request.results, request.machine.slug, cell)
+    path = record_path(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
     if measuring:
         check_record(request.results, path)
     earlier = record_at(path) if measuring else None
     reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
-    if reusable_record is not None and processes_of(reusable_record) >= request.repeats:
-        return Ended(judged_anew(reusable_record, request), path, reused=True)
+    if reusable_record is not None and process_count(reusable_record) >= request.repeats:
+        return CellResult(apply_tolerance(reusable_record, request), path, reused=True)
     layers, extends = request.suite == "layers", False
     environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
     if facts["outcome"] != OK:
-        staged = Staged(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
+        staged = StageResult(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
     else:
         # The export runs under the lock too, because it would disturb another run that measures on this device.
         with _device(request, stages):
@@ -157,8 +157,8 @@ def _run(request: Request, stages: Stages) -> Ended:
             return _measure_again(request, stages, staged.job, reusable_record)
         if measuring and staged.answer.outcome == OK:
             # Judging does not use the device, so it runs after the lock is released.
-            staged = Staged(*judged(request, stages, staged.answer, staged.parts), staged.job)
-        if staged.answer.outcome == OK and (reason := changed(request)):
+            staged = StageResult(*judged(request, stages, staged.answer, staged.parts), staged.job)
+        if staged.answer.outcome == OK and (reason := checkpoint_changed(request)):
             staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
     answer, parts = staged.answer, staged.parts
     new_record = Record(
@@ -181,34 +181,34 @@ def _run(request: Request, stages: Stages) -> Ended:
         replaced_uuid = earlier.environment.get("uuid")
         stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
     written_path = write_record(request.results, new_record) if measuring else None
-    return _with_next_process(request, stages, staged.job, Ended(new_record, written_path, reused=False))
+    return _with_next_process(request, stages, staged.job, CellResult(new_record, written_path, reused=False))
 
 
 @contextlib.contextmanager
 def _device(request: Request, stages: Stages) -> Iterator[None]:
     """Hold the lock of the device: exclusive for a suite that takes times, shared with other runs otherwise."""
     device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
-    with holding(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
+    with lock_device(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
         yield
 
 
-def processes_of(earlier: Record) -> int:
+def process_count(earlier: Record) -> int:
     """Return the number of fresh processes that measured."""
     return 1 + len(earlier.processes)
 
 
-def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: Ended) -> Ended:
+def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: CellResult) -> CellResult:
     """Set `another` if the request needs more processes than have measured."""
-    if ended.path is None or ended.record.outcome != OK or processes_of(ended.record) >= request.repeats:
+    if ended.path is None or ended.record.outcome != OK or process_count(ended.record) >= request.repeats:
         return ended
     return replace(ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, job, ended.record)))
 
 
-def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> Ended:
+def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> CellResult:
     """Measure in one more process and add its measurements to the record. A failure of that process fails the cell."""
-    number = processes_of(earlier)
+    number = process_count(earlier)
     with _device(request, stages):
-        staged = measure(request, stages, Staged(Answer(OK, "", None, ""), {}, {**job, "process": number}))
+        staged = measure(request, stages, StageResult(Answer(OK, "", None, ""), {}, {**job, "process": number}))
     answer, parts = staged.answer, staged.parts
     if answer.outcome == OK:
         answer, parts = judged(request, stages, answer, parts)
@@ -225,7 +225,7 @@ def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], ear
     )
     extended = without_folders(extended, request)
     written_path = write_record(request.results, extended)
-    return _with_next_process(request, stages, job, Ended(extended, written_path, reused=False))
+    return _with_next_process(request, stages, job, CellResult(extended, written_path, reused=False))
 
 
 def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from suites.asking.request import Request
-from suites.layers.measure import first_past
+from suites.layers.measure import first_above
 from suites.records.cell import short_digest
 from suites.records.record import OK, UNSUPPORTED, Record, read_record, write_record
 from suites.records.suite_version import HARNESS, SCORING
@@ -38,14 +38,14 @@ def another_device(earlier: Record, request: Request) -> bool:
     return bool(earlier.environment.get("uuid") != request.machine.description["uuid"])
 
 
-def judged_anew(earlier: Record, request: Request) -> Record:
+def apply_tolerance(earlier: Record, request: Request) -> Record:
     """Apply the tolerance or threshold of the request to a record. If it changes, the record is written again."""
     scores = dict(earlier.scores)
     if "tolerance" in scores:
         scores["tolerance"] = request.task["tolerance"]
     if "threshold" in scores:
         scores["threshold"] = request.task["threshold"]
-        scores["first"] = first_past(scores["layers"], scores["threshold"])
+        scores["first"] = first_above(scores["layers"], scores["threshold"])
     if scores == earlier.scores:
         return earlier
     # The record is in this machine's folder, also if its own field has another name.

@@ -10,7 +10,7 @@ from typing import Any
 
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
-from suites.layers.measure import first_past
+from suites.layers.measure import first_above
 from suites.measuring.clock import now_ns
 from suites.records.cell import short_digest
 from suites.records.record import FAILED, OK, Measurement
@@ -22,7 +22,7 @@ Progress = Callable[[str, str, bool], None]
 
 
 @dataclass(frozen=True)
-class Staged:
+class StageResult:
     """Result of one or more stages.
 
     Attributes:
@@ -79,12 +79,12 @@ class Stages:
         return answer
 
 
-def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
+def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> StageResult:
     """Export and build. The result has the job of the measure stage, unless a stage failed or is the last one."""
     parts: dict[str, Any] = {"artifacts": {}}
     exported = stages.run("export", {**request.job, "form": form}, request.main_interpreter)
     if exported.outcome != OK or request.until == "export":
-        return Staged(exported, parts)
+        return StageResult(exported, parts)
     source, inputs = exported.result["source"], exported.result["inputs"]
     build_job = {
         **request.job,
@@ -93,7 +93,7 @@ def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged
     }
     built = stages.run("build", {**build_job, "source": source}, request.interpreter)
     if built.outcome != OK:
-        return Staged(built, parts)
+        return StageResult(built, parts)
     files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
     learned = {name: exported.result.get(name) for name in ("trained", "searched")}
     artifacts = {**files, **learned, "inputs": inputs, "built": built.result}
@@ -105,20 +105,20 @@ def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged
         if artifact
     }
     if request.until == "build":
-        return Staged(built, parts)
+        return StageResult(built, parts)
     run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
     identity = exported.result.get("checkpoint", {}).get("identity", "")
     origin = {"inputs": inputs, "checkpoint": source["checkpoint"], "identity": identity}
-    return Staged(built, parts, {**build_job, **run, "origin": origin})
+    return StageResult(built, parts, {**build_job, **run, "origin": origin})
 
 
-def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
+def measure(request: Request, stages: Stages, prepared: StageResult) -> StageResult:
     """Measure in one fresh process."""
     job, parts = prepared.job, dict(prepared.parts)
     with Telemetry(request.machine.device.uuid) as telemetry:
         measured = stages.run("measure", job, request.interpreter)
     if measured.outcome != OK:
-        return Staged(measured, parts)
+        return StageResult(measured, parts)
     result, process = measured.result, job.get("process", 0)
     if "found" in result:
         result["judged"] = {"found": result["found"], **job["origin"]}
@@ -134,9 +134,9 @@ def measure(request: Request, stages: Stages, prepared: Staged) -> Staged:
     for number in range(request.job.get("starts", 0)):
         started = stages.run("start", {**job, "number": number}, request.interpreter)
         if started.outcome != OK:
-            return Staged(started, parts)
+            return StageResult(started, parts)
         parts["scores"]["starts"].append(started.result)
-    return Staged(measured, parts, job)
+    return StageResult(measured, parts, job)
 
 
 def judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
@@ -167,7 +167,7 @@ def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
     return [[batch, sequence, tokens] for batch, sequence, tokens in sizes if tokens < batch * sequence]
 
 
-def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> Staged:
+def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> StageResult:
     """Prepare and measure the marked outputs in chunks, each chunk with its own engine."""
     layers: list[Mapping[str, Any]] = []
     (begin, size), count = request.job["chunk"], 1
@@ -181,8 +181,8 @@ def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) ->
         begin, count = begin + size, staged.parts["artifacts"]["weights"]["points"]
         layers += staged.answer.result.get("layers", [])
     threshold = request.task["threshold"]
-    scores = {"layers": layers, "threshold": threshold, "first": first_past(layers, threshold)}
-    return Staged(staged.answer, {**staged.parts, "scores": scores})
+    scores = {"layers": layers, "threshold": threshold, "first": first_above(layers, threshold)}
+    return StageResult(staged.answer, {**staged.parts, "scores": scores})
 
 
 def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:

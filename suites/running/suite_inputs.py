@@ -9,12 +9,12 @@ from typing import Any
 from backends.base import Artifact, Shape, Source, Unsupported, load_backend
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.pooling import pooling_of
-from backends.inputs.request_inputs import prepare_sets
-from backends.inputs.task_batches import prepare_evaluation
+from backends.inputs.request_inputs import prepare_request_sets
+from backends.inputs.task_batches import prepare_task_batches
 from backends.model.checkpoint_files import read_config
 from backends.model.families import check_named_layers
 from backends.model.heads import check_head
-from backends.onnx_.marked_outputs import mark, marked_points, prepare_marked
+from backends.onnx_.marked_outputs import mark_onnx, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
 
 Job = Mapping[str, Any]
@@ -34,7 +34,7 @@ def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape
     pooling = pooling_of(origin.folder) if readout == "mean" else None
     chosen = pooling.readout if pooling else readout
     texts, longest = (pooling.texts(job["evaluated"]), pooling.longest) if pooling else (job["evaluated"], 0)
-    inputs = prepare_evaluation(origin, shapes, texts, chosen, drift, longest)
+    inputs = prepare_task_batches(origin, shapes, texts, chosen, drift, longest)
     return source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}) if pooling else inputs, {}
 
 
@@ -46,13 +46,13 @@ def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shap
     points = marked_points(onnx)
     chunk = points[begin : begin + size]
     inputs = prepare_marked(origin, onnx, chunk, shapes[-1])
-    marked = replace(source, onnx=source.onnx and mark(source.onnx, chunk, origin.cache), marked=tuple(chunk))
+    marked = replace(source, onnx=source.onnx and mark_onnx(source.onnx, chunk, origin.cache), marked=tuple(chunk))
     return marked, inputs, {"points": len(points)}
 
 
 def _requests(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     requested = [Shape(batch, sequence) for batch, sequence in job["asked"]]
-    return source, prepare_sets(origin, requested, shapes), {}
+    return source, prepare_request_sets(origin, requested, shapes), {}
 
 
 INPUTS: Mapping[str, Callable[[Job, InputSource, Source, Sequence[Shape]], Prepared]] = {

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from suites.measuring.clock import now_ns
-from suites.measuring.machine import ask
+from suites.measuring.machine import nvml_query
 from suites.records.record import SUSTAINED, Measurement
 
 REASONS = {
@@ -100,14 +100,14 @@ def _read(handle: Any) -> Reading:
 
     return Reading(
         at=now_ns(),
-        sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
-        power=ask(pynvml.nvmlDeviceGetPowerUsage, handle) / 1000,
-        temperature=ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-        reasons=ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
-        energy=ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
+        sm_clock=nvml_query(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock=nvml_query(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        power=nvml_query(pynvml.nvmlDeviceGetPowerUsage, handle) / 1000,
+        temperature=nvml_query(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        reasons=nvml_query(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
+        energy=nvml_query(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
-        processes=len(ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
+        processes=len(nvml_query(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
         until=now_ns(),
     )
 

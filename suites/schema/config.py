@@ -202,12 +202,12 @@ class RunConfig:
     plugin: PluginConfig = field(default_factory=PluginConfig)
 
 
-def plain(value: Any) -> Any:
+def to_json_types(value: Any) -> Any:
     """Convert enums and containers of enums to JSON types. An enum becomes its value if it is a text, else its name."""
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str) else value.name
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json_types(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json_types(item) for item in value]
     return value

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from suites.cli.output import tolerantly
+from suites.cli.output import run_with_tolerant_output
 from suites.records.record import GPU, LATENCY, Measurement, Record
 from suites.root import ROOT
 from suites.schema.refusals import Refused
@@ -203,7 +203,7 @@ def to_text(found: Iterable[Study]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the file. Return 0, or 2 if the command was refused."""
-    from suites.cli.command_line import CommandParser, guarded
+    from suites.cli.command_line import CommandParser, run_guarded
     from suites.records.record_checks import BadRecord
     from suites.records.results_folder import read_records
 
@@ -228,8 +228,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{FILE}: {len(found)} studies")
         return 0
 
-    return guarded(write)
+    return run_guarded(write)
 
 
 if __name__ == "__main__":
-    sys.exit(tolerantly(lambda: main(sys.argv[1:])))
+    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

@@ -137,7 +137,7 @@ def estimate(processes: Sequence[Samples], resamples: int = RESAMPLES) -> Estima
     return Estimate(float(np.exp(center)), low, high, error, number - 1, number, count)
 
 
-def of_processes(values: Sequence[float]) -> Estimate:
+def estimate_of_figures(values: Sequence[float]) -> Estimate:
     """Estimate a time without bootstrap from one figure per process, such as a sum of medians; each greater than 0."""
     logs, number = np.log(np.asarray(values, dtype=np.float64)), len(values)
     center, error = float(logs.mean()), float(logs.std(ddof=1) / number**0.5) if number > 1 else 0.0

@@ -13,12 +13,12 @@ from typing import Any
 from suites.records.cell import PROFILES
 from suites.records.record import FAILED, TIMEOUT, Record
 
-Way = str
+ComputedPath = str
 Scores = Mapping[str, Any]
-Judged = Mapping[Way, Mapping[str, Scores]]
+Judged = Mapping[ComputedPath, Mapping[str, Scores]]
 """Scores by path and task."""
 
-NOT_THE_WAY = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
+SPEED_OPTIONS = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
 """Options that change the speed of a path but not its outputs."""
 
 CALIBRATED = ("int8", "fp8")
@@ -35,24 +35,24 @@ pooled outputs: in the records, above 0.9999 for floating point, and above 0.94 
 A lower cosine means an error, for example a kernel whose probabilities all round to 0."""
 
 
-def way(record: Record) -> Way:
+def way(record: Record) -> ComputedPath:
     """Return the key of a record's path. Two records have the same key if they differ only in shapes and speed."""
     cell = record.cell
     calibrated = cell.precision in CALIBRATED
-    without = NOT_THE_WAY if calibrated else NOT_THE_WAY | {*PROFILES}
+    without = SPEED_OPTIONS if calibrated else SPEED_OPTIONS | {*PROFILES}
     options = {name: value for name, value in cell.options.items() if name not in without}
     parts = (record.environment["machine"], cell.model, cell.weights, cell.model_version, cell.backend, cell.release)
     made_from = [cell.lengths.get("texts"), cell.lengths.get("seed")] if calibrated else []
     return json.dumps([*parts, cell.precision, options, *made_from], sort_keys=True)
 
 
-def judged(accuracy: Iterable[Record]) -> dict[Way, dict[str, Scores]]:
+def judged(accuracy: Iterable[Record]) -> dict[ComputedPath, dict[str, Scores]]:
     """Return scores by path and task. If several records have the same path and task, the largest loss counts.
 
     The scores of a cell that failed or timed out have its reason as `failure`. Unsupported or unavailable cells are
     skipped.
     """
-    scores_by_path: dict[Way, dict[str, Scores]] = {}
+    scores_by_path: dict[ComputedPath, dict[str, Scores]] = {}
     for record in accuracy:
         scores = dict(record.scores)
         if record.outcome in (FAILED, TIMEOUT) and not scores.get("nonfinite"):

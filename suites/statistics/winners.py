@@ -13,7 +13,7 @@ import numpy as np
 
 from suites.records.record import GPU, Measurement, Record
 from suites.statistics.noise import PathKey, noise_of, widened
-from suites.statistics.stats import Estimate, of_processes, slower, typical
+from suites.statistics.stats import Estimate, estimate_of_figures, slower, typical
 
 OTHERS_ALLOWED = 0.05
 """Largest share of the CPU time that other processes may take. Above it, times on the CPU are not reliable."""
@@ -68,7 +68,7 @@ def over(time: Estimate, other: Estimate) -> str:
     return f"{time.p50 / other.p50 - 1:+.1%}{tie}"
 
 
-def quickest(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence[str]) -> Estimate:
+def fastest_time(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence[str]) -> Estimate:
     """Return the sum over `shapes` of the median times in ns, as an estimate that can be compared.
 
     Each shape counts with the first of `phases` that was measured, and with or without CUDA graph, whichever is faster.
@@ -92,7 +92,7 @@ def quickest(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequence
         for m in by_graph[graph]:
             sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))
     smallest = min(batch * sequence for batch, sequence in shapes)
-    return comparable(record, of_processes(list(sums.values())), graphs == {True}, smallest)
+    return comparable(record, estimate_of_figures(list(sums.values())), graphs == {True}, smallest)
 
 
 def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
@@ -103,7 +103,9 @@ def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
         best: index of the best time.
     """
     estimates = [
-        comparable(record, of_processes([time]), graph, min(batch * sequence for batch, sequence in record.cell.shapes))
+        comparable(
+            record, estimate_of_figures([time]), graph, min(batch * sequence for batch, sequence in record.cell.shapes)
+        )
         for record, graph, time in times
     ]
     return [
@@ -119,7 +121,7 @@ def mark(winners: int) -> str:
     return "**fastest**" if winners == 1 else f"**fastest**, a tie of {winners} rows"
 
 
-def lost_by(row: Contender, lowest: float) -> str:
+def cannot_win_note(row: Contender, lowest: float) -> str:
     """Return the note of a row that cannot win, else an empty text; `lowest` is the lowest time of all valid rows."""
     if not row.excluded:
         return ""

@@ -8,11 +8,11 @@ from itertools import combinations, groupby, pairwise
 import numpy as np
 
 from suites.statistics.winners import ties
-from suites.switching.costs import Costs, Meeting, break_even, meeting
+from suites.switching.costs import BreakEven, Costs, break_even, break_even_point
 from suites.switching.strategies import Labels
 from suites.tables.markdown import fitted, wrapped
 
-SURE = 0.95
+SURE_SHARE = 0.95
 """Smallest share of resamplings with a break-even point for a pair in the table."""
 
 
@@ -43,18 +43,18 @@ def _pairs(strategies: Sequence[Costs], labels: Labels) -> Iterator[list[str]]:
 
     for _, members in groupby(sorted(strategies, key=kind), key=kind):
         for first, second in combinations(members, 2):
-            point = meeting(first, second)
-            if point and point.certain >= SURE:
+            point = break_even_point(first, second)
+            if point and point.certain >= SURE_SHARE:
                 below, above = sorted((first, second), key=lambda strategy: float(strategy.means.at(0)))
                 pair = [labels.of(strategy.record, strategy.cuda_graph) for strategy in (below, above)]
                 yield [*pair, _share(point), _per_second(point), f"{point.certain:.0%}"]
 
 
-def _share(point: Meeting) -> str:
+def _share(point: BreakEven) -> str:
     return f"{point.switch:.3f} [{point.switch_low:.3f}, {point.switch_high:.3f}]"
 
 
-def _per_second(point: Meeting) -> str:
+def _per_second(point: BreakEven) -> str:
     return f"{point.per_second:,.1f} [{point.per_second_low:,.1f}, {point.per_second_high:,.1f}]"
 
 
@@ -77,11 +77,11 @@ def _crossings(strategies: Sequence[Costs], precision: str, labels: Labels) -> l
         tie = f"; the spread between processes explains the lead over {', '.join(tied)}" if tied else ""
         lines.append(f"- {low:.3f} to {high:.3f}: {_name(strategies[index], labels)}{tie}")
     for (*_, earlier), (*_, later) in pairwise(best):
-        point = meeting(*(strategies[index] for index in sorted((earlier, later))))
+        point = break_even_point(*(strategies[index] for index in sorted((earlier, later))))
         assert point is not None  # the lines of the two strategies cross
         rate = f"{_per_second(point)} changes of shape per second"
         lines.append(f"- break-even at {_share(point)} or {rate}, in {point.certain:.0%} of resamplings")
-    errors = [strategies[index].misfit for *_, index in best if not np.isnan(strategies[index].misfit)]
+    errors = [strategies[index].model_error for *_, index in best if not np.isnan(strategies[index].model_error)]
     if errors:
         lines.append(f"- by predicted means; replays of these differ by up to {max(errors):.0%}, and they decide")
     return ["", title, "", *(wrapped(line, "  ") for line in lines)]

@@ -13,11 +13,11 @@ import numpy as np
 
 from backends.base import Array, Session, Shape
 from suites.measuring import clock
-from suites.switching.transitions import met
+from suites.switching.transitions import time_first_requests
 from suites.switching.workload import Workload
 
 
-def start(
+def time_cold_start(
     opening: Callable[[], Iterator[tuple[str, Session | None]]],
     shapes: Sequence[Shape],
     arrays: Mapping[str, Array],
@@ -42,11 +42,13 @@ def start(
     with session:
         return {
             "opening": steps,
-            "met": [met(session, shapes[i], workload, i, "start") for i in order(len(shapes), number)],
+            "met": [
+                time_first_requests(session, shapes[i], workload, i, "start") for i in shape_order(len(shapes), number)
+            ],
         }
 
 
-def order(count: int, number: int) -> list[int]:
+def shape_order(count: int, number: int) -> list[int]:
     """Return the shapes by index: shape `number` (modulo `count`) first, the others in random order."""
     first = number % count
     others = np.random.default_rng(number).permutation(count).tolist()

@@ -19,8 +19,8 @@ from backends.base import Array
 from suites.records.record import REPLAY, Record
 from suites.statistics.stats import bounds
 from suites.statistics.validity import Scores, problems
-from suites.switching.output_parity import complaint
-from suites.switching.traffic import Size, smallest
+from suites.switching.output_parity import parity_fault
+from suites.switching.traffic import Size, fitting_shape
 
 Pair = tuple[Size, Size]
 
@@ -55,7 +55,7 @@ class Visits:
         return cls(parts, **arrays, earlier=[_size(size) for size in transition["earlier"]])
 
     @property
-    def over(self) -> Array:
+    def extra(self) -> Array:
         """Cost of the change [visits] in ns: time of the first request minus time of the third, which has no change."""
         return np.asarray(self.whole[:, 0] - self.whole[:, 2])
 
@@ -132,20 +132,20 @@ class Costs:
         return cls(record, cuda_graph, visits, tasks or {})
 
     @property
-    def counts(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the outputs are correct. A strategy with wrong outputs cannot be chosen."""
-        return not self.wrong
+        return not self.output_faults
 
     @property
-    def single(self) -> bool:
+    def measured_once(self) -> bool:
         """Whether some pair was measured only once (a run that only checks outputs): too few to compare strategies."""
         return min(len(visits.whole) for visits in self.visits.values()) < 2
 
     @cached_property
-    def wrong(self) -> str:
+    def output_faults(self) -> str:
         """Why the outputs are wrong or unchecked; empty if they are correct."""
         checks = [parity for parity in self.record.scores["parity"] if parity["cuda_graph"] == self.cuda_graph]
-        faults = [complaint(parity) for parity in checks] or ["outputs after changes of shape were not checked"]
+        faults = [parity_fault(parity) for parity in checks] or ["outputs after changes of shape were not checked"]
         return "; ".join(text for text in (*problems(self.record, set(self.shapes), self.tasks), *faults) if text)
 
     @cached_property
@@ -155,7 +155,7 @@ class Costs:
     @cached_property
     def served(self) -> list[Size]:
         """For each shape of requests, the shape that runs it; a larger one where requests are padded."""
-        return [self.shapes[smallest(_size(shape), self.shapes)] for shape in self.record.cell.shapes]
+        return [self.shapes[fitting_shape(_size(shape), self.shapes)] for shape in self.record.cell.shapes]
 
     @cached_property
     def replays(self) -> dict[float, float]:
@@ -168,7 +168,7 @@ class Costs:
         return {float(switch): float(np.mean(samples)) for switch, samples in traces.items()}
 
     @property
-    def misfit(self) -> float:
+    def model_error(self) -> float:
         """Largest relative error of `means` against a replay; NaN without replays."""
         errors = [abs(mean / float(self.means.at(switch)) - 1) for switch, mean in self.replays.items()]
         return max(errors, default=float("nan"))
@@ -206,7 +206,7 @@ class Costs:
             for shape in self.shapes
         }
         change = {
-            pair: squeezed(self.visits[pair].over[index].mean(axis=1))
+            pair: squeezed(self.visits[pair].extra[index].mean(axis=1))
             for pair, index in drawn.items()
             if pair[0] != pair[1]
         }
@@ -214,7 +214,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class BreakEven:
     """Break-even point of two strategies, with 95% bootstrap intervals (`_low` to `_high`).
 
     Attributes:
@@ -240,7 +240,7 @@ def break_even(first: Means, second: Means) -> Array:
     return np.where((switch > 0) & (switch < 1), switch, np.nan)
 
 
-def meeting(first: Costs, second: Costs) -> Meeting | None:
+def break_even_point(first: Costs, second: Costs) -> BreakEven | None:
     """Return the break-even point; None if one strategy is faster at every switching probability."""
     switch = float(break_even(first.means, second.means))
     if np.isnan(switch):
@@ -250,11 +250,11 @@ def meeting(first: Costs, second: Costs) -> Meeting | None:
     per_second = 1e9 * drawn / first_means.at(drawn)
     exists = ~np.isnan(drawn)
     if not exists.any():
-        return Meeting(
+        return BreakEven(
             switch, *(float("nan"),) * 2, 1e9 * switch / float(first.means.at(switch)), *(float("nan"),) * 2, 0
         )
     mean_per_second = 1e9 * switch / float(first.means.at(switch))
-    return Meeting(switch, *bounds(drawn[exists]), mean_per_second, *bounds(per_second[exists]), float(exists.mean()))
+    return BreakEven(switch, *bounds(drawn[exists]), mean_per_second, *bounds(per_second[exists]), float(exists.mean()))
 
 
 def _size(pair: Sequence[int]) -> Size:

@@ -22,21 +22,29 @@ from typing import Any
 
 from backends.base import Array, Session, Shape, Unavailable, Unsupported
 from backends.stream import Stream
-from suites.latency.measure import compare
+from suites.latency.measure import compare_with_reference
 from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.measuring.request_clock import time_requests, warm_up
 from suites.records.record import Measurement
 from suites.schema.refusals import first_line
-from suites.switching.output_parity import Fresh, complaint, output, parity
-from suites.switching.transitions import Traffic, captures, keep_graphs, met, on_device, pairs, replays
+from suites.switching.output_parity import FreshOutputs, output, parity, parity_fault
+from suites.switching.transitions import (
+    Traffic,
+    keep_graphs,
+    replay_traces,
+    time_captures,
+    time_first_requests,
+    time_pairs,
+    time_pairs_on_device,
+)
 from suites.switching.workload import Workload
 
 Opening = Iterator[tuple[str, Session | None]]
 
 
 @dataclass
-class Found:
+class SwitchingResult:
     """Results that go into the record; see `measure`."""
 
     measurements: list[Measurement] = field(default_factory=list)
@@ -55,7 +63,7 @@ class Found:
 
 
 @dataclass
-class Question:
+class SwitchingMeasurement:
     """Everything that is measured over the sessions of one backend.
 
     Attributes:
@@ -70,7 +78,7 @@ class Question:
     traffic: Traffic
     repeats: int
     progress: Callable[[str], None]
-    found: Found = field(default_factory=Found)
+    found: SwitchingResult = field(default_factory=SwitchingResult)
     stream: Stream | None = None
 
     @contextmanager
@@ -102,69 +110,73 @@ class Question:
             traceback.print_exc()
             self.found.failures[name] = first_line(error)
 
-    def fresh(self) -> Fresh:
+    def fresh(self) -> FreshOutputs:
         """Return outputs of new sessions that run one shape each."""
         outputs: dict[int, list[Array]] = {}
         for index, shape in enumerate(self.workload.shapes):
             with self.part(f"a fresh context for {shape}"), self.opened(f"a fresh context for {shape}") as session:
-                self.found.keep("cold", [met(session, shape, self.workload, index, "process")])
-                cases = self.workload.judged[index]
+                self.found.keep("cold", [time_first_requests(session, shape, self.workload, index, "process")])
+                cases = self.workload.reference_cases[index]
                 outputs[index] = [output(session, case.feeds) for case in cases]
                 for case, hidden in zip(cases, outputs[index], strict=True):
-                    check = compare(hidden, case.reference, case.rows, case.feeds["attention_mask"])
+                    check = compare_with_reference(hidden, case.reference, case.rows, case.feeds["attention_mask"])
                     where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": False}
                     self.found.checks.append({**where, **check})
         return outputs
 
-    def serve(self, session: Session, fresh: Fresh, graph: bool) -> None:
+    def serve(self, session: Session, fresh: FreshOutputs, graph: bool) -> None:
         """Measure every pair and every trace, with plain steps or with the CUDA graphs that the session keeps."""
         suffix = " with graphs" if graph else ""
         steady = False
         with self.part(f"warm-up{suffix}"):
             # The first request of each input is cold, so all inputs run once before the measurements.
-            time_requests(session, self.workload.everything)
-            steady = warm_up(session, [next(turn) for turn in self.workload.in_turn_at()], self.effort)
+            time_requests(session, self.workload.all_requests)
+            steady = warm_up(session, [next(turn) for turn in self.workload.cycles_by_built_shape()], self.effort)
         self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
         transitions: list[dict[str, Any]] = []
         with self.part(f"every pair of shapes{suffix}"):
-            transitions = pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
+            transitions = time_pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
             self.found.keep("transitions", transitions)
         with self.part(f"replays{suffix}"):
             budget = self.effort.replay_s
-            measurements, counts = replays(session, self.workload, self.traffic, budget, graph, steady, self.progress)
+            measurements, counts = replay_traces(
+                session, self.workload, self.traffic, budget, graph, steady, self.progress
+            )
             self.found.measurements += measurements
             self.found.keep("replays", counts)
         if session.stream is not None and transitions:
             with self.part(f"every pair of shapes on the device{suffix}"):
                 budget = self.effort.pairs_s
-                self.found.keep("device", on_device(session, self.workload, transitions, self.repeats, budget, graph))
+                self.found.keep(
+                    "device", time_pairs_on_device(session, self.workload, transitions, self.repeats, budget, graph)
+                )
         with self.part(f"outputs after every change{suffix}"):
             checked = parity(session, self.workload, fresh, graph)
             self.found.keep("parity", [checked])
-            if fault := complaint(checked):
+            if fault := parity_fault(checked):
                 self.found.failures[f"every pair{suffix}"] = fault
 
-    def plain(self, fresh: Fresh) -> None:
+    def plain(self, fresh: FreshOutputs) -> None:
         """Measure a session that runs plain steps."""
         memory: dict[str, Any] = {}
         with self.opened("plain steps", watch=True) as session:
             free = session.stream.free_memory() if session.stream else 0
             with self.part("first requests"):
                 for index, shape in enumerate(self.workload.shapes):
-                    self.found.keep("cold", [met(session, shape, self.workload, index, "context")])
+                    self.found.keep("cold", [time_first_requests(session, shape, self.workload, index, "context")])
             if session.stream:
                 memory["shapes"] = free - session.stream.free_memory()
                 memory["opening"] = self.found.switching["openings"][-1]["bytes"]
                 self.found.facts["memory"] = memory
             self.serve(session, fresh, False)
 
-    def graphs(self, fresh: Fresh) -> None:
+    def graphs(self, fresh: FreshOutputs) -> None:
         """Measure captures of CUDA graphs, then a session that keeps its graphs."""
         try:
             with self.part("captures"), self.opened("captures") as session:
-                self.found.keep("captures", captures(session, self.workload))
+                self.found.keep("captures", time_captures(session, self.workload))
             with self.part("kept graphs"), self.opened("kept graphs") as session:
-                time_requests(session, self.workload.everything)  # allocates the buffers that do not belong to graphs
+                time_requests(session, self.workload.all_requests)  # allocates the buffers that do not belong to graphs
                 free = session.stream.free_memory() if session.stream else 0
                 self.found.facts["graphs"] = keep_graphs(session, self.workload)
                 if session.stream:
@@ -202,7 +214,7 @@ def measure(
         measurements) and parity. `starts` is empty: separate processes fill it, see suites/switching/cold_start.py.
     """
     workload = Workload.of(arrays, asked, shapes)
-    question = Question(opening, workload, effort, traffic, repeats, progress)
+    question = SwitchingMeasurement(opening, workload, effort, traffic, repeats, progress)
     fresh = question.fresh()
     question.plain(fresh)
     if cuda_graph:

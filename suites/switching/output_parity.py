@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Feeds, Session
-from suites.switching.traffic import walk
+from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
 
-DIFFERENT = 1e-2
+MAX_RELATIVE_DIFFERENCE = 1e-2
 """Largest difference from the outputs of a new context that is accepted, as a share of their largest value."""
 
-Fresh = Mapping[int, Sequence[Array]]
+FreshOutputs = Mapping[int, Sequence[Array]]
 """Outputs of new contexts: by index of a shape, one for each of its judged inputs. A shape that failed is missing."""
 
 
@@ -28,7 +28,7 @@ def output(session: Session, feeds: Feeds) -> Array:
     return np.array(session.fetch())
 
 
-def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> dict[str, Any]:
+def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: bool) -> dict[str, Any]:
     """Run every ordered pair of shapes twice and compare the outputs with `fresh`.
 
     Each visit of a shape uses other inputs than the visit before, so that a stale output shows as a difference. Where
@@ -40,7 +40,9 @@ def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> d
         where, the two shapes of that transition.
     """
     available = sorted(fresh)
-    once, again = (([available[n] for n in walk(len(available), 1, seed)] if available else []) for seed in (0, 1))
+    once, again = (
+        ([available[n] for n in euler_circuit(len(available), 1, seed)] if available else []) for seed in (0, 1)
+    )
     path = [*once, *again]
     visits: Counter[int] = Counter()
     worst: tuple[float, list[str]] = (0.0, [])
@@ -49,28 +51,28 @@ def parity(session: Session, workload: Workload, fresh: Fresh, graph: bool) -> d
         number, plain = visits[after] % len(fresh[after]), graph and step >= len(once) and visits[after] % 4 >= 2
         visits[after] += 1
         if plain:
-            session.remembers = False
-        result, reference = output(session, workload.judged[after][number].feeds), fresh[after][number]
+            session.keeps_graphs = False
+        result, reference = output(session, workload.reference_cases[after][number].feeds), fresh[after][number]
         replayed += session.replays
         if plain:
-            session.remembers = True
+            session.keeps_graphs = True
         unequal += not np.array_equal(result, reference)
-        difference = apart(result, reference)
+        difference = relative_difference(result, reference)
         if not difference <= worst[0]:  # NaN is the worst
             worst = (difference, [str(workload.shapes[before]), str(workload.shapes[after])])
     return {"cuda_graph": graph, "transitions": len(path), "replayed": replayed, "unequal": unequal,
             "difference": worst[0], "where": worst[1]}  # fmt: skip
 
 
-def apart(result: Array, reference: Array) -> float:
+def relative_difference(result: Array, reference: Array) -> float:
     """Return the largest absolute difference as a share of the largest reference value."""
     result, reference = result.astype(np.float64), reference.astype(np.float64)
     return float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-30))
 
 
-def complaint(checked: Mapping[str, Any]) -> str:
+def parity_fault(checked: Mapping[str, Any]) -> str:
     """Return the reason why a result of `parity` is a failure; empty if it is none."""
-    if checked["difference"] <= DIFFERENT:
+    if checked["difference"] <= MAX_RELATIVE_DIFFERENCE:
         return ""
     change = " to ".join(checked["where"])
     mode = " with CUDA graphs" if checked["cuda_graph"] else ""

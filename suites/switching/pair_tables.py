@@ -11,7 +11,7 @@ from backends.base import Array
 from suites.records.record import Record
 from suites.statistics.stats import percentile
 from suites.switching.costs import Costs, Pair, Visits
-from suites.switching.strategy_names import Names, profiles_by_shape
+from suites.switching.strategy_names import StrategyNames, profiles_by_shape
 from suites.switching.tables import costs_of, workload
 from suites.switching.transition_tables import us
 from suites.tables.markdown import by_machine, fitted, one_machine
@@ -58,8 +58,8 @@ def _section(records: Sequence[Record]) -> str:
     lines = ["", one_machine(records)]
     for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
-        names = Names(group)
-        costs = [strategy for record in group for strategy in costs_of(record, {}) if not strategy.single]
+        names = StrategyNames(group)
+        costs = [strategy for record in group for strategy in costs_of(record, {}) if not strategy.measured_once]
         costs.sort(key=lambda strategy: names.of(strategy.record, strategy.cuda_graph))
         lines += ["", f"### {', '.join(title[:-1])}"]
         for strategy in costs:
@@ -103,7 +103,7 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
         return np.concatenate([device[pair][which] if pair in device else [] for pair in pairs])
 
     quantities: dict[str, Callable[[Sequence[Pair]], str]] = {
-        "extra cost": lambda pairs: _quartiles(visits(lambda times: times.over, pairs)),
+        "extra cost": lambda pairs: _quartiles(visits(lambda times: times.extra, pairs)),
         **{name: part(_call(name)) for name in calls},
         **{name: part(value) for name, value in STEPS.items()},
         "GPU first step": lambda pairs: _median(steps("first", pairs)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from suites.switching.costs import Costs
-from suites.switching.strategy_names import Names
+from suites.switching.strategy_names import StrategyNames
 
 HALF = 0.5
 """Share of shape changes at which strategies are ordered, and plain steps or CUDA graphs selected."""
@@ -32,7 +32,7 @@ def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
 
     figure, axes = pyplot.subplots(figsize=(9, 8), layout="constrained")
     switch, colors = np.linspace(0, 1, 101), matplotlib.color_sequences["tab20"]
-    names = Names([strategy.record for strategy in costs])
+    names = StrategyNames([strategy.record for strategy in costs])
     for number, strategy in enumerate(_drawn(costs)):
         label, color = names.of(strategy.record, strategy.cuda_graph), colors[number % len(colors)]
         axes.plot(switch, [float(strategy.means.at(x)) / 1e6 for x in switch], label=label, color=color)
@@ -52,7 +52,7 @@ def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
 def _drawn(costs: Sequence[Costs]) -> list[Costs]:
     """Return the cheaper variant of each record, the cheapest first."""
     best: dict[str, Costs] = {}
-    valid = (strategy for strategy in costs if strategy.counts)
+    valid = (strategy for strategy in costs if strategy.is_valid)
     for strategy in sorted(valid, key=lambda strategy: float(strategy.means.at(HALF))):
         best.setdefault(strategy.record.cell.id, strategy)
     return list(best.values())

@@ -8,11 +8,19 @@ from typing import Any
 
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, at_least
-from suites.switching.traffic import MOST, Size, blocks_of_runs, cut, drawn, from_file, smallest
+from suites.switching.traffic import (
+    MAX_REQUESTS,
+    Size,
+    blocks_of_runs,
+    draw_trace,
+    fitting_shape,
+    split_blocks,
+    trace_from_file,
+)
 
 
 @dataclass(frozen=True)
-class Switching:
+class SwitchingOptions:
     """Resolved options of suite=switching.
 
     Attributes:
@@ -23,16 +31,16 @@ class Switching:
         choice: name of the distribution of lengths.
     """
 
-    asked: list[list[int]]
-    held: list[list[int]]
+    requested_shapes: list[list[int]]
+    built_shapes: list[list[int]]
     traffic: Mapping[str, list[list[list[int]]]]
     repeats: int
     choice: str
 
 
-def switching_of(
+def resolve_switching(
     config: RunConfig, shapes: Sequence[Sequence[int]], lengths: Mapping[str, Any], positions: int
-) -> Switching:
+) -> SwitchingOptions:
     """Resolve the options and check them.
 
     Args:
@@ -48,12 +56,12 @@ def switching_of(
     built = _padded_shapes(options.pad_to, positions) or requested
     try:
         for shape in requested:
-            smallest(shape, built)
+            fitting_shape(shape, built)
     except ValueError as error:
         raise Refused(f"switching.pad_to: {error}") from None
     count = at_least("switching.requests", options.requests, 0)
-    if count > MOST:
-        raise Refused(f"switching.requests must be at most {MOST}, not {count}")
+    if count > MAX_REQUESTS:
+        raise Refused(f"switching.requests must be at most {MAX_REQUESTS}, not {count}")
     traffic: dict[str, list[list[list[int]]]] = {}
     for switch in options.switch:
         if not 0 <= switch <= 1:
@@ -65,10 +73,10 @@ def switching_of(
             "use lengths=stsb, squad_like, uniform or file"
         )
     if lengths["distribution"] != "full":
-        traffic[config.lengths.name] = cut(drawn(count, lengths, requested, config.seed))
+        traffic[config.lengths.name] = split_blocks(draw_trace(count, lengths, requested, config.seed))
     if options.trace:
-        traffic["trace"] = cut(from_file(options.trace, requested))
-    return Switching(
+        traffic["trace"] = split_blocks(trace_from_file(options.trace, requested))
+    return SwitchingOptions(
         [list(size) for size in requested],
         [list(size) for size in built],
         traffic if count else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from suites.records.record import Record
-from suites.switching.strategy_names import Names
+from suites.switching.strategy_names import StrategyNames
 from suites.tables.markdown import numbered_list
 
 
@@ -13,7 +13,7 @@ class Labels:
     """Labels of the strategies of one section, e.g. "trt fp16 graphs [3]". The number is that in `listing`."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.names = Names(records)
+        self.names = StrategyNames(records)
         ordered = sorted(records, key=lambda record: (self.names.of(record, False), record.cell.id))
         self._numbers = {record.cell.id: number for number, record in enumerate(ordered, 1)}
         self._texts = [self.names.of(record, False) for record in ordered]

@@ -14,11 +14,11 @@ from suites.switching.traffic import Size
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import joined, profiles_of
 
-SPOKEN_FOR = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to", "pad_to_multiple_of")
+NAMED_OPTIONS = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_to", "pad_to_multiple_of")
 """Options that `strategy` puts into the name of a strategy itself."""
 
 
-def strategy(record: Record, cuda_graph: bool) -> str:
+def strategy_name(record: Record, cuda_graph: bool) -> str:
     """Return the name of a strategy: backend, precision, and how requests are served."""
     options: Mapping[str, Any] = record.cell.options
     parts = [record.cell.backend, record.cell.precision]
@@ -32,14 +32,14 @@ def strategy(record: Record, cuda_graph: bool) -> str:
     return ", ".join(parts)
 
 
-class Names:
+class StrategyNames:
     """Names for strategies that are compared with each other.
 
     Options that most records of a backend and precision share are not part of the names; `caption` lists them.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._distinctions = distinctions(records, SPOKEN_FOR)
+        self._distinctions = distinctions(records, NAMED_OPTIONS)
         releases = {(record.cell.backend, record.cell.release) for record in records}
         counts = Counter(backend for backend, _ in releases)
         self._with_releases = {backend for backend, count in counts.items() if count > 1}
@@ -47,14 +47,14 @@ class Names:
     def of(self, record: Record, cuda_graph: bool) -> str:
         release = record.cell.release if record.cell.backend in self._with_releases else ""
         differences = joined(release, self._distinctions.of(record))
-        return strategy(record, cuda_graph) + (f" ({differences})" if differences else "")
+        return strategy_name(record, cuda_graph) + (f" ({differences})" if differences else "")
 
     def caption(self) -> list[str]:
         """Return the shared options as lines of a paragraph; empty if there are none."""
         return self._distinctions.caption()
 
 
-def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
+def change_kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
     """Return "same shape", "other shape" or "other profile" for each pair; the last occurs only with profiles."""
     profile = profiles_by_shape(record, sorted({shape for pair in pairs for shape in pair}))
 
@@ -68,12 +68,12 @@ def kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
 
 def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]:
     """Return the profile that runs each shape; an empty text for every shape if there are no profiles."""
-    from backends.tensorrt_.runtime.profiles import choose, plan_profiles
+    from backends.tensorrt_.runtime.profiles import choose_profile, plan_profiles
 
     if not profiles_of(record):
         return dict.fromkeys(shapes, "")
     try:
         planned = plan_profiles([Shape(*shape) for shape in shapes], record.cell.options)
-        return {shape: str(planned[choose(planned, Shape(*shape))]) for shape in shapes}
+        return {shape: str(planned[choose_profile(planned, Shape(*shape))]) for shape in shapes}
     except Unsupported:
         return dict.fromkeys(shapes, "")

@@ -103,8 +103,8 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
     for title, members in groupby(sorted(records, key=title_of), key=title_of):
         group = list(members)
         labels = Labels(group)
-        costs = [strategy for record in group for strategy in costs_of(record, scores) if not strategy.single]
-        costs.sort(key=lambda strategy: (not strategy.counts, labels.names.of(strategy.record, strategy.cuda_graph)))
+        costs = [strategy for record in group for strategy in costs_of(record, scores) if not strategy.measured_once]
+        costs.sort(key=lambda strategy: (not strategy.is_valid, labels.names.of(strategy.record, strategy.cuda_graph)))
         lines += ["", f"### {', '.join(title[:-1])}", ""]
         lines += [f"{text}.\n" for text in sorted({origin_note(record) for record in group} - {""})]
         lines += labels.listing()
@@ -116,7 +116,9 @@ def _section(records: Sequence[Record], scores: Judged) -> str:
             lines += ["", "#### First requests and captures by shape, ms", "", first_times(group, labels)]
         for name in _traces(group):
             lines += ["", f"#### Requests: {name}", "", _replays(costs, group, labels, name)]
-        lines += cheapest([strategy for strategy in costs if strategy.counts and len(set(strategy.served)) > 1], labels)
+        lines += cheapest(
+            [strategy for strategy in costs if strategy.is_valid and len(set(strategy.served)) > 1], labels
+        )
     return "\n".join(lines).rstrip()
 
 
@@ -149,7 +151,7 @@ def _replays(costs: Sequence[Costs], records: Sequence[Record], labels: Labels, 
             if measured.phase == f"{REPLAY} {name}" and measured.samples:
                 replay = _replay_of(record, measured, name)
                 strategy = strategies.get((record.cell.id, measured.cuda_graph))
-                invalid = strategy.wrong if strategy else "changes were not measured"
+                invalid = strategy.output_faults if strategy else "changes were not measured"
                 figures = _replay(measured, replay, invalid, _prediction(strategy, name))
                 row = [labels.of(record, measured.cuda_graph), *figures]
                 order = labels.names.of(record, measured.cuda_graph)

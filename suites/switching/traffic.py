@@ -21,10 +21,10 @@ Size = tuple[int, int]
 BLOCKS = 10
 """Blocks of a trace. Each block is balanced. Blocks are served in order until the time is over, and are resampled."""
 
-SWITCHES = 100
+MIN_SWITCHES = 100
 """Smallest number of changes of shape in a trace. With fewer, the tail of its latencies would have too few samples."""
 
-MOST = 100_000
+MAX_REQUESTS = 100_000
 """Largest number of requests in a trace."""
 
 
@@ -38,23 +38,23 @@ def blocks_of_runs(count: int, switch: float, shapes: int, seed: int) -> list[li
         Refused: more than MOST requests are necessary to reach every shape in each block.
     """
     reaching = math.ceil((shapes - 1) / switch) + 1 if switch else shapes
-    count = max(count, math.ceil(SWITCHES / switch) + 1 if switch and shapes > 1 else 0)
+    count = max(count, math.ceil(MIN_SWITCHES / switch) + 1 if switch and shapes > 1 else 0)
     size = max(math.ceil(count / BLOCKS), reaching)
-    if size * BLOCKS > MOST:
+    if size * BLOCKS > MAX_REQUESTS:
         raise Refused(
             f"switching.switch={switch:g} needs {size * BLOCKS} requests to reach {shapes} shapes {BLOCKS} times and "
-            f"to switch {SWITCHES} times; at most {MOST} are allowed: use a larger probability"
+            f"to switch {MIN_SWITCHES} times; at most {MAX_REQUESTS} are allowed: use a larger probability"
         )
-    return [runs(size, switch, shapes, seed + 1_000_003 * block) for block in range(BLOCKS)]
+    return [trace_of_runs(size, switch, shapes, seed + 1_000_003 * block) for block in range(BLOCKS)]
 
 
-def cut(trace: Sequence[int]) -> list[list[list[int]]]:
+def split_blocks(trace: Sequence[int]) -> list[list[list[int]]]:
     """Split a trace into blocks of one stretch each; a short trace is one block."""
     size = max(20, math.ceil(len(trace) / BLOCKS))
     return [[list(trace[start : start + size])] for start in range(0, len(trace), size)]
 
 
-def runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
+def trace_of_runs(count: int, switch: float, shapes: int, seed: int) -> list[list[int]]:
     """Return stretches of shapes by index. Every shape occurs equally often.
 
     There is one stretch, or one for each shape if there are no changes. A random walk would reach some shapes more
@@ -93,7 +93,7 @@ def _alternating(count: int, shapes: int, generator: np.random.Generator) -> lis
     return order[:count]
 
 
-def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:
+def draw_trace(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:
     """Draw a trace of shapes by index: a random batch size, that many lengths, and the smallest shape that fits them.
 
     Args:
@@ -110,7 +110,7 @@ def drawn(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: 
     for _ in range(count):
         batch = int(generator.choice(batches))
         drawn_lengths, _ = draw_lengths(lengths, Shape(batch, longest), no_tokens, int(generator.integers(1 << 30)))
-        trace.append(smallest((batch, max(drawn_lengths)), shapes))
+        trace.append(fitting_shape((batch, max(drawn_lengths)), shapes))
     return trace
 
 
@@ -131,12 +131,12 @@ def read_trace(path: str) -> list[tuple[int, Size]]:
                 f"{path}, line {number}: {shortened(line)!r} is not a batch and a sequence length; write e.g. 8 128"
             )
         trace.append((number, (int(words[0]), int(words[1]))))
-    if len(trace) > MOST:
-        raise Refused(f"{path} has {len(trace)} requests; at most {MOST} are allowed: shorten the file")
+    if len(trace) > MAX_REQUESTS:
+        raise Refused(f"{path} has {len(trace)} requests; at most {MAX_REQUESTS} are allowed: shorten the file")
     return trace
 
 
-def from_file(path: str, shapes: Sequence[Size]) -> list[int]:
+def trace_from_file(path: str, shapes: Sequence[Size]) -> list[int]:
     """Read a trace file and return the index of the shape that runs each request.
 
     Raises:
@@ -145,13 +145,13 @@ def from_file(path: str, shapes: Sequence[Size]) -> list[int]:
     trace = []
     for number, request in read_trace(path):
         try:
-            trace.append(smallest(request, shapes))
+            trace.append(fitting_shape(request, shapes))
         except ValueError as error:
             raise Refused(f"{path}, line {number}: {error}") from None
     return trace
 
 
-def smallest(request: Size, shapes: Sequence[Size]) -> int:
+def fitting_shape(request: Size, shapes: Sequence[Size]) -> int:
     """Return the index of the shape with the fewest tokens that `request` fits into.
 
     Raises:
@@ -160,10 +160,10 @@ def smallest(request: Size, shapes: Sequence[Size]) -> int:
     from backends.base import Shape
     from backends.inputs import request_inputs
 
-    return request_inputs.smallest(Shape(*request), [Shape(*shape) for shape in shapes])
+    return request_inputs.fitting_shape(Shape(*request), [Shape(*shape) for shape in shapes])
 
 
-def walk(nodes: int, repeats: int, seed: int) -> list[int]:
+def euler_circuit(nodes: int, repeats: int, seed: int) -> list[int]:
     """Return a random closed walk that uses each ordered pair of nodes `repeats` times, also a node with itself.
 
     It is an Euler circuit, made with Hierholzer's algorithm.

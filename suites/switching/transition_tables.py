@@ -10,7 +10,7 @@ from backends.base import Array
 from suites.statistics.stats import percentile, summarize
 from suites.switching.costs import Costs, Pair, Visits
 from suites.switching.strategies import Labels
-from suites.switching.strategy_names import kinds
+from suites.switching.strategy_names import change_kinds
 from suites.tables.markdown import fitted
 
 Chosen = Callable[[Pair, Visits], Array]
@@ -27,7 +27,7 @@ def changes(costs: Sequence[Costs], labels: Labels) -> str:
 
 
 def _rows(costs: Costs, labels: Labels, parts: Sequence[str]) -> list[list[str]]:
-    kind = kinds(costs.record, list(costs.visits))
+    kind = change_kinds(costs.record, list(costs.visits))
 
     def of(name: str) -> Chosen:
         return lambda pair, visits: np.full(len(visits.whole), kind[pair] == name)
@@ -52,7 +52,7 @@ def _rows(costs: Costs, labels: Labels, parts: Sequence[str]) -> list[list[str]]
     return rows
 
 
-def beyond(values: Array, at: int = 0) -> Array:
+def extra_time(values: Array, at: int = 0) -> Array:
     """Return the extra time of request number `at` over the third, from [visits, 3] of three requests."""
     return np.asarray(values[:, at] - values[:, 2])
 
@@ -65,12 +65,12 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
         return us(np.median(gathered(value)))
 
     def part(name: str) -> str:
-        return median(lambda visits: beyond(visits.parts.get(name, np.zeros_like(visits.whole))))
+        return median(lambda visits: extra_time(visits.parts.get(name, np.zeros_like(visits.whole))))
 
     def enqueue(at: int) -> str:
         return median(lambda visits: np.asarray(visits.enqueue[:, at]))
 
-    over = gathered(lambda visits: visits.over)
+    over = gathered(lambda visits: visits.extra)
     summary, p99 = summarize(over.tolist()), percentile(over.tolist(), 99)
     return [
         str(summary.count),
@@ -78,12 +78,12 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
         us(over.mean()),
         "" if p99 is None else us(p99),
         *map(part, parts),
-        median(lambda visits: beyond(visits.copy)),
-        median(lambda visits: beyond(visits.step)),
-        median(lambda visits: beyond(visits.step, 1)),
+        median(lambda visits: extra_time(visits.copy)),
+        median(lambda visits: extra_time(visits.step)),
+        median(lambda visits: extra_time(visits.step, 1)),
         *map(enqueue, range(3)),
         _on_device(costs, {pair for pair, mask in picked.items() if mask.all()}),
-        f"**invalid**: {costs.wrong}" if costs.wrong else "",
+        f"**invalid**: {costs.output_faults}" if costs.output_faults else "",
     ]
 
 

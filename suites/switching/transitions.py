@@ -13,22 +13,22 @@ import numpy as np
 
 from backends.base import Session, Shape
 from suites.measuring import clock
-from suites.measuring.request_clock import Budget, Served, time_on_device, time_request, time_requests
+from suites.measuring.request_clock import Budget, RequestTimes, time_on_device, time_request, time_requests
 from suites.records.record import REPLAY, Measurement
-from suites.switching.traffic import walk
+from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
 
-CAPTURES = 5
+CAPTURE_REPEATS = 5
 """Captures of the CUDA graph of each shape, to measure the cost of a capture."""
 
-AT_LEAST = 2
+MIN_ROUNDS = 2
 """Rounds over all pairs that always run, even when the time is over."""
 
 Traffic = Mapping[str, Sequence[Sequence[Sequence[int]]]]
 """Traces by name: blocks, which can be served alone, of stretches of requests. A request is the index of its shape."""
 
 
-def pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
+def time_pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
     """Time three requests of a shape after a request of another shape (or of the same shape).
 
     The first request pays for the change. The third is the steady state at the same point of the run.
@@ -40,14 +40,14 @@ def pairs(session: Session, workload: Workload, repeats: int, seconds: float, gr
     Returns:
         For each ordered pair: from, to, cuda_graph, samples (see `_samples`) and `earlier`, the shape before `from`.
     """
-    turns, budget = workload.in_turn_at(), Budget.of(seconds)
-    visits_by_pair: dict[tuple[int, int], list[tuple[int, list[Served]]]] = {}
+    turns, budget = workload.cycles_by_built_shape(), Budget.of(seconds)
+    visits_by_pair: dict[tuple[int, int], list[tuple[int, list[RequestTimes]]]] = {}
     time_request(session, next(turns[0]))
     earlier = 0
     for number in range(repeats):
-        if number >= AT_LEAST and not budget.left:
+        if number >= MIN_ROUNDS and not budget.left:
             break
-        for before, after in pairwise(walk(len(workload.shapes), 1, seed=number)):
+        for before, after in pairwise(euler_circuit(len(workload.shapes), 1, seed=number)):
             visit = [time_request(session, next(turns[after])) for _ in range(3)]
             visits_by_pair.setdefault((before, after), []).append((earlier, visit))
             earlier = before
@@ -59,7 +59,7 @@ def pairs(session: Session, workload: Workload, repeats: int, seconds: float, gr
     ]  # fmt: skip
 
 
-def _samples(visits: Sequence[Sequence[Served]]) -> dict[str, Any]:
+def _samples(visits: Sequence[Sequence[RequestTimes]]) -> dict[str, Any]:
     """Return lists [visits][3], one value for each of the three requests.
 
     `parts` (by name), copy, enqueue, step and whole are times in ns; `replayed` says if a CUDA graph was launched.
@@ -72,14 +72,14 @@ def _samples(visits: Sequence[Sequence[Served]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def met(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> dict[str, Any]:
+def time_first_requests(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> dict[str, Any]:
     """Time the first three requests of a shape in a new process, context or cold-start process, as `where` says."""
-    turns = workload.in_turn_at()[index]
+    turns = workload.cycles_by_built_shape()[index]
     return {"shape": _size(shape), "where": where, "samples": _samples([[time_request(session, next(turns))
                                                                         for _ in range(3)]])}  # fmt: skip
 
 
-def on_device(
+def time_pairs_on_device(
     session: Session, workload: Workload, transitions: Sequence[Mapping[str, Any]], repeats: int, seconds: float,
     graph: bool,
 ) -> list[dict[str, Any]]:  # fmt: skip
@@ -94,11 +94,11 @@ def on_device(
     """
     host = [np.median(np.sum(np.asarray(t["samples"]["enqueue"])[:, :2], axis=1)) for t in transitions]
     ahead = round(1_000_000 + 2 * max(host))
-    turns, budget = workload.in_turn_at(), Budget.of(seconds)
+    turns, budget = workload.cycles_by_built_shape(), Budget.of(seconds)
     nodes = range(len(workload.shapes))
     times_by_pair: dict[tuple[int, int], list[tuple[int, int] | None]] = {pair: [] for pair in product(nodes, nodes)}
     for number in range(repeats):
-        if number >= AT_LEAST and not budget.left:
+        if number >= MIN_ROUNDS and not budget.left:
             break
         for index in np.random.default_rng(number).permutation(len(times_by_pair)).tolist():
             before, after = pair = list(times_by_pair)[index]
@@ -110,7 +110,7 @@ def on_device(
     ]  # fmt: skip
 
 
-def captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
+def time_captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
     """Capture the CUDA graph of each shape several times and discard it.
 
     Returns:
@@ -119,11 +119,11 @@ def captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
     costs = []
     for index, shape in enumerate(workload.shapes):
         samples: dict[str, list[int]] = {"capture": [], "launch": [], "again": [], "bytes": []}
-        for _ in range(CAPTURES):
+        for _ in range(CAPTURE_REPEATS):
             # Each capture follows a plain step of its shape. Before it, another shape runs, if there is one.
-            session.remembers = False
+            session.keeps_graphs = False
             for at in ((index + 1) % len(workload.shapes), index):
-                session.load(workload.judged[at][0].feeds)
+                session.load(workload.reference_cases[at][0].feeds)
                 session.step()
                 session.wait()
             free = session.stream.free_memory() if session.stream else 0
@@ -142,9 +142,11 @@ def keep_graphs(session: Session, workload: Workload) -> int:
     Raises:
         Unsupported: the session cannot keep them.
     """
-    session.remembers = True
+    session.keeps_graphs = True
     kept = 0
-    expected = [feeds for sets in workload.beforehand for feeds in sets] + [sets[0].feeds for sets in workload.judged]
+    expected = [feeds for sets in workload.capture_inputs for feeds in sets] + [
+        sets[0].feeds for sets in workload.reference_cases
+    ]
     for feeds in expected:
         session.load(feeds)
         if session.replays:
@@ -156,7 +158,7 @@ def keep_graphs(session: Session, workload: Workload) -> int:
     return kept
 
 
-def replays(
+def replay_traces(
     session: Session, workload: Workload, traffic: Traffic, seconds: float, graph: bool, steady: bool,
     progress: Callable[[str], None],
 ) -> tuple[list[Measurement], list[dict[str, Any]]]:  # fmt: skip
@@ -185,7 +187,7 @@ def replays(
                 values += samples.values
                 windows += samples.windows
                 replayed += launched
-                switches += sum(workload.place[a] != workload.place[b] for a, b in pairwise(stretch))
+                switches += sum(workload.runs_at[a] != workload.runs_at[b] for a, b in pairwise(stretch))
             sizes.append(sum(map(len, block)))
         measurements.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, tuple(values), tuple(windows), steady))
         counts.append({"name": name, "cuda_graph": graph, "blocks": sizes, "switches": switches, "replayed": replayed,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain, cycle
 
 from backends.base import Array, Feeds, Shape
-from backends.inputs.request_inputs import REFERENCES, SETS, read_sets, smallest
+from backends.inputs.request_inputs import REFERENCES, SETS, fitting_shape, read_sets
 
 
 @dataclass(frozen=True)
-class Judged:
+class ReferenceCase:
     """Inputs [batch, sequence], and the FP32 output [rows, sequence, hidden] for some of their rows."""
 
     feeds: Feeds
@@ -32,10 +32,10 @@ class Workload:
     """
 
     shapes: tuple[Shape, ...]
-    place: tuple[int, ...]
+    runs_at: tuple[int, ...]
     requests: tuple[tuple[Feeds, ...], ...]
-    beforehand: tuple[tuple[Feeds, ...], ...]
-    judged: tuple[tuple[Judged, ...], ...]
+    capture_inputs: tuple[tuple[Feeds, ...], ...]
+    reference_cases: tuple[tuple[ReferenceCase, ...], ...]
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array], requested: Sequence[Shape], built: Sequence[Shape]) -> Workload:
@@ -46,11 +46,11 @@ class Workload:
             requested: the shapes of requests.
             built: the shapes that are built and run.
         """
-        place = tuple(smallest(shape, built) for shape in requested)
+        place = tuple(fitting_shape(shape, built) for shape in requested)
         sets = [list(read_sets(arrays, index)) for index in range(len(requested))]
-        judged: list[list[Judged]] = [[] for _ in built]
+        judged: list[list[ReferenceCase]] = [[] for _ in built]
         for index, input_sets in zip(place, sets, strict=True):
-            judged[index] += [Judged(feeds, **outputs) for feeds, outputs in input_sets if outputs]
+            judged[index] += [ReferenceCase(feeds, **outputs) for feeds, outputs in input_sets if outputs]
         return cls(
             tuple(built),
             place,
@@ -60,7 +60,7 @@ class Workload:
         )
 
     @property
-    def everything(self) -> list[Feeds]:
+    def all_requests(self) -> list[Feeds]:
         """The inputs of all requests, each once."""
         return [feeds for sets in self.requests for feeds in sets]
 
@@ -68,12 +68,12 @@ class Workload:
         """Return an endless cycle of inputs for each shape of requests."""
         return [cycle(sets) for sets in self.requests]
 
-    def in_turn_at(self) -> list[Iterator[Feeds]]:
+    def cycles_by_built_shape(self) -> list[Iterator[Feeds]]:
         """Return for each built shape an endless cycle over the inputs of all requests that it runs."""
         return [
             cycle(
                 chain.from_iterable(
-                    zip(*(self.requests[i] for i, place in enumerate(self.place) if place == index), strict=True)
+                    zip(*(self.requests[i] for i, place in enumerate(self.runs_at) if place == index), strict=True)
                 )
             )
             for index in range(len(self.shapes))

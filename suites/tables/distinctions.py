@@ -33,12 +33,12 @@ class Distinctions:
     `sources` has the names of calibration texts by their digest in cells.
     """
 
-    usual: Mapping[Kind, Mapping[str, str | None]]
+    common: Mapping[Kind, Mapping[str, str | None]]
     sources: Mapping[str, str]
 
     def of(self, record: Record) -> str:
         """Return the options in which this record differs from the common values; a missing option is "unset"."""
-        options, usual = options_of(record, self.sources), self.usual[_kind(record)]
+        options, usual = named_options(record, self.sources), self.common[_kind(record)]
         values = {name: options.get(name, "") for name in (*options, *usual) if name in usual}
         shown = {name: value for name, value in values.items() if value != usual[name] and (value or usual[name])}
         return "; ".join(f"{name}={value}" if value else f"{name} unset" for name, value in shown.items())
@@ -46,7 +46,7 @@ class Distinctions:
     def caption(self) -> list[str]:
         """Return the lines of a list of the common values; none if there are none."""
         lines = []
-        for kind, usual in sorted(self.usual.items()):
+        for kind, usual in sorted(self.common.items()):
             shared = [f"{name}={value}" for name, value in usual.items() if value]
             lines += [wrapped(f"- {' '.join(kind)}: {', '.join(shared)}", "  ")] if shared else []
         return ["", CAPTION, "", *lines] if lines else []
@@ -58,12 +58,12 @@ def distinctions(
     """Return the options that distinguish `records`, the rows of one table. Options `in_columns` are left out."""
     kinds: dict[Kind, list[dict[str, str]]] = {}
     for record in records:
-        kinds.setdefault(_kind(record), []).append(options_of(record, sources or {}))
+        kinds.setdefault(_kind(record), []).append(named_options(record, sources or {}))
     usual = {kind: dict(_differing(options, in_columns)) for kind, options in kinds.items()}
     return Distinctions(usual, sources or {})
 
 
-def options_of(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
+def named_options(record: Record, sources: Mapping[str, str]) -> dict[str, str]:
     """Return a cell's options by dotted name. For INT8 and FP8 they include the calibration texts and their seed."""
     cell, options = record.cell, dict(flat(record.cell.options))
     options |= {"model_version": cell.model_version[:8]} if cell.model_version else {}

@@ -9,7 +9,7 @@ from typing import Any
 from suites.records.record import GPU, LATENCY, Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.stats import typical
-from suites.statistics.winners import over, quickest
+from suites.statistics.winners import fastest_time, over
 from suites.tables.markdown import by_machine, fitted, joined, one_machine, profiles_of
 from suites.tables.models import model_names, origin_note
 
@@ -120,7 +120,7 @@ def _slowdowns(timed: Record | None, first: Record | None) -> dict[str, str]:
     phases = GPU, LATENCY
     return {
         f"{batch}x{longest}": over(
-            quickest(timed, [(batch, longest)], phases), quickest(first, [(batch, longest)], phases)
+            fastest_time(timed, [(batch, longest)], phases), fastest_time(first, [(batch, longest)], phases)
         )
         for batch, longest in shapes
         if (batch, longest) in others

@@ -61,7 +61,7 @@ def _with_header(path: Path, text: str, columns: Sequence[str]) -> Rows:
         yield f"{path}, line {line.number}", dict(zip(header, line.fields, strict=False))
 
 
-def from_headless(path: Path, columns: Sequence[str]) -> Rows:
+def from_table_without_header(path: Path, columns: Sequence[str]) -> Rows:
     """Yield the rows of a file with tabs, without header and quoting (STS-B). Fields after `columns` are ignored.
 
     Raises:
@@ -136,7 +136,7 @@ def from_hub(hub: str, split: str, subset: str = "") -> Rows:
         yield f"{hub}, {split} row {number}", row
 
 
-def texts_of(rows: Rows, columns: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
+def text_columns(rows: Rows, columns: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
     """Yield the columns of each row as stripped text.
 
     Raises:

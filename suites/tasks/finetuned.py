@@ -11,7 +11,7 @@ from backends.model.labels import UnknownLabel, label_places
 from suites.schema.config import TaskConfig
 from suites.schema.enums import LabelReading, Metric
 from suites.schema.refusals import Refused, decoded, is_file, read_bytes
-from suites.tasks.datasets import from_hub, from_table, texts_of
+from suites.tasks.datasets import from_hub, from_table, text_columns
 
 
 def sequence_classification(
@@ -38,7 +38,7 @@ def sequence_classification(
     if config.pair == config.text:
         raise Refused(f"task.text and task.pair are both {config.text}; give two columns, or remove task.pair")
     rows = from_table(Path(config.path), columns) if config.path else from_hub(config.hub, config.split, config.subset)
-    examples = list(texts_of(rows, columns))
+    examples = list(text_columns(rows, columns))
     if not examples:
         raise Refused(f"{config.path or config.hub} has no texts")
     labels = [row[config.label] for _, row in examples]
@@ -74,7 +74,7 @@ def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, A
     rows = _from_squad(Path(config.path)) if config.path else from_hub(config.hub, config.split, config.subset)
     texts, answers = [], []
     for place, row in rows:
-        ((_, parts),) = texts_of([(place, row)], ("question", "context"))
+        ((_, parts),) = text_columns([(place, row)], ("question", "context"))
         column = row.get("answers")
         if not isinstance(column, Mapping) or not isinstance(column.get("text"), Sequence):
             raise Refused(f"{place}: there is no column answers with a list text; use SQuAD's format")

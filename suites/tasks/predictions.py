@@ -35,15 +35,15 @@ def predictions(
     """
     outputs = outputs.astype(np.float64)
     if kind == "stsb":
-        pairs, embeddings = np.asarray(targets["pairs"]), unit(outputs)
+        pairs, embeddings = np.asarray(targets["pairs"]), unit_rows(outputs)
         return {"similarity": (embeddings[pairs[:, 0]] * embeddings[pairs[:, 1]]).sum(1)}
     if kind == "fidelity":
-        embeddings = unit(outputs)
+        embeddings = unit_rows(outputs)
         return {"similarity": (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]}
     if kind == "banking77":
         from backends.inputs.pooling import pooling_of
 
-        return {"labels": _classified(unit(outputs) if pooling_of(checkpoint).normalized else outputs, targets)}
+        return {"labels": _classified(unit_rows(outputs) if pooling_of(checkpoint).normalized else outputs, targets)}
     if kind == "sequence_classification":
         from backends.model.heads import classifier
 
@@ -79,6 +79,6 @@ def _squad(predicted: Sequence[str], correct: Sequence[Sequence[str]]) -> Array:
     return np.array([scored(answer, texts) for answer, texts in zip(predicted, correct, strict=True)]).T
 
 
-def unit(x: Array) -> Array:
+def unit_rows(x: Array) -> Array:
     """Scale each row to length 1; a row of zeros is not changed."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
-from suites.tasks.predictions import Predictions, predictions, unit
+from suites.tasks.predictions import Predictions, predictions, unit_rows
 
 RESAMPLES = 1000
 """Bootstrap resamples of the rows."""
@@ -66,7 +66,7 @@ def score(
 
 def _errors(readouts: Array, reference: Array) -> dict[str, float]:
     rows = [x.reshape(len(x), -1) for x in (readouts, reference)]
-    cosine = (unit(rows[0]) * unit(rows[1])).sum(1)
+    cosine = (unit_rows(rows[0]) * unit_rows(rows[1])).sum(1)
     return {
         "cosine_min": float(cosine.min()),
         "cosine_mean": float(cosine.mean()),

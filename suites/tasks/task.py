@@ -14,7 +14,7 @@ from typing import Any
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines
-from suites.tasks.datasets import Rows, from_headless, from_hub, from_table, texts_of
+from suites.tasks.datasets import Rows, from_hub, from_table, from_table_without_header, text_columns
 from suites.tasks.finetuned import question_answering, sequence_classification
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
@@ -91,7 +91,7 @@ def _stsb(config: TaskConfig) -> Task:
     def read(split: str) -> list[tuple[str, str, float]]:
         pairs = []
         rows = _rows(config, split, f"sts-{split}.csv", STSB_COLUMNS, header=False)
-        for place, row in texts_of(rows, ("sentence1", "sentence2", "score")):
+        for place, row in text_columns(rows, ("sentence1", "sentence2", "score")):
             try:
                 score = float(row["score"])
             except ValueError:
@@ -118,7 +118,9 @@ def _banking77(config: TaskConfig) -> Task:
     train, test = (
         [
             (place, row["text"], row["category"])
-            for place, row in texts_of(_rows(config, split, f"{split}.csv", ("text", "category")), ("text", "category"))
+            for place, row in text_columns(
+                _rows(config, split, f"{split}.csv", ("text", "category")), ("text", "category")
+            )
         ]
         for split in ("train", "test")
     )
@@ -174,7 +176,7 @@ def _folder(config: TaskConfig, file: str) -> Path:
 def _rows(config: TaskConfig, split: str, file: str, columns: Sequence[str], header: bool = True) -> Rows:
     """Yield the rows of a split. Without a `header` its file has `columns` in this order, separated by tabs."""
     if config.path:
-        yield from (from_table if header else from_headless)(_folder(config, file) / file, columns)
+        yield from (from_table if header else from_table_without_header)(_folder(config, file) / file, columns)
         return
     names = {"label_text": "category"}
     for place, row in from_hub(config.hub, "validation" if split == "dev" else split):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.cache import ArtifactCache
-from suites.asking.cache_folder import cache_of, compiler_caches
+from suites.asking.cache_folder import compiler_caches, user_cache
 from suites.running.job_folders import new_job
 from suites.schema.refusals import Refused
 
@@ -21,7 +21,7 @@ def test_only_its_user_can_write_a_new_cache(tmp_path: Path, umask: int) -> None
     before = os.umask(umask)
     try:
         for _ in range(2):
-            assert cache_of(str(tmp_path / "new" / "cache")) == tmp_path / "new" / "cache"
+            assert user_cache(str(tmp_path / "new" / "cache")) == tmp_path / "new" / "cache"
     finally:
         os.umask(before)
     assert not stat.S_IMODE((tmp_path / "new" / "cache").stat().st_mode) & 0o022
@@ -32,14 +32,14 @@ def test_a_folder_that_others_can_write_has_a_cache_for_each_user(tmp_path: Path
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(mode)
     for _ in range(2):
-        assert cache_of(str(tmp_path / "shared")) == tmp_path / "shared" / OWN
+        assert user_cache(str(tmp_path / "shared")) == tmp_path / "shared" / OWN
 
 
 def test_a_sticky_folder_of_the_user_is_used_directly(tmp_path: Path) -> None:
     """An example is the root of a mounted tmpfs: other users cannot replace its files."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk").chmod(0o1777)
-    assert cache_of(str(tmp_path / "disk")) == tmp_path / "disk"
+    assert user_cache(str(tmp_path / "disk")) == tmp_path / "disk"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
@@ -58,10 +58,10 @@ def test_a_folder_of_another_user_in_a_cache_is_refused(tmp_path: Path, name: st
 def test_the_cache_of_another_user_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "strange").mkdir()
     os.chown(tmp_path / "strange", 41001, 41001)
-    assert cache_of(str(tmp_path / "strange")) == tmp_path / "strange" / OWN
+    assert user_cache(str(tmp_path / "strange")) == tmp_path / "strange" / OWN
     os.chown(tmp_path / "strange" / OWN, 41001, 41001)
     with pytest.raises(Refused, match=r"cannot be trusted: it belongs to another user \(uid 41001\)"):
-        cache_of(str(tmp_path / "strange"))
+        user_cache(str(tmp_path / "strange"))
 
 
 @pytest.mark.parametrize("kind", ["link", "open", "file"])
@@ -78,7 +78,7 @@ def test_a_cache_that_another_user_created_is_refused(tmp_path: Path, kind: str)
         own.mkdir()
         own.chmod(0o777)
     with pytest.raises(Refused, match="choose a folder of your own"):
-        cache_of(str(tmp_path / "shared"))
+        user_cache(str(tmp_path / "shared"))
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "/proc/cache", "", "\0", "x" * 300, "loop", "dangling/x"])
@@ -88,7 +88,7 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, name: str, mo
     Path("loop").symlink_to("loop")
     Path("dangling").symlink_to("/proc/nothing")
     with pytest.raises(Refused, match=r"^cache="):
-        cache_of(name)
+        user_cache(name)
 
 
 def test_a_cache_below_a_folder_that_was_removed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_cache_below_a_folder_that_was_removed_is_refused(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(Refused, match=r"cache=\.cache cannot be written"):
-        cache_of(".cache")
+        user_cache(".cache")
 
 
 def test_caches_of_compilers_are_private(tmp_path: Path) -> None:

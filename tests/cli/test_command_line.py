@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.cli.command_line import FLAGS, guarded, overrides
+from suites.cli.command_line import FLAGS, overrides, run_guarded
 from suites.schema.refusals import Refused
 
 
@@ -56,13 +56,13 @@ def raising(error: BaseException) -> Callable[[], int]:
 def test_every_exception_gives_one_line_and_an_exit_status(
     error: BaseException, status: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert guarded(raising(error)) == status
+    assert run_guarded(raising(error)) == status
     assert capsys.readouterr().err.startswith(says)
 
 
 def test_a_bug_in_the_suite_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        guarded(raising(ZeroDivisionError()))
+        run_guarded(raising(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_folder_that_replaces_the_main_configuration_is_refused(tmp_path: Path
 
 
 def test_a_refusal_with_a_long_reason_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert guarded(raising(Refused("a\nb " * 100_000))) == 2
+    assert run_guarded(raising(Refused("a\nb " * 100_000))) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert len(error) < 2000

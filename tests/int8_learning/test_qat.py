@@ -20,24 +20,29 @@ from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
 from backends.inputs.batches import calibration_batches
 from backends.int8_learning.distillation_pair import Student
-from backends.int8_learning.fake_quantization import Activation, register, round_encoder, rounded
-from backends.int8_learning.qat import RANGES, train
+from backends.int8_learning.fake_quantization import (
+    ActivationRounding,
+    fake_quantize,
+    register_attention,
+    round_encoder,
+)
+from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantize import PLACEMENTS, placed
+from backends.onnx_.quantize import PLACEMENTS, tensor_ranges
 from backends.onnx_.ranges import activation_ranges
-from suites.schema.config import QuantizationConfig, plain
+from suites.schema.config import QuantizationConfig, to_json_types
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
-CHOSEN: dict[str, Any] = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
+CHOSEN: dict[str, Any] = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
                           "activation": "int8", "reduce_range": False, "qat_steps": 60, "qat_rate": 5e-5}  # fmt: skip
 RECIPE = (CHOSEN, TEXTS, 0)
 
 
 def test_rounding_has_255_levels_and_a_gradient_inside_its_range() -> None:
     values = torch.linspace(-2, 2, 4001, requires_grad=True)
-    outputs = rounded(values, torch.tensor(1.0))
+    outputs = fake_quantize(values, torch.tensor(1.0))
     assert len(outputs.unique()) == 255
     assert float((outputs - values).abs()[1001:3000].max().detach()) <= 0.5 / 127 + 1e-6
     outputs.sum().backward()
@@ -47,7 +52,7 @@ def test_rounding_has_255_levels_and_a_gradient_inside_its_range() -> None:
 
 
 def test_a_range_starts_with_nearly_all_values_inside_and_is_trained() -> None:
-    rounding = Activation()
+    rounding = ActivationRounding()
     values = torch.cat([torch.linspace(0, 1, 99_999), torch.tensor([1000.0])])
     rounding(values)
     assert rounding.largest.item() == pytest.approx(1, rel=0.01)
@@ -63,7 +68,7 @@ def test_rounded_tensors_exist_in_the_exported_graph(
 ) -> None:
     folder, sha256 = tiny(family)
     nodes = PLACEMENTS[placement]
-    register()
+    register_attention()
     encoder = load_encoder(folder, "rounded")
     roundings = round_encoder(encoder, nodes)
     feeds = {"input_ids": np.ones((2, 8), np.int32) * 7, "attention_mask": np.ones((2, 8), np.int32)}
@@ -71,7 +76,7 @@ def test_rounded_tensors_exist_in_the_exported_graph(
         run_encoder(encoder, feeds)
     assert all(rounding.started for rounding in roundings.values())
     graph = onnx.load(str(export_onnx(folder, sha256, shared_cache).path)).graph
-    tensors = placed(graph, {place: float(r.largest.detach()) for place, r in roundings.items()})
+    tensors = tensor_ranges(graph, {place: float(r.largest.detach()) for place, r in roundings.items()})
     assert len(tensors) == len(roundings)
     assert sum(hasattr(m, "parametrizations") for m in encoder.modules()) == 2 * sum(
         name in nodes for name in PLACEMENTS["gemm"]
@@ -81,7 +86,7 @@ def test_rounded_tensors_exist_in_the_exported_graph(
 def test_the_error_names_a_place_that_is_not_in_the_graph(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     graph = onnx.load(str(export_onnx(*tiny("bert"), shared_cache).path)).graph
     with pytest.raises(ValueError, match="no node /nowhere"):
-        placed(graph, {"/nowhere input 0": 1.0})
+        tensor_ranges(graph, {"/nowhere input 0": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +115,18 @@ def test_training_changes_the_encoder_and_copies_the_other_files(trained: Path, 
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert "encoder.layer.0.attention.self.query.weight" in moved
     assert (trained / "config.json").is_file()
-    ranges = json.loads((trained / RANGES).read_text())
+    ranges = json.loads((trained / TRAINED_RANGES).read_text())
     assert len(ranges) == 2 * 4  # one range for query, key and value together, and one for each other product
     assert "/encoder/encoder/layer.1/output/LayerNorm/LayerNormalization output 0" not in ranges
     assert min(ranges.values()) > 0
 
 
 def test_graph_and_plugins_use_the_trained_ranges(trained: Path, shared_cache: ArtifactCache) -> None:
-    sha256, ranges = "trained" * 4, json.loads((trained / RANGES).read_text())
+    sha256, ranges = "trained" * 4, json.loads((trained / TRAINED_RANGES).read_text())
     gelu_range = ranges["/encoder/encoder/layer.1/output/dense/MatMul input 0"]
-    source = prepare_source(trained, sha256, SourceForm(quantized="int8"), *RECIPE, shared_cache, trained / RANGES)
+    source = prepare_source(
+        trained, sha256, SourceForm(quantized="int8"), *RECIPE, shared_cache, trained / TRAINED_RANGES
+    )
     assert source.onnx is not None
     model = onnx.load(str(source.onnx.path))
     product = next(node for node in model.graph.node if node.name == "/encoder/encoder/layer.1/output/dense/MatMul")
@@ -127,7 +134,7 @@ def test_graph_and_plugins_use_the_trained_ranges(trained: Path, shared_cache: A
     constants = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
     assert constants[producers[product.input[0]].input[1]] == pytest.approx(gelu_range / 127, rel=0.01)
     source = prepare_source(
-        trained, sha256, SourceForm(arrays=True, ranges=True), *RECIPE, shared_cache, trained / RANGES
+        trained, sha256, SourceForm(arrays=True, ranges=True), *RECIPE, shared_cache, trained / TRAINED_RANGES
     )
     assert source.ranges is not None
     plugin_ranges = json.loads(source.ranges.path.read_text())
@@ -143,11 +150,17 @@ def test_fake_quantization_agrees_with_the_qdq_graph(exact: bool, trained: Path,
     recipe = {**CHOSEN, "exact_residual": exact}
 
     source = prepare_source(
-        trained, "trained" * 4, SourceForm(quantized="int8"), recipe, *RECIPE[1:], shared_cache, trained / RANGES
+        trained,
+        "trained" * 4,
+        SourceForm(quantized="int8"),
+        recipe,
+        *RECIPE[1:],
+        shared_cache,
+        trained / TRAINED_RANGES,
     )
     assert source.onnx is not None
-    nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / RANGES).read_text())
-    register()
+    nodes, ranges = PLACEMENTS["gemm"], json.loads((trained / TRAINED_RANGES).read_text())
+    register_attention()
     encoder = load_encoder(trained, "rounded")
     for place, rounding in round_encoder(encoder, nodes, exact=exact).items():
         rounding.logarithm.data, rounding.started = torch.tensor(ranges[place]).log(), True
@@ -168,7 +181,7 @@ def test_fake_quantization_agrees_with_the_qdq_graph(exact: bool, trained: Path,
 
 def test_plugins_use_the_trained_ranges_of_query_key_and_value(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     nodes, (folder, sha256) = PLACEMENTS["all"], tiny("bert")
-    register()
+    register_attention()
     places = round_encoder(load_encoder(folder, "rounded"), nodes)
     learned = {place: 100.0 + number for number, place in enumerate(places)}
     onnx, batches = export_onnx(folder, sha256, shared_cache), lambda: calibration_batches(folder, [], 8, 16, seed=0)
@@ -198,7 +211,7 @@ QKV = ("MatMul input 0", "MatMul input 1", "MatMul_1 input 1")
 def test_nodes_of_leave_out_are_not_rounded(
     leave_out: list[str], plugins: bool, removed: list[str], tiny: Tiny
 ) -> None:
-    register()
+    register_attention()
 
     def rounding(patterns: list[str]) -> tuple[set[str], set[str], list[bool]]:
         encoder = load_encoder(tiny("bert")[0], "rounded")
@@ -227,7 +240,7 @@ def test_training_for_plugins_and_for_a_graph_gives_different_artifacts(
         )
     ]  # fmt: skip
     assert len({artifact.path for artifact in artifacts}) == 4
-    places = [len(json.loads((artifact.path.parent / RANGES).read_text())) for artifact in artifacts]
+    places = [len(json.loads((artifact.path.parent / TRAINED_RANGES).read_text())) for artifact in artifacts]
     # Attention's two products of activations have three ranges in each layer. The last case has no range for the input
     # of the second feed-forward product, and none for the output of the block, because the addition is left out too.
     assert [places[0] - count for count in places] == [0, 0, 6, 2]

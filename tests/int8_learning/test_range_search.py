@@ -16,15 +16,15 @@ from safetensors.numpy import load_file, save_file
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
 from backends.inputs.batches import calibration_batches
-from backends.int8_learning.distillation_pair import Student, distance
-from backends.int8_learning.fake_quantization import Activation
-from backends.int8_learning.range_search import PASSES, SHARES, search, searched_ranges
+from backends.int8_learning.distillation_pair import Student, relative_error
+from backends.int8_learning.fake_quantization import ActivationRounding
+from backends.int8_learning.range_search import CUT_FACTORS, PASSES, cut_ranges, searched_ranges
 from backends.onnx_.onnx_source import prepare_source
-from suites.schema.config import QuantizationConfig, plain
+from suites.schema.config import QuantizationConfig, to_json_types
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
-CHOSEN: dict[str, Any] = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
+CHOSEN: dict[str, Any] = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
                           "method": "search", "activation": "int8", "reduce_range": False}  # fmt: skip
 GELU = "/encoder/encoder/layer.1/output/dense/MatMul input 0"
 
@@ -37,16 +37,16 @@ def test_the_search_cuts_only_ranges_that_decrease_the_loss() -> None:
         tried.append(dict(ranges))
         return 1 + sum(10 * abs(ranges[name] - best[name]) for name in ("outliers", "even"))
 
-    ranges, (first, last) = search({"outliers": 1.0, "even": 1.0, "indifferent": 1.0}, loss)
+    ranges, (first, last) = cut_ranges({"outliers": 1.0, "even": 1.0, "indifferent": 1.0}, loss)
     assert ranges == {"outliers": pytest.approx(0.3), "even": 1.0, "indifferent": 1.0}
     assert (first, last) == (pytest.approx(8), pytest.approx(1))
-    assert len(tried) <= 1 + PASSES * 3 * len(SHARES)
+    assert len(tried) <= 1 + PASSES * 3 * len(CUT_FACTORS)
     # After a cut that is much worse, smaller ranges are not tried.
     assert min(candidate["even"] for candidate in tried) == 0.8
 
 
 def test_a_cut_that_hardly_decreases_the_loss_is_not_kept() -> None:
-    ranges, losses = search({"tensor": 1.0}, lambda candidate: 1 + 0.001 * candidate["tensor"])
+    ranges, losses = cut_ranges({"tensor": 1.0}, lambda candidate: 1 + 0.001 * candidate["tensor"])
     assert ranges == {"tensor": 1.0}
     assert losses[0] == losses[1]
 
@@ -55,19 +55,19 @@ def test_the_second_pass_cuts_a_range_after_another_range_was_cut() -> None:
     def loss(ranges: Mapping[str, float]) -> float:
         return 1.0 + ranges["second"] + (ranges["first"] if ranges["second"] < 1 else 1.0)
 
-    ranges, _ = search({"first": 1.0, "second": 1.0}, loss)
+    ranges, _ = cut_ranges({"first": 1.0, "second": 1.0}, loss)
     assert ranges["first"] < 1
     assert ranges["second"] < 1
 
 
 def test_a_watching_activation_records_the_largest_value_and_rounds_nothing() -> None:
-    rounding = Activation()
-    rounding.watching = True
+    rounding = ActivationRounding()
+    rounding.observing = True
     for largest in (2.0, 5.0, 3.0):
         values = torch.tensor([0.1234567, -largest])
         assert torch.equal(rounding(values), values)
     assert float(rounding.largest.detach()) == pytest.approx(5.0)
-    rounding.watching = False
+    rounding.observing = False
     assert float(rounding(torch.tensor([0.1234567])).detach()[0]) == pytest.approx(round(0.1234567 / 5 * 127) / 127 * 5)
 
 
@@ -129,5 +129,5 @@ def test_graph_and_plugins_use_the_searched_ranges(outlying: Path, shared_cache:
     losses = []
     for path in (source.onnx.path, minmax_source.onnx.path):
         (outputs,) = rounding_session(path).run(None, feeds)
-        losses.append(float(distance(torch.from_numpy(outputs), targets, feeds)))
+        losses.append(float(relative_error(torch.from_numpy(outputs), targets, feeds)))
     assert losses[0] < 0.9 * losses[1]

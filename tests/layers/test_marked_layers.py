@@ -12,10 +12,10 @@ from backends.base import Shape
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
 from backends.model.checkpoint import load_encoder
-from backends.onnx_.marked_outputs import MARKED, marked_points, prepare_marked
+from backends.onnx_.marked_outputs import MARKABLE_POINTS, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
-from backends.torch_.marked_modules import Marked
-from suites.layers.measure import compared, first_past
+from backends.torch_.marked_modules import MarkedEncoder
+from suites.layers.measure import first_above, layer_errors
 from suites.records.results_folder import read_records
 from suites.tables.markdown import without_legend
 
@@ -28,21 +28,21 @@ SMALL = f"model.architecture={{model_type: bert, {SIZES}}}"
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_points_are_in_the_order_of_computation(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     points = marked_points(export_onnx(*tiny(family), shared_cache))
-    assert points == ["embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in MARKED[1:])]
+    assert points == ["embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in MARKABLE_POINTS[1:])]
 
 
 def test_differences_are_measured_and_the_first_is_found() -> None:
     reference = np.asarray([[3.0, 4.0], [0.0, 2.0]])
-    same, off = compared(reference, reference), compared(reference * [[1.0, 1.0], [1.0, 2.0]], reference)
+    same, off = layer_errors(reference, reference), layer_errors(reference * [[1.0, 1.0], [1.0, 2.0]], reference)
     assert same == {"nonfinite": 0, "max_difference": 0.0, "relative_error": 0.0, "cosine_min": pytest.approx(1.0)}
     assert off["max_difference"] == 2.0
     assert off["relative_error"] == pytest.approx(2 / np.sqrt(29))
-    broken = compared(np.asarray([[np.nan, np.inf], [0.0, 2.0]]), reference)
+    broken = layer_errors(np.asarray([[np.nan, np.inf], [0.0, 2.0]]), reference)
     assert broken == {"nonfinite": 2}
     layers = [{"point": "a", **same}, {"point": "b", **off}, {"point": "c", **broken}]
-    assert first_past(layers, 0.1) == "b"
-    assert first_past(layers, 0.5) == "c"
-    assert first_past(layers[:1], 0.1) == ""
+    assert first_above(layers, 0.1) == "b"
+    assert first_above(layers, 0.5) == "c"
+    assert first_above(layers[:1], 0.1) == ""
 
 
 def test_fp32_has_small_errors_and_int8_large_errors_for_any_chunk(fast_cli: Cli, tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_pytorch_modules_correspond_to_nodes_of_the_graph(family: str, tiny: Tin
     inputs = {name.partition("/")[2]: torch.tensor(arrays[name]) for name in arrays.files if name.startswith("feeds/")}
     inputs["attention_mask"] = inputs["attention_mask"].bool()
     with torch.inference_mode():
-        found = Marked(load_encoder(folder), points)(**inputs).last_hidden_state
+        found = MarkedEncoder(load_encoder(folder), points)(**inputs).last_hidden_state
     assert np.abs(found.numpy() - arrays["reference"]).max() < 1e-5
     with pytest.raises(ValueError, match="no module's output is 0/probs"):
-        Marked(load_encoder(folder), ["0/probs"])
+        MarkedEncoder(load_encoder(folder), ["0/probs"])
 
 
 def test_pytorch_layers_are_compared_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from word_models import request, word_model
 
 from backends.base import Unavailable, Unsupported
 from backends.cache import ArtifactCache
-from backends.model.checkpoint import load_encoder, locate
+from backends.model.checkpoint import find_checkpoint, load_encoder
 from backends.model.checkpoint_files import WEIGHTS, check_files, read_config, tensor_names, weight_files
-from backends.model.encoder_parts import parts_of
+from backends.model.encoder_parts import encoder_parts
 from backends.model.families import check_computable, input_names_of, padding_id, positions_of
 from suites.schema.refusals import Refused
 
@@ -173,11 +173,11 @@ def sharded(folder: Path) -> Path:
 
 def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: Path, tmp_path: Path) -> None:
     sharded_source, whole = (
-        locate({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
+        find_checkpoint({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
     )
     assert len(weight_files(sharded)) == 2
     assert sharded_source.identity != whole.identity
-    assert parts_of(sharded) == parts_of(sound)
+    assert encoder_parts(sharded) == encoder_parts(sound)
     parts, expected = load_encoder(sharded).state_dict(), load_encoder(sound).state_dict()
     assert all((parts[name] == expected[name]).all() for name in expected)
 
@@ -309,5 +309,5 @@ def test_a_config_with_other_sizes_than_the_weights_is_reported(folder: Path) ->
 def test_a_record_has_the_digest_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
     from backends.cache import digest_of
 
-    checkpoint = locate({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
+    checkpoint = find_checkpoint({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
     assert checkpoint.weights_sha256 == digest_of(folder / WEIGHTS)

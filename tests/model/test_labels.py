@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.model.labels import UnknownLabel, label_places, names_in, not_a_choice
+from backends.model.labels import UnknownLabel, label_names_of_config, label_places, single_label_fault
 from suites.schema.config import TaskConfig
 from suites.schema.enums import LabelReading, Metric, TaskKind
 from suites.schema.refusals import Refused
@@ -107,8 +107,8 @@ def test_a_configured_interpretation_is_used() -> None:
     ],
 )
 def test_heads_without_a_choice_of_label_are_recognized(config: dict[str, Any], says: str) -> None:
-    assert says in not_a_choice(config)
-    assert bool(says) == bool(not_a_choice(config))
+    assert says in single_label_fault(config)
+    assert bool(says) == bool(single_label_fault(config))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_heads_without_a_choice_of_label_are_recognized(config: dict[str, Any], 
 )
 def test_placeholder_label_names_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
-        names_in(config)
+        label_names_of_config(config)
 
 
 def test_a_name_of_several_outputs_is_refused() -> None:

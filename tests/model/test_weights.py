@@ -17,7 +17,7 @@ from conftest import TINY_MODELS
 from backends.base import Array, Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
-from backends.model.weights import divide_queries, encoder_weights, named_weights, pad_heads, share_range
+from backends.model.weights import divide_queries, encoder_weights, equalize_ranges, named_weights, pad_heads
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -99,7 +99,7 @@ def test_equal_ranges_of_query_key_and_value_change_no_output(
     point_ranges = {"query": 7.0, "key": 3.0, "value": 0.4, "context": 0.3}
     ranges = {f"{layer}/{point}": largest for layer in (0, 1) for point, largest in point_ranges.items()}
     padded = pad_heads(arrays, head)
-    scaled, scaled_ranges = share_range(padded, ranges, math.sqrt(head / 32))
+    scaled, scaled_ranges = equalize_ranges(padded, ranges, math.sqrt(head / 32))
     ids = np.random.default_rng(1).integers(3, 400, (3, 12)).astype(np.int32)
     inputs = ids, np.zeros_like(ids), np.ones_like(ids)
     np.testing.assert_allclose(encode(scaled, *inputs, 1e-12), encode(arrays, *inputs, 1e-12), atol=2e-6)

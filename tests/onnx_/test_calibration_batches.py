@@ -11,9 +11,9 @@ import pytest
 
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
-from backends.onnx_.calibration import alone, collect, reader
+from backends.onnx_.calibration import calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_source import export_onnx
-from backends.onnx_.quantize import QUANTIZED
+from backends.onnx_.quantize import QUANTIZED_OPERATORS
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -38,16 +38,16 @@ def test_ranges_equal_those_of_all_batches_at_once(kind: str, tiny: Tiny, shared
     name, options = CALIBRATORS[kind]
 
     def ranges(feed: Callable[[Any], None]) -> Any:
-        with alone(onnx.path) as link:
+        with private_copy(onnx.path) as link:
             augmented = str(link.with_name("augmented.onnx"))
-            calibrator = getattr(calibrate, name)(str(link), QUANTIZED, augmented, **options)
+            calibrator = getattr(calibrate, name)(str(link), QUANTIZED_OPERATORS, augmented, **options)
             calibrator.augment_graph()
             calibrator.create_inference_session()
             feed(calibrator)
             return calibrator.compute_data()
 
-    whole = ranges(lambda calibrator: calibrator.collect_data(reader(batches)))
-    by_batch = ranges(lambda calibrator: collect(calibrator, batches))
+    whole = ranges(lambda calibrator: calibrator.collect_data(calibration_reader(batches)))
+    by_batch = ranges(lambda calibrator: collect_ranges(calibrator, batches))
     assert list(by_batch.keys()) == list(whole.keys())
     for tensor in whole.keys():  # noqa: SIM118  not a mapping
         expected, collected = whole[tensor].to_dict(), by_batch[tensor].to_dict()
@@ -79,12 +79,14 @@ def test_at_most_one_batch_of_outputs_is_in_memory(tiny: Tiny, shared_cache: Art
             alive.extend(weakref.ref(output) for output in outputs)
             return outputs
 
-    with alone(onnx.path) as link:
-        calibrator = calibrate.PercentileCalibrater(str(link), QUANTIZED, str(link.with_name("augmented.onnx")))
+    with private_copy(onnx.path) as link:
+        calibrator = calibrate.PercentileCalibrater(
+            str(link), QUANTIZED_OPERATORS, str(link.with_name("augmented.onnx"))
+        )
         calibrator.augment_graph()
         calibrator.create_inference_session()
         calibrator.infer_session = Watched(calibrator.infer_session)
-        collect(calibrator, calibration_batches(folder, [], 32, 16, seed=0))
+        collect_ranges(calibrator, calibration_batches(folder, [], 32, 16, seed=0))
     outputs = len(calibrator.infer_session.get_outputs())
     assert len(alive) == 8 * outputs
     assert most <= outputs

@@ -16,7 +16,7 @@ from conftest import TINY_MODELS
 
 from backends.base import Unsupported
 from backends.cache import ArtifactCache
-from backends.model.checkpoint import input_names, load_encoder, locate, run_encoder
+from backends.model.checkpoint import find_checkpoint, input_names, load_encoder, run_encoder
 from backends.onnx_ import export
 from backends.onnx_.onnx_source import export_onnx
 
@@ -77,9 +77,9 @@ def test_an_export_that_differs_from_transformers_is_not_kept(
 
 def test_random_weights_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     model = {"weights": "random", "seed": 7, "architecture": TINY_MODELS["bert"]}
-    first = locate(model, ArtifactCache(tmp_path / "first"))
-    second = locate(model, ArtifactCache(tmp_path / "second"))
-    other_seed = locate({**model, "seed": 8}, ArtifactCache(tmp_path / "first"))
+    first = find_checkpoint(model, ArtifactCache(tmp_path / "first"))
+    second = find_checkpoint(model, ArtifactCache(tmp_path / "second"))
+    other_seed = find_checkpoint({**model, "seed": 8}, ArtifactCache(tmp_path / "first"))
     assert first.weights_sha256 == second.weights_sha256 != other_seed.weights_sha256
     assert first.identity == second.identity != other_seed.identity
 

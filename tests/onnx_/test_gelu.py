@@ -10,7 +10,7 @@ import torch
 from scipy.special import erf, expit, ndtr
 
 from backends.base import Array
-from backends.onnx_.gelu import EDGE, FORMS
+from backends.onnx_.gelu import EDGE, GELU_VARIANTS
 
 
 class Numpy:
@@ -51,7 +51,7 @@ EXACT = {"erf": 5e-7, "sigmoid": 3.5e-6, "tanh": 3.5e-6}
 
 @pytest.mark.parametrize("variant", EXACT)
 def test_exact_variants_are_within_one_fp16_step_of_gelu(variant: str, fp16_values: Array) -> None:
-    outputs, exact = FORMS[variant](fp16_values, Numpy()), exact_gelu(fp16_values)
+    outputs, exact = GELU_VARIANTS[variant](fp16_values, Numpy()), exact_gelu(fp16_values)
     assert outputs.dtype == np.float32
     near = np.abs(fp16_values) < EDGE
     assert np.abs(outputs - exact)[near].max() < EXACT[variant]
@@ -62,8 +62,8 @@ def test_exact_variants_are_within_one_fp16_step_of_gelu(variant: str, fp16_valu
 
 
 def test_the_cubic_is_another_function(fp16_values: Array) -> None:
-    assert set(FORMS) == {*EXACT, "cubic"}
-    outputs, exact = FORMS["cubic"](fp16_values, Numpy()), exact_gelu(fp16_values)
+    assert set(GELU_VARIANTS) == {*EXACT, "cubic"}
+    outputs, exact = GELU_VARIANTS["cubic"](fp16_values, Numpy()), exact_gelu(fp16_values)
     by_torch = torch.nn.functional.gelu(torch.from_numpy(fp16_values), approximate="tanh").numpy()
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, by_torch, atol=1e-6, rtol=1e-6)
@@ -90,7 +90,7 @@ class Recorder(Numpy):
 
 def test_the_cubic_has_the_operation_order_that_tensorrt_fuses() -> None:
     recorder = Recorder()
-    FORMS["cubic"](np.ones(1, np.float32), recorder)
+    GELU_VARIANTS["cubic"](np.ones(1, np.float32), recorder)
     assert recorder.operations == [
         ("power", 3.0), ("multiply", 0.044715), ("add", None), ("multiply", pytest.approx(0.7978845608)),
         ("tanh", None), ("add", 1.0), ("multiply", 0.5), ("multiply", None),

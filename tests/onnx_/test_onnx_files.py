@@ -16,11 +16,11 @@ from conftest import TINY_MODELS
 from backends.base import Artifact, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
-from backends.model.checkpoint import locate
+from backends.model.checkpoint import find_checkpoint
 from backends.onnx_ import onnx_files
-from backends.onnx_.marked_outputs import mark, marked_points
+from backends.onnx_.marked_outputs import mark_onnx, marked_points
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from suites.schema.config import QuantizationConfig, plain
+from suites.schema.config import QuantizationConfig, to_json_types
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -78,7 +78,12 @@ def test_a_large_encoder_is_quantized_like_a_small_encoder(
     caches: tuple[ArtifactCache, ArtifactCache],
     lowered: Callable[[], None],
 ) -> None:
-    usual = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "uint8", "reduce_range": False}
+    usual = {
+        **to_json_types(vars(QuantizationConfig())),
+        "placement": "gemm",
+        "activation": "uint8",
+        "reduce_range": False,
+    }
     chosen = {**usual, "samples": 16, "sequence": 16, "smooth": 0.0, **options}
     folder, sha256 = tiny("bert")
 
@@ -102,7 +107,7 @@ def test_outputs_of_layers_of_a_large_encoder_are_marked(
     for cache, lower in zip(caches, (lambda: None, lowered), strict=True):
         lower()
         source = export_onnx(*tiny("bert"), cache)
-        outputs.append(run(mark(source, marked_points(source)[:3], cache)))
+        outputs.append(run(mark_onnx(source, marked_points(source)[:3], cache)))
     np.testing.assert_array_equal(*outputs)
 
 
@@ -112,12 +117,13 @@ def test_two_large_models_of_one_architecture_have_different_digests(
     """Their graphs are equal, so the cache must not return an artifact of one model for the other."""
     lowered()
     models = [
-        locate({"weights": "random", "seed": seed, "architecture": TINY_MODELS["bert"]}, caches[1]) for seed in (0, 1)
+        find_checkpoint({"weights": "random", "seed": seed, "architecture": TINY_MODELS["bert"]}, caches[1])
+        for seed in (0, 1)
     ]
     first, second = (export_onnx(model.folder, model.identity, caches[1]) for model in models)
     assert first.sha256 != second.sha256
     points = marked_points(first)[:1]
-    assert mark(first, points, caches[1]).path != mark(second, points, caches[1]).path
+    assert mark_onnx(first, points, caches[1]).path != mark_onnx(second, points, caches[1]).path
 
 
 def test_variants_that_a_large_model_cannot_have_are_unsupported(
@@ -125,7 +131,12 @@ def test_variants_that_a_large_model_cannot_have_are_unsupported(
 ) -> None:
     lowered()
     folder, sha256 = tiny("bert")
-    usual = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "reduce_range": False}
+    usual = {
+        **to_json_types(vars(QuantizationConfig())),
+        "placement": "gemm",
+        "activation": "int8",
+        "reduce_range": False,
+    }
     for form, says in (
         (SourceForm(types="fp16"), "above 2 GB is not converted to fp16"),
         (SourceForm(quantized="fp8"), "above 2 GB is not quantized to FP8"),
@@ -145,7 +156,13 @@ def test_a_single_tensor_above_the_limit_is_named(
     lowered()
     monkeypatch.setattr(onnx_files, "LARGEST_TENSOR", 1_000_000)
     folder, sha256 = tiny("bert")
-    chosen = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "samples": 9, **options}
+    chosen = {
+        **to_json_types(vars(QuantizationConfig())),
+        "placement": "gemm",
+        "activation": "int8",
+        "samples": 9,
+        **options,
+    }
     with pytest.raises(Unsupported, match=r"word_embeddings\.weight alone is above 2 GB"):
         prepare_source(folder, sha256, SourceForm(quantized="int8"), chosen, [], 0, caches[1])
 

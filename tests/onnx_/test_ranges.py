@@ -16,8 +16,8 @@ from backends.inputs.batches import calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import quantize_onnx
-from backends.onnx_.ranges import COMPUTED, POINTS, activation_ranges, points_of
-from suites.schema.config import QuantizationConfig, plain
+from backends.onnx_.ranges import PLUGIN_OPERATIONS, POINTS, activation_ranges, points_of
+from suites.schema.config import QuantizationConfig, to_json_types
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -71,7 +71,7 @@ def test_nodes_of_leave_out_exclude_operations_of_plugins(family: str, tiny: Tin
     onnx = export_onnx(folder, sha256, shared_cache)
     batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
     for patterns, operations in (
-        (["*layer.1/*"], [f"1/{computed}" for computed in sorted(COMPUTED)]),
+        (["*layer.1/*"], [f"1/{computed}" for computed in sorted(PLUGIN_OPERATIONS)]),
         (["*layer.0/attention/*"], ["0/attended", "0/attention", "0/qkv"]),
         ([], []),
     ):
@@ -89,7 +89,12 @@ def test_calibration_writes_no_files_next_to_the_model(tiny: Tiny, tmp_path: Pat
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
     batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
     assert activation_ranges(onnx, "minmax", 0, batches, {}, (), {}, cache).path.exists()
-    options = {**plain(vars(QuantizationConfig())), "placement": "gemm", "activation": "int8", "reduce_range": False}
+    options = {
+        **to_json_types(vars(QuantizationConfig())),
+        "placement": "gemm",
+        "activation": "int8",
+        "reduce_range": False,
+    }
     assert quantize_onnx(onnx, "int8", options, batches, {}, {}, cache).path.exists()
 
 

@@ -22,7 +22,7 @@ from backends.model import attention
 from backends.model.families import FAMILIES
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export
-from backends.onnx_.reference_check import check_encoder, check_export, padded_batches, tried_lengths
+from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
 from suites.worker import export as export_stage
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -120,16 +120,16 @@ def test_a_checkpoint_with_nan_outputs_is_not_reported_as_a_wrong_encoder(tmp_pa
 
 
 def test_lengths_are_all_or_evenly_spaced_with_both_ends() -> None:
-    assert tried_lengths(16, 1000) == list(range(1, 17))
-    many = tried_lengths(512, 1000)
+    assert checked_lengths(16, 1000) == list(range(1, 17))
+    many = checked_lengths(512, 1000)
     assert (many[0], many[-1], len(many)) == (1, 512, 64)
-    few = tried_lengths(512, 10**9)
+    few = checked_lengths(512, 10**9)
     assert (few[0], few[-1], len(few)) == (1, 512, 8)
 
 
 def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
     config = {"model_type": "bert", "vocab_size": 50, "pad_token_id": 0}
-    batches = list(padded_batches(tried_lengths(40, 1), config, ("input_ids", "attention_mask", "token_type_ids")))
+    batches = list(padded_batches(checked_lengths(40, 1), config, ("input_ids", "attention_mask", "token_type_ids")))
     lengths = [int(length) for feeds in batches for length in feeds["attention_mask"].sum(1)]
     assert sorted(lengths) == list(range(1, 41))
     for feeds in batches:

@@ -18,16 +18,16 @@ from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
 from backends.model.weights import encoder_weights
-from backends.onnx_.gelu_shift import LEAST, centred, given_back
+from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
-from backends.onnx_.surgery import REWRITES, operate
-from suites.schema.config import QuantizationConfig, plain
+from backends.onnx_.surgery import REWRITES, apply_rewrites
+from suites.schema.config import QuantizationConfig, to_json_types
 
 TEXTS = ["a line", "another line", "a third"]
-INT8 = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "activation": "int8", "reduce_range": False}
+INT8 = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "activation": "int8", "reduce_range": False}
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -159,7 +159,7 @@ def test_a_rewrite_keeps_the_outputs(
     rewrite: str, changes: int, atol: float, family: str, tiny: Tiny, shared_cache: ArtifactCache
 ) -> None:
     source = exported(tiny, shared_cache, family)
-    rewritten = operate(source, [rewrite], shared_cache)
+    rewritten = apply_rewrites(source, [rewrite], shared_cache)
     assert rewritten.notes["rewrites"] == {rewrite: changes}
     assert rewritten.notes["opset"] == 17
     onnx.checker.check_model(onnx.load(str(rewritten.path)), full_check=True)
@@ -228,12 +228,12 @@ def test_folded_plain_weights_compute_the_same(family: str, tiny: Tiny, shared_c
 
 @pytest.mark.parametrize("largest", [0.0, 0.17, 1.0, 24.76, 194.0])
 def test_a_centred_range_contains_gelu_and_keeps_zero_exact(largest: float) -> None:
-    offset, shifted = centred(largest)
+    offset, shifted = centred_range(largest)
     step = shifted / 127
     assert offset / step == pytest.approx(round(offset / step))
     assert largest - offset <= shifted * (1 + 1e-9)
-    assert LEAST - offset >= -shifted * (1 + 1e-9)
-    assert step == pytest.approx((largest - LEAST) / 253)
+    assert GELU_MINIMUM - offset >= -shifted * (1 + 1e-9)
+    assert step == pytest.approx((largest - GELU_MINIMUM) / 253)
 
 
 @pytest.mark.parametrize("leave_out", [[], ["*layer.1/output/dense/MatMul"]])
@@ -263,9 +263,9 @@ def test_a_shift_decreases_the_error_of_int8(
 def test_the_bias_correction_uses_rounded_weights() -> None:
     weight = np.array([[1.0, -0.5], [0.3, 0.25]], np.float32)
     rounded = np.array([1.0 + round(0.3 * 127) / 127, -0.5 + 0.5 * round(0.25 / 0.5 * 127) / 127])
-    np.testing.assert_allclose(given_back(2.0, weight), 2 * rounded, rtol=1e-6)
+    np.testing.assert_allclose(bias_correction(2.0, weight), 2 * rounded, rtol=1e-6)
     per_tensor = (np.round(weight * 127) / 127).sum(0)
-    np.testing.assert_allclose(given_back(2.0, weight, per_channel=False), 2 * per_tensor, rtol=1e-6)
+    np.testing.assert_allclose(bias_correction(2.0, weight, per_channel=False), 2 * per_tensor, rtol=1e-6)
 
 
 def test_calibration_with_random_tokens_depends_on_the_seed(tiny: Tiny, tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_many_bad_files_give_a_few_lines(
         (folder / f"{number}.json").write_text("[]")
     assert report.main([str(tmp_path)]) == 1
     *lines, last = lines_of(capsys)
-    assert len(lines) == report.SHOWN_BAD
-    assert last == f"skipped: {100 - report.SHOWN_BAD} more"
+    assert len(lines) == report.MAX_BAD_LINES
+    assert last == f"skipped: {100 - report.MAX_BAD_LINES} more"
 
 
 def test_advice_is_given_despite_a_bad_record(

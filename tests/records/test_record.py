@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.records.record import Record, path_of, read_record, write_record, write_whole
+from suites.records.record import Record, read_record, record_path, write_atomically, write_record
 from suites.records.record_checks import BadRecord
 from suites.records.results_folder import read_records
 from suites.schema.refusals import Refused
@@ -75,7 +75,7 @@ def test_a_record_is_not_written_outside_its_folder(
 def test_file_names_do_not_contain_the_models_folder(
     model: str, make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
-    path = path_of(tmp_path, "gpu-a", make_record(model=model).cell)
+    path = record_path(tmp_path, "gpu-a", make_record(model=model).cell)
     assert path.parent == tmp_path / "gpu-a" / "records" / "latency"
     assert len(path.name) < 200
     assert not path.name.startswith(".")
@@ -83,13 +83,13 @@ def test_file_names_do_not_contain_the_models_folder(
 
 def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.json"
-    write_whole(path, "old")
+    write_atomically(path, "old")
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "new")
+        write_atomically(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
     assert path.read_text() == "old"

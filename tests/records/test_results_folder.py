@@ -14,10 +14,10 @@ from conftest import ROOT, Measured, table_in
 from backends.null import Costs
 from suites import advise, report
 from suites.records import results_folder
-from suites.records.record import Record, path_of, read_record, write_record
+from suites.records.record import Record, read_record, record_path, write_record
 from suites.records.results_folder import machine_folders
 from suites.run import Invocation
-from suites.running.pipeline import Ended
+from suites.running.pipeline import CellResult
 from suites.schema.config import RunConfig
 from suites.tables import touched
 
@@ -35,7 +35,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def ended(results: Path, record: Record) -> Invocation:
     """Act as a command that has measured one cell."""
-    return Invocation(ended=[Ended(record, write_record(results, record), reused=False)])
+    return Invocation(ended=[CellResult(record, write_record(results, record), reused=False)])
 
 
 def test_a_run_does_not_read_committed_records(make_record: MakeRecord, read: list[Path], tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_run_does_not_read_committed_records(make_record: MakeRecord, read: li
         (tmp_path / machine.name).symlink_to(machine)
     record = make_record()
     ended(tmp_path, record).report()
-    assert read == [path_of(tmp_path, "gpu-a", record.cell)]
+    assert read == [record_path(tmp_path, "gpu-a", record.cell)]
 
 
 def test_a_run_reads_a_record_once_and_writes_the_tables_of_its_suite(
@@ -153,7 +153,7 @@ def test_a_finished_cell_is_noted_immediately(
     machine = SimpleNamespace(slug="gpu-a")
     asked = SimpleNamespace(cell={"model": "m", "precision": "p"}, backend="b", results=tmp_path, machine=machine)
     monkeypatch.setattr(request, "resolve", lambda config: asked)
-    monkeypatch.setattr(run, "checked", lambda config: config)
-    monkeypatch.setattr(pipeline, "run_request", lambda *_: Ended(record, tmp_path / "record.json", reused=False))
+    monkeypatch.setattr(run, "checked_config", lambda config: config)
+    monkeypatch.setattr(pipeline, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False))
     Invocation().run(SimpleNamespace())  # type: ignore[arg-type]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [[str(tmp_path), "gpu-a", "latency"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.running.device_lock import CANDIDATES, holding, lock_folder
+from suites.running.device_lock import CANDIDATES, lock_device, lock_folder
 from suites.schema.refusals import Refused
 
 
@@ -34,7 +34,7 @@ def never() -> None:
 def test_all_users_can_open_the_lock_with_any_umask(folder: Path, umask: int) -> None:
     folder.mkdir()
     os.umask(umask)
-    with holding("cpu", never):
+    with lock_device("cpu", never):
         pass
     assert locks(folder) == ["inference-suites-cpu.lock"]
     assert stat.S_IMODE((folder / "inference-suites-cpu.lock").stat().st_mode) == 0o666
@@ -52,19 +52,19 @@ def test_a_measurement_is_exclusive_and_other_work_shares_the_device(first: bool
         waited.append(True)
         raise Waited
 
-    with holding("cpu", never, shared=first):
+    with lock_device("cpu", never, shared=first):
         try:
-            with holding("cpu", on_wait, shared=second):
+            with lock_device("cpu", on_wait, shared=second):
                 pass
         except Waited:
             pass
     assert waited == [True] * waits
-    with holding("cpu", never):
+    with lock_device("cpu", never):
         pass
 
 
 def test_each_device_has_its_own_lock() -> None:
-    with holding("GPU-a", never), holding("GPU-b", never):
+    with lock_device("GPU-a", never), lock_device("GPU-b", never):
         pass
 
 
@@ -82,7 +82,7 @@ def obstacles() -> dict[str, Callable[[Path], object]]:
 def test_the_next_name_is_used_if_the_first_is_blocked(folder: Path, kind: str) -> None:
     folder.mkdir()
     obstacles()[kind](folder / "inference-suites-cpu.lock")
-    with holding("cpu", never):
+    with lock_device("cpu", never):
         pass
     assert "inference-suites-cpu.1.lock" in locks(folder)
     assert not (folder / "elsewhere").exists()
@@ -93,7 +93,7 @@ def test_a_lock_file_of_another_user_is_used_if_it_can_be_read(folder: Path, mod
     folder.mkdir()
     (folder / "inference-suites-cpu.lock").touch()
     (folder / "inference-suites-cpu.lock").chmod(mode)
-    with holding("cpu", never):
+    with lock_device("cpu", never):
         pass
     assert locks(folder) == ["inference-suites-cpu.lock"]
 
@@ -102,14 +102,14 @@ def test_a_folder_with_all_names_blocked_is_refused_in_one_line(folder: Path) ->
     folder.mkdir()
     for number in range(CANDIDATES):
         (folder / f"inference-suites-cpu{f'.{number}' if number else ''}.lock").mkdir()
-    with pytest.raises(Refused, match="set SUITES_LOCK_DIR to a folder that all users"), holding("cpu", never):
+    with pytest.raises(Refused, match="set SUITES_LOCK_DIR to a folder that all users"), lock_device("cpu", never):
         pass
 
 
 def test_a_folder_that_cannot_be_created_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SUITES_LOCK_DIR", str(tmp_path / "file" / "locks"))
-    with pytest.raises(Refused, match=r"SUITES_LOCK_DIR=.* cannot be created"), holding("cpu", never):
+    with pytest.raises(Refused, match=r"SUITES_LOCK_DIR=.* cannot be created"), lock_device("cpu", never):
         pass
 
 
@@ -129,7 +129,7 @@ def test_a_lock_is_taken_again_if_its_file_was_removed(folder: Path, monkeypatch
         flock(descriptor, mode)
 
     monkeypatch.setattr(fcntl, "flock", removing)
-    with holding("cpu", never):
+    with lock_device("cpu", never):
         assert path.exists()
     assert len(descriptors) == 2
 
@@ -157,7 +157,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def free() -> int:
-        with holding("cpu", never):
+        with lock_device("cpu", never):
             return 0
 
     def waits() -> int:
@@ -168,7 +168,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
             raise Waited
 
         try:
-            with holding("cpu", on_wait):
+            with lock_device("cpu", on_wait):
                 return 1
         except Waited:
             return 0

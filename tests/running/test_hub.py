@@ -16,7 +16,7 @@ from huggingface_hub import errors
 from backends.base import Unavailable
 from backends.cache import ArtifactCache
 from backends.model import hub
-from backends.model.checkpoint import locate
+from backends.model.checkpoint import find_checkpoint
 from backends.model.hub import fetch
 
 MODEL = {"weights": "trained", "path": "", "hub": "a/b", "revision": "main", "package": "", "package_sha256": ""}
@@ -123,7 +123,7 @@ def test_a_model_with_only_pickled_weights_is_refused(hub_cache: Path, monkeypat
 def test_a_cached_file_that_is_damaged_is_refused(hub_cache: Path) -> None:
     snapshot(hub_cache, {"config.json": "{}", "model.safetensors": "version https://git-lfs", "tokenizer.json": "{}"})
     with pytest.raises(Unavailable, match=r"model\.hub=a/b: model\.safetensors is a git-lfs pointer"):
-        locate(MODEL, ArtifactCache(hub_cache / "own"))
+        find_checkpoint(MODEL, ArtifactCache(hub_cache / "own"))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
         return Answer("ok", "", {"path": str(folder), "origin": "hub a/b@1"}, "")
 
     resolved = [
-        locating.located(request(tmp_path, "model.hub=a/b", f"backend={backend}", "sequence=[16]"), run)
+        locating.locate_checkpoint(request(tmp_path, "model.hub=a/b", f"backend={backend}", "sequence=[16]"), run)
         for backend in ("ort", "torch_eager")
     ]
     assert asked == ["locate"]
@@ -200,8 +200,8 @@ def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
         assert cell_request.cell["model"] == "b"
         assert len(cell_request.cell["model_version"]) == 16
         assert cell_request.job["model"]["origin"] == "hub a/b@1"
-        assert locating.changed(cell_request) == ""
+        assert locating.checkpoint_changed(cell_request) == ""
     with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of b"):
-        locating.located(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
+        locating.locate_checkpoint(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
     (folder / "tokenizer_config.json").write_text("{}")
-    assert "files changed while the cell ran" in locating.changed(resolved[0])
+    assert "files changed while the cell ran" in locating.checkpoint_changed(resolved[0])

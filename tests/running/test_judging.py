@@ -62,7 +62,7 @@ class FakeStages:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[pipeline.Ended, FakeStages]]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[pipeline.CellResult, FakeStages]]:
     """Return a function that runs an accuracy request with fake stages. Keywords replace figures of the score stage."""
     cell = {
         "suite": "accuracy", "model": "tiny", "weights": "trained", "model_version": "", "backend": "ort",
@@ -81,7 +81,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
     def run_request(
         tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
-    ) -> tuple[pipeline.Ended, FakeStages]:
+    ) -> tuple[pipeline.CellResult, FakeStages]:
         artifact = {"path": "", "sha256": "", "notes": {}, "seconds": 1.0}
         source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
         check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
@@ -102,7 +102,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
             yield
             stages.lock = ""
 
-        monkeypatch.setattr(pipeline, "holding", holding)
+        monkeypatch.setattr(pipeline, "lock_device", holding)
         request.task |= {"tolerance": tolerance, "targets": {"scores": list(targets)}}
         return pipeline._run(request, stages), stages  # type: ignore[arg-type]
 
@@ -110,7 +110,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
 
 def test_outputs_are_computed_under_a_shared_lock_and_scored_without_a_lock(
-    run: Callable[..., tuple[pipeline.Ended, FakeStages]],
+    run: Callable[..., tuple[pipeline.CellResult, FakeStages]],
 ) -> None:
     ended, stages = run()
     assert stages.locks == {"probe": "", "export": "shared", "build": "shared", "measure": "shared", "score": ""}
@@ -127,7 +127,7 @@ def test_outputs_are_computed_under_a_shared_lock_and_scored_without_a_lock(
     ],
 )
 def test_wrong_outputs_fail_and_keep_their_scores(
-    changes: dict[str, Any], reason: str, run: Callable[..., tuple[pipeline.Ended, FakeStages]]
+    changes: dict[str, Any], reason: str, run: Callable[..., tuple[pipeline.CellResult, FakeStages]]
 ) -> None:
     record: Record = run(**changes)[0].record
     assert (record.outcome, record.reason) == (FAILED, reason)
@@ -135,7 +135,7 @@ def test_wrong_outputs_fail_and_keep_their_scores(
 
 
 def test_a_reused_record_has_the_requested_tolerance(
-    run: Callable[..., tuple[pipeline.Ended, FakeStages]],
+    run: Callable[..., tuple[pipeline.CellResult, FakeStages]],
 ) -> None:
     run(tolerance=0.5)
     ended, stages = run(tolerance=0.001)
@@ -147,7 +147,7 @@ def test_a_reused_record_has_the_requested_tolerance(
     assert isinstance(ended.record.cell, Cell)
 
 
-def test_a_record_of_other_targets_is_not_reused(run: Callable[..., tuple[pipeline.Ended, FakeStages]]) -> None:
+def test_a_record_of_other_targets_is_not_reused(run: Callable[..., tuple[pipeline.CellResult, FakeStages]]) -> None:
     run(targets=(1.0, 2.0))
     assert run(targets=(1.0, 2.0))[0].reused
     assert not run(targets=(2.0, 1.0))[0].reused

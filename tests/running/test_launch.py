@@ -296,7 +296,7 @@ def test_an_answer_that_cannot_be_written_is_a_full_disk(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(worker, "write_whole", full)
+    monkeypatch.setattr(worker, "write_atomically", full)
     monkeypatch.setitem(worker.STAGES, "probe", lambda job: {})
     (tmp_path / "job.json").write_text("{}")
     assert worker.main("probe", tmp_path) == os.EX_IOERR

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from suites.records.record import Record
-from suites.running.machine_folders import clean, known_folders, without_folders
+from suites.running.machine_folders import clean, folder_replacements, without_folders
 
 KNOWN = {"/srv/cache": "<cache>", "/srv": "<home>", "/srv/cache/own": "<results>"}
 
@@ -74,5 +74,5 @@ def test_a_user_without_home_and_name_can_write_a_record(
 ) -> None:
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
-    assert "<home>" not in known_folders(request(tmp_path)).values()
+    assert "<home>" not in folder_replacements(request(tmp_path)).values()
     assert without_folders(make_record(reason="x"), request(tmp_path)).reason == "x"

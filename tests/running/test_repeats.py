@@ -18,7 +18,7 @@ from suites.records.results_folder import read_records
 from suites.root import CONF
 from suites.running import stages
 from suites.running.launch import Answer
-from suites.running.pipeline import Ended, run_request, run_to_end
+from suites.running.pipeline import CellResult, run_request, run_to_end
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 
@@ -132,7 +132,7 @@ def test_a_failure_in_any_process_fails_the_cell_and_keeps_its_measurements(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stages, "call", Worker(failing=1))
-    ended: Ended = run_to_end(request_of(), nothing)
+    ended: CellResult = run_to_end(request_of(), nothing)
     assert (ended.record.outcome, processes(ended.record)) == ("failed", [0])
     assert ended.record.reason == "process 2 of 3: measure was killed by SIGSEGV without an answer"
     (kept,) = read_records(tmp_path / "results", "latency")

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from backends.base import Unavailable
 from backends.cache import ArtifactCache
 from backends.model.architecture import configuration_of
-from backends.model.checkpoint import locate
+from backends.model.checkpoint import find_checkpoint
 from suites.root import CONF
 
 
@@ -28,7 +28,7 @@ from suites.root import CONF
 def test_a_setting_that_the_family_lacks_is_named(changes: dict[str, object], says: str, tmp_path: Path) -> None:
     wanted = {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS["bert"], **changes}}
     with pytest.raises(Unavailable) as refused:
-        locate(wanted, ArtifactCache(tmp_path))
+        find_checkpoint(wanted, ArtifactCache(tmp_path))
     assert says in str(refused.value)
 
 

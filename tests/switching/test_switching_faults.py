@@ -99,22 +99,22 @@ def test_wrong_outputs_are_found(measured: Measured, wrong: type[NullSession], s
     record = measured(FIXED, session=correct_at_first, repeats=1)
     assert record.outcome == "failed"
     assert says in record.reason
-    assert Costs.of(record, True).wrong
-    assert bool(Costs.of(record, False).wrong) == (wrong is not FrozenGraph)
+    assert Costs.of(record, True).output_faults
+    assert bool(Costs.of(record, False).output_faults) == (wrong is not FrozenGraph)
 
 
 @pytest.mark.parametrize("wrong", [Once, Deaf])
 def test_outputs_that_are_also_wrong_in_a_fresh_context_are_found(measured: Measured, wrong: type[NullSession]) -> None:
     record = measured(FIXED, session=lambda costs: wrong("ok", costs), repeats=1)
     assert record.outcome == "failed"
-    assert "cosine is low" in Costs.of(record, False).wrong
+    assert "cosine is low" in Costs.of(record, False).output_faults
 
 
 class Forgetful(NullSession):
     """A session that captures graphs and keeps none."""
 
     def capture(self) -> None:
-        if self.remembers:
+        if self.keeps_graphs:
             raise Unsupported("keeps none")
         super().capture()
 
@@ -153,7 +153,7 @@ def test_a_late_error_keeps_the_earlier_measurements(measured: Measured) -> None
     assert "RuntimeError: CUDA: cudaErrorIllegalAddress" in record.reason
     assert len(record.scores["transitions"]) == 9
     assert [m.cuda_graph for m in record.measurements] == [False]
-    assert not Costs.of(record, False).wrong
+    assert not Costs.of(record, False).output_faults
 
 
 def test_a_failed_fresh_context_keeps_the_others(measured: Measured) -> None:

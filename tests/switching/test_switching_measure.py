@@ -13,9 +13,9 @@ from backends.base import Feeds
 from backends.null import Costs as Programmed
 from backends.null import NullSession
 from suites.measuring.clock import Effort
-from suites.switching.costs import Costs, Trace, break_even, meeting
+from suites.switching.costs import Costs, Trace, break_even, break_even_point
 from suites.switching.strategies import Labels
-from suites.switching.traffic import runs
+from suites.switching.traffic import trace_of_runs
 from suites.switching.transition_tables import changes
 
 SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
@@ -73,7 +73,7 @@ def test_programmed_costs_are_recovered_within_five_percent(measured: Measured, 
         step = FIXED.of("step_ms", labels[1])
         assert np.mean(visits.enqueue, axis=0) / 1e6 == pytest.approx([step + 3, step, step], rel=0.05)
     for size in SIZES:
-        assert abs(costs.visits[size, size].over.mean()) / 1e6 < 0.05 * steady_of(FIXED, LABEL[size])
+        assert abs(costs.visits[size, size].extra.mean()) / 1e6 < 0.05 * steady_of(FIXED, LABEL[size])
 
 
 def test_device_times_contain_no_host_time(measured: Measured) -> None:
@@ -135,11 +135,11 @@ def test_strategies_have_the_programmed_ranks_and_break_even_points(measured: Me
     for switch, ranked in ((0.0, [first, middle, wide]), (0.3, [middle, first, wide]), (0.45, [middle, wide, first]),
                            (1.0, [wide, middle, first])):  # fmt: skip
         assert sorted(all_costs, key=lambda costs, at=switch: float(costs.means.at(at))) == ranked
-        trace = Trace.of([SIZES[index] for stretch in runs(3000, switch, 3, 0) for index in stretch])
+        trace = Trace.of([SIZES[index] for stretch in trace_of_runs(3000, switch, 3, 0) for index in stretch])
         assert sorted(all_costs, key=lambda costs, t=trace: float(costs.means.of_trace(t))) == ranked
     for quicker, other, switch in ((first, middle, 0.2), (first, wide, 8 / 26), (middle, wide, 4 / 6)):
         assert break_even(quicker.means, other.means) == pytest.approx(switch, rel=0.05)
-        found_at = meeting(other, quicker)
+        found_at = break_even_point(other, quicker)
         assert found_at is not None
         # A 95% interval may miss the true value, but not by more than its own width.
         width = found_at.switch_high - found_at.switch_low
@@ -149,7 +149,7 @@ def test_strategies_have_the_programmed_ranks_and_break_even_points(measured: Me
         assert found_at.per_second == pytest.approx(switch / request_s, rel=0.05)
         assert found_at.per_second_low < found_at.per_second < found_at.per_second_high
         assert found_at.certain == 1
-    assert meeting(first, first) is None
+    assert break_even_point(first, first) is None
 
 
 def test_the_time_of_a_trace_is_the_sum_of_its_shapes_and_changes(measured: Measured) -> None:

@@ -45,8 +45,8 @@ def test_costs_programmed_on_the_command_line_are_recovered(
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     costs = Costs.of(record, False)
-    assert np.median(costs.visits[(1, 16), (2, 16)].over) / 1e6 == pytest.approx(60, rel=0.05)
-    assert abs(np.median(costs.visits[(2, 16), (1, 16)].over)) / 1e6 < 1
+    assert np.median(costs.visits[(1, 16), (2, 16)].extra) / 1e6 == pytest.approx(60, rel=0.05)
+    assert abs(np.median(costs.visits[(2, 16), (1, 16)].extra)) / 1e6 < 1
     assert float(costs.means.steady[2, 16]) / 1e6 == pytest.approx(20, rel=0.05)
 
 

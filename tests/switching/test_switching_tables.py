@@ -16,16 +16,16 @@ from conftest import SWITCHED, Measured
 
 from backends.null import Costs as Programmed
 from backends.null import NullSession
-from suites.advise import advise, chosen, confidence, held, main, report, write_plots
+from suites.advise import advise, confidence, main, report, select_records, trace_in_built_shapes, write_plots
 from suites.records.record import Record, write_record
 from suites.schema.refusals import Refused
 from suites.statistics.stats import mean_of_blocks
 from suites.statistics.validity import judged
 from suites.switching.costs import Costs, Trace
 from suites.switching.pair_tables import matrices, pair_tables
-from suites.switching.strategy_names import Names, kinds, strategy
+from suites.switching.strategy_names import StrategyNames, change_kinds, strategy_name
 from suites.switching.tables import switching_tables
-from suites.switching.traffic import runs
+from suites.switching.traffic import trace_of_runs
 from suites.tables.markdown import without_legend
 
 SIZES = [(shape.batch, shape.sequence) for shape in SWITCHED]
@@ -43,17 +43,17 @@ def test_changes_are_distinguished_by_profile(make_record: MakeRecord) -> None:
     ranges = [[1, 1, 2, 16], [3, 1, 8, 16]]
     options = {"profiles": "ranges", "ranges": ranges, "min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     record = make_record(backend="trt", options=options, shapes=tuple(SIZES))
-    kind_of_change = kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
+    kind_of_change = change_kinds(record, [((1, 16), (1, 16)), ((1, 16), (2, 16)), ((2, 16), (3, 16))])
     assert list(kind_of_change.values()) == ["same shape", "other shape", "other profile"]
 
 
 def test_a_strategy_has_a_name(make_record: MakeRecord) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     options = {"profiles": "per_shape", "contexts": "per_profile", "pad_to": [[8, 128]], **ends}
-    name = strategy(make_record(backend="trt", precision="fp16", options=options), True)
+    name = strategy_name(make_record(backend="trt", precision="fp16", options=options), True)
     assert name == "trt, fp16, per_shape, one context per profile, padded up to 8x128, CUDA graphs"
     options = {**ends, "profiles": "ranges", "ranges": [[1, 1, 2, 16], [3, 1, 8, 16]]}
-    assert strategy(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
+    assert strategy_name(make_record(backend="trt", options=options), False) == "trt, fp32, ranges 1x1..2x16 3x1..8x16"
 
 
 def test_strategies_that_would_have_equal_names_get_different_names(make_record: MakeRecord) -> None:
@@ -62,7 +62,7 @@ def test_strategies_that_would_have_equal_names_get_different_names(make_record:
         make_record(backend="trt_plugin", options={"products": "convolution", "gelu": "erf"}),
         make_record(backend="ort", options={}),
     )
-    names = Names([first, second, other])
+    names = StrategyNames([first, second, other])
     assert names.of(first, True) == "trt_plugin, fp32, CUDA graphs (products=matmul)"
     assert names.of(second, False) == "trt_plugin, fp32 (products=convolution)"
     assert names.of(other, False) == "ort, fp32"
@@ -135,10 +135,10 @@ def test_a_strategy_with_wrong_outputs_is_not_chosen(measured: Measured, tmp_pat
     for wrong in (replace(quick, checks=drifting), replace(quick, scores={**quick.scores, "parity": parity}),
                   replace(quick, scores={**quick.scores, "parity": nan}),
                   replace(quick, scores={**quick.scores, "parity": []})):  # fmt: skip
-        best, dropped = advise(chosen([wrong, slow], {}), SIZES[:1] * 3)
+        best, dropped = advise(select_records([wrong, slow], {}), SIZES[:1] * 3)
         assert best.costs is not None
         assert best.costs.record is slow
-        assert dropped.against.startswith("its outputs are wrong: ")
+        assert dropped.excluded_because.startswith("its outputs are wrong: ")
         text = switching_tables([wrong, slow])
         assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (other=yes))" in text
         replays = text[text.index("#### Requests: switch=1") :].splitlines()[4:6]
@@ -159,7 +159,7 @@ def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> Non
     best, dropped = advise([quick, slow], SIZES, scores=judged([failed]))
     assert best.costs is not None
     assert best.costs.record is slow
-    assert dropped.against == "its outputs are wrong: stsb: spearman falls by 0.1000, more than 0.01"
+    assert dropped.excluded_because == "its outputs are wrong: stsb: spearman falls by 0.1000, more than 0.01"
     assert "- 0.000 to 1.000: null fp32 [1] (null, fp32 (gelu=x))" in switching_tables([quick, slow])
     text = switching_tables([quick, slow], [failed])
     assert "- 0.000 to 1.000: null fp32 [2] (null, fp32 (gelu=y))" in text
@@ -172,10 +172,10 @@ def test_a_failed_strategy_is_listed_with_its_reason(measured: Measured) -> None
                      measurements=(), cell=replace(record.cell, options={"contexts": "per_profile"}))  # fmt: skip
     text = switching_tables([record, failed])
     assert "failed: 9 contexts need 123 bytes" in text
-    best, dropped = advise(chosen([record, failed], {}), SIZES)
+    best, dropped = advise(select_records([record, failed], {}), SIZES)
     assert best.costs is not None
     assert dropped.name == "null, fp32, one context per profile"
-    assert dropped.against == "failed: 9 contexts need 123 bytes"
+    assert dropped.excluded_because == "failed: 9 contexts need 123 bytes"
     assert "failed: 9 contexts need 123 bytes" in report([best, dropped], SIZES)
 
 
@@ -189,7 +189,7 @@ def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Meas
     wide = measured(Programmed(step_ms=20), which="wide", switches=(1.0,))
     fixed = measured(Programmed(step_ms=10, shape_ms=50), which="fixed", switches=(1.0,))
     light, heavy = weighing(wide, 1e8), weighing(fixed, 5e9)
-    calm = [SIZES[index] for index in runs(300, 0.05, 3, 0)[0]]
+    calm = [SIZES[index] for index in trace_of_runs(300, 0.05, 3, 0)[0]]
     best, other = advise([light, heavy], calm)
     assert best.costs is not None
     assert best.costs.record is heavy
@@ -203,15 +203,15 @@ def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Meas
     only, dropped = advise([light, heavy], calm, memory=1e9)
     assert only.costs is not None
     assert only.costs.record is light
-    assert dropped.against == "needs 5,000 MB of device memory; the budget is 1,000 MB"
+    assert dropped.excluded_because == "needs 5,000 MB of device memory; the budget is 1,000 MB"
     assert "the only strategy" in report([only, dropped], calm)
     assert "No strategy" in report(advise([light], [(64, 512)]), [(64, 512)])
     with pytest.raises(Refused, match="has model=other; available: tiny"):
-        chosen([wide], {"model": "other"})
+        select_records([wide], {"model": "other"})
     with pytest.raises(Refused, match="run suite=switching first"):
-        chosen([], {})
+        select_records([], {})
     machine = str(wide.environment["machine"])
-    assert chosen([wide], {"machine": machine[1:]}) == [wide]
+    assert select_records([wide], {"machine": machine[1:]}) == [wide]
 
 
 def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> None:
@@ -219,8 +219,8 @@ def test_strategies_of_other_requests_are_not_compared(measured: Measured) -> No
     lengths = {**record.cell.lengths, "tokenizer": "0123"}
     other = replace(record, cell=replace(record.cell, lengths=lengths))
     with pytest.raises(Refused, match="choose one with requests="):
-        chosen([record, other], {})
-    assert chosen([record, other], {"requests": "0123"}) == [other]
+        select_records([record, other], {})
+    assert select_records([record, other], {"requests": "0123"}) == [other]
 
 
 def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured) -> None:
@@ -231,16 +231,16 @@ def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured)
     assert "Cheapest" not in text
     assert "from \\ to" not in pair_tables([record])
     (advice,) = advise([record], SIZES)
-    assert advice.against == "each change of shape was measured only once"
+    assert advice.excluded_because == "each change of shape was measured only once"
 
 
 def test_unknown_memory_is_not_within_a_budget(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
     (free,) = advise([record], SIZES)
-    assert not free.against
+    assert not free.excluded_because
     assert "| unknown " in report([free], SIZES)
     (bound,) = advise([record], SIZES, memory=1e12)
-    assert "its device memory is unknown" in bound.against
+    assert "its device memory is unknown" in bound.excluded_because
 
 
 def test_equal_strategies_have_no_confident_order(measured: Measured) -> None:
@@ -251,9 +251,9 @@ def test_equal_strategies_have_no_confident_order(measured: Measured) -> None:
 
 def test_confidence_in_a_long_trace_counts_each_pair_once(measured: Measured) -> None:
     record = measured(HOST, repeats=4)
-    long = [SIZES[index] for index in runs(50_000, 0.5, 3, 0)[0]]
+    long = [SIZES[index] for index in trace_of_runs(50_000, 0.5, 3, 0)[0]]
     costs = Costs.of(record, False)
-    trace = held(costs, long)
+    trace = trace_in_built_shapes(costs, long)
     assert len(trace.changes) == 6
     assert sum(trace.shapes.values()) == trace.requests == 50_000
     assert sum(trace.changes.values()) == round(0.5 * 49_999)
@@ -357,7 +357,7 @@ def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys
 def test_replays_are_listed_next_to_the_predicted_sums(measured: Measured) -> None:
     far_from_prediction = measured(Programmed(step_ms=20), which="one", switches=(1.0,))
     near = measured(Programmed(step_ms=20.2), which="near", switches=(1.0,))
-    assert Costs.of(far_from_prediction, False).misfit < 0.05
+    assert Costs.of(far_from_prediction, False).model_error < 0.05
     assert list(Costs.of(far_from_prediction, False).replays) == [1.0]
     # Replays take 50% longer than predicted, which is more than the difference of the two strategies.
     slower = [
@@ -367,7 +367,7 @@ def test_replays_are_listed_next_to_the_predicted_sums(measured: Measured) -> No
         )
         for record in (far_from_prediction, near)
     ]
-    assert Costs.of(slower[0], False).misfit == pytest.approx(0.5, abs=0.1)
+    assert Costs.of(slower[0], False).model_error == pytest.approx(0.5, abs=0.1)
     assert "(+5" in switching_tables(slower) or "(+4" in switching_tables(slower)
     advised = report(advise(slower, SIZES), SIZES)
     assert "which is more than this margin. Replay this trace with both" in advised
@@ -380,8 +380,8 @@ def test_a_strategys_name_contains_its_rare_options(make_record: MakeRecord) -> 
     kinds_of = ("per_shape", "dynamic", "buckets")
     usual = [make_record(backend="trt", options={**profiles, "profiles": kind}) for kind in kinds_of]
     rare = make_record(backend="trt", options={**profiles, "profiles": "per_shape", "tactic_sources": ["none"]})
-    names = Names([*usual, rare])
+    names = StrategyNames([*usual, rare])
     assert names.of(rare, True) == "trt, fp32, per_shape, CUDA graphs (tactic_sources=none)"
-    assert [names.of(record, False) for record in usual] == [strategy(record, False) for record in usual]
+    assert [names.of(record, False) for record in usual] == [strategy_name(record, False) for record in usual]
     renewed = other_model(usual[0], release="tensorrt 10.1")
-    assert Names([*usual, renewed]).of(renewed, False) == "trt, fp32, per_shape (tensorrt 10.1)"
+    assert StrategyNames([*usual, renewed]).of(renewed, False) == "trt, fp32, per_shape (tensorrt 10.1)"

@@ -13,7 +13,7 @@ import pytest
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused
-from suites.tasks.datasets import from_table, texts_of
+from suites.tasks.datasets import from_table, text_columns
 from suites.tasks.task import load_task
 
 TEXTS = [
@@ -37,13 +37,13 @@ def written(rows: list[tuple[str, str]], delimiter: str, quoting: int = csv.QUOT
 
 def read(path: Path, text: str, encoding: str = "utf-8") -> list[tuple[str, str]]:
     path.write_text(text, encoding=encoding, newline="")
-    return [(row["text"], row["text2"]) for _, row in texts_of(from_table(path, HEADER), HEADER)]
+    return [(row["text"], row["text2"]) for _, row in text_columns(from_table(path, HEADER), HEADER)]
 
 
 def refusal(path: Path, text: str, columns: tuple[str, ...] = ("text", "label")) -> str:
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(Refused) as refused:
-        list(texts_of(from_table(path, columns), columns))
+        list(text_columns(from_table(path, columns), columns))
     reason = str(refused.value)
     assert "\n" not in reason
     assert len(reason) < 400
@@ -103,7 +103,7 @@ def test_json_lines_and_a_json_list_are_rows(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n", encoding="utf-8-sig")
     (tmp_path / "a.json").write_text(json.dumps(rows))
     for name in ("a.jsonl", "a.json"):
-        texts = [row for _, row in texts_of(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
+        texts = [row for _, row in text_columns(from_table(tmp_path / name, ("text", "label")), ("text", "label"))]
         assert texts == [{"text": 'a "cat"', "label": "1"}, {"text": "ein Hünd", "label": "0"}]
 
 

@@ -21,7 +21,7 @@ def faults_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> l
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    return plan_check.faults(tmp_path / "model.plan", OPTIONS, 0)
+    return plan_check.find_faults(tmp_path / "model.plan", OPTIONS, 0)
 
 
 def test_a_plan_that_opens_has_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_every_profile_is_visited_at_its_max_sizes(
         monkeypatch.setitem(sys.modules, name, module)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    assert plan_check.visit(plan, {**OPTIONS, "device": 0}) == failure
+    assert plan_check.check_profiles(plan, {**OPTIONS, "device": 0}) == failure
     assert (context.visited if context else []) == visited
     profiles = sum(isinstance(visit, int) for visit in visited)
     assert capsys.readouterr().out.count("the process ended at profile") == profiles

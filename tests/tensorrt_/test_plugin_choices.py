@@ -12,7 +12,7 @@ from test_tensorrt_plugin import spec
 from backends.base import BuildSpec, Shape, Unsupported
 from backends.tensorrt_.plugins.plugin_choices import (
     Choices,
-    check_left,
+    check_exclusions,
     check_padded,
     check_sizes,
     choices_of,
@@ -121,7 +121,7 @@ def test_exclusions_from_int8_without_kernels_are_refused(
 ) -> None:
     choices = Choices(packed, interleaved, True, "convolution", "erf", True, True, 128)
     with pytest.raises(Unsupported, match=message) if message else nullcontext():
-        check_left(choices, excluded)
+        check_exclusions(choices, excluded)
 
 
 @pytest.mark.parametrize(

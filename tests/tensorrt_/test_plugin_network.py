@@ -19,7 +19,7 @@ from test_tensorrt_plugin import INT8, spec
 
 from backends.base import Shape, Source, SourceForm
 from backends.cache import ArtifactCache
-from backends.model.weights import pad_heads, share_range
+from backends.model.weights import equalize_ranges, pad_heads
 from backends.onnx_.onnx_source import prepare_source
 from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugins.plugin_choices import Choices
@@ -165,7 +165,7 @@ def define(sources: Sources, plugin_network: Any) -> Define:
         ranges = json.loads(source.ranges.path.read_text()) if int8 else {}
         arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
         if int8:
-            arrays, ranges = share_range(arrays, ranges, 2**0.5)
+            arrays, ranges = equalize_ranges(arrays, ranges, 2**0.5)
         base = Choices(True, False, True, "convolution", "erf", int8, int8, 128)
         choices = Choices(**{**vars(base), **changes})
         notes, excluded = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
@@ -408,7 +408,7 @@ def test_query_key_and_value_are_in_the_order_of_the_kernels(
     assert source.ranges is not None
     arrays = pad_heads(dict(np.load(source.arrays.path)), 64)
     if interleaved:
-        arrays, _ = share_range(arrays, json.loads(source.ranges.path.read_text()), 2**0.5)
+        arrays, _ = equalize_ranges(arrays, json.loads(source.ranges.path.read_text()), 2**0.5)
     _, out, _, kernel, bias = network.named("0/qkv").arguments
     assert out == 3 * 128
     head, part = 1, 2  # the value of the second head

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from backends.onnx_.gelu_shift import centred, given_back
+from backends.onnx_.gelu_shift import bias_correction, centred_range
 from backends.tensorrt_.plugins.plugin_choices import Choices
 
 
@@ -61,7 +61,7 @@ def test_the_bias_corrects_for_the_shift_of_gelu(excluded: tuple[str, ...], monk
     *_, (name, (_, _, _, _, bias), down) = network.calls
     assert (name, down.reach) == ("add_convolution_nd", None)
     (_, (gelu, *_), _), set_ranges = network.calls[-1], [tensor.reach for *_, tensor in network.calls if tensor.reach]
-    offset, shifted = centred(5.0)
+    offset, shifted = centred_range(5.0)
     assert set_ranges == [gelu.reach] == [(-5.0, 5.0) if excluded else (-shifted, shifted)]
-    expected = arrays["0/down_bias"] + (0 if excluded else given_back(offset, arrays["0/down_weight"].T))
+    expected = arrays["0/down_bias"] + (0 if excluded else bias_correction(offset, arrays["0/down_weight"].T))
     np.testing.assert_allclose(bias, expected, rtol=1e-6)

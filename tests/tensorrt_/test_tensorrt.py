@@ -21,19 +21,19 @@ from backends.tensorrt_ import onnx_backend
 from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.runtime import installation
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.profiles import Profile, choose, plan_profiles
+from backends.tensorrt_.runtime.profiles import Profile, choose_profile, plan_profiles
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
 from suites.measuring.machine import Machine
 from suites.schema.backend_config import TrtConfig
-from suites.schema.config import RunConfig, plain
+from suites.schema.config import RunConfig, to_json_types
 from suites.schema.refusals import Refused
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))
 OPTIONS = {
-    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 384], max=[8, 384]))),
+    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[8, 384], max=[8, 384]))),
     "profiles": "per_shape",
     "keep_fp32": [],
     "threads": 0,
@@ -76,7 +76,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles: list[str]) -> None:
     planned = plan_profiles(SHAPES, {**OPTIONS, **options})
     assert [str(profile) for profile in planned] == profiles
-    assert all(planned[choose(planned, shape)].holds(shape) for shape in SHAPES)
+    assert all(planned[choose_profile(planned, shape)].contains(shape) for shape in SHAPES)
 
 
 def test_a_range_without_a_requested_shape_is_refused() -> None:
@@ -90,13 +90,13 @@ def test_buckets_tile_the_range_without_overlap() -> None:
     planned = plan_profiles(SHAPES, {**OPTIONS, "profiles": "buckets"})
     for batch in range(1, 9):
         for sequence in range(16, 385):
-            assert sum(profile.holds(Shape(batch, sequence)) for profile in planned) == 1
+            assert sum(profile.contains(Shape(batch, sequence)) for profile in planned) == 1
 
 
 def test_the_narrowest_profile_is_chosen() -> None:
     wide, narrow = Profile(Shape(1, 16), Shape(8, 64), Shape(8, 64)), Profile(*[Shape(4, 32)] * 3)
-    assert choose([wide, narrow], Shape(4, 32)) == 1
-    assert choose([wide, narrow], Shape(4, 33)) == 0
+    assert choose_profile([wide, narrow], Shape(4, 32)) == 1
+    assert choose_profile([wide, narrow], Shape(4, 33)) == 0
 
 
 def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles(release: Callable[[str], None]) -> None:
@@ -147,7 +147,7 @@ def test_the_source_form_follows_from_release_and_precision(
 ) -> None:
     release(version)
     TensorRT().check(requested)
-    assert TensorRT().form(requested) == form
+    assert TensorRT().source_form(requested) == form
 
 
 def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(release: Callable[[str], None]) -> None:
@@ -189,7 +189,7 @@ def test_an_unsupported_release_is_unavailable(version: str, monkeypatch: pytest
     ],
 )
 def test_a_missing_library_is_named_with_its_package(error: str, advice: str) -> None:
-    assert advice in installation.missing(error)
+    assert advice in installation.import_advice(error)
 
 
 def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:

@@ -17,7 +17,7 @@ from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from suites.schema.backend_config import TrtConfig
-from suites.schema.config import plain
+from suites.schema.config import to_json_types
 
 MODULES = (
     "build.build",
@@ -28,7 +28,7 @@ MODULES = (
     "build.timing_cache",
     "build.plan_check",
 )
-OPTIONS = {**plain(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
+OPTIONS = {**to_json_types(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 
 

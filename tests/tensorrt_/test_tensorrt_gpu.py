@@ -19,13 +19,13 @@ from conftest import PYTHON_WITH_TENSORRT as PYTHON
 from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
-from backends.inputs.request_inputs import prepare_sets
+from backends.inputs.request_inputs import prepare_request_sets
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from suites.measuring.machine import gpus
 from suites.running.launch import Answer, Interpreter, call
 from suites.schema.backend_config import PluginConfig, TrtConfig
-from suites.schema.config import QuantizationConfig, plain
+from suites.schema.config import QuantizationConfig, to_json_types
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,11 +34,11 @@ pytestmark = [
 ]
 
 SHAPES = (Shape(2, 16), Shape(4, 32))
-INT8 = {**plain(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
+INT8 = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
         "reduce_range": False}  # fmt: skip
 OPTIONS = {
-    **plain(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
-    **plain(vars(PluginConfig())),
+    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
+    **to_json_types(vars(PluginConfig())),
     "layout": "packed",
     "profiles": "per_shape",
     "keep_fp32": [],
@@ -189,7 +189,7 @@ def test_outputs_after_changes_of_shape_equal_those_of_a_new_context(
 
 def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
     lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
-    sets = prepare_sets(lab.origin(lengths), SHAPES, SHAPES)
+    sets = prepare_request_sets(lab.origin(lengths), SHAPES, SHAPES)
     effort = {**job["effort"], "pairs_s": 1.0, "replay_s": 1.0}
     return {**job, "suite": "switching", "asked": job["shapes"], "inputs": str(sets.path), "effort": effort,
             "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip

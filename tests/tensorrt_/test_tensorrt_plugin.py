@@ -21,23 +21,23 @@ from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.profiles import Profile
-from suites.asking.resolve_options import lengths_of, own_options
+from suites.asking.resolve_options import backend_options, lengths_of
 from suites.schema.backend_config import PluginConfig, TrtConfig
-from suites.schema.config import QuantizationConfig, RunConfig, plain
+from suites.schema.config import QuantizationConfig, RunConfig, to_json_types
 from suites.schema.enums import Constraints, Distribution, Layout, Profiles, Switch
 from suites.schema.refusals import Refused
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 OPTIONS = {
-    **plain(vars(TrtConfig(min=[1, 16], opt=[8, 128], max=[8, 128]))),
-    **plain(vars(PluginConfig())),
+    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[8, 128], max=[8, 128]))),
+    **to_json_types(vars(PluginConfig())),
     "profiles": "per_shape",
     "keep_fp32": [],
     "layout": "packed",
     "threads": 0,
 }
 PROFILE = Profile(*[Shape(8, 128)] * 3)
-INT8 = plain(vars(QuantizationConfig(samples=8, sequence=24)))
+INT8 = to_json_types(vars(QuantizationConfig(samples=8, sequence=24)))
 
 
 def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> BuildSpec:
@@ -97,10 +97,10 @@ def test_the_source_has_weights_and_for_int8_ranges(
     weakly_typed(True)
     backend, requested = TensorRTPlugin(), spec("int8")
     backend.check(requested)
-    assert backend.form(spec("fp16")) == SourceForm(arrays=True)
-    assert backend.form(requested) == SourceForm(arrays=True, ranges=True)
+    assert backend.source_form(spec("fp16")) == SourceForm(arrays=True)
+    assert backend.source_form(requested) == SourceForm(arrays=True, ranges=True)
     folder, sha256 = tiny("bert")
-    form = backend.form(requested)
+    form = backend.source_form(requested)
     source = prepare_source(folder, sha256, form, requested.quantization, ["a line"], 0, shared_cache)
     assert source.onnx is None
     assert source.arrays is not None
@@ -123,17 +123,17 @@ def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]],
     config = RunConfig(profiles=Profiles.ranges, trt=TrtConfig(ranges=ranges))
     config.backend.name = "trt"
     with pytest.raises(Refused, match=message):
-        own_options(config)
+        backend_options(config)
     config.trt.ranges, config.sequence = [[1, 1, 8, 64], [9, 1, 16, 64]], [64]
-    assert own_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
+    assert backend_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
 def test_plugin_options_at_their_default_are_not_in_the_cell() -> None:
     config = RunConfig(plugin=PluginConfig())
     config.backend.name = "trt_plugin"
-    assert not {"scale_max", "constraints"} & own_options(config).keys()
+    assert not {"scale_max", "constraints"} & backend_options(config).keys()
     config.plugin.scale_max, config.plugin.constraints = Switch.off, Constraints.obey
-    options = own_options(config)
+    options = backend_options(config)
     assert (options["scale_max"], options["constraints"]) == ("off", "obey")
 
 
@@ -141,15 +141,15 @@ def test_only_packed_tokens_are_padded_to_a_multiple() -> None:
     config = RunConfig(layout=Layout.packed, pad_to_multiple_of=64)
     for name in ("trt_plugin", "torch_packed"):
         config.backend.name = name
-        assert own_options(config)["pad_to_multiple_of"] == 64
+        assert backend_options(config)["pad_to_multiple_of"] == 64
     config.pad_to_multiple_of = 1
-    assert "pad_to_multiple_of" not in own_options(config)
+    assert "pad_to_multiple_of" not in backend_options(config)
     config.pad_to_multiple_of, config.layout, config.backend.name = 64, Layout.fixed, "trt_plugin"
     with pytest.raises(Refused, match="pad_to_multiple_of=64 is for packed tokens"):
-        own_options(config)
+        backend_options(config)
     config.pad_to_multiple_of = 0
     with pytest.raises(Refused, match="pad_to_multiple_of=0 must be at least 1"):
-        own_options(config)
+        backend_options(config)
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
-from backends.tensorrt_.build.engine import last_of
+from backends.tensorrt_.build.engine import session_of
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Rows
@@ -129,7 +129,9 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
-        opened_session = last_of(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
+        opened_session = session_of(
+            several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
+        )
         calls.clear()
         return opened_session
 
@@ -191,7 +193,7 @@ def test_a_graph_is_dropped_at_a_change_of_shape_unless_it_is_kept(opened: Calla
     session.capture()
     assert calls_at(session, (1, 8)) == [("launch", 1, (1, 8))]
     assert calls_at(session, (2, 8), (1, 8))[-1] == ("run", 1, (1, 8))
-    session.remembers = True
+    session.keeps_graphs = True
     with pytest.raises(Unsupported, match="cannot keep graphs"):
         session.capture()
 
@@ -202,7 +204,7 @@ def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
     monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
     monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
     session = opened()
-    session.remembers = True
+    session.keeps_graphs = True
     calls_at(session, (4, 16))
     session.capture()
     assert calls_at(session, (2, 8), (4, 16)) == [("shape", 1, (2, 8)), ("run", 1, (2, 8)), ("launch", 1, (4, 16))]
@@ -217,7 +219,7 @@ def test_each_of_several_contexts_keeps_its_profile_and_shape(opened: Callable[.
     assert {number for _, number, _ in first} == {1, 2}
     assert ("profile", 2, 1) in first
     assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("run", 2, (4, 16))]
-    session.remembers = True
+    session.keeps_graphs = True
     session.capture()
     assert calls_at(session, (1, 8), (4, 16)) == [("run", 1, (1, 8)), ("launch", 2, (4, 16))]
     assert session.fetch().shape == (4, 16, HIDDEN)
@@ -267,13 +269,13 @@ def test_a_session_without_kept_graphs_runs_plain_steps(
     monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
     monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
     session = opened()
-    session.remembers = True
+    session.keeps_graphs = True
     calls_at(session, (4, 16))
     session.capture()
-    session.remembers = False
+    session.keeps_graphs = False
     assert not session.replays
     assert calls_at(session, (4, 16)) == [("shape", 1, (4, 16)), ("run", 1, (4, 16))]
-    session.remembers = True
+    session.keeps_graphs = True
     # The kept graph is used again, also if the shape has not changed since the plain step.
     assert calls_at(session, (4, 16)) == [("launch", 1, (4, 16))]
     session.capture()

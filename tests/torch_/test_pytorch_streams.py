@@ -132,13 +132,13 @@ def test_buffers_are_kept_per_shape_and_graphs_only_on_request(card: Card) -> No
         assert worked(session, 2) == [("fill", "own 1"), ("replay", "own 1")]
         # Not requested: the graph is dropped when the shape changes.
         assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward"] * 2
-        session.remembers = True
+        session.keeps_graphs = True
         session.capture()
         assert [what for what, _ in worked(session, 3, 2)] == ["fill", "forward", "fill", "replay"]
-        session.remembers = False
+        session.keeps_graphs = False
         assert not session.replays
         assert [what for what, _ in worked(session, 2, 3, 2)] == ["fill", "forward"] * 3
-        session.remembers = True
+        session.keeps_graphs = True
         # The graph is used again, also if the shape has not changed since the plain step.
         assert [what for what, _ in worked(session, 2)] == ["fill", "replay"]
         assert {size: session._buffers_by_key[("x", (size,)),].inputs["x"].data_ptr() for size in (2, 3)} == addresses

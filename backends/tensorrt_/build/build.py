@@ -12,8 +12,8 @@ import tensorrt as trt
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.tensorrt_.build.inspection import write_layers
-from backends.tensorrt_.build.plan_check import faults
-from backends.tensorrt_.build.progress import Watch, monitor
+from backends.tensorrt_.build.plan_check import find_faults
+from backends.tensorrt_.build.progress import BuildMonitor, monitor
 from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
 from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.layout import Layout, Sizes
@@ -23,7 +23,7 @@ from backends.tensorrt_.runtime.profiles import plan_profiles
 
 can = installed()
 
-SCARCE = 2 << 30
+SCARCE_MEMORY = 2 << 30
 """Bytes of free device memory below which a failed build is attributed to too little memory. The builder, cuBLAS and
 cuDNN need about 1 GB before any tensor. Without that memory TensorRT reports different errors, and not all of them
 mention memory."""
@@ -32,12 +32,14 @@ SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocat
 """Error messages of TensorRT and CUDA about too little memory. The pattern is not "memory" alone, because an illegal
 memory access is a different error."""
 
-Define = Callable[[trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]]
+DefineNetwork = Callable[
+    [trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]
+]
 """Fills a network and sets the builder configuration for its precision. Returns the layout of the inputs, and notes for
 the record."""
 
 
-def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]:
+def build_plan(spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, Any]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
     Returns:
@@ -50,7 +52,7 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
     """
     use_device(spec.device.index)
     options, log, free = spec.options, Log(), free_memory()
-    with Watch("starting the builder") as watch:
+    with BuildMonitor("starting the builder") as watch:
         load_plugins(options, log)
         builder = _builder(log, spec, free)
         watch.enter("defining the network")
@@ -72,7 +74,7 @@ def build_plan(spec: BuildSpec, path: Path, define: Define) -> Mapping[str, Any]
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
-            errors = faults(path, options, spec.device.index)
+            errors = find_faults(path, options, spec.device.index)
             log.errors += errors
             return plan, not errors or _short_of_memory(log)
 
@@ -166,7 +168,7 @@ def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
     """Return the exception for a failed build, from TensorRT's errors and the bytes `free` before the build."""
     errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
     text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
-    if free < SCARCE or _short_of_memory(log):
+    if free < SCARCE_MEMORY or _short_of_memory(log):
         return RuntimeError(
             f"too little GPU memory to build: {free >> 20} MiB were free; free some, set trt.workspace_mb, or "
             f"request smaller shapes ({text})"

@@ -14,16 +14,27 @@ from backends.tensorrt_.runtime.installation import PACKAGES
 from backends.tensorrt_.runtime.profiles import plan_profiles
 
 if TYPE_CHECKING:
-    from backends.tensorrt_.build.build import Define
+    from backends.tensorrt_.build.build import DefineNetwork
 
-ELSEWHERE = ("threads", "rewrites", "profiles", "min", "opt", "max", "ranges", "contexts", "engines", "memory_mb",
-             "pad_to_multiple_of")  # fmt: skip
+OPTIONS_OUTSIDE_KEY = (
+    "threads",
+    "rewrites",
+    "profiles",
+    "min",
+    "opt",
+    "max",
+    "ranges",
+    "contexts",
+    "engines",
+    "memory_mb",
+    "pad_to_multiple_of",
+)
 """Options that are not in the cache key of a plan. They do not change a plan, or the key has the profiles and the
 digest of the source instead."""
 
 
 def cached_engine(
-    spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[BuildSpec], Callable[[], Define]]
+    spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[BuildSpec], Callable[[], DefineNetwork]]
 ) -> Artifact:
     """Return the cached plan of a network, or build it. With engines=per_shape, return a list of plans, one per shape.
 
@@ -48,7 +59,7 @@ def cached_engine(
     return replace(artifact, seconds=sum(plan.seconds for plan in plans))
 
 
-def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], Define]) -> Artifact:
+def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], DefineNetwork]) -> Artifact:
     """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
     libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
     key = {
@@ -56,7 +67,7 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], De
         **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
         "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
-        "options": {name: value for name, value in spec.options.items() if name not in ELSEWHERE},
+        "options": {name: value for name, value in spec.options.items() if name not in OPTIONS_OUTSIDE_KEY},
         "gpu": [spec.device.name, list(spec.device.compute_capability)],
         "driver": spec.device.driver,
     }
@@ -69,7 +80,7 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], De
     return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(PACKAGES))
 
 
-def last_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
+def session_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
     """Return the session, which `Backend.opening` yields last."""
     *_, (_, session) = opening
     assert session is not None

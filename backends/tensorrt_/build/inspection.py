@@ -20,7 +20,7 @@ can = installed()
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
 """Pattern in the type of a layer that is a matrix product."""
 
-MULTIPLIED = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
+OPERAND_TYPE = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
@@ -60,5 +60,5 @@ def product_types(layers: Sequence[Any]) -> dict[str, int]:
     counted.
     """
     products = [entry for entry in layers if isinstance(entry, dict) and PRODUCT.search(entry.get("LayerType", ""))]
-    types = [MULTIPLIED.search(product.get("TacticName", "")) for product in products]
+    types = [OPERAND_TYPE.search(product.get("TacticName", "")) for product in products]
     return dict(Counter(match.group(1) if match else "other" for match in types))

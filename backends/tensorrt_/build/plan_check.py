@@ -17,7 +17,7 @@ from typing import Any
 SECONDS = 300
 
 
-def faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
+def find_faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
     """Return the errors of a plan that was just built, TensorRT's errors first; empty if every profile opens."""
     arguments = {name: options[name] for name in ("version_compatible", "plugin_libraries")}
     command = [
@@ -42,7 +42,7 @@ def faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
     return [*errors, f"{(profile_lines or ['it did not open'])[-1]} ({(log_lines or ['no reason given'])[-1]})"]
 
 
-def visit(plan: Path, options: Mapping[str, Any]) -> str:
+def check_profiles(plan: Path, options: Mapping[str, Any]) -> str:
     """Switch one context of the plan to each profile. Return the first failure, or an empty string.
 
     Each profile is printed before the switch, because the switch may end the process.
@@ -75,6 +75,6 @@ def visit(plan: Path, options: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    failure = visit(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    failure = check_profiles(Path(sys.argv[1]), json.loads(sys.argv[2]))
     print(failure, flush=True)
     sys.exit(bool(failure))

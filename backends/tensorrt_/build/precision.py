@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorrt as trt
 
 from backends.base import BuildSpec
-from backends.onnx_.onnx_casts import matching
+from backends.onnx_.onnx_casts import matching_names
 from backends.tensorrt_.runtime.capabilities import installed
 
 can = installed()
@@ -44,7 +44,7 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
     if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
         # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
         config.clear_flag(trt.BuilderFlag.INT8)
-    kept_names = set() if graph else set(matching([layer.name for layer in layers], spec.options["keep_fp32"]))
+    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], spec.options["keep_fp32"]))
     if kept_names:
         obey_layers(config)
         _keep_in_fp32([layer for layer in layers if layer.name in kept_names])

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 can = installed()
 
 
-class Watch:
+class BuildMonitor:
     """Context manager that samples the device's memory during a build, and logs the current phase every second.
 
     Attributes:
@@ -36,7 +36,7 @@ class Watch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> BuildMonitor:
         self._free_at_start, _ = checked(runtime.cudaMemGetInfo())
         self._processor_at_start = time.process_time()
         self.enter(self.phase)
@@ -76,7 +76,7 @@ class Watch:
         }
 
 
-def monitor(config: trt.IBuilderConfig, watch: Watch) -> None:
+def monitor(config: trt.IBuilderConfig, watch: BuildMonitor) -> None:
     """Make TensorRT report the phases of the build, in releases that can; `watch` logs them."""
     if not can.progress:
         return

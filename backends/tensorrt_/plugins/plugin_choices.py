@@ -20,14 +20,14 @@ PADDED_SEQUENCES = {"int8": (128, 384), "fp16": (64, 96, 128, 384)}
 """Sequence lengths for which fused padded attention has kernels, by type (getMHAMaskPackedSize in bertCommon.h of
 NVIDIA/TensorRT). INT8 supports no other length. FP16 computes other lengths by matrix products and a softmax."""
 
-PADDED_WRONG = 512
+PADDED_WRONG_SEQUENCE = 512
 """Sequence length at which padded FP16 attention gives wrong numbers. It has a fused kernel for this length, but the
 embedding plugin packs no mask for the kernel."""
 
 SCALE_MAX_EXPONENT = 60.0
 """Largest bound of the scores that INT8 attention uses in place of their maximum, see `scale_max`."""
 
-FLOATING = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
+FLOATING_POINT_NODES = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
 """Nodes of the graph (NODES of backends/onnx_/quantize.py) that are excluded from INT8 if an option is fp16, by
 option."""
 
@@ -141,7 +141,7 @@ def _has_only(profile: Profile, lengths: Collection[int]) -> bool:
     return profile.low.sequence == profile.high.sequence and profile.low.sequence in lengths
 
 
-def check_read(spec: BuildSpec, weak_typing: bool) -> None:
+def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
     """Check that the chosen options have an effect.
 
     Args:
@@ -180,9 +180,9 @@ def check_padded(spec: BuildSpec) -> None:
         supported = " or ".join(map(str, lengths))
         raise Unsupported(f"padded INT8 attention needs one sequence length, {supported}; use plugin.attention=fp16")
     for profile in plan_profiles(spec.shapes, spec.options) if choices.half and not choices.int8_attention else ():
-        if profile.low.sequence <= PADDED_WRONG <= profile.high.sequence:
+        if profile.low.sequence <= PADDED_WRONG_SEQUENCE <= profile.high.sequence:
             raise Unsupported(
-                f"padded attention in FP16 gives wrong numbers at {PADDED_WRONG} tokens, a length in profile "
+                f"padded attention in FP16 gives wrong numbers at {PADDED_WRONG_SEQUENCE} tokens, a length in profile "
                 f"{profile}; use layout=packed, or precision=fp32"
             )
 
@@ -202,7 +202,7 @@ def scale_max(choice: str, qkv_range: float) -> bool:
 
 def floating_nodes(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the nodes that the options exclude from INT8. `auto` excludes none, as its result depends on the model."""
-    return tuple(node for name, nodes in FLOATING.items() if options[name] == "fp16" for node in nodes)
+    return tuple(node for name, nodes in FLOATING_POINT_NODES.items() if options[name] == "fp16" for node in nodes)
 
 
 def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
@@ -230,7 +230,7 @@ def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
         raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {fix}")
 
 
-def check_left(choices: Choices, left: Sequence[str]) -> None:
+def check_exclusions(choices: Choices, left: Sequence[str]) -> None:
     """Check that the engine can compute `left`, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>", without INT8.
 
     Raises:

@@ -14,8 +14,8 @@ import numpy as np
 import tensorrt as trt
 
 from backends.base import Array
-from backends.onnx_.gelu import FORMS
-from backends.onnx_.gelu_shift import centred, given_back
+from backends.onnx_.gelu import GELU_VARIANTS
+from backends.onnx_.gelu_shift import bias_correction, centred_range
 from backends.tensorrt_.plugins import plugin_creators
 from backends.tensorrt_.plugins.plain_layers import PlainLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices, scale_max
@@ -45,7 +45,7 @@ class PluginNetwork:
     arrays: Mapping[str, Array]
     notes: Mapping[str, int]
     ranges: Mapping[str, float]
-    left: Collection[str] = ()
+    excluded: Collection[str] = ()
     marked: Sequence[str] = ()
     epsilon: float = 1e-12
     _marked_tensors: dict[str, trt.ITensor] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class PluginNetwork:
         if not self.choices.interleaved and not self.native:
             # These kernels read query, key and value of each head together. The others read all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
-        kind = self._attention_type(f"{index}/attention" in self.left)
+        kind = self._attention_type(f"{index}/attention" in self.excluded)
         layer = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
         qkv = self._product_output(kind, layer, f"{index}/qkv")
         if self.native:
@@ -187,14 +187,14 @@ class PluginNetwork:
         # This tensor gets no range: with a range TensorRT would also round to INT8 before GELU.
         self._mark(up, f"{index}/up")
         pointwise = Pointwise(self.network, self._typed)
-        gelu = FORMS[self.choices.gelu](up, pointwise)
+        gelu = GELU_VARIANTS[self.choices.gelu](up, pointwise)
         weight, bias = self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"]
-        if self.choices.shift and f"{index}/down" not in self.left:
+        if self.choices.shift and f"{index}/down" not in self.excluded:
             self._mark(gelu, f"{index}/gelu")
-            offset, limit = centred(self.ranges[f"{index}/gelu"])
+            offset, limit = centred_range(self.ranges[f"{index}/gelu"])
             gelu = pointwise.add(gelu, -offset)
             gelu.set_dynamic_range(-limit, limit)
-            bias = bias + given_back(offset, weight.T)
+            bias = bias + bias_correction(offset, weight.T)
         else:
             self._set_range(gelu, f"{index}/gelu")
         layer = self._linear(gelu, weight, bias, f"{index}/down")
@@ -248,7 +248,7 @@ class PluginNetwork:
         shifted = self.choices.shift and name.endswith("/down")
         if not can.weak_typing:
             return
-        if name in self.left:
+        if name in self.excluded:
             layer.precision = trt.DataType.HALF
         elif self.choices.half and (shifted or self.choices.obey):
             # The input of the embedding projection has no range.

@@ -10,10 +10,12 @@ from backends.tensorrt_.runtime.capabilities import Capabilities, installed
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 """Python distributions of TensorRT. The first one may only depend on one of the others, or be absent."""
 
-BESIDE = ("cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
-PACKAGES = (*DISTRIBUTIONS, *BESIDE)
+COMPANION_PACKAGES = ("cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+PACKAGES = (*DISTRIBUTIONS, *COMPANION_PACKAGES)
 RELEASES = ("8.6", "10", "11")
-SET_UP = "run `make trt86`, or pip install tensorrt for release 10 or 11, and set interpreter.trt to that Python"
+INSTALL_ADVICE = (
+    "run `make trt86`, or pip install tensorrt for release 10 or 11, and set interpreter.trt to that Python"
+)
 
 
 def available() -> Capabilities:
@@ -25,15 +27,15 @@ def available() -> Capabilities:
     """
     release = installed_release()
     if not release:
-        raise Unavailable(f"TensorRT is not installed in this interpreter: {SET_UP}")
+        raise Unavailable(f"TensorRT is not installed in this interpreter: {INSTALL_ADVICE}")
     if not any(release == supported or release.startswith(f"{supported}.") for supported in RELEASES):
-        raise Unavailable(f"TensorRT {release} is not supported (supported: {', '.join(RELEASES)}): {SET_UP}")
+        raise Unavailable(f"TensorRT {release} is not supported (supported: {', '.join(RELEASES)}): {INSTALL_ADVICE}")
     try:
         import cuda.bindings.runtime  # noqa: F401
 
         return installed()
     except ImportError as error:
-        raise Unavailable(missing(str(error))) from error
+        raise Unavailable(import_advice(str(error))) from error
 
 
 def installed_release() -> str:
@@ -41,7 +43,7 @@ def installed_release() -> str:
     return next(iter(versions_of(DISTRIBUTIONS).values()), "")
 
 
-def missing(error: str) -> str:
+def import_advice(error: str) -> str:
     """Return which package to install after a failed import of TensorRT or cuda-python.
 
     Args:
@@ -59,4 +61,4 @@ def missing(error: str) -> str:
             f"TensorRT needs {name}, which was not found: pip install {packages[name]} in the same Python, "
             f"or run `make trt86`"
         )
-    return f"TensorRT cannot be imported ({error}): {SET_UP}"
+    return f"TensorRT cannot be imported ({error}): {INSTALL_ADVICE}"

@@ -21,7 +21,7 @@ for longer sequences."""
 
 
 @dataclass(frozen=True)
-class Arranged:
+class ArrangedBatch:
     """Batch in the layout of an engine's inputs.
 
     Attributes:
@@ -50,7 +50,7 @@ class Layout(abc.ABC):
         """Return the profile whose inputs have these `sizes`."""
 
     @abc.abstractmethod
-    def arrange(self, feeds: Feeds) -> Arranged:
+    def arrange(self, feeds: Feeds) -> ArrangedBatch:
         """Convert a batch to this layout.
 
         Raises:
@@ -73,8 +73,8 @@ class Rows(Layout):
     def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
         return Profile(*(Shape(*size) for size in sizes[self.names[0]]))
 
-    def arrange(self, feeds: Feeds) -> Arranged:
-        return Arranged({name: np.ascontiguousarray(feeds[name]) for name in self.names}, lambda output: output)
+    def arrange(self, feeds: Feeds) -> ArrangedBatch:
+        return ArrangedBatch({name: np.ascontiguousarray(feeds[name]) for name in self.names}, lambda output: output)
 
 
 class Columns(Layout):
@@ -87,12 +87,12 @@ class Columns(Layout):
     def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
         return Profile(*(Shape(batch, sequence) for sequence, batch in sizes["input_ids"]))
 
-    def arrange(self, feeds: Feeds) -> Arranged:
+    def arrange(self, feeds: Feeds) -> ArrangedBatch:
         check_batch(feeds)
         token_lengths(feeds["attention_mask"])
         named = {"input_ids": feeds["input_ids"], "segment_ids": segments(feeds), "input_mask": feeds["attention_mask"]}
         arrays = {name: np.ascontiguousarray(array.T) for name, array in named.items()}
-        return Arranged(arrays, lambda output: np.ascontiguousarray(output[..., 0, 0].swapaxes(0, 1)))
+        return ArrangedBatch(arrays, lambda output: np.ascontiguousarray(output[..., 0, 0].swapaxes(0, 1)))
 
 
 class Packed(Layout):
@@ -129,20 +129,20 @@ class Packed(Layout):
         pairs = zip(sizes["cu_seqlens"], sizes["max_seqlen"], strict=True)
         return Profile(*(Shape(starts - 1, longest) for (starts,), (longest,) in pairs))
 
-    def arrange(self, feeds: Feeds) -> Arranged:
+    def arrange(self, feeds: Feeds) -> ArrangedBatch:
         packed = pack(feeds, self.multiple)
         arrays = {
             "input_ids": packed.ids,
             "segment_ids": packed.segments,
             **({"positions": packed.positions} if self.positions else {}),
             "cu_seqlens": packed.starts,
-            "max_seqlen": np.zeros(packed.kept.shape[1], np.int32),
+            "max_seqlen": np.zeros(packed.is_token.shape[1], np.int32),
         }
 
         def restore(output: Array) -> Array:
             return packed.restore(output.reshape(len(packed.ids), -1))
 
-        return Arranged({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
+        return ArrangedBatch({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
 
 
 def plugin_layout(

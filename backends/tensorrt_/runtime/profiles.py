@@ -17,7 +17,7 @@ class Profile:
     best: Shape
     high: Shape
 
-    def holds(self, shape: Shape) -> bool:
+    def contains(self, shape: Shape) -> bool:
         batch = self.low.batch <= shape.batch <= self.high.batch
         return batch and self.low.sequence <= shape.sequence <= self.high.sequence
 
@@ -54,7 +54,7 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
         ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options["ranges"]]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
         for profile in profiles:
-            if not any(profile.holds(shape) for shape in shapes):
+            if not any(profile.contains(shape) for shape in shapes):
                 raise Unsupported(
                     f"the optimization profile {profile} of trt.ranges contains none of the requested shapes; remove it"
                 )
@@ -67,17 +67,17 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
             for batch, largest in batches
         )
     for shape in shapes:
-        choose(profiles, shape)
+        choose_profile(profiles, shape)
     return profiles
 
 
-def choose(profiles: Sequence[Profile], shape: Shape) -> int:
+def choose_profile(profiles: Sequence[Profile], shape: Shape) -> int:
     """Return the index of the profile that contains `shape` and has the fewest shapes.
 
     Raises:
         Unsupported: no profile contains `shape`.
     """
-    fitting = [(profile.width, index) for index, profile in enumerate(profiles) if profile.holds(shape)]
+    fitting = [(profile.width, index) for index, profile in enumerate(profiles) if profile.contains(shape)]
     if not fitting:
         ranges = ", ".join(str(profile) for profile in profiles)
         raise Unsupported(

@@ -12,11 +12,11 @@ from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import choose
-from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, verified
+from backends.tensorrt_.runtime.profiles import choose_profile
+from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
 
 
-class SeveralContexts(Session):
+class MultiContextSession(Session):
     """Session of several contexts, each with its own profiles.
 
     The contexts share a stream, so a change of context needs no synchronization.
@@ -39,16 +39,16 @@ class SeveralContexts(Session):
 
     def _step_plainly(self) -> None:
         for session in self._sessions:
-            session.remembers = False
+            session.keeps_graphs = False
 
     def set_shape(self, feeds: Feeds) -> None:
         for _ in self.changing(feeds):
             pass
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        self._current = self._owners[choose(self._profiles, Shape(*feeds["input_ids"].shape))]
-        if self.remembers:
-            self._current.remembers = True
+        self._current = self._owners[choose_profile(self._profiles, Shape(*feeds["input_ids"].shape))]
+        if self.keeps_graphs:
+            self._current.keeps_graphs = True
         yield "context"
         yield from self._current.changing(feeds)
 
@@ -86,7 +86,7 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
     per_profile = spec.options.get("contexts", "one") == "per_profile"
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
-        content = verified(plan_artifact)
+        content = read_verified_plan(plan_artifact)
         yield "read and verify", None
         plans.append(LoadedPlan(spec, content, layout))
         yield "deserialize", None
@@ -105,7 +105,7 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
         yield f"context {number}", None
     for session in sessions:
         session.allocate()
-    yield "buffers", sessions[0] if len(sessions) == 1 else SeveralContexts(sessions)
+    yield "buffers", sessions[0] if len(sessions) == 1 else MultiContextSession(sessions)
 
 
 def _profiles_of_contexts(profiles: int, per_profile: bool) -> list[list[int]]:

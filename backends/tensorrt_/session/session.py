@@ -14,17 +14,17 @@ import tensorrt as trt
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
 from backends.tensorrt_.runtime.capabilities import installed
-from backends.tensorrt_.runtime.layout import Arranged, Layout, Rows, Sizes
+from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import Profile, choose
+from backends.tensorrt_.runtime.profiles import Profile, choose_profile
 
 can = installed()
 
 HOST_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
 
 
-def verified(artifact: Artifact) -> bytes:
+def read_verified_plan(artifact: Artifact) -> bytes:
     """Read a plan from its file and check its digest.
 
     A plan contains code that runs with the user's rights. For this reason only a plan that the suite built is opened.
@@ -89,11 +89,11 @@ class LoadedPlan:
         return ranges
 
 
-NOTHING = Arranged({}, lambda output: output)
+NO_BATCH = ArrangedBatch({}, lambda output: output)
 
 
 @dataclass(frozen=True)
-class Captured:
+class CapturedStep:
     """CUDA graph of one step, and the sizes of its output."""
 
     graph: CudaGraph
@@ -120,11 +120,11 @@ class TensorRTSession(Session):
         self._usable = list(only) or list(range(len(plan.profiles)))
         self.profiles: list[Profile] = [plan.profiles[index] for index in self._usable]
         self._profile_index = 0
-        self._batch = NOTHING
+        self._batch = NO_BATCH
         self._stepped = False
         self._in_context: dict[str, tuple[int, ...]] = {}
-        self._captured: Captured | None = None
-        self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], Captured] = {}
+        self._captured: CapturedStep | None = None
+        self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], CapturedStep] = {}
         self._pinned: dict[str, PinnedArray] = {}
         self._device: dict[str, DeviceArray] = {}
 
@@ -156,7 +156,7 @@ class TensorRTSession(Session):
         if self._captured is not None:
             self._captured = None
             # The context may have other sizes or another profile than the graph: the next `set_shape` sets them.
-            self._batch = NOTHING
+            self._batch = NO_BATCH
 
     def set_shape(self, feeds: Feeds) -> None:
         for _ in self.changing(feeds):
@@ -164,13 +164,13 @@ class TensorRTSession(Session):
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         # No batch is loaded until all of this succeeds: after a refused batch, a step must not run the previous one.
-        previous, self._batch = self._batch, NOTHING
+        previous, self._batch = self._batch, NO_BATCH
         batch = self._plan.layout.arrange(feeds)
         sizes = _sizes(batch)
         changed = sizes != _sizes(previous)
         if changed:
             self._captured = None
-        if self.remembers and self._captured is None:
+        if self.keeps_graphs and self._captured is None:
             self._captured = self._kept.get(tuple(sizes.items()))
         yield "arrange"
         if changed and self._captured is None:
@@ -186,7 +186,7 @@ class TensorRTSession(Session):
     def _change(self, shape: Shape, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Set `sizes` in the context, in the profile that contains `shape` and has the fewest shapes."""
         self._in_context, self._stepped = {}, False
-        index = self._usable[choose(self.profiles, shape)]
+        index = self._usable[choose_profile(self.profiles, shape)]
         profile = self._plan.profiles[index]
         if index != self._profile_index:
             # The switch is enqueued on the stream of the steps, so it runs before the next step.
@@ -201,7 +201,7 @@ class TensorRTSession(Session):
         yield "input shape"
 
     def step(self) -> None:
-        if self._batch is NOTHING:
+        if self._batch is NO_BATCH:
             raise RuntimeError("no batch is loaded, or the last one was refused: load a batch first")
         if self._captured is not None:
             self._captured.graph.launch()
@@ -231,17 +231,17 @@ class TensorRTSession(Session):
             Unsupported: graphs are to be kept, but the context has several profiles.
             RuntimeError: no plain step has run at this shape.
         """
-        if self.remembers and len(self.profiles) > 1:
+        if self.keeps_graphs and len(self.profiles) > 1:
             # Observed with 8.6: to launch a graph of a profile that is no longer the context's ends the process.
             raise Unsupported("a context that changes its profile cannot keep graphs: use trt.contexts=per_profile")
         self.wait()
         self._captured = None
         if not self._stepped or self._in_context != _sizes(self._batch):
             raise RuntimeError("capture needs a plain step at this shape first")
-        self._captured = Captured(CudaGraph(self._stream, self.step), self._output_sizes())
-        if self.remembers:
+        self._captured = CapturedStep(CudaGraph(self._stream, self.step), self._output_sizes())
+        if self.keeps_graphs:
             self._kept[tuple(_sizes(self._batch).items())] = self._captured
 
 
-def _sizes(batch: Arranged) -> dict[str, tuple[int, ...]]:
+def _sizes(batch: ArrangedBatch) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in batch.arrays.items()}
