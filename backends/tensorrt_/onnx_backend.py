@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
-from backends.base import (
-    Artifact,
-    Backend,
-    BuildSpec,
-    Session,
-    Source,
-    SourceForm,
-    Unsupported,
-)
-from backends.tensorrt_.build.engine import cached_engine, session_of
-from backends.tensorrt_.runtime.capabilities import Capabilities, installed
-from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available, installed_release
+from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
+from backends.tensorrt_.build.onnx_network import define_from_onnx
+from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.profiles import plan_profiles
-
-if TYPE_CHECKING:
-    from backends.tensorrt_.build.build import DefineNetwork
+from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 
-class TensorRT(Backend):
-    distributions = DISTRIBUTIONS
-    beside = COMPANION_PACKAGES
-    marks = True
-
+class TensorRT(TensorRTBackend):
     def check(self, spec: BuildSpec) -> None:
-        can = available()
-        release = installed_release()
+        can, release = self.api.can, self.api.version
         capability = spec.device.compute_capability
         if spec.precision in ("tf32", "bf16") and capability < (8, 0):
             raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
@@ -54,10 +36,10 @@ class TensorRT(Backend):
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
-        needs_casts = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
+        needs_casts = types_from_graph(spec, self.api.can) and spec.precision not in ("fp32", "tf32")
         return SourceForm(
             rewrites=tuple(spec.options["rewrites"]),
             types=("bf16" if spec.precision == "bf16" else "fp16") if needs_casts else "fp32",
@@ -73,25 +55,7 @@ class TensorRT(Backend):
             "calibration": source.calibration.sha256 if source.calibration else "",
             "method": spec.quantization.get("method") if source.calibration else "",
         }
-
-        def define(engine_spec: BuildSpec) -> Callable[[], DefineNetwork]:
-            def import_define() -> DefineNetwork:
-                from backends.tensorrt_.build.onnx_network import define_from_onnx
-
-                return partial(define_from_onnx, engine_spec, source)
-
-            return import_define
-
-        return cached_engine(spec, made_from, define)
-
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return session_of(self.opening(spec, artifact))
-
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        from backends.tensorrt_.session.open_session import opening
-
-        yield "import", None
-        yield from opening(spec, artifact)
+        return self.engine(spec, made_from, partial(define_from_onnx, source=source))
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:

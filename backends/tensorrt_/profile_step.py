@@ -19,6 +19,7 @@ import numpy as np
 from backends.base import Artifact, BuildSpec, Device, Feeds, Shape
 from backends.tensorrt_.build.engine import session_of
 from backends.tensorrt_.runtime.layout import plugin_layout
+from backends.tensorrt_.runtime.profiles import Profile
 
 
 def batch(shape: Shape, inputs: Path | None) -> Feeds:
@@ -44,17 +45,18 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     from cuda.bindings import runtime
 
     from backends.cuda import checked
-    from backends.tensorrt_.runtime.capabilities import installed
+    from backends.tensorrt_.runtime.tensorrt_api import load_api
     from backends.tensorrt_.session.open_session import opening
 
     recorded = json.loads((entry / "artifact.json").read_text(encoding="utf-8"))
     key = recorded["key"]
     artifact = Artifact(entry / recorded["path"], recorded["sha256"])
     spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])
-    longest = max(profile["high"]["sequence"] for profile in key["profiles"])
-    native = installed().packed_attention
+    api = load_api()
+    longest = max(Profile.from_json(profile).max.sequence for profile in key["profiles"])
+    native = api.can.packed_attention
     layout = plugin_layout(key["options"], longest, native=native) if "arrays" in key else None
-    with session_of(opening(spec, artifact, layout)) as session:
+    with session_of(opening(api, spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):
             session.step()

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
+from fake_api import fake_api
 
 from backends.tensorrt_.build import plan_check
 
@@ -78,17 +78,14 @@ def test_every_profile_is_visited_at_its_max_sizes(
         get_tensor_profile_shape=lambda name, index: ((1, 16), (8, 16), (8, 16 * (index + 1))),
     )  # fmt: skip
     stream = SimpleNamespace(handle=0, synchronize=lambda: None)
-    modules = {
-        "tensorrt": SimpleNamespace(TensorIOMode=SimpleNamespace(INPUT="in")),
-        "backends.cuda": SimpleNamespace(CudaStream=lambda index: stream, use_device=lambda index: None),
-        "backends.tensorrt_.runtime.loading": SimpleNamespace(load_plugins=MagicMock(), read_plan=lambda *_: engine),
-        "backends.tensorrt_.runtime.log": SimpleNamespace(Log=MagicMock()),
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    api = fake_api()
+    api.trt.TensorIOMode.INPUT = "in"
+    api.trt.Runtime.return_value.deserialize_cuda_engine.return_value = engine
+    monkeypatch.setattr(plan_check, "CudaStream", lambda index: stream)
+    monkeypatch.setattr(plan_check, "use_device", lambda index: None)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    assert plan_check.check_profiles(plan, {**OPTIONS, "device": 0}) == failure
+    assert plan_check.check_profiles(api, plan, {**OPTIONS, "device": 0}) == failure
     assert (context.visited if context else []) == visited
     profiles = sum(isinstance(visit, int) for visit in visited)
     assert capsys.readouterr().out.count("the process ended at profile") == profiles

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
-import importlib
-import sys
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from fake_api import fake_api
 
 from backends.base import Unsupported
+from backends.tensorrt_.plugins.basic_layers import BasicLayers
+from backends.tensorrt_.plugins.plugin_creators import Plugin, add_plugin
 
 
 class Field:
@@ -40,34 +42,37 @@ class Creator:
         return name
 
 
-@pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Module backends.tensorrt_.plugins.plugin_creators with the mock of TensorRT. Its registry returns
-    `plugins.creator`."""
-    creator = Creator()
-    registry = SimpleNamespace(get_plugin_creator=lambda name, version, namespace: creator)
-    kinds = SimpleNamespace(FLOAT32="float32", INT32="int32")
-    tensorrt = SimpleNamespace(
-        __version__="8.6.0", PluginField=Field, PluginFieldCollection=Collection, PluginFieldType=kinds,
-        get_plugin_registry=lambda: registry, INetworkDefinition=object, ITensor=object, ILayer=object,
+@dataclass
+class Registry:
+    """Fake registry with one creator of version 2 of the plugin interface, for every name, and `ports` of version 3."""
+
+    creator: Creator = field(default_factory=Creator)
+    ports: dict[tuple[str, str], Port] = field(default_factory=dict)
+
+    def get_plugin_creator(self, name: str, version: str, namespace: str) -> Creator:
+        return self.creator
+
+    def get_creator(self, name: str, version: str, namespace: str) -> Port | None:
+        return self.ports.get((name, version))
+
+
+def layers_with(registry: Registry, *names: str) -> BasicLayers:
+    """Return layers of a release with that registry and the capabilities `names`."""
+    module = SimpleNamespace(
+        __version__="8.6.0", PluginField=Field, PluginFieldCollection=Collection,
+        PluginFieldType=SimpleNamespace(FLOAT32="float32", INT32="int32"), TensorRTPhase=SimpleNamespace(BUILD="build"),
+        get_plugin_registry=lambda: registry,
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
-    for name in ("plugins.plugin_creators", "runtime.capabilities"):
-        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    module = importlib.import_module("backends.tensorrt_.plugins.plugin_creators")
-    monkeypatch.setattr(module, "can", SimpleNamespace(plugin_v3=False, plugin_v2=True))
-    yield SimpleNamespace(
-        add_plugin=module.add_plugin, creator=creator, can=module.can, registry=registry, tensorrt=tensorrt
-    )
-    del sys.modules["backends.tensorrt_.plugins.plugin_creators"]
+    return BasicLayers(fake_api({*names}, module=module), NETWORK, half=True)
 
 
-def test_fields_live_until_the_plugin_has_read_them(plugins: Any) -> None:
-    network = SimpleNamespace(add_plugin_v2=lambda inputs, plugin: SimpleNamespace(name=""))
+def test_fields_live_until_the_plugin_has_read_them() -> None:
     weights = np.arange(6, dtype=np.float64).reshape(2, 3).T  # not contiguous, so it is copied
-    layer = plugins.add_plugin(network, "CustomFCPluginDynamic", 1, [], {"type_id": 1, "W": weights}, "product")
+    registry = Registry()
+    plugin = Plugin("CustomFCPluginDynamic", 1, {"type_id": 1, "W": weights})
+    layer = add_plugin(layers_with(registry, "plugin_v2"), plugin, [], "product")
     assert layer.name == "product"
-    assert plugins.creator.read == {"type_id": [1], "W": [0, 3, 1, 4, 2, 5]}
+    assert registry.creator.read == {"type_id": [1], "W": [0, 3, 1, 4, 2, 5]}
 
 
 class Port(Creator):
@@ -84,21 +89,21 @@ NETWORK = SimpleNamespace(
 )
 
 
-def test_a_port_is_used_if_there_is_one_and_else_the_original(plugins: Any) -> None:
-    ported = {("CustomQKVToContextPluginDynamic", "5"): Port(), ("CustomSkipLayerNormPluginDynamic", "8"): Port()}
-    plugins.can.plugin_v3, plugins.tensorrt.TensorRTPhase = True, SimpleNamespace(BUILD="build")
-    plugins.registry.get_creator = lambda name, version, namespace: ported.get((name, version))
+def test_a_port_is_used_if_there_is_one_and_else_the_original() -> None:
+    registry = Registry(
+        ports={("CustomQKVToContextPluginDynamic", "5"): Port(), ("CustomSkipLayerNormPluginDynamic", "8"): Port()}
+    )
 
-    def add(name: str, version: int) -> str:
-        layer = plugins.add_plugin(NETWORK, name, version, [], {"type_id": 1}, "layer")
+    def add(name: str, version: int, *interfaces: str) -> str:
+        layer = add_plugin(layers_with(registry, *interfaces), Plugin(name, version, {"type_id": 1}), [], "layer")
         assert layer.name == "layer"
         return str(layer.plugin)
 
+    both = ("plugin_v2", "plugin_v3")
     # A port has another version number than the original plugin. A plugin without a port is used itself.
-    assert add("CustomQKVToContextPluginDynamic", 2) == "port layer"
-    assert add("CustomSkipLayerNormPluginDynamic", 4) == "port layer"
-    assert add("CustomSkipLayerNormPluginDynamic", 1) == "layer"
-    assert add("CustomFCPluginDynamic", 1) == "layer"
-    plugins.can.plugin_v2 = False
+    assert add("CustomQKVToContextPluginDynamic", 2, *both) == "port layer"
+    assert add("CustomSkipLayerNormPluginDynamic", 4, *both) == "port layer"
+    assert add("CustomSkipLayerNormPluginDynamic", 1, *both) == "layer"
+    assert add("CustomFCPluginDynamic", 1, *both) == "layer"
     with pytest.raises(Unsupported, match="has no plugin CustomSkipLayerNormPluginDynamic version 1"):
-        add("CustomSkipLayerNormPluginDynamic", 1)
+        add("CustomSkipLayerNormPluginDynamic", 1, "plugin_v3")

@@ -2,135 +2,44 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from fake_api import ALL, capabilities, fake_api
+from recorded_network import Recorder, Tensor, record_plugin
 from test_tensorrt_plugin import INT8, spec
 
 from backends.base import Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.model.weights import equalize_ranges, pad_heads
 from backends.onnx_.onnx_source import prepare_source
-from backends.tensorrt_ import plugin_backend
+from backends.tensorrt_.build.build_target import BuildTarget
+from backends.tensorrt_.plugins import plugin_network, products
 from backends.tensorrt_.plugins.plugin_choices import Choices
-from backends.tensorrt_.runtime import capabilities
+from backends.tensorrt_.plugins.weights_network import define_from_weights
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Columns, Packed
 from backends.tensorrt_.runtime.profiles import Profile
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-
-class Tensor:
-    """Output of a layer, with the layer that made it and its range."""
-
-    shape = (-1, 1, 1, 1)
-
-    def __init__(self, maker: Layer | None = None) -> None:
-        self.maker, self.range = maker, 0.0
-
-    def set_dynamic_range(self, low: float, high: float) -> None:
-        assert low == -high
-        self.range = high
-
-
-class Layer:
-    def __init__(self, verb: str, arguments: tuple[Any, ...]) -> None:
-        self.verb, self.arguments, self.name, self.precision = verb, arguments, "", None
-        self.outputs = [Tensor(self), Tensor(self)]
-        self.types: dict[int, Any] = {}
-
-    def get_output(self, index: int) -> Tensor:
-        return self.outputs[index]
-
-    def set_input(self, index: int, tensor: Tensor) -> None:
-        self.arguments = (*self.arguments, tensor)
-
-    def set_output_type(self, index: int, kind: Any) -> None:
-        self.types[index] = kind
-
-
-class Recorder:
-    """Mock of a network, which records the added layers, including plugins."""
-
-    def __init__(self) -> None:
-        self.layers: list[Layer] = []
-        self.inputs: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
-        self.output: Any = None
-
-    def __getattr__(self, verb: str) -> Any:
-        if not verb.startswith("add_"):
-            raise AttributeError(verb)
-
-        def add(*arguments: Any) -> Layer:
-            self.layers.append(Layer(verb, arguments))
-            return self.layers[-1]
-
-        return add
-
-    def add_input(self, name: str, kind: Any, sizes: tuple[int, ...]) -> Tensor:
-        self.inputs[name] = Tensor(), sizes
-        return self.inputs[name][0]
-
-    def mark_output(self, tensor: Tensor) -> None:
-        assert self.output is None
-        self.output = tensor
-
-    def add_plugin(self, name: str, version: int, inputs: Any, fields: dict[str, Any], layer: str) -> Layer:
-        plugin_layer = Layer(name.removeprefix("Custom").removesuffix("PluginDynamic"), (version, list(inputs), fields))
-        plugin_layer.name = layer
-        self.layers.append(plugin_layer)
-        return plugin_layer
-
-    def of(self, verb: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.verb == verb]
-
-    def named(self, name: str) -> Layer:
-        (layer,) = [layer for layer in self.layers if layer.name == name]
-        return layer
-
-    def fields(self, name: str) -> dict[str, Any]:
-        fields: dict[str, Any] = self.named(name).arguments[2]
-        return fields
-
-    @property
-    def ranges(self) -> list[float]:
-        return sorted(tensor.range for layer in self.layers for tensor in layer.outputs if tensor.range)
+MISSING = {"strong_typing", "packed_attention"}
 
 
 @pytest.fixture
-def plugin_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Module backends.tensorrt_.plugins.plugin_network with a mock of TensorRT. Its Weights returns the array
-    itself."""
-    fake = MagicMock()
-    fake.Weights = lambda array: array
-    fake.__spec__ = ModuleSpec("tensorrt", None)  # torch reads it
-    names = (
-        "plugins.plugin_network",
-        "plugins.plugin_creators",
-        "plugins.pointwise",
-        "plugins.plain_layers",
-        "build.precision",
-    )
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    for name in names:
-        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    missing = ("strong_typing", "packed_attention")
-    simulated = Capabilities(**{name: name not in missing for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(capabilities, "installed", lambda: simulated)
-    module = importlib.import_module("backends.tensorrt_.plugins.plugin_network")
-    monkeypatch.setattr(module, "add_plugin", lambda network, *arguments: network.add_plugin(*arguments))
-    yield module
-    for name in names:
-        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+def api(monkeypatch: pytest.MonkeyPatch) -> TensorRTApi:
+    """API of a fake TensorRT. Its Weights returns the array itself, and plugins are layers of the Recorder."""
+    for module in (plugin_network, products):
+        monkeypatch.setattr(module, "add_plugin", record_plugin)
+    fake = fake_api(ALL - MISSING)
+    fake.trt.Weights = lambda array: array
+    return fake
 
 
 Sources = Callable[..., Source]
@@ -149,7 +58,7 @@ def sources(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 
 
 @pytest.fixture
-def define(sources: Sources, plugin_network: Any) -> Define:
+def define(sources: Sources, api: TensorRTApi) -> Define:
     """Return a function that defines a packed INT8 network with convolutions and erf, changed by `changes`.
 
     The function returns the network and the ranges.
@@ -157,9 +66,10 @@ def define(sources: Sources, plugin_network: Any) -> Define:
 
     def build(
         family: str = "bert", leave_out: tuple[str, ...] = (), marked: tuple[str, ...] = (), int8: bool = True,
-        **changes: Any,
+        can: Capabilities | None = None, **changes: Any,
     ) -> tuple[Recorder, dict[str, float]]:  # fmt: skip
         source, network = sources(family, leave_out), Recorder()
+        release = replace(api, can=can or api.can)
         assert source.arrays is not None
         assert source.ranges is not None
         ranges = json.loads(source.ranges.path.read_text()) if int8 else {}
@@ -169,7 +79,7 @@ def define(sources: Sources, plugin_network: Any) -> Define:
         base = Choices(True, False, True, "convolution", "erf", int8, int8, 128)
         choices = Choices(**{**vars(base), **changes})
         notes, excluded = {"layers": 2, "heads": 2, "hidden": 128}, source.ranges.notes["left"]
-        plugin_network.PluginNetwork(network, choices, arrays, notes, ranges, excluded, marked).define()
+        plugin_network.PluginNetwork(release, network, choices, arrays, notes, ranges, excluded, marked).define()
         return network, ranges
 
     return build
@@ -188,7 +98,7 @@ def define(sources: Sources, plugin_network: Any) -> Define:
     ],
 )
 def test_a_network_has_the_layers_of_the_model(
-    packed: bool, products: str, gelu: str, positions: int, family: str, define: Define, plugin_network: Any
+    packed: bool, products: str, gelu: str, positions: int, family: str, define: Define, api: TensorRTApi
 ) -> None:
     network, ranges = define(family, packed=packed, products=products, gelu=gelu, positions=positions)
     counted, projected, plain = (
@@ -213,7 +123,7 @@ def test_a_network_has_the_layers_of_the_model(
     # TensorRT may compute a layer or a constant of GELU in FP16 if its precision is not set to FP32.
     constants = {"erf": 3, "sigmoid": 5, "cubic": 5}[gelu]
     operations = {"erf": 5, "sigmoid": 13, "cubic": 8}[gelu]
-    full = plugin_network.trt.DataType.FLOAT
+    full = api.trt.DataType.FLOAT
     assert sum(layer.precision is full for layer in network.layers) == 2 * (constants + operations)
     assert network.output.name == "last_hidden_state"
 
@@ -239,16 +149,14 @@ ROUNDED = ("qkv", "context", "attended", "attention", "gelu", "down", "output")
     ],
 )
 def test_inputs_of_floating_point_layers_have_no_range(
-    changes: dict[str, Any], without: list[str], define: Define, plugin_network: Any
+    changes: dict[str, Any], without: list[str], define: Define, api: TensorRTApi
 ) -> None:
     network, ranges = define(**changes)
     points = {"embeddings", *(f"{layer}/{point}" for layer in (0, 1) for point in ROUNDED)}
     assert network.ranges == sorted(ranges[point] for point in points - {*without})
     half = {layer.name for layer in network.of("add_convolution_nd") if layer.types}
     assert half == {point for point in without if not point.endswith("/output")}
-    assert all(
-        layer.types[0] is plugin_network.trt.DataType.HALF for layer in network.of("add_convolution_nd") if layer.types
-    )
+    assert all(layer.types[0] is api.trt.DataType.HALF for layer in network.of("add_convolution_nd") if layer.types)
     kinds = [
         network.fields(f"{layer}/{norm}_norm").get("type_id") for layer in (0, 1) for norm in ("attention", "output")
     ]
@@ -272,18 +180,13 @@ def test_an_interleaved_network_has_plugins_of_version_3_without_mask_fields(def
     assert len(network.of("add_shuffle")) == 2
 
 
-def test_a_release_with_packed_attention_needs_no_plugin(
-    define: Define, plugin_network: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulated = replace(plugin_network.can, packed_attention=True, weak_typing=False, plugin_v2=False)
-    for module in (plugin_network, sys.modules["backends.tensorrt_.plugins.plain_layers"]):
-        monkeypatch.setattr(module, "can", simulated)
-    network, _ = define(int8=False)
+def test_a_release_with_packed_attention_needs_no_plugin(define: Define, api: TensorRTApi) -> None:
+    network, _ = define(int8=False, can=capabilities(ALL - {"weak_typing", "plugin_v2"}))
     counted = Counter(layer.verb for layer in network.layers)
     assert {"EmbLayerNorm", "QKVToContext", "SkipLayerNorm"} & {*counted} == set()
     assert (counted["add_attention_v2"], counted["add_normalization"], counted["add_gather"]) == (2, 5, 3 + 2 * 3)
     assert sorted(network.inputs) == sorted(Packed(positions=True).sizes(Profile(*[Shape(2, 16)] * 3)))
-    io = plugin_network.trt.AttentionIOForm.PACKED_NHD
+    io = api.trt.AttentionIOForm.PACKED_NHD
     starts = network.inputs["cu_seqlens"][0]
     for attention in network.of("add_attention_v2"):
         assert (attention.query_form, attention.key_value_form, attention.query_lengths) == (io, io, starts)
@@ -315,14 +218,13 @@ CUBIC = {**CONVOLUTION, "gelu": "cubic"}
     ],
 )  # fmt: skip
 def test_a_definition_fills_the_network_and_notes_its_choices(
-    precision: str, options: dict[str, Any], expected_notes: dict[str, Any], plugin_network: Any, sources: Sources,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(plugin_backend, "available", lambda: plugin_network.can)
+    precision: str, options: dict[str, Any], expected_notes: dict[str, Any], api: TensorRTApi, sources: Sources
+) -> None:
     source, network = sources(), Recorder()
     source = source if precision == "int8" else replace(source, ranges=None)
     requested = spec(precision, **options)
-    layout, notes = plugin_backend._define(requested, source, MagicMock(), network, MagicMock(), MagicMock())  # type: ignore[arg-type]
+    target = BuildTarget(api, MagicMock(), network, MagicMock(), MagicMock())
+    layout, notes = define_from_weights(target, requested, source)
     assert notes == expected_notes
     assert {*network.inputs} == {*layout.sizes(Profile(*[Shape(8, 128)] * 3))}
     assert network.output is not None
@@ -354,9 +256,9 @@ def test_the_choice_of_scale_max_reaches_the_plugin(define: Define) -> None:
     assert "use_int8_scale_max" not in define(int8_attention=False)[0].fields("1/attention")
 
 
-def test_products_excluded_from_int8_are_fp16(define: Define, plugin_network: Any) -> None:
+def test_products_excluded_from_int8_are_fp16(define: Define, api: TensorRTApi) -> None:
     network, _ = define(leave_out=("*layer.0/attention/self/*", "*layer.1/intermediate/*"))
-    half = plugin_network.trt.DataType.HALF
+    half = api.trt.DataType.HALF
     assert {layer.name for layer in network.layers if layer.precision is half} == {"0/qkv", "1/up"}
     assert [network.fields(f"{layer}/attention")["type_id"] for layer in (0, 1)] == [1, 2]
     assert network.named("0/qkv").types == {0: half}
@@ -374,10 +276,10 @@ def test_products_excluded_from_int8_are_fp16(define: Define, plugin_network: An
     ],
 )
 def test_products_have_the_requested_precision(
-    changes: dict[str, Any], expected: dict[str, set[str]], family: str, define: Define, plugin_network: Any
+    changes: dict[str, Any], expected: dict[str, set[str]], family: str, define: Define, api: TensorRTApi
 ) -> None:
     network, _ = define(family, **changes)
-    types = plugin_network.trt.DataType
+    types = api.trt.DataType
     for kind in ("INT8", "HALF"):
         names = {layer.name for layer in network.layers if layer.precision is getattr(types, kind)}
         expected_names = set(expected.get(kind, ()))

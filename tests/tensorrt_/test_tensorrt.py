@@ -1,4 +1,4 @@
-"""Backend `trt` without TensorRT: profiles, refusals, advice on missing packages, and the requested ONNX export."""
+"""Backend `trt` without TensorRT: refusals, advice on missing packages, and the requested ONNX export."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PYTHON_WITH_TENSORRT, ROOT
+from fake_api import fake_api
 from omegaconf import OmegaConf
 
 from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_.onnx_source import prepare_source
-from backends.tensorrt_ import onnx_backend
 from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.runtime import installation
-from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.profiles import Profile, choose_profile, plan_profiles
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
@@ -51,58 +49,14 @@ def spec(precision: str = "fp16", device: Device = H200, scheme: str = "", **opt
     return BuildSpec(precision, device, SHAPES, True, Path("cache"), {**OPTIONS, **options}, quantization)
 
 
-@pytest.fixture
-def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that simulates an installed release of TensorRT."""
-
-    def install(version: str) -> None:
-        capabilities = Capabilities(**{name: name in RELEASES[version] for name in Capabilities.__dataclass_fields__})
-        monkeypatch.setattr(onnx_backend, "available", lambda: capabilities)
-        monkeypatch.setattr(onnx_backend, "installed", lambda: capabilities)
-        monkeypatch.setattr(onnx_backend, "installed_release", lambda: version)
-
-    return install
+def backend_of(version: str) -> TensorRT:
+    """Return the backend in an interpreter with that release of TensorRT."""
+    return TensorRT(lambda: fake_api(RELEASES[version], version))
 
 
-@pytest.mark.parametrize(
-    ("options", "profiles"),
-    [
-        ({"profiles": "per_shape"}, ["1x128", "8x128", "8x384"]),
-        ({"profiles": "dynamic"}, ["1x16..8x384"]),
-        ({"profiles": "buckets"}, ["1x16..1x128", "2x16..8x128", "1x129..1x384", "2x129..8x384"]),
-        ({"profiles": "dynamic", "min": [1, 128], "max": [16, 512]}, ["1x128..16x512"]),
-    ],
-)
-def test_profiles_are_planned_from_the_shapes(options: dict[str, Any], profiles: list[str]) -> None:
-    planned = plan_profiles(SHAPES, {**OPTIONS, **options})
-    assert [str(profile) for profile in planned] == profiles
-    assert all(planned[choose_profile(planned, shape)].contains(shape) for shape in SHAPES)
-
-
-def test_a_range_without_a_requested_shape_is_refused() -> None:
-    ranges = [[1, 128, 8, 384], [9, 16, 16, 384]]
-    with pytest.raises(Unsupported, match=r"9x16\.\.16x384 of trt\.ranges contains none of the requested shapes"):
-        plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges})
-    assert len(plan_profiles(SHAPES, {**OPTIONS, "profiles": "ranges", "ranges": ranges[:1]})) == 1
-
-
-def test_buckets_tile_the_range_without_overlap() -> None:
-    planned = plan_profiles(SHAPES, {**OPTIONS, "profiles": "buckets"})
-    for batch in range(1, 9):
-        for sequence in range(16, 385):
-            assert sum(profile.contains(Shape(batch, sequence)) for profile in planned) == 1
-
-
-def test_the_narrowest_profile_is_chosen() -> None:
-    wide, narrow = Profile(Shape(1, 16), Shape(8, 64), Shape(8, 64)), Profile(*[Shape(4, 32)] * 3)
-    assert choose_profile([wide, narrow], Shape(4, 32)) == 1
-    assert choose_profile([wide, narrow], Shape(4, 33)) == 0
-
-
-def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles(release: Callable[[str], None]) -> None:
-    release("8.6.0")
+def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles() -> None:
     with pytest.raises(Unsupported, match=r"shape 8x384 is in no .* \(1x16..4x384\); widen trt.min and trt.max"):
-        TensorRT().check(spec(profiles="dynamic", max=[4, 384], opt=[4, 384]))
+        backend_of("8.6.0").check(spec(profiles="dynamic", max=[4, 384], opt=[4, 384]))
 
 
 @pytest.mark.parametrize(
@@ -118,12 +72,9 @@ def test_refusal_of_a_shape_outside_every_profile_lists_the_profiles(release: Ca
         ("10.16.1", spec("fp8", scheme="implicit"), "for INT8"),
     ],
 )
-def test_features_that_a_release_lacks_are_refused(
-    version: str, requested: BuildSpec, message: str, release: Callable[[str], None]
-) -> None:
-    release(version)
+def test_features_that_a_release_lacks_are_refused(version: str, requested: BuildSpec, message: str) -> None:
     with pytest.raises(Unsupported, match=message):
-        TensorRT().check(requested)
+        backend_of(version).check(requested)
 
 
 @pytest.mark.parametrize(
@@ -143,15 +94,15 @@ def test_features_that_a_release_lacks_are_refused(
     ],
 )
 def test_the_source_form_follows_from_release_and_precision(
-    version: str, requested: BuildSpec, form: SourceForm, release: Callable[[str], None]
+    version: str, requested: BuildSpec, form: SourceForm
 ) -> None:
-    release(version)
-    TensorRT().check(requested)
-    assert TensorRT().source_form(requested) == form
+    backend = backend_of(version)
+    backend.check(requested)
+    assert backend.source_form(requested) == form
 
 
-def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(release: Callable[[str], None]) -> None:
-    release("8.6.0")
+def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "load_backend", lambda name: backend_of("8.6.0"))
     job = {
         "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[8, 128]], "cuda_graph": True,
         "cache": "", "options": {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]},
@@ -176,7 +127,7 @@ def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
 def test_an_unsupported_release_is_unavailable(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "versions_of", lambda names: {"tensorrt": version})
     with pytest.raises(Unavailable, match=rf"TensorRT {version} is not supported .*8.6, 10, 11.*make trt86"):
-        installation.available()
+        installation.available_api()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,22 +9,16 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from fake_api import fake_api
 
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
-from backends.tensorrt_.runtime import capabilities
-from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.build import build, progress
+from backends.tensorrt_.build.inspection import product_types
+from backends.tensorrt_.runtime.loading import load_plugins, read_plan
+from backends.tensorrt_.runtime.log import Log
 from suites.schema.backend_config import TrtConfig
 from suites.schema.config import to_json_types
 
-MODULES = (
-    "build.build",
-    "build.inspection",
-    "runtime.loading",
-    "runtime.log",
-    "build.progress",
-    "build.timing_cache",
-    "build.plan_check",
-)
 OPTIONS = {**to_json_types(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 
@@ -46,79 +37,68 @@ class Stage:
         self.builder = MagicMock()
         self.builder.create_builder_config.return_value = self.config
         self.builder.build_serialized_network.side_effect = lambda *_: self.plans.pop(0)
+        self.api = fake_api()
+        self.api.trt.Builder.return_value = self.builder
 
     def faults(self) -> list[str]:
         return [] if self.opening.pop(0) else [self.opening_error]
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    simulated, fake = Stage(), MagicMock(__version__="8.6.0")
-    fake.ILogger = fake.IProgressMonitor = object
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setattr(
-        capabilities, "installed", lambda: Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, False))
-    )
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    build = importlib.import_module("backends.tensorrt_.build.build")
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    simulated = Stage()
     watch = SimpleNamespace(enter=lambda phase: None, notes=dict)
     log = SimpleNamespace(
-        errors=simulated.errors, peak_bytes=0, lines=list, last_error=lambda: (simulated.errors or ["no reason"])[-1]
-    )
-    fake.Builder.side_effect = lambda log: simulated.builder
+        logger=None, errors=simulated.errors, peak_bytes=0, lines=list,
+        last_error=lambda: (simulated.errors or ["no reason"])[-1],
+    )  # fmt: skip
     replaced = {
-        "use_device": lambda index: None, "free_memory": lambda: simulated.free, "Log": lambda: log,
-        "Watch": lambda phase: nullcontext(watch), "faults": lambda *_: simulated.faults(),
-        "load_plugins": lambda *_: None,
-        "write_layers": lambda path, options, log: {}, "load_timings": lambda *_: None, "save_timings": lambda *_: None,
-        "timing_cache_path": lambda *_: Path("timings"),
+        "use_device": lambda index: None, "free_memory": lambda: simulated.free, "Log": lambda api: log,
+        "BuildMonitor": lambda phase: nullcontext(watch), "find_faults": lambda *_: simulated.faults(),
+        "load_plugins": lambda *_: None, "write_layers": lambda *_: {}, "load_timings": lambda *_: None,
+        "save_timings": lambda *_: None,
     }  # fmt: skip
     for name, value in replaced.items():
         monkeypatch.setattr(build, name, value)
-    yield simulated
-    for name in MODULES:
-        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+    return simulated
 
 
-def built(tmp_path: Path) -> bytes:
-    layout = SimpleNamespace(sizes=lambda profile: {})
-    build = sys.modules["backends.tensorrt_.build.build"]
-    build.build_plan(SPEC, tmp_path / "plan", lambda *_: (layout, {}))
+def built(stage: Stage, tmp_path: Path) -> bytes:
+    layout: Any = SimpleNamespace(sizes=lambda profile: {})
+    build.build_plan(stage.api, SPEC, tmp_path / "plan", lambda target: (layout, {}))
     return (tmp_path / "plan").read_bytes()
 
 
 def test_a_plan_that_opens_is_kept(stage: Stage, tmp_path: Path) -> None:
-    assert built(tmp_path) == b"plan"
+    assert built(stage, tmp_path) == b"plan"
     assert not stage.config.set_timing_cache.called
 
 
 def test_a_plan_that_does_not_open_is_built_again_with_new_timings(stage: Stage, tmp_path: Path) -> None:
     stage.plans, stage.opening = [b"broken", b"whole"], [False, True]
-    assert built(tmp_path) == b"whole"
+    assert built(stage, tmp_path) == b"whole"
     assert stage.config.set_timing_cache.call_count == 1
 
 
 def test_a_plan_that_does_not_open_for_lack_of_memory_is_not_built_again(stage: Stage, tmp_path: Path) -> None:
     stage.plans, stage.opening, stage.opening_error = [b"whole"], [False], "Requested 5 GB; Out of memory"
     with pytest.raises(RuntimeError, match="too little GPU memory to build"):
-        built(tmp_path)
+        built(stage, tmp_path)
 
 
-def test_a_build_notes_the_time_of_its_phases(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = sys.modules["backends.tensorrt_.build.progress"]
+def test_a_build_notes_the_time_of_its_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "runtime", SimpleNamespace(cudaMemGetInfo=lambda: None))
     monkeypatch.setattr(progress, "checked", lambda answer: (1 << 30, 2 << 30))
     wall, processor = iter([10.0, 13.0, 17.5]), iter([1.0, 5.25])
     clocks = SimpleNamespace(perf_counter=wall.__next__, process_time=processor.__next__)
     monkeypatch.setattr(progress, "time", clocks)
-    with progress.Watch("waiting") as watch:
+    with progress.BuildMonitor("waiting") as watch:
         watch.enter("working")
     assert watch.notes()["phases_s"] == [("waiting", 3.0), ("working", 4.5)]
     assert watch.notes()["processor_s"] == 4.25
 
 
-def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> None:
+def test_products_are_counted_by_the_type_that_they_multiply() -> None:
     """The names of the kernels are from profiles under results/reference."""
     names = [
         "sm90_xmma_fprop_implicit_gemm_i8f32_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_nchw_tilesize64x256x64",
@@ -133,22 +113,21 @@ def test_products_are_counted_by_the_type_that_they_multiply(stage: Stage) -> No
         {"LayerType": "CudnnConvolution", "TacticName": "ampere_h16816gemm_128x64_ldg8_nn"},
         *({"LayerType": "CaskConvolution", "TacticName": name} for name in names),
     ]
-    types = sys.modules["backends.tensorrt_.build.inspection"].product_types(layers)
-    assert types == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
+    assert product_types(layers) == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
 
 
 def test_a_refused_profile_fails_with_the_reason(stage: Stage, tmp_path: Path) -> None:
     stage.config.add_optimization_profile.return_value = -1
     stage.errors += ["the profile has no opt"]
     with pytest.raises(RuntimeError, match=r"refuses the profile .* no opt"):
-        built(tmp_path)
+        built(stage, tmp_path)
 
 
 def test_a_failed_creation_of_the_builder_has_its_reason(stage: Stage, tmp_path: Path) -> None:
-    sys.modules["tensorrt"].Builder.side_effect = TypeError("pybind11::init(): factory function returned nullptr")  # type: ignore[attr-defined]
+    stage.api.trt.Builder.side_effect = TypeError("pybind11::init(): factory function returned nullptr")
     stage.errors += ["CUDA initialization failure with error: 2 (out of memory)"]
     with pytest.raises(RuntimeError, match="too little GPU memory to build: "):
-        built(tmp_path)
+        built(stage, tmp_path)
 
 
 def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_path: Path) -> None:
@@ -156,14 +135,14 @@ def test_a_plan_that_never_opens_fails_with_the_last_error(stage: Stage, tmp_pat
     stage.opening_error = "the process ended at profile 1 (missing offset)"
     message = r"the engine twice and could not open it: the process ended at profile 1 \(missing offset\)"
     with pytest.raises(RuntimeError, match=message):
-        built(tmp_path)
+        built(stage, tmp_path)
 
 
 def test_a_missing_lean_runtime_is_named(stage: Stage, tmp_path: Path) -> None:
     stage.plans = [None]
     stage.errors += ["Error Code 6: Internal Error (Unable to load library: libnvinfer_lean.so.8.6.0)"]
     with pytest.raises(Unavailable, match="install tensorrt-lean"):
-        built(tmp_path)
+        built(stage, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -182,33 +161,38 @@ def test_a_build_without_a_plan_has_its_reason(
     stage.plans, stage.free = [None], free
     stage.errors += [error]
     with pytest.raises(RuntimeError, match=message):
-        built(tmp_path)
-
-
-def loading(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, MagicMock]:
-    fake = MagicMock(__version__="8.6.0")
-    fake.ILogger = object
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.delitem(sys.modules, "backends.tensorrt_.runtime.loading", raising=False)
-    monkeypatch.delitem(sys.modules, "backends.tensorrt_.runtime.log", raising=False)
-    return importlib.import_module("backends.tensorrt_.runtime.loading"), fake
+        built(stage, tmp_path)
 
 
 @pytest.mark.parametrize("compatible", [True, False])
-def test_host_code_in_a_plan_is_allowed_only_for_version_compatible_engines(
-    compatible: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, fake = loading(monkeypatch)
-    module.read_plan(b"plan", {"version_compatible": compatible}, None)
-    assert fake.Runtime.return_value.engine_host_code_allowed is compatible
+def test_host_code_in_a_plan_is_allowed_only_for_version_compatible_engines(compatible: bool) -> None:
+    api = fake_api()
+    read_plan(api, b"plan", {"version_compatible": compatible}, Log(api))
+    assert api.trt.Runtime.return_value.engine_host_code_allowed is compatible
 
 
-def test_a_library_is_loaded_once_and_a_broken_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, fake = loading(monkeypatch)
-    load = fake.get_plugin_registry.return_value.load_library
+def test_a_library_is_loaded_once_and_a_broken_one_is_refused() -> None:
+    api = fake_api()
+    load = api.trt.get_plugin_registry.return_value.load_library
     load.side_effect = lambda path: None if "broken" in path or load.call_count > 1 else object()
     for _ in range(2):
-        module.load_plugins({"plugin_libraries": ["/lib/fine.so"]}, None)
+        load_plugins(api, {"plugin_libraries": ["/lib/fine.so"]}, Log(api))
     assert load.call_count == 1
-    with pytest.raises(Unsupported, match=r"cannot load /lib/broken.so"):
-        module.load_plugins({"plugin_libraries": ["/lib/broken.so"]}, None)
+    with pytest.raises(Unsupported, match=r"TensorRT 8.6.0 cannot load /lib/broken.so"):
+        load_plugins(api, {"plugin_libraries": ["/lib/broken.so"]}, Log(api))
+
+
+def test_the_log_keeps_warnings_errors_the_last_node_and_the_peak(capfd: pytest.CaptureFixture[str]) -> None:
+    api = fake_api()
+    levels = {name: SimpleNamespace(name=name) for name in ("VERBOSE", "INFO", "WARNING", "ERROR")}
+    api.trt.ILogger = type("ILogger", (), levels)
+    log = Log(api)
+    for level, message in (
+        ("VERBOSE", "Parsing node: first [Gemm]"), ("VERBOSE", "other"), ("WARNING", "twice"), ("WARNING", "twice"),
+        ("INFO", "Peak memory usage of TRT CPU/GPU memory allocators: CPU 1 MiB, GPU 3 MiB"), ("ERROR", "an\nerror"),
+    ):  # fmt: skip
+        log.logger.log(levels[level], message)
+    assert (log.last_node, log.peak_bytes, log.last_error()) == ("first [Gemm]", 3 << 20, "an error")
+    assert log.lines() == ["WARNING: twice (2 times)", "ERROR: an\nerror"]
+    assert log.lines(1) == ["WARNING: twice (2 times)", "and 1 more"]
+    assert "Parsing" not in capfd.readouterr().err

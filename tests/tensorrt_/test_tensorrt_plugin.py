@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from conftest import PYTHON_WITH_TENSORRT as PYTHON
 from conftest import ROOT
+from fake_api import ALL, capabilities, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_.onnx_source import prepare_source
-from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
-from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.plugins.weights_network import layout_of
 from backends.tensorrt_.runtime.profiles import Profile
 from suites.asking.resolve_options import backend_options, lengths_of
 from suites.schema.backend_config import PluginConfig, TrtConfig
@@ -45,14 +45,9 @@ def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> B
     return BuildSpec(precision, H200, (Shape(8, 128),), True, Path("cache"), {**OPTIONS, **options}, quantization)
 
 
-@pytest.fixture
-def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    def install(weak: bool) -> None:
-        fields = Capabilities.__dataclass_fields__
-        capabilities = Capabilities(**{name: weak == (name == "weak_typing") for name in fields})
-        monkeypatch.setattr(plugin_backend, "available", lambda: capabilities)
-
-    return install
+def plugin_backend_of(weak: bool) -> TensorRTPlugin:
+    """Return the backend for a release with weak typing only, or with all capabilities but it."""
+    return TensorRTPlugin(lambda: fake_api({"weak_typing"} if weak else ALL - {"weak_typing"}))
 
 
 @pytest.mark.parametrize(
@@ -83,19 +78,15 @@ def weakly_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         (True, spec(profiles="dynamic", max=[4, 128], opt=[4, 128]), "in no optimization profile"),
     ],
 )
-def test_requests_that_cannot_be_built_are_refused(
-    weak: bool, requested: BuildSpec, message: str, weakly_typed: Callable[[bool], None]
-) -> None:
-    weakly_typed(weak)
+def test_requests_that_cannot_be_built_are_refused(weak: bool, requested: BuildSpec, message: str) -> None:
     with pytest.raises(Unsupported, match=message):
-        TensorRTPlugin().check(requested)
+        plugin_backend_of(weak).check(requested)
 
 
 def test_the_source_has_weights_and_for_int8_ranges(
-    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, weakly_typed: Callable[[bool], None]
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
-    weakly_typed(True)
-    backend, requested = TensorRTPlugin(), spec("int8")
+    backend, requested = plugin_backend_of(True), spec("int8")
     backend.check(requested)
     assert backend.source_form(spec("fp16")) == SourceForm(arrays=True)
     assert backend.source_form(requested) == SourceForm(arrays=True, ranges=True)
@@ -161,36 +152,31 @@ def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
     assert lengths_of(config)["passes"] == 4
 
 
-def test_an_engine_of_packed_tokens_is_tuned_for_their_number(
-    tmp_path: Path, weakly_typed: Callable[[bool], None]
-) -> None:
-    weakly_typed(True)
+def test_an_engine_of_packed_tokens_is_tuned_for_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = []
 
-    def record_key(spec: BuildSpec, made_from: Any, define: Any) -> None:
+    def record_key(backend: TensorRTPlugin, spec: BuildSpec, made_from: Any, define: Any) -> None:
         keys.append(made_from.get("tokens"))
 
+    monkeypatch.setattr(TensorRTPlugin, "engine", record_key)
     source = Source(tmp_path, "0", arrays=Artifact(tmp_path, "1", notes={"epsilon": 1e-12}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugin_backend, "cached_engine", record_key)
-        tokens = {Shape(8, 128): 300}
-        for layout, tokens_by_shape in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
-            TensorRTPlugin().build(replace(spec(layout=layout), tokens=tokens_by_shape), source)
-        # One wide profile is tuned for one shape only.
-        wide = spec(profiles="dynamic", opt=[4, 128])
-        TensorRTPlugin().build(replace(wide, tokens=tokens), source)
-        TensorRTPlugin().build(replace(wide, tokens={**tokens, Shape(4, 128): 150}), source)
+    backend, tokens = plugin_backend_of(True), {Shape(8, 128): 300}
+    for layout, tokens_by_shape in (("packed", tokens), ("packed", {}), ("fixed", tokens)):
+        backend.build(replace(spec(layout=layout), tokens=tokens_by_shape), source)
+    # One wide profile is tuned for one shape only.
+    wide = spec(profiles="dynamic", opt=[4, 128])
+    backend.build(replace(wide, tokens=tokens), source)
+    backend.build(replace(wide, tokens={**tokens, Shape(4, 128): 150}), source)
     assert keys == [{"8x128": 300}, None, None, None, {"4x128": 150}]
-    sizes = plugin_backend.layout_of(replace(spec(), tokens={Shape(8, 128): 300})).sizes(PROFILE)
+    sizes = layout_of(replace(spec(), tokens={Shape(8, 128): 300}), backend.api.can).sizes(PROFILE)
     assert sizes["input_ids"] == ((8,), (300,), (1024,))
     assert "positions" not in sizes
 
 
-def test_without_plugins_positions_are_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    capabilities = Capabilities(**{name: name == "packed_attention" for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(plugin_backend, "available", lambda: capabilities)
-    assert "positions" in plugin_backend.layout_of(spec()).sizes(PROFILE)
-    assert "positions" not in plugin_backend.layout_of(spec(layout="fixed")).sizes(PROFILE)
+def test_without_plugins_positions_are_an_input() -> None:
+    can = capabilities({"packed_attention"})
+    assert "positions" in layout_of(spec(), can).sizes(PROFILE)
+    assert "positions" not in layout_of(spec(layout="fixed"), can).sizes(PROFILE)
 
 
 CODE = """

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
-import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from fake_api import ALL, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
 from backends.tensorrt_.build.engine import session_of
-from backends.tensorrt_.runtime import capabilities
-from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Rows
+from backends.tensorrt_.session import open_session, session
 
-MODULES = ("session.session", "session.open_session", "runtime.loading", "runtime.log")
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
 HIDDEN = 4
@@ -97,47 +93,37 @@ class Graph:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Session]]:
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
     """Return a function that opens a session of the mock engine. `calls` of its stream are the calls since then."""
     calls: list[tuple[Any, ...]] = []
-    fake = MagicMock()
-    fake.ILogger = object
-    fake.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
-    fake.TensorIOMode.OUTPUT = "output"
-    fake.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    simulated = Capabilities(**{name: name != "memory_size_v1" for name in Capabilities.__dataclass_fields__})
-    monkeypatch.setattr(capabilities, "installed", lambda: simulated)
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, f"backends.tensorrt_.{name}", raising=False)
-    session = importlib.import_module("backends.tensorrt_.session.session")
-    several = importlib.import_module("backends.tensorrt_.session.open_session")
+    api = fake_api(ALL - {"memory_size_v1"})
+    api.trt.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
+    api.trt.TensorIOMode.OUTPUT = "output"
+    api.trt.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
     nothing = dict.fromkeys(("copy_in", "copy_out", "synchronize"), lambda *_: None)
     stream = SimpleNamespace(handle=0, calls=calls, contexts=CONTEXTS, **nothing)
     monkeypatch.setattr(session, "use_device", lambda index: None)
     monkeypatch.setattr(session, "CudaGraph", Graph)
     monkeypatch.setattr(session, "DeviceArray", lambda size: SimpleNamespace(pointer=size))
     monkeypatch.setattr(session, "PinnedArray", lambda shape, kind: SimpleNamespace(array=np.zeros(shape, kind)))
-    monkeypatch.setattr(several, "use_device", lambda index: None)
-    monkeypatch.setattr(several, "CudaStream", lambda index: stream)
+    monkeypatch.setattr(open_session, "use_device", lambda index: None)
+    monkeypatch.setattr(open_session, "CudaStream", lambda index: stream)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
 
-    def open_session(free: int = 8 << 30, context_bytes: int = 0, **options: Any) -> Session:
-        monkeypatch.setattr(several, "free_memory", lambda: free - context_bytes * len(CONTEXTS))
+    def open_plan(free: int = 8 << 30, context_bytes: int = 0, **options: Any) -> Session:
+        monkeypatch.setattr(open_session, "free_memory", lambda: free - context_bytes * len(CONTEXTS))
         sha256 = hashlib.sha256(b"plan").hexdigest()
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
         opened_session = session_of(
-            several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
+            open_session.opening(api, spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
         )
         calls.clear()
         return opened_session
 
-    yield open_session
-    for name in MODULES:
-        sys.modules.pop(f"backends.tensorrt_.{name}", None)
+    return open_plan
 
 
 def feeds(batch: int, sequence: int) -> Feeds:
@@ -202,7 +188,7 @@ def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
     opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
-    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    monkeypatch.setitem(globals(), "PROFILES", PROFILES[1:])
     session = opened()
     session.keeps_graphs = True
     calls_at(session, (4, 16))
@@ -267,7 +253,7 @@ def test_a_session_without_kept_graphs_runs_plain_steps(
     opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
-    monkeypatch.setattr(sys.modules[__name__], "PROFILES", PROFILES[1:])
+    monkeypatch.setitem(globals(), "PROFILES", PROFILES[1:])
     session = opened()
     session.keeps_graphs = True
     calls_at(session, (4, 16))

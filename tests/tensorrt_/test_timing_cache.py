@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from backends.base import Device
+from backends.tensorrt_.build import timing_cache
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 
@@ -52,18 +49,8 @@ class Config:
         return self.timings
 
 
-@pytest.fixture
-def timing_cache(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Module backends.tensorrt_.build.timing_cache with the mock of TensorRT."""
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.0"))
-    monkeypatch.delitem(sys.modules, "backends.tensorrt_.build.timing_cache", raising=False)
-    module = importlib.import_module("backends.tensorrt_.build.timing_cache")
-    yield module
-    del sys.modules["backends.tensorrt_.build.timing_cache"]
-
-
-def test_concurrent_builders_keep_the_timings_of_each_other(timing_cache: Any, tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200)
+def test_concurrent_builders_keep_the_timings_of_each_other(tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
     assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
     first, second = Config(), Config()
     for config, layer in ((first, b"first"), (second, b"second")):
@@ -77,8 +64,8 @@ def test_concurrent_builders_keep_the_timings_of_each_other(timing_cache: Any, t
     assert third.timings.tactics == {b"first": b"1", b"second": b"1"}
 
 
-def test_timings_of_a_build_replace_older_ones(timing_cache: Any, tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200)
+def test_timings_of_a_build_replace_older_ones(tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
     path.parent.mkdir()
     path.write_bytes(b"layer:bad kept:1")
     config = Config()
@@ -91,9 +78,9 @@ def test_timings_of_a_build_replace_older_ones(timing_cache: Any, tmp_path: Path
 
 @pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
 def test_a_timing_cache_that_cannot_be_read_is_replaced_with_a_message(
-    content: bytes, timing_cache: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200)
+    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
     path.parent.mkdir()
     path.write_bytes(content)
     config = Config()

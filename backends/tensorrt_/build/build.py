@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import tensorrt as trt
+from typing import TYPE_CHECKING, Any
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
+from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
 from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
-from backends.tensorrt_.runtime.capabilities import installed
-from backends.tensorrt_.runtime.layout import Layout, Sizes
+from backends.tensorrt_.runtime.layout import Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.profiles import plan_profiles
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-can = installed()
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 SCARCE_MEMORY = 2 << 30
 """Bytes of free device memory below which a failed build is attributed to too little memory. The builder, cuBLAS and
@@ -32,14 +32,8 @@ SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocat
 """Error messages of TensorRT and CUDA about too little memory. The pattern is not "memory" alone, because an illegal
 memory access is a different error."""
 
-DefineNetwork = Callable[
-    [trt.Builder, trt.INetworkDefinition, trt.IBuilderConfig, Log], tuple[Layout, Mapping[str, Any]]
-]
-"""Fills a network and sets the builder configuration for its precision. Returns the layout of the inputs, and notes for
-the record."""
 
-
-def build_plan(spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, Any]:
+def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, Any]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
     Returns:
@@ -51,19 +45,20 @@ def build_plan(spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[st
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
     use_device(spec.device.index)
-    options, log, free = spec.options, Log(), free_memory()
+    options, log, free = spec.options, Log(api), free_memory()
     with BuildMonitor("starting the builder") as watch:
-        load_plugins(options, log)
-        builder = _builder(log, spec, free)
+        load_plugins(api, options, log)
+        builder = _builder(api, log, spec, free)
         watch.enter("defining the network")
-        network = builder.create_network(_network_flags(options))
-        config = _builder_config(builder, options)
-        monitor(config, watch)
-        layout, notes = define(builder, network, config, log)
+        network = builder.create_network(_network_flags(api, options))
+        config = _builder_config(api, builder, options)
+        monitor(api, config, watch)
+        target = BuildTarget(api, builder, network, config, log)
+        layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
-        for planned in profiles:
-            _add_profile(builder, config, layout.sizes(planned), log)
-        timings = timing_cache_path(spec.cache, spec.device)
+        for profile in profiles:
+            _add_profile(target, layout.sizes(profile))
+        timings = timing_cache_path(spec.cache, spec.device, api.version)
         load_timings(config, timings)
 
         def build(phase: str) -> tuple[Any, bool]:
@@ -86,38 +81,38 @@ def build_plan(spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[st
         if not settled:
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
-            raise _failure(log, spec, free)
+            raise _failure(api, log, spec, free)
         save_timings(config, timings)
     return {
-        "profiles": [str(planned) for planned in profiles],
+        "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
         **notes,
-        **write_layers(path, options, log),
+        **write_layers(api, path, options, log),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
 
 
-def _builder(log: Log, spec: BuildSpec, free: int) -> trt.Builder:
+def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:
+    trt = api.trt
     try:
-        return trt.Builder(log)
+        return trt.Builder(log.logger)
     except TypeError:
         # The Python binding raises TypeError if TensorRT creates no builder. The log has the reason.
-        raise _failure(log, spec, free) from None
+        raise _failure(api, log, spec, free) from None
 
 
-def _add_profile(
-    builder: trt.Builder, config: trt.IBuilderConfig, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]], log: Log
-) -> None:
-    profile = builder.create_optimization_profile()
+def _add_profile(target: BuildTarget, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> None:
+    optimization_profile = target.builder.create_optimization_profile()
     for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
-        profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
-    if config.add_optimization_profile(profile) < 0:
-        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {log.last_error()}")
+        optimization_profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
+    if target.config.add_optimization_profile(optimization_profile) < 0:
+        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
 
 
-def _network_flags(options: Mapping[str, Any]) -> int:
+def _network_flags(api: TensorRTApi, options: Mapping[str, Any]) -> int:
+    trt, can = api.trt, api.can
     flags = 0
     if can.explicit_batch:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
@@ -126,7 +121,8 @@ def _network_flags(options: Mapping[str, Any]) -> int:
     return flags
 
 
-def _builder_config(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
+def _builder_config(api: TensorRTApi, builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
+    trt = api.trt
     config = builder.create_builder_config()
     if options["workspace_mb"]:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
@@ -143,13 +139,14 @@ def _builder_config(builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBu
     if options["refit"]:
         config.set_flag(trt.BuilderFlag.REFIT)
     sources = options["tactic_sources"]
-    if sources and not config.set_tactic_sources(_tactic_sources(sources)):
+    if sources and not config.set_tactic_sources(_tactic_sources(api, sources)):
         raise Unsupported(f"this release does not accept trt.tactic_sources={sources}")
     return config
 
 
-def _tactic_sources(names: list[str]) -> int:
+def _tactic_sources(api: TensorRTApi, names: list[str]) -> int:
     """Return the bit mask of the tactic sources in `names`; "none" sets no bit."""
+    trt = api.trt
     sources = trt.TacticSource.__members__
     for name in names:
         if name != "none" and name.upper() not in sources:
@@ -164,7 +161,7 @@ def _short_of_memory(log: Log) -> bool:
     return any(SHORT_OF_MEMORY.search(message) for message in log.errors)
 
 
-def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
+def _failure(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> Exception:
     """Return the exception for a failed build, from TensorRT's errors and the bytes `free` before the build."""
     errors = [message.strip().replace("\n", " ") for message in log.errors] or ["TensorRT gave no reason"]
     text = f"{errors[0]}{f' ... {errors[-1]}' if len(errors) > 1 else ''}"
@@ -176,7 +173,7 @@ def _failure(log: Log, spec: BuildSpec, free: int) -> Exception:
     if "libnvinfer_lean" in text:
         return Unavailable(
             f"version-compatible plans contain TensorRT's lean runtime, which was not found: install tensorrt-lean "
-            f"{trt.__version__} in the same Python, or set trt.version_compatible=false ({text})"
+            f"{api.version} in the same Python, or set trt.version_compatible=false ({text})"
         )
     if spec.quantization.get("scheme") == "implicit":
         return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")

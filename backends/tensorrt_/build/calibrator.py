@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 
 from backends.base import Unsupported
 from backends.cuda import DeviceArray
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 logger = logging.getLogger(__name__)
-can = installed()
 
 
-def calibrator(inputs: Path, method: str, cache: Path) -> Any:
+def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> Any:
     """Return a calibrator that reads its batches from an .npz file.
 
     Args:
@@ -31,8 +29,9 @@ def calibrator(inputs: Path, method: str, cache: Path) -> Any:
     Raises:
         Unsupported: this release has no calibrators.
     """
+    trt, can = api.trt, api.can
     if not can.calibration:
-        raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
+        raise Unsupported(f"TensorRT {api.version} has no calibrators; use quantization.scheme=explicit")
     base = trt.IInt8EntropyCalibrator2 if method == "entropy" else trt.IInt8MinMaxCalibrator
     arrays = np.load(inputs, allow_pickle=False)
     batches = {name: arrays[name] for name in arrays.files}

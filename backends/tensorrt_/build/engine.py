@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backends.base import Artifact, BuildSpec, Session, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.tensorrt_.runtime.installation import PACKAGES
 from backends.tensorrt_.runtime.profiles import plan_profiles
 
-if TYPE_CHECKING:
-    from backends.tensorrt_.build.build import DefineNetwork
+BuildPlan = Callable[[BuildSpec, Path], Mapping[str, Any]]
+"""Builds the engine of a spec, writes its plan to the path, and returns notes for the record. It is called only if the
+cache has no such plan, so it imports TensorRT itself."""
 
 OPTIONS_OUTSIDE_KEY = (
     "threads",
@@ -33,21 +35,17 @@ OPTIONS_OUTSIDE_KEY = (
 digest of the source instead."""
 
 
-def cached_engine(
-    spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[BuildSpec], Callable[[], DefineNetwork]]
-) -> Artifact:
+def cached_engine(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPlan) -> Artifact:
     """Return the cached plan of a network, or build it. With engines=per_shape, return a list of plans, one per shape.
 
     Args:
         made_from: parts of the cache key: digests of the files that define the network, and settings of the network
             that are not options.
-        define: takes a spec and returns a function without arguments, which returns the `Define`. That function imports
-            TensorRT, so it is called only if no plan is cached.
     """
     if spec.options.get("engines", "one") == "one":
-        return _plan(spec, made_from, define(spec))
+        return _plan(spec, made_from, build)
     shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
-    plans = [_plan(shape_spec, made_from, define(shape_spec)) for shape_spec in shape_specs]
+    plans = [_plan(shape_spec, made_from, build) for shape_spec in shape_specs]
     entries = [{"path": str(plan.path.relative_to(spec.cache)), "sha256": plan.sha256} for plan in plans]
 
     def write(path: Path) -> Mapping[str, Any]:
@@ -59,25 +57,20 @@ def cached_engine(
     return replace(artifact, seconds=sum(plan.seconds for plan in plans))
 
 
-def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], DefineNetwork]) -> Artifact:
+def _plan(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPlan) -> Artifact:
     """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
     libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
     key = {
         **made_from,
         **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
-        "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
+        "profiles": [profile.to_json() for profile in plan_profiles(spec.shapes, spec.options)],
         "options": {name: value for name, value in spec.options.items() if name not in OPTIONS_OUTSIDE_KEY},
         "gpu": [spec.device.name, list(spec.device.compute_capability)],
         "driver": spec.device.driver,
     }
-
-    def build(path: Path) -> Mapping[str, Any]:
-        from backends.tensorrt_.build.build import build_plan
-
-        return build_plan(spec, path, define())
-
-    return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(PACKAGES))
+    cache = ArtifactCache(spec.cache)
+    return cache.get("engine", key, "model.plan", partial(build, spec), versions_of(PACKAGES))
 
 
 def session_of(opening: Iterator[tuple[str, Session | None]]) -> Session:

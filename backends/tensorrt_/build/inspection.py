@@ -9,13 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorrt as trt
-
-from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.loading import read_plan
 from backends.tensorrt_.runtime.log import Log
-
-can = installed()
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
 """Pattern in the type of a layer that is a matrix product."""
@@ -24,13 +20,14 @@ OPERAND_TYPE = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
-def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
+def write_layers(api: TensorRTApi, path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
     """Inspect the plan at `path`, write layers.json next to it, and return a summary.
 
     The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
     With verbosity=none an engine has no data about its layers, and no file is written.
     """
-    engine = read_plan(path.read_bytes(), options, log)
+    trt, can = api.trt, api.can
+    engine = read_plan(api, path.read_bytes(), options, log)
     memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
     if options["verbosity"] == "none":
         return {"activation_bytes": memory}

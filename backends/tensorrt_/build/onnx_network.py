@@ -7,51 +7,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 
 from backends.base import BuildSpec, Source, Unsupported
-from backends.tensorrt_.build.calibrator import calibrator
+from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.precision import set_precision
-from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.layout import Layout, Rows
-from backends.tensorrt_.runtime.log import Log
-
-can = installed()
 
 
-def define_from_onnx(
-    spec: BuildSpec,
-    source: Source,
-    builder: trt.Builder,
-    network: trt.INetworkDefinition,
-    config: trt.IBuilderConfig,
-    log: Log,
-) -> tuple[Layout, Mapping[str, Any]]:
-    """Fill `network` from the source's ONNX file; see backends.tensorrt_.build.build.Define.
+def define_from_onnx(target: BuildTarget, spec: BuildSpec, source: Source) -> tuple[Layout, Mapping[str, Any]]:
+    """Fill the network from the source's ONNX file; see DefineNetwork in backends/tensorrt_/build/build_target.py.
 
     Raises:
         Unsupported: the file cannot be read or calibrated.
     """
     assert source.onnx is not None
-    parse(network, source.onnx.path, int(source.onnx.notes.get("opset", 0)), log)
-    layers_in_fp32 = set_precision(spec, network, config)
+    network = target.network
+    parse(target, source.onnx.path, int(source.onnx.notes.get("opset", 0)))
+    layers_in_fp32 = set_precision(target, spec)
     if spec.quantization.get("scheme") == "implicit":
-        _calibrate(builder, network, config, spec, source)
+        _calibrate(target, spec, source)
     names = tuple(network.get_input(index).name for index in range(network.num_inputs))
     return Rows(names), {"layers_in_fp32": layers_in_fp32}
 
 
-def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> None:
-    """Parse the file `onnx`, which has that opset, into `network`.
+def parse(target: BuildTarget, onnx: Path, opset: int) -> None:
+    """Parse the file `onnx`, which has that opset, into the network.
 
     Raises:
         Unsupported: the file cannot be read; the message has the node and the reason of each error.
     """
+    trt, can, log = target.api.trt, target.api.can, target.log
     if opset > 17 and not can.opset_19:
         raise Unsupported(
-            f"the ONNX file has opset {opset} and TensorRT {trt.__version__} reads up to 17: export opset 17"
+            f"the ONNX file has opset {opset} and TensorRT {target.api.version} reads up to 17: export opset 17"
         )
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(target.network, log.logger)
     if parser.parse_from_file(str(onnx)):
         return
     errors = []
@@ -64,27 +54,24 @@ def parse(network: trt.INetworkDefinition, onnx: Path, opset: int, log: Log) -> 
         if any("plugin" in text.lower() for text in errors)
         else ""
     )
-    raise Unsupported(f"TensorRT {trt.__version__} cannot read the ONNX file: {'; '.join(errors)}{advice}")
+    raise Unsupported(f"TensorRT {target.api.version} cannot read the ONNX file: {'; '.join(errors)}{advice}")
 
 
-def _calibrate(
-    builder: trt.Builder,
-    network: trt.INetworkDefinition,
-    config: trt.IBuilderConfig,
-    spec: BuildSpec,
-    source: Source,
-) -> None:
-    """Set up `config` so that TensorRT calibrates INT8 ranges, at the shape of the calibration batches."""
+def _calibrate(target: BuildTarget, spec: BuildSpec, source: Source) -> None:
+    """Set up the configuration so that TensorRT calibrates INT8 ranges, at the shape of the calibration batches."""
+    from backends.tensorrt_.build.calibrator import calibrator
+
+    can, network, config = target.api.can, target.network, target.config
     if not can.calibration:
-        raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
+        raise Unsupported(f"TensorRT {target.api.version} has no calibrators; use quantization.scheme=explicit")
     assert source.onnx is not None
     assert source.calibration is not None
     method = spec.quantization["method"]
-    name = "-".join([trt.__version__, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
-    config.int8_calibrator = calibrator(source.calibration.path, method, spec.cache / "calibration" / name)
+    name = "-".join([target.api.version, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
+    config.int8_calibrator = calibrator(target.api, source.calibration.path, method, spec.cache / "calibration" / name)
     with np.load(source.calibration.path, allow_pickle=False) as batches:
         shape = batches["input_ids"].shape[1:]
-    profile = builder.create_optimization_profile()
+    optimization_profile = target.builder.create_optimization_profile()
     for index in range(network.num_inputs):
-        profile.set_shape(network.get_input(index).name, shape, shape, shape)
-    config.set_calibration_profile(profile)
+        optimization_profile.set_shape(network.get_input(index).name, shape, shape, shape)
+    config.set_calibration_profile(optimization_profile)

@@ -14,6 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backends.cuda import CudaStream, use_device
+from backends.tensorrt_.runtime.loading import load_plugins, read_plan
+from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
+
 SECONDS = 300
 
 
@@ -42,21 +47,16 @@ def find_faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str
     return [*errors, f"{(profile_lines or ['it did not open'])[-1]} ({(log_lines or ['no reason given'])[-1]})"]
 
 
-def check_profiles(plan: Path, options: Mapping[str, Any]) -> str:
+def check_profiles(api: TensorRTApi, plan: Path, options: Mapping[str, Any]) -> str:
     """Switch one context of the plan to each profile. Return the first failure, or an empty string.
 
     Each profile is printed before the switch, because the switch may end the process.
     """
-    import tensorrt as trt
-
-    from backends.cuda import CudaStream, use_device
-    from backends.tensorrt_.runtime.loading import load_plugins, read_plan
-    from backends.tensorrt_.runtime.log import Log
-
+    trt = api.trt
     use_device(options["device"])
-    log, stream = Log(), CudaStream(options["device"])
-    load_plugins(options, log)
-    engine = read_plan(plan.read_bytes(), options, log)
+    log, stream = Log(api), CudaStream(options["device"])
+    load_plugins(api, options, log)
+    engine = read_plan(api, plan.read_bytes(), options, log)
     context = engine.create_execution_context() if engine is not None else None
     if context is None:
         return "there is no execution context"
@@ -75,6 +75,6 @@ def check_profiles(plan: Path, options: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    failure = check_profiles(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    failure = check_profiles(load_api(), Path(sys.argv[1]), json.loads(sys.argv[2]))
     print(failure, flush=True)
     sys.exit(bool(failure))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import tensorrt as trt
+from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec
 from backends.onnx_.onnx_casts import matching_names
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.build.build_target import BuildTarget
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-can = installed()
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
-def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
+def set_flags(target: BuildTarget, spec: BuildSpec) -> None:
     """Set the builder flags of `spec.precision`, in releases that have them.
 
     With weak typing, INT8 and FP8 also set FP16, for the layers that are not quantized.
     """
+    trt, can, config = target.api.trt, target.api.can, target.config
     if spec.precision == "tf32":
         config.set_flag(trt.BuilderFlag.TF32)
     else:
@@ -33,9 +36,10 @@ def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
             config.set_flag(trt.BuilderFlag.BF16)
 
 
-def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.IBuilderConfig) -> int:
+def set_precision(target: BuildTarget, spec: BuildSpec) -> int:
     """Set the flags, and keep the layers that match `keep_fp32` in FP32. Return the number of these layers."""
-    set_flags(spec, config)
+    trt, can, network, config = target.api.trt, target.api.can, target.network, target.config
+    set_flags(target, spec)
     if not can.weak_typing:
         return 0
     graph = spec.options["types"] == "graph"
@@ -46,19 +50,21 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
         config.clear_flag(trt.BuilderFlag.INT8)
     kept_names = set() if graph else set(matching_names([layer.name for layer in layers], spec.options["keep_fp32"]))
     if kept_names:
-        obey_layers(config)
-        _keep_in_fp32([layer for layer in layers if layer.name in kept_names])
+        obey_layers(target)
+        _keep_in_fp32(target.api, [layer for layer in layers if layer.name in kept_names])
     return len(kept_names)
 
 
-def obey_layers(config: trt.IBuilderConfig) -> None:
+def obey_layers(target: BuildTarget) -> None:
     """Make the builder obey the precisions that layers request, in releases in which layers can request them."""
+    trt, can = target.api.trt, target.api.can
     if can.weak_typing:
-        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        target.config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 
 
-def _keep_in_fp32(layers: list[trt.ILayer]) -> None:
+def _keep_in_fp32(api: TensorRTApi, layers: list[trt.ILayer]) -> None:
     """Make layers with floating-point outputs compute and return FP32. Shape computations do not change."""
+    trt, can = api.trt, api.can
     if not can.weak_typing:
         return
     for layer in layers:

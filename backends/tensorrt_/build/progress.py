@@ -8,16 +8,17 @@ import threading
 import time
 from itertools import pairwise
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorrt as trt
 from cuda.bindings import runtime
 
 from backends.cuda import checked
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 logger = logging.getLogger(__name__)
-can = installed()
 
 
 class BuildMonitor:
@@ -76,12 +77,13 @@ class BuildMonitor:
         }
 
 
-def monitor(config: trt.IBuilderConfig, watch: BuildMonitor) -> None:
+def monitor(api: TensorRTApi, config: trt.IBuilderConfig, watch: BuildMonitor) -> None:
     """Make TensorRT report the phases of the build, in releases that can; `watch` logs them."""
+    trt, can = api.trt, api.can
     if not can.progress:
         return
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # tensorrt has no types
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         """Outermost phase of the build, and its progress in percent."""
 
         def __init__(self) -> None:

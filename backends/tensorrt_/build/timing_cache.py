@@ -6,17 +6,20 @@ import logging
 import os
 import re
 from pathlib import Path
-
-import tensorrt as trt
+from typing import TYPE_CHECKING
 
 from backends.base import Device
 from backends.cache_files import locked
 
+if TYPE_CHECKING:
+    import tensorrt as trt
+
 logger = logging.getLogger(__name__)
 
 
-def timing_cache_path(cache: Path, device: Device) -> Path:
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {trt.__version__}")
+def timing_cache_path(cache: Path, device: Device, version: str) -> Path:
+    """Return the file for builds with TensorRT `version` on `device`, in the folder `cache`."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {version}")
     return cache / "timing" / f"{name}.bin"
 
 

@@ -6,25 +6,34 @@ It has never been run: the tests only check that the release has the names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorrt as trt
 
 from backends.base import Array, Unsupported
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.plugins.basic_layers import BasicLayers
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-can = installed()
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
 @dataclass(frozen=True)
 class PlainLayers:
-    """Plain layers, added to `network`. `constant` converts an array to a tensor of the network's type."""
+    """Plain layers, added to the network of `layers`. `epsilon` is that of norms."""
 
-    network: trt.INetworkDefinition
-    constant: Callable[[Array], trt.ITensor]
+    layers: BasicLayers
     epsilon: float
+
+    @property
+    def api(self) -> TensorRTApi:
+        return self.layers.api
+
+    @property
+    def network(self) -> trt.INetworkDefinition:
+        return self.layers.network
 
     def embeddings(
         self, arrays: Mapping[str, Array], ids: trt.ITensor, segments: trt.ITensor, positions: trt.ITensor,
@@ -36,19 +45,20 @@ class PlainLayers:
             longest: tensor with as many elements as the longest sequence has tokens. It cuts the table of positions.
                 The engine thus keeps the tensor as an input if no other layer reads it.
         """
-        total = None
+        trt, total = self.api.trt, None
         for name, index in (("word", ids), ("type", segments), ("position", positions)):
-            table = self.constant(arrays[name])
+            table = self.layers.constant(arrays[name])
             if name == "position" and longest is not None:
                 table = self._first(table, longest, arrays[name].shape[1])
             rows = self.network.add_gather(table, index, 0).get_output(0)
             add = trt.ElementWiseOperation.SUM
             total = rows if total is None else self.network.add_elementwise(total, rows, add).get_output(0)
         gamma, beta = (arrays[f"embeddings_{name}"][None] for name in ("gamma", "beta"))
-        return self._reshape(self._norm(total, gamma, beta), (0, arrays["word"].shape[1], 1, 1))
+        return self.layers.reshape(self._norm(total, gamma, beta), (0, arrays["word"].shape[1], 1, 1)).get_output(0)
 
     def skip_norm(self, tensor: trt.ITensor, skip: trt.ITensor, gamma: Array, beta: Array) -> trt.ITensor:
         """Return the norm of `tensor` + `skip`, all [tokens, E, 1, 1]."""
+        trt = self.api.trt
         total = self.network.add_elementwise(tensor, skip, trt.ElementWiseOperation.SUM).get_output(0)
         return self._norm(total, gamma.reshape(1, -1, 1, 1), beta.reshape(1, -1, 1, 1))
 
@@ -63,10 +73,11 @@ class PlainLayers:
         Raises:
             Unsupported: the release has no packed attention.
         """
+        trt, can = self.api.trt, self.api.can
         if not can.packed_attention:
-            raise Unsupported(f"TensorRT {trt.__version__} has no packed attention of its own; use layout=fixed")
-        parts = self._reshape(qkv, (0, 3, heads, hidden // heads))
-        query, key, value = (self.network.add_gather(parts, self._number(part), 1).get_output(0) for part in range(3))
+            raise Unsupported(f"TensorRT {self.api.version} has no packed attention of its own; use layout=fixed")
+        split = self.layers.reshape(qkv, (0, 3, heads, hidden // heads)).get_output(0)
+        query, key, value = (self.network.add_gather(split, self._number(index), 1).get_output(0) for index in range(3))
         softmax, mask = trt.AttentionNormalizationOp.SOFTMAX, trt.CausalMaskKind.NONE
         attention = self.network.add_attention_v2(query, key, value, softmax, mask)
         attention.query_form = trt.AttentionIOForm.PACKED_NHD
@@ -75,15 +86,16 @@ class PlainLayers:
         # NVIDIA/TensorRT-Edge-LLM reports a crash of TensorRT if both lengths are the same tensor.
         attention.key_value_lengths = self.network.add_identity(starts).get_output(0)
         attention.decomposable = True
-        return self._reshape(attention.get_output(0), (0, hidden, 1, 1))
+        return self.layers.reshape(attention.get_output(0), (0, hidden, 1, 1)).get_output(0)
 
     def _norm(self, tensor: trt.ITensor, gamma: Array, beta: Array) -> trt.ITensor:
-        norm = self.network.add_normalization(tensor, self.constant(gamma), self.constant(beta), 1 << 1)
+        norm = self.network.add_normalization(tensor, self.layers.constant(gamma), self.layers.constant(beta), 1 << 1)
         norm.epsilon = self.epsilon
         return norm.get_output(0)
 
     def _first(self, table: trt.ITensor, longest: trt.ITensor, width: int) -> trt.ITensor:
         """Return the first rows of `table`, as many as `longest` has elements."""
+        trt = self.api.trt
         length = self.network.add_shape(longest).get_output(0)
         wide = self.network.add_constant((1,), trt.Weights(np.array([width], np.int64))).get_output(0)
         sizes = self.network.add_concatenation([length, wide]).get_output(0)
@@ -92,10 +104,5 @@ class PlainLayers:
         return cut.get_output(0)
 
     def _number(self, value: int) -> trt.ITensor:
+        trt = self.api.trt
         return self.network.add_constant((), trt.Weights(np.array(value, np.int32))).get_output(0)
-
-    def _reshape(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ITensor:
-        """Reshape `tensor`. A 0 in `sizes` keeps that size."""
-        shuffle = self.network.add_shuffle(tensor)
-        shuffle.reshape_dims = sizes
-        return shuffle.get_output(0)

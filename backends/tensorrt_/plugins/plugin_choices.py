@@ -43,7 +43,7 @@ class Choices:
         half: whether computation outside INT8 is FP16; otherwise it is FP32.
         products: layer of matrix products: "convolution" (1 x 1), "matmul", "fully_connected" (8.6) or "plugin"
             (cuBLASLt, padded only).
-        gelu: variant of GELU, a key of FORMS in backends/onnx_/gelu.py.
+        gelu: variant of GELU, a key of GELU_VARIANTS in backends/onnx_/gelu.py.
         int8_attention: whether attention reads INT8 tensors.
         int8_norms: whether the residual additions with their norms read INT8 tensors.
         positions: longest sequence, in tokens.
@@ -101,7 +101,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         # its bias is a layer after it.
         products = "convolution" if spec.precision == "int8" or (packed and gelu == "cubic") else "matmul"
     profiles = plan_profiles(spec.shapes, options)
-    lengths = {length for profile in profiles for length in (profile.low.sequence, profile.high.sequence)}
+    lengths = {length for profile in profiles for length in (profile.min.sequence, profile.max.sequence)}
     sequence = lengths.pop() if len(lengths) == 1 else -1
     in_int8 = {
         "attention": packed or sequence in PADDED_SEQUENCES["int8"],
@@ -118,7 +118,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         gelu=gelu,
         int8_attention=int8_attention,
         int8_norms=spec.precision == "int8" and in_int8["norms"],
-        positions=max(profile.high.sequence for profile in profiles),
+        positions=max(profile.max.sequence for profile in profiles),
         sequence=-1 if packed else sequence,
         scale_max=options.get("scale_max", "auto"),
         unfused=() if packed else tuple(str(profile) for profile in profiles if not _has_only(profile, fused)),
@@ -138,7 +138,7 @@ def _gelu(precision: str) -> str:
 
 def _has_only(profile: Profile, lengths: Collection[int]) -> bool:
     """Return whether all sequences of the profile have the same length, one of `lengths`."""
-    return profile.low.sequence == profile.high.sequence and profile.low.sequence in lengths
+    return profile.min.sequence == profile.max.sequence and profile.min.sequence in lengths
 
 
 def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
@@ -180,7 +180,7 @@ def check_padded(spec: BuildSpec) -> None:
         supported = " or ".join(map(str, lengths))
         raise Unsupported(f"padded INT8 attention needs one sequence length, {supported}; use plugin.attention=fp16")
     for profile in plan_profiles(spec.shapes, spec.options) if choices.half and not choices.int8_attention else ():
-        if profile.low.sequence <= PADDED_WRONG_SEQUENCE <= profile.high.sequence:
+        if profile.min.sequence <= PADDED_WRONG_SEQUENCE <= profile.max.sequence:
             raise Unsupported(
                 f"padded attention in FP16 gives wrong numbers at {PADDED_WRONG_SEQUENCE} tokens, a length in profile "
                 f"{profile}; use layout=packed, or precision=fp32"
@@ -230,15 +230,18 @@ def check_sizes(choices: Choices, positions: int, hidden: int) -> None:
         raise Unsupported(f"norms in INT8 are for hidden sizes {sizes}, not {hidden}; use {fix}")
 
 
-def check_exclusions(choices: Choices, left: Sequence[str]) -> None:
-    """Check that the engine can compute `left`, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>", without INT8.
+def check_exclusions(choices: Choices, excluded: Sequence[str]) -> None:
+    """Check that the engine can compute `excluded` without INT8.
+
+    Args:
+        excluded: computations, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>".
 
     Raises:
         Unsupported: it cannot.
     """
-    if left and choices.interleaved:
+    if excluded and choices.interleaved:
         raise Unsupported("interleaved tensors are all INT8; quantization.leave_out needs plugin.interleaved=false")
-    if choices.int8_attention and not choices.packed and any(entry.endswith("/attention") for entry in left):
+    if choices.int8_attention and not choices.packed and any(entry.endswith("/attention") for entry in excluded):
         raise Unsupported(
             "padded attention has one mask for all layers, so all must have the same type; use plugin.attention=fp16"
         )

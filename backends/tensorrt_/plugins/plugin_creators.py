@@ -11,15 +11,17 @@ tensors are FP32. The ports of 10.x add a constant epsilon, so their outputs dif
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorrt as trt
 
 from backends.base import Unsupported
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.plugins.basic_layers import BasicLayers
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-can = installed()
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 EMBEDDINGS = "CustomEmbLayerNormPluginDynamic"
 ATTENTION = "CustomQKVToContextPluginDynamic"
@@ -36,32 +38,37 @@ FP32, FP16, INT8 = 0, 1, 2
 """Values of the plugins' field `type_id`, in every release."""
 
 
-def add_plugin(
-    network: trt.INetworkDefinition,
-    name: str,
-    version: int,
-    inputs: Sequence[trt.ITensor],
-    fields: Mapping[str, Any],
-    layer_name: str,
-) -> trt.ILayer:
-    """Add a layer of the plugin `name` and return it.
+@dataclass(frozen=True)
+class Plugin:
+    """Plugin with its fields.
 
-    Args:
+    Attributes:
         version: version of the plugin for version 2 of the plugin interface.
         fields: int, float or an FP32 array by field name.
+    """
+
+    name: str
+    version: int
+    fields: Mapping[str, Any]
+
+
+def add_plugin(layers: BasicLayers, plugin: Plugin, inputs: Sequence[trt.ITensor], layer_name: str) -> trt.ILayer:
+    """Add a layer of the plugin and return it.
 
     Raises:
         Unsupported: the registry has no such plugin.
     """
+    api, network, name, version = layers.api, layers.network, plugin.name, plugin.version
+    trt, can = api.trt, api.can
     # The collection points to the fields but does not own them. This list keeps them until the plugin has read them.
-    plugin_fields = [_field(key, value) for key, value in fields.items()]
+    plugin_fields = [_field(api, key, value) for key, value in plugin.fields.items()]
     collection = trt.PluginFieldCollection(plugin_fields)
     registry = trt.get_plugin_registry()
     if can.plugin_v3 and version in PORTS.get(name, {}):
         creator = registry.get_creator(name, str(PORTS[name][version]), "")
         if creator is not None:
-            plugin = creator.create_plugin(layer_name, collection, trt.TensorRTPhase.BUILD)
-            layer = network.add_plugin_v3(list(inputs), [], plugin)
+            created = creator.create_plugin(layer_name, collection, trt.TensorRTPhase.BUILD)
+            layer = network.add_plugin_v3(list(inputs), [], created)
             layer.name = layer_name
             return layer
     if can.plugin_v2:
@@ -70,10 +77,11 @@ def add_plugin(
             layer = network.add_plugin_v2(list(inputs), creator.create_plugin(layer_name, collection))
             layer.name = layer_name
             return layer
-    raise Unsupported(f"TensorRT {trt.__version__} has no plugin {name} version {version}; use backend=trt")
+    raise Unsupported(f"TensorRT {api.version} has no plugin {name} version {version}; use backend=trt")
 
 
-def _field(name: str, value: Any) -> trt.PluginField:
+def _field(api: TensorRTApi, name: str, value: Any) -> trt.PluginField:
+    trt = api.trt
     if isinstance(value, np.ndarray):
         return trt.PluginField(name, np.ascontiguousarray(value, np.float32).ravel(), trt.PluginFieldType.FLOAT32)
     if isinstance(value, float):

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import tensorrt as trt
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from backends.base import Array
 from backends.onnx_.gelu import GELU_VARIANTS
 from backends.onnx_.gelu_shift import bias_correction, centred_range
 from backends.tensorrt_.plugins import plugin_creators
+from backends.tensorrt_.plugins.basic_layers import BasicLayers
 from backends.tensorrt_.plugins.plain_layers import PlainLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices, scale_max
-from backends.tensorrt_.plugins.plugin_creators import add_plugin
+from backends.tensorrt_.plugins.plugin_creators import Plugin, add_plugin
 from backends.tensorrt_.plugins.pointwise import Pointwise
-from backends.tensorrt_.runtime.capabilities import installed
+from backends.tensorrt_.plugins.products import Products
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-can = installed()
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
 @dataclass
@@ -35,11 +36,12 @@ class PluginNetwork:
             divided.
         notes: number of "layers" and "heads", and size "hidden" of attention (heads x head size).
         ranges: largest absolute activation by point, see backends/onnx_/ranges.py; empty without INT8.
-        left: computations that are excluded from INT8, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>".
+        excluded: computations that are excluded from INT8, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>".
         marked: points whose tensors are concatenated to the output. If empty, the output is the last hidden state.
         epsilon: epsilon of the norms that are not plugins.
     """
 
+    api: TensorRTApi
     network: trt.INetworkDefinition
     choices: Choices
     arrays: Mapping[str, Array]
@@ -53,11 +55,20 @@ class PluginNetwork:
     @property
     def native(self) -> bool:
         """Whether TensorRT's own layers replace the plugins, which needs its packed attention."""
+        can = self.api.can
         return can.packed_attention and self.choices.packed
 
-    @property
+    @cached_property
+    def layers(self) -> BasicLayers:
+        return BasicLayers(self.api, self.network, self.choices.half)
+
+    @cached_property
     def plain(self) -> PlainLayers:
-        return PlainLayers(self.network, self._constant, self.epsilon)
+        return PlainLayers(self.layers, self.epsilon)
+
+    @cached_property
+    def products(self) -> Products:
+        return Products(self.layers, self.choices, bool(self.ranges), self.excluded)
 
     def define(self) -> None:
         """Add inputs, embeddings, layers and output."""
@@ -72,6 +83,7 @@ class PluginNetwork:
 
     def _input(self, name: str) -> trt.ITensor:
         # INT8 attention over padded sequences requires a sequence length that is fixed at build time.
+        trt = self.api.trt
         sizes = (-1,) if self.choices.packed else (self.choices.sequence, -1)
         return self.network.add_input(name, trt.int32, sizes)
 
@@ -96,17 +108,19 @@ class PluginNetwork:
         }
         kind = self._attention_type()
         fields |= {} if packed else {"mha_type_id": kind}
-        layer = add_plugin(self.network, plugin_creators.EMBEDDINGS, 2 if packed else 1, inputs, fields, "embeddings")
+        layer = add_plugin(
+            self.layers, Plugin(plugin_creators.EMBEDDINGS, 2 if packed else 1, fields), inputs, "embeddings"
+        )
         hidden = self._projected(layer.get_output(0))
         if self.choices.interleaved:
-            return self._transpose(hidden), inputs[2:]
+            return self.layers.transpose(hidden), inputs[2:]
         return hidden, [layer.get_output(1), *(inputs[2:] if packed else [])]
 
     def _projected(self, hidden: trt.ITensor) -> trt.ITensor:
         if "projection_weight" not in self.arrays:
             return hidden
         weight, bias = self.arrays["projection_weight"], self.arrays["projection_bias"]
-        return self._linear(hidden, weight, bias, "projection").get_output(0)
+        return self.products.linear(hidden, weight, bias, "projection").get_output(0)
 
     def _attention(self, hidden: trt.ITensor, mask: list[trt.ITensor], index: int) -> trt.ITensor:
         """Return the output of a layer's attention, from the QKV projection to the output projection."""
@@ -115,7 +129,7 @@ class PluginNetwork:
             # These kernels read query, key and value of each head together. The others read all queries first.
             weight, bias = weight.swapaxes(0, 1), bias.swapaxes(0, 1)
         kind = self._attention_type(f"{index}/attention" in self.excluded)
-        layer = self._linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
+        layer = self.products.linear(hidden, weight.reshape(-1, weight.shape[-1]), bias.reshape(-1), f"{index}/qkv")
         qkv = self._product_output(kind, layer, f"{index}/qkv")
         if self.native:
             context = self.plain.attention(qkv, mask[0], self.notes["heads"], self.notes["hidden"])
@@ -123,7 +137,7 @@ class PluginNetwork:
             context = self._context(qkv, mask, kind, index)
         self._set_range(context, f"{index}/context")
         weight, bias = (self.arrays[f"{index}/output_{kind}"] for kind in ("weight", "bias"))
-        layer = self._linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
+        layer = self.products.linear(context, weight.reshape(len(weight), -1), bias, f"{index}/attended")
         return self._product_output(self._norm_type(), layer, f"{index}/attended")
 
     def _context(self, qkv: trt.ITensor, mask: list[trt.ITensor], kind: int, index: int) -> trt.ITensor:
@@ -140,8 +154,8 @@ class PluginNetwork:
         if self.choices.packed and kind == plugin_creators.INT8:
             on = scale_max(self.choices.scale_max, self.ranges[f"{index}/qkv"])
             fields["use_int8_scale_max"] = int(on)
-        version = self.choices.version
-        layer = add_plugin(self.network, plugin_creators.ATTENTION, version, [qkv, *mask], fields, f"{index}/attention")
+        plugin = Plugin(plugin_creators.ATTENTION, self.choices.version, fields)
+        layer = add_plugin(self.layers, plugin, [qkv, *mask], f"{index}/attention")
         return layer.get_output(0)
 
     def _attention_type(self, excluded: bool = False) -> int:
@@ -161,8 +175,8 @@ class PluginNetwork:
         fields: dict[str, Any] = {"beta": beta, "gamma": gamma}
         fields |= {} if self.choices.interleaved else {"type_id": kind}
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
-        inputs, version = [tensor, skip], self.choices.version
-        layer = add_plugin(self.network, plugin_creators.SKIP_NORM, version, inputs, fields, f"{index}/{name}_norm")
+        plugin = Plugin(plugin_creators.SKIP_NORM, self.choices.version, fields)
+        layer = add_plugin(self.layers, plugin, [tensor, skip], f"{index}/{name}_norm")
         if last and kind != plugin_creators.INT8:
             self._mark(layer.get_output(0), f"{index}/{name}")
         else:
@@ -183,10 +197,10 @@ class PluginNetwork:
 
     def _feed_forward(self, hidden: trt.ITensor, index: int) -> trt.ITensor:
         weight, bias = self.arrays[f"{index}/up_weight"], self.arrays[f"{index}/up_bias"]
-        up = self._linear(hidden, weight, bias, f"{index}/up").get_output(0)
+        up = self.products.linear(hidden, weight, bias, f"{index}/up").get_output(0)
         # This tensor gets no range: with a range TensorRT would also round to INT8 before GELU.
         self._mark(up, f"{index}/up")
-        pointwise = Pointwise(self.network, self._typed)
+        pointwise = Pointwise(self.layers)
         gelu = GELU_VARIANTS[self.choices.gelu](up, pointwise)
         weight, bias = self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"]
         if self.choices.shift and f"{index}/down" not in self.excluded:
@@ -197,7 +211,7 @@ class PluginNetwork:
             bias = bias + bias_correction(offset, weight.T)
         else:
             self._set_range(gelu, f"{index}/gelu")
-        layer = self._linear(gelu, weight, bias, f"{index}/down")
+        layer = self.products.linear(gelu, weight, bias, f"{index}/down")
         return self._product_output(self._norm_type(self._is_last(index, "output")), layer, f"{index}/down")
 
     def _product_output(self, kind: int, layer: trt.ILayer, point: str) -> trt.ITensor:
@@ -205,6 +219,7 @@ class PluginNetwork:
 
         It gets a range only if that type is INT8, so that it is rounded once.
         """
+        trt, can = self.api.trt, self.api.can
         if kind == plugin_creators.INT8:
             self._set_range(layer.get_output(0), point)
         else:
@@ -213,70 +228,9 @@ class PluginNetwork:
             self._mark(layer.get_output(0), point)
         return layer.get_output(0)
 
-    def _linear(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ILayer:
-        """Add `tensor` times `weight` [out, in] plus `bias`, with the chosen product, and return the last layer."""
-        out, into = weight.shape
-        if self.choices.products in ("convolution", "fully_connected"):
-            kernel, offset = trt.Weights(self._typed(weight)), trt.Weights(self._typed(bias))
-            if can.fully_connected and self.choices.products == "fully_connected":
-                layer = self.network.add_fully_connected(tensor, out, kernel, offset)
-            else:
-                layer = self.network.add_convolution_nd(tensor, out, (1, 1), kernel, offset)
-            self._set_name_and_precision(layer, name)
-            return layer
-        lead = (0,) if self.choices.packed else (0, 0)
-        ones = (1,) * len(lead)
-        if self.choices.products == "plugin":
-            kind = plugin_creators.FP16 if self.choices.half else plugin_creators.FP32
-            fields = {"out_dims": out, "type_id": kind, "W": weight.T}
-            product = add_plugin(self.network, plugin_creators.LINEAR, 1, [tensor], fields, name).get_output(0)
-            offset = self._constant(bias.reshape(*ones, out, 1, 1))
-            return self.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM)
-        flat = self._reshape(tensor, (*lead, into)).get_output(0)
-        kernel = self._constant(np.ascontiguousarray(weight.T).reshape(*ones[1:], into, out))
-        none = trt.MatrixOperation.NONE
-        layer = self.network.add_matrix_multiply(flat, none, kernel, none)
-        self._set_name_and_precision(layer, name)
-        offset = self._constant(bias.reshape(*ones, out))
-        total = self.network.add_elementwise(layer.get_output(0), offset, trt.ElementWiseOperation.SUM).get_output(0)
-        return self._reshape(total, (*lead, out, 1, 1))
-
-    def _set_name_and_precision(self, layer: trt.ILayer, name: str) -> None:
-        """Name a product layer, and set its precision if TensorRT must not choose it."""
-        layer.name = name
-        # The bias corrects the shift for weights rounded to INT8. With other weights the correction would be wrong.
-        shifted = self.choices.shift and name.endswith("/down")
-        if not can.weak_typing:
-            return
-        if name in self.excluded:
-            layer.precision = trt.DataType.HALF
-        elif self.choices.half and (shifted or self.choices.obey):
-            # The input of the embedding projection has no range.
-            layer.precision = trt.DataType.INT8 if self.ranges and name != "projection" else trt.DataType.HALF
-
-    def _reshape(self, tensor: trt.ITensor, sizes: tuple[int, ...]) -> trt.ILayer:
-        """Reshape `tensor`. A 0 in `sizes` keeps that size."""
-        shuffle = self.network.add_shuffle(tensor)
-        shuffle.reshape_dims = sizes
-        return shuffle
-
-    def _transpose(self, tensor: trt.ITensor) -> trt.ITensor:
-        """Transpose [tokens, E, 1, 1] to [1, E, tokens, 1], or back."""
-        shuffle = self.network.add_shuffle(tensor)
-        shuffle.first_transpose = (2, 1, 0, 3)
-        return shuffle.get_output(0)
-
-    def _typed(self, array: Array) -> Array:
-        """Convert weights to FP16 where types come from the graph. Elsewhere TensorRT itself rounds FP32 weights."""
-        half = self.choices.half and not can.weak_typing
-        return np.ascontiguousarray(array, np.float16 if half else np.float32)
-
-    def _constant(self, array: Array) -> trt.ITensor:
-        typed = self._typed(array)
-        return self.network.add_constant(typed.shape, trt.Weights(typed)).get_output(0)
-
     def _set_range(self, tensor: trt.ITensor, point: str) -> None:
         """Set the range of a tensor, and keep the tensor if its point is marked."""
+        can = self.api.can
         if self.ranges and can.weak_typing:
             tensor.set_dynamic_range(-self.ranges[point], self.ranges[point])
         self._mark(tensor, point)
@@ -290,6 +244,7 @@ class PluginNetwork:
 
         The output is floating point, also if the tensors are INT8.
         """
+        trt, can = self.api.trt, self.api.can
         tensors = [self._marked_tensors[point] for point in self.marked] or [hidden]
         outputs = [self._floating(tensor) for tensor in tensors]
         result = outputs[0]
@@ -303,7 +258,8 @@ class PluginNetwork:
             result.dtype = trt.DataType.HALF
 
     def _floating(self, tensor: trt.ITensor) -> trt.ITensor:
-        identity = self.network.add_identity(self._transpose(tensor) if self.choices.interleaved else tensor)
+        trt, can = self.api.trt, self.api.can
+        identity = self.network.add_identity(self.layers.transpose(tensor) if self.choices.interleaved else tensor)
         if can.weak_typing and self.choices.half:
             identity.set_output_type(0, trt.DataType.HALF)
         return identity.get_output(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from functools import cache, reduce
 from typing import Any
 
 
@@ -52,18 +51,3 @@ class Capabilities:
     def where(cls, named: Callable[[str], bool]) -> Capabilities:
         """Return the capabilities of a release. `named("A.B")` returns whether the release has tensorrt.A.B."""
         return cls(**{item.name: named(item.metadata["name"]) for item in fields(cls)})
-
-
-@cache
-def installed() -> Capabilities:
-    """Return the capabilities of the TensorRT that this interpreter imports."""
-    import tensorrt
-
-    def named(name: str) -> bool:
-        try:
-            reduce(getattr, name.split("."), tensorrt)
-        except AttributeError:
-            return False
-        return True
-
-    return Capabilities.where(named)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from backends.base import Unavailable, versions_of
-from backends.tensorrt_.runtime.capabilities import Capabilities, installed
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
 
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 """Python distributions of TensorRT. The first one may only depend on one of the others, or be absent."""
@@ -18,8 +18,8 @@ INSTALL_ADVICE = (
 )
 
 
-def available() -> Capabilities:
-    """Return the capabilities of the installed TensorRT.
+def available_api() -> TensorRTApi:
+    """Return the API of the installed TensorRT.
 
     Raises:
         Unavailable: TensorRT is not installed, this backend does not support its release, or a library that it needs is
@@ -33,7 +33,7 @@ def available() -> Capabilities:
     try:
         import cuda.bindings.runtime  # noqa: F401
 
-        return installed()
+        return load_api()
     except ImportError as error:
         raise Unavailable(import_advice(str(error))) from error
 

@@ -67,8 +67,10 @@ class Rows(Layout):
         self.names = names
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        ends = tuple((shape.batch, shape.sequence) for shape in (profile.low, profile.best, profile.high))
-        return dict.fromkeys(self.names, (ends[0], ends[1], ends[2]))
+        min_sizes, opt_sizes, max_sizes = (
+            (shape.batch, shape.sequence) for shape in (profile.min, profile.opt, profile.max)
+        )
+        return dict.fromkeys(self.names, (min_sizes, opt_sizes, max_sizes))
 
     def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
         return Profile(*(Shape(*size) for size in sizes[self.names[0]]))
@@ -81,8 +83,10 @@ class Columns(Layout):
     """Fixed layout of the plugins: ids, segments, mask [sequence, batch]; output [sequence, batch, hidden, 1, 1]."""
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        ends = tuple((shape.sequence, shape.batch) for shape in (profile.low, profile.best, profile.high))
-        return dict.fromkeys(("input_ids", "segment_ids", "input_mask"), (ends[0], ends[1], ends[2]))
+        min_sizes, opt_sizes, max_sizes = (
+            (shape.sequence, shape.batch) for shape in (profile.min, profile.opt, profile.max)
+        )
+        return dict.fromkeys(("input_ids", "segment_ids", "input_mask"), (min_sizes, opt_sizes, max_sizes))
 
     def profile(self, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> Profile:
         return Profile(*(Shape(batch, sequence) for sequence, batch in sizes["input_ids"]))
@@ -112,9 +116,9 @@ class Packed(Layout):
         self.positions, self.tokens, self.multiple = positions, tokens or {}, multiple
 
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        shapes = (profile.low, profile.best, profile.high)
-        opt_tokens = self.tokens.get(profile.best, profile.best.batch * profile.best.sequence)
-        tokens = ((profile.low.batch,), (opt_tokens,), (profile.high.batch * profile.high.sequence,))
+        shapes = (profile.min, profile.opt, profile.max)
+        opt_tokens = self.tokens.get(profile.opt, profile.opt.batch * profile.opt.sequence)
+        tokens = ((profile.min.batch,), (opt_tokens,), (profile.max.batch * profile.max.sequence,))
         starts = tuple((shape.batch + 1,) for shape in shapes)
         longest = tuple((shape.sequence,) for shape in shapes)
         return {

@@ -5,32 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import tensorrt as trt
-
 from backends.base import Unsupported
 from backends.tensorrt_.runtime.log import Log
-
-_loaded: set[str] = set()
-"""Paths of loaded libraries. TensorRT returns None both for a library that it cannot load and for a loaded one."""
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 
-def load_plugins(options: Mapping[str, Any], log: Log) -> None:
+def load_plugins(api: TensorRTApi, options: Mapping[str, Any], log: Log) -> None:
     """Register TensorRT's own plugins and those in `options["plugin_libraries"]`, paths of shared libraries.
 
     Raises:
         Unsupported: this release cannot load a library.
     """
-    trt.init_libnvinfer_plugins(log, "")
+    trt = api.trt
+    trt.init_libnvinfer_plugins(log.logger, "")
     for library in options["plugin_libraries"]:
-        if library not in _loaded and trt.get_plugin_registry().load_library(library) is None:
+        # TensorRT returns None both for a library that it cannot load and for a loaded one.
+        if library not in api.loaded_libraries and trt.get_plugin_registry().load_library(library) is None:
             raise Unsupported(
-                f"TensorRT {trt.__version__} cannot load {library}: it must be a plugin library for this release, and "
+                f"TensorRT {api.version} cannot load {library}: it must be a plugin library for this release, and "
                 f"all libraries that `ldd` lists for it must be installed"
             )
-        _loaded.add(library)
+        api.loaded_libraries.add(library)
 
 
-def read_plan(plan: Any, options: Mapping[str, Any], log: Log) -> Any:
+def read_plan(api: TensorRTApi, plan: Any, options: Mapping[str, Any], log: Log) -> Any:
     """Deserialize a plan to a `trt.ICudaEngine`. Return None if that fails; `log` has the reason.
 
     Plans of `version_compatible` engines contain host code. A runtime runs that code only if it is allowed. Allowing it
@@ -39,6 +37,7 @@ def read_plan(plan: Any, options: Mapping[str, Any], log: Log) -> Any:
     Args:
         plan: bytes, or the buffer that the builder returns.
     """
-    reader = trt.Runtime(log)
+    trt = api.trt
+    reader = trt.Runtime(log.logger)
     reader.engine_host_code_allowed = options["version_compatible"]
     return reader.deserialize_cuda_engine(plan)

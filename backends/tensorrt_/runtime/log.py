@@ -5,28 +5,36 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-import tensorrt as trt
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 PARSING = re.compile(r"Parsing node: (.*)")
 PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
 
 
-class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
-    """Logger that keeps messages at warning level and above, the node that the ONNX parser read last, and peak memory.
+class Log:
+    """Messages of TensorRT at warning level and above, the node that the ONNX parser read last, and peak memory.
 
-    `peak_bytes` is the peak device memory of TensorRT's own allocators, as TensorRT reports it.
+    Attributes:
+        logger: the trt.ILogger that adds messages. TensorRT's objects get it when they are made.
+        peak_bytes: peak device memory of TensorRT's own allocators, as TensorRT reports it.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, api: TensorRTApi) -> None:
+        self._api = api
+        self.logger = _logger(api, self)
         self._counts: Counter[str] = Counter()
         self.errors: list[str] = []
         self.last_node = ""
         self.peak_bytes = 0
 
-    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
-        """Take a message. TensorRT calls this method, from any thread."""
+    def add(self, severity: trt.ILogger.Severity, message: str) -> None:
+        """Add a message."""
+        trt = self._api.trt
         if severity == trt.ILogger.VERBOSE:
             if parsing := PARSING.search(message):
                 self.last_node = parsing.group(1)
@@ -48,3 +56,18 @@ class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt has no types
         """Return the first `most` different messages, each with its count if it occurred more than once."""
         lines = [line if count == 1 else f"{line} ({count} times)" for line, count in self._counts.items()]
         return lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])
+
+
+def _logger(api: TensorRTApi, log: Log) -> trt.ILogger:
+    trt = api.trt
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Logger whose messages go to `log`. TensorRT calls it from any thread."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            log.add(severity, message)
+
+    return Logger()

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from backends.base import Shape, Unsupported
 
+JSON_NAMES = ("low", "best", "high")
+"""Names of the min, opt and max shape in cache keys."""
+
 
 @dataclass(frozen=True)
 class Profile:
-    """Range of shapes [batch, sequence] from `low` to `high`, both included, tuned for `best`."""
+    """Range of shapes [batch, sequence] from `min` to `max`, both included, tuned for `opt`."""
 
-    low: Shape
-    best: Shape
-    high: Shape
+    min: Shape
+    opt: Shape
+    max: Shape
 
     def contains(self, shape: Shape) -> bool:
-        batch = self.low.batch <= shape.batch <= self.high.batch
-        return batch and self.low.sequence <= shape.sequence <= self.high.sequence
+        batch = self.min.batch <= shape.batch <= self.max.batch
+        return batch and self.min.sequence <= shape.sequence <= self.max.sequence
 
     @property
     def width(self) -> int:
         """Number of shapes in the profile."""
-        return (self.high.batch - self.low.batch + 1) * (self.high.sequence - self.low.sequence + 1)
+        return (self.max.batch - self.min.batch + 1) * (self.max.sequence - self.min.sequence + 1)
 
     def __str__(self) -> str:
-        return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
+        return str(self.min) if self.min == self.max else f"{self.min}..{self.max}"
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        """Return the profile as it is in cache keys. Other names would not find the cached plans."""
+        return {name: asdict(shape) for name, shape in zip(JSON_NAMES, (self.min, self.opt, self.max), strict=True)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Mapping[str, int]]) -> Profile:
+        return cls(*(Shape(**data[name]) for name in JSON_NAMES))
 
 
 def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[Profile, ...]:
@@ -45,11 +56,11 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     Raises:
         Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
     """
-    low, best, high = (Shape(*options[name]) for name in ("min", "opt", "max"))
+    min_shape, opt_shape, max_shape = (Shape(*options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
         profiles = tuple(Profile(shape, shape, shape) for shape in sorted(set(shapes)))
     elif options["profiles"] == "dynamic":
-        profiles = (Profile(low, best, high),)
+        profiles = (Profile(min_shape, opt_shape, max_shape),)
     elif options["profiles"] == "ranges":
         ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options["ranges"]]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
@@ -59,8 +70,8 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
                     f"the optimization profile {profile} of trt.ranges contains none of the requested shapes; remove it"
                 )
     else:
-        batches = _ranges(low.batch, [shape.batch for shape in shapes])
-        sequences = _ranges(low.sequence, [shape.sequence for shape in shapes])
+        batches = _ranges(min_shape.batch, [shape.batch for shape in shapes])
+        sequences = _ranges(min_shape.sequence, [shape.sequence for shape in shapes])
         profiles = tuple(
             Profile(Shape(batch, sequence), Shape(largest, longest), Shape(largest, longest))
             for sequence, longest in sequences

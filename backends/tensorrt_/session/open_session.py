@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-import tensorrt as trt
-
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.profiles import choose_profile
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
 
 
@@ -37,7 +36,7 @@ class MultiContextSession(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read only
         return self._current.replays
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         for session in self._sessions:
             session.keeps_graphs = False
 
@@ -68,7 +67,9 @@ class MultiContextSession(Session):
         self._current.capture()
 
 
-def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> Iterator[tuple[str, Session | None]]:
+def opening(
+    api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None
+) -> Iterator[tuple[str, Session | None]]:
     """Open a session in parts; see Backend.opening.
 
     Args:
@@ -78,17 +79,18 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
     Raises:
         RuntimeError: a plan differs from the one that was built, or the contexts need more memory than is available.
     """
+    trt = api.trt
     use_device(spec.device.index)
     allowed = min(free_memory(), (spec.options.get("memory_mb") or 1 << 30) << 20)
     yield "device", None
-    trt.init_libnvinfer_plugins(Log(), "")
+    trt.init_libnvinfer_plugins(Log(api).logger, "")
     yield "plugins", None
     per_profile = spec.options.get("contexts", "one") == "per_profile"
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
         content = read_verified_plan(plan_artifact)
         yield "read and verify", None
-        plans.append(LoadedPlan(spec, content, layout))
+        plans.append(LoadedPlan(api, spec, content, layout))
         yield "deserialize", None
     contexts = [(plan, only) for plan in plans for only in _profiles_of_contexts(len(plan.profiles), per_profile)]
     stream = CudaStream(spec.device.index)

@@ -9,19 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import tensorrt as trt
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
-from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.profiles import Profile, choose_profile
-
-can = installed()
-
-HOST_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 
 def read_verified_plan(artifact: Artifact) -> bytes:
@@ -47,12 +42,13 @@ class LoadedPlan:
         layout: layout of a batch in the inputs; Rows by default.
     """
 
-    def __init__(self, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
+    def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
+        trt, self._api = api.trt, api
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
-        self.log = Log()
-        load_plugins(spec.options, self.log)
-        self.engine = read_plan(plan, spec.options, self.log)
+        self.log = Log(api)
+        load_plugins(api, spec.options, self.log)
+        self.engine = read_plan(api, plan, spec.options, self.log)
         if self.engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
@@ -62,7 +58,8 @@ class LoadedPlan:
         self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
         self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
         # numpy has no bfloat16. Its bits are the upper half of a float32, so they are copied as uint16.
-        self.host_type = HOST_TYPES.get(self.engine.get_tensor_dtype(self.output), np.uint16)
+        host_types = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
+        self.host_type = host_types.get(self.engine.get_tensor_dtype(self.output), np.uint16)
 
     def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
         """Return the largest number of values of each input and of the output, by name.
@@ -72,12 +69,13 @@ class LoadedPlan:
         """
         input_sizes = {name: max(math.prod(self.ranges[index][name][2]) for index in only) for name in self.inputs}
         hidden = self.engine.get_tensor_shape(self.output)[self.layout.hidden_axis]
-        tokens = max(self.profiles[index].high.batch * self.profiles[index].high.sequence for index in only)
+        tokens = max(self.profiles[index].max.batch * self.profiles[index].max.sequence for index in only)
         return {**input_sizes, self.output: tokens * hidden}
 
     @property
     def activation_bytes(self) -> int:
         """Device memory of one execution context, in bytes."""
+        can = self._api.can
         return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
 
     def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
@@ -152,7 +150,7 @@ class TensorRTSession(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read only
         return self._captured is not None
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         if self._captured is not None:
             self._captured = None
             # The context may have other sizes or another profile than the graph: the next `set_shape` sets them.

@@ -1,0 +1,61 @@
+"""Common base of the two TensorRT backends: the API of the installed release, cached engines, and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backends.base import Artifact, Backend, BuildSpec, Session
+from backends.tensorrt_.build.build_target import BuildTarget
+from backends.tensorrt_.build.engine import cached_engine, session_of
+from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available_api
+from backends.tensorrt_.runtime.layout import Layout
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+
+DefineEngine = Callable[[BuildTarget, BuildSpec], tuple[Layout, Mapping[str, Any]]]
+"""DefineNetwork of backends/tensorrt_/build/build_target.py, with the spec of the engine."""
+
+
+class TensorRTBackend(Backend):
+    """Backend that builds and runs TensorRT engines.
+
+    Args:
+        find_api: returns the API of the installed TensorRT, or raises Unavailable. It is called at the first use.
+    """
+
+    distributions = DISTRIBUTIONS
+    also_recorded = COMPANION_PACKAGES
+    marks = True
+
+    def __init__(self, find_api: Callable[[], TensorRTApi] = available_api) -> None:
+        self._find_api = find_api
+
+    @cached_property
+    def api(self) -> TensorRTApi:
+        return self._find_api()
+
+    def layout(self, spec: BuildSpec) -> Layout | None:
+        """Return the layout of a batch in the engine's inputs; None for Rows with the engine's own input names."""
+        return None
+
+    def engine(self, spec: BuildSpec, made_from: Mapping[str, Any], define: DefineEngine) -> Artifact:
+        """Return the engine of the network that `define` creates, from the cache if it has one; see `cached_engine`."""
+
+        def build(engine_spec: BuildSpec, path: Path) -> Mapping[str, Any]:
+            from backends.tensorrt_.build.build import build_plan
+
+            return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))
+
+        return cached_engine(spec, made_from, build)
+
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        return session_of(self.opening(spec, artifact))
+
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+        from backends.tensorrt_.session.open_session import opening
+
+        api = self.api
+        yield "import", None
+        yield from opening(api, spec, artifact, self.layout(spec))
