@@ -13,11 +13,13 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy.typing as npt
 
+from backends.graph_store import GraphStore
 from backends.stream import Stream
 
 Array = npt.NDArray[Any]
@@ -178,6 +180,7 @@ class Session(abc.ABC):
     """Model that is ready to run, at one shape after another.
 
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
+    `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
     `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
     """
@@ -185,8 +188,15 @@ class Session(abc.ABC):
     stream: Stream | None = None
     """None on a CPU, where `step` returns only when the work is done."""
 
-    replays: bool = False  # whether the next step launches a graph
-    _remembers = False
+    @cached_property
+    def graphs(self) -> GraphStore[Any]:
+        """Graphs of the session, which the session itself selects and adds."""
+        return GraphStore()
+
+    @property
+    def replays(self) -> bool:
+        """Whether the next step launches a graph."""
+        return self.graphs.current is not None
 
     @property
     def keeps_graphs(self) -> bool:
@@ -194,16 +204,17 @@ class Session(abc.ABC):
 
         After it is set to False, steps run without a graph until the next capture.
         """
-        return self._remembers
+        return self.graphs.keep
 
     @keeps_graphs.setter
     def keeps_graphs(self, keep: bool) -> None:
-        self._remembers = keep
+        self.graphs.keep = keep
         if not keep:
             self._step_without_graph()
 
-    def _step_without_graph(self) -> None:  # noqa: B027  nothing to do where there are no graphs
+    def _step_without_graph(self) -> None:
         """Run the next steps without a graph."""
+        self.graphs.drop()
 
     def load(self, feeds: Feeds) -> None:
         """Prepare the session for the shape of `feeds` and copy them in."""
@@ -211,13 +222,17 @@ class Session(abc.ABC):
         self.copy_in(feeds)
 
     @abc.abstractmethod
-    def set_shape(self, feeds: Feeds) -> None:
-        """Prepare the session for arrays of these sizes. Do nothing if the sizes are unchanged."""
-
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        """Run `set_shape` in parts; yield the name of each part when it is done."""
-        self.set_shape(feeds)
-        yield "set shape"
+        """Prepare the session for arrays of these sizes, in parts; yield the name of each part when it is done.
+
+        Do nothing if the sizes are unchanged. The session is prepared when the iterator has ended.
+        """
+
+    @final
+    def set_shape(self, feeds: Feeds) -> None:
+        """Run `changing` to its end."""
+        for _ in self.changing(feeds):
+            pass
 
     @abc.abstractmethod
     def copy_in(self, feeds: Feeds) -> None:
@@ -279,11 +294,24 @@ class Backend(abc.ABC):
     def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
 
     @abc.abstractmethod
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session: ...
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
+        """Open a session in parts; yield the name of each part when it is done, and with the last one the session."""
 
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        """Run `open` in parts; yield the name of each part when it is done. The last part also yields the session."""
-        yield "open", self.open(spec, artifact)
+    @final
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        """Run `opening` to its end and return the session."""
+        return opened_session(self.opening(spec, artifact))
+
+
+Opening = Iterator[tuple[str, Session | None]]
+"""Parts of the opening of a session: the name of each part, and the session with the last one."""
+
+
+def opened_session(opening: Opening) -> Session:
+    """Run all parts of `opening` and return the session."""
+    *_, (_, session) = opening
+    assert session is not None
+    return session
 
 
 BACKENDS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,12 @@ from backends.base import (
     Artifact,
     Backend,
     BuildSpec,
-    Session,
+    Opening,
     Source,
     SourceForm,
     Unsupported,
 )
-from backends.tensorrt_.build.engine import cached_engine, session_of
+from backends.tensorrt_.build.engine import cached_engine
 from backends.tensorrt_.runtime.capabilities import Capabilities, installed
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available, installed_release
 from backends.tensorrt_.runtime.profiles import plan_profiles
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 class TensorRT(Backend):
     distributions = DISTRIBUTIONS
-    beside = COMPANION_PACKAGES
+    also_recorded = COMPANION_PACKAGES
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -54,7 +54,7 @@ class TensorRT(Backend):
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
         needs_casts = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
@@ -84,10 +84,7 @@ class TensorRT(Backend):
 
         return cached_engine(spec, made_from, define)
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return session_of(self.opening(spec, artifact))
-
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         from backends.tensorrt_.session.open_session import opening
 
         yield "import", None

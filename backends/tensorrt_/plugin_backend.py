@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
+from backends.base import Artifact, Backend, BuildSpec, Opening, Source, SourceForm, Unsupported
 from backends.model.weights import divide_queries, equalize_ranges, pad_heads
-from backends.tensorrt_.build.engine import cached_engine, session_of
+from backends.tensorrt_.build.engine import cached_engine
 from backends.tensorrt_.plugins.plugin_choices import (
     check_exclusions,
     check_options_used,
@@ -45,7 +45,7 @@ HEAD = 64
 
 class TensorRTPlugin(Backend):
     distributions = DISTRIBUTIONS
-    beside = COMPANION_PACKAGES
+    also_recorded = COMPANION_PACKAGES
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -85,7 +85,7 @@ class TensorRTPlugin(Backend):
         for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
             check_padded(engine_spec)
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
@@ -105,10 +105,7 @@ class TensorRTPlugin(Backend):
             made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
         return cached_engine(spec, made_from, lambda engine_spec: lambda: partial(_define, engine_spec, source))
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return session_of(self.opening(spec, artifact))
-
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         from backends.tensorrt_.session.open_session import opening
 
         yield "import", None

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Shape
-from backends.tensorrt_.build.engine import session_of
+from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, opened_session
 from backends.tensorrt_.runtime.layout import plugin_layout
 
 
@@ -54,7 +53,7 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     longest = max(profile["high"]["sequence"] for profile in key["profiles"])
     native = installed().packed_attention
     layout = plugin_layout(key["options"], longest, native=native) if "arrays" in key else None
-    with session_of(opening(spec, artifact, layout)) as session:
+    with opened_session(opening(spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):
             session.step()

@@ -16,8 +16,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
-from backends.tensorrt_.build.engine import session_of
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Rows
@@ -129,11 +128,9 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
-        opened_session = session_of(
-            several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
-        )
+        session = opened_session(several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask"))))
         calls.clear()
-        return opened_session
+        return session
 
     yield open_session
     for name in MODULES:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import Artifact, BuildSpec, Session, versions_of
+from backends.base import Artifact, BuildSpec, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.tensorrt_.runtime.installation import PACKAGES
 from backends.tensorrt_.runtime.profiles import plan_profiles
@@ -78,10 +78,3 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], De
         return build_plan(spec, path, define())
 
     return ArtifactCache(spec.cache).get("engine", key, "model.plan", build, versions_of(PACKAGES))
-
-
-def session_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
-    """Return the session, which `Backend.opening` yields last."""
-    *_, (_, session) = opening
-    assert session is not None
-    return session
