@@ -102,7 +102,7 @@ class SourceForm:
         calibration: whether to add representative inputs, for a backend that calibrates on its own.
         arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
         ranges: whether to add the largest activations to the plain weights.
-        floating: names from NODES in backends/onnx_/quantize.py; these nodes are never quantized.
+        floating: names from NODES in backends/model/layer_names.py; these nodes are never quantized.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ class Source:
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/model/weights.py.
         ranges: the largest activations, see backends/onnx_/ranges.py.
-        marked: points (see backends/onnx_/ranges.py) whose values the output concatenates. `onnx` already has this
+        marked: points (see backends/model/layer_names.py) whose values the output concatenates. `onnx` already has this
             output.
     """
 

@@ -98,18 +98,18 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
     from onnxruntime.transformers import optimizer
     from transformers import AutoConfig
 
+    family = family_of(read_config(checkpoint))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
     model = optimizer.optimize_model(
         str(source),
-        model_type="bert",
+        model_type=family.fusion,
         num_heads=config.num_attention_heads,
         hidden_size=config.hidden_size,
         opt_level=0,
         use_gpu=gpu,
     )
     fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    has_named_layers = family_of(read_config(checkpoint)).named_layers
-    if has_named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
+    if family.named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
         raise RuntimeError(
             f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
             f"{config.num_hidden_layers} layers (fused operators: {fused}); set ort.fusion=off"

@@ -1,4 +1,4 @@
-"""The base classes of backends and sessions: subclasses implement one verb for opening and one for a change of shape."""
+"""The base classes of backends and sessions: one abstract verb opens a session, and one changes its shape."""
 
 from __future__ import annotations
 
