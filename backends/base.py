@@ -11,7 +11,7 @@ import abc
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,18 @@ class Shape:
 
     batch: int
     sequence: int
+
+    @classmethod
+    def parse(cls, shape: str | Sequence[int]) -> Shape:
+        """Return a shape from its text, such as "8x128", or from its two sizes, such as [8, 128].
+
+        Raises:
+            ValueError: `shape` is neither.
+        """
+        sizes = shape.split("x") if isinstance(shape, str) else [*shape]
+        if len(sizes) != 2 or not all(str(size).isdecimal() for size in sizes):
+            raise ValueError(f"{shape!r} is not a shape, such as 8x128")
+        return cls(*map(int, sizes))
 
     def __str__(self) -> str:
         return f"{self.batch}x{self.sequence}"

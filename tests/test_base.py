@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from backends.base import BACKENDS, Backend, Opening, Session, opened_session
+from backends.base import BACKENDS, Backend, Opening, Session, Shape, opened_session
 from backends.null import Costs, NullSession
 
 
@@ -48,3 +48,16 @@ def test_every_backend_declares_what_the_base_class_reads() -> None:
                 own = {name for name in vars(backend) if not name.startswith("_")}
                 fields = set(getattr(backend, "__dataclass_fields__", ()))
                 assert own - fields <= set(dir(Backend)), backend
+
+
+def test_a_shape_is_read_from_its_text_and_from_its_sizes() -> None:
+    assert Shape.parse("8x128") == Shape.parse([8, 128]) == Shape.parse((8, 128)) == Shape(8, 128)
+    assert Shape.parse(str(Shape(3, 17))) == Shape(3, 17)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["8", "8x", "x128", "8x128x2", "8x-1", "ax1", "", [8], [8, 128, 2], [8, 1.5], [8, -1]]
+)
+def test_other_texts_and_sizes_are_not_shapes(wrong: object) -> None:
+    with pytest.raises(ValueError, match="is not a shape, such as 8x128"):
+        Shape.parse(wrong)  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ the layers that it quantizes."""
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorrt as trt
 
+from backends.atomic_file import write_atomically
 from backends.base import Unsupported
 from backends.cuda import DeviceArray
 from backends.tensorrt_.runtime.capabilities import installed
@@ -60,10 +60,6 @@ def calibrator(inputs: Path, method: str, cache: Path) -> Any:
             return cache.read_bytes() if cache.exists() else None
 
         def write_calibration_cache(self, content: bytes) -> None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            # Builders for other profiles share the file, so it is replaced in one operation.
-            partial = cache.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(content)
-            os.replace(partial, cache)
+            write_atomically(cache, content)  # builders for other profiles share the file
 
     return Calibrator()
