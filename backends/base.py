@@ -11,13 +11,15 @@ import abc
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy.typing as npt
 
+from backends.graph_store import GraphStore
 from backends.stream import Stream
 
 Array = npt.NDArray[Any]
@@ -57,6 +59,18 @@ class Shape:
 
     batch: int
     sequence: int
+
+    @classmethod
+    def parse(cls, shape: str | Sequence[int]) -> Shape:
+        """Return a shape from its text, such as "8x128", or from its two sizes, such as [8, 128].
+
+        Raises:
+            ValueError: `shape` is neither.
+        """
+        sizes = shape.split("x") if isinstance(shape, str) else [*shape]
+        if len(sizes) != 2 or not all(str(size).isdecimal() for size in sizes):
+            raise ValueError(f"{shape!r} is not a shape, such as 8x128")
+        return cls(*map(int, sizes))
 
     def __str__(self) -> str:
         return f"{self.batch}x{self.sequence}"
@@ -100,7 +114,7 @@ class SourceForm:
         calibration: whether to add representative inputs, for a backend that calibrates on its own.
         arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
         ranges: whether to add the largest activations to the plain weights.
-        floating: names from NODES in backends/onnx_/quantize.py; these nodes are never quantized.
+        floating: names from NODES in backends/model/layer_names.py; these nodes are never quantized.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -128,7 +142,7 @@ class Source:
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/model/weights.py.
         ranges: the largest activations, see backends/onnx_/ranges.py.
-        marked: points (see backends/onnx_/ranges.py) whose values the output concatenates. `onnx` already has this
+        marked: points (see backends/model/layer_names.py) whose values the output concatenates. `onnx` already has this
             output.
     """
 
@@ -178,6 +192,7 @@ class Session(abc.ABC):
     """Model that is ready to run, at one shape after another.
 
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
+    `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
     `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
     """
@@ -185,8 +200,15 @@ class Session(abc.ABC):
     stream: Stream | None = None
     """None on a CPU, where `step` returns only when the work is done."""
 
-    replays: bool = False  # whether the next step launches a graph
-    _remembers = False
+    @cached_property
+    def graphs(self) -> GraphStore[Any]:
+        """Graphs of the session, which the session itself selects and adds."""
+        return GraphStore()
+
+    @property
+    def replays(self) -> bool:
+        """Whether the next step launches a graph."""
+        return self.graphs.current is not None
 
     @property
     def keeps_graphs(self) -> bool:
@@ -194,16 +216,17 @@ class Session(abc.ABC):
 
         After it is set to False, steps run without a graph until the next capture.
         """
-        return self._remembers
+        return self.graphs.keep
 
     @keeps_graphs.setter
     def keeps_graphs(self, keep: bool) -> None:
-        self._remembers = keep
+        self.graphs.keep = keep
         if not keep:
             self._step_without_graph()
 
-    def _step_without_graph(self) -> None:  # noqa: B027  nothing to do where there are no graphs
+    def _step_without_graph(self) -> None:
         """Run the next steps without a graph."""
+        self.graphs.drop()
 
     def load(self, feeds: Feeds) -> None:
         """Prepare the session for the shape of `feeds` and copy them in."""
@@ -211,13 +234,17 @@ class Session(abc.ABC):
         self.copy_in(feeds)
 
     @abc.abstractmethod
-    def set_shape(self, feeds: Feeds) -> None:
-        """Prepare the session for arrays of these sizes. Do nothing if the sizes are unchanged."""
-
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        """Run `set_shape` in parts; yield the name of each part when it is done."""
-        self.set_shape(feeds)
-        yield "set shape"
+        """Prepare the session for arrays of these sizes, in parts; yield the name of each part when it is done.
+
+        Do nothing if the sizes are unchanged. The session is prepared when the iterator has ended.
+        """
+
+    @final
+    def set_shape(self, feeds: Feeds) -> None:
+        """Run `changing` to its end."""
+        for _ in self.changing(feeds):
+            pass
 
     @abc.abstractmethod
     def copy_in(self, feeds: Feeds) -> None:
@@ -279,11 +306,24 @@ class Backend(abc.ABC):
     def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
 
     @abc.abstractmethod
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session: ...
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
+        """Open a session in parts; yield the name of each part when it is done, and with the last one the session."""
 
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
-        """Run `open` in parts; yield the name of each part when it is done. The last part also yields the session."""
-        yield "open", self.open(spec, artifact)
+    @final
+    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+        """Run `opening` to its end and return the session."""
+        return opened_session(self.opening(spec, artifact))
+
+
+Opening = Iterator[tuple[str, Session | None]]
+"""Parts of the opening of a session: the name of each part, and the session with the last one."""
+
+
+def opened_session(opening: Opening) -> Session:
+    """Run all parts of `opening` and return the session."""
+    *_, (_, session) = opening
+    assert session is not None
+    return session
 
 
 BACKENDS = {

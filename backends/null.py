@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Session, Source, Unavailable, Unsupported
+from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
 from backends.stream import Event
 
 HIDDEN = 8
@@ -37,10 +37,11 @@ class Null(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         return Artifact(source.checkpoint, source.sha256)
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> NullSession:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         costs = {cost.name: spec.options[cost.name] for cost in fields(Costs) if cost.name in spec.options}
         factors = spec.options.get("process_factors") or [1.0]
-        return NullSession(spec.options["behaviour"], Costs(**costs).times(factors[spec.process % len(factors)]))
+        session = NullSession(spec.options["behaviour"], Costs(**costs).times(factors[spec.process % len(factors)]))
+        yield "open", session
 
 
 class NullEvent:
@@ -144,7 +145,6 @@ class NullSession(Session):
         self._due, self._due_gpu = 0.0, 0.0
         self._seen: set[str] = set()
         self._sizes: tuple[int, ...] = ()
-        self._graph_sizes: set[tuple[int, ...]] = set()
         if costs.gpu_ms:
             self.stream = self._null_stream
 
@@ -152,22 +152,14 @@ class NullSession(Session):
         """Return the key under which a graph is kept."""
         return tuple(feeds["input_ids"].shape)
 
-    def _step_plainly(self) -> None:
-        self.replays = False
-
-    def set_shape(self, feeds: Feeds) -> None:
-        for _ in self.changing(feeds):
-            pass
-
     def changing(self, feeds: Feeds) -> Iterator[str]:
         sizes, before = self._sizes_of(feeds), self._shape
         self._shape = "x".join(map(str, feeds["input_ids"].shape))
+        self.graphs.select(sizes)
         if sizes == self._sizes:
-            self.replays |= self.keeps_graphs and sizes in self._graph_sizes
             yield "set shape"
             return
         self._sizes = sizes
-        self.replays = self.keeps_graphs and sizes in self._graph_sizes
         if not self.replays:
             if self._costs.profile_of.get(before, 0) != self._costs.profile_of.get(self._shape, 0):
                 self._null_stream.spend(self._costs.profile_ms)
@@ -214,9 +206,7 @@ class NullSession(Session):
         if self.stream is None:
             raise Unsupported("the null backend has CUDA graphs only if null.gpu_ms is above 0; set it")
         self._null_stream.spend(self._costs.of("capture_ms", self._shape))
-        self.replays = True
-        if self.keeps_graphs:
-            self._graph_sizes.add(self._sizes)
+        self.graphs.add(True)
 
 
 def _spend(milliseconds: float) -> None:

@@ -17,6 +17,7 @@ from backends.base import (
     Backend,
     BuildSpec,
     Feeds,
+    Opening,
     Session,
     Source,
     SourceForm,
@@ -39,7 +40,7 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
 class OnnxRuntime(Backend):
     distributions = INSTALLED
-    beside = ("onnx",)
+    also_recorded = ("onnx",)
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -58,7 +59,7 @@ class OnnxRuntime(Backend):
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
@@ -79,14 +80,11 @@ class OnnxRuntime(Backend):
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
         return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of((*INSTALLED, "onnx")))
 
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         import onnxruntime  # noqa: F401  timed separately
 
         yield "import", None
-        yield "load", self.open(spec, artifact)
-
-    def open(self, spec: BuildSpec, artifact: Artifact) -> OrtSession:
-        return OrtSession(spec, artifact.path)
+        yield "load", OrtSession(spec, artifact.path)
 
 
 def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
@@ -100,18 +98,18 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
     from onnxruntime.transformers import optimizer
     from transformers import AutoConfig
 
+    family = family_of(read_config(checkpoint))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
     model = optimizer.optimize_model(
         str(source),
-        model_type="bert",
+        model_type=family.fusion,
         num_heads=config.num_attention_heads,
         hidden_size=config.hidden_size,
         opt_level=0,
         use_gpu=gpu,
     )
     fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    has_named_layers = family_of(read_config(checkpoint)).named_layers
-    if has_named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
+    if family.named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
         raise RuntimeError(
             f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
             f"{config.num_hidden_layers} layers (fused operators: {fused}); set ort.fusion=off"
@@ -129,12 +127,11 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass
 class ShapeBuffers:
-    """Buffers of one shape at fixed addresses, their IO binding, and the run options of a kept graph."""
+    """Buffers of one shape at fixed addresses, and their IO binding."""
 
     inputs: dict[str, Any]
     output: Any
     binding: Any
-    kept: onnxruntime.RunOptions | None = None
     pinned: dict[str, Any] = field(default_factory=dict)
     host: Any = None
 
@@ -143,7 +140,8 @@ class OrtSession(Session):
     """Session with IO binding to device buffers; each shape has its own. On a GPU, all work runs on one own stream.
 
     With CUDA graphs enabled, each run has a graph number. -1 means no graph; another number captures at its first run
-    and replays later. onnxruntime frees a graph only when the session is closed.
+    and replays later. The store of graphs contains the run options with its number. onnxruntime frees a graph only when
+    the session is closed.
     """
 
     def __init__(self, spec: BuildSpec, path: Path) -> None:
@@ -152,7 +150,7 @@ class OrtSession(Session):
         self._ort = onnxruntime
         self._gpu = spec.device.kind == "cuda"
         self._cuda: CudaStream | None = None
-        self._graphs = self._gpu and spec.cuda_graph
+        self._can_capture = self._gpu and spec.cuda_graph
         self._next_graph = 0
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -168,7 +166,7 @@ class OrtSession(Session):
                 "device_id": str(spec.device.index),
                 "user_compute_stream": str(int(self._cuda.handle)),
                 "use_tf32": "1" if spec.precision == "tf32" else "0",
-                "enable_cuda_graph": "1" if self._graphs else "0",
+                "enable_cuda_graph": "1" if self._can_capture else "0",
             }
             providers = [("CUDAExecutionProvider", settings)]
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
@@ -178,7 +176,7 @@ class OrtSession(Session):
                 "install the CUDA and cuDNN libraries that its release needs, see the log"
             )
         self._half = "float16" in self._session.get_outputs()[0].type
-        self._plain = self._run = self._run_options(-1)
+        self._plain = self._run_options(-1)
         self._bound = ShapeBuffers({}, None, None)
         self._key: Key = ()
         self._bound_by_key: dict[Key, ShapeBuffers] = {}
@@ -189,7 +187,7 @@ class OrtSession(Session):
         run = self._ort.RunOptions()
         if self._gpu:
             run.add_run_config_entry("disable_synchronize_execution_providers", "1")
-            if self._graphs:
+            if self._can_capture:
                 run.add_run_config_entry("gpu_graph_id", str(graph))
         return run
 
@@ -199,30 +197,23 @@ class OrtSession(Session):
         (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._plain)
         return int(output.shape[-1])
 
-    @property
-    def replays(self) -> bool:  # type: ignore[override]  # read-only
-        return self._run is not self._plain
-
-    def _step_plainly(self) -> None:
-        self._run = self._plain
-
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
         self._bound_by_key, self._bound, self._key = {}, ShapeBuffers({}, None, None), ()
+        self.graphs.clear()
         del self._session
         gc.collect()
 
-    def set_shape(self, feeds: Feeds) -> None:
+    def changing(self, feeds: Feeds) -> Iterator[str]:
         key = tuple((name, array.shape) for name, array in feeds.items())
         if key != self._key:
             self._key = key
             if key not in self._bound_by_key:
                 self._bound_by_key[key] = self._bind(feeds)
             self._bound = self._bound_by_key[key]
-            self._run = self._plain
-        if self.keeps_graphs and self._bound.kept:
-            self._run = self._bound.kept
+        self.graphs.select(key)
+        yield "set shape"
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():
@@ -254,7 +245,7 @@ class OrtSession(Session):
         return bound
 
     def step(self) -> None:
-        self._session.run_with_iobinding(self._bound.binding, self._run)
+        self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
 
     def wait(self) -> None:
         if self.stream is not None:
@@ -268,12 +259,10 @@ class OrtSession(Session):
         return self._bound.host.array  # type: ignore[no-any-return]
 
     def capture(self) -> None:
-        if not self._graphs:
+        if not self._can_capture:
             raise Unsupported("CUDA graphs need a GPU, and the session must be opened with backend.cuda_graph=true")
         self.wait()
-        self._run = self._run_options(self._next_graph)
+        self.graphs.add(self._run_options(self._next_graph))
         self._next_graph += 1
-        if self.keeps_graphs:
-            self._bound.kept = self._run
         self.step()
         self.wait()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from backends.atomic_file import write_atomically
 from suites.accuracy.recipe_tables import recipe_tables
 from suites.accuracy.tables import accuracy_tables
 from suites.asking.user_folders import default_folder
@@ -19,7 +20,7 @@ from suites.latency.tables import latency_tables
 from suites.latency.workload_tables import workload_tables
 from suites.layers.kernel_tables import kernel_tables
 from suites.layers.tables import layers_tables
-from suites.records.record import Record, write_atomically
+from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.refusals import Refused
 from suites.switching.pair_tables import pair_tables

@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.atomic_file import write_atomically
 from backends.base import (
     Artifact,
     BuildSpec,
@@ -50,7 +51,7 @@ from backends.base import (
     load_backend,
     versions_of,
 )
-from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_atomically
+from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED
 from suites.running.process_tree import end_with_parent
 from suites.schema.refusals import first_line
 
@@ -240,7 +241,7 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 
 def _shapes(job: Job) -> tuple[Shape, ...]:
-    return tuple(Shape(batch, sequence) for batch, sequence in job["shapes"])
+    return tuple(map(Shape.parse, job["shapes"]))
 
 
 def _request_shapes(job: Job) -> tuple[Shape, ...]:

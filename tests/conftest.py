@@ -21,6 +21,7 @@ import pytest
 
 from backends.base import Device, Shape
 from backends.cache import ArtifactCache
+from backends.model.families import FAMILIES
 from backends.null import Costs, NullSession
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
@@ -34,30 +35,25 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON_WITH_TENSORRT = os.environ.get("SUITES_TRT_PYTHON") or interpreters().get("trt", "")
 """The interpreter with TensorRT, found in the same way as in a run; empty if there is none."""
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
-TINY_MODELS = {
-    "bert": {"model_type": "bert", **TINY},
-    "roberta": {
-        "model_type": "roberta",
-        "vocab_size": 500,
-        "type_vocab_size": 1,
-        "max_position_embeddings": 514,
-        **TINY,
-    },
-    "xlm-roberta": {
-        "model_type": "xlm-roberta",
-        "vocab_size": 500,
-        "type_vocab_size": 1,
-        "max_position_embeddings": 514,
-        **TINY,
-    },
-    "distilbert": {"model_type": "distilbert", "dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128},
-    "electra": {"model_type": "electra", "embedding_size": 32, **TINY},
-    "ernie": {"model_type": "ernie", "use_task_id": True, **TINY},
+OWN_SETTINGS = {
+    "electra": {"embedding_size": 32},
+    "albert": {"embedding_size": 32},
+    "ernie": {"use_task_id": True},
 }
-OTHER_MODELS = {
-    "albert": {"model_type": "albert", "embedding_size": 32, **TINY},
-    "mpnet": {"model_type": "mpnet", "vocab_size": 500, "max_position_embeddings": 514, **TINY},
-}
+"""Settings that turn on an optional part of a family."""
+
+
+def tiny_architecture(model_type: str) -> dict[str, Any]:
+    """Return the settings of a two-layer model, in the names of its family."""
+    family = FAMILIES[model_type]
+    positions = {} if family.positions_from == "zero" else {"vocab_size": 500, "max_position_embeddings": 514}
+    types = {"type_vocab_size": 1} if family.token_types == "several" else {}
+    sizes = {family.settings.get(name, name): size for name, size in TINY.items()}
+    return {"model_type": model_type, **positions, **types, **sizes, **OWN_SETTINGS.get(model_type, {})}
+
+
+TINY_MODELS = {name: tiny_architecture(name) for name, family in FAMILIES.items() if family.named_layers}
+OTHER_MODELS = {name: tiny_architecture(name) for name, family in FAMILIES.items() if not family.named_layers}
 """Families without the layer names that INT8 and plain weights need."""
 
 

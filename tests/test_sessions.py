@@ -13,7 +13,7 @@ from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsuppo
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from suites.latency.measure import compare_with_reference
+from suites.measuring.output_difference import compare_with_reference
 from suites.schema.config import QuantizationConfig, to_json_types
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))

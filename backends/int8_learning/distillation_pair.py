@@ -29,7 +29,7 @@ class Student:
         texts: sentences for the input sequences.
         device: "cuda" or "cpu".
         plugins: whether the target is an engine of plugins. Plugins round every tensor that they compute in INT8.
-        floating: nodes (NODES of backends/onnx_/quantize.py) that the backend does not quantize.
+        floating: nodes (NODES of backends/model/layer_names.py) that the backend does not quantize.
     """
 
     folder: Path

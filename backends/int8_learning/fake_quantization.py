@@ -8,8 +8,7 @@ learned together with the weights (Esser et al., arXiv:1902.08153).
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,7 +16,8 @@ import torch
 from torch.nn.utils import parametrize
 from transformers import AttentionInterface
 
-from backends.onnx_.quantize import WEIGHT_PRODUCTS
+from backends.model.families import layer_names_of
+from backends.model.layer_names import PROJECTION, WEIGHT_PRODUCTS, LayerNames, node_path
 from backends.onnx_.ranges import PLUGIN_OPERATIONS
 
 Tensor = torch.Tensor
@@ -30,17 +30,13 @@ INITIAL_SHARE = 0.9999
 """Share of the first batch's values inside the initial range. If the initial range is min-max (all values), the error
 of minilm hardly falls, because the few largest values of the feed-forward block use up the levels."""
 
-BLOCK_INPUTS = {
-    r"/(embeddings/LayerNorm|(?<!attention/)output/LayerNorm|output_layer_norm)$": ("query", "key", "value"),
-    r"/embeddings_project$": ("query", "key", "value"),
-    r"/(attention/output/LayerNorm|sa_layer_norm)$": ("ffn_up",),
-}
-"""Modules whose output is the input of a layer or of its feed-forward block, and the products that read it. The block
-also adds this tensor to its own output, so a Q/DQ pair there comes before all readers, including the addition."""
+BLOCK_INPUTS = {"attention": ("ffn_up",), "output": ("query", "key", "value"), "embeddings": ("query", "key", "value")}
+"""Points (backends/model/layer_names.py) that are the input of a layer or of its feed-forward block, and the products
+that read them. The block also adds this tensor to its own output, so a Q/DQ pair there comes before all readers,
+including the addition."""
 
 RESIDUALS = {"query": "attention_residual", "ffn_up": "ffn_residual"}
-RESIDUAL_ADDITIONS = {"attention_output": ("attention_residual", "Add"), "ffn_down": ("ffn_residual", "Add_1")}
-"""For a product, the addition that reads its output, and the name of that addition in DistilBERT."""
+"""The addition of the block that begins with a product."""
 
 
 def fake_quantize(values: Tensor, largest: Tensor) -> Tensor:
@@ -107,8 +103,8 @@ def round_encoder(
 
     Args:
         encoder: an encoder that was loaded with attention "rounded". It is changed in place.
-        nodes: names from NODES of backends/onnx_/quantize.py.
-        whole: for plugins. A plugin operation (COMPUTED of backends/onnx_/ranges.py) is rounded completely or not at
+        nodes: names from NODES of backends/model/layer_names.py.
+        whole: for plugins. An operation (PLUGIN_OPERATIONS of backends/onnx_/ranges.py) is rounded completely or not at
             all.
         leave_out: fnmatch patterns of nodes of the exported graph that are not quantized.
         exact: whether operations that are not quantized, such as an addition, read a tensor before it is rounded for
@@ -121,14 +117,12 @@ def round_encoder(
     activations: dict[str, ActivationRounding] = {}
     by_reader: dict[tuple[int, str], ActivationRounding] = {}
     # Node names of the exporter, for a module that contains the encoder: /encoder/encoder/layer.0/attention/self/query
-    modules = {"/encoder/" + re.sub(r"\.(?!\d)", "/", name): module for name, module in encoder.named_modules()}
-    chosen = _chosen(modules, nodes, whole, leave_out)
-    block_inputs = [path for path in modules if any(re.search(pattern, path) for pattern in BLOCK_INPUTS)]
-    # A projection replaces the norm before it. No product reads the output of the last norm.
-    projected = any(path.endswith("/embeddings_project") for path in block_inputs)
-    block_inputs = block_inputs[1:-1] if projected else block_inputs[:-1]
+    modules = {f"/encoder/{node_path(name)}": module for name, module in encoder.named_modules()}
+    names = layer_names_of(encoder.config.to_dict())  # type: ignore[operator, union-attr]  # a model of transformers
+    chosen = _chosen(modules, names, nodes, whole, leave_out)
+    block_inputs = _block_inputs(modules, names)
     for path, module in modules.items():
-        layer, product, parent = _layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
+        (layer, product), parent = _product(path, names), path.rpartition("/")[0]
         if (layer, product) in chosen:
             parametrize.register_parametrization(module, "weight", WeightRounding())
         if (layer, product) in chosen and product in ("attention_output", "ffn_down"):
@@ -145,10 +139,7 @@ def round_encoder(
             "ffn_down": f"{path}/Add output 0" if (layer, "ffn_residual") in chosen else "",
         }.get(product, "")
         if path in block_inputs:
-            readers = next(products for pattern, products in BLOCK_INPUTS.items() if re.search(pattern, path))
-            # The next layer reads the output of a layer. The first layer reads the embeddings (layer -1).
-            reader_layer = layer if readers == ("ffn_up",) else layer + 1
-            output = f"{path}/{'Add' if path.endswith('_project') else 'LayerNormalization'} output 0"
+            output, reader_layer, readers = block_inputs[path]
             rounding = {reader for reader in (*readers, RESIDUALS[readers[0]]) if (reader_layer, reader) in chosen}
             if rounding and (not exact or RESIDUALS[readers[0]] in rounding):
                 place = output
@@ -158,46 +149,55 @@ def round_encoder(
         if place:
             module.register_forward_hook(_after(activations.setdefault(place, ActivationRounding())))
     for path, module in modules.items():
-        if input_rounding := by_reader.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
+        if input_rounding := by_reader.get(_product(path, names)):
             module.register_forward_pre_hook(_before(input_rounding))
     return activations
 
 
+def _product(path: str, names: LayerNames) -> tuple[int, str]:
+    """Return the layer and the weight product of a module; -1 and an empty name for other modules."""
+    layer, product = names.node_at(f"{path}/MatMul") or (-1, "")
+    return (layer, product) if product in WEIGHT_PRODUCTS else (-1, "")
+
+
+def _block_inputs(modules: Collection[str], names: LayerNames) -> dict[str, tuple[str, int, tuple[str, ...]]]:
+    """Return the modules whose output is the input of a block, by path: its place, and the layer and names of readers.
+
+    A projection replaces the norm before it. No product reads the output of the last norm.
+    """
+    inputs: dict[str, tuple[str, int, tuple[str, ...]]] = {}
+    for path in modules:
+        for operation in ("LayerNormalization", "Add"):
+            layer, _, point = names.point_at(f"{path}/{operation}").rpartition("/")
+            if point == PROJECTION:
+                inputs.clear()
+                point = "embeddings"
+            if point in BLOCK_INPUTS:
+                # The next layer reads the output of a layer. The first layer reads the embeddings.
+                reader_layer = 0 if point == "embeddings" else int(layer) + (point == "output")
+                inputs[path] = (f"{path}/{operation} output 0", reader_layer, BLOCK_INPUTS[point])
+    inputs.popitem()
+    return inputs
+
+
 def _chosen(
-    modules: Collection[str], nodes: Collection[str], whole: bool, leave_out: Collection[str]
+    modules: Collection[str], names: LayerNames, nodes: Collection[str], whole: bool, leave_out: Collection[str]
 ) -> set[tuple[int, str]]:
     """Return the (layer, node) pairs of `nodes` that are rounded."""
-    names: dict[tuple[int, str], str] = {}
-    for path in modules:
-        layer, product, parent = _layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS), path.rpartition("/")[0]
-        if not product:
-            continue
-        node_names = {product: f"{path}/MatMul"}
-        if product == "query":
-            node_names |= {"scores": f"{parent}/MatMul", "context": f"{parent}/MatMul_1"}
-        if product in RESIDUAL_ADDITIONS:
-            # In DistilBERT the addition belongs to the layer module.
-            residual, distilbert_name = RESIDUAL_ADDITIONS[product]
-            own_module = path.endswith("/dense")
-            layer_path = parent.rpartition("/")[0]
-            node_names[residual] = f"{parent}/Add" if own_module else f"{layer_path}/{distilbert_name}"
-        names |= {(layer, node): name for node, name in node_names.items()}
+    places = {path: _product(path, names) for path in modules}
+    layers = {n: path.removesuffix(node_path(names.query)) for path, (n, kind) in places.items() if kind == "query"}
     chosen = {
-        (layer, node)
-        for (layer, node), name in names.items()
-        if node in nodes and not any(fnmatchcase(name, pattern) for pattern in leave_out)
+        (layer, kind)
+        for layer, layer_path in layers.items()
+        for kind, node in names.nodes.items()
+        if kind in nodes and not any(fnmatchcase(f"{layer_path}{node}", pattern) for pattern in leave_out)
     }
     if whole:
-        for layer in {layer for layer, _ in names}:
+        for layer in layers:
             for group in PLUGIN_OPERATIONS.values():
                 together = {(layer, node) for node in group}
                 chosen -= set() if together <= chosen else together
     return chosen
-
-
-def _layer(path: str) -> int:
-    match = re.search(r"/layer\.(\d+)(/|$)", path)
-    return int(match.group(1)) if match else -1
 
 
 def _before(rounding: ActivationRounding) -> Callable[..., Any]:
@@ -206,11 +206,6 @@ def _before(rounding: ActivationRounding) -> Callable[..., Any]:
 
 def _after(rounding: ActivationRounding) -> Callable[..., Any]:
     return lambda module, inputs, output: rounding(output)
-
-
-def _kind(path: str, patterns: Mapping[str, str]) -> str:
-    """Return the name of the first pattern that `path` matches, or an empty string."""
-    return next((name for name, pattern in patterns.items() if re.search(pattern, path)), "")
 
 
 def register_attention() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     check_computable(own_config)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        relative = config.model_type == "mpnet"
+        relative = family_of(own_config).relative_positions
         model, info = AutoModel.from_pretrained(
             folder,
             config=config,
@@ -94,7 +95,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **({"add_pooling_layer": False} if family_of(own_config).pooler else {}),
+            **({"add_pooling_layer": False} if _accepts_pooling_choice(config) else {}),
         )
     except (OSError, MemoryError, RuntimeError):
         raise
@@ -112,6 +113,13 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
         raise Unsupported(_missing_weights(folder, missing))
     encoder: torch.nn.Module = model.float().eval()
     return RelativeEncoder(encoder).eval() if relative else encoder
+
+
+def _accepts_pooling_choice(config: Any) -> bool:
+    """Return whether AutoModel's class for `config` can leave out its pooler."""
+    from transformers import MODEL_MAPPING
+
+    return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
 
 
 def _missing_weights(folder: Path, missing: list[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Unavailable
+from backends.model.families import names_of_setting
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -43,9 +44,9 @@ HEADER_LIMIT = 100_000_000
 
 COUNTS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "embedding_size",
-    "max_position_embeddings", "type_vocab_size", "num_labels", "dim", "n_layers", "n_heads", "hidden_dim",
+    "max_position_embeddings", "type_vocab_size", "num_labels",
 )  # fmt: skip
-"""Fields of config.json that must be positive integers."""
+"""Fields of config.json that must be positive integers. Some families have other names for them."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise Unavailable(f"config.json has model_type {json.dumps(model_type)[:40]}; it must be a name, e.g. bert")
-    for name in COUNTS:
+    for name in (own_name for count in COUNTS for own_name in names_of_setting(count)):
         value = config.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise Unavailable(f"config.json has {name} {json.dumps(value)[:40]}; it must be an integer of at least 1")

@@ -1,17 +1,21 @@
-"""Model families: the supported encoders and the differences between their configurations.
+"""Model families: the only place with facts about them. A new family needs an entry of FAMILIES, and nothing else.
 
-All functions take the contents of a config.json as returned by `read_config` in backends/model/checkpoint_files.py.
+Functions of `config` take the contents of a config.json as returned by `read_config` in
+backends/model/checkpoint_files.py. backends/model/layer_names.py derives the names of a graph's nodes from LayerNames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backends.base import Unsupported
+from backends.model.layer_names import LayerNames
 
 Config = Mapping[str, Any]
+
+BERT_NAMES = LayerNames()
 
 
 @dataclass(frozen=True)
@@ -23,28 +27,76 @@ class Family:
             than one type), or "never".
         positions_from: position of the first token: "zero", "padding" (pad_token_id + 1), or "two" for every padding
             id.
-        pooler: whether its AutoModel accepts `add_pooling_layer`.
-        named_layers: whether its layers have the names that Q/DQ placement, plain weights and marked layers need.
+        relative_positions: whether attention adds a bias that depends on the distance of two tokens. Then transformers
+            computes attention with its own code (backends/model/relative_attention.py).
+        layer_names: paths of its modules; None if its layers share weights.
         vocabulary: rows of the embedding if config.json gives no vocab_size; the default of transformers.
+        settings: names of fields of config.json that differ from BERT's, by BERT's name.
+        fusion: model type for the optimizer of onnxruntime.
     """
 
     token_types: str = "always"
     positions_from: str = "zero"
-    pooler: bool = True
-    named_layers: bool = True
+    relative_positions: bool = False
+    layer_names: LayerNames | None = BERT_NAMES
     vocabulary: int = 30522
+    settings: Mapping[str, str] = field(default_factory=dict)
+    fusion: str = "bert"
+
+    @property
+    def named_layers(self) -> bool:
+        """Whether Q/DQ placement, plain weights and marked layers support its layers."""
+        return self.layer_names is not None and not self.relative_positions
+
+
+DISTILBERT = Family(
+    token_types="never",
+    layer_names=LayerNames(
+        layers="transformer.layer",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        attention_output="attention.out_lin",
+        attention_norm="sa_layer_norm",
+        ffn_up="ffn.lin1",
+        activation="ffn.activation",
+        ffn_down="ffn.lin2",
+        ffn_norm="output_layer_norm",
+    ),
+    settings={
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_act": "activation",
+    },
+)
+
+MPNET = Family(
+    token_types="never",
+    positions_from="two",
+    relative_positions=True,
+    layer_names=LayerNames(
+        query="attention.attn.q",
+        key="attention.attn.k",
+        value="attention.attn.v",
+        attention_output="attention.attn.o",
+        attention_norm="attention.LayerNorm",
+    ),
+    vocabulary=30527,
+)
 
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
     "ernie": Family(),
-    "electra": Family(pooler=False),
+    "electra": Family(),
     "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
     "xlm-roberta": Family(token_types="several", positions_from="padding"),
     "camembert": Family(token_types="several", positions_from="padding"),
-    "distilbert": Family(token_types="never", pooler=False),
-    "albert": Family(named_layers=False, vocabulary=30000),
-    "mpnet": Family(token_types="never", positions_from="two", named_layers=False, vocabulary=30527),
+    "distilbert": DISTILBERT,
+    "albert": Family(layer_names=None, vocabulary=30000),
+    "mpnet": MPNET,
 }
 
 DEFAULT_POSITIONS = 512
@@ -111,6 +163,40 @@ def position_offset(config: Config) -> int:
 def positions_of(config: Config) -> int:
     """Return the largest number of tokens in a sequence. Raise ValueError as `position_offset` does."""
     return int(config.get("max_position_embeddings", DEFAULT_POSITIONS)) - position_offset(config)
+
+
+def setting_of(config: Config, name: str) -> Any:
+    """Return the field of config.json that BERT calls `name`; None if it is missing."""
+    return config.get(name, config.get(family_of(config).settings.get(name, name)))
+
+
+def names_of_setting(name: str) -> tuple[str, ...]:
+    """Return the names of a field of config.json in all families; BERT's name comes first."""
+    return tuple(dict.fromkeys((name, *(family.settings.get(name, name) for family in FAMILIES.values()))))
+
+
+def layer_names_of(config: Config) -> LayerNames:
+    """Return the paths of the encoder's modules. Raise Unsupported if the family's layers share weights."""
+    names = family_of(config).layer_names
+    if names is None:
+        raise Unsupported(f"layers of model type {config['model_type']!r} share weights and have no names of their own")
+    return names
+
+
+def node_at(name: str) -> tuple[int, str] | None:
+    """Return the layer and the name in NODES (backends/model/layer_names.py) of a graph's node; None for others."""
+    return next((place for names in _graph_names() if (place := names.node_at(name))), None)
+
+
+def point_at(name: str) -> str:
+    """Return the point of a graph's node: "embeddings", PROJECTION or "<layer>/<point>"; empty if it has none."""
+    return next((point for names in _graph_names() if (point := names.point_at(name))), "")
+
+
+def _graph_names() -> tuple[LayerNames, ...]:
+    """Return the names of all families with named layers. A graph does not contain the name of its family."""
+    named = (family.layer_names for family in FAMILIES.values() if family.named_layers)
+    return tuple(dict.fromkeys(names for names in named if names))
 
 
 def token_types_of(config: Config) -> int:

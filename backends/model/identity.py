@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from backends.atomic_file import write_atomically
 from backends.cache import digest_of, key_digest
 from backends.model.checkpoint_files import identity_files, tokenizer_files, weight_files
 
@@ -65,21 +65,10 @@ def _digest(path: Path, cache: Path | None) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = digest_of(path)
-    _write_entry(entry_path, json.dumps({"stamp": stamp, "sha256": digest}), before.st_ctime)
+
+    def settled(entry: os.stat_result) -> bool:
+        """Return whether the file changed long ago. Two changes in quick succession can give it the same timestamps."""
+        return entry.st_ctime - before.st_ctime > SETTLED_S
+
+    write_atomically(entry_path, json.dumps({"stamp": stamp, "sha256": digest}), 0o600, settled)
     return digest
-
-
-def _write_entry(path: Path, text: str, changed: float) -> None:
-    """Write `text` to `path`, unless `changed`, the time of change of the digested file, is too recent.
-
-    A file that changes twice in quick succession can have the same timestamps after both changes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        now = os.fstat(descriptor).st_ctime
-    if now - changed > SETTLED_S:
-        os.replace(name, path)
-    else:
-        os.unlink(name)

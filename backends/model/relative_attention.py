@@ -1,4 +1,4 @@
-"""Encoders with a relative position bias in attention (MPNet), with the interface of the other encoders."""
+"""Encoders with a relative position bias in attention, such as MPNet, with the interface of the other encoders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 class RelativeEncoder(torch.nn.Module):
-    """MPNet of transformers, adapted to the masks that backends/model/attention.py describes.
+    """Encoder of transformers with its own attention code, for the masks that backends/model/attention.py describes.
 
-    transformers computes this attention with its own code, which needs an additive mask.
+    That code needs an additive mask.
     """
 
     def __init__(self, model: Any) -> None:

@@ -26,28 +26,11 @@ import numpy as np
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.model.checkpoint_files import read_config
-from backends.model.families import check_named_layers, position_offset
+from backends.model.families import Config, check_named_layers, layer_names_of, position_offset, setting_of
+from backends.model.layer_names import LayerNames
 
-BERT = {
-    "query": "encoder.layer.{}.attention.self.query",
-    "key": "encoder.layer.{}.attention.self.key",
-    "value": "encoder.layer.{}.attention.self.value",
-    "output": "encoder.layer.{}.attention.output.dense",
-    "attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
-    "up": "encoder.layer.{}.intermediate.dense",
-    "down": "encoder.layer.{}.output.dense",
-    "output_norm": "encoder.layer.{}.output.LayerNorm",
-}
-DISTILBERT = {
-    "query": "transformer.layer.{}.attention.q_lin",
-    "key": "transformer.layer.{}.attention.k_lin",
-    "value": "transformer.layer.{}.attention.v_lin",
-    "output": "transformer.layer.{}.attention.out_lin",
-    "attention_norm": "transformer.layer.{}.sa_layer_norm",
-    "up": "transformer.layer.{}.ffn.lin1",
-    "down": "transformer.layer.{}.ffn.lin2",
-    "output_norm": "transformer.layer.{}.output_layer_norm",
-}
+DEFAULT_EPSILON = 1e-12
+"""Epsilon of layer normalization of a configuration without layer_norm_eps. It is the value of all such encoders."""
 
 
 def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
@@ -67,7 +50,7 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
 
         encoder: Any = load_encoder(folder)
         state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
-        arrays, notes = named_weights(state, encoder.config)
+        arrays, notes = named_weights(state, encoder.config.to_dict())
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
@@ -75,61 +58,54 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 
-def named_weights(state: Mapping[str, Array], config: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return arrays and notes from the state dict of an encoder without a head, and from its configuration."""
-    distilled = config.model_type == "distilbert"
-    activation = config.activation if distilled else config.hidden_act
-    if activation != "gelu":
+def named_weights(state: Mapping[str, Array], config: Config) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return arrays and notes from the state dict of an encoder without a head, and from its config.json."""
+    names = layer_names_of(config)
+    if (activation := setting_of(config, "hidden_act")) != "gelu":
         raise Unsupported(f"activation {activation!r} is not supported; only GELU with the error function (gelu) is")
-    names = DISTILBERT if distilled else BERT
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
-    arrays = _embeddings(state, config)
+    layers, heads = (int(setting_of(config, name)) for name in ("num_hidden_layers", "num_attention_heads"))
+    arrays = _embeddings(state, config, names)
     for layer in range(layers):
 
-        def part(name: str, kind: str, layer: int = layer) -> Array:
-            return state[f"{names[name].format(layer)}.{kind}"]
+        def part(role: str, kind: str, layer: int = layer) -> Array:
+            return state[f"{names.module(role, layer)}.{kind}"]
 
         hidden = part("query", "weight").shape[1]
         arrays |= {
             f"{layer}/qkv_weight": np.stack(
-                [part(name, "weight").reshape(heads, -1, hidden) for name in ("query", "key", "value")]
+                [part(role, "weight").reshape(heads, -1, hidden) for role in ("query", "key", "value")]
             ),
             f"{layer}/qkv_bias": np.stack(
-                [part(name, "bias").reshape(heads, -1) for name in ("query", "key", "value")]
+                [part(role, "bias").reshape(heads, -1) for role in ("query", "key", "value")]
             ),
-            f"{layer}/output_weight": part("output", "weight").reshape(hidden, heads, -1),
-            f"{layer}/output_bias": part("output", "bias"),
+            f"{layer}/output_weight": part("attention_output", "weight").reshape(hidden, heads, -1),
+            f"{layer}/output_bias": part("attention_output", "bias"),
         }
-        for name in ("up", "down"):
-            arrays |= {f"{layer}/{name}_{kind}": part(name, kind) for kind in ("weight", "bias")}
-        for name in ("attention", "output"):
-            arrays |= {
-                f"{layer}/{name}_gamma": part(f"{name}_norm", "weight"),
-                f"{layer}/{name}_beta": part(f"{name}_norm", "bias"),
-            }
+        for name, role in (("up", "ffn_up"), ("down", "ffn_down")):
+            arrays |= {f"{layer}/{name}_{kind}": part(role, kind) for kind in ("weight", "bias")}
+        for name, role in (("attention", "attention_norm"), ("output", "ffn_norm")):
+            arrays |= {f"{layer}/{name}_gamma": part(role, "weight"), f"{layer}/{name}_beta": part(role, "bias")}
     head_size = arrays["0/qkv_weight"].shape[2]
-    # The configuration of DistilBERT does not have it.
-    epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
+    epsilon = float(config.get("layer_norm_eps", DEFAULT_EPSILON))
     notes = {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
     return arrays, {**notes, "epsilon": epsilon}
 
 
-def _embeddings(state: Mapping[str, Array], config: Any) -> dict[str, Array]:
-    word, position = (state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
-    offset = position_offset(config.to_dict())
-    types = state.get("embeddings.token_type_embeddings.weight", np.zeros((1, word.shape[1]), word.dtype))
-    if "embeddings.task_type_embeddings.weight" in state:
-        # ERNIE adds the row of task 0 to every token, because this encoder has no task input.
-        types = types + state["embeddings.task_type_embeddings.weight"][0]
+def _embeddings(state: Mapping[str, Array], config: Config, names: LayerNames) -> dict[str, Array]:
+    word = state[f"{names.word}.weight"]
+    types = state.get(f"{names.token_type}.weight", np.zeros((1, word.shape[1]), word.dtype))
+    if f"{names.task_type}.weight" in state:
+        # The row of task 0 is added to every token, because this encoder has no task input.
+        types = types + state[f"{names.task_type}.weight"][0]
     arrays = {
         "word": word,
-        "position": position[offset:],
+        "position": state[f"{names.position}.weight"][position_offset(config) :],
         "type": types,
-        "embeddings_gamma": state["embeddings.LayerNorm.weight"],
-        "embeddings_beta": state["embeddings.LayerNorm.bias"],
+        "embeddings_gamma": state[f"{names.embeddings_norm}.weight"],
+        "embeddings_beta": state[f"{names.embeddings_norm}.bias"],
     }
-    if "embeddings_project.weight" in state:
-        arrays |= {f"projection_{kind}": state[f"embeddings_project.{kind}"] for kind in ("weight", "bias")}
+    if f"{names.projection}.weight" in state:
+        arrays |= {f"projection_{kind}": state[f"{names.projection}.{kind}"] for kind in ("weight", "bias")}
     return arrays
 
 
@@ -152,7 +128,7 @@ def equalize_ranges(
     exact arithmetic, only query, key, value and context change.
 
     Args:
-        ranges: largest absolute values of the encoder before `pad_heads`, by point (backends/onnx_/ranges.py).
+        ranges: largest absolute values of the encoder before `pad_heads`, by point (backends/model/layer_names.py).
         query_scale: the factor by which `pad_heads` multiplied the queries.
 
     Returns:

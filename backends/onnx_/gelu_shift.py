@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,9 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
+from backends.model.families import node_at
 from backends.onnx_ import onnx_files
 from backends.onnx_.onnx_casts import matching_names
-from backends.onnx_.quantize import WEIGHT_PRODUCTS
 from backends.onnx_.smoothquant import largest_by_channel
 
 GELU_MINIMUM = -0.17
@@ -75,7 +74,11 @@ def shift_onnx(
 
         graph = gs.import_onnx(onnx_files.load(source.path))
         excluded = matching_names([node.name for node in graph.nodes], leave_out)
-        products = [n for n in graph.nodes if re.search(WEIGHT_PRODUCTS["ffn_down"], n.name) and n.name not in excluded]
+        products = [
+            node
+            for node in graph.nodes
+            if (place := node_at(node.name)) and place[1] == "ffn_down" and node.name not in excluded
+        ]
         largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())
         ranges = {}
         for node in products:

@@ -14,14 +14,13 @@ from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.model.checkpoint_files import read_config
+from backends.model.families import setting_of
+from backends.model.layer_names import POINTS
 from backends.onnx_ import onnx_files
-from backends.onnx_.ranges import POINTS, points_of
+from backends.onnx_.ranges import points_of
 
 MARKABLE_POINTS = tuple(point for point in POINTS if point not in ("query", "key", "value", "probs", "context", "up"))
-"""Points of backends/onnx_/ranges.py that `suite=layers` can mark. Their tensors are [batch, sequence, features]."""
-
-SIZES = (("intermediate_size", "hidden_dim"), ("hidden_size", "dim"))
-"""Keys of the intermediate size and the hidden size in config.json. The second name of each pair is DistilBERT's."""
+"""Points that `suite=layers` can mark. Their tensors are [batch, sequence, features]."""
 
 
 def marked_points(source: Artifact) -> list[str]:
@@ -77,7 +76,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
         config = read_config(origin.folder)
-        intermediate, hidden = (config.get(name) or config[distilbert_name] for name, distilbert_name in SIZES)
+        intermediate, hidden = (setting_of(config, name) for name in ("intermediate_size", "hidden_size"))
         widths = np.asarray([intermediate if point.endswith("/gelu") else hidden for point in points])
         assert widths.sum() == reference.shape[-1]
         named = {f"feeds/{name}": array for name, array in feeds.items()}

@@ -13,11 +13,12 @@ from backends.base import Array, Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
 from backends.model.identity import weights_digest
+from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
 from backends.onnx_.gelu_shift import SHIFTED_RANGES as SHIFTED
 from backends.onnx_.gelu_shift import shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
-from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
+from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import apply_rewrites
@@ -73,7 +74,7 @@ def prepare_source(
     if form.rewrites:
         onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized and alpha:
-        onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
+        onnx = smooth_onnx(onnx, alpha, WEIGHT_PRODUCTS, batches, key, cache)
     if form.quantized and quantization.get("shift"):
         onnx = shift_onnx(onnx, quantization["per_channel"], excluded, batches, key, cache)
         trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}

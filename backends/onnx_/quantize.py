@@ -6,39 +6,17 @@ Its opset is 17 for INT8, and 19 for FP8, because earlier versions of these oper
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
+from backends.model.families import node_at
+from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
-
-WEIGHT_PRODUCTS = {
-    "query": r"/(query|q_lin|qkv)/MatMul$",
-    "key": r"/(key|k_lin)/MatMul$",
-    "value": r"/(value|v_lin)/MatMul$",
-    "attention_output": r"/attention/(output/dense|out_lin)/MatMul$",
-    "ffn_up": r"/(intermediate/dense|ffn/lin1)/MatMul$",
-    "ffn_down": r"(?<!/attention)/(output/dense|ffn/lin2)/MatMul$",
-}
-"""The six weight products of an encoder layer, with patterns of their node names. The names come from transformers."""
-
-NODES = {
-    **WEIGHT_PRODUCTS,
-    "scores": r"/attention/(self/)?MatMul$",
-    "context": r"/attention/(self/)?MatMul_1$",
-    "attention_residual": r"/layer\.\d+/(attention/output/)?Add$",
-    "ffn_residual": r"/layer\.\d+/(output/Add|Add_1)$",
-}
-"""All nodes that can be quantized: the weight products, attention's two products of activations, and the additions.
-
-The addition of a block has two inputs. The residual input is also read by the block's products and is quantized with
-them. The other input, the output of the block, is quantized only if the addition is.
-"""
 
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
@@ -47,10 +25,10 @@ QUANTIZED_OPERATORS = ["MatMul", "Add"]
 """Operator types that can be quantized."""
 
 PLACEMENTS = {
-    "gemm": tuple(WEIGHT_PRODUCTS),
+    "gemm": WEIGHT_PRODUCTS,
     "ffn": ("ffn_up", "ffn_down"),
     "attention": ("query", "key", "value", "scores", "context", "attention_output"),
-    "all": tuple(NODES),
+    "all": NODES,
     "all_but_ffn_residual": tuple(name for name in NODES if name != "ffn_residual"),
 }
 """Nodes of each placement. `all_but_ffn_residual` exists because in trained models a few outputs of the feed-forward
@@ -244,7 +222,7 @@ def _opset(path: Path) -> int:
 
 def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the names of the nodes to quantize, and of the other MatMul nodes with constant weights."""
-    selected = [node.name for node in graph.node if any(re.search(NODES[product], node.name) for product in products)]
+    selected = [node.name for node in graph.node if (place := node_at(node.name)) and place[1] in products]
     excluded = matching_names([node.name for node in graph.node], leave_out)
     selected = [name for name in selected if name not in excluded]
     constants = {initializer.name for initializer in graph.initializer}

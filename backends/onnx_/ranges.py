@@ -6,7 +6,6 @@ onnxruntime's calibrators compute them: they run calibration inputs through the 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,12 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
+from backends.model.families import node_at, point_at
+from backends.model.layer_names import POINTS, PROJECTION
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
-from backends.onnx_.quantize import NODES, tensor_ranges
-
-POINTS = {
-    "embeddings": r"/embeddings(/LayerNorm/LayerNormalization|_project/Add)$",
-    "query": r"/(query|q_lin)/Add$",
-    "key": r"/(key|k_lin)/Add$",
-    "value": r"/(value|v_lin)/Add$",
-    "probs": r"/attention/(self/)?Softmax$",
-    "context": r"/attention/(self/)?MatMul_1$",
-    "attended": r"/attention/(output/dense|out_lin)/Add$",
-    "attention": r"/(attention/output/LayerNorm|sa_layer_norm)/LayerNormalization$",
-    "up": r"/(intermediate/dense|ffn/lin1)/Add$",
-    "gelu": r"/(intermediate_act_fn|activation)/Mul_1$",
-    "down": r"(?<!/attention)/(output/dense|ffn/lin2)/Add$",
-    "output": r"/layer\.\d+/(output/LayerNorm|output_layer_norm)/LayerNormalization$",
-}
-"""Pattern of the node whose output is the point. `embeddings` exists once, the other points exist in each layer."""
+from backends.onnx_.quantize import tensor_ranges
 
 PLUGIN_OPERATIONS = {
     "qkv": ("query", "key", "value"),
@@ -43,7 +28,7 @@ PLUGIN_OPERATIONS = {
     "up": ("ffn_up",),
     "down": ("ffn_down",),
 }
-"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/onnx_/quantize.py) that it
+"""INT8 operations of a plugin network, each with the graph nodes (NODES of backends/model/layer_names.py) that it
 replaces."""
 
 
@@ -137,10 +122,8 @@ def _largest(
 def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
     operations = set()
     for name in matching_names([node.name for node in onnx_files.graph_of(source).node], patterns):
-        layer = re.search(r"/layer\.(\d+)/", name)
-        for computed, nodes in PLUGIN_OPERATIONS.items():
-            if layer and any(re.search(NODES[node], name) for node in nodes):
-                operations.add(f"{layer.group(1)}/{computed}")
+        layer, kind = node_at(name) or (-1, "")
+        operations |= {f"{layer}/{computed}" for computed, nodes in PLUGIN_OPERATIONS.items() if kind in nodes}
     return sorted(operations)
 
 
@@ -174,13 +157,7 @@ def points_of(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def named_points(nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return the points like `points_of`, but accept that points are missing."""
-    points = {}
-    for name, output in nodes:
-        layer = re.search(r"/layer\.(\d+)/", name)
-        for point, pattern in POINTS.items():
-            if re.search(pattern, name):
-                points[output] = f"{layer.group(1)}/{point}" if layer else point
-    # ELECTRA projects its embeddings after their norm. The layers read the projection.
-    if any("_project/" in output for output in points):
-        points = {output: point for output, point in points.items() if "/embeddings/LayerNorm" not in output}
-    return points
+    points = {output: point for name, output in nodes if (point := point_at(name))}
+    if PROJECTION in points.values():
+        points = {output: point for output, point in points.items() if point != "embeddings"}
+    return {output: "embeddings" if point == PROJECTION else point for output, point in points.items()}

@@ -16,7 +16,6 @@ could be fused with.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,8 @@ import numpy as np
 
 from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache, digest_of
+from backends.model.families import node_at
 from backends.onnx_ import onnx_files
-from backends.onnx_.quantize import WEIGHT_PRODUCTS
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -52,7 +51,7 @@ def smooth_onnx(
 
     Args:
         alpha: strength from 0 to 1, the exponent of the activations in the formula of this module.
-        products: names from WEIGHT_PRODUCTS of backends/onnx_/quantize.py.
+        products: names from WEIGHT_PRODUCTS of backends/model/layer_names.py.
         calibration: returns the feeds for which the largest activations are taken.
         key: identifies the calibration inputs in the cache.
     """
@@ -68,7 +67,8 @@ def smooth_onnx(
             scale = _scale(group, largest[name], alpha)
             if value := _value_of(graph, group):
                 _fold(value, group[0], scale)
-                folded[_layer(group[0].name)] = scale
+                layer, _ = _place(group[0])
+                folded[str(layer)] = scale
             else:
                 _smooth(graph, group, scale)
         onnx_files.save(gs.export_onnx(graph.cleanup().toposort()), path)
@@ -106,7 +106,7 @@ def _products_by_input(graph: gs.Graph, products: Sequence[str]) -> dict[str, li
     """Group the weight products of all layers by the name of their input tensor."""
     groups: dict[str, list[gs.Node]] = {}
     for node in graph.nodes:
-        if any(re.search(WEIGHT_PRODUCTS[product], node.name) for product in products):
+        if _place(node)[1] in products:
             groups.setdefault(node.inputs[0].name, []).append(node)
     return groups
 
@@ -144,9 +144,9 @@ def _scale(products: Sequence[gs.Node], activations: Array, alpha: float) -> Arr
     return scale.astype(np.float32)
 
 
-def _layer(name: str) -> str:
-    match = re.search(r"/layer\.(\d+)/", name)
-    return match.group(1) if match else ""
+def _place(node: gs.Node) -> tuple[int, str]:
+    """Return the layer and the name of a node in NODES; -1 and an empty name for other nodes."""
+    return node_at(node.name) or (-1, "")
 
 
 def _value_of(graph: gs.Graph, products: Sequence[gs.Node]) -> gs.Node | None:
@@ -154,16 +154,10 @@ def _value_of(graph: gs.Graph, products: Sequence[gs.Node]) -> gs.Node | None:
 
     None for other products, and if query, key and value are one merged product.
     """
-    if not re.search(WEIGHT_PRODUCTS["attention_output"], products[0].name):
+    layer, product = _place(products[0])
+    if product != "attention_output":
         return None
-    return next(
-        (
-            node
-            for node in graph.nodes
-            if re.search(WEIGHT_PRODUCTS["value"], node.name) and _layer(node.name) == _layer(products[0].name)
-        ),
-        None,
-    )
+    return next((node for node in graph.nodes if _place(node) == (layer, "value")), None)
 
 
 def _fold(value: gs.Node, output: gs.Node, scale: Array) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, versions_of
 from backends.cache import ArtifactCache
+from backends.model.layer_names import MERGED_PRODUCT
 from backends.onnx_ import onnx_files
 from backends.onnx_.gelu import GELU_VARIANTS
 
@@ -80,7 +81,7 @@ def merged_qkv(graph: gs.Graph) -> int:
             continue
         additions = [node.outputs[0].outputs[0] for node in group]
         biases = [next(tensor for tensor in add.inputs if isinstance(tensor, gs.Constant)) for add in additions]
-        base = group[0].name.rsplit("/", 2)[0] + "/qkv"
+        base = f"{group[0].name.rsplit('/', 2)[0]}/{MERGED_PRODUCT}"
         dtype = group[0].inputs[1].dtype
         weights = gs.Constant(f"{base}/weight", np.concatenate([node.inputs[1].values for node in group], axis=1))
         bias = gs.Constant(f"{base}/bias", np.concatenate([tensor.values for tensor in biases]))

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Shape
-from backends.tensorrt_.build.engine import session_of
+from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, opened_session
 from backends.tensorrt_.runtime.layout import plugin_layout
 from backends.tensorrt_.runtime.profiles import Profile
 
@@ -56,7 +55,7 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     longest = max(Profile.from_json(profile).max.sequence for profile in key["profiles"])
     native = api.can.packed_attention
     layout = plugin_layout(key["options"], longest, native=native) if "arrays" in key else None
-    with session_of(opening(api, spec, artifact, layout)) as session:
+    with opened_session(opening(api, spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):
             session.step()

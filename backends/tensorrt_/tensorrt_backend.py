@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backends.base import Artifact, Backend, BuildSpec, Session
+from backends.base import Artifact, Backend, BuildSpec, Opening
 from backends.tensorrt_.build.build_target import BuildTarget
-from backends.tensorrt_.build.engine import cached_engine, session_of
+from backends.tensorrt_.build.engine import cached_engine
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available_api
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -50,10 +50,7 @@ class TensorRTBackend(Backend):
 
         return cached_engine(spec, made_from, build)
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
-        return session_of(self.opening(spec, artifact))
-
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         from backends.tensorrt_.session.open_session import opening
 
         api = self.api

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from backends.model.layer_names import node_path
 from backends.onnx_.onnx_casts import matching_names
 
 
@@ -20,11 +20,7 @@ def convert_except(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequen
     Raises:
         ValueError: a pattern matches no module.
     """
-    leaves = {
-        f"/{re.sub(r'[.](?=[^0-9])', '/', name)}/": module
-        for name, module in model.named_modules()
-        if not any(module.children())
-    }
+    leaves = {f"/{node_path(name)}/": module for name, module in model.named_modules() if not any(module.children())}
     kept = set(matching_names(list(leaves), keep_fp32))
     for name, module in leaves.items():
         module_dtype = torch.float32 if name in kept else dtype

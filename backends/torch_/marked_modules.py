@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from backends.model.layer_names import node_of
 from backends.onnx_.ranges import named_points
 
 LAST_NODES = ("Add", "LayerNormalization", "Mul_1")
@@ -26,9 +27,7 @@ class MarkedEncoder(torch.nn.Module):
         self.encoder = encoder
         self._points = points
         self._outputs: dict[str, torch.Tensor] = {}
-        nodes = {
-            f"{_node_path(name)}/{last}": module for name, module in encoder.named_modules() for last in LAST_NODES
-        }
+        nodes = {node_of(name, last): module for name, module in encoder.named_modules() for last in LAST_NODES}
         modules = {point: nodes[node] for node, point in named_points([(node, node) for node in nodes]).items()}
         if missing := set(points) - set(modules):
             raise ValueError(f"no module's output is {', '.join(sorted(missing))}")
@@ -46,8 +45,3 @@ class MarkedEncoder(torch.nn.Module):
         self.encoder(**inputs)
         concatenated = torch.cat([self._outputs[point].float() for point in self._points], dim=-1)
         return SimpleNamespace(last_hidden_state=concatenated)
-
-
-def _node_path(module: str) -> str:
-    """Return the exporter's name of a module: /encoder/layer.0/output for encoder.layer.0.output."""
-    return "/" + module.replace(".", "/").replace("/layer/", "/layer.")

@@ -13,6 +13,7 @@ from backends.base import (
     Backend,
     BuildSpec,
     Feeds,
+    Opening,
     Session,
     Source,
     SourceForm,
@@ -41,20 +42,20 @@ class TorchPacked(Backend):
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
         return source.arrays
 
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         import torch  # noqa: F401  timed separately
 
         yield "import", None
-        yield "load", self.open(spec, artifact)
+        yield "load", self._load(spec, artifact)
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
+    def _load(self, spec: BuildSpec, artifact: Artifact) -> Session:
         import torch
 
         if spec.options["threads"]:
@@ -133,9 +134,10 @@ class PackedSession(TorchSteps):
         self._weights = {}
         super().close()
 
-    def set_shape(self, feeds: Feeds) -> None:
+    def changing(self, feeds: Feeds) -> Iterator[str]:
         self._packing = pack(feeds, self._multiple)
         self._use(self._arrays(), self._packing.is_token.shape)
+        yield "set shape"
 
     def copy_in(self, feeds: Feeds) -> None:
         self._fill(self._arrays())

@@ -16,6 +16,7 @@ from backends.base import (
     Backend,
     BuildSpec,
     Feeds,
+    Opening,
     Session,
     Source,
     Unavailable,
@@ -36,7 +37,7 @@ class Torch(Backend):
 
     compiled: bool
     distributions = ("torch",)
-    beside = ("transformers", "triton")
+    also_recorded = ("transformers", "triton")
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -65,13 +66,13 @@ class Torch(Backend):
         path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.also_recorded)), notes=notes)
 
-    def opening(self, spec: BuildSpec, artifact: Artifact) -> Iterator[tuple[str, Session | None]]:
+    def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         import torch  # noqa: F401  timed separately
 
         yield "import", None
-        yield "load", self.open(spec, artifact)
+        yield "load", self._load(spec, artifact)
 
-    def open(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
+    def _load(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
         import torch
 
         from backends.model.checkpoint import load_encoder
@@ -118,11 +119,10 @@ class CapturedStep:
 
 @dataclass
 class Buffers:
-    """Buffers of one shape at fixed addresses, the output of the last step, and the kept graph."""
+    """Buffers of one shape at fixed addresses, and the output of the last step."""
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
-    kept: CapturedStep | None = None
     output: torch.Tensor | None = None
     host: torch.Tensor | None = None
 
@@ -138,7 +138,6 @@ class TorchSteps(Session):
         self._buffers = Buffers({}, {})
         self._key: tuple[Any, ...] = ()
         self._buffers_by_key: dict[tuple[Any, ...], Buffers] = {}
-        self._recorded: CapturedStep | None = None
         self._mode = torch.inference_mode()
         self._mode.__enter__()
         self._on_stream: AbstractContextManager[Any] = nullcontext()
@@ -157,19 +156,13 @@ class TorchSteps(Session):
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
             self.wait()
-        self._buffers_by_key, self._buffers, self._key, self._recorded = {}, Buffers({}, {}), (), None
+        self._buffers_by_key, self._buffers, self._key = {}, Buffers({}, {}), ()
+        self.graphs.clear()
         self._mode.__exit__(None, None, None)
         gc.collect()
         if self.stream is not None:
             with suppress(RuntimeError):
                 self._torch.cuda.empty_cache()
-
-    @property
-    def replays(self) -> bool:  # type: ignore[override]  # read-only
-        return self._recorded is not None
-
-    def _step_plainly(self) -> None:
-        self._recorded = None
 
     def _use(self, arrays: Mapping[str, Array], *properties: object) -> None:
         """Switch to the buffers for arrays of these sizes and `properties`. Allocate them at the first use."""
@@ -180,9 +173,7 @@ class TorchSteps(Session):
             if key not in self._buffers_by_key:
                 self._buffers_by_key[key] = self._allocate(arrays)
             self._buffers = self._buffers_by_key[key]
-            self._recorded = None
-        if self.keeps_graphs and self._recorded is None:
-            self._recorded = self._buffers.kept
+        self.graphs.select(key)
 
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch
@@ -199,10 +190,11 @@ class TorchSteps(Session):
                 self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
 
     def step(self) -> None:
+        captured: CapturedStep | None = self.graphs.current
         with self._on_stream:
-            if self._recorded is not None:
-                self._recorded.graph.replay()
-                self._buffers.output = self._recorded.output
+            if captured is not None:
+                captured.graph.replay()
+                self._buffers.output = captured.output
             else:
                 self._buffers.output = self._forward()
 
@@ -232,10 +224,8 @@ class TorchSteps(Session):
         graph = torch.cuda.CUDAGraph()
         with self._on_stream, torch.cuda.graph(graph, stream=self._own):
             output = self._forward()
-        self._recorded = CapturedStep(graph, output)
+        self.graphs.add(CapturedStep(graph, output))
         self._buffers.output = output
-        if self.keeps_graphs:
-            self._buffers.kept = self._recorded
 
 
 class TorchSession(TorchSteps):
@@ -257,9 +247,10 @@ class TorchSession(TorchSteps):
         del self._model
         super().close()
 
-    def set_shape(self, feeds: Feeds) -> None:
+    def changing(self, feeds: Feeds) -> Iterator[str]:
         self._unpadded = bool(feeds["attention_mask"].all())
         self._use(feeds, self._unpadded)
+        yield "set shape"
 
     def copy_in(self, feeds: Feeds) -> None:
         self._fill(feeds)

@@ -14,8 +14,8 @@ import numpy as np
 from backends.base import Array, Session, Shape
 from backends.inputs.readout import READOUTS
 from backends.inputs.task_batches import scatter_rows
-from suites.latency.measure import compare_with_reference
 from suites.measuring.clock import Effort
+from suites.measuring.output_difference import compare_with_reference
 
 
 def measure(

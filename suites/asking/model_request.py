@@ -90,10 +90,10 @@ def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
     try:
         if checkpoint_config:
             return positions_of(checkpoint_config)
-        if config.weights is Weights.random and "max_position_embeddings" in model.architecture:
+        if config.weights is Weights.random and "model_type" in model.architecture:
             return positions_of(model.architecture)
     except ValueError as error:
-        raise Refused(f"model.path={model.path}: {error}") from None
+        raise Refused(f"{f'model.path={model.path}' if model.path else 'model.architecture'}: {error}") from None
     known_model = config.weights is Weights.random or not model.names or model.hub in model.names
     return model.positions if known_model else UNKNOWN_POSITIONS
 

@@ -10,12 +10,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites.measuring import clock
 from suites.measuring.clock import Effort, Samples
 from suites.measuring.cpu_load import cpu_load, read_cpu
+from suites.measuring.output_difference import compare_with_reference
 from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
 from suites.schema.refusals import first_line
 
@@ -37,7 +36,7 @@ def measure(
         arrays: inputs and references, see `inputs_of`.
 
     Returns:
-        `measurements`, `checks` (see `compare`), `facts` by shape, and `failures` (messages by shape).
+        `measurements`, `checks` (see `compare_with_reference`), `facts` by shape, and `failures` (messages by shape).
     """
     measurements: list[Measurement] = []
     checks: list[dict[str, Any]] = []
@@ -108,37 +107,3 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
         Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)
         for phase, samples in samples_by_phase.items()
     ]
-
-
-def compare_with_reference(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
-    """Compare an output with the FP32 reference, over tokens that are not padding.
-
-    Args:
-        output: [batch, sequence, hidden] of any float type.
-        reference: [rows, sequence, hidden] FP32.
-        rows: indices [rows] of the sequences of the batch that `reference` contains.
-        mask: int32 [batch, sequence].
-
-    Returns:
-        nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None. cosine: smallest
-        cosine of mean-pooled hidden states over sequences. token_cosine: smallest cosine over single tokens.
-        max_difference: largest absolute difference.
-    """
-    valid = mask.astype(bool)
-    nonfinite = int(np.count_nonzero(~np.isfinite(output[valid])))
-    hidden, tokens = output[rows].astype(np.float64), valid[rows]
-    expected = reference.astype(np.float64)
-    if nonfinite:
-        return {"nonfinite": nonfinite, "cosine": None, "token_cosine": None, "max_difference": None}
-    pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (hidden, expected)]
-    return {
-        "nonfinite": 0,
-        "cosine": float(_cosine(*pooled).min()),
-        "token_cosine": float(_cosine(hidden[tokens], expected[tokens]).min()),
-        "max_difference": float(np.abs(hidden - expected)[tokens].max()),
-    }
-
-
-def _cosine(a: Array, b: Array) -> Array:
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.asarray((a * b).sum(-1) / np.maximum(norms, 1e-30))

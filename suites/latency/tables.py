@@ -9,7 +9,7 @@ from typing import Any
 
 from suites.records.cell import PROFILES
 from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
-from suites.statistics.stats import Estimate, estimate, percentile, typical
+from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
@@ -183,20 +183,20 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
             phases.setdefault((m.phase, m.cuda_graph), []).append(m)
     main = GPU if (GPU, False) in phases else LATENCY
     times = {graph: estimate(samples) for graph in (False, True) if (samples := _samples(phases, main, graph))}
-    sustained = [_typical(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)]
-    pace = min(time for time in sustained if time is not None)
+    sustained = {graph: _typical(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)}
+    _, pace = best_time({graph: time for graph, time in sustained.items() if time is not None})
     tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
     checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
     wrong = problems(record, {(batch, sequence)}, tasks)
-    graph = min(times, key=lambda cuda_graph: times[cuda_graph].p50)
+    graph, best_estimate = best_time(times)
     best = Contender(
-        comparable(record, times[graph], graph, batch * sequence), "; ".join(why_excluded(record, {(batch, sequence)}))
+        comparable(record, best_estimate, graph, batch * sequence), "; ".join(why_excluded(record, {(batch, sequence)}))
     )
     notes = notes_cell(options, *_notes(record, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else "")
     values = (
         cell.backend, cell.precision, str(batch), str(sequence), _median(times.get(False)), _median(times.get(True)),
         _rate(batch, pace), _cosine(checks), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases),
-        str(times[graph].processes), str(times[graph].count),
+        str(best_estimate.processes), str(best_estimate.count),
         _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
         _percentile(phases, main, True, 99),
         _microseconds(_typical(phases, ENQUEUE, False)), _microseconds(_typical(phases, ENQUEUE, True)),

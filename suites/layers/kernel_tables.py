@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from backends.base import Shape
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.distinctions import distinctions
@@ -97,8 +98,8 @@ def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, floa
         count[group] += 1
         spent[group] += nanoseconds
     groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
-    cell, (batch, sequence) = record.cell, shape.split("x")
+    cell, run_shape = record.cell, Shape.parse(shape)
     lengths = str(cell.lengths["distribution"]).replace("full", "")
-    head = (cell.backend, cell.precision, lengths, batch, sequence)
+    head = (cell.backend, cell.precision, lengths, str(run_shape.batch), str(run_shape.sequence))
     notes = configuration(record, options)
     return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups, notes)

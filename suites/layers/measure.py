@@ -12,6 +12,7 @@ import numpy as np
 
 from backends.base import Array, Session, Shape
 from suites.measuring.clock import Effort
+from suites.measuring.output_difference import compare_outputs
 
 
 def measure(
@@ -30,7 +31,7 @@ def measure(
     session.step()
     session.wait()
     valid = feeds["attention_mask"].astype(bool)
-    outputs, reference = session.fetch()[valid].astype(np.float64), arrays["reference"][valid].astype(np.float64)
+    outputs, reference = session.fetch()[valid], arrays["reference"][valid]
     edges = np.cumsum([0, *arrays["widths"].tolist()])
     layers = [
         {"point": str(point), **layer_errors(outputs[:, low:high], reference[:, low:high])}
@@ -46,15 +47,14 @@ def layer_errors(output: Array, reference: Array) -> dict[str, Any]:
         nonfinite, the number of NaN and Inf; where it is 0, also max_difference (absolute), relative_error (Frobenius
         norm of the difference over that of the reference) and cosine_min, the smallest over tokens.
     """
-    nonfinite = int(np.count_nonzero(~np.isfinite(output)))
-    if nonfinite:
-        return {"nonfinite": nonfinite}
-    norms = np.linalg.norm(output, axis=1) * np.linalg.norm(reference, axis=1)
+    difference = compare_outputs(output, reference)
+    if difference.nonfinite:
+        return {"nonfinite": difference.nonfinite}
     return {
         "nonfinite": 0,
-        "max_difference": float(np.abs(output - reference).max()),
-        "relative_error": float(np.linalg.norm(output - reference) / np.linalg.norm(reference)),
-        "cosine_min": float(((output * reference).sum(1) / np.maximum(norms, 1e-30)).min()),
+        "max_difference": difference.max_difference,
+        "relative_error": difference.relative_error,
+        "cosine_min": float(difference.cosines.min()),
     }
 
 

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backends.atomic_file import write_atomically
 from suites.records.cell import Cell
 from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
 from suites.schema.refusals import Refused
@@ -175,26 +175,6 @@ def record_path(results: Path, machine: str, cell: Cell) -> Path:
     if not MACHINE_NAME.fullmatch(machine) or not WORD.fullmatch(cell.suite):
         raise ValueError(f"{one_line(machine, 80)!r}, {one_line(cell.suite, 80)!r}: not names of a machine and a suite")
     return results / machine / "records" / cell.suite / f"{cell.id}.json"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to a temporary file next to `path`, then rename it. So readers see the whole file or no file.
-
-    Raises:
-        OSError: the folder cannot be written or the disk is full. No temporary file remains.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_record(results: Path, record: Record) -> Path:

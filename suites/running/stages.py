@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backends.base import Shape
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
 from suites.layers.measure import first_above
@@ -163,8 +164,8 @@ def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
 
     An engine is tuned for the number of tokens that it will run.
     """
-    sizes = [[*map(int, name.split("x")), notes["tokens"]] for name, notes in shapes.items()]
-    return [[batch, sequence, tokens] for batch, sequence, tokens in sizes if tokens < batch * sequence]
+    counted = [(Shape.parse(name), notes["tokens"]) for name, notes in shapes.items()]
+    return [[shape.batch, shape.sequence, tokens] for shape, tokens in counted if tokens < shape.batch * shape.sequence]
 
 
 def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> StageResult:

@@ -25,7 +25,11 @@ Prepared = tuple[Source, Artifact, Mapping[str, Any]]
 
 def _batches(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
     inputs = prepare_inputs(origin, shapes)
-    return source, inputs, {"shapes": [[int(size) for size in name.split("x")] for name in inputs.notes["shapes"]]}
+    return (
+        source,
+        inputs,
+        {"shapes": [[shape.batch, shape.sequence] for shape in map(Shape.parse, inputs.notes["shapes"])]},
+    )
 
 
 def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
@@ -51,7 +55,7 @@ def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shap
 
 
 def _requests(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
-    requested = [Shape(batch, sequence) for batch, sequence in job["asked"]]
+    requested = [Shape.parse(sizes) for sizes in job["asked"]]
     return source, prepare_request_sets(origin, requested, shapes), {}
 
 

@@ -7,9 +7,10 @@ benchmarking in reasonable time").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ tests/statistics/test_winners.py) equal rows gave a false winner in 2 to 4 of 10
 found in 96 of 100 where processes spread by 2%."""
 
 Samples = Sequence[float]
+
+T = TypeVar("T", bound="Estimate | float")
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,21 @@ def student(confidence: float, freedom: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def best_time(times: Mapping[bool, T]) -> tuple[bool, T]:
+    """Return the lower of the times without and with CUDA graph: whether it is with one, and the time.
+
+    Args:
+        times: median times, or estimates, by whether CUDA graphs are replayed. One of both may be missing. Of equal
+            times, the first one is returned.
+    """
+    graph = min(times, key=lambda cuda_graph: _p50(times[cuda_graph]))
+    return graph, times[graph]
+
+
+def _p50(time: Estimate | float) -> float:
+    return time.p50 if isinstance(time, Estimate) else time
 
 
 def slower(one: Estimate, other: Estimate) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from suites.records.record import GPU, Measurement, Record
 from suites.statistics.noise import PathKey, noise_of, widened
-from suites.statistics.stats import Estimate, estimate_of_figures, slower, typical
+from suites.statistics.stats import Estimate, best_time, estimate_of_figures, slower, typical
 
 OTHERS_ALLOWED = 0.05
 """Largest share of the CPU time that other processes may take. Above it, times on the CPU are not reliable."""
@@ -87,7 +87,7 @@ def fastest_time(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequ
             graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)
         }
         times = {graph: typical([m.samples for m in by_graph[graph]]) for graph in by_graph if by_graph[graph]}
-        graph = min(times, key=lambda candidate: times[candidate])
+        graph, _ = best_time(times)
         graphs.add(graph)
         for m in by_graph[graph]:
             sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))

@@ -22,9 +22,9 @@ from typing import Any
 
 from backends.base import Array, Session, Shape, Unavailable, Unsupported
 from backends.stream import Stream
-from suites.latency.measure import compare_with_reference
 from suites.measuring import clock
 from suites.measuring.clock import Effort
+from suites.measuring.output_difference import compare_with_reference
 from suites.measuring.request_clock import time_requests, warm_up
 from suites.records.record import Measurement
 from suites.schema.refusals import first_line

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array, Feeds, Session
+from suites.measuring.output_difference import compare_outputs
 from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
 
@@ -57,17 +58,11 @@ def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: boo
         if plain:
             session.keeps_graphs = True
         unequal += not np.array_equal(result, reference)
-        difference = relative_difference(result, reference)
+        difference = compare_outputs(result, reference).relative_to_largest
         if not difference <= worst[0]:  # NaN is the worst
             worst = (difference, [str(workload.shapes[before]), str(workload.shapes[after])])
     return {"cuda_graph": graph, "transitions": len(path), "replayed": replayed, "unequal": unequal,
             "difference": worst[0], "where": worst[1]}  # fmt: skip
-
-
-def relative_difference(result: Array, reference: Array) -> float:
-    """Return the largest absolute difference as a share of the largest reference value."""
-    result, reference = result.astype(np.float64), reference.astype(np.float64)
-    return float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-30))
 
 
 def parity_fault(checked: Mapping[str, Any]) -> str:

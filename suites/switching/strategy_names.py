@@ -73,7 +73,7 @@ def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]
     if not profiles_of(record):
         return dict.fromkeys(shapes, "")
     try:
-        planned = plan_profiles([Shape(*shape) for shape in shapes], record.cell.options)
-        return {shape: str(planned[choose_profile(planned, Shape(*shape))]) for shape in shapes}
+        planned = plan_profiles([*map(Shape.parse, shapes)], record.cell.options)
+        return {shape: str(planned[choose_profile(planned, Shape.parse(shape))]) for shape in shapes}
     except Unsupported:
         return dict.fromkeys(shapes, "")

@@ -160,7 +160,7 @@ def fitting_shape(request: Size, shapes: Sequence[Size]) -> int:
     from backends.base import Shape
     from backends.inputs import request_inputs
 
-    return request_inputs.fitting_shape(Shape(*request), [Shape(*shape) for shape in shapes])
+    return request_inputs.fitting_shape(Shape.parse(request), [*map(Shape.parse, shapes)])
 
 
 def euler_circuit(nodes: int, repeats: int, seed: int) -> list[int]:

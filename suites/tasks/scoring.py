@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
-from suites.tasks.predictions import Predictions, predictions, unit_rows
+from suites.measuring.output_difference import compare_outputs
+from suites.tasks.predictions import Predictions, predictions
 
 RESAMPLES = 1000
 """Bootstrap resamples of the rows."""
@@ -61,17 +62,16 @@ def score(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns of constant outputs; the NaN in the result is enough
         task = compare(targets, own, other, checkpoint)
-    return {"nonfinite": 0, **_errors(readouts.astype(np.float64), inputs["reference"].astype(np.float64)), **task}
+    return {"nonfinite": 0, **_errors(readouts, inputs["reference"]), **task}
 
 
 def _errors(readouts: Array, reference: Array) -> dict[str, float]:
-    rows = [x.reshape(len(x), -1) for x in (readouts, reference)]
-    cosine = (unit_rows(rows[0]) * unit_rows(rows[1])).sum(1)
+    difference = compare_outputs(*(values.reshape(len(values), -1) for values in (readouts, reference)))
     return {
-        "cosine_min": float(cosine.min()),
-        "cosine_mean": float(cosine.mean()),
-        "max_difference": float(np.abs(readouts - reference).max()),
-        "relative_error": float(np.linalg.norm(readouts - reference) / np.linalg.norm(reference)),
+        "cosine_min": float(difference.cosines.min()),
+        "cosine_mean": float(difference.cosines.mean()),
+        "max_difference": difference.max_difference,
+        "relative_error": difference.relative_error,
     }
 
 

@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,9 +111,8 @@ def test_equal_ranges_of_query_key_and_value_change_no_output(
 
 
 def test_unsupported_encoders_are_refused(tiny: Tiny, tmp_path: Path) -> None:
-    config = SimpleNamespace(model_type="bert", hidden_act="relu")
     with pytest.raises(Unsupported, match="activation 'relu'"):
-        named_weights({}, config)
+        named_weights({}, {"model_type": "bert", "hidden_act": "relu"})
     folder, _ = tiny("bert")
     shutil.copytree(folder, tmp_path / "relative")
     config = json.loads((folder / "config.json").read_text()) | {"position_embedding_type": "relative_key"}

@@ -14,9 +14,10 @@ from conftest import TINY_MODELS
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
+from backends.model.layer_names import POINTS
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import quantize_onnx
-from backends.onnx_.ranges import PLUGIN_OPERATIONS, POINTS, activation_ranges, points_of
+from backends.onnx_.ranges import PLUGIN_OPERATIONS, activation_ranges, points_of
 from suites.schema.config import QuantizationConfig, to_json_types
 
 Tiny = Callable[[str], tuple[Path, str]]

@@ -19,7 +19,6 @@ from word_models import request, word_model
 from backends.base import Unsupported
 from backends.cache import ArtifactCache
 from backends.model import attention
-from backends.model.families import FAMILIES
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export
 from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
@@ -196,7 +195,3 @@ def test_files_that_change_during_a_cell_are_detected(tmp_path: Path) -> None:
     (folder / "vocab.txt").write_text("the\n")
     with pytest.raises(RuntimeError, match="files changed while the cell ran; run it again"):
         export_stage({**made.job, "form": FORM})
-
-
-def test_every_family_is_checked_here() -> None:
-    assert set(FAMILIES) - {*TINY_MODELS, *OTHER_MODELS} == {"camembert"}  # the same architecture as RoBERTa

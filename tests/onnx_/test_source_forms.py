@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
+from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
 from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
+from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import REWRITES, apply_rewrites
 from suites.schema.config import QuantizationConfig, to_json_types
@@ -187,7 +188,7 @@ def test_smoothing_keeps_fp32_outputs_and_improves_int8(
     odd = tmp_path / "odd"
     source = export_onnx(odd, f"odd {family}", shared_cache)
     batches = lambda: calibration_batches(odd, TEXTS, 8, 24, seed=0)  # noqa: E731
-    smoothed = smooth_onnx(source, 0.5, tuple(WEIGHT_PRODUCTS), batches, {}, shared_cache)
+    smoothed = smooth_onnx(source, 0.5, WEIGHT_PRODUCTS, batches, {}, shared_cache)
     assert smoothed.notes["smoothed"] == 12
     before, after = (
         Counter(node.op_type for node in onnx.load(str(artifact.path)).graph.node) for artifact in (source, smoothed)

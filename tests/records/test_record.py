@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from suites.records.record import Record, read_record, record_path, write_atomically, write_record
+from suites.records.record import Record, read_record, record_path, write_record
 from suites.records.record_checks import BadRecord
 from suites.records.results_folder import read_records
 from suites.schema.refusals import Refused
@@ -79,17 +77,3 @@ def test_file_names_do_not_contain_the_models_folder(
     assert path.parent == tmp_path / "gpu-a" / "records" / "latency"
     assert len(path.name) < 200
     assert not path.name.startswith(".")
-
-
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.json"
-    write_atomically(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, "new")
-    assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
-    assert path.read_text() == "old"

@@ -38,9 +38,9 @@ class Stale(NullSession):
     """A session that mixes up its buffers: after shape 2x16 it returns the output of that shape, cut to the new
     shape."""
 
-    def set_shape(self, feeds: Feeds) -> None:
+    def changing(self, feeds: Feeds) -> Any:
         self._before = self._ids.shape
-        super().set_shape(feeds)
+        return super().changing(feeds)
 
     def fetch(self) -> Array:
         return self._output * (0.5 if self._before == (2, 16) and self._ids.shape == (3, 16) else 1)
@@ -204,10 +204,6 @@ class Heavy(NullSession):
     def _take(self, size: int) -> None:
         Heavy.used += size
         self._own += size
-
-    def set_shape(self, feeds: Feeds) -> None:
-        self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)
-        super().set_shape(feeds)
 
     def changing(self, feeds: Feeds) -> Any:
         self._take(10 if "x".join(map(str, feeds["input_ids"].shape)) not in self._seen else 0)

@@ -116,10 +116,6 @@ class Waiting(NullSession):
         self.wait()
         return super().changing(feeds)
 
-    def set_shape(self, feeds: Feeds) -> None:
-        self.wait()
-        super().set_shape(feeds)
-
 
 def test_a_change_that_waits_for_the_device_is_still_timed_on_the_device(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Waiting("ok", costs), repeats=3)

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from fake_api import ALL, fake_api
 
-from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
-from backends.tensorrt_.build.engine import session_of
+from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
 from backends.tensorrt_.runtime.layout import Rows
 from backends.tensorrt_.session import open_session, session
 
@@ -117,11 +116,10 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ses
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
                          {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
-        opened_session = session_of(
-            open_session.opening(api, spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
-        )
+        layout = Rows(("input_ids", "attention_mask"))
+        opened = opened_session(open_session.opening(api, spec, Artifact(plan, sha256), layout))
         calls.clear()
-        return opened_session
+        return opened
 
     return open_plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,8 +57,9 @@ class Steps(TorchSteps):
         self._device = torch.device("cpu")
         self._card = card
 
-    def set_shape(self, feeds: Any) -> None:
+    def changing(self, feeds: Any) -> Iterator[str]:
         self._use(feeds)
+        yield "set shape"
 
     def copy_in(self, feeds: Any) -> None:
         self._card.note("copy in")

@@ -4,13 +4,13 @@ the layers that it quantizes."""
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from backends.atomic_file import write_atomically
 from backends.base import Unsupported
 from backends.cuda import DeviceArray
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -59,10 +59,6 @@ def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> Any:
             return cache.read_bytes() if cache.exists() else None
 
         def write_calibration_cache(self, content: bytes) -> None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            # Builders for other profiles share the file, so it is replaced in one operation.
-            partial = cache.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(content)
-            os.replace(partial, cache)
+            write_atomically(cache, content)  # builders for other profiles share the file
 
     return Calibrator()

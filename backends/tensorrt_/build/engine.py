@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backends.base import Artifact, BuildSpec, Session, versions_of
+from backends.base import Artifact, BuildSpec, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.tensorrt_.runtime.installation import PACKAGES
 from backends.tensorrt_.runtime.profiles import plan_profiles
@@ -71,10 +71,3 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPlan) -> Ar
     }
     cache = ArtifactCache(spec.cache)
     return cache.get("engine", key, "model.plan", partial(build, spec), versions_of(PACKAGES))
-
-
-def session_of(opening: Iterator[tuple[str, Session | None]]) -> Session:
-    """Return the session, which `Backend.opening` yields last."""
-    *_, (_, session) = opening
-    assert session is not None
-    return session

@@ -28,7 +28,7 @@ SCALE_MAX_EXPONENT = 60.0
 """Largest bound of the scores that INT8 attention uses in place of their maximum, see `scale_max`."""
 
 FLOATING_POINT_NODES = {"attention": ("scores", "context"), "norms": ("attention_residual", "ffn_residual")}
-"""Nodes of the graph (NODES of backends/onnx_/quantize.py) that are excluded from INT8 if an option is fp16, by
+"""Nodes of the graph (NODES of backends/model/layer_names.py) that are excluded from INT8 if an option is fp16, by
 option."""
 
 

@@ -56,13 +56,13 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     Raises:
         Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
     """
-    min_shape, opt_shape, max_shape = (Shape(*options[name]) for name in ("min", "opt", "max"))
+    min_shape, opt_shape, max_shape = (Shape.parse(options[name]) for name in ("min", "opt", "max"))
     if options["profiles"] == "per_shape":
         profiles = tuple(Profile(shape, shape, shape) for shape in sorted(set(shapes)))
     elif options["profiles"] == "dynamic":
         profiles = (Profile(min_shape, opt_shape, max_shape),)
     elif options["profiles"] == "ranges":
-        ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options["ranges"]]
+        ranges = [(Shape.parse(sizes[:2]), Shape.parse(sizes[2:])) for sizes in options["ranges"]]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
         for profile in profiles:
             if not any(profile.contains(shape) for shape in shapes):

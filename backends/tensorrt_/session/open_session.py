@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
+from backends.base import Array, Artifact, BuildSpec, Feeds, Opening, Session, Shape
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.tensorrt_.runtime.layout import Layout
@@ -33,16 +33,12 @@ class MultiContextSession(Session):
             session.close()
 
     @property
-    def replays(self) -> bool:  # type: ignore[override]  # read only
+    def replays(self) -> bool:
         return self._current.replays
 
     def _step_without_graph(self) -> None:
         for session in self._sessions:
             session.keeps_graphs = False
-
-    def set_shape(self, feeds: Feeds) -> None:
-        for _ in self.changing(feeds):
-            pass
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         self._current = self._owners[choose_profile(self._profiles, Shape(*feeds["input_ids"].shape))]
@@ -67,9 +63,7 @@ class MultiContextSession(Session):
         self._current.capture()
 
 
-def opening(
-    api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None
-) -> Iterator[tuple[str, Session | None]]:
+def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> Opening:
     """Open a session in parts; see Backend.opening.
 
     Args:

@@ -121,8 +121,6 @@ class TensorRTSession(Session):
         self._batch = NO_BATCH
         self._stepped = False
         self._in_context: dict[str, tuple[int, ...]] = {}
-        self._captured: CapturedStep | None = None
-        self._kept: dict[tuple[tuple[str, tuple[int, ...]], ...], CapturedStep] = {}
         self._pinned: dict[str, PinnedArray] = {}
         self._device: dict[str, DeviceArray] = {}
 
@@ -142,23 +140,16 @@ class TensorRTSession(Session):
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier failure was reported when it occurred
             self.wait()
-        self._kept, self._captured, self._context = {}, None, None
+        self.graphs.clear()
+        self._context = None
         self._device, self._pinned = {}, {}
         del self._plan, self._pinned_output
 
-    @property
-    def replays(self) -> bool:  # type: ignore[override]  # read only
-        return self._captured is not None
-
     def _step_without_graph(self) -> None:
-        if self._captured is not None:
-            self._captured = None
+        if self.replays:
             # The context may have other sizes or another profile than the graph: the next `set_shape` sets them.
             self._batch = NO_BATCH
-
-    def set_shape(self, feeds: Feeds) -> None:
-        for _ in self.changing(feeds):
-            pass
+        super()._step_without_graph()
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         # No batch is loaded until all of this succeeds: after a refused batch, a step must not run the previous one.
@@ -167,11 +158,10 @@ class TensorRTSession(Session):
         sizes = _sizes(batch)
         changed = sizes != _sizes(previous)
         if changed:
-            self._captured = None
-        if self.keeps_graphs and self._captured is None:
-            self._captured = self._kept.get(tuple(sizes.items()))
+            self.graphs.drop()
+        self.graphs.select(tuple(sizes.items()))
         yield "arrange"
-        if changed and self._captured is None:
+        if changed and not self.replays:
             yield from self._change(Shape(*feeds["input_ids"].shape), sizes)
         self._batch = batch
 
@@ -201,8 +191,9 @@ class TensorRTSession(Session):
     def step(self) -> None:
         if self._batch is NO_BATCH:
             raise RuntimeError("no batch is loaded, or the last one was refused: load a batch first")
-        if self._captured is not None:
-            self._captured.graph.launch()
+        captured: CapturedStep | None = self.graphs.current
+        if captured is not None:
+            captured.graph.launch()
         elif not self._context.execute_async_v3(int(self._stream.handle)):
             raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
         else:
@@ -212,7 +203,8 @@ class TensorRTSession(Session):
         self._stream.synchronize()
 
     def fetch(self) -> Array:
-        sizes = self._captured.output if self._captured else self._output_sizes()
+        captured: CapturedStep | None = self.graphs.current
+        sizes = captured.output if captured else self._output_sizes()
         host = self._pinned_output.array[: math.prod(sizes)]
         self._stream.copy_out(host, self._device[self._plan.output].pointer)
         self.wait()
@@ -233,12 +225,10 @@ class TensorRTSession(Session):
             # Observed with 8.6: to launch a graph of a profile that is no longer the context's ends the process.
             raise Unsupported("a context that changes its profile cannot keep graphs: use trt.contexts=per_profile")
         self.wait()
-        self._captured = None
+        self.graphs.drop()
         if not self._stepped or self._in_context != _sizes(self._batch):
             raise RuntimeError("capture needs a plain step at this shape first")
-        self._captured = CapturedStep(CudaGraph(self._stream, self.step), self._output_sizes())
-        if self.keeps_graphs:
-            self._kept[tuple(_sizes(self._batch).items())] = self._captured
+        self.graphs.add(CapturedStep(CudaGraph(self._stream, self.step), self._output_sizes()))
 
 
 def _sizes(batch: ArrangedBatch) -> dict[str, tuple[int, ...]]:
