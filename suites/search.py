@@ -227,7 +227,7 @@ def _run(arguments: Sequence[str]) -> int:
     from suites.cli import local_settings
     from suites.cli.display import Display
     from suites.records.results_folder import MachineFolder
-    from suites.report import print_bad_records, terminal_tables, write_machine
+    from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 
     local_settings.register()
     search = Search(overrides(arguments), Display())

@@ -15,10 +15,10 @@ from backends.base import (
     SourceForm,
     Unsupported,
 )
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.engine import cached_engine, session_of
 from backends.tensorrt_.runtime.capabilities import Capabilities, installed
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available, installed_release
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 if TYPE_CHECKING:
     from backends.tensorrt_.build.build import DefineNetwork

@@ -16,6 +16,7 @@ import numpy as np
 
 from backends.base import Artifact, Backend, BuildSpec, Session, Source, SourceForm, Unsupported
 from backends.model.weights import divide_queries, equalize_ranges, pad_heads
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.engine import cached_engine, session_of
 from backends.tensorrt_.plugins.plugin_choices import (
     check_exclusions,
@@ -28,7 +29,6 @@ from backends.tensorrt_.plugins.plugin_choices import (
 )
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available
 from backends.tensorrt_.runtime.layout import Layout, plugin_layout
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -21,12 +21,12 @@ from backends.base import Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.model.weights import equalize_ranges, pad_heads
 from backends.onnx_.onnx_source import prepare_source
+from backends.profiles import Profile
 from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugins.plugin_choices import Choices
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Columns, Packed
-from backends.tensorrt_.runtime.profiles import Profile
 
 
 class Tensor:

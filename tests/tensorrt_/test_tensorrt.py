@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_.onnx_source import prepare_source
+from backends.profiles import Profile, choose_profile, plan_profiles
 from backends.tensorrt_ import onnx_backend
 from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.runtime import installation
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.profiles import Profile, choose_profile, plan_profiles
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve

@@ -17,10 +17,10 @@ from conftest import ROOT
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_.onnx_source import prepare_source
+from backends.profiles import Profile
 from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.profiles import Profile
 from suites.asking.resolve_options import backend_options, lengths_of
 from suites.schema.backend_config import PluginConfig, TrtConfig
 from suites.schema.config import QuantizationConfig, RunConfig, to_json_types

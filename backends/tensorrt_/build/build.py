@@ -11,6 +11,7 @@ import tensorrt as trt
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
@@ -19,7 +20,6 @@ from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.layout import Layout, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 can = installed()
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, BuildSpec, Session, versions_of
 from backends.cache import ArtifactCache, digest_of
+from backends.profiles import plan_profiles
 from backends.tensorrt_.runtime.installation import PACKAGES
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 if TYPE_CHECKING:
     from backends.tensorrt_.build.build import DefineNetwork

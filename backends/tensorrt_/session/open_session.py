@@ -10,9 +10,9 @@ import tensorrt as trt
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
+from backends.profiles import choose_profile
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import choose_profile
 from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
 
 
