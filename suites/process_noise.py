@@ -42,7 +42,7 @@ def _parser() -> CommandParser:
         "Calculate from records how much times differ between processes.\n\n"
         "It writes suites/statistics/process_noise.json, which tables use to judge rows of one process.\n"
         f"It reads the latency records that have at least {LEAST} equal processes.",
-        ("results/reference", "results/runs"),
+        ("results/reference",),
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")
     return parser

@@ -1,6 +1,6 @@
 """Write the tables of a results folder from its records: `python -m suites.report [RESULTS]`.
 
-The tables of each machine are written to RESULTS/MACHINE/tables. The default of RESULTS is results/runs.
+The tables of each machine are written to RESULTS/MACHINE/tables. The default of RESULTS is that of the key results.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from suites.asking.user_folders import default_folder
 from suites.cli.command_line import CommandParser, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.results_folder import machine_folders
+from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 from suites.tables.write_tables import print_bad_records, write_tables
 
@@ -42,7 +43,7 @@ def _parser() -> CommandParser:
         "Exit status: 0 all records were read, 1 a file was left out, 2 the folder has no records.",
         ("", "results/reference"),
     )
-    parser.add_argument("results", nargs="?", metavar="RESULTS", help="folder of results; default results/runs")
+    parser.add_argument("results", nargs="?", metavar="RESULTS", help=f"folder of results; default {RunConfig.results}")
     return parser
 
 

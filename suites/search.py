@@ -81,7 +81,7 @@ class Search:
 
         config = _composed(self.overrides)
         checked_config(config)
-        precision = str(config.precision.name.name)
+        precision = str(config.precision.name)
         self._knob = _knob(config, precision)
         self._given = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
         self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or DEFAULT_COSINE[precision]

@@ -82,7 +82,7 @@ def tokenize_texts(
     if not has_tokenizer(folder):
         if not random or windows or not all(isinstance(text, str) for text in texts):
             raise Unavailable(
-                "the task needs a tokenizer.json, which this checkpoint lacks; task=fidelity also takes random ids"
+                "the task needs a tokenizer.json, which this checkpoint lacks; task=sentences also takes random ids"
             )
         return _random([str(text) for text in texts], longest, seed, config)
     tokenizer = load_tokenizer(folder)
