@@ -137,13 +137,7 @@ def round_encoder(
             )
         if product == "query":
             modules[parent].rounds_shares = (layer, "context") in chosen  # attend reads it
-        place = {
-            "query": f"{parent}/MatMul input 0" if (layer, "scores") in chosen else "",
-            "key": f"{parent}/MatMul input 1" if (layer, "scores") in chosen else "",
-            "value": f"{parent}/MatMul_1 input 1" if (layer, "context") in chosen else "",
-            "attention_output": f"{path}/Add output 0" if (layer, "attention_residual") in chosen else "",
-            "ffn_down": f"{path}/Add output 0" if (layer, "ffn_residual") in chosen else "",
-        }.get(product, "")
+        place = _place_after(path, product, chosen)
         if path in block_inputs:
             readers = next(products for pattern, products in BLOCK_INPUTS.items() if re.search(pattern, path))
             # The next layer reads the output of a layer. The first layer reads the embeddings (layer -1).
@@ -161,6 +155,19 @@ def round_encoder(
         if input_rounding := by_reader.get((_layer(path), _kind(f"{path}/MatMul", WEIGHT_PRODUCTS))):
             module.register_forward_pre_hook(_before(input_rounding))
     return activations
+
+
+def _place_after(path: str, product: str, chosen: Collection[tuple[int, str]]) -> str:
+    """Return the place of the rounding of a weight product's output; "" if no operation that reads it is rounded."""
+    layer, parent = _layer(path), path.rpartition("/")[0]
+    place, reader = {
+        "query": (f"{parent}/MatMul input 0", "scores"),
+        "key": (f"{parent}/MatMul input 1", "scores"),
+        "value": (f"{parent}/MatMul_1 input 1", "context"),
+        "attention_output": (f"{path}/Add output 0", "attention_residual"),
+        "ffn_down": (f"{path}/Add output 0", "ffn_residual"),
+    }.get(product, ("", ""))
+    return place if (layer, reader) in chosen else ""
 
 
 def _chosen(
