@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from suites.batch import read_lines
 from suites.root import CONF
 from suites.schema.config import RunConfig, to_json_types
 from suites.schema.config_key import keys_of
@@ -24,7 +26,13 @@ DEFAULTS = to_json_types(asdict(RunConfig()))
 GROUP_FILES = [file for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name not in OWN_FACTS]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 BATCHES = sorted((CONF / "batches").glob("*.txt"))
-RUN = yaml.safe_load((CONF / "run.yaml").read_text())
+CHOSEN = {
+    group: choice
+    for entry in yaml.safe_load((CONF / "run.yaml").read_text())["defaults"]
+    if isinstance(entry, dict)
+    for group, choice in entry.items()
+}
+"""Choice of each group in run.yaml."""
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -64,11 +72,10 @@ def test_a_file_sets_no_key_to_its_default(file: Path) -> None:
 
 
 def test_a_file_chooses_no_group_as_run_yaml_does() -> None:
-    chosen = {group: choice for entry in RUN["defaults"] if isinstance(entry, dict) for group, choice in entry.items()}
     for file in GROUP_FILES:
         entries = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
         for group, choice in (item for entry in entries for item in entry.items()):
-            assert chosen.get(group.removeprefix("override /")) != choice, f"{file.name}: {group}"
+            assert CHOSEN.get(group.removeprefix("override /")) != choice, f"{file.name}: {group}"
 
 
 def test_two_files_of_a_group_differ() -> None:
@@ -87,6 +94,45 @@ def test_a_default_path_is_written_in_the_schema_only() -> None:
             nodes = ast.walk(ast.parse(file.read_text()))
             texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
             assert [text for text in texts if any(path in text for path in paths)] == [], file.name
+
+
+def split_values(text: str) -> list[str]:
+    """Split at commas outside of brackets."""
+    values, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += letter
+    return values
+
+
+def cells_of(words: Sequence[str]) -> set[frozenset[tuple[str, str]]]:
+    """Return the cells of a command line or an experiment. Each has its keys that differ from the defaults."""
+    defaults = {f"{key}={value}" for key, value in CHOSEN.items()} | {
+        f"{key.name}={key.default}" for key in keys_of(RunConfig)
+    }
+    pairs = [word.partition("=") for word in words]
+    choices = [[(key, value) for value in split_values(values.replace(" ", ""))] for key, _, values in pairs]
+    return {frozenset(pair for pair in cell if "=".join(pair) not in defaults) for cell in product(*choices)}
+
+
+def measured_by(file: Path) -> set[frozenset[tuple[str, str]]]:
+    """Return the cells of an experiment or a batch."""
+    if file.suffix == ".txt":
+        return {cell for words in read_lines(file) for cell in cells_of([word for word in words if word != "-m"])}
+    values = yaml.safe_load(file.read_text())
+    swept = values.pop("hydra")["sweeper"]["params"]
+    return cells_of([f"{key}={value}" for key, value in {**values, **swept}.items()])
+
+
+def test_an_experiment_or_a_batch_repeats_no_other_one() -> None:
+    cells = {file.name: measured_by(file) for file in (*EXPERIMENTS, *BATCHES)}
+    assert cells_of(["model=minilm", "batch=[1,8],[[2],[3]]"]) == {frozenset(), frozenset({("batch", "[[2],[3]]")})}
+    for name, own in cells.items():
+        for other, others in cells.items():
+            assert name == other or not own <= others, f"{name} repeats {other}"
 
 
 @pytest.mark.parametrize("file", [*EXPERIMENTS, *BATCHES], ids=lambda file: file.stem)
