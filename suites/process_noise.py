@@ -14,6 +14,7 @@ from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record_checks import BadRecord
 from suites.records.results_folder import read_records
+from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 from suites.statistics.noise import FILE, LEAST, studies, to_text
 
@@ -42,7 +43,7 @@ def _parser() -> CommandParser:
         "Calculate from records how much times differ between processes.\n\n"
         "It writes suites/statistics/process_noise.json, which tables use to judge rows of one process.\n"
         f"It reads the latency records that have at least {LEAST} equal processes.",
-        ("results/reference",),
+        ("results/reference", RunConfig.results),
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")
     return parser

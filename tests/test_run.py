@@ -137,7 +137,8 @@ def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
 
 KILLED_AFTER_ONE_RECORD = """
 import os, signal, sys
-from suites import pipeline, run
+from suites import run
+from suites.running import pipeline
 
 def write_and_die(*arguments):
     write(*arguments)
