@@ -20,7 +20,7 @@ from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.report import print_bad_records
+from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, nearest, shortened
 from suites.statistics.validity import Judged, judged
 from suites.statistics.winners import ties
@@ -29,13 +29,14 @@ from suites.switching.strategy_names import StrategyNames
 from suites.switching.tables import costs_of, workload
 from suites.switching.traffic import Size, fitting_shape, read_trace
 from suites.tables.markdown import markdown
+from suites.tables.write_tables import print_bad_records
 from suites.text import one_line
 
 WORKLOAD_KEYS = ("model", "weights", "lengths", "shapes", "requests")
 """Names of the values of `workload`. Strategies are compared only if all of these are the same."""
 
 KEYS = {
-    "results": "Folder of the records. Default: results/runs.",
+    "results": f"Folder of the records. Default: {RunConfig.results}.",
     "machine": "Any part of the name of the machine.",
     "backend": "Name of the backend.",
     "precision": "Name of the precision.",

@@ -105,7 +105,7 @@ class Invocation:
     def report(self) -> None:
         """Print the tables of these cells. Write the tables of the machines and suites that were measured."""
         from suites.records.results_folder import MachineFolder
-        from suites.report import print_bad_records, terminal_tables, write_machine
+        from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 
         if waits():
             return

@@ -81,7 +81,7 @@ class Search:
 
         config = _composed(self.overrides)
         checked_config(config)
-        precision = str(config.precision.name.name)
+        precision = str(config.precision.name)
         self._knob = _knob(config, precision)
         self._given = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
         self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or DEFAULT_COSINE[precision]
@@ -227,7 +227,7 @@ def _run(arguments: Sequence[str]) -> int:
     from suites.cli import local_settings
     from suites.cli.display import Display
     from suites.records.results_folder import MachineFolder
-    from suites.report import print_bad_records, terminal_tables, write_machine
+    from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 
     local_settings.register()
     search = Search(overrides(arguments), Display())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,52 @@ def top_folder(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def imported(module: str) -> set[str]:
+    """Return the project's modules that `module` imports, also inside functions. Imports by name are not included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return (names & set(MODULES)) - {module}
+
+
+def room_of(module: str) -> str:
+    """Return the folder of a module. A module directly in suites/ or backends/ counts as a folder of its own."""
+    package = MODULES[module].parent.relative_to(ROOT).as_posix()
+    return package if "/" in package else module
+
+
+def import_cycle(imports_by_room: Mapping[str, Set[str]]) -> list[str]:
+    """Return folders that import each other, directly or not; empty if all imports point down."""
+    remaining = {room: set(others) for room, others in imports_by_room.items()}
+    while free := [room for room, others in remaining.items() if not others & set(remaining)]:
+        for room in free:
+            del remaining[room]
+    return sorted(remaining)
+
+
+def test_a_cycle_is_found() -> None:
+    assert import_cycle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert import_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_imports_between_folders_point_down() -> None:
+    """Registries that load modules by name are the exception: suites.tables.write_tables, backends.base."""
+    rooms: dict[str, set[str]] = {}
+    for module in MODULES:
+        rooms.setdefault(room_of(module), set()).update(room_of(name) for name in imported(module))
+    assert import_cycle({room: others - {room} for room, others in rooms.items()}) == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_module_imports(path: Path) -> None:
     if "cuda" in closure(module_of(path))[1]:
@@ -45,6 +92,9 @@ def test_backends_never_import_suites() -> None:
 def test_suites_name_no_framework() -> None:
     vendors = {"torch", "transformers", "onnx", "onnxruntime", "tensorrt", "cuda"}
     assert [path.name for path in SOURCES if top_folder(path) == "suites" and vendors & set(imports(path))] == []
+    of_vendors = ("backends.tensorrt_", "backends.torch_")
+    suites = [module for module in MODULES if module.startswith("suites")]
+    assert [module for module in suites if any(name.startswith(of_vendors) for name in imported(module))] == []
 
 
 def test_init_files_are_empty() -> None:
@@ -74,13 +124,6 @@ def test_only_the_clock_reads_a_clock() -> None:
 def test_no_test_reads_a_clock() -> None:
     """An assertion on wall-clock time fails on a busy machine. Use `simulated` or `wait_until` of conftest instead."""
     assert modules_that_read_clocks((ROOT / "tests").rglob("*.py")) == set()
-
-
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_of(path): path for path in SOURCES}
 
 
 def imported_at_start(module: str) -> set[str]:
@@ -165,3 +208,72 @@ def _opens_text(call: ast.Call) -> bool:
         on_a_path = isinstance(call.func, ast.Attribute) and not call.args
         return "b" not in mode and (bool(mode) or on_a_path or name == "fdopen" or isinstance(call.func, ast.Name))
     return name in ("read_text", "write_text")
+
+
+CONVENTION = {"__init__.py", "request.py", "inputs.py", "measure.py", "result.py", "tables.py", "description.py",
+              "suite.py"}  # fmt: skip
+"""File names that several folders have."""
+
+
+def test_a_file_name_occurs_once() -> None:
+    names = Counter(path.name for path in SOURCES)
+    assert [name for name, count in names.items() if count > 1 and name not in CONVENTION] == []
+
+
+MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 300, 59, 5
+
+LONG_FILES = {
+    "backends/base.py",
+    "backends/tensorrt_/plugins/plugin_network.py",
+    "suites/advise.py",
+    "suites/batch.py",
+    "suites/latency/tables.py",
+    "suites/worker.py",
+}
+"""Files above MOST_LINES. This list and the next two only shrink: a test fails if an entry is no longer needed."""
+
+LONG_FUNCTIONS = {"suites/asking/request.py:resolve", "suites/running/pipeline.py:_run"}
+"""Functions above MOST_FUNCTION_LINES."""
+
+MANY_PARAMETERS = {
+    "backends/onnx_/onnx_source.py:prepare_source",
+    "backends/tensorrt_/build/onnx_network.py:define_from_onnx",
+    "backends/tensorrt_/plugin_backend.py:_define",
+    "backends/tensorrt_/plugins/plugin_creators.py:add_plugin",
+    "suites/accuracy/measure.py:measure",
+    "suites/latency/measure.py:measure",
+    "suites/layers/measure.py:measure",
+    "suites/running/launch.py:call",
+    "suites/switching/measure.py:measure",
+    "suites/tasks/scoring.py:score",
+}
+"""Functions with more than MOST_PARAMETERS, `self` and `cls` not counted."""
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield each function of the project, also nested ones, as "path:name"."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    listed = function.args
+    names = [argument.arg for argument in (*listed.posonlyargs, *listed.args, *listed.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def test_files_are_short() -> None:
+    long = {path.relative_to(ROOT).as_posix() for path in SOURCES if path.read_text().count("\n") > MOST_LINES}
+    assert long == LONG_FILES
+
+
+def test_functions_are_short() -> None:
+    long = {name for name, node in functions() if (node.end_lineno or 0) - node.lineno + 1 > MOST_FUNCTION_LINES}
+    assert long == LONG_FUNCTIONS
+
+
+def test_functions_have_few_parameters() -> None:
+    """A function that needs more values takes a dataclass."""
+    assert {name for name, node in functions() if parameters(node) > MOST_PARAMETERS} == MANY_PARAMETERS

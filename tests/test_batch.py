@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
-from backends.tensorrt_.runtime.profiles import plan_profiles
+from backends.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
 from suites.measuring.machine import Machine

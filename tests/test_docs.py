@@ -14,9 +14,9 @@ from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
 from docs.generate.tables import LEGENDS
 from suites.cli.help import COMMON_KEYS, help_text
 from suites.records.results_folder import MachineFolder
-from suites.report import TABLES
 from suites.schema.config import RunConfig
 from suites.schema.config_key import key, keys_of
+from suites.tables.write_tables import TABLES
 
 KEYS = list(keys_of(RunConfig))
 

@@ -9,8 +9,9 @@ from markdown_rows import rows as table_rows
 
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.report import main, terminal_tables, write_machine, write_tables
+from suites.report import main
 from suites.tables.markdown import without_legend
+from suites.tables.write_tables import terminal_tables, write_machine, write_tables
 
 REFERENCE = ROOT / "results" / "reference"
 

@@ -137,7 +137,8 @@ def test_a_failed_cell_is_tried_again(cli: Cli) -> None:
 
 KILLED_AFTER_ONE_RECORD = """
 import os, signal, sys
-from suites import pipeline, run
+from suites import run
+from suites.running import pipeline
 
 def write_and_die(*arguments):
     write(*arguments)
@@ -226,7 +227,7 @@ def test_the_parent_process_imports_no_large_library() -> None:
     ("arguments", "says"),
     [
         (("backend=nul",), "null, ort, torch_compile, torch_eager"),
-        (("precision=fp12",), "bf16, fp16, fp32, fp8, int8, tf32"),
+        (("precision=fp12",), "did you mean fp32? choices: fp32, tf32, fp16, bf16, fp8, int8"),
         (("model=bert",), "bert_base, bert_large, distilbert_base"),
         (("bacth=[1]",), "did you mean batch?"),
         (("ort.fussion=on",), "did you mean ort.fusion?"),

@@ -13,8 +13,8 @@ from rich.console import Console
 from suites.cli.display import Display
 from suites.latency.tables import latency_tables
 from suites.records.record import Record, read_record, write_record
-from suites.report import write_tables
 from suites.tables.markdown import markdown
+from suites.tables.write_tables import write_tables
 from suites.text import cell_text, one_line, without_html
 
 NASTY = (

@@ -263,20 +263,32 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     return origin.cached("inputs.npz", {"shapes": [str(shape) for shape in shapes]}, build)
 
 
-def calibration_batches(
-    folder: Path, texts: Sequence[str], samples: int, sequence: int, seed: int, tokens: str = "auto"
-) -> list[dict[str, Array]]:
-    """Return batches of 8 calibration sequences of 1 to 4 sentences each.
+@dataclass(frozen=True)
+class CalibrationSize:
+    """Number and kind of calibration sequences.
 
-    Sequences are truncated to `sequence` tokens and padded to the longest one. All batches have the same shape, because
-    calibrators require it; the first sequences fill up the last batch. `tokens` is "text", "random" or "auto" (text if
-    the checkpoint has a tokenizer).
+    Attributes:
+        samples: number of sequences.
+        sequence: longest sequence in tokens.
+        tokens: "text", "random" or "auto" (text if the checkpoint has a tokenizer).
     """
-    source = Tokens.of(folder, tokens, texts, seed)
+
+    samples: int
+    sequence: int
+    tokens: str = "auto"
+
+
+def calibration_batches(folder: Path, texts: Sequence[str], size: CalibrationSize, seed: int) -> list[dict[str, Array]]:
+    """Return batches of 8 calibration sequences of 1 to 4 sentences each, int32 [8, sequence] by input name.
+
+    Sequences are padded to the longest one. All batches have the same shape, because calibrators require it; the first
+    sequences fill up the last batch.
+    """
+    source = Tokens.of(folder, size.tokens, texts, seed)
     names = input_names(folder)
-    rows = [*range(samples), *range(-samples % 8)]
+    rows = [*range(size.samples), *range(-size.samples % 8)]
     lengths = [
-        min(sequence, sum(source.natural_length(r + k) - source.around for k in range(1 + r % 4)) + source.around)
+        min(size.sequence, sum(source.natural_length(r + k) - source.around for k in range(1 + r % 4)) + source.around)
         for r in rows
     ]
     slices = [slice(start, start + 8) for start in range(0, len(rows), 8)]

@@ -7,6 +7,7 @@ If a neighbour or padding affects a text, its output shows the error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,30 @@ from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts
 from backends.model.checkpoint import input_names
 
 
-def prepare_task_batches(
-    origin: InputSource, shapes: Sequence[Shape], texts: Sequence[Text], readout: str, random: bool = False,
-    most: int = 0,
-) -> Artifact:  # fmt: skip
+@dataclass(frozen=True)
+class TaskTexts:
+    """Texts of a task and the output that is read for each of them.
+
+    Attributes:
+        texts: texts, or pairs of texts.
+        readout: a name from backends/inputs/readout.py.
+        random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
+            metric of a task.
+        most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
+    """
+
+    texts: Sequence[Text]
+    readout: str
+    random: bool = False
+    most: int = 0
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Texts and readout, for cache keys."""
+        return {"texts": list(self.texts), "readout": self.readout, **({"most": self.most} if self.most else {})}
+
+
+def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: TaskTexts) -> Artifact:
     """Write an .npz with the batches of a task and their FP32 reference outputs. The result is cached.
 
     A row is a text; for the readout "spans" it is a window of a text. The arrays are:
@@ -40,25 +61,22 @@ def prepare_task_batches(
 
     Args:
         origin: the checkpoint; the texts and lengths of `origin` are not used.
-        readout: a name from backends/inputs/readout.py.
-        random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
-            metric of a task.
-        most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
 
     Raises:
         Unsupported: the checkpoint does not have the head.
         Unavailable: the checkpoint does not have the tokenizer that the texts need.
     """
 
-    folder, seed = origin.folder, origin.seed
+    folder, seed, readout = origin.folder, origin.seed, task.readout
 
     def build(path: Path) -> Mapping[str, Any]:
         from backends.model.heads import span_head
 
         head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
-        limit = min(longest, most or longest)
-        names, features = input_names(folder), tokenize_texts(folder, texts, limit, seed, readout == "spans", random)
+        limit, random_seed = min(longest, task.most or longest), seed if task.random else None
+        names = input_names(folder)
+        features = tokenize_texts(folder, task.texts, limit, readout == "spans", random_seed)
         run = origin.reference()
         arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
@@ -73,11 +91,9 @@ def prepare_task_batches(
             arrays[f"{number}/rows"] = np.asarray(rows)
         arrays |= _windows(features, longest) if readout == "spans" else {}
         np.savez(path, readout=np.asarray(readout), reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
-        return {"tokens": features.kind, "texts": len(texts), "cut": features.cut}
+        return {"tokens": features.kind, "texts": len(task.texts), "cut": features.cut}
 
-    by_shape = [str(shape) for shape in shapes]
-    key = {**origin.key, "shapes": by_shape, "texts": list(texts), "readout": readout, "form": 2}
-    key |= {"most": most} if most else {}
+    key = {**origin.key, "shapes": [str(shape) for shape in shapes], **task.key, "form": 2}
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 

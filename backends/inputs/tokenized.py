@@ -62,7 +62,7 @@ class Features:
 
 
 def tokenize_texts(
-    folder: Path, texts: Sequence[Text], longest: int, seed: int, windows: bool = False, random: bool = False
+    folder: Path, texts: Sequence[Text], longest: int, windows: bool = False, random_seed: int | None = None
 ) -> Features:
     """Tokenize texts with the tokenizer of the checkpoint.
 
@@ -71,8 +71,8 @@ def tokenize_texts(
         windows: whether the texts are pairs of a question and its context. A context that is too long is then split
             into several rows, which overlap by a third of `longest` as in the SQuAD baselines (128 of 384). A question
             is truncated to a third of `longest`. If false, texts are truncated.
-        random: whether to use random ids, one per word, if the checkpoint has no tokenizer. They are sufficient to
-            compare outputs.
+        random_seed: seed of random ids, one per word, that are used if the checkpoint has no tokenizer. They are
+            sufficient to compare outputs. None: such a checkpoint is unavailable.
 
     Raises:
         Unavailable: the checkpoint has no tokenizer and random ids are not sufficient, or the model does not accept the
@@ -80,11 +80,11 @@ def tokenize_texts(
     """
     config = read_config(folder)
     if not has_tokenizer(folder):
-        if not random or windows or not all(isinstance(text, str) for text in texts):
+        if random_seed is None or windows or not all(isinstance(text, str) for text in texts):
             raise Unavailable(
-                "the task needs a tokenizer.json, which this checkpoint lacks; task=fidelity also takes random ids"
+                "the task needs a tokenizer.json, which this checkpoint lacks; task=sentences also takes random ids"
             )
-        return _random([str(text) for text in texts], longest, seed, config)
+        return _random([str(text) for text in texts], longest, random_seed, config)
     tokenizer = load_tokenizer(folder)
     items = [[text] if isinstance(text, str) else list(text) for text in texts]
     columns = [list(column) for column in zip(*items, strict=True)]

@@ -131,13 +131,7 @@ def round_encoder(
             )
         if product == "query":
             modules[parent].rounds_shares = (layer, "context") in chosen  # attend reads it
-        place = {
-            "query": f"{parent}/MatMul input 0" if (layer, "scores") in chosen else "",
-            "key": f"{parent}/MatMul input 1" if (layer, "scores") in chosen else "",
-            "value": f"{parent}/MatMul_1 input 1" if (layer, "context") in chosen else "",
-            "attention_output": f"{path}/Add output 0" if (layer, "attention_residual") in chosen else "",
-            "ffn_down": f"{path}/Add output 0" if (layer, "ffn_residual") in chosen else "",
-        }.get(product, "")
+        place = _place_after(path, layer, product, chosen)
         if path in block_inputs:
             output, reader_layer, readers = block_inputs[path]
             rounding = {reader for reader in (*readers, RESIDUALS[readers[0]]) if (reader_layer, reader) in chosen}
@@ -178,6 +172,19 @@ def _block_inputs(modules: Collection[str], names: LayerNames) -> dict[str, tupl
                 inputs[path] = (f"{path}/{operation} output 0", reader_layer, BLOCK_INPUTS[point])
     inputs.popitem()
     return inputs
+
+
+def _place_after(path: str, layer: int, product: str, chosen: Collection[tuple[int, str]]) -> str:
+    """Return the place of the rounding of a weight product's output; "" if no operation that reads it is rounded."""
+    parent = path.rpartition("/")[0]
+    place, reader = {
+        "query": (f"{parent}/MatMul input 0", "scores"),
+        "key": (f"{parent}/MatMul input 1", "scores"),
+        "value": (f"{parent}/MatMul_1 input 1", "context"),
+        "attention_output": (f"{path}/Add output 0", "attention_residual"),
+        "ffn_down": (f"{path}/Add output 0", "ffn_residual"),
+    }.get(product, ("", ""))
+    return place if (layer, reader) in chosen else ""
 
 
 def _chosen(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Artifact, versions_of
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student, relative_error
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
     from backends.model.checkpoint import run_encoder
 
     teacher, encoder, roundings = student.load()
-    batches = calibration_batches(student.folder, student.texts, seed=student.seed, tokens=student.tokens, **sizes)
+    size = CalibrationSize(**sizes, tokens=student.tokens)
+    batches = calibration_batches(student.folder, student.texts, size, student.seed)
 
     def loss(ranges: Mapping[str, float]) -> float:
         for place, largest in ranges.items():

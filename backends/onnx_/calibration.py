@@ -1,9 +1,10 @@
-"""Helpers for onnxruntime's calibration: data reader, histograms collected batch by batch, and scratch folders."""
+"""Calibration by onnxruntime: inputs, data reader, histograms collected batch by batch, and scratch folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,23 @@ from backends.onnx_ import onnx_files
 ENTROPY_BINS = 1024
 """Bins of the histograms for entropy calibration. onnxruntime's default is 128, which equals the number of quantized
 levels. With it the only candidate is the range of min-max."""
+
+
+@dataclass(frozen=True)
+class CalibrationInputs:
+    """Inputs that run through the FP32 model to find activation ranges.
+
+    Attributes:
+        batches: returns the feeds, int32 [batch, sequence] by input name, all of one shape. It is called only if the
+            cache does not have the result.
+        key: identifies the feeds in the cache.
+        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
+            calibrated ranges.
+    """
+
+    batches: Callable[[], Sequence[Mapping[str, Array]]]
+    key: Mapping[str, Any] = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextmanager

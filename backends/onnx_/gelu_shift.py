@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.model.families import node_at
 from backends.onnx_ import onnx_files
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.smoothquant import largest_by_channel
 
@@ -54,8 +55,7 @@ def shift_onnx(
     source: Artifact,
     per_channel: bool,
     leave_out: Sequence[str],
-    calibration: Callable[[], Sequence[Mapping[str, Array]]],
-    key: Mapping[str, Any],
+    calibration: CalibrationInputs,
     cache: ArtifactCache,
 ) -> Artifact:
     """Add a subtraction after each GELU of `source` whose reader is quantized.
@@ -65,8 +65,7 @@ def shift_onnx(
     Args:
         per_channel: whether weights will be rounded per output channel, or per tensor.
         leave_out: fnmatch patterns of nodes that are not quantized.
-        calibration: returns the feeds for which GELU's largest outputs are taken.
-        key: identifies the calibration inputs in the cache.
+        calibration: inputs for which GELU's largest outputs are taken.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -79,7 +78,7 @@ def shift_onnx(
             for node in graph.nodes
             if (place := node_at(node.name)) and place[1] == "ffn_down" and node.name not in excluded
         ]
-        largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration())
+        largest = largest_by_channel(graph, [node.inputs[0].name for node in products], calibration.batches())
         ranges = {}
         for node in products:
             offset, shifted_range = centred_range(float(largest[node.inputs[0].name].max()))
@@ -97,6 +96,6 @@ def shift_onnx(
         return {"shifted": len(products)}
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))
-    everything = {"source": source.sha256, "per_channel": per_channel, "leave_out": list(leave_out), **key}
+    everything = {"source": source.sha256, "per_channel": per_channel, "leave_out": list(leave_out), **calibration.key}
     artifact = cache.get("shift", everything, "model.onnx", build, versions)
     return replace(artifact, notes={**source.notes, **artifact.notes})

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Artifact, Source, SourceForm, versions_of
+from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
-from backends.onnx_.gelu_shift import SHIFTED_RANGES as SHIFTED
-from backends.onnx_.gelu_shift import shift_onnx
+from backends.onnx_.calibration import CalibrationInputs
+from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import activation_ranges
@@ -49,42 +50,48 @@ def prepare_source(
             replace calibrated ranges.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
-    trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
     if quantization.get("method") == "search":
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = {**quantization, "method": "minmax"}
     sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
-
-    def batches() -> list[dict[str, Array]]:
-        return calibration_batches(folder, texts, seed=seed, **sizes)
-
-    excluded, key = quantization.get("leave_out", ()), {**made_from, **sizes}
-    alpha = quantization.get("smooth", 0.0)
+    calibration = CalibrationInputs(
+        lambda: calibration_batches(folder, texts, CalibrationSize(**sizes), seed),
+        {**made_from, **sizes},
+        json.loads(learned.read_text(encoding="utf-8")) if learned else {},
+    )
     if form.arrays:
         arrays, ranges = encoder_weights(folder, identity, cache), None
         if form.ranges:
             onnx = export_onnx(folder, identity, cache)
-            if alpha:
-                onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
+            if alpha := quantization.get("smooth", 0.0):
+                onnx = smooth_onnx(onnx, alpha, ("attention_output",), calibration, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
-            method, percentile = quantization["method"], quantization["percentile"]
-            ranges = activation_ranges(onnx, method, percentile, batches, trained, excluded, key, cache)
+            ranges = activation_ranges(onnx, quantization, calibration, cache)
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
-    onnx, calibration = export_onnx(folder, identity, cache), None
+    onnx, stacked = export_onnx(folder, identity, cache), None
     if form.rewrites:
         onnx = apply_rewrites(onnx, form.rewrites, cache)
-    if form.quantized and alpha:
-        onnx = smooth_onnx(onnx, alpha, WEIGHT_PRODUCTS, batches, key, cache)
-    if form.quantized and quantization.get("shift"):
-        onnx = shift_onnx(onnx, quantization["per_channel"], excluded, batches, key, cache)
-        trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}
     if form.quantized:
-        onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)
+        onnx = _quantized(onnx, form.quantized, quantization, calibration, cache)
     if form.calibration:
-        calibration = _stacked(batches(), key, cache)
+        stacked = _stacked(calibration, cache)
     if form.types != "fp32":
         onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
-    return Source(folder, weights_digest(folder, cache.root), onnx, calibration)
+    return Source(folder, weights_digest(folder, cache.root), onnx, stacked)
+
+
+def _quantized(
+    onnx: Artifact, kind: str, quantization: Mapping[str, Any], calibration: CalibrationInputs, cache: ArtifactCache
+) -> Artifact:
+    """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ."""
+    if alpha := quantization.get("smooth", 0.0):
+        onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), calibration, cache)
+    if quantization.get("shift"):
+        leave_out = quantization.get("leave_out", ())
+        onnx = shift_onnx(onnx, quantization["per_channel"], leave_out, calibration, cache)
+        shifted = json.loads(onnx.path.with_name(SHIFTED_RANGES).read_text(encoding="utf-8"))
+        calibration = replace(calibration, trained={**calibration.trained, **shifted})
+    return quantize_onnx(onnx, kind, quantization, calibration, cache)
 
 
 def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
@@ -100,11 +107,12 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 
-def _stacked(batches: Sequence[Mapping[str, Array]], key: Mapping[str, Any], cache: ArtifactCache) -> Artifact:
+def _stacked(calibration: CalibrationInputs, cache: ArtifactCache) -> Artifact:
     """Stack the batches, which all have the same shape, to one array [batches, batch, sequence] per input."""
 
     def build(path: Path) -> None:
+        batches = calibration.batches()
         arrays = {name: np.stack([feeds[name] for feeds in batches]) for name in batches[0]}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
 
-    return cache.get("calibration", key, "inputs.npz", build, versions_of(("numpy", "transformers")))
+    return cache.get("calibration", calibration.key, "inputs.npz", build, versions_of(("numpy", "transformers")))

@@ -6,7 +6,7 @@ Its opset is 17 for INT8, and 19 for FP8, because earlier versions of these oper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from backends.cache import ArtifactCache
 from backends.model.families import node_at
 from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, calibration_reader, collect_ranges, private_copy
+from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
 
 DISTRIBUTION_BINS = 2048
@@ -40,9 +40,7 @@ def quantize_onnx(
     source: Artifact,
     kind: str,
     options: Mapping[str, Any],
-    calibration: Callable[[], Sequence[Mapping[str, Array]]],
-    trained: Mapping[str, float],
-    key: Mapping[str, Any],
+    calibration: CalibrationInputs,
     cache: ArtifactCache,
 ) -> Artifact:
     """Insert Q/DQ pairs into `source`.
@@ -53,10 +51,7 @@ def quantize_onnx(
             and `exact_residual` (nodes that are not quantized read tensors before rounding). For INT8 also `method`
             ("minmax", "entropy" or "percentile"), `percentile`, `activation` ("int8" or "uint8"), `per_channel`, and
             `reduce_range` (7-bit weights, for CPUs whose 8-bit products saturate).
-        calibration: returns the feeds that run through the FP32 model to find activation ranges.
-        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
-            calibrated ranges.
-        key: identifies the calibration inputs in the cache.
+        calibration: inputs to find activation ranges, or learned ranges.
 
     Raises:
         ValueError: the graph has no node of the placement.
@@ -64,7 +59,7 @@ def quantize_onnx(
     """
 
     def build(path: Path) -> Mapping[str, Any]:
-        return _quantize(source.path, path, kind, options, calibration(), trained)
+        return _quantize(source.path, path, kind, options, calibration)
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx"))
     everything = {
@@ -72,17 +67,16 @@ def quantize_onnx(
         "kind": kind,
         "options": dict(options),
         "form": 3 if options.get("method") == "entropy" else 2,
-        **({"trained": dict(trained)} if trained else {}),
-        **key,
+        **({"trained": dict(calibration.trained)} if calibration.trained else {}),
+        **calibration.key,
     }
     return cache.get("qdq", everything, "model.onnx", build, versions)
 
 
 def _quantize(
-    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]],
-    trained: Mapping[str, float],
-) -> Mapping[str, Any]:  # fmt: skip
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: CalibrationInputs
+) -> Mapping[str, Any]:
+    from onnxruntime.quantization import quantize_static
 
     selected, others = _split_nodes(
         onnx_files.graph_of(source), PLACEMENTS[options["placement"]], options.get("leave_out", ())
@@ -94,50 +88,59 @@ def _quantize(
         raise ValueError(
             f"{source.name} has no node of quantization.placement={options['placement']}; choose another placement"
         )
-    signed = options["activation"] == "int8"
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    fp8, large = kind == "fp8", onnx_files.is_large(source)
-    if fp8 and large:
+    large = onnx_files.is_large(source)
+    if kind == "fp8" and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
+    feeds = calibration.batches()
     with private_copy(source) as link:
-        own_ranges = fp8 or options["method"] != "minmax" or trained
-        method = "distribution" if fp8 else options["method"]
-        ranges = _ranges(link, method, options, calibration, trained) if own_ranges else None
+        own_ranges = kind == "fp8" or options["method"] != "minmax" or calibration.trained
+        method = "distribution" if kind == "fp8" else options["method"]
         quantize_static(
             str(link),
             str(path),
-            calibration_reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED_OPERATORS,
+            calibration_reader(feeds),
             nodes_to_quantize=selected,
-            per_channel=options["per_channel"] and not fp8,
-            reduce_range=options["reduce_range"] and not fp8,
-            activation_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
-            weight_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options["method"]],
-            calibration_cache_path=ranges,
+            calibration_cache_path=_ranges(link, method, options, feeds, calibration.trained) if own_ranges else None,
             use_external_data_format=large,
-            extra_options={
-                "ActivationSymmetric": signed or fp8,
-                "WeightSymmetric": True,
-                # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises
-                # the mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
-                "CalibPercentile": options["percentile"],
-                # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-            },
+            **_settings(kind, options),
         )
     if options.get("exact_residual"):
         _bypass_qdq(path, selected)
     if large:
         onnx_files.store_weights_digest(path)
     return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
+
+
+def _settings(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of quantize_static that depend on the recipe alone."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+
+    fp8, signed = kind == "fp8", options["activation"] == "int8"
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    return {
+        "quant_format": QuantFormat.QDQ,
+        "op_types_to_quantize": QUANTIZED_OPERATORS,
+        "per_channel": options["per_channel"] and not fp8,
+        "reduce_range": options["reduce_range"] and not fp8,
+        "activation_type": QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
+        "weight_type": QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
+        "calibrate_method": CalibrationMethod.Distribution if fp8 else methods[options["method"]],
+        "extra_options": {
+            "ActivationSymmetric": signed or fp8,
+            "WeightSymmetric": True,
+            # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises the
+            # mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
+            "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
+            "CalibPercentile": options["percentile"],
+            # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
+            "AddQDQPairToWeight": True,
+            "QuantizeBias": False,
+        },
+    }
 
 
 def _bypass_qdq(path: Path, quantized: Collection[str]) -> None:

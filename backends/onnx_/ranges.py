@@ -6,7 +6,7 @@ onnxruntime's calibrators compute them: they run calibration inputs through the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from backends.cache import ArtifactCache
 from backends.model.families import node_at, point_at
 from backends.model.layer_names import POINTS, PROJECTION
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, collect_ranges, private_copy
+from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.quantize import tensor_ranges
 
@@ -33,37 +33,28 @@ replaces."""
 
 
 def activation_ranges(
-    source: Artifact,
-    method: str,
-    percentile: float,
-    calibration: Callable[[], Sequence[Mapping[str, Array]]],
-    trained: Mapping[str, float],
-    leave_out: Sequence[str],
-    key: Mapping[str, Any],
-    cache: ArtifactCache,
+    source: Artifact, options: Mapping[str, Any], calibration: CalibrationInputs, cache: ArtifactCache
 ) -> Artifact:
     """Make a JSON file of the largest absolute value at each point, "embeddings" or "<layer>/<point>".
 
     The note `left` of the artifact lists the operations that must not use INT8, "<layer>/<name from COMPUTED>".
 
     Args:
-        method: "minmax", "entropy" or "percentile". Attention probabilities always use "minmax", because the few large
-            ones decide the result of attention, and entropy cuts them at 0.13.
-        percentile: percentage of the values inside the range, for method "percentile".
-        calibration: returns the feeds, all of one shape.
-        trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
-            calibrated ranges.
-        leave_out: fnmatch patterns of graph nodes that are not quantized.
-        key: identifies the calibration inputs in the cache.
+        options: `method` ("minmax", "entropy" or "percentile"), `percentile` (percentage of the values inside the
+            range, for the method "percentile") and `leave_out` (fnmatch patterns of graph nodes that are not
+            quantized). Attention probabilities always use "minmax", because the few large ones decide the result of
+            attention, and entropy cuts them at 0.13.
+        calibration: inputs to find ranges, or learned ranges.
 
     Raises:
         ValueError: a pattern of `leave_out` matches no node.
     """
 
+    method, percentile, leave_out = options["method"], options["percentile"], options.get("leave_out", ())
+
     def build(path: Path) -> Mapping[str, Any]:
-        path.write_text(
-            json.dumps(_collect(source.path, method, percentile, calibration(), trained), indent=1), encoding="utf-8"
-        )
+        ranges = _collect(source.path, method, percentile, calibration.batches(), calibration.trained)
+        path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"left": _excluded_operations(source.path, leave_out)}
 
     everything = {
@@ -71,9 +62,9 @@ def activation_ranges(
         "method": method,
         "percentile": percentile,
         "form": 5,
-        **({"trained": dict(trained)} if trained else {}),
+        **({"trained": dict(calibration.trained)} if calibration.trained else {}),
         **({"leave_out": list(leave_out)} if leave_out else {}),
-        **key,
+        **calibration.key,
     }
     return cache.get("ranges", everything, "ranges.json", build, versions_of(("onnxruntime-gpu", "onnxruntime")))
 

@@ -7,6 +7,7 @@ difference. The eager attention of transformers is the independent reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
     Raises:
         ArithmeticError: the encoder differs from transformers by more than TOLERANCE.
     """
-    return _checked("encoder", {}, folder, identity, longest, cache, lambda: _own(folder))
+    return _Check("encoder", folder, identity, longest).result({}, cache, lambda: _own(folder))
 
 
 def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
@@ -57,7 +58,8 @@ def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache
     from backends.onnx_.onnx_source import export_onnx
 
     onnx = export_onnx(folder, identity, cache)
-    return _checked("export", {"onnx": onnx.sha256}, folder, identity, longest, cache, lambda: _exported(onnx.path))
+    check = _Check("export", folder, identity, longest)
+    return check.result({"onnx": onnx.sha256}, cache, lambda: _exported(onnx.path))
 
 
 def compare_export(folder: Path, onnx: Path, longest: int) -> float:
@@ -65,18 +67,32 @@ def compare_export(folder: Path, onnx: Path, longest: int) -> float:
     return _compare("export", folder, longest, lambda: _exported(onnx))[0]
 
 
-def _checked(
-    part: str, key: Mapping[str, Any], folder: Path, identity: str, longest: int, cache: ArtifactCache,
-    candidate: Callable[[], Run],
-) -> Mapping[str, Any]:  # fmt: skip
-    def build(path: Path) -> Mapping[str, Any]:
-        difference, count = _compare(part, folder, longest, candidate)
-        path.write_text(f"{difference}\n", encoding="utf-8")
-        return {"difference": difference, "lengths": count, "longest": longest}
+@dataclass(frozen=True)
+class _Check:
+    """Comparison of one part with transformers.
 
-    versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
-    cache_key = {"part": part, "checkpoint": identity, "longest": longest, "form": 1, **key}
-    return cache.get("reference-check", cache_key, "difference.txt", build, versions).notes
+    Attributes:
+        part: "encoder" or "export".
+        folder, identity: folder and identity of the checkpoint.
+        longest: number of tokens of the longest sequence.
+    """
+
+    part: str
+    folder: Path
+    identity: str
+    longest: int
+
+    def result(self, key: Mapping[str, Any], cache: ArtifactCache, candidate: Callable[[], Run]) -> Mapping[str, Any]:
+        """Compare, or return the result from the cache. `key` identifies the candidate in addition to the fields."""
+
+        def build(path: Path) -> Mapping[str, Any]:
+            difference, count = _compare(self.part, self.folder, self.longest, candidate)
+            path.write_text(f"{difference}\n", encoding="utf-8")
+            return {"difference": difference, "lengths": count, "longest": self.longest}
+
+        versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
+        fields = {"part": self.part, "checkpoint": self.identity, "longest": self.longest, "form": 1}
+        return cache.get("reference-check", {**fields, **key}, "difference.txt", build, versions).notes
 
 
 def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:

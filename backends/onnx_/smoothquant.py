@@ -16,7 +16,7 @@ could be fused with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.model.families import node_at
 from backends.onnx_ import onnx_files
+from backends.onnx_.calibration import CalibrationInputs
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -43,8 +44,7 @@ def smooth_onnx(
     source: Artifact,
     alpha: float,
     products: Sequence[str],
-    calibration: Callable[[], Sequence[Mapping[str, Array]]],
-    key: Mapping[str, Any],
+    calibration: CalibrationInputs,
     cache: ArtifactCache,
 ) -> Artifact:
     """Smooth weight products of `source`. The file `FOLDED` next to the result has s of attention's output products.
@@ -52,8 +52,7 @@ def smooth_onnx(
     Args:
         alpha: strength from 0 to 1, the exponent of the activations in the formula of this module.
         products: names from WEIGHT_PRODUCTS of backends/model/layer_names.py.
-        calibration: returns the feeds for which the largest activations are taken.
-        key: identifies the calibration inputs in the cache.
+        calibration: inputs for which the largest activations are taken.
     """
 
     def build(path: Path) -> Mapping[str, Any]:
@@ -61,7 +60,7 @@ def smooth_onnx(
 
         graph = gs.import_onnx(onnx_files.load(source.path))
         groups = _products_by_input(graph, products)
-        largest = largest_by_channel(graph, list(groups), calibration())
+        largest = largest_by_channel(graph, list(groups), calibration.batches())
         folded = {}
         for name, group in groups.items():
             scale = _scale(group, largest[name], alpha)
@@ -76,7 +75,7 @@ def smooth_onnx(
         return {"smoothed": sum(len(group) for group in groups.values())}
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx-graphsurgeon", "onnx"))
-    everything = {"source": source.sha256, "alpha": alpha, "products": list(products), "form": 2, **key}
+    everything = {"source": source.sha256, "alpha": alpha, "products": list(products), "form": 2, **calibration.key}
     artifact = cache.get("smooth", everything, "model.onnx", build, versions)
     return replace(artifact, notes={**source.notes, **artifact.notes})
 

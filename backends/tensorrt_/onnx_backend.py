@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.onnx_network import define_from_onnx
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.profiles import plan_profiles
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 

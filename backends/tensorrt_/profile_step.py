@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, opened_session
+from backends.profiles import Profile
 from backends.tensorrt_.runtime.layout import plugin_layout
-from backends.tensorrt_.runtime.profiles import Profile
 
 
 def batch(shape: Shape, inputs: Path | None) -> Feeds:

@@ -95,7 +95,7 @@ def resolve(config: RunConfig) -> Request:
     machine = _machine(config)
     results = writable("results", chosen_folder("results", config.results))
     cache = user_cache(chosen_folder("cache", config.cache))
-    eight_bit = config.precision.name in (Precision.int8, Precision.fp8)
+    eight_bit = config.precision in (Precision.int8, Precision.fp8)
     quantized = eight_bit and config.backend.source is SourceKind.onnx
     quantization = quantization_of(config, machine) if quantized else {}
     graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
@@ -104,7 +104,7 @@ def resolve(config: RunConfig) -> Request:
         "suite": config.suite.name.name,
         "backend": config.backend.name,
         "source": config.backend.source.name,
-        "precision": config.precision.name.name,
+        "precision": config.precision.name,
         "device": asdict(machine.device),
         "shapes": suite_request.held,
         "cuda_graph": graph,

@@ -201,7 +201,7 @@ def _check_used(config: RunConfig, on_cpu: bool) -> None:
          "per_channel", "activation", "reduce_range"), "it needs explicit Q/DQ in a graph; use scheme=explicit"),
         (chosen.scheme is Scheme.implicit and chosen.method in (Method.percentile, Method.search), ("method",),
          "scheme=implicit does not have it; use minmax or entropy"),
-        (config.precision.name is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
+        (config.precision is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
          "reduce_range"), "it is for INT8; FP8 is per tensor, by the distribution of the values"),
         (chosen.method is not Method.percentile, ("percentile",), "only method=percentile uses it"),
         (chosen.qat_steps > 0, ("smooth", "shift"), "training learns ranges for unchanged tensors; choose one"),

@@ -49,7 +49,7 @@ def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posi
     """
     _runs_a_model(config)
     if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} needs trained weights; with weights=random use task=fidelity")
+        raise Refused(f"task={config.task.name} needs trained weights; with weights=random use task=sentences")
     judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
     if task.targets:
         judged["targets"] = short_digest(dict(task.targets))

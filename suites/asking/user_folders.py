@@ -10,10 +10,12 @@ import os
 import sys
 from pathlib import Path
 
+from suites.schema.config import RunConfig
+
 NAME = "inference-suites"
 
-DEFAULTS = {"results": "results/runs", "cache": ".cache"}
-"""Default folder of each key, in the current folder. The defaults in suites/schema/config.py are the same."""
+DEFAULTS = {"results": RunConfig.results, "cache": RunConfig.cache}
+"""Default folder of each key, in the current folder."""
 
 _said: set[str] = set()
 """Lines that this process has printed. A sweep prints each line once."""

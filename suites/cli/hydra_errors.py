@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from enum import EnumMeta
 from typing import Any, get_type_hints
 
 from suites.root import CONF
@@ -43,6 +44,8 @@ def explain(error: Exception) -> str:
         return unknown_key(str(getattr(cause, "full_key", "") or unknown.group(1)) if group else unknown.group(1))
     if deleted := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         return unknown_key(deleted.group(1))
+    if existing := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"{existing.group(1)} is a key of the schema; write {existing.group(1)}=VALUE without a plus"
     if twice := re.search(r"^(\S+) appears more than once in the final defaults list", text):
         return f"{twice.group(1)} is chosen twice; write {twice.group(1)}=NAME once, without a plus"
     merged = re.search(r"Error merging override [+~]*([^\s=]+)=", text)
@@ -96,6 +99,9 @@ def _no_such_value(key: str, text: str) -> str:
     """Return the line for a value that is not in an enumeration; "" for other errors."""
     matched = re.match(r"Invalid value '(.*)', expected one of \[(.*)\]", text)
     if not matched:
+        kind = type_of(key)
+        if isinstance(kind, EnumMeta) and "is not a valid input for <enum" in text:
+            return f"{key} takes one of {', '.join(kind.__members__)}"
         return ""
     value, choices = matched.group(1), matched.group(2).split(", ")
     return _no_such_choice(key, value, choices)

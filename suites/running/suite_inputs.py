@@ -10,7 +10,7 @@ from backends.base import Artifact, Shape, Source, Unsupported, load_backend
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.pooling import pooling_of
 from backends.inputs.request_inputs import prepare_request_sets
-from backends.inputs.task_batches import prepare_task_batches
+from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.model.checkpoint_files import read_config
 from backends.model.families import check_named_layers
 from backends.model.heads import check_head
@@ -38,7 +38,7 @@ def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape
     pooling = pooling_of(origin.folder) if readout == "mean" else None
     chosen = pooling.readout if pooling else readout
     texts, longest = (pooling.texts(job["evaluated"]), pooling.longest) if pooling else (job["evaluated"], 0)
-    inputs = prepare_task_batches(origin, shapes, texts, chosen, drift, longest)
+    inputs = prepare_task_batches(origin, shapes, TaskTexts(texts, chosen, drift, longest))
     return source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}) if pooling else inputs, {}
 
 

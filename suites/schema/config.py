@@ -62,11 +62,6 @@ class BackendConfig:
 
 
 @dataclass
-class PrecisionConfig:
-    name: Precision = key(Precision.fp32, "Precision of the weights and products. Choose it with precision=NAME.")
-
-
-@dataclass
 class QuantizationConfig:
     """Static quantization for precision=int8 and precision=fp8; see backends/onnx_/quantize.py."""
 
@@ -156,7 +151,7 @@ class RunConfig:
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
-    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    precision: Precision = key(Precision.fp32, "Precision of the weights and products.")
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -32,7 +32,7 @@ from suites.switching.output_parity import FreshOutputs, output, parity, parity_
 from suites.switching.transitions import (
     Traffic,
     keep_graphs,
-    replay_traces,
+    replay_trace,
     time_captures,
     time_first_requests,
     time_pairs,
@@ -138,23 +138,30 @@ class SwitchingMeasurement:
             transitions = time_pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
             self.found.keep("transitions", transitions)
         with self.part(f"replays{suffix}"):
-            budget = self.effort.replay_s
-            measurements, counts = replay_traces(
-                session, self.workload, self.traffic, budget, graph, steady, self.progress
-            )
-            self.found.measurements += measurements
-            self.found.keep("replays", counts)
+            self.replay(session, graph, steady)
         if session.stream is not None and transitions:
             with self.part(f"every pair of shapes on the device{suffix}"):
                 budget = self.effort.pairs_s
                 self.found.keep(
-                    "device", time_pairs_on_device(session, self.workload, transitions, self.repeats, budget, graph)
+                    "device", time_pairs_on_device(session, self.workload, transitions, self.repeats, budget)
                 )
         with self.part(f"outputs after every change{suffix}"):
             checked = parity(session, self.workload, fresh, graph)
             self.found.keep("parity", [checked])
             if fault := parity_fault(checked):
                 self.found.failures[f"every pair{suffix}"] = fault
+
+    def replay(self, session: Session, graph: bool, steady: bool) -> None:
+        """Serve each trace. The counts of a trace also have the requests of the whole trace (`asked`)."""
+        measurements, counts = [], []
+        for name, blocks in self.traffic.items():
+            self.progress(f"replaying {name}{' with graphs' if graph else ''}")
+            replay = replay_trace(session, self.workload, blocks, self.effort.replay_s)
+            requests = sum(len(stretch) for block in blocks for stretch in block)
+            measurements.append(replay.measurement(name, graph, steady))
+            counts.append({"name": name, "cuda_graph": graph, **replay.counts(), "asked": requests})
+        self.found.measurements += measurements
+        self.found.keep("replays", counts)
 
     def plain(self, fresh: FreshOutputs) -> None:
         """Measure a session that runs plain steps."""
@@ -210,7 +217,7 @@ def measure(
     Returns:
         The keys of suites/latency/measure.py's `measure`, and `switching`: openings (ns and bytes by step), cold (the
         first requests of a shape in this process and in this context), transitions and device (samples in ns by ordered
-        pair), captures (by shape), replays (counts, see `replays` in suites/switching/transitions.py; their samples are
+        pair), captures (by shape), replays (counts, see `Replay` in suites/switching/transitions.py; their samples are
         measurements) and parity. `starts` is empty: separate processes fill it, see suites/switching/cold_start.py.
     """
     workload = Workload.of(arrays, asked, shapes)

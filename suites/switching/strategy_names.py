@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.base import Shape, Unsupported
+from backends.profiles import choose_profile, plan_profiles
 from suites.records.cell import PROFILES
 from suites.records.record import Record
 from suites.switching.costs import Pair
@@ -68,8 +69,6 @@ def change_kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
 
 def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]:
     """Return the profile that runs each shape; an empty text for every shape if there are no profiles."""
-    from backends.tensorrt_.runtime.profiles import choose_profile, plan_profiles
-
     if not profiles_of(record):
         return dict.fromkeys(shapes, "")
     try:

@@ -5,7 +5,8 @@ Changes run over every ordered pair of shapes in random order. They are timed wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,8 +25,11 @@ CAPTURE_REPEATS = 5
 MIN_ROUNDS = 2
 """Rounds over all pairs that always run, even when the time is over."""
 
-Traffic = Mapping[str, Sequence[Sequence[Sequence[int]]]]
-"""Traces by name: blocks, which can be served alone, of stretches of requests. A request is the index of its shape."""
+Block = Sequence[Sequence[int]]
+"""Stretches of requests, which can be served without other blocks. A request is the index of its shape."""
+
+Traffic = Mapping[str, Sequence[Block]]
+"""Blocks of each trace, by name of the trace."""
 
 
 def time_pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
@@ -80,13 +84,12 @@ def time_first_requests(session: Session, shape: Shape, workload: Workload, inde
 
 
 def time_pairs_on_device(
-    session: Session, workload: Workload, transitions: Sequence[Mapping[str, Any]], repeats: int, seconds: float,
-    graph: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
+    session: Session, workload: Workload, transitions: Sequence[Mapping[str, Any]], repeats: int, seconds: float
+) -> list[dict[str, Any]]:
     """Measure the device time of the first and the second step after every change of shape.
 
     Args:
-        transitions: the result of `pairs`; its enqueue times say how long the host needs.
+        transitions: the result of `time_pairs`, not empty. Its enqueue times say how long the host needs.
 
     Returns:
         For each ordered pair: from, to, cuda_graph, `first` and `again` (ns, one sample for each visit), and
@@ -104,10 +107,15 @@ def time_pairs_on_device(
             before, after = pair = list(times_by_pair)[index]
             times_by_pair[pair].append(time_on_device(session, next(turns[before]), next(turns[after]), ahead))
     return [
-        {**_ends(workload.shapes[a], workload.shapes[b]), "cuda_graph": graph, "first": [x[0] for x in times if x],
-         "again": [x[1] for x in times if x], "overtaken": times.count(None)}
+        {
+            **_ends(workload.shapes[a], workload.shapes[b]),
+            "cuda_graph": transitions[0]["cuda_graph"],
+            "first": [sample[0] for sample in times if sample],
+            "again": [sample[1] for sample in times if sample],
+            "overtaken": times.count(None),
+        }
         for (a, b), times in times_by_pair.items()
-    ]  # fmt: skip
+    ]
 
 
 def time_captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
@@ -158,41 +166,48 @@ def keep_graphs(session: Session, workload: Workload) -> int:
     return kept
 
 
-def replay_traces(
-    session: Session, workload: Workload, traffic: Traffic, seconds: float, graph: bool, steady: bool,
-    progress: Callable[[str], None],
-) -> tuple[list[Measurement], list[dict[str, Any]]]:  # fmt: skip
-    """Serve each trace request by request and block by block, until its time is over; at least the first block.
+@dataclass
+class Replay:
+    """Requests of a trace that were served.
 
-    Returns:
-        A measurement for each trace with one sample for each request, and counts for each trace: name, cuda_graph,
-        blocks (requests of each served block), switches (requests whose shape differs from the shape before),
-        replayed (requests that launched a CUDA graph) and asked (requests of the whole trace).
+    Attributes:
+        values: ns of each request.
+        windows: (start in ns, end in ns, number of requests) of each stretch.
+        blocks: requests of each served block.
+        switches: requests whose shape differs from the shape before.
+        replayed: requests that launched a CUDA graph.
     """
-    measurements, counts = [], []
-    for name, blocks in traffic.items():
-        progress(f"replaying {name}{' with graphs' if graph else ''}")
-        turns, budget = workload.in_turn(), Budget.of(seconds)
-        values: list[int] = []
-        windows: list[tuple[int, int, int]] = []
-        sizes: list[int] = []
-        switches = replayed = 0
-        for block in blocks:
-            if sizes and not budget.left:
-                break
-            for stretch in block:
-                # Run the first shape once before the stretch, so that the first request has no change of shape.
-                time_request(session, next(turns[stretch[0]]))
-                samples, launched = time_requests(session, [next(turns[index]) for index in stretch])
-                values += samples.values
-                windows += samples.windows
-                replayed += launched
-                switches += sum(workload.runs_at[a] != workload.runs_at[b] for a, b in pairwise(stretch))
-            sizes.append(sum(map(len, block)))
-        measurements.append(Measurement(f"{REPLAY} {name}", 0, 0, graph, tuple(values), tuple(windows), steady))
-        counts.append({"name": name, "cuda_graph": graph, "blocks": sizes, "switches": switches, "replayed": replayed,
-                       "asked": sum(len(stretch) for block in blocks for stretch in block)})  # fmt: skip
-    return measurements, counts
+
+    values: list[int] = field(default_factory=list)
+    windows: list[tuple[int, int, int]] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    switches: int = 0
+    replayed: int = 0
+
+    def measurement(self, name: str, graph: bool, steady: bool) -> Measurement:
+        """Return the measurement of the trace `name`, with one sample for each request."""
+        return Measurement(f"{REPLAY} {name}", 0, 0, graph, tuple(self.values), tuple(self.windows), steady)
+
+    def counts(self) -> dict[str, Any]:
+        return {"blocks": self.blocks, "switches": self.switches, "replayed": self.replayed}
+
+
+def replay_trace(session: Session, workload: Workload, blocks: Sequence[Block], seconds: float) -> Replay:
+    """Serve a trace request by request and block by block, until its time is over; at least the first block."""
+    turns, budget, replay = workload.in_turn(), Budget.of(seconds), Replay()
+    for block in blocks:
+        if replay.blocks and not budget.left:
+            break
+        for stretch in block:
+            # Run the first shape once before the stretch, so that the first request has no change of shape.
+            time_request(session, next(turns[stretch[0]]))
+            samples, launched = time_requests(session, [next(turns[index]) for index in stretch])
+            replay.values += samples.values
+            replay.windows += samples.windows
+            replay.replayed += launched
+            replay.switches += sum(workload.runs_at[a] != workload.runs_at[b] for a, b in pairwise(stretch))
+        replay.blocks.append(sum(map(len, block)))
+    return replay
 
 
 def _ends(before: Shape, after: Shape) -> dict[str, list[int]]:

@@ -48,7 +48,7 @@ def tables_at_end(work: Callable[[], int]) -> int:
 
 def _write(file: Path) -> int:
     from suites.records.results_folder import MachineFolder
-    from suites.report import print_bad_records, write_machine
+    from suites.tables.write_tables import print_bad_records, write_machine
 
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     suites: dict[tuple[str, str], set[str]] = {}

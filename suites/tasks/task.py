@@ -19,7 +19,7 @@ from suites.tasks.finetuned import question_answering, sequence_classification
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
-SENTENCES = "suites/sentences.txt"
+SENTENCES = TaskConfig.path
 
 SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 """BANKING77 as in MTEB: train a classifier on 8 texts per label, 10 times; each shuffle uses the same seed."""

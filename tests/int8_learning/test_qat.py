@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student
 from backends.int8_learning.fake_quantization import (
     ActivationRounding,
@@ -28,6 +28,7 @@ from backends.int8_learning.fake_quantization import (
 )
 from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.model.checkpoint import load_encoder, run_encoder
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.onnx_.quantize import PLACEMENTS, tensor_ranges
 from backends.onnx_.ranges import activation_ranges
@@ -184,8 +185,13 @@ def test_plugins_use_the_trained_ranges_of_query_key_and_value(tiny: Tiny, share
     register_attention()
     places = round_encoder(load_encoder(folder, "rounded"), nodes)
     learned = {place: 100.0 + number for number, place in enumerate(places)}
-    onnx, batches = export_onnx(folder, sha256, shared_cache), lambda: calibration_batches(folder, [], 8, 16, seed=0)
-    artifact = activation_ranges(onnx, "minmax", 0, batches, learned, (), {}, shared_cache)
+    onnx, batches = (
+        export_onnx(folder, sha256, shared_cache),
+        lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0),
+    )
+    artifact = activation_ranges(
+        onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches, {}, learned), shared_cache
+    )
     ranges = json.loads(artifact.path.read_text())
     products = "/encoder/encoder/layer.0/attention/self/MatMul"
     assert ranges["0/query"] == learned[f"{products} input 0"]

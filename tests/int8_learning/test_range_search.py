@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.int8_learning.fake_quantization import ActivationRounding
 from backends.int8_learning.range_search import CUT_FACTORS, PASSES, cut_ranges, searched_ranges
@@ -123,7 +123,7 @@ def test_graph_and_plugins_use_the_searched_ranges(outlying: Path, shared_cache:
     minmax_source = prepare_source(*checkpoint, SourceForm(quantized="int8"), minmax_recipe, *recipe[1:4])
     assert minmax_source.onnx is not None
     teacher, _, _ = pair.load()
-    (feeds, *_) = calibration_batches(outlying, TEXTS, 8, 24, seed=1)
+    (feeds, *_) = calibration_batches(outlying, TEXTS, CalibrationSize(8, 24), 1)
     with torch.no_grad():
         targets = run_encoder(teacher, feeds)
     losses = []

@@ -16,8 +16,8 @@ from word_models import SPECIALS, WORDS, word_model, word_tokenizer
 
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import InputSource, Tokens, calibration_batches, prepare_inputs
-from backends.inputs.task_batches import prepare_task_batches
+from backends.inputs.batches import CalibrationSize, InputSource, Tokens, calibration_batches, prepare_inputs
+from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import tokenize_texts
 from backends.model.heads import classifier, span_head
 from backends.model.identity import identity_of
@@ -41,7 +41,7 @@ def test_token_types_are_passed_as_in_transformers(listed: bool, tmp_path: Path)
     expected = transformers_inputs(folder, "the cat", "a dog")
     assert ("token_type_ids" in expected) == listed
     for windows in (False, True):
-        features = tokenize_texts(folder, [["the cat", "a dog"]], 16, 0, windows=windows)
+        features = tokenize_texts(folder, [["the cat", "a dog"]], 16, windows=windows)
         assert list(features.ids[0]) == expected["input_ids"]
         assert list(features.types[0]) == expected.get("token_type_ids", [0] * len(expected["input_ids"]))
 
@@ -50,8 +50,8 @@ def test_a_token_type_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model", type_vocab_size=1)
     word_tokenizer(folder, model_input_names=list(ALL))
     with pytest.raises(Unavailable, match="token types above the 1 of the model"):
-        tokenize_texts(folder, [["the cat", "a dog"]], 16, 0)
-    assert tokenize_texts(folder, ["the cat"], 16, 0).types[0] == [0] * 4
+        tokenize_texts(folder, [["the cat", "a dog"]], 16)
+    assert tokenize_texts(folder, ["the cat"], 16).types[0] == [0] * 4
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_sequences_have_the_special_tokens_that_the_tokenizer_adds(
     assert feeds["input_ids"][0, : len(expected)].tolist() == expected
     assert (feeds["input_ids"][0, len(expected) :] == 0).all()
     assert feeds["attention_mask"].sum(1).tolist() == [len(expected), 2]
-    features = tokenize_texts(folder, TEXTS, 16, 0)
+    features = tokenize_texts(folder, TEXTS, 16)
     assert list(features.ids[0]) == expected
     assert features.feeds([0], Shape(1, 16), ALL)["input_ids"][0, len(expected) :].tolist() == [0] * (
         16 - len(expected)
     )
-    for batch in calibration_batches(folder, TEXTS, 8, 16, seed=0):
+    for batch in calibration_batches(folder, TEXTS, CalibrationSize(8, 16), 0):
         assert batch["input_ids"].dtype == np.int32
 
 
@@ -105,13 +105,13 @@ def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, 
     assert prepare_inputs(source(TEXTS), [Shape(2, 16)]).notes["tokens"] == "text"
     assert prepare_inputs(source(used), [Shape(2, 8)]).notes["tokens"] == "text"  # the first two rows do not contain it
     assert prepare_inputs(source(used, "random"), [Shape(4, 8)]).notes["tokens"] == "random"
-    assert tokenize_texts(wide, TEXTS, 16, 0).kind == "text"
+    assert tokenize_texts(wide, TEXTS, 16).kind == "text"
     for use in (
         lambda: prepare_inputs(source(used), [Shape(4, 16)]),
-        lambda: calibration_batches(wide, used, 8, 16, seed=0),
-        lambda: tokenize_texts(wide, used, 16, 0),
-        lambda: tokenize_texts(wide, [["who", "the extra cat"]], 16, 0, windows=True),
-        lambda: prepare_task_batches(source([]), [Shape(2, 16)], used, "mean"),
+        lambda: calibration_batches(wide, used, CalibrationSize(8, 16), 0),
+        lambda: tokenize_texts(wide, used, 16),
+        lambda: tokenize_texts(wide, [["who", "the extra cat"]], 16, windows=True),
+        lambda: prepare_task_batches(source([]), [Shape(2, 16)], TaskTexts(used, "mean")),
     ):
         with pytest.raises(Unavailable, match=says):
             use()
@@ -129,22 +129,22 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
     with pytest.raises(Unavailable, match=rf"{says}.*lengths\.tokens=random"):
         Tokens.of(folder, "auto", [text, text], 0)
     with pytest.raises(Unavailable, match=says):
-        calibration_batches(folder, [text], 8, 16, seed=0)
+        calibration_batches(folder, [text], CalibrationSize(8, 16), 0)
     with pytest.raises(Unavailable, match=says):
-        tokenize_texts(folder, [text, text], 16, 0)
+        tokenize_texts(folder, [text, text], 16)
     with pytest.raises(Unavailable, match=says):
-        tokenize_texts(folder, [[text, text]], 16, 0)
+        tokenize_texts(folder, [[text, text]], 16)
     assert Tokens.of(folder, "random", [text], 0).kind == "random"
     # A single text with tokens is enough.
     assert Tokens.of(folder, "auto", [text, "the cat"], 0).feeds([8], 8, ALL)["input_ids"][0, 1:3].tolist() == [4, 5]
-    assert len(tokenize_texts(folder, [text, "the cat"], 16, 0).ids) == 2
+    assert len(tokenize_texts(folder, [text, "the cat"], 16).ids) == 2
 
 
 def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     folder = word_model(tmp_path / "model")
     word_tokenizer(folder, around=False)
     with pytest.raises(Unavailable, match="makes no tokens from text 2; remove it"):
-        tokenize_texts(folder, ["the cat", " ", "the dog"], 16, 0)
+        tokenize_texts(folder, ["the cat", " ", "the dog"], 16)
 
 
 def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_vocabulary_file_is_enough_for_a_tokenizer(tmp_path: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)))
     before = identity_of(folder)
     expected = transformers_inputs(folder, "the cat", "a dog")
-    features = tokenize_texts(folder, [["the cat", "a dog"]], 16, 0)
+    features = tokenize_texts(folder, [["the cat", "a dog"]], 16)
     assert (list(features.ids[0]), list(features.types[0])) == (expected["input_ids"], expected["token_type_ids"])
     assert Tokens.of(folder, "auto", TEXTS, 0).kind == "text"
     (folder / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS))))
@@ -178,7 +178,7 @@ def test_random_ids_fit_a_small_vocabulary(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": vocabulary}))
         feeds = Tokens.of(tmp_path, "random", [], 0).feeds([9, 4], 9, ALL)
         assert feeds["input_ids"].max() < vocabulary
-        features = tokenize_texts(tmp_path, ["one two three", "four"], 8, 0, random=True)
+        features = tokenize_texts(tmp_path, ["one two three", "four"], 8, random_seed=0)
         assert max(max(row) for row in features.ids) < vocabulary
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.onnx_.calibration import calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import QUANTIZED_OPERATORS
@@ -33,7 +33,7 @@ def test_ranges_equal_those_of_all_batches_at_once(kind: str, tiny: Tiny, shared
 
     folder, sha256 = tiny("bert")
     onnx = export_onnx(folder, sha256, shared_cache)
-    batches = calibration_batches(folder, [], 24, 16, seed=0)
+    batches = calibration_batches(folder, [], CalibrationSize(24, 16), 0)
     assert len(batches) == 3
     name, options = CALIBRATORS[kind]
 
@@ -86,7 +86,7 @@ def test_at_most_one_batch_of_outputs_is_in_memory(tiny: Tiny, shared_cache: Art
         calibrator.augment_graph()
         calibrator.create_inference_session()
         calibrator.infer_session = Watched(calibrator.infer_session)
-        collect_ranges(calibrator, calibration_batches(folder, [], 32, 16, seed=0))
+        collect_ranges(calibrator, calibration_batches(folder, [], CalibrationSize(32, 16), 0))
     outputs = len(calibrator.infer_session.get_outputs())
     assert len(alive) == 8 * outputs
     assert most <= outputs

@@ -15,9 +15,10 @@ from conftest import TINY_MODELS
 
 from backends.base import Artifact, SourceForm, Unsupported
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.model.checkpoint import find_checkpoint
 from backends.onnx_ import onnx_files
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import mark_onnx, marked_points
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from suites.schema.config import QuantizationConfig, to_json_types
@@ -177,8 +178,13 @@ def test_ranges_of_a_large_model_equal_those_of_a_small_model(
     for cache, lower in zip(caches, (lambda: None, lowered), strict=True):
         lower()
         onnx = export_onnx(folder, sha256, cache)
-        batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
-        artifact = activation_ranges(onnx, "percentile", 99.9, batches, {}, ["*layer.0/intermediate*"], {}, cache)
+        batches = lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0)  # noqa: E731
+        artifact = activation_ranges(
+            onnx,
+            {"method": "percentile", "percentile": 99.9, "leave_out": ["*layer.0/intermediate*"]},
+            CalibrationInputs(batches),
+            cache,
+        )
         ranges.append((json.loads(artifact.path.read_text()), artifact.notes))
     assert ranges[0] == ranges[1]
     assert not list(caches[1].root.glob("*/.calibration-*"))

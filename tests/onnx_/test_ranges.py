@@ -12,9 +12,10 @@ import torch
 from conftest import TINY_MODELS
 
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.layer_names import POINTS
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import PLUGIN_OPERATIONS, activation_ranges, points_of
@@ -29,10 +30,12 @@ def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: Art
     onnx = export_onnx(folder, sha256, shared_cache)
 
     def batches() -> list[dict[str, np.ndarray]]:
-        return calibration_batches(folder, [], 8, 16, seed=0)
+        return calibration_batches(folder, [], CalibrationSize(8, 16), 0)
 
     ranges = json.loads(
-        activation_ranges(onnx, "minmax", 0, batches, {}, (), {"family": family}, shared_cache).path.read_text()
+        activation_ranges(
+            onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches, {"family": family}), shared_cache
+        ).path.read_text()
     )
     assert set(ranges) == {"embeddings", *(f"{i}/{point}" for i in (0, 1) for point in POINTS if point != "embeddings")}
     (feeds,) = batches()
@@ -51,8 +54,10 @@ def test_ranges_of_other_methods_are_smaller_than_those_of_minmax(
     onnx = export_onnx(folder, sha256, shared_cache)
 
     def ranges(method: str) -> dict[str, float]:
-        batches = lambda: calibration_batches(folder, [], 16, 16, seed=0)  # noqa: E731
-        artifact = activation_ranges(onnx, method, 99.0, batches, {}, (), {}, shared_cache)
+        batches = lambda: calibration_batches(folder, [], CalibrationSize(16, 16), 0)  # noqa: E731
+        artifact = activation_ranges(
+            onnx, {"method": method, "percentile": 99.0}, CalibrationInputs(batches), shared_cache
+        )
         by_point: dict[str, float] = json.loads(artifact.path.read_text())
         return by_point
 
@@ -70,16 +75,23 @@ def test_ranges_of_other_methods_are_smaller_than_those_of_minmax(
 def test_nodes_of_leave_out_exclude_operations_of_plugins(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny(family)
     onnx = export_onnx(folder, sha256, shared_cache)
-    batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
+    batches = lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0)  # noqa: E731
     for patterns, operations in (
         (["*layer.1/*"], [f"1/{computed}" for computed in sorted(PLUGIN_OPERATIONS)]),
         (["*layer.0/attention/*"], ["0/attended", "0/attention", "0/qkv"]),
         ([], []),
     ):
-        artifact = activation_ranges(onnx, "minmax", 0, batches, {}, patterns, {}, shared_cache)
+        artifact = activation_ranges(
+            onnx, {"method": "minmax", "percentile": 0, "leave_out": patterns}, CalibrationInputs(batches), shared_cache
+        )
         assert artifact.notes["left"] == operations
     with pytest.raises(ValueError, match="matches none"):
-        activation_ranges(onnx, "minmax", 0, batches, {}, ["*layer.7*"], {}, shared_cache)
+        activation_ranges(
+            onnx,
+            {"method": "minmax", "percentile": 0, "leave_out": ["*layer.7*"]},
+            CalibrationInputs(batches),
+            shared_cache,
+        )
 
 
 def test_calibration_writes_no_files_next_to_the_model(tiny: Tiny, tmp_path: Path) -> None:
@@ -88,15 +100,17 @@ def test_calibration_writes_no_files_next_to_the_model(tiny: Tiny, tmp_path: Pat
     cache = ArtifactCache(tmp_path)
     onnx = export_onnx(folder, sha256, cache)
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
-    batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
-    assert activation_ranges(onnx, "minmax", 0, batches, {}, (), {}, cache).path.exists()
+    batches = lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0)  # noqa: E731
+    assert activation_ranges(
+        onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches), cache
+    ).path.exists()
     options = {
         **to_json_types(vars(QuantizationConfig())),
         "placement": "gemm",
         "activation": "int8",
         "reduce_range": False,
     }
-    assert quantize_onnx(onnx, "int8", options, batches, {}, {}, cache).path.exists()
+    assert quantize_onnx(onnx, "int8", options, CalibrationInputs(batches), cache).path.exists()
 
 
 def test_a_changed_node_name_is_an_error() -> None:

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
@@ -39,7 +40,7 @@ def exported(tiny: Tiny, cache: ArtifactCache, family: str = "bert") -> Artifact
 
 def outputs(artifact: Artifact, folder: Path) -> IterationResult:
     """Run one padded batch with onnxruntime's CPU provider, and return its outputs in FP32."""
-    feeds = calibration_batches(folder, TEXTS, 4, 24, seed=1)[0]
+    feeds = calibration_batches(folder, TEXTS, CalibrationSize(4, 24), 1)[0]
     (hidden,) = rounding_session(artifact.path).run(None, feeds)
     return IterationResult({"last_hidden_state": hidden.astype(np.float32)}, runner_name=artifact.path.parent.name)
 
@@ -64,8 +65,8 @@ def test_a_placement_quantizes_its_nodes_and_stays_near_fp32(
     folder, _ = tiny(family)
     source = exported(tiny, shared_cache, family)
     options = {**INT8, "placement": placement}
-    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
-    artifact = quantize_onnx(source, "int8", options, batches, {}, {"family": family}, shared_cache)
+    batches = lambda: calibration_batches(folder, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
+    artifact = quantize_onnx(source, "int8", options, CalibrationInputs(batches, {"family": family}), shared_cache)
     graph = onnx.load(str(artifact.path)).graph
     producers = {output: node for node in graph.node for output in node.output}
     quantized = Counter(
@@ -95,9 +96,9 @@ def test_weights_stay_fp32_before_their_qdq_pair(tiny: Tiny, shared_cache: Artif
 
 def test_fp8_uses_the_opset_that_supports_it(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, _ = tiny("bert")
-    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
+    batches = lambda: calibration_batches(folder, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
     options = {**INT8, "placement": "gemm"}
-    artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, batches, {}, {}, shared_cache)
+    artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, CalibrationInputs(batches), shared_cache)
     assert artifact.notes["opset"] == 19
     types = {i.data_type for i in onnx.load(str(artifact.path)).graph.initializer if i.name.endswith("zero_point")}
     assert types == {onnx.TensorProto.FLOAT8E4M3FN}
@@ -187,8 +188,8 @@ def test_smoothing_keeps_fp32_outputs_and_improves_int8(
     save_file(weights, tmp_path / "odd" / "model.safetensors", {"format": "pt"})
     odd = tmp_path / "odd"
     source = export_onnx(odd, f"odd {family}", shared_cache)
-    batches = lambda: calibration_batches(odd, TEXTS, 8, 24, seed=0)  # noqa: E731
-    smoothed = smooth_onnx(source, 0.5, WEIGHT_PRODUCTS, batches, {}, shared_cache)
+    batches = lambda: calibration_batches(odd, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
+    smoothed = smooth_onnx(source, 0.5, WEIGHT_PRODUCTS, CalibrationInputs(batches), shared_cache)
     assert smoothed.notes["smoothed"] == 12
     before, after = (
         Counter(node.op_type for node in onnx.load(str(artifact.path)).graph.node) for artifact in (source, smoothed)
@@ -201,7 +202,9 @@ def test_smoothing_keeps_fp32_outputs_and_improves_int8(
     expected = outputs(source, odd)["last_hidden_state"]
     errors = []
     for fp32 in (source, smoothed):
-        int8 = outputs(quantize_onnx(fp32, "int8", settings, batches, {}, {"family": family}, shared_cache), odd)
+        int8 = outputs(
+            quantize_onnx(fp32, "int8", settings, CalibrationInputs(batches, {"family": family}), shared_cache), odd
+        )
         errors.append(np.linalg.norm(int8["last_hidden_state"] - expected) / np.linalg.norm(expected))
     assert errors[1] < errors[0] / 2
 
@@ -209,9 +212,9 @@ def test_smoothing_keeps_fp32_outputs_and_improves_int8(
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_folded_plain_weights_compute_the_same(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny(family)
-    batches = lambda: calibration_batches(folder, TEXTS, 8, 24, seed=0)  # noqa: E731
+    batches = lambda: calibration_batches(folder, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
     source, plain_weights = export_onnx(folder, sha256, shared_cache), encoder_weights(folder, sha256, shared_cache)
-    smoothed = smooth_onnx(source, 0.75, ("attention_output",), batches, {}, shared_cache)
+    smoothed = smooth_onnx(source, 0.75, ("attention_output",), CalibrationInputs(batches), shared_cache)
     folded = fold_arrays(plain_weights, smoothed, shared_cache)
     assert folded.notes == plain_weights.notes
     before, after = (dict(np.load(artifact.path)) for artifact in (plain_weights, folded))

@@ -16,6 +16,7 @@ from backends.null import Costs
 from suites import advise, report, search
 from suites.records.record import Record, read_record, write_record
 from suites.records.results_folder import MachineFolder
+from suites.tables.write_tables import MAX_BAD_LINES
 
 MakeRecord = Callable[..., Record]
 LENGTHS = {"distribution": "texts", "tokens": "text", "task": "stsb"}
@@ -153,8 +154,8 @@ def test_many_bad_files_give_a_few_lines(
         (folder / f"{number}.json").write_text("[]")
     assert report.main([str(tmp_path)]) == 1
     *lines, last = lines_of(capsys)
-    assert len(lines) == report.MAX_BAD_LINES
-    assert last == f"skipped: {100 - report.MAX_BAD_LINES} more"
+    assert len(lines) == MAX_BAD_LINES
+    assert last == f"skipped: {100 - MAX_BAD_LINES} more"
 
 
 def test_advice_is_given_despite_a_bad_record(

@@ -19,7 +19,7 @@ from suites.records.results_folder import machine_folders
 from suites.run import Invocation
 from suites.running.pipeline import CellResult
 from suites.schema.config import RunConfig
-from suites.tables import touched
+from suites.tables import touched, write_tables
 
 MakeRecord = Callable[..., Record]
 ACCURACY = {"distribution": "texts", "tokens": "text", "task": "stsb"}
@@ -111,8 +111,8 @@ def test_a_batch_writes_tables_once_at_its_end(
     interrupted: bool, make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Any] = []
-    write = report.write_machine
-    monkeypatch.setattr(report, "write_machine", lambda *args: written.append(args) or write(*args))
+    write = write_tables.write_machine
+    monkeypatch.setattr(write_tables, "write_machine", lambda *args: written.append(args) or write(*args))
 
     def work() -> int:
         assert touched.waits()

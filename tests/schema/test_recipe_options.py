@@ -19,7 +19,7 @@ GPU = Machine(Device("cuda"), "gpu")
 
 def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> RunConfig:
     run_config = RunConfig()
-    run_config.backend.name, run_config.precision.name = backend, precision
+    run_config.backend.name, run_config.precision = backend, precision
     for name, value in keys.items():
         setattr(run_config.quantization, name, value)
     return run_config

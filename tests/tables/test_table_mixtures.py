@@ -12,7 +12,7 @@ import pytest
 from suites.accuracy.recipe_tables import recipe_tables
 from suites.records.record import OUTCOMES, Record, write_record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.report import TABLES, tables_of, write_tables
+from suites.tables.write_tables import TABLES, tables_of, write_tables
 
 MakeRecord = Callable[..., Record]
 

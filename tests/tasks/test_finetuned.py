@@ -15,7 +15,7 @@ from backends.base import Shape, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
 from backends.inputs.readout import spans
-from backends.inputs.task_batches import prepare_task_batches
+from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import NO_OFFSETS, tokenize_texts
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.heads import check_head, classifier, span_head
@@ -109,7 +109,7 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
 
 
 def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Checkpoint) -> None:
-    features = tokenize_texts(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12, 0)
+    features = tokenize_texts(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12)
     assert features.cut == 1
     assert [len(row) for row in features.ids] == [6, 12]
     assert features.ids[0] == [2, 4, 5, 3, 6, 3]
@@ -122,7 +122,7 @@ def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Ch
 def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -> None:
     words = [WORDS[place % len(WORDS)] for place in range(20)]
     context = " ".join(words)
-    features = tokenize_texts(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, 0, windows=True)
+    features = tokenize_texts(checkpoint("answers"), [["who", context], ["where", "the mat"]], 12, windows=True)
     assert list(features.texts) == [0] * (len(features.texts) - 1) + [1]
     seen = [[context[a:b] for a, b in places if (a, b) != NO_OFFSETS] for places in features.offsets[:-1]]
     assert all(len(row) <= 12 for row in features.ids)
@@ -133,8 +133,8 @@ def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -
 def test_a_task_refuses_random_token_ids(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> None:
     origin = InputSource(*tiny("bert"), {}, [], 0, "cpu", shared_cache)
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
-        prepare_task_batches(origin, (Shape(2, 16),), ["one"], "mean")
-    made = prepare_task_batches(origin, (Shape(2, 16),), ["one"], "mean", random=True)
+        prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean"))
+    made = prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean", random=True))
     assert made.notes["tokens"] == "random"
 
 
@@ -157,14 +157,14 @@ def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> No
 
 def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
-        tokenize_texts(tiny("bert")[0], [["one", "two"]], 16, 0)
+        tokenize_texts(tiny("bert")[0], [["one", "two"]], 16)
 
 
 @pytest.mark.parametrize("longest", [12, 16, 30])
 def test_a_long_question_is_cut_and_counted(longest: int, checkpoint: Checkpoint) -> None:
     """Otherwise the question leaves no room for its context, and tokenizers raise an error or panic."""
     asked = [["who " * 40, "the cat sat on the mat " * 5], ["who", "the mat"]]
-    features = tokenize_texts(checkpoint("answers"), asked, longest, 0, windows=True)
+    features = tokenize_texts(checkpoint("answers"), asked, longest, windows=True)
     assert features.cut == 1
     assert max(len(row) for row in features.ids) <= longest
     assert {*features.texts} == {0, 1}

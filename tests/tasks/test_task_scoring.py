@@ -208,7 +208,7 @@ def test_a_task_refuses_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
         "suite=accuracy", "task=stsb", "backend=torch_eager", "device=cpu", "weights=random", f"task.path={tmp_path}"
     )
     assert run.returncode == 2
-    assert "task=stsb needs trained weights; with weights=random use task=fidelity" in run.stderr
+    assert "task=stsb needs trained weights; with weights=random use task=sentences" in run.stderr
 
 
 def test_a_missing_file_and_an_unreachable_hub_are_refused_with_a_fix(tmp_path: Path) -> None:

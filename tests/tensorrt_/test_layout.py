@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from backends.base import Shape
+from backends.profiles import Profile
 from backends.tensorrt_.runtime.layout import Columns, Layout, Packed, Rows
-from backends.tensorrt_.runtime.profiles import Profile
 
 LAYOUTS = [Rows(("input_ids", "attention_mask")), Columns(), Packed(), Packed(positions=True), Packed(multiple=4)]
 PROFILE = Profile(Shape(1, 16), Shape(4, 32), Shape(8, 64))

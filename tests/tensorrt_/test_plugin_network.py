@@ -20,13 +20,13 @@ from backends.base import Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.model.weights import equalize_ranges, pad_heads
 from backends.onnx_.onnx_source import prepare_source
+from backends.profiles import Profile
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.plugins import plugin_network, products
 from backends.tensorrt_.plugins.plugin_choices import Choices
 from backends.tensorrt_.plugins.weights_network import define_from_weights
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Columns, Packed
-from backends.tensorrt_.runtime.profiles import Profile
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 MISSING = {"strong_typing", "packed_attention"}

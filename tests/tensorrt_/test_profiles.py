@@ -9,9 +9,9 @@ import pytest
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, Unsupported
 from backends.cache import ArtifactCache
+from backends.profiles import Profile, choose_profile, plan_profiles
 from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
-from backends.tensorrt_.runtime.profiles import Profile, choose_profile, plan_profiles
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))

@@ -155,7 +155,7 @@ def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides
 
 def test_the_cell_names_the_file_of_calibration_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     default, with_file = (
-        request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", *more)
+        request_on_a_gpu(monkeypatch, tmp_path, "precision=int8", *more)
         for more in ((), ("task.calibration=suites/sentences.txt",))
     )
     assert with_file.cell["lengths"] == {**default.cell["lengths"], "calibration": "sentences.txt"}
@@ -164,7 +164,7 @@ def test_the_cell_names_the_file_of_calibration_texts(monkeypatch: pytest.Monkey
 
 def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     requested = request_on_a_gpu(
-        monkeypatch, tmp_path, "precision.name=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
+        monkeypatch, tmp_path, "precision=int8", "batch=[4,32]", "sequence=[64,384]", "profiles=dynamic"
     )
     assert requested.cell["options"]["profiles"] == "dynamic"
     assert [requested.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
@@ -196,7 +196,7 @@ def test_bad_options_are_refused(override: str, message: str, monkeypatch: pytes
     ("overrides", "message"),
     [
         (("trt.refit=true", "trt.version_compatible=true"), "both refittable and version compatible"),
-        (("precision.name=int8", "quantization.activation=uint8"), "TensorRT reads no zero points"),
+        (("precision=int8", "quantization.activation=uint8"), "TensorRT reads no zero points"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(
@@ -220,7 +220,7 @@ def test_a_plugin_library_is_a_digest_in_the_cell_and_a_path_in_the_job(
 def test_implicit_calibration_has_no_options_of_explicit_quantization(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    requested = request_on_a_gpu(monkeypatch, tmp_path, "precision.name=int8", "quantization.scheme=implicit")
+    requested = request_on_a_gpu(monkeypatch, tmp_path, "precision=int8", "quantization.scheme=implicit")
     assert set(requested.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
 
 

@@ -18,9 +18,9 @@ from fake_api import ALL, capabilities, fake_api
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.onnx_.onnx_source import prepare_source
+from backends.profiles import Profile
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.plugins.weights_network import layout_of
-from backends.tensorrt_.runtime.profiles import Profile
 from suites.asking.resolve_options import backend_options, lengths_of
 from suites.schema.backend_config import PluginConfig, TrtConfig
 from suites.schema.config import QuantizationConfig, RunConfig, to_json_types

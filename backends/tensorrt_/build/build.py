@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
@@ -17,7 +18,6 @@ from backends.tensorrt_.build.timing_cache import load_timings, save_timings, ti
 from backends.tensorrt_.runtime.layout import Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import plan_profiles
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 from backends.base import Artifact, BuildSpec, versions_of
 from backends.cache import ArtifactCache, digest_of
+from backends.profiles import plan_profiles
 from backends.tensorrt_.runtime.installation import PACKAGES
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 BuildPlan = Callable[[BuildSpec, Path], Mapping[str, Any]]
 """Builds the engine of a spec, writes its plan to the path, and returns notes for the record. It is called only if the

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.base import BuildSpec, Unsupported
+from backends.profiles import Profile, plan_profiles
 from backends.tensorrt_.runtime.layout import PLUGIN_POSITIONS
-from backends.tensorrt_.runtime.profiles import Profile, plan_profiles
 
 PACKED_POSITIONS = 512
 """Longest sequence, in tokens, for which packed attention has kernels."""

@@ -11,13 +11,13 @@ import numpy as np
 
 from backends.base import BuildSpec, Source
 from backends.model.weights import divide_queries, equalize_ranges, pad_heads
+from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.precision import obey_layers, set_flags
 from backends.tensorrt_.plugins.plugin_choices import check_exclusions, check_sizes, choices_of, scale_max
 from backends.tensorrt_.plugins.plugin_network import PluginNetwork
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Layout, plugin_layout
-from backends.tensorrt_.runtime.profiles import plan_profiles
 
 HEAD = 64
 """Head size for which every GPU since compute capability 8.0 has fused attention kernels."""

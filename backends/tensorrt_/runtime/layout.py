@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.base import Array, Feeds, Shape
 from backends.inputs.packing import check_batch, pack, segments, token_lengths
-from backends.tensorrt_.runtime.profiles import Profile
+from backends.profiles import Profile
 
 Sizes = tuple[int, ...]
 

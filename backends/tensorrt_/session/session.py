@@ -12,10 +12,10 @@ import numpy as np
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
+from backends.profiles import Profile, choose_profile
 from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.profiles import Profile, choose_profile
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 
