@@ -32,19 +32,18 @@ from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
-from suites.records.record import TIMED
 from suites.root import CONF
 from suites.running.process_tree import CALL, Guard
 from suites.schema.config import RunConfig
-from suites.schema.enums import Suite
 from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
+from suites.suite import is_timed, suite_names
 from suites.tables.touched import tables_at_end
 from suites.text import one_line
 
 ACCURACY_SUITE = "suite=accuracy"
 """Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
 
-UNTIMED = {f"suite={suite.name}" for suite in Suite if suite.name not in TIMED}
+UNTIMED = {f"suite={name}" for name in suite_names() if not is_timed(name)}
 """A line with one of these words is not timed, so it may run at the same time as others."""
 
 Line = Sequence[str]

@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, command_lines_with, wait_until
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
 from backends.tensorrt_.runtime.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
+from suites.cli.local_settings import register
 from suites.measuring.machine import Machine
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
 from suites.root import CONF
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 
-ConfigStore.instance().store(name="schema", node=RunConfig)
+register()
 COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 

@@ -15,18 +15,17 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from suites import run
 from suites.asking import request
 from suites.cli.command_line import overrides
+from suites.cli.local_settings import register
 from suites.measuring.machine import cpu
 from suites.records.record import OK, UNSUPPORTED
 from suites.records.results_folder import read_records
 from suites.running import pipeline, stages
 from suites.running.launch import Answer, CannotStart
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, check_record
 
 QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
@@ -56,7 +55,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def resolved(*arguments: str, backend: str = "null") -> request.Request:
     words = overrides([f"backend={backend}", *QUICK[1:], *arguments])
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    register()
     with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         return request.resolve(OmegaConf.to_object(compose("run", words)))  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from backends.base import Session, Shape
 from suites.measuring import clock
 from suites.measuring.request_clock import Budget, RequestTimes, time_on_device, time_request, time_requests
 from suites.records.record import REPLAY, Measurement
+from suites.switching.suite import Traffic
 from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
 
@@ -24,7 +25,6 @@ CAPTURE_REPEATS = 5
 MIN_ROUNDS = 2
 """Rounds over all pairs that always run, even when the time is over."""
 
-Traffic = Mapping[str, Sequence[Sequence[Sequence[int]]]]
 """Traces by name: blocks, which can be served alone, of stretches of requests. A request is the index of its shape."""
 
 
