@@ -17,6 +17,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from backends.base import SourceForm
 from suites import run
 from suites.asking import request
 from suites.cli.command_line import overrides
@@ -25,6 +26,7 @@ from suites.measuring.machine import cpu
 from suites.records.record import OK, UNSUPPORTED
 from suites.records.results_folder import read_records
 from suites.running import pipeline, stages
+from suites.running.job import Probed
 from suites.running.launch import Answer, CannotStart
 from suites.schema.refusals import Refused, check_record
 
@@ -39,7 +41,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run `python -m suites.run` in this process, without workers: each cell is unsupported. Return the status and
     the text on standard error."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    probed = {"release": "", "versions": {}, "outcome": UNSUPPORTED, "reason": "no worker here", "form": {}}
+    probed = Probed(outcome=UNSUPPORTED, reason="no worker here")
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
@@ -134,7 +136,7 @@ def test_a_file_in_place_of_a_results_folder_is_refused_before_the_measurement(
     (tmp_path / "results").mkdir()
     spoil(tmp_path / "results" / cpu().slug)
     monkeypatch.setattr(pipeline, "prepare", lambda *_: pytest.fail("it was measured"))
-    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    probed = Probed(form=SourceForm())
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     status, error = command(*folders(tmp_path))
     assert status == 2
@@ -164,7 +166,7 @@ def test_more_threads_than_cpus_are_refused_with_the_numbers(tmp_path: Path) -> 
         resolved("threads=100000", *folders(tmp_path))
     with pytest.raises(Refused, match="threads=-1 must be at least 0"):
         resolved("threads=-1", *folders(tmp_path))
-    assert resolved(f"threads={available}", *folders(tmp_path)).job["options"]["threads"] == available
+    assert resolved(f"threads={available}", *folders(tmp_path)).spec.options["threads"] == available
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -251,7 +253,7 @@ def test_waiting_for_the_device_is_reported_without_a_terminal(
 
         def __exit__(self, *_: object) -> None: ...
 
-    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    probed = Probed(form=SourceForm())
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setattr(pipeline, "lock_device", Waited)
     monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(Answer(UNSUPPORTED, "no", None, ""), {}))
