@@ -75,7 +75,7 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
     A record that a table cannot be made from is skipped. A table that still fails is skipped and named in `folder.bad`.
     """
     texts: dict[str, str] = {}
-    for name, table in TABLES[suite].items():
+    for name, table in TABLES.get(suite, {}).items():
         path = folder.tables / f"{name}.md"
         try:
             texts[name] = table(records, folder)

@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str, monke
 def test_an_interpreter_that_cannot_start_is_refused(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> Answer:
+    def broken(*_: object) -> Answer[Probed]:
         raise CannotStart("/x/python cannot be started: Exec format error")
 
     monkeypatch.setattr(stages, "call", broken)
@@ -206,7 +206,7 @@ def test_partial_artifacts_of_a_killed_worker_are_removed(
     killed."""
     partial = tmp_path / "cache" / "onnx" / f".{'0' * 24}.abcdef"
 
-    def killed(*_: object) -> Answer:
+    def killed(*_: object) -> Answer[Probed]:
         assert not partial.exists()
         partial.mkdir(parents=True)
         (partial / "model.onnx").write_text("half")
@@ -216,7 +216,7 @@ def test_partial_artifacts_of_a_killed_worker_are_removed(
     assert command(*folders(tmp_path))[0] == 1
     assert not partial.exists()
 
-    def interrupted(*_: object) -> Answer:
+    def interrupted(*_: object) -> Answer[Probed]:
         killed()
         raise KeyboardInterrupt
 
@@ -234,7 +234,7 @@ def test_a_user_without_home_and_name_gets_a_record(
 ) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    probed = {"release": "", "versions": {}, "outcome": "failed", "reason": "broken", "form": {}}
+    probed = Probed(outcome="failed", reason="broken")
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, "the log"))
     status, error = command(*folders(tmp_path))
     assert (status, error.split()[0]) == (1, "failed")
@@ -256,7 +256,7 @@ def test_waiting_for_the_device_is_reported_without_a_terminal(
     probed = Probed(form=SourceForm())
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setattr(pipeline, "lock_device", Waited)
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(Answer(UNSUPPORTED, "no", None, ""), {}))
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(UNSUPPORTED, "no"))
     _, error = command(*folders(tmp_path))
     assert "wait: for the device, which another run uses" in error.splitlines()[0]
 

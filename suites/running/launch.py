@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
+import suites
 from backends.json_codec import from_json, to_json
 from suites.records.record import CANNOT_WRITE, FAILED, OK, OUTCOMES, TIMEOUT
 from suites.records.suite_version import CODE
@@ -153,6 +154,8 @@ def _spawn(
         # Files that a killed worker did not remove are removed with the folder.
         "TMPDIR": str(folder / "tmp"),
         **interpreter.environment,
+        # Absolute, because the worker runs in another folder.
+        "INFERENCE_SUITES_PATH": os.pathsep.join(os.path.dirname(folder) for folder in suites.__path__[1:]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
         "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
