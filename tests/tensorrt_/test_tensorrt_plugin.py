@@ -16,6 +16,7 @@ from conftest import ROOT
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
+from backends.json_codec import from_json, to_json
 from backends.onnx_.onnx_source import prepare_source
 from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
@@ -107,7 +108,7 @@ def test_the_source_has_weights_and_for_int8_ranges(
     assert source.ranges is not None
     assert "1/gelu" in json.loads(source.ranges.path.read_text())
     assert "1/up_weight" in np.load(source.arrays.path).files
-    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+    assert from_json(Source, json.loads(json.dumps(to_json(source)))) == source
 
 
 @pytest.mark.parametrize(
