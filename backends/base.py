@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy.typing as npt
 
@@ -46,11 +46,6 @@ class Device:
     compute_capability: tuple[int, int] = (0, 0)
     features: tuple[str, ...] = ()  # CPU instruction sets that select its INT8 kernels, e.g. "avx512_vnni"
     driver: str = ""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Device:
-        major, minor = data["compute_capability"]
-        return cls(**{**data, "compute_capability": (major, minor), "features": tuple(data["features"])})
 
 
 @dataclass(frozen=True, order=True)
@@ -126,10 +121,6 @@ class SourceForm:
     ranges: bool = False
     floating: tuple[str, ...] = ()
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SourceForm:
-        return cls(**{**data, **{name: tuple(data[name]) for name in ("rewrites", "keep_fp32", "floating")}})
-
 
 @dataclass(frozen=True)
 class Source:
@@ -153,17 +144,6 @@ class Source:
     arrays: Artifact | None = None
     ranges: Artifact | None = None
     marked: tuple[str, ...] = ()
-
-    FILES: ClassVar[tuple[str, ...]] = ("onnx", "calibration", "arrays", "ranges")
-
-    def to_json(self) -> dict[str, Any]:
-        named = {name: (file := getattr(self, name)) and file.to_json() for name in self.FILES}
-        return {"checkpoint": str(self.checkpoint), "sha256": self.sha256, **named, "marked": list(self.marked)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Source:
-        files = {name: Artifact.from_json(data[name]) if data[name] else None for name in cls.FILES}
-        return cls(Path(data["checkpoint"]), data["sha256"], **files, marked=tuple(data["marked"]))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ because workers of any interpreter use it.
 
 Supported types: dataclasses, enums (by name), `Path` (as text), str, int, float, bool, None, `X | None`,
 `tuple[X, ...]`, `tuple[X, Y]`, `list[X]`, `Mapping[str, X]`, and `Mapping[K, X]` of a dataclass K (as a list of pairs).
-A field of type `object` holds JSON that is passed on as it is.
+A field of type `object` holds JSON that is passed on as it is. A dataclass can choose the types of its fields by the
+data: its class method `json_types(data)` returns a type by field name.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
     for field in fields:
         if field.name not in data and field.default is field.default_factory is dataclasses.MISSING:
             raise NotThisType(f"{place}.{field.name} is missing")
+    if hasattr(kind, "json_types"):
+        types_by_name = {**types_by_name, **kind.json_types(data)}
     decoded = {name: _decode(types_by_name[name], value, f"{place}.{name}") for name, value in data.items()}
     return kind(**decoded)
 
@@ -135,6 +138,8 @@ def _decode_sequence(origin: type, arguments: tuple[Any, ...], data: Any, place:
 def _decode_mapping(arguments: tuple[Any, ...], data: Any, place: str) -> Any:
     names, items = arguments
     if dataclasses.is_dataclass(names):
+        if data == {}:
+            return {}  # an empty mapping does not show the type of its keys
         if not isinstance(data, (list, tuple)) or any(len(pair) != 2 for pair in data):
             raise NotThisType(f"{place} must be a list of pairs")
         return {_decode(names, name, f"{place} key"): _decode(items, item, f"{place}[{name}]") for name, item in data}

@@ -32,20 +32,16 @@ from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
-from suites.records.record import TIMED
 from suites.root import CONF
 from suites.running.process_tree import CALL, Guard
 from suites.schema.config import RunConfig
-from suites.schema.enums import Suite
 from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
+from suites.suite import load_suite, suite_names
 from suites.tables.touched import tables_at_end
 from suites.text import one_line
 
 ACCURACY_SUITE = "suite=accuracy"
 """Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
-
-UNTIMED = {f"suite={suite.name}" for suite in Suite if suite.name not in TIMED}
-"""A line with one of these words is not timed, so it may run at the same time as others."""
 
 Line = Sequence[str]
 
@@ -106,8 +102,8 @@ class Batch:
         """
         while engines := self._build_next(waiting, device, builders, ahead):
             lines = [line for lines in engines for line in lines]
-            self._run_together([line for line in lines if UNTIMED.intersection(line)], max(1, builders), *_on(device))
-            self._run_in_turns([line for line in lines if not UNTIMED.intersection(line)], *_on(device))
+            self._run_together([line for line in lines if not is_timed_line(line)], max(1, builders), *_on(device))
+            self._run_in_turns([line for line in lines if is_timed_line(line)], *_on(device))
 
     def _run_in_turns(self, lines: Sequence[Line], *extra: str) -> None:
         """Measure one line at a time: the first process of each line, then the second of each, as a sweep does.
@@ -197,6 +193,12 @@ def process_count(words: Sequence[str]) -> int:
         return 1
     values = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
     return int(values[-1]) if values and values[-1].isdigit() else RunConfig().repeats
+
+
+def is_timed_line(line: Line) -> bool:
+    """Return whether a line measures times. Lines without times may run at the same time as others."""
+    suites = [word.partition("=")[2] for word in line if word.startswith("suite=")]
+    return not any(name in suite_names() and not load_suite(name).timed for name in suites)
 
 
 def _on(device: str) -> list[str]:

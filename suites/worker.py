@@ -2,9 +2,20 @@
 
 A worker needs CPython 3.10 or newer, the standard library, numpy and the packages of one backend. Protocol:
 
-- The worker reads JOBDIR/job.json. Its keys depend on the stage, see the functions below.
-- The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. A worker that ends without
-  writing it has failed.
+- The worker reads JOBDIR/job.json. Its keys are those of the stage's job in suites/running/job.py:
+
+      locate: model, cache -> path, origin
+      probe: backend, spec, passes -> versions, release, form, outcome, reason
+      export: suite, backend, source, spec, model, form, lengths, texts, seed, question
+          -> source, inputs, shapes, identity, origin, parts, checked, points, learned
+      build: backend, spec, source -> path, sha256, versions, seconds, notes
+      measure: suite, backend, spec, artifact, inputs, effort, question
+          -> measurements, checks, facts, failures, result, readouts
+      start: measure, number -> result
+      score: kind, targets, readouts, inputs, checkpoint, identity, cache -> scores
+
+- The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. The keys of `result` follow
+  the arrow above; it is null if the outcome is not "ok". A worker that ends without writing the file has failed.
 - Standard output and standard error are the log, because native libraries print there.
 - If SUITES_PROGRESS_FD is set, it is the number of a file descriptor for lines of progress. Each line is a JSON object:
   {"text", "keep"}. A line with `keep` stays visible. Messages of the logger "backends" are lines of progress too, and
@@ -22,7 +33,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import importlib
 import json
 import logging
 import os
@@ -30,8 +40,8 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,23 +49,30 @@ from typing import Any
 import numpy as np
 
 from backends.atomic_file import write_atomically
-from backends.base import (
-    Artifact,
-    BuildSpec,
-    Device,
-    Shape,
-    Source,
-    SourceForm,
-    Unavailable,
-    Unsupported,
-    load_backend,
-    versions_of,
-)
+from backends.base import Artifact, Shape, Source, Unavailable, Unsupported, load_backend, versions_of
+from backends.json_codec import from_json, to_json
+from suites.measuring.measure_run import MeasureRun
 from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED
+from suites.running.job import (
+    JOBS,
+    BuildJob,
+    Exported,
+    ExportJob,
+    FirstUse,
+    Job,
+    Located,
+    LocateJob,
+    Measured,
+    MeasureJob,
+    Probed,
+    ProbeJob,
+    Scored,
+    ScoreJob,
+    StartJob,
+)
 from suites.running.process_tree import end_with_parent
 from suites.schema.refusals import first_line
-
-Job = Mapping[str, Any]
+from suites.suite import part
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of a full or read-only disk. They count for every path."""
@@ -65,135 +82,70 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR
 be read."""
 
 
-def probe(job: Job) -> dict[str, Any]:
-    """Return the versions of the backend's packages and whether it can run the job. Imports no vendor library.
-
-    Returns:
-        `versions` of Python and packages, `release` (name and version of the backend's main package), `outcome` with
-        its `reason`, and `form` (the fields of a `SourceForm`).
-    """
-    backend, spec = load_backend(job["backend"]), _spec(job)
+def probe(job: ProbeJob) -> Probed:
+    """Return the versions of the backend's packages and whether it can run the job. Imports no vendor library."""
+    backend = load_backend(job.backend)
     # A batch that is split into passes never runs whole. The export decides the sequence length of each pass.
-    passes = job.get("lengths", {}).get("passes", 1)
-    spec = replace(spec, shapes=tuple(Shape(shape.batch // passes, shape.sequence) for shape in spec.shapes))
+    shapes = tuple(Shape(shape.batch // job.passes, shape.sequence) for shape in job.spec.shapes)
+    spec = replace(job.spec, shapes=shapes)
     packages = (*backend.distributions, *backend.also_recorded, "numpy", "cuda-bindings")
     versions = {"python": platform.python_version(), **versions_of(packages)}
     release = next((f"{name} {versions[name]}" for name in backend.distributions if name in versions), "")
-    answer = {"versions": versions, "release": release, "outcome": OK, "reason": "", "form": {}}
     try:
         backend.check(spec)
-        answer["form"] = asdict(backend.source_form(spec))
+        return Probed(versions, release, backend.source_form(spec))
     except Unsupported as reason:
-        answer |= {"outcome": UNSUPPORTED, "reason": str(reason)}
+        return Probed(versions, release, None, UNSUPPORTED, str(reason))
     except Unavailable as reason:
-        answer |= {"outcome": UNAVAILABLE, "reason": str(reason)}
-    return answer
+        return Probed(versions, release, None, UNAVAILABLE, str(reason))
 
 
-def locate(job: Job) -> dict[str, Any]:
-    """Return `path` and `origin` of a checkpoint given by its hub id. Runs in the main interpreter."""
+def locate(job: LocateJob) -> Located:
+    """Return the folder and the origin of a checkpoint given by its hub id. Runs in the main interpreter."""
     from backends.cache import ArtifactCache
-    from backends.model.checkpoint import find_checkpoint as locate_checkpoint
+    from backends.model.checkpoint import find_checkpoint
 
-    checkpoint = locate_checkpoint(job["model"], ArtifactCache(Path(job["cache"])))
-    return {"path": str(checkpoint.folder), "origin": checkpoint.origin}
+    checkpoint = find_checkpoint(job.model, ArtifactCache(job.cache))
+    return Located(checkpoint.folder, checkpoint.origin)
 
 
-def export(job: Job) -> dict[str, Any]:
+def export(job: ExportJob) -> Exported:
     """Write weights, ONNX file (with Q/DQ if requested), inputs and FP32 reference. Runs in the interpreter with torch.
 
-    `shapes` of the answer are the shapes to build and to measure: they differ from those of the job if a batch runs in
-    several passes.
+    Raises:
+        RuntimeError: files of the checkpoint changed while the cell ran.
     """
-    if job["source"] == "none":
-        from suites.running.null_inputs import prepare, prepare_sets
+    inputs = part(job.suite, "inputs")
+    if job.model is None:
+        artifact: Artifact = inputs.prepare_null(job)
+        return Exported(Source(artifact.path, artifact.sha256), artifact, job.spec.shapes)
+    from suites.running.export_model import export_model
 
-        root, shapes = Path(job["cache"]), _shapes(job)
-        prepared = (
-            prepare_sets(root, _request_shapes(job), shapes) if job["suite"] == "switching" else prepare(root, shapes)
-        )
-        return {**prepared, "shapes": job["shapes"]}
-    from backends.cache import ArtifactCache
-    from backends.inputs.batches import InputSource
-    from backends.int8_learning.distillation_pair import Student
-    from backends.int8_learning.learn import learn
-    from backends.model.checkpoint import find_checkpoint as locate_checkpoint
-    from backends.model.checkpoint_files import read_config
-    from backends.model.encoder_parts import encoder_parts
-    from backends.model.families import check_computable, check_named_layers
-    from backends.onnx_.onnx_source import prepare_source
-    from backends.onnx_.reference_check import check_encoder, check_export
-    from suites.running.suite_inputs import INPUTS
-
-    cache, device = ArtifactCache(Path(job["cache"])), Device.from_json(job["device"])
-    checkpoint = locate_checkpoint(job["model"], cache)
-    if job["model"].get("identity", checkpoint.identity) != checkpoint.identity:
-        raise RuntimeError("the checkpoint's files changed while the cell ran; run it again")
-    folder, identity, config = checkpoint.folder, checkpoint.identity, read_config(checkpoint.folder)
-    check_computable(config)
-    if job["quantization"]:
-        check_named_layers(config, "quantization")
-    longest = max(sequence for _, sequence in job["shapes"])
-    checked = {"encoder": check_encoder(folder, identity, longest, cache)}
-    texts, seed, source = job["texts"], job["seed"], Source(folder, checkpoint.weights_sha256)
-    facts: dict[str, Any] = {"parts": encoder_parts(folder), "shapes": job["shapes"], "checked": checked}
-    facts |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
-    if job["source"] == "onnx":
-        form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
-        student = Student(folder, identity, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
-        learned = learn(student)
-        facts |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
-        source = prepare_source(*learned.checkpoint, form, quantization, texts, seed, cache, learned.ranges)
-        if not form.arrays or form.ranges:
-            checked["export"] = check_export(*learned.checkpoint, longest, cache)
-    origin = InputSource(folder, identity, job["lengths"], texts, seed, device.kind, cache)
-    source, inputs, additions = INPUTS[job["suite"]](job, origin, source, _shapes(job))
-    return {"source": source.to_json(), "inputs": inputs.to_json(), **facts, **additions}
+    return export_model(job, job.model, inputs.prepare)
 
 
-def build(job: Job) -> dict[str, Any]:
+def build(job: BuildJob) -> Artifact:
     """Build the backend's artifact from the source, in the backend's interpreter."""
-    return load_backend(job["backend"]).build(_spec(job), Source.from_json(job["source"])).to_json()
+    return load_backend(job.backend).build(job.spec, job.source)
 
 
-def measure(job: Job) -> dict[str, Any]:
-    """Open a session on the built artifact and run the measurement of the suite. Runs in a fresh process."""
-    from suites.measuring import clock
+def measure(job: MeasureJob) -> Measured:
+    """Run the measurement of the suite on the built artifact. Runs in a fresh process."""
     from suites.measuring.cpu_load import cpu_load, read_cpu
 
     before = read_cpu()
-    suite = importlib.import_module(f"suites.{job['suite']}.measure")
-    spec = _spec(job)
-    backend, artifact = load_backend(job["backend"]), Artifact.from_json(job["artifact"])
-    arrays = np.load(job["inputs"], allow_pickle=False)
-    effort, graph = clock.Effort(**job["effort"]), spec.cuda_graph
-    answer: dict[str, Any]
-    if job["suite"] == "switching":
-        # This suite opens several sessions, one after another.
-        traffic = {"asked": _request_shapes(job), "traffic": job["traffic"], "repeats": job["repeats"]}
-        opening = partial(backend.opening, spec, artifact)
-        answer = suite.measure(opening, spec.shapes, arrays, effort, graph, _progress, **traffic)
-    else:
-        _progress("opening")
-        session, steps = clock.time_opening(backend.opening(spec, artifact))
-        with session:
-            answer = suite.measure(session, spec.shapes, arrays, effort, graph, _progress)
-        answer["facts"] |= {"open_ns": sum(steps.values()), "opening_ns": steps}
-    answer["facts"] |= {"loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
-    return answer
+    measured: Measured = part(job.suite, "measure").measure(_run(job), job.question)
+    facts = {**measured.facts, "loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
+    return replace(measured, facts=facts)
 
 
-def start(job: Job) -> dict[str, Any]:
-    """Measure first-use costs for suite=switching in a fresh process; `number` counts these processes."""
-    from suites.switching.cold_start import time_cold_start as measure_first_use
-
-    spec, artifact = _spec(job), Artifact.from_json(job["artifact"])
-    opening = partial(load_backend(job["backend"]).opening, spec, artifact)
-    arrays = np.load(job["inputs"], allow_pickle=False)
-    return measure_first_use(opening, spec.shapes, arrays, _request_shapes(job), job["number"])
+def start(job: StartJob) -> FirstUse:
+    """Measure first-use costs in a fresh process."""
+    question = job.measure.question
+    return FirstUse(part(job.measure.suite, "cold_start").time_cold_start(_run(job.measure), question, job.number))
 
 
-def score(job: Job) -> dict[str, Any]:
+def score(job: ScoreJob) -> Scored:
     """Score the outputs that `measure` wrote. Runs in the main interpreter.
 
     The predictions of the FP32 reference come from the cache if another path was scored before.
@@ -202,23 +154,31 @@ def score(job: Job) -> dict[str, Any]:
     from suites.tasks.predictions import predictions
     from suites.tasks.scoring import score as score_outputs
 
-    kind, targets, checkpoint = job["kind"], job["targets"], Path(job["checkpoint"])
-    with np.load(job["inputs"]["path"], allow_pickle=False) as arrays:
+    kind, targets, checkpoint = job.kind, job.targets, job.checkpoint
+    with np.load(job.inputs.path, allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
 
     def build(path: Path) -> None:
         reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)
         np.savez(path, **reference)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
 
-    key = {
-        "inputs": job["inputs"]["sha256"], "kind": kind, "targets": targets,
-        "checkpoint": job.get("identity", ""),
-    }  # fmt: skip
+    key = {"inputs": job.inputs.sha256, "kind": kind, "targets": targets, "checkpoint": job.identity}
     versions = versions_of(("scikit-learn", "torchmetrics", "torch", "transformers", "numpy"))
-    artifact = ArtifactCache(Path(job["cache"])).get("predictions", key, "predictions.npz", build, versions)
+    artifact = ArtifactCache(job.cache).get("predictions", key, "predictions.npz", build, versions)
     with np.load(artifact.path, allow_pickle=False) as reference_predictions:
-        outputs = np.load(job["found"], allow_pickle=False)
-        return score_outputs(kind, targets, outputs, inputs, checkpoint, dict(reference_predictions))
+        outputs = np.load(job.readouts, allow_pickle=False)
+        return Scored(score_outputs(kind, targets, outputs, inputs, checkpoint, dict(reference_predictions)))
+
+
+def _run(job: MeasureJob) -> MeasureRun:
+    return MeasureRun(
+        partial(load_backend(job.backend).opening, job.spec, job.artifact),
+        job.spec.shapes,
+        np.load(job.inputs, allow_pickle=False),
+        job.effort,
+        job.spec.cuda_graph,
+        _progress,
+    )
 
 
 def _loaded() -> dict[str, str]:
@@ -229,7 +189,7 @@ def _loaded() -> dict[str, str]:
     return {name: version for name, version in versions.items() if isinstance(version, str)}
 
 
-STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[Any], object]] = {
     "probe": probe,
     "locate": locate,
     "export": export,
@@ -238,29 +198,6 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     "start": start,
     "score": score,
 }
-
-
-def _shapes(job: Job) -> tuple[Shape, ...]:
-    return tuple(map(Shape.parse, job["shapes"]))
-
-
-def _request_shapes(job: Job) -> tuple[Shape, ...]:
-    """Return the shapes of the requests. Padding may run a request at another shape."""
-    return _shapes({**job, "shapes": job["asked"]})
-
-
-def _spec(job: Job) -> BuildSpec:
-    return BuildSpec(
-        precision=job["precision"],
-        device=Device.from_json(job["device"]),
-        shapes=_shapes(job),
-        cuda_graph=job["cuda_graph"],
-        cache=Path(job["cache"]),
-        options=job["options"],
-        quantization=job.get("quantization", {}),
-        tokens={Shape(batch, sequence): tokens for batch, sequence, tokens in job.get("tokens", ())},
-        process=job.get("process", 0),
-    )
 
 
 def _progress(text: str, keep: bool = False) -> None:
@@ -313,24 +250,27 @@ def main(stage: str, folder: Path) -> int:
     """Run one stage. Return 0 if it wrote an answer, also if the answer is a failure."""
     if launcher := os.environ.get("SUITES_LAUNCHER"):
         end_with_parent(int(launcher), signal.SIGKILL)
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    answer: dict[str, Any]
+    data = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     logger = logging.getLogger("backends")
     logger.setLevel(logging.INFO)
     logger.addHandler(_Progress())
+    outcome, line, result = OK, "", None
+    own_folders = [folder]
     try:
-        answer = {"outcome": OK, "reason": "", "result": STAGES[stage](job)}
+        job: Job[object] = from_json(JOBS[stage], data, "job")
+        own_folders.append(job.cache_root())
+        result = to_json(STAGES[stage](job))
     except Unsupported as reason:
-        answer = {"outcome": UNSUPPORTED, "reason": str(reason), "result": None}
+        outcome, line = UNSUPPORTED, str(reason)
     except Unavailable as reason:
-        answer = {"outcome": UNAVAILABLE, "reason": str(reason), "result": None}
+        outcome, line = UNAVAILABLE, str(reason)
     except Exception as error:
         _log(traceback.format_exc().rstrip())
-        if _cannot_write(error, [folder, Path(job.get("cache") or folder)]):
+        if _cannot_write(error, own_folders):
             return os.EX_IOERR
-        answer = {"outcome": FAILED, "reason": first_line(error), "result": None}
+        outcome, line = FAILED, first_line(error)
     try:
-        write_atomically(folder / "out.json", json.dumps(answer))
+        write_atomically(folder / "out.json", json.dumps({"outcome": outcome, "reason": line, "result": result}))
     except OSError as error:
         _log(f"{type(error).__name__}: {error}")
         return os.EX_IOERR

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,18 @@ import in_process
 import numpy as np
 import pytest
 
-from backends.base import Device, Shape
+from backends.base import Array, BuildSpec, Device, Session, Shape
 from backends.cache import ArtifactCache
 from backends.model.families import FAMILIES
+from backends.model.reference import ModelReference
 from backends.null import Costs, NullSession
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
+from suites.measuring.measure_run import MeasureRun
 from suites.records.cell import Cell
 from suites.records.record import Measurement, Record
+from suites.running.job import ProbeJob
+from suites.switching.suite import SwitchingQuestion
 from suites.switching.traffic import blocks_of_runs
 
 pytest_plugins = ["cpu_durations"]
@@ -93,6 +97,18 @@ def rounding_session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def measure_run(
+    session: Callable[[], Session], shapes: Sequence[Shape], arrays: Mapping[str, Array], effort: Effort,
+    cuda_graph: bool = False,
+) -> MeasureRun:  # fmt: skip
+    """Return a measuring process in which each opening returns a new session."""
+
+    def opening() -> Iterator[tuple[str, Session | None]]:
+        return iter([("import", None), ("open", session())])
+
+    return MeasureRun(opening, tuple(shapes), arrays, effort, cuda_graph, lambda text: None)
 
 
 def pytest_unconfigure() -> None:
@@ -169,7 +185,7 @@ def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
 
     def make(family: str) -> tuple[Path, str]:
         checkpoint = find_checkpoint(
-            {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS, **OTHER_MODELS}[family]}, shared_cache
+            ModelReference("random", architecture={**TINY_MODELS, **OTHER_MODELS}[family]), shared_cache
         )
         return checkpoint.folder, checkpoint.identity
 
@@ -177,18 +193,10 @@ def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
 
 
 @pytest.fixture
-def null_job(tmp_path: Path) -> dict[str, Any]:
-    """Return a job for any stage of the null backend, at one shape."""
-    return {
-        "backend": "null",
-        "source": "none",
-        "precision": "fp32",
-        "device": asdict(Device()),
-        "shapes": [[2, 16]],
-        "cuda_graph": False,
-        "cache": str(tmp_path / "cache"),
-        "options": {"behaviour": "ok", **asdict(Costs(step_ms=0.1))},
-    }
+def null_job(tmp_path: Path) -> ProbeJob:
+    """Return the job of the null backend's probe, at one shape."""
+    options = {"behaviour": "ok", **asdict(Costs(step_ms=0.1))}
+    return ProbeJob("null", BuildSpec("fp32", Device(), (Shape(2, 16),), False, tmp_path / "cache", options))
 
 
 @pytest.fixture
@@ -265,19 +273,15 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         held: tuple[Shape, ...] = SWITCHED, starts: int = 0, **options: Any,
     ) -> Record:  # fmt: skip
         simulated(seed)
-        arrays = dict(np.load(null_inputs.prepare_sets(tmp_path, SWITCHED, held)["inputs"]["path"]))
-        traffic = {f"switch={switch:g}": blocks_of_runs(requests, switch, len(SWITCHED), 0) for switch in switches}
-
-        def opening() -> Iterator[tuple[str, Any]]:
-            return iter([("import", None), ("open", session(programmed))])
-
-        answer = measure_switching(opening, held, arrays, effort, programmed.gpu_ms > 0, lambda text: None, SWITCHED,
-                                  traffic, repeats)  # fmt: skip
-        answer["switching"]["starts"] = [
-            cold_start.time_cold_start(opening, held, arrays, SWITCHED, number) for number in range(starts)
-        ]
-        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer["checks"])
-        wrong = [*answer["failures"].values(), *(c["problem"] for c in checks if c["problem"])]
+        arrays = dict(np.load(null_inputs.null_request_sets(tmp_path, SWITCHED, held).path))
+        traces = {f"switch={switch:g}": blocks_of_runs(requests, switch, len(SWITCHED), 0) for switch in switches}
+        traffic = {name: tuple(tuple(map(tuple, block)) for block in blocks) for name, blocks in traces.items()}
+        run = measure_run(lambda: session(programmed), held, arrays, effort, programmed.gpu_ms > 0)
+        question = SwitchingQuestion(SWITCHED, traffic, repeats, starts)
+        answer = measure_switching(run, question)
+        first_uses = [cold_start.time_cold_start(run, question, number) for number in range(starts)]
+        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer.checks)
+        wrong = [*answer.failures.values(), *(c["problem"] for c in checks if c["problem"])]
         padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}
         record = make_record(suite="switching", shapes=tuple((s.batch, s.sequence) for s in SWITCHED), checks=checks,
                              options={**options, **padded})  # fmt: skip
@@ -285,10 +289,10 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
             record,
             outcome="failed" if wrong else "ok",
             reason="; ".join(wrong),
-            measurements=tuple(Measurement.from_json(m) for m in answer["measurements"]),
-            facts=answer["facts"],
+            measurements=answer.measurements,
+            facts=answer.facts,
             artifacts={"built": {"seconds": 1.0}},
-            scores=answer["switching"],
+            scores={**answer.result, "starts": first_uses},
         )
 
     return measure

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from backends.json_codec import to_json
 from suites import run, worker
-from suites.running.launch import Answer, Interpreter
+from suites.running.job import A, Job
+from suites.running.launch import Answer, Interpreter, read_answer
 
 
 @contextlib.contextmanager
@@ -55,10 +57,10 @@ def command_line(
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
-def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpreter, *unused: Any) -> Answer:
+def stage(job: Job[A], folder: Path, interpreter: Interpreter, *unused: Any) -> Answer[A]:
     """Replace `suites.running.launch.call`: run the stage here, through the same files, without a time limit."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "job.json").write_text(json.dumps(to_json(job)))
     log = folder / "log.txt"
     logger = logging.getLogger("backends")
     handlers, level = logger.handlers[:], logger.level
@@ -66,8 +68,7 @@ def stage(name: str, job: Mapping[str, Any], folder: Path, interpreter: Interpre
         os.chdir(folder)  # as a worker process does: a suite writes outputs to its current folder
         warnings.simplefilter("ignore")  # a worker's warnings go to its log; pytest would raise them
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            status = worker.main(name, folder)
+            status = worker.main(job.stage, folder)
     logger.handlers[:], logger.level = handlers, level
     assert status == 0, log.read_text()
-    answer = json.loads((folder / "out.json").read_text())
-    return Answer(answer["outcome"], answer["reason"], answer["result"], log.read_text())
+    return read_answer(job, json.loads((folder / "out.json").read_text()), log.read_text())

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, command_lines_with, wait_until
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from backends.base import Device, Shape
+from backends.base import Device
 from backends.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
+from suites.cli.local_settings import register
 from suites.measuring.machine import Machine
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
 from suites.root import CONF
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
+from suites.switching.suite import SwitchingQuestion
 
-ConfigStore.instance().store(name="schema", node=RunConfig)
+register()
 COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 
@@ -218,21 +218,21 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
             requests.append(request.resolve(OmegaConf.to_object(config)))
     assert len({Cell(release="", **resolved.cell).id for resolved in requests}) == len(requests)
     for resolved in requests:
-        shapes = [Shape(*size) for size in resolved.job["shapes"]]
         if resolved.backend.startswith("trt"):
-            assert plan_profiles(shapes, resolved.job["options"])
+            assert plan_profiles(resolved.spec.shapes, resolved.spec.options)
     on_tensorrt = [resolved for resolved in requests if resolved.backend.startswith("trt")]
     assert {(resolved.backend, resolved.cell["precision"]) for resolved in on_tensorrt} == {
         (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")
     }
     for resolved in on_tensorrt:
         names = {"switch=0", "switch=0.01", "switch=0.1", "switch=0.5", "switch=1", "stsb"}
-        assert set(resolved.job["traffic"]) == names
-        assert len(resolved.job["asked"]) >= 6
+        assert isinstance(resolved.question, SwitchingQuestion)
+        assert set(resolved.question.traffic) == names
+        assert len(resolved.question.requested) >= 6
     # Each engine is used once before an engine is used again, and the longest runs are last.
     engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
     assert len(set(engines[:10])) == 10
-    assert {resolved.job["options"]["profiles"] for resolved in requests[-5:-1]} == {"per_shape"}
+    assert {resolved.spec.options["profiles"] for resolved in requests[-5:-1]} == {"per_shape"}
     assert requests[-1].backend == "torch_compile"
 
 

@@ -24,10 +24,11 @@ EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolera
 def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
     from backends.cache import ArtifactCache
     from backends.model.checkpoint import find_checkpoint
+    from backends.model.reference import ModelReference
 
     cache = tmp_path_factory.mktemp("cache")
     architecture = {"model_type": "bert", "num_hidden_layers": 12}
-    checkpoint = find_checkpoint({"weights": "random", "seed": 0, "architecture": architecture}, ArtifactCache(cache))
+    checkpoint = find_checkpoint(ModelReference("random", architecture=architecture), ArtifactCache(cache))
     backend = load_backend("torch_eager")
     options = {"threads": 0}
     spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=options)

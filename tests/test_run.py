@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Cli, command_lines_with, table_in, wait_until
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from markdown_rows import rows
 from omegaconf import OmegaConf
 
 from suites.asking.request import resolve
+from suites.cli.local_settings import register
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
-from suites.schema.config import RunConfig
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
 
@@ -118,7 +117,7 @@ def test_every_option_that_changes_the_work_changes_the_cell(change: str) -> Non
             config = compose("run", ["model=bert_base", "weights=random", "backend=ort", *overrides])
         return Cell(release="", **resolve(OmegaConf.to_object(config)).cell).id  # type: ignore[arg-type]
 
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    register()
     assert cell_id("results=.cache/other", "suite.seconds=2") == cell_id("device=cpu") != cell_id(change)
 
 

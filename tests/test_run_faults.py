@@ -15,18 +15,19 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from backends.base import SourceForm
 from suites import run
 from suites.asking import request
 from suites.cli.command_line import overrides
+from suites.cli.local_settings import register
 from suites.measuring.machine import cpu
 from suites.records.record import OK, UNSUPPORTED
 from suites.records.results_folder import read_records
 from suites.running import pipeline, stages
+from suites.running.job import Probed
 from suites.running.launch import Answer, CannotStart
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, check_record
 
 QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
@@ -40,7 +41,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run `python -m suites.run` in this process, without workers: each cell is unsupported. Return the status and
     the text on standard error."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    probed = {"release": "", "versions": {}, "outcome": UNSUPPORTED, "reason": "no worker here", "form": {}}
+    probed = Probed(outcome=UNSUPPORTED, reason="no worker here")
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
@@ -56,7 +57,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def resolved(*arguments: str, backend: str = "null") -> request.Request:
     words = overrides([f"backend={backend}", *QUICK[1:], *arguments])
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    register()
     with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         return request.resolve(OmegaConf.to_object(compose("run", words)))  # type: ignore[arg-type]
 
@@ -135,7 +136,7 @@ def test_a_file_in_place_of_a_results_folder_is_refused_before_the_measurement(
     (tmp_path / "results").mkdir()
     spoil(tmp_path / "results" / cpu().slug)
     monkeypatch.setattr(pipeline, "prepare", lambda *_: pytest.fail("it was measured"))
-    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    probed = Probed(form=SourceForm())
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     status, error = command(*folders(tmp_path))
     assert status == 2
@@ -165,7 +166,7 @@ def test_more_threads_than_cpus_are_refused_with_the_numbers(tmp_path: Path) -> 
         resolved("threads=100000", *folders(tmp_path))
     with pytest.raises(Refused, match="threads=-1 must be at least 0"):
         resolved("threads=-1", *folders(tmp_path))
-    assert resolved(f"threads={available}", *folders(tmp_path)).job["options"]["threads"] == available
+    assert resolved(f"threads={available}", *folders(tmp_path)).spec.options["threads"] == available
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -188,7 +189,7 @@ def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str, monke
 def test_an_interpreter_that_cannot_start_is_refused(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> Answer:
+    def broken(*_: object) -> Answer[Probed]:
         raise CannotStart("/x/python cannot be started: Exec format error")
 
     monkeypatch.setattr(stages, "call", broken)
@@ -205,7 +206,7 @@ def test_partial_artifacts_of_a_killed_worker_are_removed(
     killed."""
     partial = tmp_path / "cache" / "onnx" / f".{'0' * 24}.abcdef"
 
-    def killed(*_: object) -> Answer:
+    def killed(*_: object) -> Answer[Probed]:
         assert not partial.exists()
         partial.mkdir(parents=True)
         (partial / "model.onnx").write_text("half")
@@ -215,7 +216,7 @@ def test_partial_artifacts_of_a_killed_worker_are_removed(
     assert command(*folders(tmp_path))[0] == 1
     assert not partial.exists()
 
-    def interrupted(*_: object) -> Answer:
+    def interrupted(*_: object) -> Answer[Probed]:
         killed()
         raise KeyboardInterrupt
 
@@ -233,7 +234,7 @@ def test_a_user_without_home_and_name_gets_a_record(
 ) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    probed = {"release": "", "versions": {}, "outcome": "failed", "reason": "broken", "form": {}}
+    probed = Probed(outcome="failed", reason="broken")
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, "the log"))
     status, error = command(*folders(tmp_path))
     assert (status, error.split()[0]) == (1, "failed")
@@ -252,10 +253,10 @@ def test_waiting_for_the_device_is_reported_without_a_terminal(
 
         def __exit__(self, *_: object) -> None: ...
 
-    probed = {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}}
+    probed = Probed(form=SourceForm())
     monkeypatch.setattr(stages, "call", lambda *_: Answer(OK, "", probed, ""))
     monkeypatch.setattr(pipeline, "lock_device", Waited)
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(Answer(UNSUPPORTED, "no", None, ""), {}))
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: stages.StageResult(UNSUPPORTED, "no"))
     _, error = command(*folders(tmp_path))
     assert "wait: for the device, which another run uses" in error.splitlines()[0]
 

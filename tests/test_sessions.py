@@ -12,6 +12,7 @@ import pytest
 from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
+from backends.inputs.lengths import Lengths
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from suites.measuring.output_difference import compare_with_reference
 from suites.schema.config import QuantizationConfig, to_json_types
@@ -53,7 +54,7 @@ def test_outputs_match_the_reference(
     tiny: Tiny, shared_cache: ArtifactCache,
 ) -> None:  # fmt: skip
     folder, sha256 = tiny("bert")
-    lengths = {"distribution": distribution, "tokens": "random", "low": 3}
+    lengths = Lengths(distribution, "random", 3)
     inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), sorted(set(SHAPES)))
     loaded, requested = load_backend(backend), spec(precision, shared_cache, **options)
     source = Source(folder, sha256)

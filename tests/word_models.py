@@ -59,12 +59,11 @@ def word_tokenizer(
 def request(tmp_path: Path, *overrides: str) -> Request:
     """Return the request of a command line, with results and cache below `tmp_path`."""
     from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    from suites.schema.config import RunConfig
+    from suites.cli.local_settings import register
 
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    register()
     own = ["device=cpu", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         config = compose("run", [*own, *overrides])

@@ -16,6 +16,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Feeds, Shape, Unavailable, versions_of
 from backends.cache import ArtifactCache
+from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, vocabulary_of
@@ -115,31 +116,31 @@ class Tokens:
         return {name: arrays[name] for name in names}
 
 
-def draw_lengths(lengths: Mapping[str, Any], shape: Shape, tokens: Tokens, seed: int) -> tuple[list[int], int]:
+def draw_lengths(lengths: Lengths, shape: Shape, tokens: Tokens, seed: int) -> tuple[list[int], int]:
     """Return the number of tokens of each sequence in a batch, and the number of sequences that were truncated.
 
     Args:
-        lengths: `distribution` ("full", "uniform", "texts", "file", "histogram" or "lognormal") and its parameters, see
-            LengthsConfig in suites/schema/config.py.
         shape: number of sequences, and their largest length.
         tokens: for "texts", the sentences whose lengths are used.
     """
     generator = np.random.default_rng([seed, shape.batch, shape.sequence])
-    if lengths["distribution"] == "full":
+    if lengths.distribution == "full":
         return [shape.sequence] * shape.batch, 0
-    if lengths["distribution"] == "uniform":
-        low = min(lengths["low"], shape.sequence)
+    if lengths.distribution == "uniform":
+        low = min(lengths.low, shape.sequence)
         return generator.integers(low, shape.sequence + 1, shape.batch).tolist(), 0
-    if lengths["distribution"] == "texts":
+    if lengths.distribution == "texts":
         drawn = [tokens.natural_length(row) for row in range(shape.batch)]
-    elif lengths["distribution"] == "lognormal":
-        location = np.log(lengths["mean"]) - lengths["sigma"] ** 2 / 2
-        samples = generator.lognormal(location, lengths["sigma"], shape.batch)
-        drawn = np.maximum(samples, lengths["low"]).round().astype(int).tolist()
+    elif lengths.distribution == "lognormal":
+        assert lengths.mean is not None
+        assert lengths.sigma is not None
+        location = np.log(lengths.mean) - lengths.sigma**2 / 2
+        samples = generator.lognormal(location, lengths.sigma, shape.batch)
+        drawn = np.maximum(samples, lengths.low).round().astype(int).tolist()
     else:
-        counts = lengths.get("counts")
-        shares = None if counts is None else np.asarray(counts) / sum(counts)
-        drawn = generator.choice(np.asarray(lengths["values"]), shape.batch, p=shares).tolist()
+        counts = lengths.counts
+        shares = np.asarray(counts) / sum(counts) if counts else None
+        drawn = generator.choice(np.asarray(lengths.values), shape.batch, p=shares).tolist()
     return [min(n, shape.sequence) for n in drawn], sum(n > shape.sequence for n in drawn)
 
 
@@ -179,20 +180,19 @@ class InputSource:
     Attributes:
         folder: folder of the checkpoint. Its tokenizer, if it has one, tokenizes `texts`.
         identity: identity of the checkpoint, see backends/model/identity.py.
-        lengths: the argument `lengths` of draw_lengths, and `tokens`, the argument `kind` of Tokens.of.
         device: "cuda" or "cpu"; the reference is computed on it.
     """
 
     folder: Path
     identity: str
-    lengths: Mapping[str, Any]
+    lengths: Lengths
     texts: Sequence[str]
     seed: int
     device: str
     cache: ArtifactCache
 
     def tokens(self) -> Tokens:
-        return Tokens.of(self.folder, self.lengths["tokens"], self.texts, self.seed)
+        return Tokens.of(self.folder, self.lengths.tokens, self.texts, self.seed)
 
     def reference(self) -> Callable[[Feeds], Array]:
         """Load the encoder; return a function from int32 feeds [batch, sequence] to FP32 [batch, sequence, hidden]."""
@@ -214,7 +214,7 @@ class InputSource:
 
     def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         """Return the .npz that `build` writes, from the cache if possible. Its key is all fields and `more`."""
-        key = {**self.key, "lengths": dict(self.lengths), "texts": list(self.texts), **more}
+        key = {**self.key, "lengths": self.lengths.settings(), "texts": list(self.texts), **more}
         return self.cache.get("inputs", key, file, build, versions_of(PACKAGES))
 
 
@@ -229,8 +229,8 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     Names are "<batch>x<sequence>/<array>". The notes of the artifact give, by shape, the number of tokens without
     padding and the number of truncated sequences.
 
-    With `lengths["passes"]`, each batch is sorted by length and split into this number of passes. Each pass is padded
-    to its longest sequence, rounded up to a multiple of `lengths["multiple"]`. The arrays then have the shapes of the
+    With `lengths.passes`, each batch is sorted by length and split into this number of passes. Each pass is padded
+    to its longest sequence, rounded up to a multiple of `lengths.multiple`. The arrays then have the shapes of the
     passes, and the notes list batch, sequence and tokens of the passes of each batch. Passes of the same shape share
     the arrays of the pass with the most tokens, so that packed attention is never measured on fewer tokens.
     """
@@ -243,7 +243,7 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         fullest: dict[Shape, tuple[int, list[int], list[int], int]] = {}
         for batch_shape in shapes:
             drawn, cut = draw_lengths(lengths, batch_shape, tokens, origin.seed)
-            passes = split(drawn, batch_shape.sequence, lengths.get("passes", 1), lengths.get("multiple", 1))
+            passes = split(drawn, batch_shape.sequence, lengths.passes, lengths.multiple)
             for shape, pass_rows in passes:
                 row_lengths = [drawn[row] for row in pass_rows]
                 if shape not in fullest or sum(row_lengths) > fullest[shape][0]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Feeds, Shape
 from backends.inputs.batches import InputSource, Tokens, draw_lengths, reference_rows
+from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import input_names
 
 SETS = 8
@@ -44,7 +45,7 @@ def fitting_shape(requested: Shape, shapes: Sequence[Shape]) -> int:
 
 
 def request_lengths(
-    lengths: Mapping[str, Any], requested: Sequence[Shape], index: int, count: int, seed: int
+    lengths: Lengths, requested: Sequence[Shape], index: int, count: int, seed: int
 ) -> tuple[list[list[int]], bool]:
     """Return the sequence lengths of `count` requests that run at `requested[index]`.
 
@@ -58,7 +59,7 @@ def request_lengths(
         the distribution rarely gives this shape.
     """
     shape, longest = requested[index], max(candidate.sequence for candidate in requested)
-    if lengths["distribution"] == "full":
+    if lengths.distribution == "full":
         return [[shape.sequence] * shape.batch for _ in range(count)], False
     generator = np.random.default_rng([seed, shape.batch, shape.sequence])
     sets: list[list[int]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from backends.model.families import FAMILIES, check_computable, family_of, input
 from backends.model.hub import fetch
 from backends.model.identity import identity_of, weights_digest
 from backends.model.random_weights import random_checkpoint
+from backends.model.reference import ModelReference
 
 if TYPE_CHECKING:
     import torch
@@ -37,26 +37,22 @@ class Checkpoint:
     origin: str
 
 
-def find_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Checkpoint:
+def find_checkpoint(model: ModelReference, cache: ArtifactCache) -> Checkpoint:
     """Find the checkpoint of a model's configuration, and check that its files are complete.
-
-    Args:
-        model: `path`; or `hub` and the fields that `fetch` in backends/model/hub.py reads; or `weights` "random" and
-            the fields that backends/model/random_weights.py reads.
 
     Raises:
         Unavailable: the checkpoint was not found, or one of its files is damaged. The message gives the fix.
     """
-    if model["weights"] == "random":
+    if model.weights == "random":
         folder, origin = random_checkpoint(model, cache), "random"
-    elif model["path"]:
-        folder, origin = Path(model["path"]), model.get("origin", "path")
+    elif model.path:
+        folder, origin = Path(model.path), model.origin or "path"
     else:
         folder, origin = fetch(model)
     try:
         check_files(folder)
     except Unavailable as reason:
-        subject = f"model.hub={model['hub']}" if model.get("hub") and not model["path"] else "the model's folder"
+        subject = f"model.hub={model.hub}" if model.hub and not model.path else "the model's folder"
         raise Unavailable(f"{subject}{' ' if str(reason).startswith('has no') else ': '}{reason}") from None
     return Checkpoint(folder, identity_of(folder, cache.root), weights_digest(folder, cache.root), origin)
 

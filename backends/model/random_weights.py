@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.base import versions_of
 from backends.cache import ArtifactCache
 from backends.model.checkpoint_files import tokenizer_files
 from backends.model.identity import tokenizer_identity
+from backends.model.reference import ModelReference
 
 
-def random_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Path:
-    """Return the folder of a random checkpoint. It is stored once, so that every interpreter runs the same numbers.
-
-    Args:
-        model: `architecture` (the fields of a config.json), `seed`, and `tokenizer` (a folder whose tokenizer files are
-            copied, or empty).
-    """
-    tokenizer = Path(model["tokenizer"]) if model.get("tokenizer") else None
+def random_checkpoint(model: ModelReference, cache: ArtifactCache) -> Path:
+    """Return the folder of a random checkpoint. It is stored once, so that every interpreter runs the same numbers."""
+    tokenizer = Path(model.tokenizer) if model.tokenizer else None
 
     def build(path: Path) -> None:
         import torch
@@ -28,8 +22,8 @@ def random_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Path:
 
         from backends.model.architecture import configuration_of
 
-        torch.manual_seed(model["seed"])
-        encoder = AutoModel.from_config(configuration_of(model["architecture"]))
+        torch.manual_seed(model.seed)
+        encoder = AutoModel.from_config(configuration_of(model.architecture))
         for name, parameter in encoder.named_parameters():
             # transformers initializes biases to 0 and norms to 1. A path that drops them would then go undetected.
             if name.endswith("bias") or ("norm" in name.lower() and name.endswith("weight")):
@@ -38,7 +32,7 @@ def random_checkpoint(model: Mapping[str, Any], cache: ArtifactCache) -> Path:
         for file in tokenizer_files(tokenizer) if tokenizer else ():
             shutil.copy(file, path.parent)
 
-    key = {"architecture": dict(model["architecture"]), "seed": model["seed"]}
+    key: dict[str, object] = {"architecture": dict(model.architecture), "seed": model.seed}
     if tokenizer:
         key["tokenizer"] = tokenizer_identity(tokenizer)
     artifact = cache.get("random", key, "model.safetensors", build, versions_of(("torch", "transformers")))

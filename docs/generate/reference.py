@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from suites.root import CONF
+from suites.cli.groups import choices_of, group_names
 from suites.schema.config import RunConfig
 from suites.schema.config_key import Key, keys_of
 from suites.tables.markdown import markdown
@@ -33,13 +33,8 @@ def reference_page() -> str:
 
 
 def _groups() -> list[tuple[str, str]]:
-    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "batches")
-    rows = []
-    for folder in folders:
-        # local.yaml is for one machine only.
-        names = sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "local")
-        rows.append((f"`{folder.name}`", ", ".join(names)))
-    return rows
+    # local.yaml is for one machine only.
+    return [(f"`{group}`", ", ".join(name for name in choices_of(group) if name != "local")) for group in group_names()]
 
 
 def _group(key: Key) -> str:

@@ -5,38 +5,41 @@ Runs in the measuring worker, over any session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Session, Shape
+from backends.base import Array, Session
 from backends.inputs.readout import READOUTS
 from backends.inputs.task_batches import scatter_rows
-from suites.measuring.clock import Effort
+from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
+from suites.running.job import Measured
+from suites.suite import Question
 
 
-def measure(
-    session: Session,
-    shapes: Sequence[Shape],
-    arrays: Mapping[str, Array],
-    effort: Effort,
-    cuda_graph: bool,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """Run every batch and write its readouts to found.npy in the folder of the job: [rows, ...] FP32.
+def measure(run: MeasureRun, question: Question) -> Measured:
+    """Run every batch and write its readouts to a file in the folder of the job: [rows, ...] FP32.
 
-    Steps are plain, because a CUDA graph replays the same kernels.
+    Steps are plain, because a CUDA graph replays the same kernels. A batch with reference hidden states (the first one)
+    is checked against them.
 
     Args:
-        arrays: batches and the kind of readout, see backends/inputs/task_batches.py.
-
-    Returns:
-        The keys of suites/latency/measure.py's `measure`, with a check of each batch that has reference hidden states
-        (the first one), and `found`, the path of the file.
+        run: its arrays are batches and the kind of readout, see backends/inputs/task_batches.py.
     """
+    facts: dict[str, object] = {}
+    with run.session(facts) as session:
+        readouts, checks = _run_batches(session, run.arrays, run.progress)
+    path = Path("readouts.npy").resolve()
+    np.save(path, readouts)
+    return Measured(checks=tuple(checks), facts=facts, readouts=path)
+
+
+def _run_batches(
+    session: Session, arrays: Mapping[str, Array], progress: Callable[[str], None]
+) -> tuple[Array, list[dict[str, Any]]]:
     batches: dict[int, dict[str, Array]] = {}
     head: dict[str, Array] = {}
     for name in arrays:
@@ -60,6 +63,4 @@ def measure(
             batch, sequence = mask.shape
             check = compare_with_reference(output, hidden, np.arange(len(hidden)), mask)
             checks.append({"batch": batch, "sequence": sequence, "cuda_graph": False, **check})
-    path = Path("found.npy").resolve()
-    np.save(path, readouts)
-    return {"measurements": [], "checks": checks, "facts": {}, "failures": {}, "found": str(path)}
+    return readouts, checks

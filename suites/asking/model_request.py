@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from backends.base import Unavailable
 from backends.model.checkpoint_files import check_files, read_config, tokenizer_files
 from backends.model.families import positions_of
 from backends.model.identity import identity_of, tokenizer_identity
+from backends.model.reference import ModelReference
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig, to_json_types
 from suites.schema.enums import SourceKind, Weights
@@ -98,29 +98,36 @@ def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
     return model.positions if known_model else UNKNOWN_POSITIONS
 
 
-def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
-    """Return the keys of a model for workers: its configuration, and its folder, identity and origin if known.
+def model_reference(config: RunConfig, cache: Path) -> ModelReference:
+    """Return the model for workers: where its checkpoint comes from, and its folder, identity and origin if known.
 
     The identity of a hub id is known after suites/running/locating.py has found its checkpoint.
 
     Raises:
-        Refused: Weights, folder, architecture and tokenizer contradict one another.
+        Refused: weights, folder, architecture and tokenizer contradict one another.
     """
-    random, model = config.weights is Weights.random, to_json_types(asdict(config.model))
-    path = str(Path(config.model.path).resolve()) if config.model.path else ""
+    random, model = config.weights is Weights.random, config.model
+    path = str(Path(model.path).resolve()) if model.path else ""
     if random and path:
-        raise Refused(
-            f"weights=random makes new weights, but model.path={config.model.path} has weights; leave one out"
-        )
-    if random and not model["architecture"]:
+        raise Refused(f"weights=random makes new weights, but model.path={model.path} has weights; leave one out")
+    if random and not model.architecture:
         raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not have")
-    if not (random or path or model["hub"] or config.backend.source is SourceKind.none):
+    if not (random or path or model.hub or config.backend.source is SourceKind.none):
         raise Refused("model.hub= and model.path= are both empty; set one of them, or weights=random for latency only")
-    located = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
-    return {
-        **model, "path": path, "tokenizer": _tokenizer(config), "weights": config.weights.name, "seed": config.seed,
-        **located,
-    }  # fmt: skip
+    return ModelReference(
+        weights=config.weights.name,
+        path=path,
+        hub=model.hub,
+        revision=model.revision,
+        package=model.package,
+        package_of=model.package_of,
+        package_sha256=model.package_sha256,
+        tokenizer=_tokenizer(config),
+        architecture=to_json_types(model.architecture),
+        seed=config.seed,
+        identity=_identity(Path(path), cache) if path else "",
+        origin="path" if path else "",
+    )
 
 
 def _identity(folder: Path, cache: Path) -> str:
@@ -145,17 +152,17 @@ def _tokenizer(config: RunConfig) -> str:
     return str(Path(chosen).resolve())
 
 
-def tokenizer_digest(job: Mapping[str, Any]) -> dict[str, str]:
+def tokenizer_digest(model: ModelReference) -> dict[str, str]:
     """Return the digest of model.tokenizer for a cell; {} if random weights use no tokenizer."""
-    if not job["tokenizer"]:
+    if not model.tokenizer:
         return {}
     try:
-        return {"tokenizer": tokenizer_identity(Path(job["tokenizer"]))[:16]}
+        return {"tokenizer": tokenizer_identity(Path(model.tokenizer))[:16]}
     except OSError as error:
-        raise Refused(f"model.tokenizer={job['tokenizer']} cannot be read: {error.strerror}") from None
+        raise Refused(f"model.tokenizer={model.tokenizer} cannot be read: {error.strerror}") from None
 
 
-def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
+def model_version(config: RunConfig, model: ModelReference) -> str:
     """Return the digest that distinguishes models with the same name. A cell contains no path.
 
     It is the digest of the architecture of random weights, or the identity of a checkpoint.
@@ -164,4 +171,4 @@ def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
         return ""
     if config.weights is Weights.random:
         return short_digest(to_json_types(config.model.architecture))
-    return str(job.get("identity", ""))[:16]
+    return model.identity[:16]

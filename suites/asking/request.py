@@ -12,27 +12,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import BACKENDS
+from backends.base import BACKENDS, BuildSpec, Shape
+from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
+from backends.model.reference import ModelReference
 from suites.asking.cache_folder import user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
     local_config,
-    model_job,
     model_name,
+    model_reference,
     model_version,
     positions,
     tokenizer_digest,
 )
-from suites.asking.resolve_options import backend_options, lengths_of, libraries_by_digest, quantization_of
-from suites.asking.suite_request import ASKED, SuiteRequest
+from suites.asking.resolve_lengths import resolve_lengths
+from suites.asking.resolve_options import backend_options, libraries_by_digest, quantization_of
+from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
+from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Precision, SourceKind, Suite, TaskKind, Weights
-from suites.schema.refusals import Refused, at_least, between, positive, writable
+from suites.schema.enums import Precision, SourceKind, TaskKind, Weights
+from suites.schema.refusals import Refused, at_least, between, did_you_mean, positive, writable
+from suites.suite import Judging, Question, load_suite, part, suite_names
 from suites.tasks.task import Task, load_task
 
 LARGEST = 1 << 16
@@ -44,17 +49,22 @@ LARGEST_SEED = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Request:
-    """Resolved request for one cell. Only the release of the backend is missing; a worker finds it.
+    """One cell with all settings resolved, except the release of the backend, which a worker reports.
 
     Attributes:
-        time_limit: longest duration of a stage in seconds.
-        minimum_cosine: smallest cosine to the FP32 reference of a correct output.
-        until: name of the last stage to run.
+        interpreter, main_interpreter: Python of the backend, and Python with torch.
+        time_limit: of a stage, in seconds.
+        minimum_cosine: the cell fails below it.
+        until: the last stage: export, build or measure.
         repeats: number of fresh processes that measure.
-        job: the input of workers, as JSON; see suites/worker.py.
-        task: kind, targets, tolerance and threshold for judging outputs.
-        cell: all fields of the `Cell` except the release.
-        effort: duration and sample limits, see suites/measuring/clock.py.
+        rerun: whether an earlier record is not reused.
+        source: name of a SourceKind.
+        spec: settings that affect what is built or opened.
+        model: None for a backend without a model.
+        texts: sentences for calibration and, with a tokenizer, for inputs.
+        seed: of inputs and calibration.
+        question: the suite's own part of jobs.
+        cell: fields of `Cell` that are known before the probe.
     """
 
     suite: str
@@ -69,60 +79,53 @@ class Request:
     rerun: bool
     results: Path
     cache: Path
-    job: Mapping[str, Any]
-    task: Mapping[str, Any]
+    source: str
+    spec: BuildSpec
+    model: ModelReference | None
+    lengths: Lengths
+    texts: tuple[str, ...]
+    seed: int
+    question: Question
+    judging: Judging
+    effort: Effort
     cell: Mapping[str, Any]
-    effort: Mapping[str, Any]
 
 
 def resolve(config: RunConfig) -> Request:
-    """Check a configuration and resolve it for this machine.
+    """Check a configuration against itself and this machine.
 
     Raises:
-        Refused: a requested value does not exist or is out of range, or a folder cannot be written.
+        Refused: a requested item does not exist, is out of range or cannot be written.
     """
-    _check_backend(config)
+    _check_names(config)
     model_name(config)
     if at_least("seed", config.seed, 0) > LARGEST_SEED:
         raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
-    repeats = at_least("repeats", config.repeats, 1)
-    # Errors in the request are reported before missing hardware.
+    repeats, suite = at_least("repeats", config.repeats, 1), load_suite(config.suite.name)
+    # Errors in the request are reported before anything that this machine lacks.
     model_config = local_config(config)
     max_positions = positions(config, model_config)
-    shapes, lengths, own_options = _shapes(config, max_positions), lengths_of(config), backend_options(config)
+    shapes, lengths, own_options = _shapes(config, max_positions), resolve_lengths(config), backend_options(config)
     task = load_task(config.task, _labels(config, model_config))
-    suite_request = ASKED[config.suite.name](config, shapes, lengths, max_positions, task)
+    context = RequestContext(config, shapes, lengths, max_positions, task)
+    suite_request: SuiteRequest = part(config.suite.name, "request").suite_request(context)
     machine = _machine(config)
     results = writable("results", chosen_folder("results", config.results))
     cache = user_cache(chosen_folder("cache", config.cache))
-    eight_bit = config.precision in (Precision.int8, Precision.fp8)
-    quantized = eight_bit and config.backend.source is SourceKind.onnx
-    quantization = quantization_of(config, machine) if quantized else {}
-    graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own_options, "threads": _threads(config)}
-    job = {
-        "suite": config.suite.name.name,
-        "backend": config.backend.name,
-        "source": config.backend.source.name,
-        "precision": config.precision.name,
-        "device": asdict(machine.device),
-        "shapes": suite_request.held,
-        "cuda_graph": graph,
-        "cache": str(cache),
-        "options": options,
-        "model": model_job(config, cache),
-        "lengths": lengths,
-        "texts": list(task.calibration),
-        "kind": task.kind,
-        "readout": task.readout,
-        "labels": task.labels,
-        "reading": task.reading,
-        "seed": config.seed,
-        "quantization": quantization,
-        **suite_request.job,
-    }
+    low = config.precision in (Precision.int8, Precision.fp8)
+    quantized = low and config.backend.source is SourceKind.onnx
+    spec = BuildSpec(
+        precision=config.precision.name,
+        device=machine.device,
+        shapes=suite_request.built_shapes,
+        cuda_graph=config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0),
+        cache=cache,
+        options={**own_options, "threads": _threads(config)},
+        quantization=quantization_of(config, machine) if quantized else {},
+    )
+    model = model_reference(config, cache)
     return Request(
-        suite=config.suite.name.name,
+        suite=config.suite.name,
         machine=machine,
         backend=config.backend.name,
         interpreter=_interpreter(config, config.backend.interpreter),
@@ -130,41 +133,50 @@ def resolve(config: RunConfig) -> Request:
         time_limit=positive("backend.time_limit", config.backend.time_limit),
         minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
         until=config.until.name,
-        repeats=repeats if config.suite.name is Suite.latency else 1,
+        repeats=repeats if suite.repeats else 1,
         rerun=config.rerun,
         results=results,
         cache=cache,
-        job=job,
-        task=_judging(config, task),
-        cell=_cell(config, suite_request, job),
-        effort={**_effort(config), **suite_request.effort},
+        source=config.backend.source.name,
+        spec=spec,
+        model=None if config.backend.source is SourceKind.none else model,
+        lengths=lengths,
+        texts=tuple(task.calibration),
+        seed=config.seed,
+        question=suite_request.question,
+        judging=_judging(config, task),
+        effort=_effort(config, suite_request.effort),
+        cell=_cell(context, suite_request, spec, model),
     )
 
 
-def _cell(config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any]) -> dict[str, Any]:
-    no_model, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+def _cell(
+    context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference
+) -> dict[str, Any]:
+    config = context.config
+    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
-    quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
+    quantization = {"quantization": spec.quantization} if spec.quantization else {}
     return {
-        "suite": job["suite"],
-        "model": NO_MODEL if no_model else model_name(config),
-        "weights": "none" if no_model else f"random (seed {config.seed})" if random else "trained",
-        "model_version": model_version(config, job["model"]),
-        "backend": job["backend"],
-        "precision": job["precision"],
-        "device": job["device"]["kind"],
-        "shapes": tuple((batch, sequence) for batch, sequence in suite_request.shapes),
+        "suite": config.suite.name,
+        "model": NO_MODEL if none else model_name(config),
+        "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
+        "model_version": model_version(config, model),
+        "backend": config.backend.name,
+        "precision": spec.precision,
+        "device": spec.device.kind,
+        "shapes": tuple((shape.batch, shape.sequence) for shape in suite_request.shapes),
         "lengths": {
-            **job["lengths"],
+            **context.lengths.settings(),
             "seed": config.seed,
-            "texts": short_digest(job["texts"]),
+            "texts": short_digest(list(context.task.calibration)),
             **calibration,
-            **tokenizer_digest(job["model"]),
+            **tokenizer_digest(model),
             **suite_request.lengths,
         },
         "options": {
-            "cuda_graph": job["cuda_graph"],
-            **libraries_by_digest(job["options"]),
+            "cuda_graph": spec.cuda_graph,
+            **libraries_by_digest(spec.options),
             "threads": config.threads,
             **quantization,
             **suite_request.options,
@@ -172,23 +184,32 @@ def _cell(config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any]
     }
 
 
-def _judging(config: RunConfig, task: Task) -> dict[str, Any]:
-    return {
-        "kind": task.kind,
-        "targets": dict(task.targets),
-        "tolerance": positive("task.tolerance", config.task.tolerance),
-        "threshold": positive("layers.threshold", config.layers.threshold),
-    }
+def _judging(config: RunConfig, task: Task) -> Judging:
+    return Judging(
+        kind=task.kind,
+        targets=dict(task.targets),
+        tolerance=positive("task.tolerance", config.task.tolerance),
+        threshold=positive("layers.threshold", config.layers.threshold),
+    )
 
 
-def _effort(config: RunConfig) -> dict[str, Any]:
-    return {
-        "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
-        "seconds": positive("suite.seconds", config.suite.seconds),
-        "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
-        "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
-        "tolerance": positive("suite.tolerance", config.suite.tolerance),
-    }
+def _effort(config: RunConfig, own: Mapping[str, float]) -> Effort:
+    """Return the effort; `own` are the seconds of the suite's own measurements."""
+    return Effort(
+        warm_up_s=positive("suite.warm_up_s", config.suite.warm_up_s),
+        seconds=positive("suite.seconds", config.suite.seconds),
+        min_samples=at_least("suite.min_samples", config.suite.min_samples, 2),
+        max_samples=at_least("suite.max_samples", config.suite.max_samples, 2),
+        tolerance=positive("suite.tolerance", config.suite.tolerance),
+        **own,
+    )
+
+
+def _check_names(config: RunConfig) -> None:
+    if config.suite.name not in suite_names():
+        near = did_you_mean(config.suite.name, suite_names())
+        raise Refused(f"suite={config.suite.name} does not exist; {near}choices: {', '.join(suite_names())}")
+    _check_backend(config)
 
 
 def _check_backend(config: RunConfig) -> None:
@@ -240,7 +261,7 @@ def _machine(config: RunConfig) -> Machine:
     return visible[config.gpu]
 
 
-def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
+def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:
     for name, values, limit in (("batch", config.batch, None), ("sequence", config.sequence, positions)):
         if not values:
             raise Refused(f"{name}=[] is empty; give at least one value, e.g. {name}=[1,8]")
@@ -251,12 +272,13 @@ def _shapes(config: RunConfig, positions: int) -> list[list[int]]:
                 raise Refused(f"sequence={value} is beyond the {limit} positions of {model_name(config)}")
             if value > LARGEST:
                 raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
-    return [[batch, sequence] for sequence in sorted(set(config.sequence)) for batch in sorted(set(config.batch))]
+    batches = sorted(set(config.batch))
+    return tuple(Shape(batch, sequence) for sequence in sorted(set(config.sequence)) for batch in batches)
 
 
 def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str] | None:
     """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
-    judges_head = config.suite.name is Suite.accuracy and config.task.kind is TaskKind.sequence_classification
+    judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind is TaskKind.sequence_classification
     if not model_config or not judges_head:
         return None
     try:

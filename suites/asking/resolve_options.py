@@ -5,7 +5,6 @@ The results become part of the cell.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 from backends.cache import digest_of
 from suites.measuring.machine import Machine
 from suites.schema.config import QuantizationConfig, RunConfig, to_json_types
-from suites.schema.enums import Activation, Layout, Method, Precision, Scheme, Suite
-from suites.schema.refusals import Refused, at_least, between, is_file, numbered_lines, positive, shortened
+from suites.schema.enums import Activation, Layout, Method, Precision, Scheme
+from suites.schema.refusals import Refused, at_least, between, is_file, positive
 
 MOST_SAMPLES = 100_000
 """Largest number of calibration sequences. Each is kept in memory as token ids."""
@@ -216,51 +215,3 @@ def _check_used(config: RunConfig, on_cpu: bool) -> None:
         for name in names if applies else ():
             if name in changed:
                 raise Refused(f"quantization.{name}={to_json_types(getattr(chosen, name))}: {reason}")
-
-
-def _passes(config: RunConfig) -> dict[str, int]:
-    """Return the options for several passes per batch; nothing for one pass, so ids of older cells stay the same."""
-    passes, multiple = config.lengths.passes, config.lengths.multiple
-    at_least("lengths.passes", passes, 1)
-    at_least("lengths.multiple", multiple, 1)
-    if passes == 1:
-        return {}
-    if config.suite.name is not Suite.latency:
-        raise Refused(f"lengths.passes is for suite=latency, not for suite={config.suite.name.name}")
-    if config.lengths.distribution.name == "full":
-        raise Refused("lengths.passes sorts sequences by length, so give different lengths too, e.g. lengths=stsb")
-    for batch in config.batch:
-        if batch % passes:
-            raise Refused(f"lengths.passes={passes} does not divide batch={batch} into equal parts")
-    return {"passes": passes, "multiple": multiple}
-
-
-def lengths_of(config: RunConfig) -> dict[str, Any]:
-    """Return the distribution of lengths with its own parameters only. It is part of the cell.
-
-    Raises:
-        Refused: a value is out of range, or the file of lengths has an invalid line.
-    """
-    lengths = to_json_types(asdict(config.lengths))
-    kind = lengths["distribution"]
-    chosen = {name: lengths[name] for name in ("distribution", "tokens", "low")} | _passes(config)
-    at_least("lengths.low", lengths["low"], 2)
-    if kind == "lognormal":
-        mean, sigma = (positive(f"lengths.{name}", lengths[name]) for name in ("mean", "sigma"))
-        return {**chosen, "mean": mean, "sigma": sigma}
-    if kind == "histogram":
-        values, counts = lengths["values"], lengths["counts"]
-        if not values or len(values) != len(counts) or min(values) < 2 or min(counts) < 0 or not sum(counts):
-            raise Refused(
-                "lengths.values and lengths.counts must be lists of the same size, with lengths of at least 2 and "
-                "counts of at least 0 that are not all 0"
-            )
-        return {**chosen, "values": values, "counts": counts}
-    if kind != "file":
-        return chosen
-    values, path = [], lengths["path"]
-    for number, line in numbered_lines("lengths.path", path):
-        if not re.fullmatch(r"[0-9]{1,9}", line) or int(line) < 2:
-            raise Refused(f"{path}, line {number}: {shortened(line)!r} is not a length of 2 or more tokens")
-        values.append(int(line))
-    return {**chosen, "values": values}

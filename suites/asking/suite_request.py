@@ -1,97 +1,58 @@
-"""The fields that each suite adds to a request."""
+"""The part of a request that a suite adds. Each suite has it in suites/NAME/request.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from suites.records.cell import short_digest
+from backends.base import Shape
+from backends.inputs.lengths import Lengths
 from suites.schema.config import RunConfig
-from suites.schema.enums import SourceKind, Suite, Weights
-from suites.schema.refusals import Refused, at_least, positive
-from suites.switching.request import resolve_switching
+from suites.schema.enums import SourceKind
+from suites.schema.refusals import Refused
+from suites.suite import Question
 from suites.tasks.task import Task
 
-Shapes = list[list[int]]
-"""[batch, sequence] of each shape."""
+
+@dataclass(frozen=True)
+class RequestContext:
+    """The resolved configuration that a suite's request depends on.
+
+    Attributes:
+        shapes: the shapes of the command line.
+        positions: the longest sequence of the model.
+    """
+
+    config: RunConfig
+    shapes: tuple[Shape, ...]
+    lengths: Lengths
+    positions: int
+    task: Task
 
 
 @dataclass(frozen=True)
 class SuiteRequest:
-    """Fields that a suite adds to a request.
+    """The additions of a suite.
 
     Attributes:
-        shapes: shapes of the cell.
-        held: shapes that are built and run.
-        job: additional keys of the workers' job.
-        lengths, options: additional keys of these fields of the cell.
-        effort: additional fields of `Effort` (suites/measuring/clock.py).
+        shapes: the shapes of the cell.
+        built_shapes: the shapes that are built and run.
+        question: the suite's own part of jobs.
+        lengths, options: further keys of these parts of the cell.
+        effort: seconds of the suite's own measurements, fields of Effort in suites/measuring/clock.py.
     """
 
-    shapes: Shapes
-    held: Shapes
-    job: Mapping[str, Any] = field(default_factory=dict)
-    lengths: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    effort: Mapping[str, Any] = field(default_factory=dict)
+    shapes: tuple[Shape, ...]
+    built_shapes: tuple[Shape, ...]
+    question: Question = field(default_factory=Question)
+    lengths: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    effort: Mapping[str, float] = field(default_factory=dict)
 
 
-def latency(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
-    return SuiteRequest(shapes, shapes)
-
-
-def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
-    """Add the texts of the task, and the digests of its texts and targets.
-
-    Raises:
-        Refused: the backend runs no model, or the task needs trained weights.
-    """
-    _runs_a_model(config)
-    if config.weights is Weights.random and task.kind != "fidelity":
-        raise Refused(f"task={config.task.name} needs trained weights; with weights=random use task=sentences")
-    judged = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
-    if task.targets:
-        judged["targets"] = short_digest(dict(task.targets))
-    return SuiteRequest(shapes, shapes, {"evaluated": list(task.texts)}, judged)
-
-
-def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
-    """Use only the largest shape, and add the number of outputs that are marked at a time."""
-    _runs_a_model(config)
-    chunk, largest = at_least("layers.chunk", config.layers.chunk, 1), shapes[-1:]
-    return SuiteRequest(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
-
-
-def switching(
-    config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task
-) -> SuiteRequest:
-    """Add the traffic. Its shapes may be padded to others, which are built and run."""
-    resolved = resolve_switching(config, shapes, lengths, positions)
-    starts = at_least("suite.starts", config.suite.starts, 0)
-    traffic = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
-    return SuiteRequest(
-        shapes,
-        resolved.built_shapes,
-        {
-            "asked": resolved.requested_shapes,
-            "traffic": resolved.traffic,
-            "repeats": resolved.repeats,
-            "starts": starts,
-        },
-        traffic,
-        {"pad_to": resolved.built_shapes} if config.switching.pad_to else {},
-        {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
-    )
-
-
-ASKED = {Suite.latency: latency, Suite.accuracy: accuracy, Suite.layers: layers, Suite.switching: switching}
-"""Functions by suite. Each takes the configuration, the shapes of the command line, the lengths of
-suites/asking/resolve_options.py, the number of positions of the model, and the task. It raises Refused if the suite
-cannot run with them."""
-
-
-def _runs_a_model(config: RunConfig) -> None:
+def require_model(config: RunConfig) -> None:
+    """Refuse a backend that runs no model."""
     if config.backend.source is SourceKind.none:
-        suite = config.suite.name.name
-        raise Refused(f"backend={config.backend.name} runs no model; suite={suite} needs a backend that runs a model")
+        raise Refused(
+            f"backend={config.backend.name} runs no model; suite={config.suite.name} needs a backend that runs a model"
+        )

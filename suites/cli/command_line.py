@@ -16,6 +16,7 @@ from typing import NoReturn
 from suites.cli.output import TolerantOutput
 from suites.cli.path_arguments import quoted_path
 from suites.schema.refusals import Refused, did_you_mean, is_file, nearest, shortened
+from suites.suite import BadSuite
 from suites.text import one_line
 
 REFUSED, INTERRUPTED = 2, 130
@@ -208,7 +209,7 @@ def _guarded(work: Callable[[], int]) -> int:
                 stream.reconfigure(errors="backslashreplace")
     try:
         return work()
-    except Refused as reason:
+    except (Refused, BadSuite) as reason:
         message = str(reason)
     except KeyboardInterrupt:
         print("interrupted: finished measurements are kept; run the same command again to continue", file=sys.stderr)

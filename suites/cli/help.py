@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from suites.root import CONF
+from suites.cli.groups import choices_of, group_names
 
 USAGE = """\
 Measure a BERT-style model on one backend, or with -m each combination of choices, and print the results in one table.
@@ -57,9 +57,8 @@ def help_text() -> str:
 
 
 def group_choices() -> str:
-    """Return one line for each group: its name and its choices, which are files."""
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
-    return "\n".join(f"  {g.name:<12} {', '.join(sorted(file.stem for file in g.glob('*.yaml')))}" for g in groups)
+    """Return one line for each group: its name and its choices."""
+    return "\n".join(f"  {group:<12} {', '.join(choices_of(group))}" for group in group_names())
 
 
 def common_keys() -> str:

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from enum import EnumMeta
 from typing import Any, get_type_hints
 
+from suites.cli.groups import choices_of, group_names
 from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, shortened
@@ -33,7 +34,7 @@ def explain(error: Exception) -> str:
     if missing := re.search(r"Could not (?:find|load) '([^/']+)/([^']*)'", text):
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
-        choices = listed.group(1).split() if listed else sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        choices = listed.group(1).split() if listed else choices_of(group)
         return _no_such_choice(group, choice, choices)
     if message := _in_file(text):
         return message
@@ -258,13 +259,13 @@ def check_keys(words: Iterable[str]) -> None:
     Raises:
         Refused: A key is not in the schema, or a group has no such choice.
     """
-    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    groups = set(group_names())
     for word in words:
         key, equal, value = word.lstrip("+~").partition("=")
         in_list = str(type_of(key.rpartition(".")[0])).startswith("list")
         if equal and key not in groups and not in_list and _is_unknown(key):
             raise Refused(unknown_key(key))
-        choices = sorted(file.stem for file in (CONF / key).glob("*.yaml")) if key in groups else []
+        choices = choices_of(key)
         choice = value.strip("\"'")
         if choices and key != "interpreter" and re.fullmatch(r"\w+", choice) and choice not in choices:
             raise Refused(_no_such_choice(key, choice, choices))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from suites.asking.user_folders import settings_folder
+from suites.cli.groups import SUITE_GROUP, suite_nodes
 from suites.root import ROOT
 from suites.schema.config import InterpreterConfig, RunConfig
 from suites.schema.refusals import Refused, decoded, did_you_mean, is_file, shortened
@@ -31,7 +32,7 @@ FORMER = ROOT / "conf" / "interpreter" / "local.yaml"
 
 
 def register() -> None:
-    """Register the schema and the interpreters of this machine with Hydra.
+    """Register the schema, the suites and the interpreters of this machine with Hydra.
 
     Raises:
         Refused: The file of interpreters is invalid.
@@ -40,6 +41,8 @@ def register() -> None:
 
     store = ConfigStore.instance()
     store.store(name="schema", node=RunConfig)
+    for name, settings in suite_nodes().items():
+        store.store(group=SUITE_GROUP, name=name, node=settings)
     store.repo.get(GROUP, {}).pop("local.yaml", None)
     if local := interpreters():
         store.store(group=GROUP, name="local", node=local)

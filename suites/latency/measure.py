@@ -7,49 +7,50 @@ from __future__ import annotations
 
 import resource
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites.measuring import clock
 from suites.measuring.clock import Effort, Samples
 from suites.measuring.cpu_load import cpu_load, read_cpu
+from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
 from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.running.job import Measured
 from suites.schema.refusals import first_line
+from suites.suite import Question
 
 FIRST_USE, AFTER_TIMING = "first use", "after timing"
 """When an output was compared with FP32: before the timing, or after it (the output of the last timed step)."""
 
 
-def measure(
-    session: Session,
-    shapes: Sequence[Shape],
-    arrays: Mapping[str, Array],
-    effort: Effort,
-    cuda_graph: bool,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
+def measure(run: MeasureRun, question: Question) -> Measured:
     """Measure every shape. A shape that fails is named in `failures`, and the next shape still runs.
 
     Args:
-        arrays: inputs and references, see `inputs_of`.
-
-    Returns:
-        `measurements`, `checks` (see `compare_with_reference`), `facts` by shape, and `failures` (messages by shape).
+        run: its arrays are inputs and references, see `inputs_of`.
     """
+    facts: dict[str, object] = {}
+    with run.session(facts) as session:
+        measured = _measure_shapes(session, run)
+    return replace(measured, facts={**facts, **measured.facts})
+
+
+def _measure_shapes(session: Session, run: MeasureRun) -> Measured:
     measurements: list[Measurement] = []
     checks: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {}
+    facts: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     # Ascending size: the peak memory of a process only grows, so the peak after a shape belongs to this shape.
-    for shape in sorted(shapes, key=lambda shape: shape.batch * shape.sequence):
+    for shape in sorted(run.shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
-            feeds, reference, rows = inputs_of(arrays, shape)
+            feeds, reference, rows = inputs_of(run.arrays, shape)
             first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once
             facts[str(shape)] = {"first_step_ns": first}
-            for graph in (False, True) if cuda_graph else (False,):
-                progress(f"{shape} {'CUDA graph' if graph else 'plain'}")
+            for graph in (False, True) if run.cuda_graph else (False,):
+                run.progress(f"{shape} {'CUDA graph' if graph else 'plain'}")
                 if graph:
                     try:
                         facts[str(shape)]["capture_ns"] = clock.time_once(session.capture)
@@ -61,7 +62,7 @@ def measure(
                 where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
                 expected = reference, rows, feeds["attention_mask"]
                 checks.append({**where, "when": FIRST_USE, **compare_with_reference(session.fetch(), *expected)})
-                measurements += _phases(session, shape, feeds, effort, graph)
+                measurements += _phases(session, shape, feeds, run.effort, graph)
                 checks.append({**where, "when": AFTER_TIMING, **compare_with_reference(session.fetch(), *expected)})
             facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         except (Unsupported, Unavailable):
@@ -71,12 +72,7 @@ def measure(
             # session is unusable afterwards, the next shape fails too and reports it.
             traceback.print_exc()
             failures[str(shape)] = first_line(error)
-    return {
-        "measurements": [m.__dict__ for m in measurements],
-        "checks": checks,
-        "facts": facts,
-        "failures": failures,
-    }
+    return Measured(tuple(measurements), tuple(checks), facts, failures)
 
 
 def inputs_of(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:

@@ -5,39 +5,46 @@ Runs in the measuring worker, over any session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Session, Shape
-from suites.measuring.clock import Effort
+from backends.base import Array, Session
+from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_outputs
+from suites.running.job import Measured
+from suites.suite import Question
 
 
-def measure(
-    session: Session,
-    shapes: Sequence[Shape],
-    arrays: Mapping[str, Array],
-    effort: Effort,
-    cuda_graph: bool,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """Compare each marked output with FP32, over tokens that are not padding. For `arrays` see
-    backends/onnx_/marked_outputs.py."""
+def measure(run: MeasureRun, question: Question) -> Measured:
+    """Compare each marked output with FP32, over tokens that are not padding.
+
+    Args:
+        run: its arrays are in the format of backends/onnx_/marked_outputs.py.
+
+    Returns:
+        The result has `layers`: for each point the values of `layer_errors`.
+    """
+    facts: dict[str, object] = {}
+    with run.session(facts) as session:
+        run.progress("comparing")
+        layers = _compare_layers(session, run.arrays)
+    return Measured(facts=facts, result={"layers": layers})
+
+
+def _compare_layers(session: Session, arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     feeds = {name.partition("/")[2]: arrays[name] for name in arrays if name.startswith("feeds/")}
-    progress("comparing")
     session.load(feeds)
     session.step()
     session.wait()
     valid = feeds["attention_mask"].astype(bool)
     outputs, reference = session.fetch()[valid], arrays["reference"][valid]
     edges = np.cumsum([0, *arrays["widths"].tolist()])
-    layers = [
+    return [
         {"point": str(point), **layer_errors(outputs[:, low:high], reference[:, low:high])}
         for point, low, high in zip(arrays["points"], edges[:-1], edges[1:], strict=True)
     ]
-    return {"measurements": [], "checks": [], "facts": {}, "failures": {}, "layers": layers}
 
 
 def layer_errors(output: Array, reference: Array) -> dict[str, Any]:
@@ -56,11 +63,3 @@ def layer_errors(output: Array, reference: Array) -> dict[str, Any]:
         "relative_error": difference.relative_error,
         "cosine_min": float(difference.cosines.min()),
     }
-
-
-def first_above(layers: Sequence[Mapping[str, Any]], threshold: float) -> str:
-    """Return the first point that has NaN or Inf, or a relative error above `threshold`; empty if there is none."""
-    for layer in layers:
-        if layer["nonfinite"] or layer["relative_error"] > threshold:
-            return str(layer["point"])
-    return ""

@@ -17,6 +17,7 @@ from backends.atomic_file import write_atomically
 from suites.records.cell import Cell
 from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
 from suites.schema.refusals import Refused
+from suites.suite import is_timed
 from suites.text import one_line, sanitized
 
 SCHEMA = 2
@@ -31,9 +32,6 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
-
-TIMED = ("latency", "switching")
-"""Suites that measure time and need exclusive use of the device. The other suites judge outputs."""
 
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 REPLAY = "replay"
@@ -126,7 +124,7 @@ class Record:
     @property
     def timed(self) -> bool:
         """Whether its figures are times. These depend on `harness`."""
-        return self.cell.suite in TIMED
+        return is_timed(self.cell.suite)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:

@@ -11,13 +11,16 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from suites.records.record import CANNOT_WRITE, FAILED, OUTCOMES, TIMEOUT
+import suites
+from backends.json_codec import from_json, to_json
+from suites.records.record import CANNOT_WRITE, FAILED, OK, OUTCOMES, TIMEOUT
 from suites.records.suite_version import CODE
 from suites.root import ROOT
+from suites.running.job import A, Job
 from suites.running.process_tree import CALL, Guard, kill_group, kill_marked
 from suites.running.worker_output import ProgressLines, Reader, WorkerLog
 from suites.text import one_line
@@ -46,31 +49,30 @@ class Interpreter:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Generic[A]):
     """Answer of a stage.
 
     Attributes:
         outcome: one of the outcomes in suites/records/record.py.
         reason: one line; empty if the outcome is `ok`.
-        result: return value of the stage, from JSON; None if the stage returned nothing.
+        result: result of the stage; None if the outcome is not `ok`.
         log_tail: last lines of the worker's output.
     """
 
     outcome: str
     reason: str
-    result: Any
+    result: A | None
     log_tail: str
 
 
 def call(
-    stage: str,
-    job: Mapping[str, Any],
+    job: Job[A],
     folder: Path,
     interpreter: Interpreter,
     limit_s: float,
     on_progress: Callable[[str, bool], None],
-) -> Answer:
-    """Run `stage` on `job` in `folder` and wait for it, at most `limit_s` seconds.
+) -> Answer[A]:
+    """Run the stage of `job` in `folder` and wait for it, at most `limit_s` seconds.
 
     `on_progress` is called with each line of progress, and whether the line should stay visible.
 
@@ -79,9 +81,10 @@ def call(
         CannotStart: the interpreter cannot be run.
         OSError: the job could not be written.
     """
+    stage = job.stage
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out.json").unlink(missing_ok=True)
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    (folder / "job.json").write_text(json.dumps(to_json(job)), encoding="utf-8")
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     mark = f"{Guard.start()}-{next(_calls)}"
@@ -108,7 +111,7 @@ def call(
         return Answer(TIMEOUT, f"{stage} was stopped after {limit_s:g} s", None, log.tail())
     if status == os.EX_IOERR:
         raise CannotWrite(f"{stage}: {(log.tail().splitlines() or ['cannot write'])[-1]}")
-    answer = _read(stage, folder, status, log.tail())
+    answer = _read(job, folder, status, log.tail())
     if answer.outcome == FAILED:
         _check_space(stage, folder)
     return answer
@@ -151,6 +154,8 @@ def _spawn(
         # Files that a killed worker did not remove are removed with the folder.
         "TMPDIR": str(folder / "tmp"),
         **interpreter.environment,
+        # Absolute, because the worker runs in another folder.
+        "INFERENCE_SUITES_PATH": os.pathsep.join(os.path.dirname(folder) for folder in suites.__path__[1:]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
         "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
@@ -199,11 +204,24 @@ def _check_space(stage: str, folder: Path) -> None:
             raise CannotWrite(f"{stage} failed, and {folder} cannot be written: {error.strerror}") from None
 
 
-def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
+def read_answer(job: Job[A], data: Any, log_tail: str) -> Answer[A]:
+    """Return the answer in the JSON of out.json.
+
+    Raises:
+        ValueError, KeyError, TypeError: the JSON is not an answer to this job.
+    """
+    outcome, reason, result = data["outcome"], data["reason"], data["result"]
+    if not isinstance(reason, str) or outcome not in OUTCOMES:
+        raise ValueError(f"the outcome {outcome!r} is unknown")
+    answer: A | None = from_json(job.answer, result, "result") if outcome == OK else None
+    return Answer(outcome, one_line(reason), answer, log_tail)
+
+
+def _read(job: Job[A], folder: Path, status: int, log_tail: str) -> Answer[A]:
     """Return the worker's answer, or a failure if there is none."""
+    stage = job.stage
     try:
-        data = json.loads((folder / "out.json").read_bytes())
-        answer = Answer(data["outcome"], data["reason"], data["result"], log_tail)
+        return read_answer(job, json.loads((folder / "out.json").read_bytes()), log_tail)
     except (FileNotFoundError, NotADirectoryError):
         ended = _how_it_ended(status)
         if not folder.is_dir():
@@ -212,9 +230,6 @@ def _read(stage: str, folder: Path, status: int, log_tail: str) -> Answer:
         return Answer(FAILED, f"{stage} {ended} without an answer{f': {last}' if last else ''}", None, log_tail)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Answer(FAILED, f"{stage} wrote an answer that cannot be read: {error}", None, log_tail)
-    if not isinstance(answer.reason, str) or answer.outcome not in OUTCOMES:
-        return Answer(FAILED, f"{stage} wrote an answer with the unknown outcome {answer.outcome!r}", None, log_tail)
-    return replace(answer, reason=one_line(answer.reason))
 
 
 def _how_it_ended(status: int) -> str:

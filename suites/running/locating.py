@@ -3,70 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from backends.base import Unavailable
+from backends.json_codec import to_json
 from backends.model.checkpoint_files import read_config
 from backends.model.families import positions_of
 from backends.model.identity import identity_of
 from suites.asking.request import Request
-from suites.records.record import OK
+from suites.running.job import Located, LocateJob
 from suites.running.launch import Answer
 from suites.schema.refusals import Refused
 
-Run = Callable[[str, Mapping[str, Any], str], Answer]
-"""Function that runs a stage with a job and an interpreter."""
+Run = Callable[[LocateJob, str], Answer[Located]]
+"""Function that runs the job in an interpreter."""
 
-_answers: dict[str, Mapping[str, Any]] = {}
-"""Answers of the locate stage in this process, by the keys that determine them. A sweep queries the hub once."""
+_answers: dict[str, Located] = {}
+"""Answers of the locate stage in this process, by the JSON of the job. A sweep queries the hub once."""
 
 
-def locate_checkpoint(request: Request, run: Run) -> Request | Answer:
+def locate_checkpoint(request: Request, run: Run) -> Request | Answer[Located]:
     """Return the request with the folder and identity of its checkpoint, or the answer of a failed locate stage.
 
     Raises:
-        Refused: The checkpoint has fewer positions than the request needs.
+        Refused: the checkpoint has fewer positions than the request needs.
     """
-    model = request.job.get("model", {})
-    if not model or request.job["source"] == "none" or model["weights"] == "random" or model["path"]:
+    model = request.model
+    if model is None or model.weights == "random" or model.path:
         return request
-    key = json.dumps([{name: value for name, value in model.items() if name != "seed"}, request.job["cache"]])
-    if key not in _answers or not Path(_answers[key]["path"]).is_dir():
-        answer = run("locate", request.job, request.main_interpreter)
-        if answer.outcome != OK:
+    key = json.dumps(to_json(LocateJob(replace(model, seed=0), request.cache)), sort_keys=True)
+    if key not in _answers or not _answers[key].path.is_dir():
+        answer = run(LocateJob(model, request.cache), request.main_interpreter)
+        if answer.result is None:
             return answer
         _answers[key] = answer.result
-    folder = Path(_answers[key]["path"])
-    identity = identity_of(folder, request.cache)
-    _check_positions(request, folder)
-    job = {
-        **request.job,
-        "model": {**model, "path": str(folder), "origin": _answers[key]["origin"], "identity": identity},
-    }
-    return replace(request, job=job, cell={**request.cell, "model_version": identity[:16]})
+    found = _answers[key]
+    identity = identity_of(found.path, request.cache)
+    _check_positions(request, found.path)
+    located = replace(model, path=str(found.path), origin=found.origin, identity=identity)
+    return replace(request, model=located, cell={**request.cell, "model_version": identity[:16]})
 
 
 def _check_positions(request: Request, folder: Path) -> None:
-    hub = request.job["model"]["hub"]
     try:
         most = positions_of(read_config(folder))
     except ValueError as error:
-        raise Refused(f"model.hub={hub}: {error}") from None
-    longest = max(sequence for _, sequence in request.job["shapes"])
+        raise Refused(f"model.hub={request.model.hub if request.model else ''}: {error}") from None
+    longest = max(shape.sequence for shape in request.spec.shapes)
     if longest > most:
         raise Refused(f"sequence={longest} is beyond the {most} positions of {request.cell['model']}")
 
 
 def checkpoint_changed(request: Request) -> str:
     """Return a reason if the files of the checkpoint changed while the cell ran; otherwise return ""."""
-    model = request.job.get("model", {})
-    if not model.get("identity"):
+    model = request.model
+    if model is None or not model.identity:
         return ""
     try:
-        same = identity_of(Path(model["path"]), request.cache) == model["identity"]
+        same = identity_of(Path(model.path), request.cache) == model.identity
     except (OSError, Unavailable):
         same = False
     return "" if same else "the checkpoint's files changed while the cell ran; run it again"

@@ -35,14 +35,14 @@ def without_folders(record: Record, request: Request) -> Record:
 
 def folder_replacements(request: Request) -> dict[str, str]:
     """Return the replacement for each folder with a role in the run, by its path."""
-    model = request.job.get("model") or {}
+    model = request.model
     folders_by_role = {
         "tmp": [tempfile.gettempdir(), "/tmp"],
         "home": [os.environ.get("HOME", ""), _home()],
         "cwd": [_cwd()],
         "suite": [str(ROOT)],
-        "model.path": [str(model.get("path", ""))],
-        "model.tokenizer": [str(model.get("tokenizer", ""))],
+        "model.path": [model.path if model else ""],
+        "model.tokenizer": [model.tokenizer if model else ""],
         "results": [str(request.results)],
         "cache": [str(request.cache)],
     }

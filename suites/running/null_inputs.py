@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Shape, Source, versions_of
+from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.request_inputs import REFERENCES, SETS, fitting_shape
 from backends.null import null_hidden
 
 
-def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
-    """Return the answer of the export stage, with random int32 token ids and the null backend's reference."""
+def null_batches(root: Path, shapes: Sequence[Shape]) -> Artifact:
+    """Write an .npz of one batch of each shape: random int32 token ids, the reference and its rows."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
@@ -29,13 +29,11 @@ def prepare(root: Path, shapes: Sequence[Shape]) -> dict[str, Any]:
         return {"tokens": "random", "shapes": tokens}
 
     key = {"placeholder": [str(shape) for shape in shapes]}
-    inputs = ArtifactCache(root).get("inputs", key, "inputs.npz", build, versions_of(("numpy",)))
-    return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}
+    return ArtifactCache(root).get("inputs", key, "inputs.npz", build, versions_of(("numpy",)))
 
 
-def prepare_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape]) -> dict[str, Any]:
-    """Return the same answer with sets of inputs, in the layout of backends/inputs/request_inputs.py and without
-    padding."""
+def null_request_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape]) -> Artifact:
+    """Write sets of inputs in the format of backends/inputs/request_inputs.py, without padding."""
 
     def build(path: Path) -> Mapping[str, Any]:
         arrays: dict[str, Array] = {}
@@ -53,5 +51,4 @@ def prepare_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape])
         return {"tokens": "random", "shapes": tokens, "made_up": []}
 
     key = {"placeholder sets": [[str(shape) for shape in shapes] for shapes in (requested, built)]}
-    inputs = ArtifactCache(root).get("inputs", key, "sets.npz", build, versions_of(("numpy",)))
-    return {"source": Source(inputs.path, inputs.sha256).to_json(), "inputs": inputs.to_json()}
+    return ArtifactCache(root).get("inputs", key, "sets.npz", build, versions_of(("numpy",)))

@@ -11,19 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from backends.cache_files import remove_partials
+from backends.json_codec import to_json
 from suites.asking.request import Request
 from suites.records import record
 from suites.records.cell import Cell
-from suites.records.record import FAILED, OK, TIMED, Record, record_path, write_record
+from suites.records.record import FAILED, OK, Record, record_path, write_record
 from suites.records.suite_version import HARNESS, SCORING, maker, typed_command
 from suites.running.device_lock import lock_device
+from suites.running.job import Probed, ProbeJob
 from suites.running.job_folders import end_job, new_job
 from suites.running.launch import Answer, CannotStart, CannotWrite
 from suites.running.locating import checkpoint_changed, locate_checkpoint
 from suites.running.machine_folders import without_folders
 from suites.running.reuse import another_device, apply_tolerance, record_at, reusable
-from suites.running.stages import Progress, StageResult, Stages, judged, measure, measure_layers, prepare
+from suites.running.stages import (
+    Progress,
+    RecordParts,
+    StageResult,
+    Stages,
+    measure,
+    measure_rounds,
+    prepare,
+    score,
+)
 from suites.schema.refusals import Refused, check_record
+from suites.suite import is_timed
 
 WAITING = "for the device, which another run uses"
 
@@ -123,12 +135,8 @@ def _run(request: Request, stages: Stages) -> CellResult:
         cell = Cell(release="", **request.cell)
         return CellResult(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
     request = checkpoint
-    probed = stages.run("probe", request.job, request.interpreter)
-    advice = "; interpreter.main or the backend's own, as in inference-suites.yaml, must be a Python with numpy"
-    facts: dict[str, Any] = probed.result or {
-        "release": "", "versions": {}, "outcome": probed.outcome, "reason": f"{probed.reason}{advice}", "form": {}
-    }  # fmt: skip
-    cell = Cell(release=facts["release"], **request.cell)
+    probed = probe(request, stages)
+    cell = Cell(release=probed.release, **request.cell)
     path = record_path(request.results, request.machine.slug, cell)
     measuring = request.until == "measure"
     if measuring:
@@ -137,57 +145,63 @@ def _run(request: Request, stages: Stages) -> CellResult:
     reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
     if reusable_record is not None and process_count(reusable_record) >= request.repeats:
         return CellResult(apply_tolerance(reusable_record, request), path, reused=True)
-    layers, extends = request.suite == "layers", False
-    environment = {"machine": request.machine.slug, **request.machine.description, "versions": facts["versions"]}
-    if facts["outcome"] != OK:
-        staged = StageResult(Answer(facts["outcome"], facts["reason"], None, stages.log_tail), {})
-    else:
+    environment = {"machine": request.machine.slug, **request.machine.description, "versions": probed.versions}
+    staged, extends = StageResult(probed.outcome, probed.reason), False
+    if probed.form is not None:
         # The export runs under the lock too, because it would disturb another run that measures on this device.
         with _device(request, stages):
-            staged = (
-                measure_layers(request, stages, facts["form"]) if layers else prepare(request, stages, facts["form"])
-            )
+            staged = prepare(request, stages, probed.form)
             extends = (
-                bool(staged.job) and reusable_record is not None and _same_artifacts(reusable_record, staged.parts)
+                staged.job is not None
+                and reusable_record is not None
+                and _same_artifacts(reusable_record, staged.parts.artifacts)
             )
-            if staged.job and not extends and not layers:
-                staged = measure(request, stages, staged)
+            if not extends:
+                staged = measure_rounds(request, stages, probed.form, staged)
         if extends:
             assert reusable_record is not None
-            return _measure_again(request, stages, staged.job, reusable_record)
-        if measuring and staged.answer.outcome == OK:
-            # Judging does not use the device, so it runs after the lock is released.
-            staged = StageResult(*judged(request, stages, staged.answer, staged.parts), staged.job)
-        if staged.answer.outcome == OK and (reason := checkpoint_changed(request)):
-            staged = replace(staged, answer=replace(staged.answer, outcome=FAILED, reason=reason))
-    answer, parts = staged.answer, staged.parts
+            return _measure_again(request, stages, staged, reusable_record)
+        if measuring and staged.outcome == OK:
+            # Scoring does not use the device, so it runs after the lock is released.
+            staged = score(request, stages, staged)
+        if staged.outcome == OK and (reason := checkpoint_changed(request)):
+            staged = replace(staged, outcome=FAILED, reason=reason)
     new_record = Record(
         cell=cell,
-        outcome=answer.outcome,
-        reason=answer.reason,
+        outcome=staged.outcome,
+        reason=staged.reason,
         environment=environment,
-        settings=request.effort,
+        settings=to_json(request.effort),
         stages=stages.seconds,
         command=typed_command(),
         measured_at=_now(),
-        log_tail=stages.log_tail if answer.outcome != OK else "",
+        log_tail=stages.log_tail if staged.outcome != OK else "",
         maker=maker(),
         harness=HARNESS,
         scoring=SCORING,
-        **parts,
+        **vars(staged.parts),
     )
     new_record = without_folders(new_record, request)
     if earlier is not None and another_device(earlier, request):
         replaced_uuid = earlier.environment.get("uuid")
         stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
     written_path = write_record(request.results, new_record) if measuring else None
-    return _with_next_process(request, stages, staged.job, CellResult(new_record, written_path, reused=False))
+    return _with_next_process(request, stages, staged, CellResult(new_record, written_path, reused=False))
+
+
+def probe(request: Request, stages: Stages) -> Probed:
+    """Ask the backend in its interpreter whether it can run the request. A failed probe is an answer too."""
+    answer = stages.run(ProbeJob(request.backend, request.spec, request.lengths.passes), request.interpreter)
+    if answer.result is not None:
+        return answer.result
+    advice = "; interpreter.main or the backend's own, as in inference-suites.yaml, must be a Python with numpy"
+    return Probed(outcome=answer.outcome, reason=f"{answer.reason}{advice}")
 
 
 @contextlib.contextmanager
 def _device(request: Request, stages: Stages) -> Iterator[None]:
     """Hold the lock of the device: exclusive for a suite that takes times, shared with other runs otherwise."""
-    device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and request.suite in TIMED
+    device, timing = request.machine.device.uuid or "cpu", request.until == "measure" and is_timed(request.suite)
     with lock_device(device, lambda: stages.progress("wait", WAITING, True), shared=not timing):
         yield
 
@@ -197,42 +211,42 @@ def process_count(earlier: Record) -> int:
     return 1 + len(earlier.processes)
 
 
-def _with_next_process(request: Request, stages: Stages, job: Mapping[str, Any], ended: CellResult) -> CellResult:
+def _with_next_process(request: Request, stages: Stages, staged: StageResult, ended: CellResult) -> CellResult:
     """Set `another` if the request needs more processes than have measured."""
     if ended.path is None or ended.record.outcome != OK or process_count(ended.record) >= request.repeats:
         return ended
-    return replace(ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, job, ended.record)))
+    return replace(
+        ended, another=lambda: _finish(stages, lambda: _measure_again(request, stages, staged, ended.record))
+    )
 
 
-def _measure_again(request: Request, stages: Stages, job: Mapping[str, Any], earlier: Record) -> CellResult:
+def _measure_again(request: Request, stages: Stages, prepared: StageResult, earlier: Record) -> CellResult:
     """Measure in one more process and add its measurements to the record. A failure of that process fails the cell."""
     number = process_count(earlier)
     with _device(request, stages):
-        staged = measure(request, stages, StageResult(Answer(OK, "", None, ""), {}, {**job, "process": number}))
-    answer, parts = staged.answer, staged.parts
-    if answer.outcome == OK:
-        answer, parts = judged(request, stages, answer, parts)
-    process = {"process": number, "measured_at": _now(), "facts": parts.get("facts", {})}
+        staged = measure(request, stages, replace(prepared, parts=RecordParts()), number)
+    if staged.outcome == OK:
+        staged = score(request, stages, staged)
+    process = {"process": number, "measured_at": _now(), "facts": staged.parts.facts}
     extended = replace(
         earlier,
-        outcome=answer.outcome,
-        reason=f"process {number + 1} of {request.repeats}: {answer.reason}" if answer.outcome != OK else "",
-        measurements=earlier.measurements + parts.get("measurements", ()),
-        checks=earlier.checks + parts.get("checks", ()),
+        outcome=staged.outcome,
+        reason=f"process {number + 1} of {request.repeats}: {staged.reason}" if staged.outcome != OK else "",
+        measurements=earlier.measurements + staged.parts.measurements,
+        checks=earlier.checks + staged.parts.checks,
         processes=(*earlier.processes, process),
         stages=stages.seconds,
-        log_tail=stages.log_tail if answer.outcome != OK else "",
+        log_tail=stages.log_tail if staged.outcome != OK else "",
     )
     extended = without_folders(extended, request)
     written_path = write_record(request.results, extended)
-    return _with_next_process(request, stages, job, CellResult(extended, written_path, reused=False))
+    return _with_next_process(request, stages, prepared, CellResult(extended, written_path, reused=False))
 
 
-def _same_artifacts(earlier: Record, parts: Mapping[str, Any]) -> bool:
+def _same_artifacts(earlier: Record, artifacts: Mapping[str, Any]) -> bool:
     """Return whether the artifacts are the same as those of the earlier record, byte for byte."""
     now, then = (
-        {name: artifact.get("sha256") for name, artifact in artifacts.items()}
-        for artifacts in (parts["artifacts"], earlier.artifacts)
+        {name: artifact.get("sha256") for name, artifact in group.items()} for group in (artifacts, earlier.artifacts)
     )
     return now == then
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from suites.asking.request import Request
-from suites.layers.measure import first_above
 from suites.records.cell import short_digest
 from suites.records.record import OK, UNSUPPORTED, Record, read_record, write_record
 from suites.records.suite_version import HARNESS, SCORING
+from suites.suite import load_suite
 
 
 def record_at(path: Path) -> Record | None:
@@ -27,7 +27,7 @@ def reusable(earlier: Record, request: Request) -> bool:
     Timings need the same version of the timing. Other figures need the same version of inputs and scoring.
     """
     same_version = earlier.harness == HARNESS if earlier.timed else earlier.scoring == SCORING
-    targets = short_digest(request.task["targets"])
+    targets = short_digest(request.judging.targets)
     same_targets = bool(earlier.scores.get("targets", targets) == targets)
     ended_well = earlier.outcome in (OK, UNSUPPORTED)
     return same_version and same_targets and ended_well and not another_device(earlier, request)
@@ -40,12 +40,9 @@ def another_device(earlier: Record, request: Request) -> bool:
 
 def apply_tolerance(earlier: Record, request: Request) -> Record:
     """Apply the tolerance or threshold of the request to a record. If it changes, the record is written again."""
-    scores = dict(earlier.scores)
-    if "tolerance" in scores:
-        scores["tolerance"] = request.task["tolerance"]
-    if "threshold" in scores:
-        scores["threshold"] = request.task["threshold"]
-        scores["first"] = first_above(scores["layers"], scores["threshold"])
+    if not earlier.scores:
+        return earlier
+    scores = load_suite(request.suite).judged(earlier.scores, request.judging)
     if scores == earlier.scores:
         return earlier
     # The record is in this machine's folder, also if its own field has another name.

@@ -1,4 +1,4 @@
-"""The stages of a request, each in a worker: export, build, measure, and judge the outputs."""
+"""The stages of a request, each in a worker: export, build, measure, and score the outputs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backends.base import Shape
+from backends.base import Artifact, Shape, SourceForm
+from backends.json_codec import to_json
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
-from suites.layers.measure import first_above
 from suites.measuring.clock import now_ns
 from suites.records.cell import short_digest
 from suites.records.record import FAILED, OK, Measurement
+from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
 from suites.running.telemetry import Telemetry, annotate
+from suites.suite import Scores, load_suite
 
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, its current activity, and whether the line should stay visible."""
+
+
+@dataclass(frozen=True)
+class RecordParts:
+    """The fields of a record that stages fill."""
+
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
+    checks: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,22 @@ class StageResult:
     """Result of one or more stages.
 
     Attributes:
-        answer: answer of the last stage.
-        parts: fields of the record.
-        job: job of the measure stage; empty if the request does not measure.
+        outcome, reason: of the last stage.
+        exported: files of the export stage; None if it did not end well.
+        job: job of the measure stage; None if there is nothing to measure.
+        measured: answer of the measure stage; None before it.
     """
 
-    answer: Answer
-    parts: dict[str, Any]
-    job: Mapping[str, Any] = field(default_factory=dict)
+    outcome: str = OK
+    reason: str = ""
+    parts: RecordParts = field(default_factory=RecordParts)
+    exported: Exported | None = None
+    job: MeasureJob | None = None
+    measured: Measured | None = None
+
+    def failed(self, answer: Answer[A]) -> StageResult:
+        """Return the same parts with the outcome of a stage that did not end well."""
+        return replace(self, outcome=answer.outcome, reason=answer.reason)
 
 
 @dataclass
@@ -47,8 +68,9 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
     log_tail: str = ""
 
-    def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
-        device = self.request.machine.device
+    def run(self, job: Job[A], python: str) -> Answer[A]:
+        """Run a job in the interpreter `python` and return its answer."""
+        stage, device = job.stage, self.request.machine.device
         compilers = compiler_caches(self.request.cache)
         if compilers is None:
             self.progress(
@@ -63,12 +85,11 @@ class Stages:
             "TRITON_CACHE_DIR": str(compilers / "triton"),
             # Scoring runs several small fits in parallel. More threads in each would wait for one another, and scoring
             # would take minutes instead of seconds.
-            **({"OMP_NUM_THREADS": "1"} if stage == "score" else {}),
+            **({"OMP_NUM_THREADS": "1"} if stage == ScoreJob.stage else {}),
         }
         self.progress(stage, "starting", False)
         start = now_ns()
         answer = call(
-            stage,
             job,
             self.folder / stage,
             Interpreter(python, environment),
@@ -80,110 +101,156 @@ class Stages:
         return answer
 
 
-def prepare(request: Request, stages: Stages, form: Mapping[str, Any]) -> StageResult:
+def prepare(request: Request, stages: Stages, form: SourceForm) -> StageResult:
     """Export and build. The result has the job of the measure stage, unless a stage failed or is the last one."""
-    parts: dict[str, Any] = {"artifacts": {}}
-    exported = stages.run("export", {**request.job, "form": form}, request.main_interpreter)
-    if exported.outcome != OK or request.until == "export":
-        return StageResult(exported, parts)
-    source, inputs = exported.result["source"], exported.result["inputs"]
-    build_job = {
-        **request.job,
-        "shapes": exported.result["shapes"],
-        "tokens": padded_tokens(inputs["notes"].get("shapes", {})),
-    }
-    built = stages.run("build", {**build_job, "source": source}, request.interpreter)
-    if built.outcome != OK:
-        return StageResult(built, parts)
-    files = {name: source[name] for name in ("onnx", "arrays", "ranges")}
-    learned = {name: exported.result.get(name) for name in ("trained", "searched")}
-    artifacts = {**files, **learned, "inputs": inputs, "built": built.result}
-    weights_facts = {name: exported.result[name] for name in ("parts", "points", "checked") if name in exported.result}
-    weights_facts |= exported.result.get("checkpoint", {})
-    parts["artifacts"] = {"weights": {"sha256": source["sha256"], **weights_facts}} | {
-        name: {key: value for key, value in artifact.items() if key != "path"}
-        for name, artifact in artifacts.items()
-        if artifact
-    }
+    exported = stages.run(export_job(request, form), request.main_interpreter)
+    if exported.result is None or request.until == "export":
+        return StageResult(exported.outcome, exported.reason)
+    files = exported.result
+    spec = replace(request.spec, shapes=files.shapes, tokens=padded_tokens(files.inputs))
+    built = stages.run(BuildJob(request.backend, spec, files.source), request.interpreter)
+    if built.result is None:
+        return StageResult(built.outcome, built.reason, exported=files)
+    parts = RecordParts(artifacts=artifacts_of(files, built.result))
     if request.until == "build":
-        return StageResult(built, parts)
-    run = {"artifact": built.result, "inputs": inputs["path"], "effort": dict(request.effort)}
-    identity = exported.result.get("checkpoint", {}).get("identity", "")
-    origin = {"inputs": inputs, "checkpoint": source["checkpoint"], "identity": identity}
-    return StageResult(built, parts, {**build_job, **run, "origin": origin})
+        return StageResult(parts=parts, exported=files)
+    job = MeasureJob(
+        request.suite, request.backend, spec, built.result, files.inputs.path, request.effort, request.question
+    )
+    return StageResult(parts=parts, exported=files, job=job)
 
 
-def measure(request: Request, stages: Stages, prepared: StageResult) -> StageResult:
-    """Measure in one fresh process."""
-    job, parts = prepared.job, dict(prepared.parts)
-    with Telemetry(request.machine.device.uuid) as telemetry:
-        measured = stages.run("measure", job, request.interpreter)
-    if measured.outcome != OK:
-        return StageResult(measured, parts)
-    result, process = measured.result, job.get("process", 0)
-    if "found" in result:
-        result["judged"] = {"found": result["found"], **job["origin"]}
-    measurements = [
-        Measurement.from_json({**measurement, "process": process}) for measurement in result["measurements"]
-    ]
-    parts["measurements"] = tuple(annotate(measurement, telemetry.readings) for measurement in measurements)
-    if "switching" in result:
-        parts["scores"] = result["switching"]
-    numbered = {"process": process} if process else {}
-    parts["checks"] = tuple({**c, **numbered, "problem": _problem(c, request.minimum_cosine)} for c in result["checks"])
-    parts["facts"] = result["facts"]
-    for number in range(request.job.get("starts", 0)):
-        started = stages.run("start", {**job, "number": number}, request.interpreter)
-        if started.outcome != OK:
-            return StageResult(started, parts)
-        parts["scores"]["starts"].append(started.result)
-    return StageResult(measured, parts, job)
+def export_job(request: Request, form: SourceForm) -> ExportJob:
+    """Return the job of the export stage."""
+    return ExportJob(
+        suite=request.suite,
+        backend=request.backend,
+        source=request.source,
+        spec=request.spec,
+        model=request.model,
+        form=form,
+        lengths=request.lengths,
+        texts=request.texts,
+        seed=request.seed,
+        question=request.question,
+    )
 
 
-def judged(request: Request, stages: Stages, measured: Answer, parts: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
-    """Add the scores of the task, and turn the answer into a failure if outputs are wrong."""
-    if "judged" in measured.result:
-        job = {**request.task, **measured.result["judged"], "cache": request.job["cache"]}
-        scored = stages.run("score", job, request.main_interpreter)
-        if scored.outcome != OK:
-            return scored, parts
-        judged_by = {"tolerance": request.task["tolerance"], "targets": short_digest(request.task["targets"])}
-        parts = {**parts, "scores": {**scored.result, **judged_by}}
-    problems = dict(measured.result.get("failures", {}))
-    if parts.get("scores", {}).get("nonfinite"):
-        problems["all texts"] = f"{parts['scores']['nonfinite']} outputs are NaN or Inf"
-    for check in parts.get("checks", ()):
-        if check["problem"]:
-            graph = " with CUDA graph" if check["cuda_graph"] else ""
-            problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
-    return (Answer(FAILED, _by_reason(problems), None, measured.log_tail) if problems else measured), parts
+def artifacts_of(exported: Exported, built: Artifact) -> dict[str, Any]:
+    """Return the artifacts of a record: everything but their paths."""
+    source = exported.source
+    files = {"onnx": source.onnx, "arrays": source.arrays, "ranges": source.ranges, **exported.learned,
+             "inputs": exported.inputs, "built": built}  # fmt: skip
+    weights: dict[str, Any] = {"sha256": source.sha256}
+    if exported.identity:
+        weights |= {"parts": list(exported.parts), "checked": dict(exported.checked)}
+        weights |= {"points": exported.points} if exported.points else {}
+        weights |= {"identity": exported.identity, "origin": exported.origin}
+    return {"weights": weights} | {
+        name: {key: value for key, value in to_json(file).items() if key != "path"}
+        for name, file in files.items()
+        if file is not None
+    }
 
 
-def padded_tokens(shapes: Mapping[str, Mapping[str, int]]) -> list[list[int]]:
-    """Return [batch, sequence, tokens] of the shapes whose inputs have padding.
+def padded_tokens(inputs: Artifact) -> dict[Shape, int]:
+    """Return the number of tokens of the shapes whose inputs have padding.
 
     An engine is tuned for the number of tokens that it will run.
     """
-    counted = [(Shape.parse(name), notes["tokens"]) for name, notes in shapes.items()]
-    return [[shape.batch, shape.sequence, tokens] for shape, tokens in counted if tokens < shape.batch * shape.sequence]
+    notes = inputs.notes.get("shapes", {})
+    tokens = {Shape.parse(name): shape_notes["tokens"] for name, shape_notes in notes.items()}
+    return {shape: count for shape, count in tokens.items() if count < shape.batch * shape.sequence}
 
 
-def measure_layers(request: Request, stages: Stages, form: Mapping[str, Any]) -> StageResult:
-    """Prepare and measure the marked outputs in chunks, each chunk with its own engine."""
-    layers: list[Mapping[str, Any]] = []
-    (begin, size), count = request.job["chunk"], 1
-    while begin < count:
-        chunk_request = replace(request, job={**request.job, "chunk": [begin, size]})
-        staged = prepare(chunk_request, stages, form)
-        if staged.job:
-            staged = measure(chunk_request, stages, staged)
-        if staged.answer.outcome != OK or request.until == "export":
+def measure(request: Request, stages: Stages, prepared: StageResult, process: int = 0) -> StageResult:
+    """Measure in one fresh process, the one with this number."""
+    assert prepared.job is not None
+    job = replace(prepared.job, spec=replace(prepared.job.spec, process=process))
+    with Telemetry(request.machine.device.uuid) as telemetry:
+        answer = stages.run(job, request.interpreter)
+    if answer.result is None:
+        return prepared.failed(answer)
+    measured = answer.result
+    numbered = {"process": process} if process else {}
+    checks = tuple(
+        {**check, **numbered, "problem": _problem(check, request.minimum_cosine)} for check in measured.checks
+    )
+    parts = replace(
+        prepared.parts,
+        measurements=tuple(
+            annotate(replace(measurement, process=process), telemetry.readings) for measurement in measured.measurements
+        ),
+        checks=checks,
+        facts=measured.facts,
+        scores=measured.result,
+    )
+    result = replace(prepared, parts=parts, measured=measured)
+    starts: list[Mapping[str, object]] = []
+    for number in range(job.question.starts):
+        started = stages.run(StartJob(job, number), request.interpreter)
+        if started.result is None:
+            return result.failed(started)
+        starts.append(started.result.result)
+    if starts:
+        result = replace(result, parts=replace(parts, scores={**parts.scores, "starts": starts}))
+    return result
+
+
+def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: StageResult) -> StageResult:
+    """Measure, and prepare and measure the further rounds of a suite that has several, each with its own engine.
+
+    Args:
+        first: result of `prepare` for the first round.
+    """
+    results: list[Scores] = []
+    staged = first
+    while staged.outcome == OK:
+        if staged.job is not None:
+            staged = measure(request, stages, staged)
+        if staged.outcome != OK or staged.exported is None:
             return staged
-        begin, count = begin + size, staged.parts["artifacts"]["weights"]["points"]
-        layers += staged.answer.result.get("layers", [])
-    threshold = request.task["threshold"]
-    scores = {"layers": layers, "threshold": threshold, "first": first_above(layers, threshold)}
-    return StageResult(staged.answer, {**staged.parts, "scores": scores})
+        results.append(staged.parts.scores)
+        following = request.question.following(staged.exported.points)
+        if following is None:
+            break
+        request = replace(request, question=following)
+        staged = prepare(request, stages, form)
+    if staged.outcome != OK or not results[-1]:
+        return staged
+    suite = load_suite(request.suite)
+    return replace(staged, parts=replace(staged.parts, scores=suite.judged(suite.joined(results), request.judging)))
+
+
+def score(request: Request, stages: Stages, staged: StageResult) -> StageResult:
+    """Add the scores of the task, and turn the result into a failure if outputs are wrong."""
+    assert staged.measured is not None
+    measured, exported, judging = staged.measured, staged.exported, request.judging
+    if measured.readouts is not None and exported is not None:
+        job = ScoreJob(
+            judging.kind,
+            judging.targets,
+            measured.readouts,
+            exported.inputs,
+            exported.source.checkpoint,
+            exported.identity,
+            request.cache,
+        )
+        scored = stages.run(job, request.main_interpreter)
+        if scored.result is None:
+            return staged.failed(scored)
+        scores = load_suite(request.suite).judged(
+            {**scored.result.scores, "targets": short_digest(judging.targets)}, judging
+        )
+        staged = replace(staged, parts=replace(staged.parts, scores=scores))
+    problems = dict(measured.failures)
+    if nonfinite := staged.parts.scores.get("nonfinite"):
+        problems["all texts"] = f"{nonfinite} outputs are NaN or Inf"
+    for check in staged.parts.checks:
+        if check["problem"]:
+            graph = " with CUDA graph" if check["cuda_graph"] else ""
+            problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
+    return replace(staged, outcome=FAILED, reason=_by_reason(problems)) if problems else staged
 
 
 def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-Suite = Enum("Suite", ["latency", "accuracy", "layers", "switching"])
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])

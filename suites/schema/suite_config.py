@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from suites.schema.config_key import key
-from suites.schema.enums import Distribution, Suite, TokenKind
+from suites.schema.enums import Distribution, TokenKind
 
 
 @dataclass
 class SuiteConfig:
     """The question and the time given to it. A record keeps these keys. A cell keeps the name of the suite alone."""
 
-    name: Suite = key(Suite.latency, "The question. Choose it with suite=NAME, which also loads the suite's defaults.")
+    name: str = key("latency", "The question. Choose it with suite=NAME, which also loads the suite's defaults.")
     warm_up_s: float = key(3.0, "Longest warm-up in seconds. The warm-up ends earlier when times are steady.")
     seconds: float = key(1.0, "Measuring time in seconds for each phase, such as plain steps or graph replays.")
     min_samples: int = key(30, "Fewest samples of a phase. A slow phase gets up to ten times suite.seconds for them.")

@@ -6,30 +6,24 @@ the suite starts extra processes that only run these requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 
-from backends.base import Array, Session, Shape
 from suites.measuring import clock
+from suites.measuring.measure_run import MeasureRun
+from suites.suite import Question
+from suites.switching.suite import SwitchingQuestion
 from suites.switching.transitions import time_first_requests
 from suites.switching.workload import Workload
 
 
-def time_cold_start(
-    opening: Callable[[], Iterator[tuple[str, Session | None]]],
-    shapes: Sequence[Shape],
-    arrays: Mapping[str, Array],
-    requested: Sequence[Shape],
-    number: int,
-) -> dict[str, Any]:
+def time_cold_start(run: MeasureRun, question: Question, number: int) -> dict[str, object]:
     """Open one session and run the first requests of every shape in it.
 
     Args:
-        shapes: the shapes that are built and run.
-        arrays: in the format that backends/inputs/request_inputs.py writes.
-        requested: the shapes of requests.
+        run: its arrays are in the format that backends/inputs/request_inputs.py writes.
+        question: a SwitchingQuestion.
         number: of this process among the extra processes. It gives the order of the shapes: each shape is the first
             one in some process.
 
@@ -37,15 +31,12 @@ def time_cold_start(
         `opening`, ns by step, and `met`, the first requests in the order of the run; see
         suites/switching/transitions.py.
     """
-    workload = Workload.of(arrays, requested, shapes)
-    session, steps = clock.time_opening(opening())
+    workload = Workload.of(run.arrays, cast(SwitchingQuestion, question).requested, run.shapes)
+    session, steps = clock.time_opening(run.opening())
     with session:
-        return {
-            "opening": steps,
-            "met": [
-                time_first_requests(session, shapes[i], workload, i, "start") for i in shape_order(len(shapes), number)
-            ],
-        }
+        order = shape_order(len(run.shapes), number)
+        met = [time_first_requests(session, run.shapes[index], workload, index, "start") for index in order]
+    return {"opening": steps, "met": met}
 
 
 def shape_order(count: int, number: int) -> list[int]:

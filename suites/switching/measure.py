@@ -15,22 +15,25 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from backends.base import Array, Session, Shape, Unavailable, Unsupported
+from backends.base import Array, Session, Unavailable, Unsupported
 from backends.stream import Stream
 from suites.measuring import clock
 from suites.measuring.clock import Effort
+from suites.measuring.measure_run import MeasureRun, Opening
 from suites.measuring.output_difference import compare_with_reference
 from suites.measuring.request_clock import time_requests, warm_up
 from suites.records.record import Measurement
+from suites.running.job import Measured
 from suites.schema.refusals import first_line
+from suites.suite import Question
 from suites.switching.output_parity import FreshOutputs, output, parity, parity_fault
+from suites.switching.suite import SwitchingQuestion, Traffic
 from suites.switching.transitions import (
-    Traffic,
     keep_graphs,
     replay_trace,
     time_captures,
@@ -39,8 +42,6 @@ from suites.switching.transitions import (
     time_pairs_on_device,
 )
 from suites.switching.workload import Workload
-
-Opening = Iterator[tuple[str, Session | None]]
 
 
 @dataclass
@@ -193,49 +194,33 @@ class SwitchingMeasurement:
             self.found.facts["no_cuda_graph"] = str(reason)
 
 
-def measure(
-    opening: Callable[[], Opening],
-    shapes: Sequence[Shape],
-    arrays: Mapping[str, Array],
-    effort: Effort,
-    cuda_graph: bool,
-    progress: Callable[[str], None],
-    asked: Sequence[Shape],
-    traffic: Traffic,
-    repeats: int,
-) -> dict[str, Any]:
+def measure(run: MeasureRun, question: Question) -> Measured:
     """Measure all parts of suite=switching. A part that fails is named in `failures`, and the others still run.
 
     Args:
-        opening: starts to open a session, see Backend.opening.
-        shapes: the shapes that are built and run.
-        arrays: in the format that backends/inputs/request_inputs.py writes.
-        asked: the shapes of requests.
-        traffic: the traces to replay.
-        repeats: of each ordered pair of shapes, at most.
+        run: its arrays are in the format that backends/inputs/request_inputs.py writes.
+        question: a SwitchingQuestion.
 
     Returns:
-        The keys of suites/latency/measure.py's `measure`, and `switching`: openings (ns and bytes by step), cold (the
-        first requests of a shape in this process and in this context), transitions and device (samples in ns by ordered
-        pair), captures (by shape), replays (counts, see `Replay` in suites/switching/transitions.py; their samples are
-        measurements) and parity. `starts` is empty: separate processes fill it, see suites/switching/cold_start.py.
+        The result has: openings (ns and bytes by step), cold (the first requests of a shape in this process and in this
+        context), transitions and device (samples in ns by ordered pair), captures (by shape), replays (counts, see
+        `Replay` in suites/switching/transitions.py; their samples are measurements) and parity. `starts` is
+        empty: separate processes fill it, see suites/switching/cold_start.py.
     """
-    workload = Workload.of(arrays, asked, shapes)
-    question = SwitchingMeasurement(opening, workload, effort, traffic, repeats, progress)
-    fresh = question.fresh()
-    question.plain(fresh)
-    if cuda_graph:
-        question.graphs(fresh)
-    found = question.found
+    question = cast(SwitchingQuestion, question)
+    workload = Workload.of(run.arrays, question.requested, run.shapes)
+    measuring = SwitchingMeasurement(
+        run.opening, workload, run.effort, question.traffic, question.repeats, run.progress
+    )
+    fresh = measuring.fresh()
+    measuring.plain(fresh)
+    if run.cuda_graph:
+        measuring.graphs(fresh)
+    found = measuring.found
     first = found.switching["openings"][0]["ns"]
-    loading = {"cuda_module_loading": os.environ.get("CUDA_MODULE_LOADING", "")} if question.stream else {}
-    return {
-        "measurements": [m.__dict__ for m in found.measurements],
-        "checks": found.checks,
-        "facts": {"open_ns": sum(first.values()), "opening_ns": first, **loading, **found.facts},
-        "failures": found.failures,
-        "switching": found.switching,
-    }
+    loading = {"cuda_module_loading": os.environ.get("CUDA_MODULE_LOADING", "")} if measuring.stream else {}
+    facts = {"open_ns": sum(first.values()), "opening_ns": first, **loading, **found.facts}
+    return Measured(tuple(found.measurements), tuple(found.checks), facts, found.failures, found.switching)
 
 
 def _watched(opening: Opening, stream: Stream, used: dict[str, int]) -> Opening:

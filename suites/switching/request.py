@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, at_least
+from backends.base import Shape
+from suites.asking.suite_request import RequestContext, SuiteRequest
+from suites.records.cell import short_digest
+from suites.schema.refusals import Refused, at_least, positive
+from suites.switching.suite import SwitchingQuestion, Traffic
 from suites.switching.traffic import (
     MAX_REQUESTS,
     Size,
@@ -24,36 +26,52 @@ class SwitchingOptions:
     """Resolved options of suite=switching.
 
     Attributes:
-        asked: [batch, sequence] of each shape of requests.
-        held: [batch, sequence] of each shape that is built and run.
-        traffic: traces by name: blocks of stretches of requests, each request an index in `asked`.
+        requested_shapes: the shapes of requests.
+        built_shapes: the shapes that are built and run.
+        traffic: traces by name: blocks of stretches of requests, each request an index in `requested_shapes`.
         repeats: of each ordered pair of built shapes, at most.
         choice: name of the distribution of lengths.
     """
 
-    requested_shapes: list[list[int]]
-    built_shapes: list[list[int]]
-    traffic: Mapping[str, list[list[list[int]]]]
+    requested_shapes: tuple[Shape, ...]
+    built_shapes: tuple[Shape, ...]
+    traffic: Traffic
     repeats: int
     choice: str
 
 
-def resolve_switching(
-    config: RunConfig, shapes: Sequence[Sequence[int]], lengths: Mapping[str, Any], positions: int
-) -> SwitchingOptions:
-    """Resolve the options and check them.
+def suite_request(context: RequestContext) -> SuiteRequest:
+    """Add the traffic. Its shapes may be padded to others, which are built and run.
 
-    Args:
-        shapes: [batch, sequence] of each shape of requests.
-        lengths: the distribution of lengths, as `lengths_of` in suites/asking/resolve_options.py returns it.
-        positions: the largest sequence length of the model.
+    Raises:
+        Refused: see `resolve_switching`.
+    """
+    config = context.config
+    resolved = resolve_switching(context)
+    starts = at_least("suite.starts", config.suite.starts, 0)
+    question = SwitchingQuestion(resolved.requested_shapes, resolved.traffic, resolved.repeats, starts)
+    lengths = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
+    pad_to = [[shape.batch, shape.sequence] for shape in resolved.built_shapes]
+    return SuiteRequest(
+        context.shapes,
+        resolved.built_shapes,
+        question,
+        lengths,
+        {"pad_to": pad_to} if config.switching.pad_to else {},
+        {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
+    )
+
+
+def resolve_switching(context: RequestContext) -> SwitchingOptions:
+    """Resolve the options and check them.
 
     Raises:
         Refused: a trace cannot be read or is too long, or a shape of requests does not fit into any built shape.
     """
+    config, lengths = context.config, context.lengths
     options = config.switching
-    requested: list[Size] = [(batch, sequence) for batch, sequence in shapes]
-    built = _padded_shapes(options.pad_to, positions) or requested
+    requested: list[Size] = [(shape.batch, shape.sequence) for shape in context.shapes]
+    built = _padded_shapes(options.pad_to, context.positions) or requested
     try:
         for shape in requested:
             fitting_shape(shape, built)
@@ -67,22 +85,26 @@ def resolve_switching(
         if not 0 <= switch <= 1:
             raise Refused(f"switching.switch is a probability; it must be between 0 and 1, not {switch}")
         traffic[f"switch={switch:g}"] = blocks_of_runs(count, switch, len(requested), config.seed)
-    if lengths["distribution"] == "texts":
+    if lengths.distribution == "texts":
         raise Refused(
             "suite=switching draws lengths without a tokenizer, so it cannot use lengths of texts; "
             "use lengths=stsb, squad_like, uniform or file"
         )
-    if lengths["distribution"] != "full":
+    if lengths.distribution != "full":
         traffic[config.lengths.name] = split_blocks(draw_trace(count, lengths, requested, config.seed))
     if options.trace:
         traffic["trace"] = split_blocks(trace_from_file(options.trace, requested))
     return SwitchingOptions(
-        [list(size) for size in requested],
-        [list(size) for size in built],
-        traffic if count else {},
+        tuple(Shape(*size) for size in requested),
+        tuple(Shape(*size) for size in built),
+        _frozen(traffic) if count else {},
         at_least("switching.repeats", options.repeats, 1),
         config.lengths.name,
     )
+
+
+def _frozen(traffic: Mapping[str, list[list[list[int]]]]) -> Traffic:
+    return {name: tuple(tuple(map(tuple, block)) for block in blocks) for name, blocks in traffic.items()}
 
 
 def _padded_shapes(pad_to: Sequence[Sequence[int]], positions: int) -> list[Size]:

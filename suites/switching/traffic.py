@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from backends.inputs.lengths import Lengths
 from suites.schema.refusals import Refused, numbered_lines, shortened
 
 Size = tuple[int, int]
@@ -93,12 +93,11 @@ def _alternating(count: int, shapes: int, generator: np.random.Generator) -> lis
     return order[:count]
 
 
-def draw_trace(count: int, lengths: Mapping[str, Any], shapes: Sequence[Size], seed: int) -> list[int]:
+def draw_trace(count: int, lengths: Lengths, shapes: Sequence[Size], seed: int) -> list[int]:
     """Draw a trace of shapes by index: a random batch size, that many lengths, and the smallest shape that fits them.
 
     Args:
-        lengths: the result of `lengths_of` in suites/asking/resolve_options.py, for a distribution that needs no
-            tokenizer.
+        lengths: a distribution that needs no tokenizer.
     """
     from backends.base import Shape
     from backends.inputs.batches import Tokens, draw_lengths

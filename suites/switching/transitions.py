@@ -28,9 +28,6 @@ MIN_ROUNDS = 2
 Block = Sequence[Sequence[int]]
 """Stretches of requests, which can be served without other blocks. A request is the index of its shape."""
 
-Traffic = Mapping[str, Sequence[Block]]
-"""Blocks of each trace, by name of the trace."""
-
 
 def time_pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
     """Time three requests of a shape after a request of another shape (or of the same shape).

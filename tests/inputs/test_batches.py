@@ -8,9 +8,10 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from backends.base import Shape, Unavailable
+from backends.base import Artifact, Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, Tokens, calibration_batches, draw_lengths, prepare_inputs, split
+from backends.inputs.lengths import Lengths
 from backends.tensorrt_.profile_step import batch
 from suites.running.stages import padded_tokens
 
@@ -47,14 +48,14 @@ def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> N
 @pytest.mark.parametrize(
     ("lengths", "drawn", "cut"),
     [
-        ({"distribution": "full"}, [6, 6, 6, 6], 0),
-        ({"distribution": "texts"}, [5, 4, 6, 5], 1),
-        ({"distribution": "file", "values": [9]}, [6, 6, 6, 6], 4),
-        ({"distribution": "histogram", "values": [3, 5], "counts": [0, 7]}, [5, 5, 5, 5], 0),
+        (Lengths("full"), [6, 6, 6, 6], 0),
+        (Lengths("texts"), [5, 4, 6, 5], 1),
+        (Lengths("file", values=(9,)), [6, 6, 6, 6], 4),
+        (Lengths("histogram", values=(3, 5), counts=(0, 7)), [5, 5, 5, 5], 0),
     ],
 )
 def test_lengths_follow_their_distribution_and_cut_texts_are_counted(
-    lengths: dict[str, object], drawn: list[int], cut: int
+    lengths: Lengths, drawn: list[int], cut: int
 ) -> None:
     assert draw_lengths(lengths, Shape(4, 6), TOKENS, seed=0) == (drawn, cut)
 
@@ -64,7 +65,8 @@ def test_stsb_lengths_follow_their_histogram() -> None:
     assert isinstance(chosen, dict)
     values, counts = np.array(chosen["values"]), np.array(chosen["counts"])
     assert counts.sum() == 5758
-    drawn, cut = draw_lengths({**chosen, "low": 8}, Shape(4000, 128), TOKENS, seed=0)
+    lengths = Lengths("histogram", values=tuple(chosen["values"]), counts=tuple(chosen["counts"]))
+    drawn, cut = draw_lengths(lengths, Shape(4000, 128), TOKENS, seed=0)
     assert cut == 0
     assert np.mean(drawn) == pytest.approx((values * counts).sum() / counts.sum(), rel=0.02)
 
@@ -72,7 +74,8 @@ def test_stsb_lengths_follow_their_histogram() -> None:
 def test_squad_like_lengths_have_the_right_mean_and_are_cut_at_the_sequence_length() -> None:
     chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "squad_like.yaml"))
     assert isinstance(chosen, dict)
-    drawn, cut = draw_lengths(chosen, Shape(4000, 384), TOKENS, seed=0)
+    lengths = Lengths("lognormal", low=chosen["low"], mean=chosen["mean"], sigma=chosen["sigma"])
+    drawn, cut = draw_lengths(lengths, Shape(4000, 384), TOKENS, seed=0)
     assert np.mean(drawn) == pytest.approx(chosen["mean"], rel=0.05)
     assert min(drawn) >= chosen["low"]
     assert max(drawn) == 384
@@ -101,15 +104,16 @@ def test_a_batch_of_unequal_parts_is_not_split() -> None:
 def test_a_sorted_batch_has_the_arrays_of_its_passes(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
-    lengths = {"distribution": "file", "values": [3, 3, 30], "tokens": "random", "passes": 3, "multiple": 16}
+    lengths = Lengths("file", "random", values=(3, 3, 30), passes=3, multiple=16)
     prepared = prepare_inputs(InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 32),))
     passes = prepared.notes["passes"]["6x32"]
     assert [rows for rows, *_ in passes] == [2, 2, 2]
     assert passes[0] == [2, 16, 6]
     assert {f"{rows}x{longest}" for rows, longest, _ in passes} == set(prepared.notes["shapes"])
     # Engines are tuned for the tokens that are not padding.
-    assert [2, 16, 6] in padded_tokens(prepared.notes["shapes"])
-    assert padded_tokens({"2x16": {"tokens": 32, "cut": 0}}) == []
+    assert padded_tokens(prepared)[Shape(2, 16)] == 6
+    full = {"shapes": {"2x16": {"tokens": 32, "cut": 0}}}
+    assert padded_tokens(Artifact(prepared.path, "", notes=full)) == {}
     # A profiler gets the measured inputs.
     feeds = batch(Shape(2, 16), prepared.path.parent)
     assert feeds["attention_mask"].sum() == 6
@@ -126,7 +130,7 @@ def test_a_sorted_batch_has_the_arrays_of_its_passes(
 def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
-    lengths = {"distribution": "uniform", "low": 3, "tokens": "random", "passes": 3, "multiple": 16}
+    lengths = Lengths("uniform", "random", 3, passes=3, multiple=16)
     prepared = prepare_inputs(InputSource(*tiny("bert"), lengths, [], 3, "cpu", shared_cache), (Shape(6, 16),))
     tokens = [tokens for *_, tokens in prepared.notes["passes"]["6x16"]]
     assert tokens[0] < tokens[-1]
@@ -139,7 +143,7 @@ def test_passes_of_one_shape_share_the_arrays_with_the_most_tokens(
 
 
 def test_uniform_lengths_fill_their_range_and_repeat_with_the_seed() -> None:
-    lengths = {"distribution": "uniform", "low": 3}
+    lengths = Lengths("uniform", low=3)
     drawn, cut = draw_lengths(lengths, Shape(500, 20), TOKENS, seed=1)
     assert (min(drawn), max(drawn), cut) == (3, 20, 0)
     assert draw_lengths(lengths, Shape(500, 20), TOKENS, seed=1)[0] == drawn

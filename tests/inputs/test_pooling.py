@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from word_models import WORDS, request, word_model
 
-from backends.base import Unavailable, Unsupported
+from backends.base import SourceForm, Unavailable, Unsupported
 from backends.inputs.pooling import Pooling, pooling_of
 from backends.inputs.readout import READOUTS
+from suites.accuracy.suite import AccuracyQuestion
 from suites.accuracy.tables import accuracy_section
 from suites.records.record import Record
+from suites.running.stages import export_job
 from suites.worker import export as export_stage
 
 OFF = {
@@ -138,14 +140,15 @@ def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path)
     task = pairs(tmp_path / "pairs")
     made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
                    f"task.path={task}", "batch=[1,4]", "sequence=[16]")  # fmt: skip
-    answer = export_stage(made.job)
-    assert answer["inputs"]["notes"]["pooling"] == "cls pooling (1_Pooling/config.json)"
-    with np.load(answer["inputs"]["path"]) as arrays:
+    answer = export_stage(export_job(made, SourceForm()))
+    assert answer.inputs.notes["pooling"] == "cls pooling (1_Pooling/config.json)"
+    with np.load(answer.inputs.path) as arrays:
         assert str(arrays["readout"]) == "first"
         vector = arrays["reference"][0]
+    assert isinstance(made.question, AccuracyQuestion)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        expected = model(**tokenizer(made.job["evaluated"][0], return_tensors="pt")).last_hidden_state[0, 0]
+        expected = model(**tokenizer(made.question.texts[0], return_tensors="pt")).last_hidden_state[0, 0]
     np.testing.assert_allclose(vector, expected.numpy(), atol=2e-5)
 
 
@@ -155,9 +158,9 @@ def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path)
     assert pooling_of(folder).texts(["THE Cat", ["A", "b"]]) == ["the cat", ["a", "b"]]
     made = request(tmp_path, "backend=torch_eager", f"model.path={folder}", "suite=accuracy", "task=stsb",
                    f"task.path={pairs(tmp_path / 'pairs')}", "batch=[4]", "sequence=[16]")  # fmt: skip
-    inputs = export_stage(made.job)["inputs"]
-    assert inputs["notes"]["cut"] == inputs["notes"]["texts"]
-    with np.load(inputs["path"]) as arrays:
+    inputs = export_stage(export_job(made, SourceForm())).inputs
+    assert inputs.notes["cut"] == inputs.notes["texts"]
+    with np.load(inputs.path) as arrays:
         assert arrays["0/attention_mask"].sum(1).tolist() == [4] * 4
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from conftest import measure_run
 
 from backends.base import Array, Shape
 from backends.null import Costs, NullSession, null_hidden
 from suites.latency.measure import measure
 from suites.measuring.clock import Effort
+from suites.suite import Question
 
 SHAPE = Shape(2, 4)
 
@@ -35,9 +37,9 @@ def checked(spoilt: int) -> list[tuple[str, int]]:
     }
     named = {f"{SHAPE}/{name}": array for name, array in arrays.items()}
     effort = Effort(warm_up_s=0.01, seconds=0.01, min_samples=2, max_samples=3, tolerance=0.5)
-    found = measure(Spoilt(spoilt), [SHAPE], named, effort, False, lambda text: None)
-    assert found["failures"] == {}
-    return [(check["when"], check["nonfinite"]) for check in found["checks"]]
+    found = measure(measure_run(lambda: Spoilt(spoilt), [SHAPE], named, effort), Question())
+    assert found.failures == {}
+    return [(check["when"], check["nonfinite"]) for check in found.checks]
 
 
 def test_outputs_are_checked_before_anything_is_timed_and_after_it() -> None:

@@ -11,11 +11,13 @@ from conftest import TINY_MODELS, Cli, table_in
 from backends.base import Shape
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
+from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import load_encoder
 from backends.onnx_.marked_outputs import MARKABLE_POINTS, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
 from backends.torch_.marked_modules import MarkedEncoder
-from suites.layers.measure import first_above, layer_errors
+from suites.layers.measure import layer_errors
+from suites.layers.suite import first_above
 from suites.records.results_folder import read_records
 from suites.tables.markdown import without_legend
 
@@ -75,7 +77,7 @@ def test_pytorch_modules_correspond_to_nodes_of_the_graph(family: str, tiny: Tin
     folder, sha256 = tiny(family)
     onnx = export_onnx(folder, sha256, shared_cache)
     points = marked_points(onnx)
-    lengths = {"distribution": "full", "tokens": "random"}
+    lengths = Lengths(tokens="random")
     marked = prepare_marked(InputSource(folder, sha256, lengths, [], 0, "cpu", shared_cache), onnx, points, Shape(2, 8))
     arrays = np.load(marked.path)
     inputs = {name.partition("/")[2]: torch.tensor(arrays[name]) for name in arrays.files if name.startswith("feeds/")}

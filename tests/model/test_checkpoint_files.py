@@ -17,6 +17,7 @@ from backends.model.checkpoint import find_checkpoint, load_encoder
 from backends.model.checkpoint_files import WEIGHTS, check_files, read_config, tensor_names, weight_files
 from backends.model.encoder_parts import encoder_parts
 from backends.model.families import check_computable, input_names_of, padding_id, positions_of
+from backends.model.reference import ModelReference
 from suites.schema.refusals import Refused
 
 
@@ -173,7 +174,7 @@ def sharded(folder: Path) -> Path:
 
 def test_a_checkpoint_in_several_files_is_the_same_model(sharded: Path, sound: Path, tmp_path: Path) -> None:
     sharded_source, whole = (
-        find_checkpoint({"weights": "trained", "path": str(path)}, ArtifactCache(tmp_path)) for path in (sharded, sound)
+        find_checkpoint(ModelReference("trained", str(path)), ArtifactCache(tmp_path)) for path in (sharded, sound)
     )
     assert len(weight_files(sharded)) == 2
     assert sharded_source.identity != whole.identity
@@ -309,5 +310,5 @@ def test_a_config_with_other_sizes_than_the_weights_is_reported(folder: Path) ->
 def test_a_record_has_the_digest_of_the_weights_that_ran(folder: Path, tmp_path: Path) -> None:
     from backends.cache import digest_of
 
-    checkpoint = find_checkpoint({"weights": "trained", "path": str(folder)}, ArtifactCache(tmp_path))
+    checkpoint = find_checkpoint(ModelReference("trained", str(folder)), ArtifactCache(tmp_path))
     assert checkpoint.weights_sha256 == digest_of(folder / WEIGHTS)

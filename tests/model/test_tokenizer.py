@@ -17,6 +17,7 @@ from word_models import SPECIALS, WORDS, word_model, word_tokenizer
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs.batches import CalibrationSize, InputSource, Tokens, calibration_batches, prepare_inputs
+from backends.inputs.lengths import Lengths
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import tokenize_texts
 from backends.model.heads import classifier, span_head
@@ -97,8 +98,7 @@ def wide(tmp_path: Path) -> Path:
 
 def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, shared_cache: ArtifactCache) -> None:
     def source(texts: list[str], tokens: str = "auto") -> InputSource:
-        lengths = {"distribution": "texts", "tokens": tokens, "low": 8}
-        return InputSource(wide, identity_of(wide), lengths, texts, 0, "cpu", shared_cache)
+        return InputSource(wide, identity_of(wide), Lengths("texts", tokens), texts, 0, "cpu", shared_cache)
 
     says = rf"have token {4 + len(WORDS)} \('extra'\) and the model's embedding has {4 + len(WORDS)} rows.*task\.path="
     used = [*TEXTS, "the extra cat"]

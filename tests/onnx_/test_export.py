@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import TINY_MODELS
 from backends.base import Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint, input_names, load_encoder, run_encoder
+from backends.model.reference import ModelReference
 from backends.onnx_ import export
 from backends.onnx_.onnx_source import export_onnx
 
@@ -76,10 +78,10 @@ def test_an_export_that_differs_from_transformers_is_not_kept(
 
 
 def test_random_weights_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
-    model = {"weights": "random", "seed": 7, "architecture": TINY_MODELS["bert"]}
+    model = ModelReference("random", seed=7, architecture=TINY_MODELS["bert"])
     first = find_checkpoint(model, ArtifactCache(tmp_path / "first"))
     second = find_checkpoint(model, ArtifactCache(tmp_path / "second"))
-    other_seed = find_checkpoint({**model, "seed": 8}, ArtifactCache(tmp_path / "first"))
+    other_seed = find_checkpoint(replace(model, seed=8), ArtifactCache(tmp_path / "first"))
     assert first.weights_sha256 == second.weights_sha256 != other_seed.weights_sha256
     assert first.identity == second.identity != other_seed.identity
 

@@ -17,6 +17,7 @@ from backends.base import Artifact, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.model.checkpoint import find_checkpoint
+from backends.model.reference import ModelReference
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import mark_onnx, marked_points
@@ -118,7 +119,7 @@ def test_two_large_models_of_one_architecture_have_different_digests(
     """Their graphs are equal, so the cache must not return an artifact of one model for the other."""
     lowered()
     models = [
-        find_checkpoint({"weights": "random", "seed": seed, "architecture": TINY_MODELS["bert"]}, caches[1])
+        find_checkpoint(ModelReference("random", seed=seed, architecture=TINY_MODELS["bert"]), caches[1])
         for seed in (0, 1)
     ]
     first, second = (export_onnx(model.folder, model.identity, caches[1]) for model in models)

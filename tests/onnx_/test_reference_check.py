@@ -16,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface
 from word_models import request, word_model
 
-from backends.base import Unsupported
+from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.model import attention
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export
 from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
+from suites.running.job import Exported
+from suites.running.stages import export_job
 from suites.worker import export as export_stage
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -138,26 +140,22 @@ def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
         assert feeds["token_type_ids"].max() == 1
 
 
-def stage(tmp_path: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+def stage(tmp_path: Path, folder: Path, *overrides: str) -> Exported:
     """Return the answer of the export stage of a cell."""
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
-    return export_stage({**made.job, "form": FORM})
-
-
-FORM = {"rewrites": (), "types": "fp32", "keep_fp32": (), "quantized": "", "calibration": False, "arrays": False,
-        "ranges": False, "floating": ()}  # fmt: skip
+    return export_stage(export_job(made, SourceForm()))
 
 
 def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = word_model(tmp_path / "model")
-    assert set(stage(tmp_path, folder, "backend=torch_eager")["checked"]) == {"encoder"}
+    assert set(stage(tmp_path, folder, "backend=torch_eager").checked) == {"encoder"}
     answer = stage(tmp_path, folder, "backend=ort")
-    assert set(answer["checked"]) == {"encoder", "export"}
-    assert answer["checked"]["encoder"]["longest"] == 16
-    assert answer["checkpoint"]["origin"] == "path"
+    assert set(answer.checked) == {"encoder", "export"}
+    assert answer.checked["encoder"]["longest"] == 16
+    assert answer.origin == "path"
     # The check runs once per checkpoint: transformers does not run the second time.
     monkeypatch.setattr("backends.onnx_.reference_check._transformers", None)
-    assert stage(tmp_path, folder, "backend=ort")["checked"] == answer["checked"]
+    assert stage(tmp_path, folder, "backend=ort").checked == answer.checked
 
 
 @pytest.mark.parametrize("family", OTHER_MODELS)
@@ -194,4 +192,4 @@ def test_files_that_change_during_a_cell_are_detected(tmp_path: Path) -> None:
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]")
     (folder / "vocab.txt").write_text("the\n")
     with pytest.raises(RuntimeError, match="files changed while the cell ran; run it again"):
-        export_stage({**made.job, "form": FORM})
+        export_stage(export_job(made, SourceForm()))

@@ -19,6 +19,7 @@ from suites.latency.tables import latency_tables
 from suites.records import suite_version
 from suites.records.record import Record
 from suites.running.reuse import another_device, reusable
+from suites.suite import Judging
 
 GIT = ["git", "-c", "user.name=n", "-c", "user.email=e"]
 
@@ -114,7 +115,7 @@ def test_a_record_is_reused_if_its_figures_would_be_the_same(
     suite: str, harness: int, scoring: int, again: bool, make_record: Callable[..., Record]
 ) -> None:
     machine = SimpleNamespace(description={"uuid": "GPU-0"})
-    request: Any = SimpleNamespace(machine=machine, task={"targets": {}})
+    request: Any = SimpleNamespace(machine=machine, judging=Judging("sentences", {}, 0.01, 0.05))
     record = make_record(suite=suite, harness=harness, scoring=scoring)
     assert reusable(record, request) != again
     other = replace(record, environment={**record.environment, "uuid": "GPU-1"})

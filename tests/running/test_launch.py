@@ -12,17 +12,23 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import wait_until
 
+from backends.base import BuildSpec, Device
+from backends.json_codec import to_json
 from suites import worker
+from suites.root import ROOT
 from suites.running import launch
+from suites.running.job import Probed, ProbeJob
 from suites.running.launch import Answer, CannotStart, CannotWrite, Interpreter, call
 
 HERE = Interpreter(sys.executable)
+JOB = ProbeJob("null", BuildSpec("fp32", Device(), (), False, Path("cache")))
+"""A job for workers that do not read it."""
 
 
 def fake_python(folder: Path, body: str) -> Interpreter:
@@ -33,32 +39,53 @@ def fake_python(folder: Path, body: str) -> Interpreter:
     return Interpreter(str(script))
 
 
-def run(python: Interpreter, tmp_path: Path, job: dict[str, Any] | None = None, limit: float = 1000) -> Answer:
-    return call("probe", job or {}, tmp_path / "job", python, limit, lambda text, keep: None)
+def run(python: Interpreter, tmp_path: Path, job: ProbeJob = JOB, limit: float = 1000) -> Answer[Probed]:
+    return call(job, tmp_path / "job", python, limit, lambda text, keep: None)
 
 
-def test_a_stage_returns_its_answer(null_job: dict[str, Any], tmp_path: Path) -> None:
+def launcher(python: str, tmp_path: Path) -> str:
+    """Return code that runs JOB in the interpreter `python`."""
+    return f"""
+import signal
+from pathlib import Path, PosixPath
+from backends.base import BuildSpec, Device
+from suites.running.job import ProbeJob
+from suites.running.launch import Interpreter, call
+signal.signal(signal.SIGINT, signal.default_int_handler)
+call({JOB!r}, Path({str(tmp_path / "job")!r}), Interpreter({python!r}), 600, lambda text, keep: None)
+"""
+
+
+def write_job(folder: Path, job: ProbeJob) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "job.json").write_text(json.dumps(to_json(job)))
+
+
+def test_a_stage_returns_its_answer(null_job: ProbeJob, tmp_path: Path) -> None:
     answer = run(HERE, tmp_path, null_job)
     assert (answer.outcome, answer.reason) == ("ok", "")
-    assert answer.result["release"].startswith("numpy ")
+    assert answer.result is not None
+    assert answer.result.release.startswith("numpy ")
 
 
 def test_a_worker_of_an_installed_copy_does_not_import_its_neighbouring_packages(
-    null_job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    null_job: ProbeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those packages may belong to another interpreter than the worker's. The worker must import its own."""
     site = tmp_path / "site-packages"
     (site / "inference_suites-1.0.dist-info").mkdir(parents=True)
     (site / "numpy.py").write_text("raise ImportError('built for another Python')")
     for name in ("suites", "backends"):
-        (site / name).symlink_to(launch.ROOT / name)
+        (site / name).symlink_to(ROOT / name)
     monkeypatch.setattr(launch, "ROOT", site)
     for _ in range(2):
         assert run(HERE, tmp_path, null_job).outcome == "ok"
 
 
-def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
-    answer = run(HERE, tmp_path, {"backend": "no-such"})
+def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(
+    null_job: ProbeJob, tmp_path: Path
+) -> None:
+    answer = run(HERE, tmp_path, replace(null_job, backend="no-such"))
     assert (answer.outcome, answer.reason) == ("failed", "KeyError: 'no-such'")
     assert "Traceback" in answer.log_tail
 
@@ -72,8 +99,16 @@ def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(t
         ("Path(sys.argv[4], 'out.json').write_text('garbage')", "wrote an answer that cannot be read"),
         ("Path(sys.argv[4], 'out.json').write_text('[]')", "wrote an answer that cannot be read"),
         (
-            """Path(sys.argv[4], 'out.json').write_text('{"outcome":"fine","reason":"","result":1}')""",
-            "the unknown outcome 'fine'",
+            """Path(sys.argv[4], 'out.json').write_text('{"outcome":"fine","reason":"","result":{}}')""",
+            "the outcome 'fine' is unknown",
+        ),
+        (
+            """Path(sys.argv[4], 'out.json').write_text('{"outcome":"ok","reason":"","result":{"versoin":{}}}')""",
+            "wrote an answer that cannot be read: result.versoin is unknown",
+        ),
+        (
+            """Path(sys.argv[4], 'out.json').write_text('{"outcome":"ok","reason":"","result":{"release":1}}')""",
+            "wrote an answer that cannot be read: result.release must be of type str, not int",
         ),
     ],
 )
@@ -85,7 +120,7 @@ def test_an_invalid_answer_is_a_failure(body: str, reason: str, tmp_path: Path) 
 
 def test_an_answer_of_an_earlier_run_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
-    (tmp_path / "job" / "out.json").write_text('{"outcome":"ok","reason":"","result":1}')
+    (tmp_path / "job" / "out.json").write_text('{"outcome":"ok","reason":"","result":{}}')
     assert run(fake_python(tmp_path, "os._exit(0)"), tmp_path).outcome == "failed"
 
 
@@ -118,7 +153,7 @@ def test_progress_arrives_while_the_stage_runs(tmp_path: Path) -> None:
         os.write(int(os.environ["SUITES_PROGRESS_FD"]), lines)
     """
     seen: list[tuple[str, bool]] = []
-    call("probe", {}, tmp_path / "job", fake_python(tmp_path, body), 1000, lambda *said: seen.append(said))
+    call(JOB, tmp_path / "job", fake_python(tmp_path, body), 1000, lambda text, keep: seen.append((text, keep)))
     assert seen == [("half", False), ("x", True)]
 
 
@@ -175,7 +210,7 @@ def test_an_invalid_progress_line_does_not_end_the_worker(tmp_path: Path, text: 
         line = b'{text}' + b'\\n'
         for _ in range(100_000):
             os.write(int(os.environ["SUITES_PROGRESS_FD"]), line)
-        Path(sys.argv[4], 'out.json').write_text('{{"outcome":"ok","reason":"","result":1}}')
+        Path(sys.argv[4], 'out.json').write_text('{{"outcome":"ok","reason":"","result":{{}}}}')
     """
     assert run(fake_python(tmp_path, body), tmp_path, limit=60).outcome == "ok"
 
@@ -213,13 +248,8 @@ def test_a_second_interrupt_still_ends_the_group(tmp_path: Path) -> None:
         Path(PIDS).write_text(f"{os.getpid()} {child.pid}")
         time.sleep(600)
     """.replace("PIDS", repr(str(tmp_path / "pids")))
-    script = fake_python(tmp_path, body)
-    code = (
-        "import signal\nfrom pathlib import Path\nfrom suites.launch import Interpreter, call\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"call('probe', {{}}, Path({str(tmp_path / 'job')!r}), Interpreter({script.python!r}), 600, lambda t, k: None)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=launch.ROOT, stderr=subprocess.DEVNULL) as process:
+    code = launcher(fake_python(tmp_path, body).python, tmp_path)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         wait_until((tmp_path / "pids").exists)
         wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2)
         while process.poll() is None:
@@ -239,11 +269,7 @@ def test_a_launcher_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     """
     python.write_text(f'#!/bin/sh\n{fake_python(tmp_path, body).python} "$@"\ntrue\n')
     python.chmod(0o755)
-    code = (
-        "from pathlib import Path\nfrom suites.launch import Interpreter, call\n"
-        f"call('probe', {{}}, Path({str(tmp_path / 'job')!r}), Interpreter({str(python)!r}), 600, lambda t, k: None)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=launch.ROOT) as process:
+    with subprocess.Popen([sys.executable, "-c", launcher(str(python), tmp_path)], cwd=ROOT) as process:
         wait_until((tmp_path / "pids").exists)
         wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 3)
         assert len(alive(tmp_path, 3)) == 3
@@ -277,28 +303,30 @@ def test_a_full_disk_does_not_count_as_a_failed_cell(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS"])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_worker_recognizes_a_full_disk(
-    name: str, wrapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, wrapped: bool, null_job: ProbeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = getattr(errno, name)
 
-    def stage(job: Any) -> Any:
+    def stage(job: ProbeJob) -> Probed:
         if wrapped:  # as libraries in other languages do it
             raise RuntimeError(f"cannot save: {os.strerror(number)} (os error {number})")
         raise OSError(number, os.strerror(number), "/elsewhere")
 
     monkeypatch.setitem(worker.STAGES, "probe", stage)
-    (tmp_path / "job.json").write_text("{}")
+    write_job(tmp_path, null_job)
     assert worker.main("probe", tmp_path) == os.EX_IOERR
     assert not (tmp_path / "out.json").exists()
 
 
-def test_an_answer_that_cannot_be_written_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_cannot_be_written_is_a_full_disk(
+    null_job: ProbeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(worker, "write_atomically", full)
-    monkeypatch.setitem(worker.STAGES, "probe", lambda job: {})
-    (tmp_path / "job.json").write_text("{}")
+    monkeypatch.setitem(worker.STAGES, "probe", lambda job: Probed())
+    write_job(tmp_path, null_job)
     assert worker.main("probe", tmp_path) == os.EX_IOERR
 
 
@@ -316,25 +344,30 @@ def test_no_worker_starts_if_the_job_cannot_be_written(
     assert not (tmp_path / "job" / "ran").exists()
 
 
-def test_a_log_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_is_no_failure(
+    null_job: ProbeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sys, "stderr", Full())
-    (tmp_path / "job.json").write_text('{"backend": "no-such"}')
+    write_job(tmp_path, replace(null_job, backend="no-such"))
     assert worker.main("probe", tmp_path) == 0
     assert "no-such" in (tmp_path / "out.json").read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "status"), [("/models/tokenizer.json", 0), ("cache/x", os.EX_IOERR), ("job/x", os.EX_IOERR)]
+)
 def test_an_unreadable_file_of_the_user_is_not_reported_as_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, status: int, null_job: ProbeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stage(job: Any) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", job["file"])
+    def stage(job: ProbeJob) -> Probed:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / file))
 
     monkeypatch.setitem(worker.STAGES, "probe", stage)
-    for file, status in (("/models/tokenizer.json", 0), (str(tmp_path / "cache" / "x"), os.EX_IOERR)):
-        (tmp_path / "job.json").write_text(json.dumps({"cache": str(tmp_path / "cache"), "file": file}))
-        assert worker.main("probe", tmp_path) == status
-    assert "tokenizer.json" in (tmp_path / "out.json").read_text()
+    write_job(tmp_path / "job", null_job)
+    assert worker.main("probe", tmp_path / "job") == status
+    if status == 0:
+        assert "tokenizer.json" in (tmp_path / "job" / "out.json").read_text()

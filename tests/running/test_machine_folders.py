@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backends.model.reference import ModelReference
 from suites.records.record import Record
 from suites.running.machine_folders import clean, folder_replacements, without_folders
 
@@ -42,8 +43,8 @@ def test_only_folders_are_replaced(text: str, cleaned: str) -> None:
 
 
 def request(tmp_path: Path) -> Any:
-    model = {"path": str(tmp_path / "my model")}
-    return SimpleNamespace(results=tmp_path / "results", cache=tmp_path / "cache", job={"model": model})
+    model = ModelReference("trained", str(tmp_path / "my model"))
+    return SimpleNamespace(results=tmp_path / "results", cache=tmp_path / "cache", model=model)
 
 
 def test_every_text_of_a_record_is_cleaned(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from backends.base import Artifact, Shape, Source, SourceForm
 from suites.asking.request import Request, resolve
-from suites.records.record import Record
+from suites.cli.local_settings import register
+from suites.records.record import Measurement, Record
 from suites.records.results_folder import read_records
 from suites.root import CONF
 from suites.running import stages
+from suites.running.job import Exported, Job, Measured, MeasureJob, Probed
 from suites.running.launch import Answer
 from suites.running.pipeline import CellResult, run_request, run_to_end
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "batch=[2]", "sequence=[16]")
@@ -30,7 +32,7 @@ def request_of(tmp_path: Path) -> Callable[..., Request]:
     """Return a request of the null backend."""
 
     def resolved(*overrides: str) -> Request:
-        ConfigStore.instance().store(name="schema", node=RunConfig)
+        register()
         own = [f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("run", ['backend="null"', *QUICK, *own, *overrides])
@@ -47,37 +49,25 @@ class Worker:
         self.failing, self.digest = failing, digest
         self.measured: list[int] = []
 
-    def __call__(self, stage: str, job: Mapping[str, Any], folder: Path, *_: Any) -> Answer:
+    def __call__(self, job: Job[Any], folder: Path, *_: Any) -> Answer[Any]:
         folder.mkdir(parents=True, exist_ok=True)
-        artifact = {"sha256": self.digest, "path": "x"}
-        shapes = {"2x16": {"tokens": 32, "cut": 0}}
-        answers: dict[str, Any] = {
-            "probe": {"release": "null 1", "versions": {}, "outcome": "ok", "reason": "", "form": {}},
-            "export": {
-                "source": {"onnx": None, "arrays": None, "ranges": None, "sha256": "a", "checkpoint": "x"},
-                "inputs": {**artifact, "notes": {"tokens": "random", "shapes": shapes}},
-                "shapes": [[2, 16]],
-            },
-            "build": {**artifact, "seconds": 0.0, "notes": {}},
+        artifact = Artifact(Path("x"), self.digest)
+        notes = {"tokens": "random", "shapes": {"2x16": {"tokens": 32, "cut": 0}}}
+        answers: dict[str, object] = {
+            "probe": Probed(release="null 1", form=SourceForm()),
+            "export": Exported(Source(Path("x"), "a"), replace(artifact, notes=notes), (Shape(2, 16),)),
+            "build": artifact,
         }
-        if stage != "measure":
-            return Answer("ok", "", answers[stage], "")
-        number = job.get("process", 0)
+        if not isinstance(job, MeasureJob):
+            return Answer("ok", "", answers[job.stage], "")
+        number = job.spec.process
         self.measured.append(number)
         if number == self.failing:
             return Answer("failed", "measure was killed by SIGSEGV without an answer", None, "the log")
-        measurement = {
-            "phase": "latency",
-            "batch": 2,
-            "sequence": 16,
-            "cuda_graph": False,
-            "steady": True,
-            "throttled": [],
-        }
+        samples = (1_000_000 + number,) * 30
+        measurement = Measurement("latency", 2, 16, False, samples, ((0, 1, 30),), True)
         check = {"batch": 2, "sequence": 16, "cuda_graph": False, "nonfinite": 0, "cosine": 1.0, "when": "first use"}
-        measured = {**measurement, "samples": [1_000_000 + number] * 30, "windows": [[0, 1, 30]], "telemetry": {}}
-        result = {"measurements": [measured], "checks": [check], "facts": {"number": number}, "failures": {}}
-        return Answer("ok", "", result, "")
+        return Answer("ok", "", Measured((measurement,), (check,), {"number": number}), "")
 
 
 def nothing(stage: str, text: str, keep: bool) -> None:
@@ -164,7 +154,7 @@ def test_more_threads_than_cpus_or_the_cgroup_limit_are_refused(
     with pytest.raises(Refused, match="threads=9 is more than the 8 CPUs of this machine"):
         request_of("threads=9")
     resolved_request = request_of()
-    assert (resolved_request.job["options"]["threads"], resolved_request.cell["options"]["threads"]) == (2, 0)
+    assert (resolved_request.spec.options["threads"], resolved_request.cell["options"]["threads"]) == (2, 0)
     assert resolved_request.machine.slug.endswith("8-cores-limited-to-2.5")
 
 

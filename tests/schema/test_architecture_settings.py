@@ -12,6 +12,7 @@ from backends.base import Unavailable
 from backends.cache import ArtifactCache
 from backends.model.architecture import configuration_of
 from backends.model.checkpoint import find_checkpoint
+from backends.model.reference import ModelReference
 from suites.root import CONF
 
 
@@ -26,9 +27,9 @@ from suites.root import CONF
     ],
 )
 def test_a_setting_that_the_family_lacks_is_named(changes: dict[str, object], says: str, tmp_path: Path) -> None:
-    wanted = {"weights": "random", "seed": 0, "architecture": {**TINY_MODELS["bert"], **changes}}
+    model = ModelReference("random", architecture={**TINY_MODELS["bert"], **changes})
     with pytest.raises(Unavailable) as refused:
-        find_checkpoint(wanted, ArtifactCache(tmp_path))
+        find_checkpoint(model, ArtifactCache(tmp_path))
     assert says in str(refused.value)
 
 

@@ -13,6 +13,7 @@ import pytest
 from backends.base import Shape
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
+from backends.inputs.lengths import Lengths
 from backends.inputs.request_inputs import REFERENCES, SETS, prepare_request_sets, read_sets, request_lengths
 from suites.schema.refusals import Refused
 from suites.switching.traffic import (
@@ -29,7 +30,7 @@ from suites.switching.traffic import (
 from suites.switching.workload import Workload
 
 SIZES = [(1, 16), (2, 16), (3, 16)]
-HISTOGRAM = {"distribution": "histogram", "values": [10, 40], "counts": [9, 1], "tokens": "random"}
+HISTOGRAM = Lengths("histogram", "random", values=(10, 40), counts=(9, 1))
 Tiny = Callable[[str], tuple[Path, str]]
 
 
@@ -169,7 +170,7 @@ def test_sets_are_padded_up_and_have_references(tiny: Tiny, shared_cache: Artifa
 def test_full_input_sets_differ_only_in_their_tokens(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     shapes = [Shape(2, 8)]
-    lengths = {"distribution": "full", "tokens": "random"}
+    lengths = Lengths(tokens="random")
     arrays = dict(
         np.load(
             prepare_request_sets(InputSource(folder, sha256, lengths, [], 0, "cpu", shared_cache), shapes, shapes).path

@@ -14,6 +14,7 @@ from conftest import TINY_MODELS, Cli
 from backends.base import Shape, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
+from backends.inputs.lengths import Lengths
 from backends.inputs.readout import spans
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import NO_OFFSETS, tokenize_texts
@@ -131,7 +132,7 @@ def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -
 
 
 def test_a_task_refuses_random_token_ids(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> None:
-    origin = InputSource(*tiny("bert"), {}, [], 0, "cpu", shared_cache)
+    origin = InputSource(*tiny("bert"), Lengths(), [], 0, "cpu", shared_cache)
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
         prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean"))
     made = prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean", random=True))
@@ -304,7 +305,7 @@ def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shar
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
     made = prepare_task_batches(
-        InputSource(folder, identity_of(folder), {}, [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
+        InputSource(folder, identity_of(folder), Lengths(), [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
     )
     inputs = dict(np.load(made.path))
     predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
 from suites.measuring.machine import Machine
+from suites.running.job import ProbeJob
 from suites.schema.backend_config import TrtConfig
 from suites.schema.config import RunConfig, to_json_types
 from suites.schema.refusals import Refused
@@ -103,24 +104,18 @@ def test_the_source_form_follows_from_release_and_precision(
 
 def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "load_backend", lambda name: backend_of("8.6.0"))
-    job = {
-        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[8, 128]], "cuda_graph": True,
-        "cache": "", "options": {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]},
-    }  # fmt: skip
-    assert "shape 8x128 is in no optimization profile" in worker.probe(job)["reason"]
-    assert worker.probe({**job, "lengths": {"passes": 4}})["outcome"] == "ok"
+    options = {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]}
+    requested = BuildSpec("fp16", H200, (Shape(8, 128),), True, Path(), options)
+    assert "shape 8x128 is in no optimization profile" in worker.probe(ProbeJob("trt", requested)).reason
+    assert worker.probe(ProbeJob("trt", requested, passes=4)).outcome == "ok"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
 def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
-    job = {
-        "backend": "trt", "precision": "fp16", "device": asdict(H200), "shapes": [[1, 128]], "cuda_graph": True,
-        "cache": "", "options": OPTIONS,
-    }  # fmt: skip
-    answer = worker.probe(job)
-    assert answer["outcome"] == "unavailable"
-    assert "make trt86" in answer["reason"]
-    assert "interpreter.trt" in answer["reason"]
+    answer = worker.probe(ProbeJob("trt", BuildSpec("fp16", H200, (Shape(1, 128),), True, Path(), OPTIONS)))
+    assert answer.outcome == "unavailable"
+    assert "make trt86" in answer.reason
+    assert "interpreter.trt" in answer.reason
 
 
 @pytest.mark.parametrize("version", ["7.2.3", "8.5.1", "9.3.0", "12.0.1"])
@@ -168,9 +163,9 @@ def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest
     )
     assert requested.cell["options"]["profiles"] == "dynamic"
     assert [requested.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
-    assert requested.job["quantization"]["placement"] == "all_but_ffn_residual"
-    assert requested.job["quantization"]["activation"] == "int8"
-    assert requested.job["device"]["driver"] == "580.1"
+    assert requested.spec.quantization["placement"] == "all_but_ffn_residual"
+    assert requested.spec.quantization["activation"] == "int8"
+    assert requested.spec.device.driver == "580.1"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +208,7 @@ def test_a_plugin_library_is_a_digest_in_the_cell_and_a_path_in_the_job(
     library.write_bytes(b"code")
     monkeypatch.chdir(tmp_path)
     requested = request_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
-    assert requested.job["options"]["plugin_libraries"] == [str(library)]
+    assert requested.spec.options["plugin_libraries"] == [str(library)]
     assert requested.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
 
 
@@ -221,16 +216,14 @@ def test_implicit_calibration_has_no_options_of_explicit_quantization(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     requested = request_on_a_gpu(monkeypatch, tmp_path, "precision=int8", "quantization.scheme=implicit")
-    assert set(requested.job["quantization"]) == {"scheme", "method", "samples", "sequence"}
+    assert set(requested.spec.quantization) == {"scheme", "method", "samples", "sequence"}
 
 
-def test_other_packages_do_not_count_as_a_tensorrt_release(
-    monkeypatch: pytest.MonkeyPatch, null_job: dict[str, Any]
-) -> None:
+def test_other_packages_do_not_count_as_a_tensorrt_release(monkeypatch: pytest.MonkeyPatch, null_job: ProbeJob) -> None:
     monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
     monkeypatch.setattr(installation, "versions_of", lambda names: {})
-    answer = worker.probe({**null_job, "backend": "trt"})
-    assert (answer["release"], answer["outcome"]) == ("", "unavailable")
+    answer = worker.probe(replace(null_job, backend="trt"))
+    assert (answer.release, answer.outcome) == ("", "unavailable")
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-cu12", "tensorrt-cu13"])

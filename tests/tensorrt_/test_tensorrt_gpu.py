@@ -6,7 +6,7 @@ The tests need TensorRT in the interpreter that SUITES_TRT_PYTHON or inference-s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,22 @@ import onnx
 import pytest
 from conftest import PYTHON_WITH_TENSORRT as PYTHON
 
-from backends.base import Shape, SourceForm
+from backends.base import Artifact, BuildSpec, Shape
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
+from backends.inputs.lengths import Lengths
 from backends.inputs.request_inputs import prepare_request_sets
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from suites.layers.suite import LayersQuestion
+from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
+from suites.running.job import A, BuildJob, Job, Measured, MeasureJob, ProbeJob
 from suites.running.launch import Answer, Interpreter, call
 from suites.schema.backend_config import PluginConfig, TrtConfig
 from suites.schema.config import QuantizationConfig, to_json_types
+from suites.suite import Question
+from suites.switching.suite import SwitchingQuestion
 
 WORKER_SECONDS = 1800
 """Time limit of a worker. Builders that run at the same time wait for each other, so an engine that builds in 30 s
@@ -55,6 +61,35 @@ OPTIONS = {
 Tiny = Callable[[str], tuple[Path, str]]
 
 
+UNEVEN = Lengths("uniform", "random", 3)
+EFFORT = Effort(warm_up_s=0.1, seconds=0.02, min_samples=2, max_samples=5, tolerance=0.1)
+
+
+@dataclass(frozen=True)
+class LabJob:
+    """The job of a build, and what is measured on its artifact."""
+
+    build: BuildJob
+    inputs: Path
+    release: str
+    suite: str = "latency"
+    question: Question = field(default_factory=Question)
+    effort: Effort = EFFORT
+
+    def measure(self, artifact: Artifact) -> MeasureJob:
+        spec = self.build.spec
+        return MeasureJob(self.suite, self.build.backend, spec, artifact, self.inputs, self.effort, self.question)
+
+    def with_cache(self, cache: Path) -> LabJob:
+        return replace(self, build=replace(self.build, spec=replace(self.build.spec, cache=cache)))
+
+    def with_onnx(self, **changes: Any) -> LabJob:
+        source = self.build.source
+        assert source.onnx is not None
+        onnx_file = replace(source.onnx, **changes)
+        return replace(self, build=replace(self.build, source=replace(source, onnx=onnx_file)))
+
+
 class Lab:
     """Runner of the build and measure stages for a tiny model in workers, as in the pipeline."""
 
@@ -62,43 +97,39 @@ class Lab:
         self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
         self.messages: list[tuple[str, bool]] = []
 
-    def origin(self, lengths: dict[str, Any]) -> InputSource:
-        return InputSource(self.folder, self.sha256, lengths, [], 0, "cpu", self.cache)
+    def origin(self) -> InputSource:
+        return InputSource(self.folder, self.sha256, UNEVEN, [], 0, "cpu", self.cache)
 
-    def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> dict[str, Any]:
+    def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> LabJob:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
-        device = gpus()[0].device
-        job = {
-            "backend": backend, "precision": precision, "device": asdict(device), "cuda_graph": True,
-            "shapes": [[shape.batch, shape.sequence] for shape in SHAPES], "cache": str(self.cache.root),
-            "options": {**OPTIONS, **options}, "quantization": quantization,
-        }  # fmt: skip
-        probed = self.run("probe", job).result
-        assert probed["outcome"] == "ok", probed
-        form = SourceForm.from_json(probed["form"])
-        source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
-        lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
-        inputs = prepare_inputs(self.origin(lengths), SHAPES)
-        effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}
-        return {
-            **job, "suite": "latency", "source": source.to_json(), "inputs": str(inputs.path), "effort": effort,
-            "tokens": [[s.batch, s.sequence, inputs.notes["shapes"][str(s)]["tokens"]] for s in SHAPES],
-            "release": probed["release"],
-        }  # fmt: skip
+        spec = BuildSpec(
+            precision, gpus()[0].device, SHAPES, True, self.cache.root, {**OPTIONS, **options}, quantization
+        )
+        probed = self.run(ProbeJob(backend, spec)).result
+        assert probed is not None
+        assert probed.form is not None, probed
+        source = prepare_source(self.folder, self.sha256, probed.form, quantization, ["a line"], 0, self.cache)
+        inputs = prepare_inputs(self.origin(), SHAPES)
+        spec = replace(spec, tokens={shape: inputs.notes["shapes"][str(shape)]["tokens"] for shape in SHAPES})
+        return LabJob(BuildJob(backend, spec, source), inputs.path, probed.release)
 
-    def run(self, stage: str, job: dict[str, Any]) -> Answer:
-        folder = self.jobs / f"{stage}-{len(list(self.jobs.iterdir()))}"
+    def run(self, job: Job[A]) -> Answer[A]:
+        folder = self.jobs / f"{job.stage}-{len(list(self.jobs.iterdir()))}"
         return call(
-            stage, job, folder, Interpreter(PYTHON), WORKER_SECONDS, lambda *message: self.messages.append(message)
+            job, folder, Interpreter(PYTHON), WORKER_SECONDS, lambda text, keep: self.messages.append((text, keep))
         )
 
-    def measured(self, job: dict[str, Any]) -> dict[str, Any]:
-        built = self.run("build", job)
-        assert built.outcome == "ok", built
-        answer = self.run("measure", {**job, "artifact": built.result})
-        assert answer.outcome == "ok", answer
-        assert answer.result["failures"] == {}
-        return {"built": built.result, **answer.result}
+    def built(self, job: LabJob) -> Artifact:
+        answer = self.run(job.build)
+        assert answer.result is not None, answer
+        return answer.result
+
+    def measured(self, job: LabJob) -> tuple[Artifact, Measured]:
+        built = self.built(job)
+        answer = self.run(job.measure(built))
+        assert answer.result is not None, answer
+        assert answer.result.failures == {}
+        return built, answer.result
 
 
 @pytest.fixture
@@ -118,15 +149,15 @@ def lab(tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path) -> Lab:
 def test_outputs_match_the_reference_plain_and_as_a_graph(
     precision: str, options: dict[str, Any], least: float, lab: Lab
 ) -> None:
-    result = lab.measured(lab.job(precision, **options))
-    assert len(result["checks"]) == 8
-    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
-    assert min(check["cosine"] for check in result["checks"]) >= least
-    notes = result["built"]["notes"]
+    built, result = lab.measured(lab.job(precision, **options))
+    assert len(result.checks) == 8
+    assert [check["nonfinite"] for check in result.checks] == [0] * 8
+    assert min(check["cosine"] for check in result.checks) >= least
+    notes = built.notes
     assert notes["engine_bytes"] > 0
     assert notes["layers"]
     assert (notes["layers_in_fp32"] > 0) == bool(options.get("keep_fp32"))
-    assert any(text.startswith("building") for text, _ in lab.messages) or result["built"]["seconds"] < 2
+    assert any(text.startswith("building") for text, _ in lab.messages) or built.seconds < 2
 
 
 @pytest.mark.parametrize(
@@ -142,18 +173,18 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
 )
 def test_engines_with_each_option_of_the_builder_run(options: dict[str, Any], lab: Lab) -> None:
     job = lab.job("fp16", **options)
-    if "lean runtime" in (built := lab.run("build", job)).reason:
-        assert built.outcome == "unavailable"
+    if "lean runtime" in (answer := lab.run(job.build)).reason:
+        assert answer.outcome == "unavailable"
         pytest.skip("TensorRT's lean runtime is not installed")
-    result = lab.measured(job)
-    assert min(check["cosine"] for check in result["checks"]) >= 0.9999
-    assert ("layers" in result["built"]["notes"]) == (options.get("verbosity") != "none")
+    built, result = lab.measured(job)
+    assert min(check["cosine"] for check in result.checks) >= 0.9999
+    assert ("layers" in built.notes) == (options.get("verbosity") != "none")
 
 
 def test_a_file_that_is_no_plugin_library_is_refused(lab: Lab) -> None:
     library = lab.jobs / "nothing.so"
     library.write_bytes(b"no library")
-    answer = lab.run("build", lab.job("fp16", plugin_libraries=[str(library)]))
+    answer = lab.run(lab.job("fp16", plugin_libraries=[str(library)]).build)
     assert answer.outcome == "unsupported"
     assert f"cannot load {library}" in answer.reason
 
@@ -171,51 +202,49 @@ def test_outputs_after_changes_of_shape_equal_those_of_a_new_context(
     options: dict[str, Any], graphs: list[bool], lab: Lab
 ) -> None:
     """Plain steps and kept graphs. Issue 2648 of NVIDIA/TensorRT reports a fault with one context per profile."""
-    result = lab.measured(switching(lab, lab.job("fp16", **options)))
-    assert [part["cuda_graph"] for part in result["switching"]["parity"]] == graphs
-    assert ("keep graphs" in result["facts"].get("no_cuda_graph", "")) == (graphs == [False])
-    assert all(part["difference"] == 0 for part in result["switching"]["parity"])
-    assert len(result["measurements"]) == len(graphs)
+    _, result = lab.measured(switching(lab, lab.job("fp16", **options)))
+    assert [part["cuda_graph"] for part in result.result["parity"]] == graphs
+    assert ("keep graphs" in result.facts.get("no_cuda_graph", "")) == (graphs == [False])
+    assert all(part["difference"] == 0 for part in result.result["parity"])
+    assert len(result.measurements) == len(graphs)
     first, *_, plain = [
-        opening for opening in result["switching"]["openings"] if opening["of"] not in ("captures", "kept graphs")
+        opening for opening in result.result["openings"] if opening["of"] not in ("captures", "kept graphs")
     ]
     one_shape_each = options.get("contexts") == "per_profile" or options.get("engines") == "per_shape"
     contexts = [f"context {number}" for number in (range(1, len(SHAPES) + 1) if one_shape_each else (1,))]
     before = ["import", "device", "plugins", "read and verify", "deserialize"]
     assert list(first["ns"]) == [*before, *contexts, "buffers"]
     assert plain["bytes"]["buffers"] >= 0
-    assert result["facts"]["memory"]["opening"] == plain["bytes"]
-    assert result["facts"]["cuda_module_loading"] in ("", "LAZY", "EAGER")
-    for timing in result["switching"]["device"]:
+    assert result.facts["memory"]["opening"] == plain["bytes"]
+    assert result.facts["cuda_module_loading"] in ("", "LAZY", "EAGER")
+    for timing in result.result["device"]:
         assert len(timing["first"]) + timing["overtaken"] == 2
         assert all(0 < again < 5_000_000 for again in timing["again"])
-    changed = next(change for change in result["switching"]["transitions"] if change["from"] != change["to"])
+    changed = next(change for change in result.result["transitions"] if change["from"] != change["to"])
     # A context with one shape keeps it, so a change of shape only selects the context.
     assert ("context" if one_shape_each else "input shape") in changed["samples"]["parts"]
 
 
-def switching(lab: Lab, job: dict[str, Any]) -> dict[str, Any]:
-    lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
-    sets = prepare_request_sets(lab.origin(lengths), SHAPES, SHAPES)
-    effort = {**job["effort"], "pairs_s": 1.0, "replay_s": 1.0}
-    return {**job, "suite": "switching", "asked": job["shapes"], "inputs": str(sets.path), "effort": effort,
-            "traffic": {"some": [[[0, 1, 1, 0]], [[1, 0]]]}, "repeats": 2}  # fmt: skip
+def switching(lab: Lab, job: LabJob) -> LabJob:
+    sets = prepare_request_sets(lab.origin(), SHAPES, SHAPES)
+    question = SwitchingQuestion(SHAPES, {"some": (((0, 1, 1, 0),), ((1, 0),))}, repeats=2, cold_starts=0)
+    effort = replace(job.effort, pairs_s=1.0, replay_s=1.0)
+    return replace(job, suite="switching", inputs=sets.path, question=question, effort=effort)
 
 
 def test_packed_tokens_replay_kept_graphs_for_some_transitions(lab: Lab) -> None:
-    result = lab.measured(
+    _, result = lab.measured(
         switching(lab, lab.job("fp16", "trt_plugin", profiles="dynamic", gelu="cubic", products="matmul"))
     )
-    assert [part["difference"] for part in result["switching"]["parity"]] == [0, 0]
-    kept = result["switching"]["parity"][1]
+    assert [part["difference"] for part in result.result["parity"]] == [0, 0]
+    kept = result.result["parity"][1]
     assert 0 < kept["replayed"] < kept["transitions"]
-    assert result["facts"]["graphs"] > len(SHAPES)
+    assert result.facts["graphs"] > len(SHAPES)
 
 
 def test_contexts_that_need_more_than_the_allowed_memory_are_refused(lab: Lab) -> None:
     job = switching(lab, lab.job("fp16", contexts="per_profile", memory_mb=1))
-    built = lab.run("build", job)
-    answer = lab.run("measure", {**job, "artifact": built.result})
+    answer = lab.run(job.measure(lab.built(job)))
     assert answer.outcome == "failed"
     assert "2 contexts need" in answer.reason
     assert "1 MiB are available" in answer.reason
@@ -274,21 +303,23 @@ def test_plugins_match_the_reference_plain_and_as_a_graph(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     lab = Lab(*tiny(family), shared_cache, tmp_path)
-    result = lab.measured(lab.job(precision, "trt_plugin", **options))
-    assert len(result["checks"]) == 8
-    assert [check["nonfinite"] for check in result["checks"]] == [0] * 8
-    assert min(check["cosine"] for check in result["checks"]) >= least
-    assert result["built"]["notes"]["padded_heads"] is True
+    built, result = lab.measured(lab.job(precision, "trt_plugin", **options))
+    assert len(result.checks) == 8
+    assert [check["nonfinite"] for check in result.checks] == [0] * 8
+    assert min(check["cosine"] for check in result.checks) >= least
+    assert built.notes["padded_heads"] is True
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
 def test_marked_points_of_plugins_match_the_graph(layout: str, lab: Lab) -> None:
     job = lab.job("fp16", "trt_plugin", layout=layout)
     onnx = export_onnx(lab.folder, lab.sha256, lab.cache)
-    points, lengths = marked_points(onnx), {"distribution": "uniform", "tokens": "random", "low": 3}
-    inputs = prepare_marked(lab.origin(lengths), onnx, points, SHAPES[-1])
-    job["source"]["marked"] = points
-    layers = lab.measured({**job, "suite": "layers", "inputs": str(inputs.path)})["layers"]
+    points = marked_points(onnx)
+    inputs = prepare_marked(lab.origin(), onnx, points, SHAPES[-1])
+    build = replace(job.build, source=replace(job.build.source, marked=tuple(points)))
+    question = LayersQuestion(0, len(points))
+    job = replace(job, build=build, suite="layers", inputs=inputs.path, question=question)
+    layers: Any = lab.measured(job)[1].result["layers"]
     assert [layer["point"] for layer in layers] == points
     assert all(layer["nonfinite"] == 0 and layer["relative_error"] < 0.01 for layer in layers)
 
@@ -299,10 +330,10 @@ def test_padded_int8_attention_at_a_length_with_kernels(
     monkeypatch.setitem(globals(), "SHAPES", (Shape(2, 128), Shape(4, 128)))
     lab = Lab(*tiny("bert"), shared_cache, tmp_path)
     job = lab.job("int8", "trt_plugin", layout="fixed", min=[1, 128], opt=[4, 128], max=[4, 128])
-    result = lab.measured(job)
-    notes = result["built"]["notes"]
+    built, result = lab.measured(job)
+    notes = built.notes
     assert (notes["attention"], notes["attention_unfused"]) == ("int8", [])
-    assert all(check["nonfinite"] == 0 and check["cosine"] >= 0.95 for check in result["checks"])
+    assert all(check["nonfinite"] == 0 and check["cosine"] >= 0.95 for check in result.checks)
 
 
 def test_packed_sequences_longer_than_the_embedding_plugin_supports(
@@ -310,37 +341,37 @@ def test_packed_sequences_longer_than_the_embedding_plugin_supports(
 ) -> None:
     monkeypatch.setitem(globals(), "SHAPES", (Shape(2, 512),))
     lab = Lab(*tiny("bert"), shared_cache, tmp_path)
-    result = lab.measured(
+    _, result = lab.measured(
         lab.job("fp16", "trt_plugin", min=[1, 16], opt=[2, 512], max=[2, 512], gelu="cubic", products="matmul")
     )
-    assert all(check["cosine"] >= 0.9999 for check in result["checks"])
+    assert all(check["cosine"] >= 0.9999 for check in result.checks)
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
 def test_a_bad_batch_is_refused_and_the_next_shape_is_measured(layout: str, lab: Lab) -> None:
     job = lab.job("fp16", "trt_plugin", layout=layout, gelu="cubic", products="matmul")
-    job["artifact"] = lab.run("build", job).result
+    artifact = lab.built(job)
     bad_shape, good_shape = SHAPES
     ones = np.ones((bad_shape.batch, bad_shape.sequence), np.int32)
     empty, broken, longer = ones.copy(), ones.copy(), np.pad(ones, ((0, 0), (0, 1)), constant_values=1)
     empty[1], broken[0, 3] = 0, 0
 
-    def measured(mask: np.ndarray) -> Answer:
-        with np.load(job["inputs"]) as inputs:
+    def measured(mask: np.ndarray) -> Answer[Measured]:
+        with np.load(job.inputs) as inputs:
             arrays = dict(inputs)
         arrays |= {f"{bad_shape}/{name}": mask for name in ("input_ids", "attention_mask", "token_type_ids")}
         np.savez(lab.jobs / "bad.npz", **arrays)
-        return lab.run("measure", {**job, "inputs": str(lab.jobs / "bad.npz")})
+        return lab.run(replace(job, inputs=lab.jobs / "bad.npz").measure(artifact))
 
     for mask, reason in (
         (empty, "sequence 1 of the batch has no token"),
         (broken, "sequence 0 of the batch has tokens"),
     ):
         answer = measured(mask)
-        assert answer.outcome == "ok"
-        assert list(answer.result["failures"]) == [str(bad_shape)]
-        assert reason in answer.result["failures"][str(bad_shape)]
-        measured_shapes = {(row["batch"], row["sequence"]) for row in answer.result["measurements"]}
+        assert answer.result is not None, answer
+        assert list(answer.result.failures) == [str(bad_shape)]
+        assert reason in answer.result.failures[str(bad_shape)]
+        measured_shapes = {(row.batch, row.sequence) for row in answer.result.measurements}
         assert measured_shapes == {(good_shape.batch, good_shape.sequence)}
     beyond = measured(longer)
     assert beyond.outcome == "unsupported"
@@ -349,39 +380,39 @@ def test_a_bad_batch_is_refused_and_the_next_shape_is_measured(layout: str, lab:
 
 def test_a_truncated_plan_is_not_run_and_is_rebuilt_with_a_message(lab: Lab) -> None:
     job = lab.job()
-    built = lab.run("build", job)
-    plan = Path(built.result["path"])
+    built = lab.built(job)
+    plan = built.path
     content = plan.read_bytes()
     plan.write_bytes(content[:-100])
-    refused = lab.run("measure", {**job, "artifact": built.result})
+    refused = lab.run(job.measure(built))
     assert refused.outcome == "failed"
     assert "the plan differs from the one that was built" in refused.reason
     lab.messages.clear()
-    rebuilt = lab.run("build", job)
-    assert rebuilt.outcome == "ok"
+    rebuilt = lab.built(job)
     assert [text for text, keep in lab.messages if keep] == [
         f"cached engine {plan.parent.name} is damaged; building it again"
     ]
-    assert lab.run("measure", {**job, "artifact": rebuilt.result}).outcome == "ok"
+    assert lab.run(job.measure(rebuilt)).outcome == "ok"
 
 
 def test_a_second_build_uses_the_cache(lab: Lab) -> None:
     job = lab.job("fp32")
-    first = lab.run("build", job).result
+    first = lab.built(job)
     lab.messages.clear()
-    assert lab.run("build", job).result == first
+    assert lab.built(job) == first
     assert lab.messages == []
 
 
 def test_a_node_that_neither_parser_nor_plugins_support_is_named(lab: Lab) -> None:
     job = lab.job()
-    model = onnx.load(job["source"]["onnx"]["path"])
+    source = job.build.source
+    assert source.onnx is not None
+    model = onnx.load(source.onnx.path)
     last = model.graph.node[-1]
     last.op_type, last.name = "NoSuchPlugin", "the/odd/one"
     path = lab.jobs / "odd.onnx"
     onnx.save(model, str(path))
-    job["source"]["onnx"] |= {"path": str(path), "sha256": "0" * 64}
-    answer = lab.run("build", job)
+    answer = lab.run(job.with_onnx(path=path, sha256="0" * 64).build)
     assert answer.outcome == "unsupported"
     assert "NoSuchPlugin" in answer.reason
     assert "the/odd/one" in answer.reason
@@ -390,11 +421,11 @@ def test_a_node_that_neither_parser_nor_plugins_support_is_named(lab: Lab) -> No
 
 def test_an_onnx_file_above_the_opset_of_the_release_is_refused(lab: Lab) -> None:
     job = lab.job()
-    if not job["release"].startswith("tensorrt 8"):
+    if not job.release.startswith("tensorrt 8"):
         pytest.skip("its parser reads opset 19")
-    job["source"]["onnx"]["notes"] = {**job["source"]["onnx"]["notes"], "opset": 19}
-    job["source"]["onnx"]["sha256"] = "1" * 64
-    answer = lab.run("build", job)
+    source = job.build.source
+    assert source.onnx is not None
+    answer = lab.run(job.with_onnx(notes={**source.onnx.notes, "opset": 19}, sha256="1" * 64).build)
     assert answer.outcome == "unsupported"
     assert "has opset 19 and TensorRT 8.6.0 reads up to 17" in answer.reason
 
@@ -409,7 +440,7 @@ def test_too_little_memory_is_named_as_the_reason(lab: Lab) -> None:
     free, _ = checked(runtime.cudaMemGetInfo())
     pointer = checked(runtime.cudaMalloc(free - (1200 << 20)))
     try:
-        answer = lab.run("build", lab.job("fp16", profiles="dynamic", max=[2048, 512], opt=[2048, 512]))
+        answer = lab.run(lab.job("fp16", profiles="dynamic", max=[2048, 512], opt=[2048, 512]).build)
     finally:
         checked(runtime.cudaFree(pointer))
     assert answer.outcome == "failed", answer
@@ -417,7 +448,7 @@ def test_too_little_memory_is_named_as_the_reason(lab: Lab) -> None:
 
 
 def test_implicit_calibration_gives_an_engine_or_is_refused_with_advice(lab: Lab) -> None:
-    answer = lab.run("build", lab.job("int8", quantization={"scheme": "implicit", "method": "entropy"}))
+    answer = lab.run(lab.job("int8", quantization={"scheme": "implicit", "method": "entropy"}).build)
     if answer.outcome == "ok":
         assert list((lab.cache.root / "calibration").glob("*entropy*"))
     else:
@@ -428,18 +459,16 @@ def test_implicit_calibration_gives_an_engine_or_is_refused_with_advice(lab: Lab
 def test_concurrent_builders_lose_no_timings(lab: Lab) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    jobs = [lab.job("tf32", aux_streams=number) for number in (1, 2)]
-    for number, job in enumerate(jobs):
-        # First each job builds in its own cache. The common cache must be at least as large as the larger one.
-        job["cache"] = str(lab.jobs / f"alone-{number}")
-    assert [lab.run("build", job).outcome for job in jobs] == ["ok", "ok"]
+    # First each job builds in its own cache. The common cache must be at least as large as the larger one.
+    jobs = [lab.job("tf32", aux_streams=number).with_cache(lab.jobs / f"alone-{number}") for number in (1, 2)]
+    assert [lab.run(job.build).outcome for job in jobs] == ["ok", "ok"]
     alone = [path.stat().st_size for path in lab.jobs.glob("alone-*/timing/*.bin")]
-    jobs = [{**job, "cache": str(lab.jobs / "common")} for job in jobs]
+    builds = [job.with_cache(lab.jobs / "common").build for job in jobs]
     folders = [lab.jobs / f"both-{number}" for number in (1, 2)]
     with ThreadPoolExecutor(2) as pool:
         answers = list(
             pool.map(
-                lambda j, f: call("build", j, f, Interpreter(PYTHON), WORKER_SECONDS, lambda *_: None), jobs, folders
+                lambda j, f: call(j, f, Interpreter(PYTHON), WORKER_SECONDS, lambda text, keep: None), builds, folders
             )
         )
     assert [answer.outcome for answer in answers] == ["ok", "ok"]

@@ -17,6 +17,7 @@ from fake_api import ALL, capabilities, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
+from backends.json_codec import from_json, to_json
 from backends.onnx_.onnx_source import prepare_source
 from backends.profiles import Profile
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
@@ -98,7 +99,7 @@ def test_the_source_has_weights_and_for_int8_ranges(
     assert source.ranges is not None
     assert "1/gelu" in json.loads(source.ranges.path.read_text())
     assert "1/up_weight" in np.load(source.arrays.path).files
-    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+    assert from_json(Source, json.loads(json.dumps(to_json(source)))) == source
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""The request of suite=accuracy: the texts of a task."""
+
+from __future__ import annotations
+
+from suites.accuracy.suite import AccuracyQuestion
+from suites.asking.suite_request import RequestContext, SuiteRequest, require_model
+from suites.records.cell import short_digest
+from suites.schema.enums import Weights
+from suites.schema.refusals import Refused
+
+
+def suite_request(context: RequestContext) -> SuiteRequest:
+    """Add the texts of the task, and the digests of its texts and targets.
+
+    Raises:
+        Refused: the backend runs no model, or the task needs trained weights.
+    """
+    config, task = context.config, context.task
+    require_model(config)
+    if config.weights is Weights.random and task.kind != "fidelity":
+        raise Refused(f"task={config.task.name} needs trained weights; with weights=random use task=sentences")
+    lengths = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
+    if task.targets:
+        lengths["targets"] = short_digest(dict(task.targets))
+    question = AccuracyQuestion(task.kind, task.readout, tuple(task.labels), task.reading, tuple(task.texts))
+    return SuiteRequest(context.shapes, context.shapes, question, lengths)

@@ -1,0 +1,19 @@
+"""Inputs of suite=latency: one batch of each shape."""
+
+from __future__ import annotations
+
+from backends.base import Artifact, Shape, Source
+from backends.inputs.batches import InputSource, prepare_inputs
+from suites.running.job import ExportJob
+from suites.running.null_inputs import null_batches
+from suites.running.prepared import Prepared
+
+
+def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
+    """The shapes are those of the passes, if a batch runs in several."""
+    inputs = prepare_inputs(origin, job.spec.shapes)
+    return Prepared(source, inputs, tuple(map(Shape.parse, inputs.notes["shapes"])))
+
+
+def prepare_null(job: ExportJob) -> Artifact:
+    return null_batches(job.spec.cache, job.spec.shapes)

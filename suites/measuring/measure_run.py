@@ -1,0 +1,40 @@
+"""The input of every suite's `measure`: a session that can be opened, the inputs, and the effort."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from backends.base import Array, Session, Shape
+from suites.measuring.clock import Effort, time_opening
+
+Opening = Iterator[tuple[str, Session | None]]
+
+
+@dataclass(frozen=True)
+class MeasureRun:
+    """One measuring process.
+
+    Attributes:
+        opening: starts to open a session, see Backend.opening.
+        shapes: the shapes that are built and run.
+        arrays: the inputs, in the format of the suite's inputs.py.
+        progress: called with the current activity.
+    """
+
+    opening: Callable[[], Opening]
+    shapes: tuple[Shape, ...]
+    arrays: Mapping[str, Array]
+    effort: Effort
+    cuda_graph: bool
+    progress: Callable[[str], None]
+
+    @contextlib.contextmanager
+    def session(self, facts: dict[str, object]) -> Iterator[Session]:
+        """Open one session. Write the ns of opening to `facts`: `open_ns`, and `opening_ns` by step."""
+        self.progress("opening")
+        session, steps = time_opening(self.opening())
+        facts |= {"open_ns": sum(steps.values()), "opening_ns": steps}
+        with session:
+            yield session

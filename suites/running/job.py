@@ -1,0 +1,279 @@
+"""Jobs of workers and their answers: everything that travels between the processes of a cell.
+
+A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Needs
+CPython 3.10, the standard library and numpy: both sides use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from backends.base import Artifact, BuildSpec, Shape, Source, SourceForm
+from backends.inputs.lengths import Lengths
+from backends.model.reference import ModelReference
+from suites.measuring.clock import Effort
+from suites.records.record import OK, Measurement
+from suites.suite import Question, load_suite
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A checkpoint on this machine: its folder, and the hub id or package that it comes from."""
+
+    path: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Software that a backend runs on, and whether it can run the cell.
+
+    Attributes:
+        versions: version of Python and of packages, by name.
+        release: name and version of the backend's main package; empty if it is not installed.
+        form: the source that the backend builds from; None if it cannot run the cell.
+        outcome, reason: an outcome of suites/records/record.py, and one line why it is not "ok".
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    release: str = ""
+    form: SourceForm | None = None
+    outcome: str = OK
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files to build from and to run.
+
+    Attributes:
+        source: the source of the build stage.
+        inputs: an .npz in the format of the suite's inputs.py.
+        shapes: the shapes to build and to measure. They differ from those of the job if a batch runs in passes.
+        identity, origin: of the checkpoint; empty without a model.
+        parts: name patterns of the parts of the encoder.
+        checked: results of the checks against transformers, by name.
+        points: number of points of the model that can be marked; 0 if the suite marks none.
+        learned: files of training or of a range search, by name.
+    """
+
+    source: Source
+    inputs: Artifact
+    shapes: tuple[Shape, ...]
+    identity: str = ""
+    origin: str = ""
+    parts: tuple[str, ...] = ()
+    checked: Mapping[str, object] = field(default_factory=dict)
+    points: int = 0
+    learned: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Result of one measuring process.
+
+    Attributes:
+        checks: for each shape and CUDA graph setting, the comparison of the output with the FP32 reference.
+        facts: values that are not samples, such as the ns of opening.
+        failures: one line for each shape or part that failed.
+        result: the suite's own result.
+        readouts: file of the outputs that the score stage judges; None if there is nothing to judge.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+    checks: tuple[Mapping[str, object], ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    result: Mapping[str, object] = field(default_factory=dict)
+    readouts: Path | None = None
+
+
+class Job(Generic[A]):
+    """Work for one stage. `answer` is the type of the stage's result."""
+
+    stage: ClassVar[str]
+    answer: ClassVar[type]
+
+    def cache_root(self) -> Path:
+        """Return the cache that the stage writes to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LocateJob(Job[Located]):
+    """Find the checkpoint of a hub id. Runs in the main interpreter."""
+
+    stage: ClassVar[str] = "locate"
+    answer: ClassVar[type] = Located
+
+    model: ModelReference
+    cache: Path
+
+    def cache_root(self) -> Path:
+        return self.cache
+
+
+@dataclass(frozen=True)
+class ProbeJob(Job[Probed]):
+    """Ask a backend for its versions and whether it can run the cell. Imports no vendor library.
+
+    Attributes:
+        passes: number of passes that run a batch.
+    """
+
+    stage: ClassVar[str] = "probe"
+    answer: ClassVar[type] = Probed
+
+    backend: str
+    spec: BuildSpec
+    passes: int = 1
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
+
+
+@dataclass(frozen=True)
+class ExportJob(Job[Exported]):
+    """Write weights or an ONNX file, inputs, and the FP32 reference. Runs in the interpreter with torch.
+
+    Attributes:
+        source: name of a SourceKind.
+        model: None for a backend without a model.
+        form: the source that the backend builds from.
+        texts: sentences for calibration and, with a tokenizer, for inputs.
+        seed: of inputs and calibration.
+    """
+
+    stage: ClassVar[str] = "export"
+    answer: ClassVar[type] = Exported
+
+    suite: str
+    backend: str
+    source: str
+    spec: BuildSpec
+    model: ModelReference | None
+    form: SourceForm
+    lengths: Lengths
+    texts: tuple[str, ...]
+    seed: int
+    question: Question
+
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"question": load_suite(str(data["suite"])).question}
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
+
+
+@dataclass(frozen=True)
+class BuildJob(Job[Artifact]):
+    """Build the backend's artifact, in the backend's interpreter."""
+
+    stage: ClassVar[str] = "build"
+    answer: ClassVar[type] = Artifact
+
+    backend: str
+    spec: BuildSpec
+    source: Source
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
+
+
+@dataclass(frozen=True)
+class MeasureJob(Job[Measured]):
+    """Measure in a fresh process, in the backend's interpreter.
+
+    Attributes:
+        inputs: the .npz of the export stage.
+    """
+
+    stage: ClassVar[str] = "measure"
+    answer: ClassVar[type] = Measured
+
+    suite: str
+    backend: str
+    spec: BuildSpec
+    artifact: Artifact
+    inputs: Path
+    effort: Effort
+    question: Question
+
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"question": load_suite(str(data["suite"])).question}
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
+
+
+@dataclass(frozen=True)
+class FirstUse:
+    """First-use costs of one process; see the suite's cold_start.py."""
+
+    result: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class StartJob(Job[FirstUse]):
+    """Measure first-use costs in one more fresh process.
+
+    Attributes:
+        number: of this process among the extra processes, from 0.
+    """
+
+    stage: ClassVar[str] = "start"
+    answer: ClassVar[type] = FirstUse
+
+    measure: MeasureJob
+    number: int
+
+    def cache_root(self) -> Path:
+        return self.measure.spec.cache
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a task, see suites/tasks/scoring.py."""
+
+    scores: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ScoreJob(Job[Scored]):
+    """Score outputs on a task. Runs in the main interpreter.
+
+    Attributes:
+        kind: name of a TaskKind.
+        targets: JSON values, see Task in suites/tasks/task.py.
+        readouts: the .npy that the measure stage wrote.
+        inputs: the .npz of the export stage, with the readouts of FP32.
+        checkpoint: folder of the checkpoint, for its head.
+        identity: of the checkpoint.
+    """
+
+    stage: ClassVar[str] = "score"
+    answer: ClassVar[type] = Scored
+
+    kind: str
+    targets: Mapping[str, object]
+    readouts: Path
+    inputs: Artifact
+    checkpoint: Path
+    identity: str
+    cache: Path
+
+    def cache_root(self) -> Path:
+        return self.cache
+
+
+JOBS: Mapping[str, type[Job[Any]]] = {
+    job.stage: job for job in (LocateJob, ProbeJob, ExportJob, BuildJob, MeasureJob, StartJob, ScoreJob)
+}
+"""The type of job of each stage."""

@@ -1,0 +1,24 @@
+"""The result of a suite's `prepare`: what is built from, and what is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.base import Artifact, Shape, Source
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Source and inputs of a suite.
+
+    Attributes:
+        source: the source to build from; a suite may change it.
+        inputs: an .npz for the suite's `measure`.
+        shapes: the shapes to build and to measure; empty for those of the job.
+        points: number of points of the model that can be marked; 0 if the suite marks none.
+    """
+
+    source: Source
+    inputs: Artifact
+    shapes: tuple[Shape, ...] = ()
+    points: int = 0

@@ -1,0 +1,159 @@
+"""Suites describe themselves: a suite is a folder suites/NAME with a file suite.py that defines SUITE.
+
+The other files of the folder have the same names in every suite, and `part` imports them when they are needed:
+
+- request.py: `suite_request(context)`, which resolves the suite's own keys (suites/asking/suite_request.py).
+- inputs.py: `prepare(job, origin, source)`, which makes the inputs in the interpreter with torch, and, for backends
+  without a model, `prepare_null(job)`.
+- measure.py: `measure(run, question)`, which runs in the measuring worker.
+- tables.py: TABLES, the tables of the suite's records.
+
+Folders of other projects are found too if INFERENCE_SUITES_PATH names the folder that has suites/NAME (see
+suites/__init__.py). Needs CPython 3.10 and the standard library alone: workers read descriptions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import suites
+
+FILE = "suite.py"
+
+
+class BadSuite(Exception):
+    """A suite's folder has no usable description; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The part of a suite's jobs that only this suite has. A suite with such a part derives its own dataclass."""
+
+    @property
+    def starts(self) -> int:
+        """Number of extra processes that measure first-use costs."""
+        return 0
+
+    def following(self, points: int) -> Question | None:
+        """Return the question of the next round, or None after the last one.
+
+        Args:
+            points: number of points of the model that can be marked.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What the outputs of a cell are judged by.
+
+    Attributes:
+        kind: name of a TaskKind.
+        targets: JSON values for suites/tasks/scoring.py.
+        tolerance: largest loss of the task's metric against FP32.
+        threshold: relative error above which a layer counts as different from FP32.
+    """
+
+    kind: str
+    targets: Mapping[str, object]
+    tolerance: float
+    threshold: float
+
+
+Scores = Mapping[str, object]
+
+
+def unchanged(scores: Scores, judging: Judging) -> Scores:
+    """Return the scores of a suite whose result does not depend on a tolerance or threshold."""
+    return scores
+
+
+def only(results: Sequence[Scores]) -> Scores:
+    """Return the result of the only round."""
+    return results[-1]
+
+
+@dataclass(frozen=True)
+class SuiteDescription:
+    """Facts about a suite that other parts of the project need.
+
+    Attributes:
+        timed: whether its figures are times. A timed measurement needs the device for itself.
+        repeats: whether it is measured in as many fresh processes as `repeats=` says; otherwise in one.
+        splits_batches: whether it can run a batch in several passes (`lengths.passes`).
+        judges_tasks: whether outputs are scored on a task.
+        settings: defaults of the configuration group `suite` where they differ from the schema's.
+        question: the dataclass of the suite's own part of jobs.
+        joined: joins the results of all rounds, in order.
+        judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
+    """
+
+    timed: bool = False
+    repeats: bool = False
+    splits_batches: bool = False
+    judges_tasks: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+    question: type[Question] = Question
+    joined: Callable[[Sequence[Scores]], Scores] = only
+    judged: Callable[[Scores, Judging], Scores] = unchanged
+
+
+@cache
+def suite_names() -> tuple[str, ...]:
+    """Return the names of all suites, sorted.
+
+    Raises:
+        BadSuite: two folders define the same suite.
+    """
+    folders: dict[str, Path] = {}
+    for path in suites.__path__:
+        for file in sorted(Path(path).glob(f"*/{FILE}")):
+            name = file.parent.name
+            if name in folders:
+                raise BadSuite(f"{file}: the suite {name} is already defined in {folders[name]}")
+            folders[name] = file
+    return tuple(sorted(folders))
+
+
+@cache
+def load_suite(name: str) -> SuiteDescription:
+    """Return the description of a suite.
+
+    Raises:
+        BadSuite: its suite.py does not define SUITE.
+    """
+    module = importlib.import_module(f"suites.{name}.suite")
+    description = getattr(module, "SUITE", None)
+    if not isinstance(description, SuiteDescription):
+        raise BadSuite(f"{module.__file__} must define SUITE, a SuiteDescription")
+    return description
+
+
+def is_timed(name: str) -> bool:
+    """Return whether the records of a suite have times; a search has none of its own."""
+    return name in suite_names() and load_suite(name).timed
+
+
+def part(name: str, file: str) -> ModuleType:
+    """Import suites/NAME/FILE.py.
+
+    Raises:
+        BadSuite: the suite has no such file.
+    """
+    try:
+        return importlib.import_module(f"suites.{name}.{file}")
+    except ModuleNotFoundError as error:
+        if error.name != f"suites.{name}.{file}":
+            raise
+        raise BadSuite(f"suites/{name} has no {file}.py") from None
+
+
+def has_part(name: str, file: str) -> bool:
+    """Return whether suites/NAME/FILE.py exists."""
+    return importlib.util.find_spec(f"suites.{name}.{file}") is not None
