@@ -152,7 +152,7 @@ class NullSession(Session):
         """Return the key under which a graph is kept."""
         return tuple(feeds["input_ids"].shape)
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         self.replays = False
 
     def set_shape(self, feeds: Feeds) -> None:

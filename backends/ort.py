@@ -39,7 +39,7 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
 class OnnxRuntime(Backend):
     distributions = INSTALLED
-    beside = ("onnx",)
+    also_recorded = ("onnx",)
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -58,7 +58,7 @@ class OnnxRuntime(Backend):
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
@@ -203,7 +203,7 @@ class OrtSession(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read-only
         return self._run is not self._plain
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         self._run = self._plain
 
     def close(self) -> None:

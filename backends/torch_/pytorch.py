@@ -36,7 +36,7 @@ class Torch(Backend):
 
     compiled: bool
     distributions = ("torch",)
-    beside = ("transformers", "triton")
+    also_recorded = ("transformers", "triton")
     marks = True
 
     def check(self, spec: BuildSpec) -> None:
@@ -168,7 +168,7 @@ class TorchSteps(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read-only
         return self._recorded is not None
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         self._recorded = None
 
     def _use(self, arrays: Mapping[str, Array], *properties: object) -> None:

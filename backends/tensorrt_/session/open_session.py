@@ -37,7 +37,7 @@ class MultiContextSession(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read only
         return self._current.replays
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         for session in self._sessions:
             session.keeps_graphs = False
 

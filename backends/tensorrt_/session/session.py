@@ -152,7 +152,7 @@ class TensorRTSession(Session):
     def replays(self) -> bool:  # type: ignore[override]  # read only
         return self._captured is not None
 
-    def _step_plainly(self) -> None:
+    def _step_without_graph(self) -> None:
         if self._captured is not None:
             self._captured = None
             # The context may have other sizes or another profile than the graph: the next `set_shape` sets them.
