@@ -47,9 +47,11 @@ from backends.base import (
     SourceForm,
     Unavailable,
     Unsupported,
-    load_backend,
     versions_of,
 )
+from backends.json_codec import from_json
+from backends.onnx_.quantization_options import QuantizationOptions
+from backends.registry import describe, load_backend
 from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED, write_atomically
 from suites.running.process_tree import end_with_parent
 from suites.schema.refusals import first_line
@@ -138,7 +140,7 @@ def export(job: Job) -> dict[str, Any]:
     facts: dict[str, Any] = {"parts": encoder_parts(folder), "shapes": job["shapes"], "checked": checked}
     facts |= {"checkpoint": {"identity": identity, "origin": checkpoint.origin}}
     if job["source"] == "onnx":
-        form, quantization = SourceForm.from_json(job["form"]), job["quantization"]
+        form, quantization = SourceForm.from_json(job["form"]), from_json(QuantizationOptions, job["quantization"])
         student = Student(folder, identity, quantization, texts, seed, device.kind, form.arrays, form.floating, cache)
         learned = learn(student)
         facts |= {name: artifact.to_json() for name, artifact in learned.artifacts.items()}
@@ -255,10 +257,11 @@ def _spec(job: Job) -> BuildSpec:
         shapes=_shapes(job),
         cuda_graph=job["cuda_graph"],
         cache=Path(job["cache"]),
-        options=job["options"],
-        quantization=job.get("quantization", {}),
+        options=from_json(describe(job["backend"]).options, job["options"]),
+        quantization=from_json(QuantizationOptions, job.get("quantization", {})),
         tokens={Shape(batch, sequence): tokens for batch, sequence, tokens in job.get("tokens", ())},
         process=job.get("process", 0),
+        threads=job.get("threads", 0),
     )
 
 

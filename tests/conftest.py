@@ -21,7 +21,7 @@ import pytest
 
 from backends.base import Device, Shape
 from backends.cache import ArtifactCache
-from backends.null import Costs, NullSession
+from backends.null_.null import Costs, NullSession
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.records.cell import Cell
@@ -191,7 +191,7 @@ def null_job(tmp_path: Path) -> dict[str, Any]:
         "shapes": [[2, 16]],
         "cuda_graph": False,
         "cache": str(tmp_path / "cache"),
-        "options": {"behaviour": "ok", **asdict(Costs(step_ms=0.1))},
+        "options": {"step_ms": 0.1},
     }
 
 
@@ -233,7 +233,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Install a simulated clock, which only programmed costs advance. Each cost has noise: about 10% up or down, and
     once in a hundred times a factor of two, with the programmed cost as its mean. The real machine has no influence.
     A call with a seed restarts the clock."""
-    from backends import null
+    from backends.null_ import null
     from suites.measuring import clock
 
     state: dict[str, Any] = {"now": 0, "generator": np.random.default_rng(0)}

@@ -12,6 +12,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from backends.base import Device, Shape
+from backends.json_codec import from_json
+from backends.registry import describe
 from backends.tensorrt_.runtime.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
@@ -19,10 +21,10 @@ from suites.measuring.machine import Machine
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
 from suites.root import CONF
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
+from suites.schema.run_schema import run_schema
 
-ConfigStore.instance().store(name="schema", node=RunConfig)
+ConfigStore.instance().store(name="schema", node=run_schema())
 COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 
@@ -220,7 +222,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     for resolved in requests:
         shapes = [Shape(*size) for size in resolved.job["shapes"]]
         if resolved.backend.startswith("trt"):
-            assert plan_profiles(shapes, resolved.job["options"])
+            assert plan_profiles(shapes, from_json(describe(resolved.backend).options, resolved.job["options"]))
     on_tensorrt = [resolved for resolved in requests if resolved.backend.startswith("trt")]
     assert {(resolved.backend, resolved.cell["precision"]) for resolved in on_tensorrt} == {
         (backend, precision) for backend in ("trt", "trt_plugin") for precision in ("fp16", "int8")

@@ -26,8 +26,8 @@ from suites.records.record import OK, UNSUPPORTED
 from suites.records.results_folder import read_records
 from suites.running import pipeline, stages
 from suites.running.launch import Answer, CannotStart
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, check_record
+from suites.schema.run_schema import run_schema
 
 QUICK = ("backend=null", "suite.seconds=0.02", "suite.warm_up_s=0.02", "suite.min_samples=3", "batch=[2]",
          "sequence=[16]")  # fmt: skip
@@ -56,7 +56,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def resolved(*arguments: str, backend: str = "null") -> request.Request:
     words = overrides([f"backend={backend}", *QUICK[1:], *arguments])
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    ConfigStore.instance().store(name="schema", node=run_schema())
     with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         return request.resolve(OmegaConf.to_object(compose("run", words)))  # type: ignore[arg-type]
 
@@ -286,7 +286,7 @@ def test_a_batch_that_is_killed_leaves_no_process(tmp_path: Path, number: signal
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=hang\n")
     command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK[1:], *folders(tmp_path)]
-    command.append("backend.time_limit=600")
+    command.append("time_limit=600")
     # A shell that runs the tests in the background may make child processes ignore these signals.
     heeded = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -62,9 +62,9 @@ def request(tmp_path: Path, *overrides: str) -> Request:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    from suites.schema.config import RunConfig
+    from suites.schema.run_schema import run_schema
 
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    ConfigStore.instance().store(name="schema", node=run_schema())
     own = ["device=cpu", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     with initialize_config_dir(str(ROOT / "suites" / "conf"), version_base="1.3"):
         config = compose("run", [*own, *overrides])

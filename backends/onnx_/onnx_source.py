@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from backends.model.weights import encoder_weights
 from backends.onnx_.gelu_shift import SHIFTED_RANGES as SHIFTED
 from backends.onnx_.gelu_shift import shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
+from backends.onnx_.quantization_options import Method, QuantizationOptions
 from backends.onnx_.quantize import WEIGHT_PRODUCTS, quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
@@ -27,7 +29,7 @@ def prepare_source(
     folder: Path,
     identity: str,
     form: SourceForm,
-    quantization: Mapping[str, Any],
+    quantization: QuantizationOptions,
     texts: Sequence[str],
     seed: int,
     cache: ArtifactCache,
@@ -40,8 +42,7 @@ def prepare_source(
     Args:
         folder: folder of the checkpoint.
         identity: identity of the checkpoint, see backends/model/identity.py.
-        quantization: fields of QuantizationConfig in suites/schema/config.py; used only if `form` quantizes or
-            calibrates.
+        quantization: used only if `form` quantizes or calibrates.
         texts: texts of the calibration sequences, if the checkpoint has a tokenizer.
         seed: seed of the calibration sequences without a tokenizer.
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
@@ -49,16 +50,15 @@ def prepare_source(
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
-    if quantization.get("method") == "search":
+    if quantization.method is Method.search:
         # For the ranges that the search does not cover, such as the attention probabilities.
-        quantization = {**quantization, "method": "minmax"}
-    sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
+        quantization = replace(quantization, method=Method.minmax)
+    sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
 
     def batches() -> list[dict[str, Array]]:
         return calibration_batches(folder, texts, seed=seed, **sizes)
 
-    excluded, key = quantization.get("leave_out", ()), {**made_from, **sizes}
-    alpha = quantization.get("smooth", 0.0)
+    excluded, alpha, key = quantization.leave_out, quantization.smooth, {**made_from, **sizes}
     if form.arrays:
         arrays, ranges = encoder_weights(folder, identity, cache), None
         if form.ranges:
@@ -66,7 +66,7 @@ def prepare_source(
             if alpha:
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), batches, key, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
-            method, percentile = quantization["method"], quantization["percentile"]
+            method, percentile = quantization.method.name, quantization.percentile
             ranges = activation_ranges(onnx, method, percentile, batches, trained, excluded, key, cache)
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
     onnx, calibration = export_onnx(folder, identity, cache), None
@@ -74,8 +74,8 @@ def prepare_source(
         onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized and alpha:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), batches, key, cache)
-    if form.quantized and quantization.get("shift"):
-        onnx = shift_onnx(onnx, quantization["per_channel"], excluded, batches, key, cache)
+    if form.quantized and quantization.shift:
+        onnx = shift_onnx(onnx, quantization.per_channel, excluded, batches, key, cache)
         trained = {**trained, **json.loads(onnx.path.with_name(SHIFTED).read_text(encoding="utf-8"))}
     if form.quantized:
         onnx = quantize_onnx(onnx, form.quantized, quantization, batches, trained, made_from, cache)

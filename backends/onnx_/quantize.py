@@ -16,6 +16,8 @@ from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.quantization_options import Activation, Method, QuantizationOptions
+from backends.options import Switch
 
 WEIGHT_PRODUCTS = {
     "query": r"/(query|q_lin|qkv)/MatMul$",
@@ -61,7 +63,7 @@ scale cannot represent both."""
 def quantize_onnx(
     source: Artifact,
     kind: str,
-    options: Mapping[str, Any],
+    options: QuantizationOptions,
     calibration: Callable[[], Sequence[Mapping[str, Array]]],
     trained: Mapping[str, float],
     key: Mapping[str, Any],
@@ -71,10 +73,7 @@ def quantize_onnx(
 
     Args:
         kind: "int8", or "fp8" (E4M3, per tensor, with ranges from the distribution of the values).
-        options: `placement` (a name from `PLACEMENTS`), `leave_out` (fnmatch patterns of nodes that are not quantized)
-            and `exact_residual` (nodes that are not quantized read tensors before rounding). For INT8 also `method`
-            ("minmax", "entropy" or "percentile"), `percentile`, `activation` ("int8" or "uint8"), `per_channel`, and
-            `reduce_range` (7-bit weights, for CPUs whose 8-bit products saturate).
+        options: FP8 uses only the nodes (`placement`, `leave_out`) and `exact_residual`. `method` is not search.
         calibration: returns the feeds that run through the FP32 model to find activation ranges.
         trained: learned ranges by place in the graph (backends/int8_learning/fake_quantization.py). They replace
             calibrated ranges.
@@ -92,8 +91,8 @@ def quantize_onnx(
     everything = {
         "source": source.sha256,
         "kind": kind,
-        "options": dict(options),
-        "form": 3 if options.get("method") == "entropy" else 2,
+        "options": options.for_cell(),
+        "form": 3 if options.method is Method.entropy else 2,
         **({"trained": dict(trained)} if trained else {}),
         **key,
     }
@@ -101,22 +100,20 @@ def quantize_onnx(
 
 
 def _quantize(
-    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: Sequence[Mapping[str, Array]],
+    source: Path, path: Path, kind: str, options: QuantizationOptions, calibration: Sequence[Mapping[str, Array]],
     trained: Mapping[str, float],
 ) -> Mapping[str, Any]:  # fmt: skip
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    selected, others = _split_nodes(
-        onnx_files.graph_of(source), PLACEMENTS[options["placement"]], options.get("leave_out", ())
-    )
-    if not selected and options.get("leave_out"):
+    selected, others = _split_nodes(onnx_files.graph_of(source), PLACEMENTS[options.placement.name], options.leave_out)
+    if not selected and options.leave_out:
         onnx_files.copy(source, path)
         return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
     if not selected:
         raise ValueError(
-            f"{source.name} has no node of quantization.placement={options['placement']}; choose another placement"
+            f"{source.name} has no node of quantization.placement={options.placement.name}; choose another placement"
         )
-    signed = options["activation"] == "int8"
+    signed = options.activation is Activation.int8
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -126,8 +123,8 @@ def _quantize(
     if fp8 and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
     with private_copy(source) as link:
-        own_ranges = fp8 or options["method"] != "minmax" or trained
-        method = "distribution" if fp8 else options["method"]
+        own_ranges = fp8 or options.method is not Method.minmax or trained
+        method = "distribution" if fp8 else options.method.name
         ranges = _ranges(link, method, options, calibration, trained) if own_ranges else None
         quantize_static(
             str(link),
@@ -136,11 +133,11 @@ def _quantize(
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTIZED_OPERATORS,
             nodes_to_quantize=selected,
-            per_channel=options["per_channel"] and not fp8,
-            reduce_range=options["reduce_range"] and not fp8,
+            per_channel=options.per_channel and not fp8,
+            reduce_range=options.reduce_range is Switch.on and not fp8,
             activation_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options["method"]],
+            calibrate_method=CalibrationMethod.Distribution if fp8 else methods[options.method.name],
             calibration_cache_path=ranges,
             use_external_data_format=large,
             extra_options={
@@ -149,13 +146,13 @@ def _quantize(
                 # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises
                 # the mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
-                "CalibPercentile": options["percentile"],
+                "CalibPercentile": options.percentile,
                 # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
                 "AddQDQPairToWeight": True,
                 "QuantizeBias": False,
             },
         )
-    if options.get("exact_residual"):
+    if options.exact_residual:
         _bypass_qdq(path, selected)
     if large:
         onnx_files.store_weights_digest(path)
@@ -181,7 +178,7 @@ def _bypass_qdq(path: Path, quantized: Collection[str]) -> None:
 def _ranges(
     source: Path,
     method: str,
-    options: Mapping[str, Any],
+    options: QuantizationOptions,
     calibration: Sequence[Mapping[str, Array]],
     trained: Mapping[str, float],
 ) -> Path:
@@ -202,7 +199,7 @@ def _ranges(
         # quantize_static also uses symmetric=True. With trained ranges, which are already symmetric, the two ends are
         # found separately.
         "percentile": lambda: calibrate.PercentileCalibrater(
-            *common, large, percentile=options["percentile"], symmetric=not trained
+            *common, large, percentile=options.percentile, symmetric=not trained
         ),
         "distribution": lambda: calibrate.DistributionCalibrater(*common, large, num_bins=DISTRIBUTION_BINS),
     }

@@ -16,6 +16,7 @@ from backends.base import (
     Unsupported,
 )
 from backends.tensorrt_.build.engine import cached_engine, session_of
+from backends.tensorrt_.options import Types
 from backends.tensorrt_.runtime.capabilities import Capabilities, installed
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available, installed_release
 from backends.tensorrt_.runtime.profiles import plan_profiles
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 class TensorRT(Backend):
     distributions = DISTRIBUTIONS
     also_recorded = COMPANION_PACKAGES
-    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         can = available()
@@ -43,25 +43,25 @@ class TensorRT(Backend):
             )
         if spec.precision == "fp8" and capability < (8, 9):
             raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
-        if spec.quantization.get("scheme") == "implicit":
+        if not spec.quantization.explicit:
             if spec.precision != "int8":
                 raise Unsupported("implicit calibration is for INT8 only; use quantization.scheme=explicit")
             if not can.calibration or types_from_graph(spec, can):
                 raise Unsupported(
                     f"TensorRT {release} has no calibrator for these types; use quantization.scheme=explicit"
                 )
-        if spec.options["types"] == "flags" and not can.weak_typing:
+        if spec.options.types is Types.flags and not can.weak_typing:
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
-        explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
+        explicit = spec.precision in ("int8", "fp8") and spec.quantization.explicit
         needs_casts = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")
         return SourceForm(
-            rewrites=tuple(spec.options["rewrites"]),
+            rewrites=tuple(rewrite.name for rewrite in spec.options.rewrites),
             types=("bf16" if spec.precision == "bf16" else "fp16") if needs_casts else "fp32",
-            keep_fp32=tuple(spec.options["keep_fp32"]) if needs_casts else (),
+            keep_fp32=tuple(spec.options.keep_fp32) if needs_casts else (),
             quantized=spec.precision if explicit else "",
             calibration=spec.precision == "int8" and not explicit,
         )
@@ -71,7 +71,7 @@ class TensorRT(Backend):
         made_from = {
             "onnx": source.onnx.sha256,
             "calibration": source.calibration.sha256 if source.calibration else "",
-            "method": spec.quantization.get("method") if source.calibration else "",
+            "method": spec.quantization.method.name if source.calibration else "",
         }
 
         def define(engine_spec: BuildSpec) -> Callable[[], DefineNetwork]:
@@ -96,4 +96,4 @@ class TensorRT(Backend):
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:
     """Return whether casts in the ONNX file set the types of computation, and not builder flags."""
-    return spec.options["types"] == "graph" or not can.weak_typing
+    return spec.options.types is Types.graph or not can.weak_typing

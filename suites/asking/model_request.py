@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Unavailable
+from backends.config_key import to_json_types
+from backends.description import SourceKind
 from backends.model.checkpoint_files import check_files, read_config, tokenizer_files
 from backends.model.families import positions_of
 from backends.model.identity import identity_of, tokenizer_identity
+from backends.registry import describe
 from suites.records.cell import short_digest
-from suites.schema.config import RunConfig, to_json_types
-from suites.schema.enums import SourceKind, Weights
+from suites.schema.config import RunConfig
+from suites.schema.enums import Weights
 from suites.schema.refusals import Refused
 
 NAME = r"[\w.-]+"
@@ -114,7 +117,7 @@ def model_job(config: RunConfig, cache: Path) -> dict[str, Any]:
         )
     if random and not model["architecture"]:
         raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not have")
-    if not (random or path or model["hub"] or config.backend.source is SourceKind.none):
+    if not (random or path or model["hub"] or describe(config.backend).source is SourceKind.none):
         raise Refused("model.hub= and model.path= are both empty; set one of them, or weights=random for latency only")
     located = {"identity": _identity(Path(path), cache), "origin": "path"} if path else {}
     return {
@@ -160,7 +163,7 @@ def model_version(config: RunConfig, job: Mapping[str, Any]) -> str:
 
     It is the digest of the architecture of random weights, or the identity of a checkpoint.
     """
-    if config.backend.source is SourceKind.none:
+    if describe(config.backend).source is SourceKind.none:
         return ""
     if config.weights is Weights.random:
         return short_digest(to_json_types(config.model.architecture))

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import BACKENDS
+from backends.description import BackendDescription, SourceKind
+from backends.json_codec import to_json
 from backends.model.labels import label_names_of_config, single_label_fault
 from suites.asking.cache_folder import user_cache
 from suites.asking.interpreters import interpreter_path
@@ -25,21 +26,18 @@ from suites.asking.model_request import (
     positions,
     tokenizer_digest,
 )
-from suites.asking.resolve_options import backend_options, lengths_of, libraries_by_digest, quantization_of
+from suites.asking.resolve_options import backend_options, chosen_backend, lengths_of, quantization_of
 from suites.asking.suite_request import ASKED, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Precision, SourceKind, Suite, TaskKind, Weights
-from suites.schema.refusals import Refused, at_least, between, positive, writable
+from suites.schema.enums import Precision, Suite, TaskKind, Weights
+from suites.schema.refusals import Refused, no_such_choice, writable
 from suites.tasks.task import Task, load_task
 
 LARGEST = 1 << 16
 """Largest batch size and largest sequence length. Larger values would fill the memory of any machine."""
-
-LARGEST_SEED = (1 << 63) - 1
-"""Largest seed that random number generators accept."""
 
 
 @dataclass(frozen=True)
@@ -81,35 +79,32 @@ def resolve(config: RunConfig) -> Request:
     Raises:
         Refused: a requested value does not exist or is out of range, or a folder cannot be written.
     """
-    _check_backend(config)
+    backend = chosen_backend(config.backend)
     model_name(config)
-    if at_least("seed", config.seed, 0) > LARGEST_SEED:
-        raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
-    repeats = at_least("repeats", config.repeats, 1)
     # Errors in the request are reported before missing hardware.
     model_config = local_config(config)
     max_positions = positions(config, model_config)
     shapes, lengths, own_options = _shapes(config, max_positions), lengths_of(config), backend_options(config)
     task = load_task(config.task, _labels(config, model_config))
     suite_request = ASKED[config.suite.name](config, shapes, lengths, max_positions, task)
-    machine = _machine(config)
+    machine = _machine(config, backend)
     results = writable("results", chosen_folder("results", config.results))
     cache = user_cache(chosen_folder("cache", config.cache))
     eight_bit = config.precision.name in (Precision.int8, Precision.fp8)
-    quantized = eight_bit and config.backend.source is SourceKind.onnx
-    quantization = quantization_of(config, machine) if quantized else {}
-    graph = config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0)
-    options = {**own_options, "threads": _threads(config)}
+    quantized = eight_bit and backend.source is SourceKind.onnx
+    quantization = quantization_of(config, machine) if quantized else None
+    graph = config.cuda_graph and backend.cuda_graph and own_options.has_graphs(machine.device.kind)
     job = {
         "suite": config.suite.name.name,
-        "backend": config.backend.name,
-        "source": config.backend.source.name,
+        "backend": backend.name,
+        "source": backend.source.name,
         "precision": config.precision.name.name,
         "device": asdict(machine.device),
         "shapes": suite_request.held,
         "cuda_graph": graph,
         "cache": str(cache),
-        "options": options,
+        "options": to_json(own_options),
+        "threads": _threads(config),
         "model": model_job(config, cache),
         "lengths": lengths,
         "texts": list(task.calibration),
@@ -118,33 +113,41 @@ def resolve(config: RunConfig) -> Request:
         "labels": task.labels,
         "reading": task.reading,
         "seed": config.seed,
-        "quantization": quantization,
+        "quantization": to_json(quantization) if quantization else {},
         **suite_request.job,
+    }
+    cell_options = {
+        "cuda_graph": graph,
+        **own_options.for_cell(),
+        "threads": config.threads,
+        **({"quantization": quantization.for_cell()} if quantization else {}),
+        **suite_request.options,
     }
     return Request(
         suite=config.suite.name.name,
         machine=machine,
-        backend=config.backend.name,
-        interpreter=_interpreter(config, config.backend.interpreter),
+        backend=backend.name,
+        interpreter=_interpreter(config, config.backend_interpreter or backend.interpreter.key),
         main_interpreter=_interpreter(config, "main"),
-        time_limit=positive("backend.time_limit", config.backend.time_limit),
-        minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
+        time_limit=config.time_limit or backend.time_limit_s,
+        minimum_cosine=config.suite.minimum_cosine,
         until=config.until.name,
-        repeats=repeats if config.suite.name is Suite.latency else 1,
+        repeats=config.repeats if config.suite.name is Suite.latency else 1,
         rerun=config.rerun,
         results=results,
         cache=cache,
         job=job,
         task=_judging(config, task),
-        cell=_cell(config, suite_request, job),
+        cell=_cell(config, suite_request, job, cell_options),
         effort={**_effort(config), **suite_request.effort},
     )
 
 
-def _cell(config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any]) -> dict[str, Any]:
-    no_model, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+def _cell(
+    config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    no_model, random = job["source"] == SourceKind.none.name, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
-    quantization = {"quantization": job["quantization"]} if job["quantization"] else {}
     return {
         "suite": job["suite"],
         "model": NO_MODEL if no_model else model_name(config),
@@ -162,13 +165,7 @@ def _cell(config: RunConfig, suite_request: SuiteRequest, job: Mapping[str, Any]
             **tokenizer_digest(job["model"]),
             **suite_request.lengths,
         },
-        "options": {
-            "cuda_graph": job["cuda_graph"],
-            **libraries_by_digest(job["options"]),
-            "threads": config.threads,
-            **quantization,
-            **suite_request.options,
-        },
+        "options": options,
     }
 
 
@@ -176,24 +173,14 @@ def _judging(config: RunConfig, task: Task) -> dict[str, Any]:
     return {
         "kind": task.kind,
         "targets": dict(task.targets),
-        "tolerance": positive("task.tolerance", config.task.tolerance),
-        "threshold": positive("layers.threshold", config.layers.threshold),
+        "tolerance": config.task.tolerance,
+        "threshold": config.layers.threshold,
     }
 
 
 def _effort(config: RunConfig) -> dict[str, Any]:
-    return {
-        "warm_up_s": positive("suite.warm_up_s", config.suite.warm_up_s),
-        "seconds": positive("suite.seconds", config.suite.seconds),
-        "min_samples": at_least("suite.min_samples", config.suite.min_samples, 2),
-        "max_samples": at_least("suite.max_samples", config.suite.max_samples, 2),
-        "tolerance": positive("suite.tolerance", config.suite.tolerance),
-    }
-
-
-def _check_backend(config: RunConfig) -> None:
-    if config.backend.name not in BACKENDS:
-        raise Refused(f"backend.name={config.backend.name} is not a backend; choices: {', '.join(BACKENDS)}")
+    names = ("warm_up_s", "seconds", "min_samples", "max_samples", "tolerance")
+    return {name: getattr(config.suite, name) for name in names}
 
 
 def _threads(config: RunConfig) -> int:
@@ -204,7 +191,7 @@ def _threads(config: RunConfig) -> int:
     Raises:
         Refused: the machine has fewer CPUs, or the cgroup allows fewer.
     """
-    requested, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    requested, cores, quota = config.threads, len(os.sched_getaffinity(0)), cpu_quota()
     if requested > cores:
         raise Refused(f"threads={requested} is more than the {cores} CPUs of this machine; choose at most {cores}")
     allowed = max(1, int(min(quota, cores)))
@@ -216,16 +203,16 @@ def _threads(config: RunConfig) -> int:
     return allowed if not requested and quota < cores else requested
 
 
-def _machine(config: RunConfig) -> Machine:
-    supported, requested = config.backend.devices, config.device.name
+def _machine(config: RunConfig, backend: BackendDescription) -> Machine:
+    supported, requested = backend.devices, config.device.name
     visible = gpus() if "cuda" in supported and requested != "cpu" else []
     if requested == "cpu" and "cpu" not in supported:
-        raise Refused(f"backend={config.backend.name} runs on a GPU only; choose device=cuda or another backend")
+        raise Refused(f"backend={backend.name} runs on a GPU only; choose device=cuda or another backend")
     if requested == "cuda" and "cuda" not in supported:
-        raise Refused(f"backend={config.backend.name} runs on the CPU only; choose device=cpu or another backend")
+        raise Refused(f"backend={backend.name} runs on the CPU only; choose device=cpu or another backend")
     if not visible and (requested == "cuda" or "cpu" not in supported):
         raise Refused(
-            f"backend={config.backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
+            f"backend={backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
             "run on a machine with a GPU (nvidia-smi must list it)"
             + ("" if "cpu" not in supported else ", or choose device=cpu")
         )
@@ -269,8 +256,7 @@ def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str
 
 
 def _interpreter(config: RunConfig, name: str) -> str:
-    interpreters: dict[str, str] = asdict(config.interpreter)
-    if name not in interpreters:
-        raise Refused(f"backend.interpreter={name} is not an interpreter; choices: {', '.join(interpreters)}")
-    path = interpreters[name] or interpreters["main"] or sys.executable
-    return interpreter_path(f"interpreter.{name}", path)
+    given = vars(getattr(config, "interpreter"))  # noqa: B009  a group of the assembled schema
+    if name not in given:
+        raise Refused(no_such_choice("backend_interpreter", name, given))
+    return interpreter_path(f"interpreter.{name}", given[name] or given["main"] or sys.executable)

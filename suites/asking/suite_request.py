@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backends.description import SourceKind
+from backends.registry import describe
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import SourceKind, Suite, Weights
-from suites.schema.refusals import Refused, at_least, positive
+from suites.schema.enums import Suite, Weights
+from suites.schema.refusals import Refused
 from suites.switching.request import resolve_switching
 from suites.tasks.task import Task
 
@@ -59,7 +61,7 @@ def accuracy(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], posi
 def layers(config: RunConfig, shapes: Shapes, lengths: Mapping[str, Any], positions: int, task: Task) -> SuiteRequest:
     """Use only the largest shape, and add the number of outputs that are marked at a time."""
     _runs_a_model(config)
-    chunk, largest = at_least("layers.chunk", config.layers.chunk, 1), shapes[-1:]
+    chunk, largest = config.layers.chunk, shapes[-1:]
     return SuiteRequest(largest, largest, {"chunk": [0, chunk]}, options={"marked": chunk})
 
 
@@ -68,7 +70,6 @@ def switching(
 ) -> SuiteRequest:
     """Add the traffic. Its shapes may be padded to others, which are built and run."""
     resolved = resolve_switching(config, shapes, lengths, positions)
-    starts = at_least("suite.starts", config.suite.starts, 0)
     traffic = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
     return SuiteRequest(
         shapes,
@@ -77,11 +78,11 @@ def switching(
             "asked": resolved.requested_shapes,
             "traffic": resolved.traffic,
             "repeats": resolved.repeats,
-            "starts": starts,
+            "starts": config.suite.starts,
         },
         traffic,
         {"pad_to": resolved.built_shapes} if config.switching.pad_to else {},
-        {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
+        {name: getattr(config.suite, name) for name in ("pairs_s", "replay_s")},
     )
 
 
@@ -92,6 +93,6 @@ cannot run with them."""
 
 
 def _runs_a_model(config: RunConfig) -> None:
-    if config.backend.source is SourceKind.none:
+    if describe(config.backend).source is SourceKind.none:
         suite = config.suite.name.name
-        raise Refused(f"backend={config.backend.name} runs no model; suite={suite} needs a backend that runs a model")
+        raise Refused(f"backend={config.backend} runs no model; suite={suite} needs a backend that runs a model")

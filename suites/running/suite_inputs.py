@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from backends.base import Artifact, Shape, Source, Unsupported, load_backend
+from backends.base import Artifact, Shape, Source, Unsupported
+from backends.description import MARKED_LAYERS
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.pooling import pooling_of
 from backends.inputs.request_inputs import prepare_request_sets
@@ -16,6 +17,7 @@ from backends.model.families import check_named_layers
 from backends.model.heads import check_head
 from backends.onnx_.marked_outputs import mark_onnx, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
+from backends.registry import describe
 
 Job = Mapping[str, Any]
 
@@ -39,7 +41,7 @@ def _texts(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape
 
 
 def _marked(job: Job, origin: InputSource, source: Source, shapes: Sequence[Shape]) -> Prepared:
-    if not load_backend(job["backend"]).marks:
+    if MARKED_LAYERS not in describe(job["backend"]).outputs:
         raise Unsupported(f"backend={job['backend']} returns only the last output; use a backend that marks layers")
     check_named_layers(read_config(origin.folder), "suite=layers")
     onnx, (begin, size) = export_onnx(origin.folder, origin.identity, origin.cache), job["chunk"]

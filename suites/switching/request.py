@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, at_least
+from suites.schema.refusals import Refused
 from suites.switching.traffic import (
     MAX_REQUESTS,
     Size,
@@ -59,7 +59,7 @@ def resolve_switching(
             fitting_shape(shape, built)
     except ValueError as error:
         raise Refused(f"switching.pad_to: {error}") from None
-    count = at_least("switching.requests", options.requests, 0)
+    count = options.requests
     if count > MAX_REQUESTS:
         raise Refused(f"switching.requests must be at most {MAX_REQUESTS}, not {count}")
     traffic: dict[str, list[list[list[int]]]] = {}
@@ -80,7 +80,7 @@ def resolve_switching(
         [list(size) for size in requested],
         [list(size) for size in built],
         traffic if count else {},
-        at_least("switching.repeats", options.repeats, 1),
+        options.repeats,
         config.lengths.name,
     )
 

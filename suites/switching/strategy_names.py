@@ -68,12 +68,15 @@ def change_kinds(record: Record, pairs: Sequence[Pair]) -> dict[Pair, str]:
 
 def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]:
     """Return the profile that runs each shape; an empty text for every shape if there are no profiles."""
+    from backends.json_codec import from_json
+    from backends.tensorrt_.options import TensorRTOptions
     from backends.tensorrt_.runtime.profiles import choose_profile, plan_profiles
 
     if not profiles_of(record):
         return dict.fromkeys(shapes, "")
     try:
-        planned = plan_profiles([Shape(*shape) for shape in shapes], record.cell.options)
+        options = {name: value for name, value in record.cell.options.items() if name in PROFILES}
+        planned = plan_profiles([Shape(*shape) for shape in shapes], from_json(TensorRTOptions, options))
         return {shape: str(planned[choose_profile(planned, Shape(*shape))]) for shape in shapes}
     except Unsupported:
         return dict.fromkeys(shapes, "")

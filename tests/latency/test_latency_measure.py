@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backends.base import Array, Shape
-from backends.null import Costs, NullSession, null_hidden
+from backends.null_.null import Costs, NullSession, null_hidden
 from suites.latency.measure import measure
 from suites.measuring.clock import Effort
 

@@ -15,9 +15,10 @@ from backends.cache import ArtifactCache
 from backends.inputs.batches import calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.onnx_source import export_onnx
+from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import PLUGIN_OPERATIONS, POINTS, activation_ranges, points_of
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.options import Switch
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -89,12 +90,7 @@ def test_calibration_writes_no_files_next_to_the_model(tiny: Tiny, tmp_path: Pat
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
     batches = lambda: calibration_batches(folder, [], 8, 16, seed=0)  # noqa: E731
     assert activation_ranges(onnx, "minmax", 0, batches, {}, (), {}, cache).path.exists()
-    options = {
-        **to_json_types(vars(QuantizationConfig())),
-        "placement": "gemm",
-        "activation": "int8",
-        "reduce_range": False,
-    }
+    options = QuantizationOptions(placement=Placement.gemm, activation=Activation.int8, reduce_range=Switch.off)
     assert quantize_onnx(onnx, "int8", options, batches, {}, {}, cache).path.exists()
 
 

@@ -19,8 +19,8 @@ from suites.root import CONF
 from suites.running import stages
 from suites.running.launch import Answer
 from suites.running.pipeline import CellResult, run_request, run_to_end
-from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
+from suites.schema.run_schema import run_schema
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.05", "suite.min_samples=3", "batch=[2]", "sequence=[16]")
 
@@ -30,7 +30,7 @@ def request_of(tmp_path: Path) -> Callable[..., Request]:
     """Return a request of the null backend."""
 
     def resolved(*overrides: str) -> Request:
-        ConfigStore.instance().store(name="schema", node=RunConfig)
+        ConfigStore.instance().store(name="schema", node=run_schema())
         own = [f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("run", ['backend="null"', *QUICK, *own, *overrides])

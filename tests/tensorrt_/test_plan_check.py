@@ -11,8 +11,9 @@ from unittest.mock import MagicMock
 import pytest
 
 from backends.tensorrt_.build import plan_check
+from backends.tensorrt_.options import TensorRTOptions
 
-OPTIONS = {"version_compatible": False, "plugin_libraries": []}
+OPTIONS = TensorRTOptions()
 
 
 def faults_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list[str]:
@@ -88,7 +89,7 @@ def test_every_profile_is_visited_at_its_max_sizes(
         monkeypatch.setitem(sys.modules, name, module)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    assert plan_check.check_profiles(plan, {**OPTIONS, "device": 0}) == failure
+    assert plan_check.check_profiles(plan, OPTIONS, 0) == failure
     assert (context.visited if context else []) == visited
     profiles = sum(isinstance(visit, int) for visit in visited)
     assert capsys.readouterr().out.count("the process ended at profile") == profiles

@@ -14,10 +14,9 @@ from unittest.mock import MagicMock
 import pytest
 
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from suites.schema.backend_config import TrtConfig
-from suites.schema.config import to_json_types
 
 MODULES = (
     "build.build",
@@ -28,7 +27,7 @@ MODULES = (
     "build.timing_cache",
     "build.plan_check",
 )
-OPTIONS = {**to_json_types(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
+OPTIONS = TensorRTOptions(min=[1, 8], opt=[2, 8], max=[2, 8])
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 
 
@@ -199,7 +198,7 @@ def test_host_code_in_a_plan_is_allowed_only_for_version_compatible_engines(
     compatible: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, fake = loading(monkeypatch)
-    module.read_plan(b"plan", {"version_compatible": compatible}, None)
+    module.read_plan(b"plan", TensorRTOptions(version_compatible=compatible), None)
     assert fake.Runtime.return_value.engine_host_code_allowed is compatible
 
 
@@ -208,7 +207,7 @@ def test_a_library_is_loaded_once_and_a_broken_one_is_refused(monkeypatch: pytes
     load = fake.get_plugin_registry.return_value.load_library
     load.side_effect = lambda path: None if "broken" in path or load.call_count > 1 else object()
     for _ in range(2):
-        module.load_plugins({"plugin_libraries": ["/lib/fine.so"]}, None)
+        module.load_plugins(TensorRTOptions(plugin_libraries=["/lib/fine.so"]), None)
     assert load.call_count == 1
     with pytest.raises(Unsupported, match=r"cannot load /lib/broken.so"):
-        module.load_plugins({"plugin_libraries": ["/lib/broken.so"]}, None)
+        module.load_plugins(TensorRTOptions(plugin_libraries=["/lib/broken.so"]), None)

@@ -20,12 +20,12 @@ from backends.base import Shape, SourceForm
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.request_inputs import prepare_request_sets
+from backends.json_codec import from_json
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from backends.onnx_.quantization_options import QuantizationOptions
 from suites.measuring.machine import gpus
 from suites.running.launch import Answer, Interpreter, call
-from suites.schema.backend_config import PluginConfig, TrtConfig
-from suites.schema.config import QuantizationConfig, to_json_types
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,15 +34,11 @@ pytestmark = [
 ]
 
 SHAPES = (Shape(2, 16), Shape(4, 32))
-INT8 = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
-        "reduce_range": False}  # fmt: skip
+INT8 = {"samples": 8, "sequence": 24, "placement": "all", "activation": "int8", "reduce_range": "off"}
 OPTIONS = {
-    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
-    **to_json_types(vars(PluginConfig())),
-    "layout": "packed",
-    "profiles": "per_shape",
-    "keep_fp32": [],
-    "threads": 0,
+    "min": [1, 16],
+    "opt": [4, 32],
+    "max": [4, 32],
     # A low level times fewer tactics. The results of these tests do not depend on it.
     "optimization_level": 1,
 }
@@ -71,7 +67,8 @@ class Lab:
         probed = self.run("probe", job).result
         assert probed["outcome"] == "ok", probed
         form = SourceForm.from_json(probed["form"])
-        source = prepare_source(self.folder, self.sha256, form, quantization, ["a line"], 0, self.cache)
+        recipe = from_json(QuantizationOptions, quantization)
+        source = prepare_source(self.folder, self.sha256, form, recipe, ["a line"], 0, self.cache)
         lengths = {"distribution": "uniform", "tokens": "random", "low": 3}
         inputs = prepare_inputs(self.origin(lengths), SHAPES)
         effort = {"warm_up_s": 0.1, "seconds": 0.02, "min_samples": 2, "max_samples": 5, "tolerance": 0.1}

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported
+from backends.json_codec import from_json
 from backends.tensorrt_.build.engine import session_of
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime import capabilities
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Rows
@@ -128,7 +130,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         sha256 = hashlib.sha256(b"plan").hexdigest()
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
-                         {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
+                         from_json(TensorRTOptions, options))  # fmt: skip
         opened_session = session_of(
             several.opening(spec, Artifact(plan, sha256), Rows(("input_ids", "attention_mask")))
         )

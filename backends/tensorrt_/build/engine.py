@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Artifact, BuildSpec, Session, versions_of
 from backends.cache import ArtifactCache, digest_of
+from backends.config_key import cell_mapping
+from backends.tensorrt_.options import Engines
 from backends.tensorrt_.runtime.installation import PACKAGES
 from backends.tensorrt_.runtime.profiles import plan_profiles
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from backends.tensorrt_.build.build import DefineNetwork
 
 OPTIONS_OUTSIDE_KEY = (
-    "threads",
     "rewrites",
     "profiles",
     "min",
@@ -44,7 +45,7 @@ def cached_engine(
         define: takes a spec and returns a function without arguments, which returns the `Define`. That function imports
             TensorRT, so it is called only if no plan is cached.
     """
-    if spec.options.get("engines", "one") == "one":
+    if spec.options.engines is Engines.one:
         return _plan(spec, made_from, define(spec))
     shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
     plans = [_plan(shape_spec, made_from, define(shape_spec)) for shape_spec in shape_specs]
@@ -61,13 +62,13 @@ def cached_engine(
 
 def _plan(spec: BuildSpec, made_from: Mapping[str, Any], define: Callable[[], DefineNetwork]) -> Artifact:
     """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
-    libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
+    libraries = [digest_of(Path(path)) for path in spec.options.plugin_libraries]
     key = {
         **made_from,
         **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
         "profiles": [asdict(profile) for profile in plan_profiles(spec.shapes, spec.options)],
-        "options": {name: value for name, value in spec.options.items() if name not in OPTIONS_OUTSIDE_KEY},
+        "options": {n: value for n, value in cell_mapping(spec.options).items() if n not in OPTIONS_OUTSIDE_KEY},
         "gpu": [spec.device.name, list(spec.device.compute_capability)],
         "driver": spec.device.driver,
     }

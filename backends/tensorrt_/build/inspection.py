@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorrt as trt
 
+from backends.tensorrt_.options import TensorRTOptions, Verbosity
 from backends.tensorrt_.runtime.capabilities import installed
 from backends.tensorrt_.runtime.loading import read_plan
 from backends.tensorrt_.runtime.log import Log
@@ -24,7 +25,7 @@ OPERAND_TYPE = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
-def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
+def write_layers(path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, Any]:
     """Inspect the plan at `path`, write layers.json next to it, and return a summary.
 
     The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
@@ -32,7 +33,7 @@ def write_layers(path: Path, options: Mapping[str, Any], log: Log) -> Mapping[st
     """
     engine = read_plan(path.read_bytes(), options, log)
     memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
-    if options["verbosity"] == "none":
+    if options.verbosity is Verbosity.none:
         return {"activation_bytes": memory}
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)

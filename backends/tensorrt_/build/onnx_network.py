@@ -35,7 +35,7 @@ def define_from_onnx(
     assert source.onnx is not None
     parse(network, source.onnx.path, int(source.onnx.notes.get("opset", 0)), log)
     layers_in_fp32 = set_precision(spec, network, config)
-    if spec.quantization.get("scheme") == "implicit":
+    if not spec.quantization.explicit:
         _calibrate(builder, network, config, spec, source)
     names = tuple(network.get_input(index).name for index in range(network.num_inputs))
     return Rows(names), {"layers_in_fp32": layers_in_fp32}
@@ -79,7 +79,7 @@ def _calibrate(
         raise Unsupported(f"TensorRT {trt.__version__} has no calibrators; use quantization.scheme=explicit")
     assert source.onnx is not None
     assert source.calibration is not None
-    method = spec.quantization["method"]
+    method = spec.quantization.method.name
     name = "-".join([trt.__version__, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
     config.int8_calibrator = calibrator(source.calibration.path, method, spec.cache / "calibration" / name)
     with np.load(source.calibration.path, allow_pickle=False) as batches:

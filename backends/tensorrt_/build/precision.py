@@ -6,6 +6,7 @@ import tensorrt as trt
 
 from backends.base import BuildSpec
 from backends.onnx_.onnx_casts import matching_names
+from backends.tensorrt_.options import Types
 from backends.tensorrt_.runtime.capabilities import installed
 
 can = installed()
@@ -20,7 +21,7 @@ def set_flags(spec: BuildSpec, config: trt.IBuilderConfig) -> None:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if not can.weak_typing or (can.strong_typing and spec.options["types"] == "graph"):
+    if not can.weak_typing or (can.strong_typing and spec.options.types is Types.graph):
         return
     if spec.precision in ("fp16", "int8", "fp8"):
         config.set_flag(trt.BuilderFlag.FP16)
@@ -38,13 +39,13 @@ def set_precision(spec: BuildSpec, network: trt.INetworkDefinition, config: trt.
     set_flags(spec, config)
     if not can.weak_typing:
         return 0
-    graph = spec.options["types"] == "graph"
+    graph = spec.options.types is Types.graph
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    explicit = spec.quantization.get("scheme") == "explicit"
+    explicit = spec.quantization.explicit
     if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
         # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
         config.clear_flag(trt.BuilderFlag.INT8)
-    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], spec.options["keep_fp32"]))
+    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], spec.options.keep_fp32))
     if kept_names:
         obey_layers(config)
         _keep_in_fp32([layer for layer in layers if layer.name in kept_names])

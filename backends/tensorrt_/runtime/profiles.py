@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from backends.base import Shape, Unsupported
+from backends.options import Profiles
+from backends.tensorrt_.options import TensorRTOptions
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Profile:
         return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
 
 
-def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[Profile, ...]:
+def plan_profiles(shapes: Sequence[Shape], options: TensorRTOptions) -> tuple[Profile, ...]:
     """Return the profiles of an engine that runs `shapes`.
 
     Args:
@@ -45,13 +46,13 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     Raises:
         Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
     """
-    low, best, high = (Shape(*options[name]) for name in ("min", "opt", "max"))
-    if options["profiles"] == "per_shape":
+    low, best, high = (Shape(*getattr(options, name)) for name in ("min", "opt", "max"))
+    if options.profiles is Profiles.per_shape:
         profiles = tuple(Profile(shape, shape, shape) for shape in sorted(set(shapes)))
-    elif options["profiles"] == "dynamic":
+    elif options.profiles is Profiles.dynamic:
         profiles = (Profile(low, best, high),)
-    elif options["profiles"] == "ranges":
-        ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options["ranges"]]
+    elif options.profiles is Profiles.ranges:
+        ranges = [(Shape(*sizes[:2]), Shape(*sizes[2:])) for sizes in options.ranges]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
         for profile in profiles:
             if not any(profile.contains(shape) for shape in shapes):

@@ -10,6 +10,7 @@ import tensorrt as trt
 from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
+from backends.tensorrt_.options import Contexts
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.profiles import choose_profile
@@ -79,11 +80,11 @@ def opening(spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -
         RuntimeError: a plan differs from the one that was built, or the contexts need more memory than is available.
     """
     use_device(spec.device.index)
-    allowed = min(free_memory(), (spec.options.get("memory_mb") or 1 << 30) << 20)
+    allowed = min(free_memory(), (spec.options.memory_mb or 1 << 30) << 20)
     yield "device", None
     trt.init_libnvinfer_plugins(Log(), "")
     yield "plugins", None
-    per_profile = spec.options.get("contexts", "one") == "per_profile"
+    per_profile = spec.options.contexts is Contexts.per_profile
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
         content = read_verified_plan(plan_artifact)
