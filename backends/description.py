@@ -57,6 +57,7 @@ class BackendDescription:
         placement: placement of Q/DQ for quantization.placement=auto; auto for a backend that places nothing.
         keeps_parts_by: keys that keep parts of a model in higher precision: keep_fp32, quantization.leave_out.
         packs_tokens: whether it computes tokens without padding, unless a cell has layout=fixed.
+        chooses_int8: whether its builder may compute a product of an INT8 engine in another precision.
         unused_quantization: reasons why an option of quantization has no effect, by its name, or by name=value if
             only this value has none.
         outputs: outputs that its sessions can give.
@@ -74,5 +75,6 @@ class BackendDescription:
     placement: Placement = Placement.gemm
     keeps_parts_by: tuple[str, ...] = ()
     packs_tokens: bool = False
+    chooses_int8: bool = False
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = (HIDDEN_STATES,)

@@ -39,6 +39,7 @@ BACKENDS = (
         placement=Placement.auto,
         keeps_parts_by=("quantization.leave_out",),
         packs_tokens=True,
+        chooses_int8=True,
         unused_quantization={
             **dict.fromkeys(("placement", "per_channel", "reduce_range"), NOT_OF_PLUGINS),
             **NO_ZERO_POINTS,

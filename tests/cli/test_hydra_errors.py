@@ -149,6 +149,7 @@ FILES_WITH_A_TYPO = {
         ("trt: {mni: [1, 2]}", "there is no key trt.mni; did you mean trt.min?"),
         ("quantization: {method: minmx}", "there is no quantization.method=minmx; did you mean minmax?"),
         ("defaults: [override /modl: minilm]", "there is no key modl; did you mean model?"),
+        ("defaults: [override /backend: ort]", "backend is a key and not a group; write backend: VALUE"),
     ],
     "model/e.yaml": [("nam: x", "there is no key model.nam; did you mean model.name?")],
 }
