@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, final
 import numpy.typing as npt
 
 from backends.graph_store import GraphStore
+from backends.onnx_.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
 Array = npt.NDArray[Any]
@@ -151,10 +151,11 @@ class BuildSpec:
     """All settings of a cell that affect the artifact or the session.
 
     Attributes:
-        options: options of the backend; suites/schema/backend_config.py defines them.
-        quantization: empty if nothing is quantized.
+        options: an instance of the options class in the description of the backend.
+        quantization: used only if `precision` is "int8" or "fp8".
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
+        threads: number of CPU threads; 0 for the default of the library.
     """
 
     precision: str
@@ -162,10 +163,11 @@ class BuildSpec:
     shapes: tuple[Shape, ...]
     cuda_graph: bool
     cache: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
-    quantization: Mapping[str, Any] = field(default_factory=dict)
+    options: Any = None
+    quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
     tokens: Mapping[Shape, int] = field(default_factory=dict)
     process: int = 0
+    threads: int = 0
 
 
 class Session(abc.ABC):
@@ -267,8 +269,6 @@ class Backend(abc.ABC):
     also_recorded: tuple[str, ...] = ()
     """More packages whose versions are recorded."""
 
-    marks: bool = False  # whether its sessions can output the points in Source.marked
-
     @abc.abstractmethod
     def check(self, spec: BuildSpec) -> None:
         """Refuse a cell that cannot run. Every probe calls it before work starts, so it must not import slow modules.
@@ -304,24 +304,6 @@ def opened_session(opening: Opening) -> Session:
     *_, (_, session) = opening
     assert session is not None
     return session
-
-
-BACKENDS = {
-    "null": "backends.null:Null",
-    "torch_eager": "backends.torch_.pytorch:TorchEager",
-    "torch_compile": "backends.torch_.pytorch:TorchCompile",
-    "torch_packed": "backends.torch_.packed:TorchPacked",
-    "ort": "backends.ort:OnnxRuntime",
-    "trt": "backends.tensorrt_.onnx_backend:TensorRT",
-    "trt_plugin": "backends.tensorrt_.plugin_backend:TensorRTPlugin",
-}
-
-
-def load_backend(name: str) -> Backend:
-    """Return the backend `name`. Import its module only; the module imports the vendor's library at first use."""
-    module, _, attribute = BACKENDS[name].partition(":")
-    factory: Callable[[], Backend] = getattr(importlib.import_module(module), attribute)
-    return factory()
 
 
 def versions_of(packages: tuple[str, ...]) -> dict[str, str]:

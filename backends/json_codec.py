@@ -22,6 +22,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
+
+@dataclasses.dataclass(frozen=True)
+class FieldTypes:
+    """A dataclass of which some fields have other types than it declares; `json_types` can return it."""
+
+    kind: type
+    types: Mapping[str, Any]
+
+
 SCALARS = (str, int, float, bool, type(None))
 
 
@@ -76,6 +85,8 @@ def _decode(kind: Any, data: Any, place: str) -> Any:
         if data not in kind.__members__:
             raise NotThisType(f"{place}: {data!r} is none of {', '.join(kind.__members__)}")
         return kind[data]
+    if isinstance(kind, FieldTypes):
+        return _decode_dataclass(kind.kind, data, place, kind.types)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, place)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -96,7 +107,7 @@ def _scalar(kind: Any, data: Any, place: str) -> Any:
     return data
 
 
-def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
+def _decode_dataclass(kind: Any, data: Any, place: str, types: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(data, Mapping):
         raise NotThisType(f"{place} must be an object, not {type(data).__name__}")
     types_by_name, fields = _types(kind), [field for field in dataclasses.fields(kind) if field.init]
@@ -107,6 +118,7 @@ def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
             raise NotThisType(f"{place}.{field.name} is missing")
     if hasattr(kind, "json_types"):
         types_by_name = {**types_by_name, **kind.json_types(data)}
+    types_by_name = {**types_by_name, **(types or {})}
     decoded = {name: _decode(types_by_name[name], value, f"{place}.{name}") for name, value in data.items()}
     return kind(**decoded)
 

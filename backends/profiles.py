@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 from backends.base import Shape, Unsupported
+from backends.options import Profiles
 
 JSON_NAMES = ("low", "best", "high")
 """Names of the min, opt and max shape in cache keys."""
+
+
+class ProfileSettings(Protocol):
+    """Options that determine the profiles; see `plan_profiles`."""
+
+    profiles: Profiles
+    min: list[int]
+    opt: list[int]
+    max: list[int]
+    ranges: list[list[int]]
+
+
+@dataclass
+class RecordedProfiles:
+    """The same options of a cell in a record."""
+
+    profiles: Profiles
+    min: list[int]
+    opt: list[int]
+    max: list[int]
+    ranges: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Profile:
         return cls(*(Shape(**data[name]) for name in JSON_NAMES))
 
 
-def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[Profile, ...]:
+def plan_profiles(shapes: Sequence[Shape], options: ProfileSettings) -> tuple[Profile, ...]:
     """Return the profiles of an engine that runs `shapes`.
 
     Args:
@@ -56,13 +78,13 @@ def plan_profiles(shapes: Sequence[Shape], options: Mapping[str, Any]) -> tuple[
     Raises:
         Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
     """
-    min_shape, opt_shape, max_shape = (Shape.parse(options[name]) for name in ("min", "opt", "max"))
-    if options["profiles"] == "per_shape":
+    min_shape, opt_shape, max_shape = (Shape.parse(getattr(options, name)) for name in ("min", "opt", "max"))
+    if options.profiles is Profiles.per_shape:
         profiles = tuple(Profile(shape, shape, shape) for shape in sorted(set(shapes)))
-    elif options["profiles"] == "dynamic":
+    elif options.profiles is Profiles.dynamic:
         profiles = (Profile(min_shape, opt_shape, max_shape),)
-    elif options["profiles"] == "ranges":
-        ranges = [(Shape.parse(sizes[:2]), Shape.parse(sizes[2:])) for sizes in options["ranges"]]
+    elif options.profiles is Profiles.ranges:
+        ranges = [(Shape.parse(sizes[:2]), Shape.parse(sizes[2:])) for sizes in options.ranges]
         profiles = tuple(Profile(smallest, largest, largest) for smallest, largest in ranges)
         for profile in profiles:
             if not any(profile.contains(shape) for shape in shapes):

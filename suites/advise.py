@@ -312,12 +312,9 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         print(report(advices, trace))
         for plot in write_plots(records, folder.plots, scores):
             print(f"\nPlot of cost against switching probability: {plot}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # Refused is a ValueError.
         print_bad_records(folders.values())
         raise Refused(str(error)) from None
-    except Refused:
-        print_bad_records(folders.values())
-        raise
     return int(print_bad_records(folders.values()) > 0 or all(advice.excluded_because for advice in advices))
 
 

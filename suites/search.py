@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from backends.registry import descriptions
 from suites.asking.fitting_shape import minimal_set
+from suites.asking.resolve_options import chosen_backend
 from suites.cli.command_line import CommandParser, overrides, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import now_ns
 from suites.records.record import OK, Record, write_record
 from suites.records.suite_version import typed_command
 from suites.running.machine_folders import without_folders
-from suites.schema.refusals import Refused, at_least, between
+from suites.schema.refusals import Refused
 from suites.statistics.validity import shortfall
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ OPTION_BY_PRECISION = {
     "int8": "quantization.leave_out",
     "fp8": "quantization.leave_out",
 }
-
-BACKENDS_BY_OPTION = {"keep_fp32": ("torch_eager", "trt"), "quantization.leave_out": ("ort", "trt", "trt_plugin")}
-"""The backends that can keep parts in higher precision, by the option that selects the parts."""
 
 DEFAULT_COSINE = {"fp16": 0.999, "bf16": 0.999, "int8": 0.95, "fp8": 0.95}
 """Default of search.cosine. The rounding to INT8 alone has a larger error than the limit for FP16 allows."""
@@ -84,9 +83,7 @@ class Search:
         precision = str(config.precision.name)
         self._knob = _knob(config, precision)
         self._given = [str(pattern) for pattern in OmegaConf.select(config, self._knob)]
-        self._cosine = between("search.cosine", float(config.search.cosine), 0, 1) or DEFAULT_COSINE[precision]
-        at_least("search.steps", config.search.steps, 0)
-        at_least("search.seconds", config.search.seconds, 0)
+        self._cosine = float(config.search.cosine) or DEFAULT_COSINE[precision]
         if config.until.name != "measure":
             raise Refused(f"until={config.until.name} measures nothing, but a search needs measurements; remove until=")
         self._limit = config.search.steps or sys.maxsize
@@ -167,11 +164,12 @@ def _knob(config: DictConfig, precision: str) -> str:
     """
     if precision not in OPTION_BY_PRECISION:
         raise Refused(f"precision={precision} has no higher precision for parts; use {', '.join(OPTION_BY_PRECISION)}")
-    knob, backend = OPTION_BY_PRECISION[precision], str(config.backend.name)
-    if backend not in BACKENDS_BY_OPTION[knob]:
+    knob, backend = OPTION_BY_PRECISION[precision], chosen_backend(str(config.backend))
+    if knob not in backend.keeps_parts_by:
+        others = [name for name, other in descriptions().items() if knob in other.keeps_parts_by]
         raise Refused(
-            f"backend={backend} cannot keep parts of {precision} in higher precision ({knob}); "
-            f"use {', '.join(BACKENDS_BY_OPTION[knob])}"
+            f"backend={backend.name} cannot keep parts of {precision} in higher precision ({knob}); "
+            f"use {', '.join(others)}"
         )
     if knob == "quantization.leave_out" and config.quantization.scheme.name == "implicit":
         raise Refused(

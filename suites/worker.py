@@ -49,8 +49,9 @@ from typing import Any
 import numpy as np
 
 from backends.atomic_file import write_atomically
-from backends.base import Artifact, Shape, Source, Unavailable, Unsupported, load_backend, versions_of
+from backends.base import Artifact, Shape, Source, Unavailable, Unsupported, versions_of
 from backends.json_codec import from_json, to_json
+from backends.registry import load_backend
 from suites.measuring.measure_run import MeasureRun
 from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED
 from suites.running.job import (

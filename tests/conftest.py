@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from backends.base import Array, BuildSpec, Device, Session, Shape
 from backends.cache import ArtifactCache
 from backends.model.families import FAMILIES
 from backends.model.reference import ModelReference
-from backends.null import Costs, NullSession
+from backends.null_.null import Costs, NullSession
+from backends.null_.options import NullOptions
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
@@ -195,7 +196,7 @@ def tiny(shared_cache: ArtifactCache) -> Callable[[str], tuple[Path, str]]:
 @pytest.fixture
 def null_job(tmp_path: Path) -> ProbeJob:
     """Return the job of the null backend's probe, at one shape."""
-    options = {"behaviour": "ok", **asdict(Costs(step_ms=0.1))}
+    options = NullOptions(step_ms=0.1)
     return ProbeJob("null", BuildSpec("fp32", Device(), (Shape(2, 16),), False, tmp_path / "cache", options))
 
 
@@ -237,7 +238,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Install a simulated clock, which only programmed costs advance. Each cost has noise: about 10% up or down, and
     once in a hundred times a factor of two, with the programmed cost as its mean. The real machine has no influence.
     A call with a seed restarts the clock."""
-    from backends import null
+    from backends.null_ import null
     from suites.measuring import clock
 
     state: dict[str, Any] = {"now": 0, "generator": np.random.default_rng(0)}

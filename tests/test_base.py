@@ -6,9 +6,9 @@ import importlib
 import inspect
 
 import pytest
+from backends.null import Costs, NullSession
 
 from backends.base import BACKENDS, Backend, Opening, Session, Shape, opened_session
-from backends.null import Costs, NullSession
 
 
 def test_open_runs_all_parts_and_returns_the_session() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.base import BuildSpec, Feeds, Session, Shape, Source, load_backend
+from backends.base import BuildSpec, Feeds, Session, Shape, Source
+from backends.registry import load_backend
+from backends.torch_.description import EagerOptions
 from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
@@ -30,8 +32,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Feeds]:
     architecture = {"model_type": "bert", "num_hidden_layers": 12}
     checkpoint = find_checkpoint(ModelReference("random", architecture=architecture), ArtifactCache(cache))
     backend = load_backend("torch_eager")
-    options = {"threads": 0}
-    spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=options)
+    spec = BuildSpec("fp16", gpus()[0].device, (SHAPE,), cuda_graph=True, cache=Path(cache), options=EagerOptions())
     session = backend.open(spec, backend.build(spec, Source(checkpoint.folder, checkpoint.weights_sha256)))
     ids = np.random.default_rng(0).integers(1000, 20000, (SHAPE.batch, SHAPE.sequence), dtype=np.int32)
     ones = np.ones_like(ids)

@@ -49,7 +49,7 @@ def test_every_outcome_gives_a_record(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_cell_that_hangs_is_stopped(cli: Cli, tmp_path: Path) -> None:
     """On a busy machine an earlier stage may reach the limit; the outcome is the same."""
-    done = cli("backend=null", "null.behaviour=hang", "backend.time_limit=2", *QUICK)
+    done = cli("backend=null", "null.behaviour=hang", "time_limit=2", *QUICK)
     (record,) = read_records(tmp_path / "results", "latency")
     assert (record.outcome, done.returncode) == ("timeout", 1)
     assert "was stopped after 2 s" in record.reason
@@ -237,7 +237,12 @@ def test_the_parent_process_imports_no_large_library() -> None:
         (("backend=ort,torch_eager",), "add -m"),
         (("ort",), "key=value"),
         (("suite.name=speed",), "latency"),
-        (("backend.name=tensorflow",), "choices: null, torch_eager"),
+        (("backend=tensorflow",), "choices: null, ort, torch_compile"),
+        (("backend.name=trt",), "backend.name is now backend; write backend=VALUE"),
+        (("backend=null", "backend.time_limit=3"), "backend.time_limit is now time_limit; write time_limit=VALUE"),
+        (("backend=null", "backend.cuda_graph=false"), "backend.cuda_graph is now cuda_graph"),
+        (("backend=null", "backend.interpreter=trt"), "backend.interpreter is now backend_interpreter"),
+        (("backend=null", "time_limit=-1"), "time_limit=-1.0 must be at least 0"),
         (("backend=null", "model.name=a/b"), "cannot be part of a file name"),
         (("--cfg", "job", "-m", "backend=null"), "leave out -m"),
         (("backend=",), "choices: null, ort"),
@@ -279,7 +284,7 @@ def test_the_parent_process_imports_no_large_library() -> None:
             ("backend=ort", "precision=int8", "quantization.scheme=implicit", "quantization.method=percentile"),
             "minmax or",
         ),
-        (("backend=null", "backend.interpreter=trt9"), "choices: main, trt"),
+        (("backend=null", "backend_interpreter=trt9"), "choices: main, trt"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:

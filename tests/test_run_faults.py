@@ -287,7 +287,7 @@ def test_a_batch_that_is_killed_leaves_no_process(tmp_path: Path, number: signal
     file = tmp_path / "cells.txt"
     file.write_text("backend=null null.behaviour=hang\n")
     command = [sys.executable, "-m", "suites.batch", str(file), "--builders", "0", *QUICK[1:], *folders(tmp_path)]
-    command.append("backend.time_limit=600")
+    command.append("time_limit=600")
     # A shell that runs the tests in the background may make child processes ignore these signals.
     heeded = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

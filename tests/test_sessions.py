@@ -9,30 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
+from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
+from backends.json_codec import from_json
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions, Scheme
+from backends.options import Switch
+from backends.registry import describe, load_backend
+from backends.torch_.description import CompileOptions
 from suites.measuring.output_difference import compare_with_reference
-from suites.schema.config import QuantizationConfig, to_json_types
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))
 TEXTS = ["a line", "another line", "a third"]
-OPTIONS = {"threads": 1, "fusion": "auto", "dynamic": "off", "compile_mode": "default"}
-INT8 = {
-    **to_json_types(vars(QuantizationConfig(samples=8, sequence=24))),
-    "placement": "gemm",
-    "activation": "uint8",
-    "reduce_range": True,
-}
+INT8 = QuantizationOptions(
+    placement=Placement.gemm, samples=8, sequence=24, activation=Activation.uint8, reduce_range=Switch.on
+)
 
 Tiny = Callable[[str], tuple[Path, str]]
 
 
-def spec(precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
-    quantization = INT8 if precision == "int8" else {}
-    return BuildSpec(precision, Device(), SHAPES, False, cache.root, {**OPTIONS, **options}, quantization)
+def spec(backend: str, precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
+    typed = from_json(describe(backend).options, options)
+    return BuildSpec(precision, Device(), SHAPES, False, cache.root, typed, INT8, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_outputs_match_the_reference(
     folder, sha256 = tiny("bert")
     lengths = Lengths(distribution, "random", 3)
     inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), sorted(set(SHAPES)))
-    loaded, requested = load_backend(backend), spec(precision, shared_cache, **options)
+    loaded, requested = load_backend(backend), spec(backend, precision, shared_cache, **options)
     source = Source(folder, sha256)
     if backend in ("ort", "torch_packed"):
         form = loaded.source_form(requested)
@@ -84,7 +84,7 @@ def test_each_load_of_the_same_shape_gives_its_own_outputs(tiny: Tiny, shared_ca
     onnx = export_onnx(folder, sha256, shared_cache)
     ones = np.ones((2, 8), np.int32)
     for name in ("torch_eager", "ort"):
-        backend, requested = load_backend(name), spec("fp32", shared_cache)
+        backend, requested = load_backend(name), spec(name, "fp32", shared_cache)
         outputs = []
         with backend.open(requested, backend.build(requested, Source(folder, sha256, onnx))) as session:
             for ids in (ones * 7, ones * 9, ones * 7):
@@ -117,7 +117,8 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
 def test_unsupported_precisions_are_refused_with_advice(
     backend: str, precision: str, device: Device, message: str, tmp_path: Path
 ) -> None:
-    requested = BuildSpec(precision, device, SHAPES, False, tmp_path, OPTIONS, {"scheme": "implicit"})
+    implicit = QuantizationOptions(scheme=Scheme.implicit)
+    requested = BuildSpec(precision, device, SHAPES, False, tmp_path, describe(backend).options(), implicit)
     with pytest.raises(Unsupported, match=message):
         load_backend(backend).check(requested)
 
@@ -125,4 +126,4 @@ def test_unsupported_precisions_are_refused_with_advice(
 def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=r"install g\+\+"):
-        load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, OPTIONS))
+        load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, CompileOptions()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Feeds
 from backends.cache import ArtifactCache
+from backends.onnx_.quantization_options import QuantizationOptions
 from backends.onnx_.quantize import PLACEMENTS
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class Student:
     Attributes:
         folder: the checkpoint.
         identity: digest of the checkpoint, see backends/model/identity.py.
-        quantization: QuantizationConfig of suites/schema/config.py. This class reads `placement` (of the simulated
-            Q/DQ), `leave_out` (patterns of graph nodes that are not quantized), `tokens` and `exact_residual`.
+        quantization: this class reads `placement` (of the simulated Q/DQ), `leave_out` (patterns of nodes that are not
+            quantized), `tokens` and `exact_residual`.
         texts: sentences for the input sequences.
         device: "cuda" or "cpu".
         plugins: whether the target is an engine of plugins. Plugins round every tensor that they compute in INT8.
@@ -34,7 +35,7 @@ class Student:
 
     folder: Path
     identity: str
-    quantization: Mapping[str, Any]
+    quantization: QuantizationOptions
     texts: Sequence[str]
     seed: int
     device: str
@@ -44,22 +45,22 @@ class Student:
 
     @property
     def nodes(self) -> list[str]:
-        placement = PLACEMENTS["all" if self.plugins else self.quantization["placement"]]
+        placement = PLACEMENTS["all" if self.plugins else self.quantization.placement.name]
         return [name for name in placement if name not in self.floating]
 
     @property
     def leave_out(self) -> list[str]:
-        return list(self.quantization.get("leave_out", ()))
+        return list(self.quantization.leave_out)
 
     @property
     def tokens(self) -> str:
         """Source of the input sequences: "text", "random" or "auto"."""
-        return str(self.quantization.get("tokens", "auto"))
+        return self.quantization.tokens.name
 
     @property
     def exact_residual(self) -> bool:
         """Whether operations that are not quantized read tensors before rounding. Plugin norms in FP16 do."""
-        return self.plugins or bool(self.quantization.get("exact_residual"))
+        return self.plugins or self.quantization.exact_residual
 
     @property
     def key(self) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from backends.int8_learning.distillation_pair import Student
 from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.int8_learning.range_search import searched_ranges
 from backends.model.identity import identity_of
+from backends.onnx_.quantization_options import Method
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class LearnedRecipe:
 
 def learn(student: Student) -> LearnedRecipe:
     """Train the checkpoint or search its ranges, as `student.quantization` requests; otherwise change nothing."""
-    if student.quantization.get("qat_steps"):
+    if student.quantization.qat_steps:
         trained = train(student)
         folder = trained.path.parent
         return LearnedRecipe(
             (folder, identity_of(folder, student.cache.root)), folder / TRAINED_RANGES, {"trained": trained}
         )
-    if student.quantization.get("method") == "search":
+    if student.quantization.method is Method.search:
         searched = searched_ranges(student)
         return LearnedRecipe((student.folder, student.identity), searched.path, {"searched": searched})
     return LearnedRecipe((student.folder, student.identity))

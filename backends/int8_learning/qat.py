@@ -49,7 +49,7 @@ def train(student: Student) -> Artifact:
     folder = student.folder
     if [path.name for path in weight_files(folder)] != [WEIGHTS]:
         raise Unsupported(f"training needs a checkpoint in one file, {WEIGHTS}; save it again with a larger shard size")
-    settings = {name: student.quantization[name] for name in ("qat_steps", "qat_rate", "sequence")}
+    settings = {name: getattr(student.quantization, name) for name in ("qat_steps", "qat_rate", "sequence")}
 
     def build(path: Path) -> Mapping[str, Any]:
         for file in folder.iterdir():

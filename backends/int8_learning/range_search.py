@@ -39,7 +39,7 @@ def searched_ranges(student: Student) -> Artifact:
 
     It reads the calibration keys of `student.quantization`: `samples`, `sequence` and `tokens`.
     """
-    sizes = {name: student.quantization[name] for name in ("samples", "sequence")}
+    sizes = {name: getattr(student.quantization, name) for name in ("samples", "sequence")}
 
     def build(path: Path) -> Mapping[str, Any]:
         ranges, losses = _search(student, sizes)

@@ -19,6 +19,7 @@ from backends.model.weights import encoder_weights
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
+from backends.onnx_.quantization_options import Method, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
@@ -29,7 +30,7 @@ def prepare_source(
     folder: Path,
     identity: str,
     form: SourceForm,
-    quantization: Mapping[str, Any],
+    quantization: QuantizationOptions,
     texts: Sequence[str],
     seed: int,
     cache: ArtifactCache,
@@ -42,18 +43,17 @@ def prepare_source(
     Args:
         folder: folder of the checkpoint.
         identity: identity of the checkpoint, see backends/model/identity.py.
-        quantization: fields of QuantizationConfig in suites/schema/config.py; used only if `form` quantizes or
-            calibrates.
+        quantization: used only if `form` quantizes or calibrates.
         texts: texts of the calibration sequences, if the checkpoint has a tokenizer.
         seed: seed of the calibration sequences without a tokenizer.
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
             replace calibrated ranges.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
-    if quantization.get("method") == "search":
+    if quantization.method is Method.search:
         # For the ranges that the search does not cover, such as the attention probabilities.
-        quantization = {**quantization, "method": "minmax"}
-    sizes = {name: quantization[name] for name in ("samples", "sequence", "tokens") if name in quantization}
+        quantization = replace(quantization, method=Method.minmax)
+    sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
     calibration = CalibrationInputs(
         lambda: calibration_batches(folder, texts, CalibrationSize(**sizes), seed),
         {**made_from, **sizes},
@@ -63,7 +63,7 @@ def prepare_source(
         arrays, ranges = encoder_weights(folder, identity, cache), None
         if form.ranges:
             onnx = export_onnx(folder, identity, cache)
-            if alpha := quantization.get("smooth", 0.0):
+            if alpha := quantization.smooth:
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), calibration, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
             ranges = activation_ranges(onnx, quantization, calibration, cache)
@@ -81,14 +81,13 @@ def prepare_source(
 
 
 def _quantized(
-    onnx: Artifact, kind: str, quantization: Mapping[str, Any], calibration: CalibrationInputs, cache: ArtifactCache
+    onnx: Artifact, kind: str, quantization: QuantizationOptions, calibration: CalibrationInputs, cache: ArtifactCache
 ) -> Artifact:
     """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ."""
-    if alpha := quantization.get("smooth", 0.0):
+    if alpha := quantization.smooth:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), calibration, cache)
-    if quantization.get("shift"):
-        leave_out = quantization.get("leave_out", ())
-        onnx = shift_onnx(onnx, quantization["per_channel"], leave_out, calibration, cache)
+    if quantization.shift:
+        onnx = shift_onnx(onnx, quantization.per_channel, quantization.leave_out, calibration, cache)
         shifted = json.loads(onnx.path.with_name(SHIFTED_RANGES).read_text(encoding="utf-8"))
         calibration = replace(calibration, trained={**calibration.trained, **shifted})
     return quantize_onnx(onnx, kind, quantization, calibration, cache)

@@ -17,6 +17,8 @@ from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.quantization_options import Activation, Method, QuantizationOptions
+from backends.options import Switch
 
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
@@ -39,7 +41,7 @@ scale cannot represent both."""
 def quantize_onnx(
     source: Artifact,
     kind: str,
-    options: Mapping[str, Any],
+    options: QuantizationOptions,
     calibration: CalibrationInputs,
     cache: ArtifactCache,
 ) -> Artifact:
@@ -47,10 +49,7 @@ def quantize_onnx(
 
     Args:
         kind: "int8", or "fp8" (E4M3, per tensor, with ranges from the distribution of the values).
-        options: `placement` (a name from `PLACEMENTS`), `leave_out` (fnmatch patterns of nodes that are not quantized)
-            and `exact_residual` (nodes that are not quantized read tensors before rounding). For INT8 also `method`
-            ("minmax", "entropy" or "percentile"), `percentile`, `activation` ("int8" or "uint8"), `per_channel`, and
-            `reduce_range` (7-bit weights, for CPUs whose 8-bit products saturate).
+        options: FP8 uses only the nodes (`placement`, `leave_out`) and `exact_residual`. `method` is not search.
         calibration: inputs to find activation ranges, or learned ranges.
 
     Raises:
@@ -65,8 +64,8 @@ def quantize_onnx(
     everything = {
         "source": source.sha256,
         "kind": kind,
-        "options": dict(options),
-        "form": 3 if options.get("method") == "entropy" else 2,
+        "options": options.for_cell(),
+        "form": 3 if options.method is Method.entropy else 2,
         **({"trained": dict(calibration.trained)} if calibration.trained else {}),
         **calibration.key,
     }
@@ -74,27 +73,25 @@ def quantize_onnx(
 
 
 def _quantize(
-    source: Path, path: Path, kind: str, options: Mapping[str, Any], calibration: CalibrationInputs
+    source: Path, path: Path, kind: str, options: QuantizationOptions, calibration: CalibrationInputs
 ) -> Mapping[str, Any]:
     from onnxruntime.quantization import quantize_static
 
-    selected, others = _split_nodes(
-        onnx_files.graph_of(source), PLACEMENTS[options["placement"]], options.get("leave_out", ())
-    )
-    if not selected and options.get("leave_out"):
+    selected, others = _split_nodes(onnx_files.graph_of(source), PLACEMENTS[options.placement.name], options.leave_out)
+    if not selected and options.leave_out:
         onnx_files.copy(source, path)
         return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
     if not selected:
         raise ValueError(
-            f"{source.name} has no node of quantization.placement={options['placement']}; choose another placement"
+            f"{source.name} has no node of quantization.placement={options.placement.name}; choose another placement"
         )
     large = onnx_files.is_large(source)
     if kind == "fp8" and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
     feeds = calibration.batches()
     with private_copy(source) as link:
-        own_ranges = kind == "fp8" or options["method"] != "minmax" or calibration.trained
-        method = "distribution" if kind == "fp8" else options["method"]
+        own_ranges = kind == "fp8" or options.method is not Method.minmax or calibration.trained
+        method = "distribution" if kind == "fp8" else options.method.name
         quantize_static(
             str(link),
             str(path),
@@ -104,18 +101,18 @@ def _quantize(
             use_external_data_format=large,
             **_settings(kind, options),
         )
-    if options.get("exact_residual"):
+    if options.exact_residual:
         _bypass_qdq(path, selected)
     if large:
         onnx_files.store_weights_digest(path)
     return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
 
 
-def _settings(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(kind: str, options: QuantizationOptions) -> dict[str, Any]:
     """Return the arguments of quantize_static that depend on the recipe alone."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
-    fp8, signed = kind == "fp8", options["activation"] == "int8"
+    fp8, signed = kind == "fp8", options.activation is Activation.int8
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -124,18 +121,18 @@ def _settings(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "quant_format": QuantFormat.QDQ,
         "op_types_to_quantize": QUANTIZED_OPERATORS,
-        "per_channel": options["per_channel"] and not fp8,
-        "reduce_range": options["reduce_range"] and not fp8,
+        "per_channel": options.per_channel and not fp8,
+        "reduce_range": options.reduce_range is Switch.on and not fp8,
         "activation_type": QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8 if signed else QuantType.QUInt8,
         "weight_type": QuantType.QFLOAT8E4M3FN if fp8 else QuantType.QInt8,
-        "calibrate_method": CalibrationMethod.Distribution if fp8 else methods[options["method"]],
+        "calibrate_method": CalibrationMethod.Distribution if fp8 else methods[options.method.name],
         "extra_options": {
             "ActivationSymmetric": signed or fp8,
             "WeightSymmetric": True,
             # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises the
             # mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
             "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
-            "CalibPercentile": options["percentile"],
+            "CalibPercentile": options.percentile,
             # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
             "AddQDQPairToWeight": True,
             "QuantizeBias": False,
@@ -162,7 +159,7 @@ def _bypass_qdq(path: Path, quantized: Collection[str]) -> None:
 def _ranges(
     source: Path,
     method: str,
-    options: Mapping[str, Any],
+    options: QuantizationOptions,
     calibration: Sequence[Mapping[str, Array]],
     trained: Mapping[str, float],
 ) -> Path:
@@ -183,7 +180,7 @@ def _ranges(
         # quantize_static also uses symmetric=True. With trained ranges, which are already symmetric, the two ends are
         # found separately.
         "percentile": lambda: calibrate.PercentileCalibrater(
-            *common, large, percentile=options["percentile"], symmetric=not trained
+            *common, large, percentile=options.percentile, symmetric=not trained
         ),
         "distribution": lambda: calibrate.DistributionCalibrater(*common, large, num_bins=DISTRIBUTION_BINS),
     }

@@ -19,6 +19,7 @@ from backends.model.layer_names import POINTS, PROJECTION
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.quantization_options import QuantizationOptions
 from backends.onnx_.quantize import tensor_ranges
 
 PLUGIN_OPERATIONS = {
@@ -33,24 +34,22 @@ replaces."""
 
 
 def activation_ranges(
-    source: Artifact, options: Mapping[str, Any], calibration: CalibrationInputs, cache: ArtifactCache
+    source: Artifact, options: QuantizationOptions, calibration: CalibrationInputs, cache: ArtifactCache
 ) -> Artifact:
     """Make a JSON file of the largest absolute value at each point, "embeddings" or "<layer>/<point>".
 
     The note `left` of the artifact lists the operations that must not use INT8, "<layer>/<name from COMPUTED>".
 
     Args:
-        options: `method` ("minmax", "entropy" or "percentile"), `percentile` (percentage of the values inside the
-            range, for the method "percentile") and `leave_out` (fnmatch patterns of graph nodes that are not
-            quantized). Attention probabilities always use "minmax", because the few large ones decide the result of
-            attention, and entropy cuts them at 0.13.
+        options: uses `method`, which is not search, `percentile` and `leave_out`. Attention probabilities always use
+            minmax, because the few large ones decide the result of attention, and entropy cuts them at 0.13.
         calibration: inputs to find ranges, or learned ranges.
 
     Raises:
         ValueError: a pattern of `leave_out` matches no node.
     """
 
-    method, percentile, leave_out = options["method"], options["percentile"], options.get("leave_out", ())
+    method, percentile, leave_out = options.method.name, options.percentile, options.leave_out
 
     def build(path: Path) -> Mapping[str, Any]:
         ranges = _collect(source.path, method, percentile, calibration.batches(), calibration.trained)

@@ -7,6 +7,7 @@ from functools import partial
 from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.onnx_network import define_from_onnx
+from backends.tensorrt_.options import Types
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
@@ -25,25 +26,25 @@ class TensorRT(TensorRTBackend):
             )
         if spec.precision == "fp8" and capability < (8, 9):
             raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
-        if spec.quantization.get("scheme") == "implicit":
+        if not spec.quantization.explicit:
             if spec.precision != "int8":
                 raise Unsupported("implicit calibration is for INT8 only; use quantization.scheme=explicit")
             if not can.calibration or types_from_graph(spec, can):
                 raise Unsupported(
                     f"TensorRT {release} has no calibrator for these types; use quantization.scheme=explicit"
                 )
-        if spec.options["types"] == "flags" and not can.weak_typing:
+        if spec.options.types is Types.flags and not can.weak_typing:
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
-        explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
+        explicit = spec.precision in ("int8", "fp8") and spec.quantization.explicit
         needs_casts = types_from_graph(spec, self.api.can) and spec.precision not in ("fp32", "tf32")
         return SourceForm(
-            rewrites=tuple(spec.options["rewrites"]),
+            rewrites=tuple(rewrite.name for rewrite in spec.options.rewrites),
             types=("bf16" if spec.precision == "bf16" else "fp16") if needs_casts else "fp32",
-            keep_fp32=tuple(spec.options["keep_fp32"]) if needs_casts else (),
+            keep_fp32=tuple(spec.options.keep_fp32) if needs_casts else (),
             quantized=spec.precision if explicit else "",
             calibration=spec.precision == "int8" and not explicit,
         )
@@ -53,11 +54,11 @@ class TensorRT(TensorRTBackend):
         made_from = {
             "onnx": source.onnx.sha256,
             "calibration": source.calibration.sha256 if source.calibration else "",
-            "method": spec.quantization.get("method") if source.calibration else "",
+            "method": spec.quantization.method.name if source.calibration else "",
         }
         return self.engine(spec, made_from, partial(define_from_onnx, source=source))
 
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:
     """Return whether casts in the ONNX file set the types of computation, and not builder flags."""
-    return spec.options["types"] == "graph" or not can.weak_typing
+    return spec.options.types is Types.graph or not can.weak_typing

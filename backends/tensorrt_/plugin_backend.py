@@ -10,6 +10,7 @@ from functools import partial
 
 from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
+from backends.tensorrt_.options import Engines, Part, Products, Types
 from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, floating_nodes
 from backends.tensorrt_.plugins.weights_network import define_from_weights, excluded_from_int8, layout_of
 from backends.tensorrt_.runtime.layout import Layout
@@ -26,35 +27,35 @@ class TensorRTPlugin(TensorRTBackend):
         options = spec.options
         if spec.precision not in ("fp32", "fp16", "int8"):
             raise Unsupported(f"the BERT plugins compute in fp32, fp16 and int8, not in {spec.precision}")
-        if options["layout"] == "packed" and spec.precision == "fp32":
+        if options.layout.name == "packed" and spec.precision == "fp32":
             raise Unsupported("packed attention has no FP32 kernels; use layout=fixed, or precision=fp16")
-        if options["products"] == "plugin" and options["layout"] == "packed":
+        if options.products is Products.plugin and options.layout.name == "packed":
             raise Unsupported("plugin.products=plugin needs layout=fixed; with packed tokens use convolution")
-        if options["products"] == "fully_connected" and not can.fully_connected:
+        if options.products is Products.fully_connected and not can.fully_connected:
             raise Unsupported(
                 "plugin.products=fully_connected needs TensorRT 8, the last release with this layer; use matmul"
             )
-        if options["interleaved"] and not _all_int8(spec):
+        if options.interleaved and not _all_int8(spec):
             raise Unsupported(
                 "plugin.interleaved needs precision=int8, layout=packed, convolutions, and neither "
                 "plugin.attention=fp16 nor plugin.norms=fp16"
             )
         for name in ("rewrites", "keep_fp32"):
-            if options[name]:
+            if getattr(options, name):
                 raise Unsupported(f"{name} is for backend=trt only, which builds from an ONNX file")
-        if options["types"] != "auto":
+        if options.types is not Types.auto:
             raise Unsupported("the precision sets the types of an engine of plugins; leave trt.types at auto")
         if spec.precision == "int8":
             if not can.weak_typing:
                 raise Unsupported(
                     "INT8 plugins need dynamic ranges, which TensorRT 10 was the last to have; use backend=trt"
                 )
-            if spec.quantization["scheme"] != "explicit":
+            if not spec.quantization.explicit:
                 raise Unsupported(
                     "INT8 plugins use the ranges that the suite calibrates; use quantization.scheme=explicit"
                 )
         check_options_used(spec, can.weak_typing)
-        per_shape = options.get("engines", "one") == "per_shape"
+        per_shape = options.engines is Engines.per_shape
         for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
             check_padded(engine_spec)
 
@@ -71,10 +72,10 @@ class TensorRTPlugin(TensorRTBackend):
             "marked": list(source.marked),
             "form": CACHE_VERSION,
             "epsilon": source.arrays.notes["epsilon"],
-            **({"shift": True} if spec.quantization.get("shift") else {}),
+            **({"shift": True} if spec.quantization.shift else {}),
         }
         tuned = {profile.opt for profile in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
-        if spec.options["layout"] == "packed" and tuned:
+        if spec.options.layout.name == "packed" and tuned:
             made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
         return self.engine(spec, made_from, partial(define_from_weights, source=source))
 
@@ -85,5 +86,6 @@ class TensorRTPlugin(TensorRTBackend):
 def _all_int8(spec: BuildSpec) -> bool:
     """Return whether every tensor between the embeddings and the output can be INT8."""
     options = spec.options
-    packed = options["layout"] == "packed" and options["products"] in ("auto", "convolution")
-    return packed and spec.precision == "int8" and "fp16" not in (options["attention"], options["norms"])
+    packed = options.layout.name == "packed" and options.products in (Products.auto, Products.convolution)
+    parts = {options.attention, options.norms}
+    return packed and spec.precision == "int8" and Part.fp16 not in parts

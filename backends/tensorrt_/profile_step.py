@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, opened_session
+from backends.json_codec import from_json
 from backends.profiles import Profile
+from backends.tensorrt_.options import PluginOptions, TensorRTOptions
 from backends.tensorrt_.runtime.layout import plugin_layout
 
 
@@ -50,11 +52,12 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     recorded = json.loads((entry / "artifact.json").read_text(encoding="utf-8"))
     key = recorded["key"]
     artifact = Artifact(entry / recorded["path"], recorded["sha256"])
-    spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, key["options"])
+    options = from_json(PluginOptions if "arrays" in key else TensorRTOptions, key["options"])
+    spec = BuildSpec(key["precision"], Device("cuda"), (shape,), False, entry, options)
     api = load_api()
     longest = max(Profile.from_json(profile).max.sequence for profile in key["profiles"])
     native = api.can.packed_attention
-    layout = plugin_layout(key["options"], longest, native=native) if "arrays" in key else None
+    layout = plugin_layout(options, longest, native=native) if isinstance(options, PluginOptions) else None
     with opened_session(opening(api, spec, artifact, layout)) as session:
         session.load(batch(shape, inputs))
         for _ in range(3):

@@ -27,7 +27,6 @@ class TensorRTBackend(Backend):
 
     distributions = DISTRIBUTIONS
     also_recorded = COMPANION_PACKAGES
-    marks = True
 
     def __init__(self, find_api: Callable[[], TensorRTApi] = available_api) -> None:
         self._find_api = find_api

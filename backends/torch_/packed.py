@@ -58,12 +58,12 @@ class TorchPacked(Backend):
     def _load(self, spec: BuildSpec, artifact: Artifact) -> Session:
         import torch
 
-        if spec.options["threads"]:
-            torch.set_num_threads(spec.options["threads"])
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
             weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, dtype) for name in loaded.files}
-        multiple = spec.options.get("pad_to_multiple_of", 1)
+        multiple = spec.options.pad_to_multiple_of
         return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index, multiple)
 
 

@@ -24,6 +24,8 @@ from backends.base import (
     versions_of,
 )
 from backends.model.checkpoint_files import weight_files
+from backends.options import Switch
+from backends.torch_.description import EagerOptions
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +40,6 @@ class Torch(Backend):
     compiled: bool
     distributions = ("torch",)
     also_recorded = ("transformers", "triton")
-    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         if spec.precision not in PRECISIONS:
@@ -78,14 +79,14 @@ class Torch(Backend):
         from backends.model.checkpoint import load_encoder
 
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
-        if spec.options["threads"]:
-            torch.set_num_threads(spec.options["threads"])
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         model: Any = load_encoder(artifact.path.parent).to(spec.device.kind)
-        if spec.options.get("keep_fp32"):
+        if isinstance(spec.options, EagerOptions) and spec.options.keep_fp32:
             from backends.torch_.keep_fp32 import convert_except
 
-            convert_except(model, dtype, spec.options["keep_fp32"])
+            convert_except(model, dtype, spec.options.keep_fp32)
         else:
             model.to(dtype)
         if marked := artifact.notes.get("marked"):
@@ -96,8 +97,8 @@ class Torch(Backend):
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
             torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
-            dynamic = {"auto": None, "on": True, "off": False}[spec.options["dynamic"]]
-            model = torch.compile(model, mode=spec.options["compile_mode"], dynamic=dynamic)
+            dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[spec.options.dynamic]
+            model = torch.compile(model, mode=spec.options.compile_mode.value, dynamic=dynamic)
         return TorchSession(model, spec.device.kind, spec.device.index)
 
 
@@ -219,7 +220,7 @@ class TorchSteps(Session):
     def capture(self) -> None:
         torch = self._torch
         if self.stream is None:
-            raise Unsupported("CUDA graphs need a GPU; set backend.cuda_graph=false on a CPU")
+            raise Unsupported("CUDA graphs need a GPU; set cuda_graph=false on a CPU")
         self.wait()
         graph = torch.cuda.CUDAGraph()
         with self._on_stream, torch.cuda.graph(graph, stream=self._own):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from backends.config_key import Key, keys_of
 from suites.cli.groups import choices_of, group_names
-from suites.schema.config import RunConfig
-from suites.schema.config_key import Key, keys_of
+from suites.schema.run_schema import run_schema
 from suites.tables.markdown import markdown
 
 INTRODUCTION = """\
@@ -15,15 +15,15 @@ INTRODUCTION = """\
 Set a key on the command line as `key=value`. Lists are written as `[1,8]`. Choose a file of a group as `group=choice`;
 it sets several keys of that group. `python -m suites.run --cfg job` prints every key with its value for a command.
 
-This page is generated from `suites/schema/config.py`. Defaults are those of the schema. A file in `suites/conf/` can
-set others.
+This page is generated from `suites/schema/` and the descriptions of the backends (`backends/*/description.py`).
+Defaults are those of the schema. A file in `suites/conf/` can set others.
 """
 
 
 def reference_page() -> str:
     """Return the page in markdown: the choices of each group, then the keys by group."""
     lines = [INTRODUCTION, "## Groups", "", markdown(("group", "choices"), _groups()), ""]
-    for group, keys in groupby(sorted(keys_of(RunConfig), key=_order), key=_group):
+    for group, keys in groupby(sorted(keys_of(run_schema()), key=_order), key=_group):
         rows = [
             (f"`{key.name}`", key.type, f"`{key.default}`" if key.default else "", key.text.replace("*", r"\*"))
             for key in keys

@@ -29,6 +29,8 @@ def interpreter_path(key: str, given: str) -> str:
             raise Refused(f"{key}={given} is not an executable Python: there is no such file; {advice}") from None
         if not (os.path.isfile(path) and os.access(path, os.X_OK)):
             raise Refused(f"{key}={given} is not an executable Python: it is not an executable file; {advice}")
+    except Refused:
+        raise
     except (OSError, ValueError) as error:
         raise Refused(f"{key}={given!r} is not an executable Python ({error}); {advice}") from None
     return path

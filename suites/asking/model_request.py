@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Unavailable
+from backends.config_key import to_json_types
+from backends.description import SourceKind
 from backends.model.checkpoint_files import check_files, read_config, tokenizer_files
 from backends.model.families import positions_of
 from backends.model.identity import identity_of, tokenizer_identity
 from backends.model.reference import ModelReference
+from backends.registry import describe
 from suites.records.cell import short_digest
-from suites.schema.config import RunConfig, to_json_types
-from suites.schema.enums import SourceKind, Weights
+from suites.schema.config import RunConfig
+from suites.schema.enums import Weights
 from suites.schema.refusals import Refused
 
 NAME = r"[\w.-]+"
@@ -112,7 +115,7 @@ def model_reference(config: RunConfig, cache: Path) -> ModelReference:
         raise Refused(f"weights=random makes new weights, but model.path={model.path} has weights; leave one out")
     if random and not model.architecture:
         raise Refused(f"weights=random needs model.architecture, which model={model_name(config)} does not have")
-    if not (random or path or model.hub or config.backend.source is SourceKind.none):
+    if not (random or path or model.hub or describe(config.backend).source is SourceKind.none):
         raise Refused("model.hub= and model.path= are both empty; set one of them, or weights=random for latency only")
     return ModelReference(
         weights=config.weights.name,
@@ -167,7 +170,7 @@ def model_version(config: RunConfig, model: ModelReference) -> str:
 
     It is the digest of the architecture of random weights, or the identity of a checkpoint.
     """
-    if config.backend.source is SourceKind.none:
+    if describe(config.backend).source is SourceKind.none:
         return ""
     if config.weights is Weights.random:
         return short_digest(to_json_types(config.model.architecture))

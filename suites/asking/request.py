@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import BACKENDS, BuildSpec, Shape
+from backends.base import BuildSpec, Shape
+from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
 from backends.model.reference import ModelReference
+from backends.onnx_.quantization_options import QuantizationOptions
 from suites.asking.cache_folder import user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
@@ -28,23 +30,20 @@ from suites.asking.model_request import (
     tokenizer_digest,
 )
 from suites.asking.resolve_lengths import resolve_lengths
-from suites.asking.resolve_options import backend_options, libraries_by_digest, quantization_of
+from suites.asking.resolve_options import backend_options, chosen_backend, quantization_of
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Precision, SourceKind, TaskKind, Weights
-from suites.schema.refusals import Refused, at_least, between, did_you_mean, positive, writable
-from suites.suite import Judging, Question, load_suite, part, suite_names
+from suites.schema.enums import Precision, TaskKind, Weights
+from suites.schema.refusals import Refused, no_such_choice, writable
+from suites.suite import Judging, Question, SuiteDescription, load_suite, part, suite_names
 from suites.tasks.task import Task, load_task
 
 LARGEST = 1 << 16
 """Largest batch size and largest sequence length. Larger values would fill the memory of any machine."""
-
-LARGEST_SEED = (1 << 63) - 1
-"""Largest seed that random number generators accept."""
 
 
 @dataclass(frozen=True)
@@ -97,49 +96,46 @@ def resolve(config: RunConfig) -> Request:
     Raises:
         Refused: a requested item does not exist, is out of range or cannot be written.
     """
-    _check_names(config)
+    backend, suite = chosen_backend(config.backend), chosen_suite(config.suite.name)
     model_name(config)
-    if at_least("seed", config.seed, 0) > LARGEST_SEED:
-        raise Refused(f"seed={config.seed} is too large; a seed is at most {LARGEST_SEED}")
-    repeats, suite = at_least("repeats", config.repeats, 1), load_suite(config.suite.name)
-    # Errors in the request are reported before anything that this machine lacks.
+    # Errors in the request are reported before missing hardware.
     model_config = local_config(config)
     max_positions = positions(config, model_config)
     shapes, lengths, own_options = _shapes(config, max_positions), resolve_lengths(config), backend_options(config)
     task = load_task(config.task, _labels(config, model_config))
     context = RequestContext(config, shapes, lengths, max_positions, task)
     suite_request: SuiteRequest = part(config.suite.name, "request").suite_request(context)
-    machine = _machine(config)
+    machine = _machine(config, backend)
     results = writable("results", chosen_folder("results", config.results))
     cache = user_cache(chosen_folder("cache", config.cache))
-    low = config.precision in (Precision.int8, Precision.fp8)
-    quantized = low and config.backend.source is SourceKind.onnx
+    quantized = quantizes(backend, config.precision.name)
     spec = BuildSpec(
         precision=config.precision.name,
         device=machine.device,
         shapes=suite_request.built_shapes,
-        cuda_graph=config.backend.cuda_graph and (machine.device.kind == "cuda" or config.null.gpu_ms > 0),
+        cuda_graph=config.cuda_graph and backend.cuda_graph and own_options.has_graphs(machine.device.kind),
         cache=cache,
-        options={**own_options, "threads": _threads(config)},
-        quantization=quantization_of(config, machine) if quantized else {},
+        options=own_options,
+        threads=_threads(config),
+        quantization=quantization_of(config, machine) if quantized else QuantizationOptions(),
     )
     model = model_reference(config, cache)
     return Request(
         suite=config.suite.name,
         machine=machine,
-        backend=config.backend.name,
-        interpreter=_interpreter(config, config.backend.interpreter),
+        backend=backend.name,
+        interpreter=_interpreter(config, config.backend_interpreter or backend.interpreter.key),
         main_interpreter=_interpreter(config, "main"),
-        time_limit=positive("backend.time_limit", config.backend.time_limit),
-        minimum_cosine=between("suite.minimum_cosine", config.suite.minimum_cosine, -1, 1),
+        time_limit=config.time_limit or backend.time_limit_s,
+        minimum_cosine=config.suite.minimum_cosine,
         until=config.until.name,
-        repeats=repeats if suite.repeats else 1,
+        repeats=config.repeats if suite.repeats else 1,
         rerun=config.rerun,
         results=results,
         cache=cache,
-        source=config.backend.source.name,
+        source=backend.source.name,
         spec=spec,
-        model=None if config.backend.source is SourceKind.none else model,
+        model=None if backend.source is SourceKind.none else model,
         lengths=lengths,
         texts=tuple(task.calibration),
         seed=config.seed,
@@ -150,19 +146,25 @@ def resolve(config: RunConfig) -> Request:
     )
 
 
+def quantizes(backend: BackendDescription, precision: str) -> bool:
+    """Return whether the source of a cell is quantized: in int8 or fp8, for a backend that builds from ONNX."""
+    return precision in (Precision.int8.name, Precision.fp8.name) and backend.source is SourceKind.onnx
+
+
 def _cell(
     context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference
 ) -> dict[str, Any]:
     config = context.config
-    none, random = config.backend.source is SourceKind.none, config.weights is Weights.random
+    backend = chosen_backend(config.backend)
+    none, random = backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
-    quantization = {"quantization": spec.quantization} if spec.quantization else {}
+    quantization = {"quantization": spec.quantization.for_cell()} if quantizes(backend, spec.precision) else {}
     return {
         "suite": config.suite.name,
         "model": NO_MODEL if none else model_name(config),
         "weights": "none" if none else f"random (seed {config.seed})" if random else "trained",
         "model_version": model_version(config, model),
-        "backend": config.backend.name,
+        "backend": backend.name,
         "precision": spec.precision,
         "device": spec.device.kind,
         "shapes": tuple((shape.batch, shape.sequence) for shape in suite_request.shapes),
@@ -176,7 +178,7 @@ def _cell(
         },
         "options": {
             "cuda_graph": spec.cuda_graph,
-            **libraries_by_digest(spec.options),
+            **spec.options.for_cell(),
             "threads": config.threads,
             **quantization,
             **suite_request.options,
@@ -185,36 +187,24 @@ def _cell(
 
 
 def _judging(config: RunConfig, task: Task) -> Judging:
-    return Judging(
-        kind=task.kind,
-        targets=dict(task.targets),
-        tolerance=positive("task.tolerance", config.task.tolerance),
-        threshold=positive("layers.threshold", config.layers.threshold),
-    )
+    return Judging(task.kind, dict(task.targets), config.task.tolerance, config.layers.threshold)
 
 
 def _effort(config: RunConfig, own: Mapping[str, float]) -> Effort:
     """Return the effort; `own` are the seconds of the suite's own measurements."""
-    return Effort(
-        warm_up_s=positive("suite.warm_up_s", config.suite.warm_up_s),
-        seconds=positive("suite.seconds", config.suite.seconds),
-        min_samples=at_least("suite.min_samples", config.suite.min_samples, 2),
-        max_samples=at_least("suite.max_samples", config.suite.max_samples, 2),
-        tolerance=positive("suite.tolerance", config.suite.tolerance),
-        **own,
-    )
+    suite = config.suite
+    return Effort(suite.warm_up_s, suite.seconds, suite.min_samples, suite.max_samples, suite.tolerance, **own)
 
 
-def _check_names(config: RunConfig) -> None:
-    if config.suite.name not in suite_names():
-        near = did_you_mean(config.suite.name, suite_names())
-        raise Refused(f"suite={config.suite.name} does not exist; {near}choices: {', '.join(suite_names())}")
-    _check_backend(config)
+def chosen_suite(name: str) -> SuiteDescription:
+    """Return the description of a suite.
 
-
-def _check_backend(config: RunConfig) -> None:
-    if config.backend.name not in BACKENDS:
-        raise Refused(f"backend.name={config.backend.name} is not a backend; choices: {', '.join(BACKENDS)}")
+    Raises:
+        Refused: there is no such suite; the message names the nearest one.
+    """
+    if name not in suite_names():
+        raise Refused(no_such_choice("suite", name, suite_names()))
+    return load_suite(name)
 
 
 def _threads(config: RunConfig) -> int:
@@ -225,7 +215,7 @@ def _threads(config: RunConfig) -> int:
     Raises:
         Refused: the machine has fewer CPUs, or the cgroup allows fewer.
     """
-    requested, cores, quota = at_least("threads", config.threads, 0), len(os.sched_getaffinity(0)), cpu_quota()
+    requested, cores, quota = config.threads, len(os.sched_getaffinity(0)), cpu_quota()
     if requested > cores:
         raise Refused(f"threads={requested} is more than the {cores} CPUs of this machine; choose at most {cores}")
     allowed = max(1, int(min(quota, cores)))
@@ -237,16 +227,16 @@ def _threads(config: RunConfig) -> int:
     return allowed if not requested and quota < cores else requested
 
 
-def _machine(config: RunConfig) -> Machine:
-    supported, requested = config.backend.devices, config.device.name
+def _machine(config: RunConfig, backend: BackendDescription) -> Machine:
+    supported, requested = backend.devices, config.device.name
     visible = gpus() if "cuda" in supported and requested != "cpu" else []
     if requested == "cpu" and "cpu" not in supported:
-        raise Refused(f"backend={config.backend.name} runs on a GPU only; choose device=cuda or another backend")
+        raise Refused(f"backend={backend.name} runs on a GPU only; choose device=cuda or another backend")
     if requested == "cuda" and "cuda" not in supported:
-        raise Refused(f"backend={config.backend.name} runs on the CPU only; choose device=cpu or another backend")
+        raise Refused(f"backend={backend.name} runs on the CPU only; choose device=cpu or another backend")
     if not visible and (requested == "cuda" or "cpu" not in supported):
         raise Refused(
-            f"backend={config.backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
+            f"backend={backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
             "run on a machine with a GPU (nvidia-smi must list it)"
             + ("" if "cpu" not in supported else ", or choose device=cpu")
         )
@@ -291,8 +281,7 @@ def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str
 
 
 def _interpreter(config: RunConfig, name: str) -> str:
-    interpreters: dict[str, str] = asdict(config.interpreter)
-    if name not in interpreters:
-        raise Refused(f"backend.interpreter={name} is not an interpreter; choices: {', '.join(interpreters)}")
-    path = interpreters[name] or interpreters["main"] or sys.executable
-    return interpreter_path(f"interpreter.{name}", path)
+    given = vars(getattr(config, "interpreter"))  # noqa: B009  a group of the assembled schema
+    if name not in given:
+        raise Refused(no_such_choice("backend_interpreter", name, given))
+    return interpreter_path(f"interpreter.{name}", given[name] or given["main"] or sys.executable)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from backends.base import Shape
+from backends.description import SourceKind
 from backends.inputs.lengths import Lengths
+from backends.registry import describe
 from suites.schema.config import RunConfig
-from suites.schema.enums import SourceKind
 from suites.schema.refusals import Refused
 from suites.suite import Question
 from suites.tasks.task import Task
@@ -52,7 +53,7 @@ class SuiteRequest:
 
 def require_model(config: RunConfig) -> None:
     """Refuse a backend that runs no model."""
-    if config.backend.source is SourceKind.none:
+    if describe(config.backend).source is SourceKind.none:
         raise Refused(
-            f"backend={config.backend.name} runs no model; suite={config.suite.name} needs a backend that runs a model"
+            f"backend={config.backend} runs no model; suite={config.suite.name} needs a backend that runs a model"
         )

@@ -167,10 +167,10 @@ def _value(flag: str, value: str | None, remaining: list[str]) -> str:
 def _key_hint(flag: str) -> str:
     """Return a question with the key of the configuration that `flag` names; "" if it names no key."""
     from suites.cli.hydra_errors import known_keys
-    from suites.schema.config import RunConfig
+    from suites.schema.run_schema import run_schema
 
     name = flag.lstrip("-").replace("-", "_")
-    keys = [key for key in known_keys(RunConfig) if name in (key, key.rpartition(".")[2])]
+    keys = [key for key in known_keys(run_schema()) if name in (key, key.rpartition(".")[2])]
     key = name if name in keys else keys[0] if len(keys) == 1 else ""
     return f"did you mean {key}=VALUE? " if key else ""
 

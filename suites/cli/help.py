@@ -41,10 +41,9 @@ COMMON_KEYS = (
     "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",
     "quantization.placement", "quantization.method", "quantization.smooth", "quantization.qat_steps",
     "quantization.leave_out", "lengths.passes", "layers.chunk", "switching.switch", "switching.trace",
-    "switching.pad_to", "trt.min", "trt.opt", "trt.max", "trt.ranges", "trt.contexts", "trt.engines", "trt.memory_mb",
-    "trt.optimization_level", "trt.rewrites", "plugin.gelu", "plugin.constraints", "interpreter.trt",
+    "switching.pad_to",
 )  # fmt: skip
-"""Keys of groups that --help shows in addition to all keys without a group."""
+"""Keys of the suite's groups that --help shows in addition to keys without a group and options with `in_help`."""
 
 WIDTH, COLUMN = 120, 32
 
@@ -63,19 +62,20 @@ def group_choices() -> str:
 
 def common_keys() -> str:
     """Return the common keys with their defaults, choices and help: first the keys without a group."""
-    from suites.schema.config import RunConfig
-    from suites.schema.config_key import keys_of
+    from backends.config_key import keys_of
+    from suites.schema.run_schema import run_schema
 
-    names = [key.name for key in keys_of(RunConfig)]
-    return key_lines([name for name in names if "." not in name] + [name for name in names if name in COMMON_KEYS])
+    keys = list(keys_of(run_schema()))
+    grouped = [key.name for key in keys if key.name in COMMON_KEYS or key.in_help]
+    return key_lines([key.name for key in keys if "." not in key.name] + grouped)
 
 
 def key_lines(names: Sequence[str]) -> str:
     """Return some keys with their defaults, choices and help."""
-    from suites.schema.config import RunConfig
-    from suites.schema.config_key import keys_of
+    from backends.config_key import keys_of
+    from suites.schema.run_schema import run_schema
 
-    keys = {key.name: key for key in keys_of(RunConfig)}
+    keys = {key.name: key for key in keys_of(run_schema())}
     lines = []
     for name in names:
         key = keys[name]

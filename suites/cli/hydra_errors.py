@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import EnumMeta
 from typing import Any, get_type_hints
 
 from suites.cli.groups import choices_of, group_names
 from suites.root import CONF
-from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, shortened
+from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, no_such_choice, shortened
+from suites.schema.run_schema import run_schema
 
 
 def composition_errors() -> tuple[type[Exception], ...]:
@@ -35,7 +35,7 @@ def explain(error: Exception) -> str:
         group, choice = missing.groups()
         listed = re.search(r"Available options in '[^']+':(.*?)Config search path", text, re.DOTALL)
         choices = listed.group(1).split() if listed else choices_of(group)
-        return _no_such_choice(group, choice, choices)
+        return no_such_choice(group, choice, choices)
     if message := _in_file(text):
         return message
     cause = error.__cause__ or error
@@ -80,7 +80,10 @@ def _in_file(text: str) -> str:
     """Return the line for a bad key or value in a configuration file, with the file's name; "" for other errors."""
     matched = re.match(r"In '([^']+)': Could not override '([^']+)'\. No match in the defaults list", text)
     if matched:
-        return f"{matched.group(1)}.yaml: {unknown_key(matched.group(2))}"
+        file, name = matched.groups()
+        if type_of(name) is not None and not is_dataclass(type_of(name)):
+            return f"{file}.yaml: {name} is a key and not a group; write {name}: VALUE outside of the defaults list"
+        return f"{file}.yaml: {unknown_key(name)}"
     matched = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)\n\s+full_key: (\S+)", text)
     if not matched:
         return ""
@@ -105,16 +108,19 @@ def _no_such_value(key: str, text: str) -> str:
             return f"{key} takes one of {', '.join(kind.__members__)}"
         return ""
     value, choices = matched.group(1), matched.group(2).split(", ")
-    return _no_such_choice(key, value, choices)
+    return no_such_choice(key, value, choices)
 
 
-def _no_such_choice(key: str, value: str, choices: Sequence[str]) -> str:
-    hint = did_you_mean(value, choices)
-    return f"there is no {key}={shortened(value)}; {hint}choices: {', '.join(choices)}"
+NO_CHOICE = re.compile(r"[^=]*=(.*,)?(null|[+-]?[\d.]+|true|false|\[.*\]|\{.*\})(,.*)?", re.IGNORECASE)
+"""A group with a value that is not a name."""
 
-
-NO_CHOICE = re.compile(r"(?!backend=null$)[^=]*=(.*,)?(null|[+-]?[\d.]+|true|false|\[.*\]|\{.*\})(,.*)?", re.IGNORECASE)
-"""A group with a value that is not a name. backend=null is a name, which is quoted for Hydra."""
+FORMER_KEYS = {
+    "backend.name": "backend",
+    "backend.time_limit": "time_limit",
+    "backend.cuda_graph": "cuda_graph",
+    "backend.interpreter": "backend_interpreter",
+}
+"""Keys that earlier versions had, and the keys that replace them."""
 
 INTERPOLATIONS = (
     (r"Interpolation key '([^']+)' not found", "${{{0}}} names no key; {1}give a value, or the name of a key"),
@@ -129,7 +135,7 @@ def _interpolation(text: str) -> str:
     for pattern, line in INTERPOLATIONS:
         if matched := re.search(pattern, text):
             name = matched.group(1) if matched.groups() else ""
-            return line.format(name, did_you_mean(name, known_keys(RunConfig)) if name else "")
+            return line.format(name, did_you_mean(name, known_keys(run_schema())) if name else "")
     return ""
 
 
@@ -155,7 +161,7 @@ def unexplained(error: Exception, arguments: list[str]) -> str:
     """Return one line for an error of another type that Hydra raised while it composed a configuration."""
     text = str(error)
     if "Config group override must be" in text:
-        groups = ["experiment", *(item.name for item in fields(RunConfig) if is_dataclass(item.default_factory))]
+        groups = ["experiment", *(item.name for item in fields(run_schema()) if is_dataclass(item.default_factory))]
         if malformed := next((word for word in arguments if word.startswith("=")), ""):
             return explain_malformed_override(malformed)
         bad = [word for word in arguments if word.partition("=")[0] in groups and NO_CHOICE.fullmatch(word)]
@@ -176,7 +182,7 @@ def _example(key: str) -> str:
 
 def type_of(key: str) -> Any:
     """Return the type of a dotted key in the schema, or None if the schema does not have the key."""
-    kind: Any = RunConfig
+    kind: Any = run_schema()
     for name in key.split("."):
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
     return kind
@@ -194,7 +200,7 @@ def explain_malformed_override(word: str) -> str:
     """Return one line about how to write an override that Hydra cannot parse."""
     key, equal, value = word.partition("=")
     if not equal or not re.fullmatch(r"[+~]*[\w.@/$-]+", key):
-        name = key if type_of(key) else nearest(key, known_keys(RunConfig))
+        name = key if type_of(key) else nearest(key, known_keys(run_schema()))
         hint = f"; did you mean {name}=VALUE?" if name and not equal else ""
         return f"{shortened(word)!r} is not of the form key=value{hint}"
     if re.fullmatch(r"[\w-]+", value):
@@ -210,8 +216,10 @@ def explain_malformed_override(word: str) -> str:
 
 def unknown_key(key: str) -> str:
     """Return the line for a key that is not in the schema: the nearest key with its help, and the choices."""
-    all_keys = known_keys(RunConfig)
+    all_keys = known_keys(run_schema())
     parent = key.rpartition(".")[0]
+    if key in FORMER_KEYS:
+        return f"{key} is now {FORMER_KEYS[key]}; write {FORMER_KEYS[key]}=VALUE ({_help_text(FORMER_KEYS[key])})"
     if parent and str(type_of(parent)).startswith("dict"):
         name = key.rpartition(".")[2]
         return f"{parent} has no {name}; {_entry_hint(parent, name)}a new entry needs a plus: +{key}=VALUE"
@@ -238,7 +246,7 @@ def _help_of(key: str) -> str:
 
 def _help_text(key: str) -> str:
     parent, _, name = key.rpartition(".")
-    schema = type_of(parent) if parent else RunConfig
+    schema = type_of(parent) if parent else run_schema()
     return next((str(item.metadata.get("help", "")) for item in fields(schema) if item.name == name), "")
 
 
@@ -268,10 +276,10 @@ def check_keys(words: Iterable[str]) -> None:
         choices = choices_of(key)
         choice = value.strip("\"'")
         if choices and key != "interpreter" and re.fullmatch(r"\w+", choice) and choice not in choices:
-            raise Refused(_no_such_choice(key, choice, choices))
+            raise Refused(no_such_choice(key, choice, choices))
 
 
-def keys_not_in_schema(config: Mapping[Any, Any], schema: Any = RunConfig, prefix: str = "") -> list[str]:
+def keys_not_in_schema(config: Mapping[Any, Any], schema: Any, prefix: str = "") -> list[str]:
     """Return the dotted keys that a configuration has and its schema does not. Hydra accepts them as `+key=value`."""
     factories = {item.name: item.default_factory for item in fields(schema)}
     added = [f"{prefix}{name}" for name in config if name not in factories]

@@ -16,15 +16,14 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from suites.asking.user_folders import settings_folder
 from suites.cli.groups import SUITE_GROUP, suite_nodes
 from suites.root import ROOT
-from suites.schema.config import InterpreterConfig, RunConfig
 from suites.schema.refusals import Refused, decoded, did_you_mean, is_file, shortened
+from suites.schema.run_schema import interpreter_keys, run_schema
 
 FILE = "inference-suites.yaml"
 GROUP = "interpreter"
@@ -40,7 +39,7 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store(name="schema", node=RunConfig)
+    store.store(name="schema", node=run_schema())
     for name, settings in suite_nodes().items():
         store.store(group=SUITE_GROUP, name=name, node=settings)
     store.repo.get(GROUP, {}).pop("local.yaml", None)
@@ -63,7 +62,7 @@ def interpreters() -> dict[str, str]:
         settings = settings.get(GROUP) or {}
     if not isinstance(settings, Mapping):
         raise Refused(f"{path}: {GROUP} must be a mapping, e.g. {GROUP}: {{trt: /path/to/python}}")
-    _check_keys(path, settings, [item.name for item in fields(InterpreterConfig)], f"{GROUP}.")
+    _check_keys(path, settings, interpreter_keys(), f"{GROUP}.")
     given = {name: value for name, value in settings.items() if value is not None}
     for name, value in given.items():
         if not isinstance(value, str):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
+
+from backends.registry import interpreters, option_groups
 
 PATH_KEYS = (
     "model.path",
@@ -18,13 +21,9 @@ PATH_KEYS = (
     "switching.trace",
     "results",
     "cache",
-    "interpreter.main",
-    "interpreter.trt",
 )
 
 COLUMN_KEYS = ("task.text", "task.pair", "task.label")
-
-PATH_LISTS = ("trt.plugin_libraries",)
 
 SWEEPS = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
 """Functions of Hydra's grammar that a sweep may use instead of values."""
@@ -40,9 +39,12 @@ def quoted_path(word: str, sweeping: bool) -> str:
     """
     key, equal, value = word.partition("=")
     name = key.lstrip("+")
-    if not equal or not value or name not in (*PATH_KEYS, *COLUMN_KEYS, *PATH_LISTS):
+    if not equal or not value or not (name in (*PATH_KEYS, *COLUMN_KEYS) or "." in name):
         return word
-    if name in PATH_LISTS:
+    path_lists = path_options()
+    if name not in (*PATH_KEYS, *COLUMN_KEYS, *path_lists, *interpreter_keys()):
+        return word
+    if name in path_lists:
         listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
         return f"{key}=[{_each(listed.group(1))}]" if listed and not sweeping else word
     if not exists(value):
@@ -51,6 +53,21 @@ def quoted_path(word: str, sweeping: bool) -> str:
         if sweeping:
             return f"{key}={_each(value)}"
     return f"{key}={_quote(value)}"
+
+
+def path_options() -> list[str]:
+    """Return the options of backends that are lists of paths."""
+    return [
+        f"{group}.{item.name}"
+        for group, schema in option_groups().items()
+        for item in fields(schema)
+        if item.metadata.get("paths")
+    ]
+
+
+def interpreter_keys() -> list[str]:
+    """Return the keys of the group `interpreter`, which are paths too."""
+    return [f"interpreter.{key}" for key in interpreters()]
 
 
 def exists(path: str) -> bool:

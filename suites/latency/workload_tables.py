@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from backends.registry import descriptions
 from suites.records.cell import PROFILES
 from suites.records.record import GPU, LATENCY, OK, SUSTAINED, Record
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
@@ -106,12 +107,18 @@ def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> 
     ]
 
 
+def _packs_tokens(record: Record) -> bool:
+    """Return whether the cell computed tokens without padding. The backend may be missing on this machine."""
+    backend, layout = descriptions().get(record.cell.backend), record.cell.options.get("layout", "")
+    return layout == "packed" or (layout == "" and backend is not None and backend.packs_tokens)
+
+
 def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
     notes, name = record.artifacts["inputs"]["notes"], f"{batch}x{longest}"
     whole = [[batch, longest, notes["shapes"][name]["tokens"]]] if name in notes["shapes"] else []
     passes = notes.get("passes", {}).get(name, whole)
     shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
-    packed = record.cell.backend == "torch_packed" or record.cell.options.get("layout") == "packed"
+    packed = _packs_tokens(record)
     computed = tokens if packed else sum(rows * longest for rows, longest in shapes)
     time = fastest_time(record, shapes, (GPU, LATENCY)).p50
     pace = fastest_time(record, shapes, (SUSTAINED, LATENCY))

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from backends.base import Artifact, BuildSpec, Shape, Source, SourceForm
 from backends.inputs.lengths import Lengths
+from backends.json_codec import FieldTypes
 from backends.model.reference import ModelReference
+from backends.registry import describe
 from suites.measuring.clock import Effort
 from suites.records.record import OK, Measurement
 from suites.suite import Question, load_suite
@@ -93,6 +95,11 @@ class Measured:
     readouts: Path | None = None
 
 
+def spec_type(job: Mapping[str, object]) -> FieldTypes:
+    """Return the type of `spec` in the JSON of a job: its options belong to the backend."""
+    return FieldTypes(BuildSpec, {"options": describe(str(job["backend"])).options})
+
+
 class Job(Generic[A]):
     """Work for one stage. `answer` is the type of the stage's result."""
 
@@ -133,6 +140,10 @@ class ProbeJob(Job[Probed]):
     spec: BuildSpec
     passes: int = 1
 
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"spec": spec_type(data)}
+
     def cache_root(self) -> Path:
         return self.spec.cache
 
@@ -165,7 +176,7 @@ class ExportJob(Job[Exported]):
 
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"question": load_suite(str(data["suite"])).question}
+        return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
 
     def cache_root(self) -> Path:
         return self.spec.cache
@@ -181,6 +192,10 @@ class BuildJob(Job[Artifact]):
     backend: str
     spec: BuildSpec
     source: Source
+
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"spec": spec_type(data)}
 
     def cache_root(self) -> Path:
         return self.spec.cache
@@ -207,7 +222,7 @@ class MeasureJob(Job[Measured]):
 
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"question": load_suite(str(data["suite"])).question}
+        return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
 
     def cache_root(self) -> Path:
         return self.spec.cache

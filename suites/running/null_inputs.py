@@ -11,7 +11,7 @@ import numpy as np
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.request_inputs import REFERENCES, SETS, fitting_shape
-from backends.null import null_hidden
+from backends.null_.null import null_hidden
 
 
 def null_batches(root: Path, shapes: Sequence[Shape]) -> Artifact:

@@ -5,27 +5,23 @@ from __future__ import annotations
 import codecs
 import difflib
 import errno
-import math
 import os
 import re
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
+from backends.value_checks import Refused as Refused
+from backends.value_checks import at_least as at_least
+from backends.value_checks import between as between
+from backends.value_checks import positive as positive
 from suites.root import ROOT
-
-Number = TypeVar("Number", int, float)
 
 SHOWN = 80
 """Longest part, in characters, of a user's line or value that a message repeats."""
 
 OTHER_UNICODE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
-
-
-class Refused(Exception):
-    """A request that cannot run. The message is one line with the fault and the correction."""
 
 
 def shortened(text: str, most: int = SHOWN) -> str:
@@ -53,6 +49,13 @@ def did_you_mean(typed: str, names: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{near}? " if near else ""
 
 
+def no_such_choice(key: str, value: str, choices: Iterable[str]) -> str:
+    """Return the line for a value that is not one of the choices of a key."""
+    choices = list(choices)
+    hint = did_you_mean(value, choices)
+    return f"there is no {key}={shortened(value)}; {hint}choices: {', '.join(choices)}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the type of an error and the first line of its message that is not empty.
 
@@ -65,20 +68,6 @@ def first_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}, without a message"
-
-
-def positive(key: str, value: float) -> float:
-    if not 0 < value < float("inf"):
-        raise Refused(f"{key}={value} must be greater than 0 and finite")
-    return value
-
-
-def at_least(key: str, value: Number, least: int) -> Number:
-    if not math.isfinite(value):
-        raise Refused(f"{key}={value} must be a finite number of at least {least}")
-    if value < least:
-        raise Refused(f"{key}={value} must be at least {least}")
-    return value
 
 
 def is_file(path: str | Path) -> bool:
@@ -151,12 +140,6 @@ def _filled(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
         if stripped := line.strip():
             yield number, stripped
-
-
-def between(key: str, value: float, least: float, most: float) -> float:
-    if not least <= value <= most:
-        raise Refused(f"{key}={value} must be between {least:g} and {most:g}")
-    return value
 
 
 def writable(key: str, path: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suites.schema.config_key import key
-from suites.schema.enums import Distribution, TokenKind
+from backends.config_key import key
+from backends.onnx_.quantization_options import TokenKind
+from backends.value_checks import at_least, between, positive
+from suites.schema.enums import Distribution
 
 
 @dataclass
@@ -29,6 +31,14 @@ class SuiteConfig:
         0.5, "A cell fails when the smallest cosine between its outputs and those of FP32 is below this value."
     )
 
+    def __post_init__(self) -> None:
+        for name in ("warm_up_s", "seconds", "tolerance", "pairs_s", "replay_s"):
+            positive(f"suite.{name}", getattr(self, name))
+        at_least("suite.min_samples", self.min_samples, 2)
+        at_least("suite.max_samples", self.max_samples, 2)
+        at_least("suite.starts", self.starts, 0)
+        between("suite.minimum_cosine", self.minimum_cosine, -1, 1)
+
 
 @dataclass
 class SearchConfig:
@@ -40,6 +50,11 @@ class SearchConfig:
     steps: int = key(0, "Most steps of the search. 0 sets no limit.")
     seconds: float = key(0.0, "The search starts no step after this many seconds. 0 sets no limit.")
 
+    def __post_init__(self) -> None:
+        between("search.cosine", self.cosine, 0, 1)
+        at_least("search.steps", self.steps, 0)
+        at_least("search.seconds", self.seconds, 0)
+
 
 @dataclass
 class LayersConfig:
@@ -47,6 +62,10 @@ class LayersConfig:
 
     chunk: int = key(16, "Number of layers whose outputs one engine returns.")
     threshold: float = key(0.05, "The table names the first layer with a larger relative error than this.")
+
+    def __post_init__(self) -> None:
+        at_least("layers.chunk", self.chunk, 1)
+        positive("layers.threshold", self.threshold)
 
 
 @dataclass
@@ -67,6 +86,10 @@ class SwitchingConfig:
     pad_to: list[list[int]] = key(
         [], "Shapes [batch,sequence] that requests are padded up to. Empty: each request runs at its own shape."
     )
+
+    def __post_init__(self) -> None:
+        at_least("switching.requests", self.requests, 0)
+        at_least("switching.repeats", self.repeats, 1)
 
 
 @dataclass
@@ -89,3 +112,10 @@ class LengthsConfig:
         1, "Sort each batch by length and run it in this many passes. Each pass is padded to its own longest sequence."
     )
     multiple: int = key(16, "With lengths.passes: round the length of each pass up to a multiple of this many tokens.")
+
+    def __post_init__(self) -> None:
+        at_least("lengths.low", self.low, 2)
+        positive("lengths.mean", self.mean)
+        positive("lengths.sigma", self.sigma)
+        at_least("lengths.passes", self.passes, 1)
+        at_least("lengths.multiple", self.multiple, 1)

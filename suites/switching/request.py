@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from backends.base import Shape
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.records.cell import short_digest
-from suites.schema.refusals import Refused, at_least, positive
+from suites.schema.refusals import Refused
 from suites.switching.suite import SwitchingQuestion, Traffic
 from suites.switching.traffic import (
     MAX_REQUESTS,
@@ -48,8 +48,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
     """
     config = context.config
     resolved = resolve_switching(context)
-    starts = at_least("suite.starts", config.suite.starts, 0)
-    question = SwitchingQuestion(resolved.requested_shapes, resolved.traffic, resolved.repeats, starts)
+    question = SwitchingQuestion(resolved.requested_shapes, resolved.traffic, resolved.repeats, config.suite.starts)
     lengths = {"traffic": short_digest(resolved.traffic), "repeats": resolved.repeats, "choice": resolved.choice}
     pad_to = [[shape.batch, shape.sequence] for shape in resolved.built_shapes]
     return SuiteRequest(
@@ -58,7 +57,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         question,
         lengths,
         {"pad_to": pad_to} if config.switching.pad_to else {},
-        {name: positive(f"suite.{name}", getattr(config.suite, name)) for name in ("pairs_s", "replay_s")},
+        {name: getattr(config.suite, name) for name in ("pairs_s", "replay_s")},
     )
 
 
@@ -77,7 +76,7 @@ def resolve_switching(context: RequestContext) -> SwitchingOptions:
             fitting_shape(shape, built)
     except ValueError as error:
         raise Refused(f"switching.pad_to: {error}") from None
-    count = at_least("switching.requests", options.requests, 0)
+    count = options.requests
     if count > MAX_REQUESTS:
         raise Refused(f"switching.requests must be at most {MAX_REQUESTS}, not {count}")
     traffic: dict[str, list[list[list[int]]]] = {}
@@ -98,7 +97,7 @@ def resolve_switching(context: RequestContext) -> SwitchingOptions:
         tuple(Shape(*size) for size in requested),
         tuple(Shape(*size) for size in built),
         _frozen(traffic) if count else {},
-        at_least("switching.repeats", options.repeats, 1),
+        options.repeats,
         config.lengths.name,
     )
 

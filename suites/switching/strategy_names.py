@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.base import Shape, Unsupported
-from backends.profiles import choose_profile, plan_profiles
+from backends.json_codec import from_json
+from backends.profiles import RecordedProfiles, choose_profile, plan_profiles
 from suites.records.cell import PROFILES
 from suites.records.record import Record
 from suites.switching.costs import Pair
@@ -71,8 +72,9 @@ def profiles_by_shape(record: Record, shapes: Sequence[Size]) -> dict[Size, str]
     """Return the profile that runs each shape; an empty text for every shape if there are no profiles."""
     if not profiles_of(record):
         return dict.fromkeys(shapes, "")
+    options = {name: value for name, value in record.cell.options.items() if name in PROFILES}
     try:
-        planned = plan_profiles([*map(Shape.parse, shapes)], record.cell.options)
+        planned = plan_profiles([*map(Shape.parse, shapes)], from_json(RecordedProfiles, options))
         return {shape: str(planned[choose_profile(planned, Shape.parse(shape))]) for shape in shapes}
     except Unsupported:
         return dict.fromkeys(shapes, "")

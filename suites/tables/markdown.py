@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
+from backends.registry import descriptions
 from suites.records.record import Record
 from suites.tables.provenance import provenance
 from suites.text import cell_text, one_line, without_html
@@ -93,16 +94,17 @@ def configuration(record: Record, options: str) -> str:
 
 
 def products_not_int8(record: Record) -> str:
-    """Return a note if some matrix products of an INT8 engine are not in INT8, or if this is not known for plugins.
+    """Return a note if some matrix products of an INT8 engine are not in INT8, or if this is not known.
 
-    TensorRT may run a plugin layer in another precision. It must obey Q/DQ.
+    TensorRT may compute a product in an engine of plugins in another precision. It must obey Q/DQ.
     """
     types = record.artifacts.get("built", {}).get("notes", {}).get("product_types", {})
     if record.cell.precision != "int8" or types.keys() == {"i8"}:
         return ""
     if not types:
-        built = record.cell.backend == "trt_plugin" and "built" in record.artifacts
-        return "the number of products in INT8 is not known" if built else ""
+        backend = descriptions().get(record.cell.backend)
+        unknown = backend is not None and backend.chooses_int8 and "built" in record.artifacts
+        return "the number of products in INT8 is not known" if unknown else ""
     return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
 
 

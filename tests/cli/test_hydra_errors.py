@@ -16,6 +16,7 @@ from suites.cli.hydra_errors import known_keys, unknown_key
 from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import nearest
+from suites.schema.run_schema import run_schema
 
 Refusal = Callable[..., str]
 
@@ -119,18 +120,18 @@ def test_a_configuration_that_cannot_be_composed_is_refused(arguments: list[str]
     assert says in refusal("backend=null", *arguments)
 
 
-@pytest.mark.parametrize("key", known_keys(RunConfig))
+@pytest.mark.parametrize("key", known_keys(run_schema()))
 def test_a_key_with_a_typo_names_the_nearest(key: str) -> None:
     group, _, name = key.rpartition(".")
     typed = [f"{name}x", name[:-1] if len(name) > 3 else name + name[-1], name.upper(), name[:2] + name[1:]]
-    others = [word for word in typed if f"{group}.{word}" not in known_keys(RunConfig)]
+    others = [word for word in typed if f"{group}.{word}" not in known_keys(run_schema())]
     wrong = [f"{group}.{word}" if group else word for word in others]
     wrong += [f"{group[:-1]}.{name}", f"{group[:2]}{group[1:]}.{name}"] if group else []
     for word in wrong:
         assert f"there is no key {word}; did you mean {key}?" in unknown_key(word)
 
 
-@pytest.mark.parametrize("group", [item.name for item in fields(RunConfig) if is_dataclass(item.default_factory)])
+@pytest.mark.parametrize("group", [item.name for item in fields(run_schema()) if is_dataclass(item.default_factory)])
 def test_a_choice_with_a_typo_names_the_nearest(group: str, refusal: Refusal) -> None:
     for choice in sorted(file.stem for file in (CONF / group).glob("*.yaml"))[-1:]:
         assert f"did you mean {choice}?" in refusal(f"{group}={choice}x")
@@ -147,7 +148,7 @@ def test_a_key_is_named_with_its_help() -> None:
         shine: int = field(default=0, metadata={"help": "How bright."})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hydra_errors, "RunConfig", Schema)
+        patch.setattr(hydra_errors, "run_schema", lambda: Schema)
         assert "there is no key shinee; did you mean shine? (How bright.) choices: " in unknown_key("shinee")
 
 
@@ -158,6 +159,7 @@ FILES_WITH_A_TYPO = {
         ("trt: {mni: [1, 2]}", "there is no key trt.mni; did you mean trt.min?"),
         ("quantization: {method: minmx}", "there is no quantization.method=minmx; did you mean minmax?"),
         ("defaults: [override /modl: minilm]", "there is no key modl; did you mean model?"),
+        ("defaults: [override /backend: ort]", "backend is a key and not a group; write backend: VALUE"),
     ],
     "model/e.yaml": [("nam: x", "there is no key model.nam; did you mean model.name?")],
 }

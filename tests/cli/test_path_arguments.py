@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from suites.cli.path_arguments import COLUMN_KEYS, PATH_KEYS, quoted_path
+from suites.cli.path_arguments import COLUMN_KEYS, PATH_KEYS, interpreter_keys, path_options, quoted_path
 from suites.root import CONF
 
 NAMES = [
@@ -86,7 +86,8 @@ def test_a_tilde_is_the_home_folder_unless_a_path_has_that_name(
 
 def test_the_path_keys_exist_in_the_configuration() -> None:
     from suites.cli.hydra_errors import known_keys
-    from suites.schema.config import RunConfig
+    from suites.schema.run_schema import run_schema
 
-    assert {*PATH_KEYS, *COLUMN_KEYS} <= set(known_keys(RunConfig))
+    assert {*PATH_KEYS, *COLUMN_KEYS, *interpreter_keys()} <= set(known_keys(run_schema()))
+    assert path_options() == ["trt.plugin_libraries"]
     assert CONF.is_dir()

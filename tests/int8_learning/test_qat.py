@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -30,14 +30,15 @@ from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import PLACEMENTS, tensor_ranges
 from backends.onnx_.ranges import activation_ranges
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.options import Switch
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
-CHOSEN: dict[str, Any] = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
-                          "activation": "int8", "reduce_range": False, "qat_steps": 60, "qat_rate": 5e-5}  # fmt: skip
+CHOSEN = QuantizationOptions(placement=Placement.gemm, samples=8, sequence=24, activation=Activation.int8,
+                             reduce_range=Switch.off, qat_steps=60, qat_rate=5e-5)  # fmt: skip
 RECIPE = (CHOSEN, TEXTS, 0)
 
 
@@ -148,7 +149,7 @@ def test_graph_and_plugins_use_the_trained_ranges(trained: Path, shared_cache: A
 @pytest.mark.parametrize("exact", [False, True])
 def test_fake_quantization_agrees_with_the_qdq_graph(exact: bool, trained: Path, shared_cache: ArtifactCache) -> None:
     """The limit allows for values at the edge of a rounding step. A rounding at another place exceeds it."""
-    recipe = {**CHOSEN, "exact_residual": exact}
+    recipe = replace(CHOSEN, exact_residual=exact)
 
     source = prepare_source(
         trained,
@@ -238,9 +239,11 @@ def test_nodes_of_leave_out_are_not_rounded(
 def test_training_for_plugins_and_for_a_graph_gives_different_artifacts(
     coarse: Path, shared_cache: ArtifactCache
 ) -> None:
-    digest, quick = digest_of(coarse / "model.safetensors"), {**CHOSEN, "placement": "all", "qat_steps": 1}
+    digest, quick = digest_of(coarse / "model.safetensors"), replace(CHOSEN, placement=Placement.all, qat_steps=1)
     artifacts = [
-        train(Student(coarse, digest, quick | {"leave_out": nodes}, TEXTS, 0, "cpu", plugins, floating, shared_cache))
+        train(
+            Student(coarse, digest, replace(quick, leave_out=nodes), TEXTS, 0, "cpu", plugins, floating, shared_cache)
+        )
         for plugins, floating, nodes in (
             (False, (), []), (True, (), []), (True, ("scores", "context"), []), (True, (), ["*layer.1/output/*"])
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.int8_learning.fake_quantization import ActivationRounding
 from backends.int8_learning.range_search import CUT_FACTORS, PASSES, cut_ranges, searched_ranges
 from backends.onnx_.onnx_source import prepare_source
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.onnx_.quantization_options import Activation, Method, Placement, QuantizationOptions
+from backends.options import Switch
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
-CHOSEN: dict[str, Any] = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "gemm",
-                          "method": "search", "activation": "int8", "reduce_range": False}  # fmt: skip
+CHOSEN = QuantizationOptions(placement=Placement.gemm, method=Method.search, samples=8, sequence=24,
+                             activation=Activation.int8, reduce_range=Switch.off)  # fmt: skip
 GELU = "/encoder/encoder/layer.1/output/dense/MatMul input 0"
 
 
@@ -88,7 +90,7 @@ def outlying(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def student(folder: Path, cache: ArtifactCache, **changes: Any) -> Student:
     return Student(
-        folder, digest_of(folder / "model.safetensors"), {**CHOSEN, **changes}, TEXTS, 0, "cpu", False, (), cache
+        folder, digest_of(folder / "model.safetensors"), replace(CHOSEN, **changes), TEXTS, 0, "cpu", False, (), cache
     )
 
 
@@ -119,7 +121,7 @@ def test_graph_and_plugins_use_the_searched_ranges(outlying: Path, shared_cache:
     assert ranges is not None
     assert json.loads(ranges.path.read_text())["1/gelu"] == gelu_range
     # The outputs of the graph are closer to FP32 than those of a graph with min-max ranges.
-    minmax_recipe = {**CHOSEN, "method": "minmax"}
+    minmax_recipe = replace(CHOSEN, method=Method.minmax)
     minmax_source = prepare_source(*checkpoint, SourceForm(quantized="int8"), minmax_recipe, *recipe[1:4])
     assert minmax_source.onnx is not None
     teacher, _, _ = pair.load()

@@ -6,7 +6,7 @@ import numpy as np
 from conftest import measure_run
 
 from backends.base import Array, Shape
-from backends.null import Costs, NullSession, null_hidden
+from backends.null_.null import Costs, NullSession, null_hidden
 from suites.latency.measure import measure
 from suites.measuring.clock import Effort
 from suites.suite import Question

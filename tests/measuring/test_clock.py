@@ -8,7 +8,7 @@ from itertools import count, pairwise
 import numpy as np
 import pytest
 
-from backends.null import Costs, NullSession
+from backends.null_.null import Costs, NullSession
 from suites.measuring import clock
 from suites.measuring.clock import Effort
 

@@ -16,13 +16,14 @@ from conftest import TINY_MODELS
 from backends.base import Artifact, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.json_codec import from_json
 from backends.model.checkpoint import find_checkpoint
 from backends.model.reference import ModelReference
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import mark_onnx, marked_points
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.onnx_.quantization_options import QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -36,6 +37,9 @@ FEEDS = {
 def run(artifact: Artifact) -> Any:
     session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
     return session.run(None, FEEDS)[0]
+
+
+RECIPE = {"placement": "gemm", "activation": "int8", "reduce_range": "off"}
 
 
 @pytest.fixture
@@ -80,13 +84,7 @@ def test_a_large_encoder_is_quantized_like_a_small_encoder(
     caches: tuple[ArtifactCache, ArtifactCache],
     lowered: Callable[[], None],
 ) -> None:
-    usual = {
-        **to_json_types(vars(QuantizationConfig())),
-        "placement": "gemm",
-        "activation": "uint8",
-        "reduce_range": False,
-    }
-    chosen = {**usual, "samples": 16, "sequence": 16, "smooth": 0.0, **options}
+    chosen = from_json(QuantizationOptions, {**RECIPE, "activation": "uint8", "samples": 16, "sequence": 16, **options})
     folder, sha256 = tiny("bert")
 
     def made(cache: ArtifactCache) -> Artifact:
@@ -133,12 +131,7 @@ def test_variants_that_a_large_model_cannot_have_are_unsupported(
 ) -> None:
     lowered()
     folder, sha256 = tiny("bert")
-    usual = {
-        **to_json_types(vars(QuantizationConfig())),
-        "placement": "gemm",
-        "activation": "int8",
-        "reduce_range": False,
-    }
+    usual = from_json(QuantizationOptions, RECIPE)
     for form, says in (
         (SourceForm(types="fp16"), "above 2 GB is not converted to fp16"),
         (SourceForm(quantized="fp8"), "above 2 GB is not quantized to FP8"),
@@ -158,13 +151,7 @@ def test_a_single_tensor_above_the_limit_is_named(
     lowered()
     monkeypatch.setattr(onnx_files, "LARGEST_TENSOR", 1_000_000)
     folder, sha256 = tiny("bert")
-    chosen = {
-        **to_json_types(vars(QuantizationConfig())),
-        "placement": "gemm",
-        "activation": "int8",
-        "samples": 9,
-        **options,
-    }
+    chosen = from_json(QuantizationOptions, {**RECIPE, "samples": 9, **options})
     with pytest.raises(Unsupported, match=r"word_embeddings\.weight alone is above 2 GB"):
         prepare_source(folder, sha256, SourceForm(quantized="int8"), chosen, [], 0, caches[1])
 

@@ -17,9 +17,10 @@ from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.layer_names import POINTS
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx
+from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import PLUGIN_OPERATIONS, activation_ranges, points_of
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.options import Switch
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -101,15 +102,8 @@ def test_calibration_writes_no_files_next_to_the_model(tiny: Tiny, tmp_path: Pat
     onnx = export_onnx(folder, sha256, cache)
     onnx.path.with_name(f"{onnx.path.stem}-inferred.onnx").mkdir()
     batches = lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0)  # noqa: E731
-    assert activation_ranges(
-        onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches), cache
-    ).path.exists()
-    options = {
-        **to_json_types(vars(QuantizationConfig())),
-        "placement": "gemm",
-        "activation": "int8",
-        "reduce_range": False,
-    }
+    options = QuantizationOptions(placement=Placement.gemm, activation=Activation.int8, reduce_range=Switch.off)
+    assert activation_ranges(onnx, options, CalibrationInputs(batches), cache).path.exists()
     assert quantize_onnx(onnx, "int8", options, CalibrationInputs(batches), cache).path.exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,14 @@ from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import REWRITES, apply_rewrites
-from suites.schema.config import QuantizationConfig, to_json_types
+from backends.options import Switch
 
 TEXTS = ["a line", "another line", "a third"]
-INT8 = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "activation": "int8", "reduce_range": False}
+INT8 = QuantizationOptions(samples=8, sequence=24, activation=Activation.int8, reduce_range=Switch.off)
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -64,7 +66,7 @@ def test_a_placement_quantizes_its_nodes_and_stays_near_fp32(
 ) -> None:
     folder, _ = tiny(family)
     source = exported(tiny, shared_cache, family)
-    options = {**INT8, "placement": placement}
+    options = replace(INT8, placement=Placement[placement])
     batches = lambda: calibration_batches(folder, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
     artifact = quantize_onnx(source, "int8", options, CalibrationInputs(batches, {"family": family}), shared_cache)
     graph = onnx.load(str(artifact.path)).graph
@@ -87,7 +89,7 @@ def test_weights_stay_fp32_before_their_qdq_pair(tiny: Tiny, shared_cache: Artif
     """TensorRT 8.6 reads no INT8 constants."""
     form = SourceForm(quantized="int8")
     folder, sha256 = tiny("bert")
-    source = prepare_source(folder, sha256, form, {**INT8, "placement": "gemm"}, TEXTS, 0, shared_cache)
+    source = prepare_source(folder, sha256, form, replace(INT8, placement=Placement.gemm), TEXTS, 0, shared_cache)
     assert source.onnx is not None
     graph = onnx.load(str(source.onnx.path)).graph
     large = [i for i in graph.initializer if len(i.dims) == 2]
@@ -97,7 +99,7 @@ def test_weights_stay_fp32_before_their_qdq_pair(tiny: Tiny, shared_cache: Artif
 def test_fp8_uses_the_opset_that_supports_it(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, _ = tiny("bert")
     batches = lambda: calibration_batches(folder, TEXTS, CalibrationSize(8, 24), 0)  # noqa: E731
-    options = {**INT8, "placement": "gemm"}
+    options = replace(INT8, placement=Placement.gemm)
     artifact = quantize_onnx(exported(tiny, shared_cache), "fp8", options, CalibrationInputs(batches), shared_cache)
     assert artifact.notes["opset"] == 19
     types = {i.data_type for i in onnx.load(str(artifact.path)).graph.initializer if i.name.endswith("zero_point")}
@@ -111,7 +113,7 @@ def test_a_cast_graph_has_explicit_types(
 ) -> None:
     folder, sha256 = tiny("bert")
     form = SourceForm(types=types, keep_fp32=("*/LayerNormalization",), quantized=quantized)
-    quantization = {**INT8, "placement": "all"}
+    quantization = replace(INT8, placement=Placement.all)
     source = prepare_source(folder, sha256, form, quantization, TEXTS, 0, shared_cache)
     assert source.onnx is not None
     assert source.onnx.notes["kept_fp32"] == 5
@@ -169,7 +171,7 @@ def test_a_rewrite_keeps_the_outputs(
 
 
 def test_the_command_line_offers_every_rewrite() -> None:
-    from suites.schema.enums import Rewrite
+    from backends.tensorrt_.options import Rewrite
 
     assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)
 
@@ -198,7 +200,7 @@ def test_smoothing_keeps_fp32_outputs_and_improves_int8(
     # scale of attention's output product goes into the weights.
     assert after["Mul"] - before["Mul"] == 2 * 3
     assert agree(source, smoothed, odd, 1e-3)  # values are up to a hundred
-    settings = {**INT8, "placement": "gemm"}
+    settings = replace(INT8, placement=Placement.gemm)
     expected = outputs(source, odd)["last_hidden_state"]
     errors = []
     for fp32 in (source, smoothed):
@@ -251,11 +253,11 @@ def test_a_shift_decreases_the_error_of_int8(
     weights = {name: x * 20 if "intermediate.dense" in name or ".output.dense" in name else x
                for name, x in weights.items()}  # fmt: skip
     save_file(weights, tmp_path / "sharp" / "model.safetensors", {"format": "pt"})
-    settings = {**INT8, "placement": "ffn", "leave_out": leave_out, "scheme": "explicit"}
+    settings = replace(INT8, placement=Placement.ffn, leave_out=leave_out)
     expected = outputs(export_onnx(tmp_path / "sharp", "sharp", shared_cache), tmp_path / "sharp")["last_hidden_state"]
     errors = []
     for shift in (False, True):
-        form, recipe = SourceForm(quantized="int8"), {**settings, "shift": shift}
+        form, recipe = SourceForm(quantized="int8"), replace(settings, shift=shift)
         source = prepare_source(tmp_path / "sharp", "sharp", form, recipe, TEXTS, 0, shared_cache)
         assert source.onnx is not None
         nodes = Counter(node.op_type for node in onnx.load(str(source.onnx.path)).graph.node)

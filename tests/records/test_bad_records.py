@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Cli, Measured, table_in
 
-from backends.null import Costs
+from backends.null_.null import Costs
 from suites import advise, report, search
 from suites.records.record import Record, read_record, write_record
 from suites.records.results_folder import MachineFolder

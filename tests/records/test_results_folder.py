@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Measured, table_in
 
-from backends.null import Costs
+from backends.null_.null import Costs
 from suites import advise, report
 from suites.records import results_folder
 from suites.records.record import Record, read_record, record_path, write_record

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from suites.schema.config_key import keys_of
 
 from suites.batch import read_lines
 from suites.root import CONF
 from suites.schema.config import RunConfig, to_json_types
-from suites.schema.config_key import keys_of
 
 OWN_FACTS = ("backend", "suite")
 """Groups whose files also repeat facts of the schema."""

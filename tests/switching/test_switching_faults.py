@@ -8,8 +8,8 @@ import pytest
 from conftest import SWITCHED, Measured
 
 from backends.base import Array, Feeds, Unsupported
-from backends.null import Costs as Programmed
-from backends.null import NullSession
+from backends.null_.null import Costs as Programmed
+from backends.null_.null import NullSession
 from suites.measuring.clock import Effort
 from suites.switching.costs import Costs
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import SWITCHED, Measured
 
-from backends.null import Costs as Programmed
-from backends.null import NullSession
+from backends.null_.null import Costs as Programmed
+from backends.null_.null import NullSession
 from suites.advise import advise, confidence, main, report, select_records, trace_in_built_shapes, write_plots
 from suites.records.record import Record, write_record
 from suites.schema.refusals import Refused

@@ -11,8 +11,9 @@ import pytest
 from fake_api import fake_api
 
 from backends.tensorrt_.build import plan_check
+from backends.tensorrt_.options import TensorRTOptions
 
-OPTIONS = {"version_compatible": False, "plugin_libraries": []}
+OPTIONS = TensorRTOptions()
 
 
 def faults_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list[str]:
@@ -85,7 +86,7 @@ def test_every_profile_is_visited_at_its_max_sizes(
     monkeypatch.setattr(plan_check, "use_device", lambda index: None)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    assert plan_check.check_profiles(api, plan, {**OPTIONS, "device": 0}) == failure
+    assert plan_check.check_profiles(api, plan, OPTIONS, 0) == failure
     assert (context.visited if context else []) == visited
     profiles = sum(isinstance(visit, int) for visit in visited)
     assert capsys.readouterr().out.count("the process ended at profile") == profiles

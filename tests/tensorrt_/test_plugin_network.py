@@ -51,7 +51,7 @@ def sources(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
     """Return a function that prepares weights and ranges of a tiny model: 2 layers, 2 heads of size 32, hidden 64."""
 
     def prepare(family: str = "bert", leave_out: tuple[str, ...] = ()) -> Source:
-        form, quantization = SourceForm(arrays=True, ranges=True), {**INT8, "leave_out": list(leave_out)}
+        form, quantization = SourceForm(arrays=True, ranges=True), replace(INT8, leave_out=list(leave_out))
         return prepare_source(*tiny(family), form, quantization, ["a line"], 0, shared_cache)
 
     return prepare

@@ -17,26 +17,23 @@ from omegaconf import OmegaConf
 
 from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
+from backends.json_codec import from_json
 from backends.onnx_.onnx_source import prepare_source
+from backends.onnx_.quantization_options import QuantizationOptions, Scheme
 from backends.tensorrt_.onnx_backend import TensorRT
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime import installation
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
 from suites.measuring.machine import Machine
 from suites.running.job import ProbeJob
-from suites.schema.backend_config import TrtConfig
-from suites.schema.config import RunConfig, to_json_types
 from suites.schema.refusals import Refused
+from suites.schema.run_schema import run_schema
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
 SHAPES = (Shape(1, 128), Shape(8, 384), Shape(8, 128))
-OPTIONS = {
-    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[8, 384], max=[8, 384]))),
-    "profiles": "per_shape",
-    "keep_fp32": [],
-    "threads": 0,
-}
+OPTIONS = {"min": [1, 16], "opt": [8, 384], "max": [8, 384]}
 MODERN = {"strong_typing", "bfloat16", "opset_19", "progress", "named_parser_errors"}
 RELEASES = {
     "8.6.0": {"explicit_batch", "weak_typing", "calibration", "memory_size_v1"},
@@ -46,8 +43,12 @@ RELEASES = {
 
 
 def spec(precision: str = "fp16", device: Device = H200, scheme: str = "", **options: Any) -> BuildSpec:
-    quantization = {"scheme": scheme or "explicit"} if precision in ("int8", "fp8") or scheme else {}
-    return BuildSpec(precision, device, SHAPES, True, Path("cache"), {**OPTIONS, **options}, quantization)
+    quantization = QuantizationOptions(scheme=Scheme[scheme or "explicit"])
+    return BuildSpec(precision, device, SHAPES, True, Path("cache"), typed(**options), quantization)
+
+
+def typed(**options: Any) -> TensorRTOptions:
+    return from_json(TensorRTOptions, {**OPTIONS, **options})
 
 
 def backend_of(version: str) -> TensorRT:
@@ -142,9 +143,9 @@ def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides
     """Return a request for backend trt at one precision, for a simulated machine with an H200."""
     machine = Machine(H200, "nvidia-h200", {"uuid": "GPU-0"})
     monkeypatch.setattr(request, "gpus", lambda: [machine])
-    base = OmegaConf.structured(RunConfig)
+    base = OmegaConf.structured(run_schema())
     own = [f"results={tmp_path}", f"cache={tmp_path}", "weights=random", "model.architecture={model_type: bert}"]
-    own += ["backend.name=trt", "backend.devices=[cuda]", "backend.source=onnx", "backend.interpreter=trt"]
+    own += ["backend=trt"]
     return resolve(OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, *overrides]))))
 
 
@@ -216,7 +217,7 @@ def test_implicit_calibration_has_no_options_of_explicit_quantization(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     requested = request_on_a_gpu(monkeypatch, tmp_path, "precision=int8", "quantization.scheme=implicit")
-    assert set(requested.spec.quantization) == {"scheme", "method", "samples", "sequence"}
+    assert set(requested.cell["options"]["quantization"]) == {"scheme", "method", "samples", "sequence"}
 
 
 def test_other_packages_do_not_count_as_a_tensorrt_release(monkeypatch: pytest.MonkeyPatch, null_job: ProbeJob) -> None:
@@ -248,7 +249,7 @@ def test_calibration_inputs_of_the_source_have_one_shape(
     tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache
 ) -> None:
     folder, sha256 = tiny("bert")
-    sizes = {"samples": 12, "sequence": 40}
+    sizes = QuantizationOptions(samples=12, sequence=40)
     source = prepare_source(folder, sha256, SourceForm(calibration=True), sizes, ["a line"], 0, shared_cache)
     assert source.calibration is not None
     arrays = np.load(source.calibration.path)

@@ -14,12 +14,11 @@ from fake_api import fake_api
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.tensorrt_.build import build, progress
 from backends.tensorrt_.build.inspection import product_types
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
-from suites.schema.backend_config import TrtConfig
-from suites.schema.config import to_json_types
 
-OPTIONS = {**to_json_types(vars(TrtConfig(min=[1, 8], opt=[2, 8], max=[2, 8]))), "profiles": "per_shape"}
+OPTIONS = TensorRTOptions(min=[1, 8], opt=[2, 8], max=[2, 8])
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
 
 
@@ -167,7 +166,7 @@ def test_a_build_without_a_plan_has_its_reason(
 @pytest.mark.parametrize("compatible", [True, False])
 def test_host_code_in_a_plan_is_allowed_only_for_version_compatible_engines(compatible: bool) -> None:
     api = fake_api()
-    read_plan(api, b"plan", {"version_compatible": compatible}, Log(api))
+    read_plan(api, b"plan", TensorRTOptions(version_compatible=compatible), Log(api))
     assert api.trt.Runtime.return_value.engine_host_code_allowed is compatible
 
 
@@ -176,10 +175,10 @@ def test_a_library_is_loaded_once_and_a_broken_one_is_refused() -> None:
     load = api.trt.get_plugin_registry.return_value.load_library
     load.side_effect = lambda path: None if "broken" in path or load.call_count > 1 else object()
     for _ in range(2):
-        load_plugins(api, {"plugin_libraries": ["/lib/fine.so"]}, Log(api))
+        load_plugins(api, TensorRTOptions(plugin_libraries=["/lib/fine.so"]), Log(api))
     assert load.call_count == 1
     with pytest.raises(Unsupported, match=r"TensorRT 8.6.0 cannot load /lib/broken.so"):
-        load_plugins(api, {"plugin_libraries": ["/lib/broken.so"]}, Log(api))
+        load_plugins(api, TensorRTOptions(plugin_libraries=["/lib/broken.so"]), Log(api))
 
 
 def test_the_log_keeps_warnings_errors_the_last_node_and_the_peak(capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,15 +20,16 @@ from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
 from backends.inputs.request_inputs import prepare_request_sets
+from backends.json_codec import from_json
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
+from backends.onnx_.quantization_options import QuantizationOptions
+from backends.registry import describe
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
 from suites.running.job import A, BuildJob, Job, Measured, MeasureJob, ProbeJob
 from suites.running.launch import Answer, Interpreter, call
-from suites.schema.backend_config import PluginConfig, TrtConfig
-from suites.schema.config import QuantizationConfig, to_json_types
 from suites.suite import Question
 from suites.switching.suite import SwitchingQuestion
 
@@ -45,15 +46,11 @@ pytestmark = [
 ]
 
 SHAPES = (Shape(2, 16), Shape(4, 32))
-INT8 = {**to_json_types(vars(QuantizationConfig(samples=8, sequence=24))), "placement": "all", "activation": "int8",
-        "reduce_range": False}  # fmt: skip
+INT8 = {"samples": 8, "sequence": 24, "placement": "all", "activation": "int8", "reduce_range": "off"}
 OPTIONS = {
-    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[4, 32], max=[4, 32]))),
-    **to_json_types(vars(PluginConfig())),
-    "layout": "packed",
-    "profiles": "per_shape",
-    "keep_fp32": [],
-    "threads": 0,
+    "min": [1, 16],
+    "opt": [4, 32],
+    "max": [4, 32],
     # A low level times fewer tactics. The results of these tests do not depend on it.
     "optimization_level": 1,
 }
@@ -102,13 +99,13 @@ class Lab:
 
     def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> LabJob:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
-        spec = BuildSpec(
-            precision, gpus()[0].device, SHAPES, True, self.cache.root, {**OPTIONS, **options}, quantization
-        )
+        recipe = from_json(QuantizationOptions, quantization)
+        typed = from_json(describe(backend).options, {**OPTIONS, **options})
+        spec = BuildSpec(precision, gpus()[0].device, SHAPES, True, self.cache.root, typed, recipe)
         probed = self.run(ProbeJob(backend, spec)).result
         assert probed is not None
         assert probed.form is not None, probed
-        source = prepare_source(self.folder, self.sha256, probed.form, quantization, ["a line"], 0, self.cache)
+        source = prepare_source(self.folder, self.sha256, probed.form, recipe, ["a line"], 0, self.cache)
         inputs = prepare_inputs(self.origin(), SHAPES)
         spec = replace(spec, tokens={shape: inputs.notes["shapes"][str(shape)]["tokens"] for shape in SHAPES})
         return LabJob(BuildJob(backend, spec, source), inputs.path, probed.release)

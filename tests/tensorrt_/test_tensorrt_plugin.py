@@ -19,31 +19,27 @@ from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json, to_json
 from backends.onnx_.onnx_source import prepare_source
+from backends.onnx_.quantization_options import QuantizationOptions, Scheme
+from backends.options import Layout, Profiles, Switch
 from backends.profiles import Profile
+from backends.tensorrt_.options import Constraints, EngineKeys, PluginKeys, PluginOptions
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.plugins.weights_network import layout_of
 from suites.asking.resolve_options import backend_options, lengths_of
-from suites.schema.backend_config import PluginConfig, TrtConfig
-from suites.schema.config import QuantizationConfig, RunConfig, to_json_types
-from suites.schema.enums import Constraints, Distribution, Layout, Profiles, Switch
+from suites.schema.enums import Distribution
 from suites.schema.refusals import Refused
+from suites.schema.run_schema import run_schema
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
-OPTIONS = {
-    **to_json_types(vars(TrtConfig(min=[1, 16], opt=[8, 128], max=[8, 128]))),
-    **to_json_types(vars(PluginConfig())),
-    "profiles": "per_shape",
-    "keep_fp32": [],
-    "layout": "packed",
-    "threads": 0,
-}
+OPTIONS = {"min": [1, 16], "opt": [8, 128], "max": [8, 128]}
 PROFILE = Profile(*[Shape(8, 128)] * 3)
-INT8 = to_json_types(vars(QuantizationConfig(samples=8, sequence=24)))
+INT8 = QuantizationOptions(samples=8, sequence=24)
 
 
 def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> BuildSpec:
-    quantization = {**INT8, "scheme": scheme} if precision == "int8" else {}
-    return BuildSpec(precision, H200, (Shape(8, 128),), True, Path("cache"), {**OPTIONS, **options}, quantization)
+    typed = from_json(PluginOptions, {**OPTIONS, **options})
+    quantization = replace(INT8, scheme=Scheme[scheme])
+    return BuildSpec(precision, H200, (Shape(8, 128),), True, Path("cache"), typed, quantization)
 
 
 def plugin_backend_of(weak: bool) -> TensorRTPlugin:
@@ -112,43 +108,39 @@ def test_the_source_has_weights_and_for_int8_ranges(
     ],
 )
 def test_profiles_that_overlap_or_are_empty_are_refused(ranges: list[list[int]], message: str) -> None:
-    config = RunConfig(profiles=Profiles.ranges, trt=TrtConfig(ranges=ranges))
-    config.backend.name = "trt"
+    config = run_schema()(backend="trt", profiles=Profiles.ranges, trt=EngineKeys(ranges=ranges))
     with pytest.raises(Refused, match=message):
         backend_options(config)
     config.trt.ranges, config.sequence = [[1, 1, 8, 64], [9, 1, 16, 64]], [64]
-    assert backend_options(config)["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
+    assert backend_options(config).for_cell()["ranges"] == [[1, 1, 8, 64], [9, 1, 16, 64]]
 
 
 def test_plugin_options_at_their_default_are_not_in_the_cell() -> None:
-    config = RunConfig(plugin=PluginConfig())
-    config.backend.name = "trt_plugin"
-    assert not {"scale_max", "constraints"} & backend_options(config).keys()
+    config = run_schema()(backend="trt_plugin", plugin=PluginKeys())
+    assert not {"scale_max", "constraints"} & backend_options(config).for_cell().keys()
     config.plugin.scale_max, config.plugin.constraints = Switch.off, Constraints.obey
-    options = backend_options(config)
+    options = backend_options(config).for_cell()
     assert (options["scale_max"], options["constraints"]) == ("off", "obey")
 
 
 def test_only_packed_tokens_are_padded_to_a_multiple() -> None:
-    config = RunConfig(layout=Layout.packed, pad_to_multiple_of=64)
+    config = run_schema()(layout=Layout.packed, pad_to_multiple_of=64)
     for name in ("trt_plugin", "torch_packed"):
-        config.backend.name = name
-        assert backend_options(config)["pad_to_multiple_of"] == 64
+        config.backend = name
+        assert backend_options(config).for_cell()["pad_to_multiple_of"] == 64
     config.pad_to_multiple_of = 1
-    assert "pad_to_multiple_of" not in backend_options(config)
-    config.pad_to_multiple_of, config.layout, config.backend.name = 64, Layout.fixed, "trt_plugin"
+    assert "pad_to_multiple_of" not in backend_options(config).for_cell()
+    config.pad_to_multiple_of, config.layout, config.backend = 64, Layout.fixed, "trt_plugin"
     with pytest.raises(Refused, match="pad_to_multiple_of=64 is for packed tokens"):
         backend_options(config)
-    config.pad_to_multiple_of = 0
     with pytest.raises(Refused, match="pad_to_multiple_of=0 must be at least 1"):
-        backend_options(config)
+        run_schema()(pad_to_multiple_of=0)
 
 
 @pytest.mark.parametrize("layout", ["packed", "fixed"])
 def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
     """Passes of packed batches save no padding, but each pass uses the attention kernel for its longest sequence."""
-    config = RunConfig(batch=[8], layout=Layout[layout])
-    config.backend.name = "trt_plugin"
+    config = run_schema()(backend="trt_plugin", batch=[8], layout=Layout[layout])
     config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
     assert lengths_of(config)["passes"] == 4
 

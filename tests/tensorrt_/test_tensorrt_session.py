@@ -15,6 +15,8 @@ import pytest
 from fake_api import ALL, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
+from backends.json_codec import from_json
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.layout import Rows
 from backends.tensorrt_.session import open_session, session
 
@@ -115,7 +117,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ses
         sha256 = hashlib.sha256(b"plan").hexdigest()
         CONTEXTS.clear()
         spec = BuildSpec("fp16", Device("cuda"), (), True, tmp_path,
-                         {"plugin_libraries": [], "version_compatible": False, **options})  # fmt: skip
+                         from_json(TensorRTOptions, options))  # fmt: skip
         layout = Rows(("input_ids", "attention_mask"))
         opened = opened_session(open_session.opening(api, spec, Artifact(plan, sha256), layout))
         calls.clear()

@@ -15,6 +15,7 @@ from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
 from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
+from backends.tensorrt_.options import TensorRTOptions, Types
 from backends.tensorrt_.runtime.layout import Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
@@ -111,34 +112,34 @@ def _add_profile(target: BuildTarget, sizes: Mapping[str, tuple[Sizes, Sizes, Si
         raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
 
 
-def _network_flags(api: TensorRTApi, options: Mapping[str, Any]) -> int:
+def _network_flags(api: TensorRTApi, options: TensorRTOptions) -> int:
     trt, can = api.trt, api.can
     flags = 0
     if can.explicit_batch:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    if can.strong_typing and options["types"] == "graph":
+    if can.strong_typing and options.types is Types.graph:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     return flags
 
 
-def _builder_config(api: TensorRTApi, builder: trt.Builder, options: Mapping[str, Any]) -> trt.IBuilderConfig:
+def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions) -> trt.IBuilderConfig:
     trt = api.trt
     config = builder.create_builder_config()
-    if options["workspace_mb"]:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
-    config.builder_optimization_level = options["optimization_level"]
-    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options["verbosity"].upper())
-    if options["aux_streams"] >= 0:
-        config.max_aux_streams = options["aux_streams"]
-    if options.get("timing_iterations"):
-        config.avg_timing_iterations = options["timing_iterations"]
-    if options["hardware_compatible"]:
+    if options.workspace_mb:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
+    config.builder_optimization_level = options.optimization_level
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options.verbosity.name.upper())
+    if options.aux_streams >= 0:
+        config.max_aux_streams = options.aux_streams
+    if options.timing_iterations:
+        config.avg_timing_iterations = options.timing_iterations
+    if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if options["version_compatible"]:
+    if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options["refit"]:
+    if options.refit:
         config.set_flag(trt.BuilderFlag.REFIT)
-    sources = options["tactic_sources"]
+    sources = options.tactic_sources
     if sources and not config.set_tactic_sources(_tactic_sources(api, sources)):
         raise Unsupported(f"this release does not accept trt.tactic_sources={sources}")
     return config
@@ -175,6 +176,6 @@ def _failure(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> Exceptio
             f"version-compatible plans contain TensorRT's lean runtime, which was not found: install tensorrt-lean "
             f"{api.version} in the same Python, or set trt.version_compatible=false ({text})"
         )
-    if spec.quantization.get("scheme") == "implicit":
+    if not spec.quantization.explicit:
         return Unsupported(f"this release cannot calibrate the graph: use quantization.scheme=explicit ({text})")
     return RuntimeError(f"TensorRT could not build the engine: {text}")

@@ -11,7 +11,9 @@ from typing import Any
 
 from backends.base import Artifact, BuildSpec, versions_of
 from backends.cache import ArtifactCache, digest_of
+from backends.config_key import cell_mapping
 from backends.profiles import plan_profiles
+from backends.tensorrt_.options import Engines
 from backends.tensorrt_.runtime.installation import PACKAGES
 
 BuildPlan = Callable[[BuildSpec, Path], Mapping[str, Any]]
@@ -19,7 +21,6 @@ BuildPlan = Callable[[BuildSpec, Path], Mapping[str, Any]]
 cache has no such plan, so it imports TensorRT itself."""
 
 OPTIONS_OUTSIDE_KEY = (
-    "threads",
     "rewrites",
     "profiles",
     "min",
@@ -42,7 +43,7 @@ def cached_engine(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPla
         made_from: parts of the cache key: digests of the files that define the network, and settings of the network
             that are not options.
     """
-    if spec.options.get("engines", "one") == "one":
+    if spec.options.engines is Engines.one:
         return _plan(spec, made_from, build)
     shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
     plans = [_plan(shape_spec, made_from, build) for shape_spec in shape_specs]
@@ -59,13 +60,13 @@ def cached_engine(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPla
 
 def _plan(spec: BuildSpec, made_from: Mapping[str, Any], build: BuildPlan) -> Artifact:
     """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
-    libraries = [digest_of(Path(path)) for path in spec.options["plugin_libraries"]]
+    libraries = [digest_of(Path(path)) for path in spec.options.plugin_libraries]
     key = {
         **made_from,
         **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
         "profiles": [profile.to_json() for profile in plan_profiles(spec.shapes, spec.options)],
-        "options": {name: value for name, value in spec.options.items() if name not in OPTIONS_OUTSIDE_KEY},
+        "options": {n: value for n, value in cell_mapping(spec.options).items() if n not in OPTIONS_OUTSIDE_KEY},
         "gpu": [spec.device.name, list(spec.device.compute_capability)],
         "driver": spec.device.driver,
     }

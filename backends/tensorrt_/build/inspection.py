@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from backends.tensorrt_.options import TensorRTOptions, Verbosity
 from backends.tensorrt_.runtime.loading import read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -20,7 +21,7 @@ OPERAND_TYPE = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
-def write_layers(api: TensorRTApi, path: Path, options: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
+def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, Any]:
     """Inspect the plan at `path`, write layers.json next to it, and return a summary.
 
     The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
@@ -29,7 +30,7 @@ def write_layers(api: TensorRTApi, path: Path, options: Mapping[str, Any], log: 
     trt, can = api.trt, api.can
     engine = read_plan(api, path.read_bytes(), options, log)
     memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
-    if options["verbosity"] == "none":
+    if options.verbosity is Verbosity.none:
         return {"activation_bytes": memory}
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)

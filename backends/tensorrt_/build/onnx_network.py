@@ -24,7 +24,7 @@ def define_from_onnx(target: BuildTarget, spec: BuildSpec, source: Source) -> tu
     network = target.network
     parse(target, source.onnx.path, int(source.onnx.notes.get("opset", 0)))
     layers_in_fp32 = set_precision(target, spec)
-    if spec.quantization.get("scheme") == "implicit":
+    if not spec.quantization.explicit:
         _calibrate(target, spec, source)
     names = tuple(network.get_input(index).name for index in range(network.num_inputs))
     return Rows(names), {"layers_in_fp32": layers_in_fp32}
@@ -66,7 +66,7 @@ def _calibrate(target: BuildTarget, spec: BuildSpec, source: Source) -> None:
         raise Unsupported(f"TensorRT {target.api.version} has no calibrators; use quantization.scheme=explicit")
     assert source.onnx is not None
     assert source.calibration is not None
-    method = spec.quantization["method"]
+    method = spec.quantization.method.name
     name = "-".join([target.api.version, method, source.onnx.sha256[:16], source.calibration.sha256[:16]])
     config.int8_calibrator = calibrator(target.api, source.calibration.path, method, spec.cache / "calibration" / name)
     with np.load(source.calibration.path, allow_pickle=False) as batches:

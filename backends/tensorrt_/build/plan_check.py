@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.cuda import CudaStream, use_device
+from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
@@ -22,15 +21,16 @@ from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
 SECONDS = 300
 
 
-def find_faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str]:
+def find_faults(plan: Path, options: TensorRTOptions, device: int) -> list[str]:
     """Return the errors of a plan that was just built, TensorRT's errors first; empty if every profile opens."""
-    arguments = {name: options[name] for name in ("version_compatible", "plugin_libraries")}
+    arguments = {name: getattr(options, name) for name in ("version_compatible", "plugin_libraries")}
     command = [
         sys.executable,
         "-m",
         "backends.tensorrt_.build.plan_check",
         str(plan),
-        json.dumps({**arguments, "device": device}),
+        json.dumps(arguments),
+        str(device),
     ]
     try:
         completed = subprocess.run(
@@ -47,14 +47,14 @@ def find_faults(plan: Path, options: Mapping[str, Any], device: int) -> list[str
     return [*errors, f"{(profile_lines or ['it did not open'])[-1]} ({(log_lines or ['no reason given'])[-1]})"]
 
 
-def check_profiles(api: TensorRTApi, plan: Path, options: Mapping[str, Any]) -> str:
+def check_profiles(api: TensorRTApi, plan: Path, options: TensorRTOptions, device: int) -> str:
     """Switch one context of the plan to each profile. Return the first failure, or an empty string.
 
     Each profile is printed before the switch, because the switch may end the process.
     """
     trt = api.trt
-    use_device(options["device"])
-    log, stream = Log(api), CudaStream(options["device"])
+    use_device(device)
+    log, stream = Log(api), CudaStream(device)
     load_plugins(api, options, log)
     engine = read_plan(api, plan.read_bytes(), options, log)
     context = engine.create_execution_context() if engine is not None else None
@@ -75,6 +75,7 @@ def check_profiles(api: TensorRTApi, plan: Path, options: Mapping[str, Any]) -> 
 
 
 if __name__ == "__main__":
-    failure = check_profiles(load_api(), Path(sys.argv[1]), json.loads(sys.argv[2]))
+    options = TensorRTOptions(**json.loads(sys.argv[2]))
+    failure = check_profiles(load_api(), Path(sys.argv[1]), options, int(sys.argv[3]))
     print(failure, flush=True)
     sys.exit(bool(failure))

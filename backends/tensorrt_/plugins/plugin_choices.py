@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backends.base import BuildSpec, Unsupported
+from backends.options import Switch
 from backends.profiles import Profile, plan_profiles
+from backends.tensorrt_.options import Constraints, Gelu, Part, PluginOptions
 from backends.tensorrt_.runtime.layout import PLUGIN_POSITIONS
 
 PACKED_POSITIONS = 512
@@ -93,9 +95,9 @@ class Choices:
 
 def choices_of(spec: BuildSpec, hidden: int) -> Choices:
     """Resolve the options of `spec` for a model of this hidden size."""
-    options, packed = spec.options, spec.options["layout"] == "packed"
-    gelu = _gelu(spec.precision) if options["gelu"] == "auto" else options["gelu"]
-    products = options["products"]
+    options, packed = spec.options, spec.options.packed
+    gelu = _gelu(spec.precision) if options.gelu is Gelu.auto else options.gelu.name
+    products = options.products.name
     if products == "auto":
         # Only a convolution can fuse the cubic GELU and have a range on its output. A matrix product cannot, because
         # its bias is a layer after it.
@@ -107,12 +109,13 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         "attention": packed or sequence in PADDED_SEQUENCES["int8"],
         "norms": hidden in INT8_NORM_HIDDEN,
     }
-    in_int8 |= {name: options[name] == "int8" for name in in_int8 if options[name] != "auto"}
+    parts = {"attention": options.attention, "norms": options.norms}
+    in_int8 |= {name: part is Part.int8 for name, part in parts.items() if part is not Part.auto}
     int8_attention = spec.precision == "int8" and in_int8["attention"]
     fused = PADDED_SEQUENCES["int8" if int8_attention else "fp16"] if spec.precision != "fp32" else ()
     return Choices(
         packed=packed,
-        interleaved=options["interleaved"],
+        interleaved=options.interleaved,
         half=spec.precision != "fp32",
         products=products,
         gelu=gelu,
@@ -120,10 +123,10 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         int8_norms=spec.precision == "int8" and in_int8["norms"],
         positions=max(profile.max.sequence for profile in profiles),
         sequence=-1 if packed else sequence,
-        scale_max=options.get("scale_max", "auto"),
+        scale_max=options.scale_max.name,
         unfused=() if packed else tuple(str(profile) for profile in profiles if not _has_only(profile, fused)),
-        shift=bool(spec.quantization.get("shift")),
-        obey=options.get("constraints", "none") == "obey",
+        shift=spec.quantization.shift,
+        obey=options.constraints is Constraints.obey,
     )
 
 
@@ -151,11 +154,12 @@ def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
         Unsupported: an option would have no effect, or products would be FP16 with precision=int8.
     """
     options, int8 = spec.options, spec.precision == "int8"
-    packed, products, obey = options["layout"] == "packed", options["products"], options.get("constraints") == "obey"
+    packed, products, obey = options.packed, options.products.name, options.constraints is Constraints.obey
     for invalid, reason in (
-        (not int8 and options["attention"] != "auto", "plugin.attention is for precision=int8 only; leave it at auto"),
-        (not int8 and options["norms"] != "auto", "plugin.norms is for precision=int8 only; leave it at auto"),
-        (not (int8 and packed) and options.get("scale_max", "auto") != "auto",
+        (not int8 and options.attention is not Part.auto,
+         "plugin.attention is for precision=int8 only; leave it at auto"),
+        (not int8 and options.norms is not Part.auto, "plugin.norms is for precision=int8 only; leave it at auto"),
+        (not (int8 and packed) and options.scale_max is not Switch.auto,
          "plugin.scale_max is for INT8 attention over packed tokens only; leave it at auto"),
         (int8 and products in ("matmul", "plugin"),
          f"plugin.products={products} multiplies in FP16; INT8 needs convolution or fully_connected"),
@@ -200,9 +204,10 @@ def scale_max(choice: str, qkv_range: float) -> bool:
     return choice == "on" or (choice == "auto" and qkv_range**2 / 8 <= SCALE_MAX_EXPONENT)
 
 
-def floating_nodes(options: Mapping[str, Any]) -> tuple[str, ...]:
+def floating_nodes(options: PluginOptions) -> tuple[str, ...]:
     """Return the nodes that the options exclude from INT8. `auto` excludes none, as its result depends on the model."""
-    return tuple(node for name, nodes in FLOATING_POINT_NODES.items() if options[name] == "fp16" for node in nodes)
+    excluded = [nodes for name, nodes in FLOATING_POINT_NODES.items() if getattr(options, name) is Part.fp16]
+    return tuple(node for nodes in excluded for node in nodes)
 
 
 def check_sizes(choices: Choices, positions: int, hidden: int) -> None:

@@ -33,7 +33,7 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     heads, head_size = (int(source.arrays.notes[name]) for name in ("heads", "head_size"))
-    native = target.api.can.packed_attention and spec.options["layout"] == "packed"
+    native = target.api.can.packed_attention and spec.options.layout.name == "packed"
     arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
     hidden_heads = heads * (head_size if native else HEAD)
     notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": hidden_heads}

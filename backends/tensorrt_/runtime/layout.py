@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Feeds, Shape
 from backends.inputs.packing import check_batch, pack, segments, token_lengths
 from backends.profiles import Profile
+from backends.tensorrt_.options import PluginOptions
 
 Sizes = tuple[int, ...]
 
@@ -150,7 +150,7 @@ class Packed(Layout):
 
 
 def plugin_layout(
-    options: Mapping[str, Any], longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False
+    options: PluginOptions, longest: int, tokens: Mapping[Shape, int] | None = None, native: bool = False
 ) -> Layout:
     """Return the layout of an engine of plugins.
 
@@ -159,6 +159,6 @@ def plugin_layout(
         tokens: as in Packed.
         native: TensorRT's own layers replace the plugins. Unlike the embedding plugin, they need positions as an input.
     """
-    if options["layout"] == "fixed":
+    if not options.packed:
         return Columns()
-    return Packed(native or longest > PLUGIN_POSITIONS, tokens, options.get("pad_to_multiple_of", 1))
+    return Packed(native or longest > PLUGIN_POSITIONS, tokens, options.pad_to_multiple_of)

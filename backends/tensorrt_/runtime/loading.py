@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from backends.base import Unsupported
+from backends.tensorrt_.options import EngineKeys
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 
-def load_plugins(api: TensorRTApi, options: Mapping[str, Any], log: Log) -> None:
-    """Register TensorRT's own plugins and those in `options["plugin_libraries"]`, paths of shared libraries.
+def load_plugins(api: TensorRTApi, options: EngineKeys, log: Log) -> None:
+    """Register TensorRT's own plugins and those in `options.plugin_libraries`, paths of shared libraries.
 
     Raises:
         Unsupported: this release cannot load a library.
     """
     trt = api.trt
     trt.init_libnvinfer_plugins(log.logger, "")
-    for library in options["plugin_libraries"]:
+    for library in options.plugin_libraries:
         # TensorRT returns None both for a library that it cannot load and for a loaded one.
         if library not in api.loaded_libraries and trt.get_plugin_registry().load_library(library) is None:
             raise Unsupported(
@@ -28,7 +28,7 @@ def load_plugins(api: TensorRTApi, options: Mapping[str, Any], log: Log) -> None
         api.loaded_libraries.add(library)
 
 
-def read_plan(api: TensorRTApi, plan: Any, options: Mapping[str, Any], log: Log) -> Any:
+def read_plan(api: TensorRTApi, plan: Any, options: EngineKeys, log: Log) -> Any:
     """Deserialize a plan to a `trt.ICudaEngine`. Return None if that fails; `log` has the reason.
 
     Plans of `version_compatible` engines contain host code. A runtime runs that code only if it is allowed. Allowing it
@@ -39,5 +39,5 @@ def read_plan(api: TensorRTApi, plan: Any, options: Mapping[str, Any], log: Log)
     """
     trt = api.trt
     reader = trt.Runtime(log.logger)
-    reader.engine_host_code_allowed = options["version_compatible"]
+    reader.engine_host_code_allowed = options.version_compatible
     return reader.deserialize_cuda_engine(plan)

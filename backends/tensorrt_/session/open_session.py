@@ -9,6 +9,7 @@ from backends.base import Array, Artifact, BuildSpec, Feeds, Opening, Session, S
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.profiles import choose_profile
+from backends.tensorrt_.options import Contexts
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -75,11 +76,11 @@ def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layou
     """
     trt = api.trt
     use_device(spec.device.index)
-    allowed = min(free_memory(), (spec.options.get("memory_mb") or 1 << 30) << 20)
+    allowed = min(free_memory(), (spec.options.memory_mb or 1 << 30) << 20)
     yield "device", None
     trt.init_libnvinfer_plugins(Log(api).logger, "")
     yield "plugins", None
-    per_profile = spec.options.get("contexts", "one") == "per_profile"
+    per_profile = spec.options.contexts is Contexts.per_profile
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
         content = read_verified_plan(plan_artifact)

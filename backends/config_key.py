@@ -1,8 +1,11 @@
-"""Keys of the configuration with their help, and a list of all keys of a configuration."""
+"""Keys of the configuration with their help, and a list of all keys of a configuration.
+
+Needs CPython 3.10 and the standard library only, because descriptions of backends use it in every worker.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum, EnumMeta
@@ -13,9 +16,16 @@ T = TypeVar("T")
 TYPE_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "any value"}
 
 
-def key(default: T, text: str) -> T:
-    """Make a field of a configuration dataclass with its default value and its help text."""
-    metadata = {"help": text}
+def key(default: T, text: str = "", *, added_later: bool = False, paths: bool = False, in_help: bool = False) -> T:
+    """Make a field of a configuration dataclass with its default value and its help text.
+
+    Args:
+        text: help text; empty for a field that takes the value of another key.
+        added_later: whether a cell leaves the option out at its default, so that the ids of older cells stay the same.
+        paths: whether the values are paths; the command line then quotes them for Hydra.
+        in_help: whether `--help` shows an option of a backend. The reference shows all.
+    """
+    metadata = {"help": text, "added_later": added_later, "paths": paths, "in_help": in_help}
     if isinstance(default, list | dict):
         made_field: Any = field(default_factory=lambda: deepcopy(default), metadata=metadata)
     else:
@@ -32,12 +42,14 @@ class Key:
         type: Type in words, or the choices of an enumeration.
         default: Default as typed on the command line.
         text: Help text.
+        in_help: Whether `--help` shows the key.
     """
 
     name: str
     type: str
     default: str
     text: str
+    in_help: bool = False
 
 
 def keys_of(schema: type[Any], prefix: str = "") -> Iterator[Key]:
@@ -49,7 +61,8 @@ def keys_of(schema: type[Any], prefix: str = "") -> Iterator[Key]:
             yield from keys_of(kind, f"{prefix}{item.name}.")
         else:
             text = str(item.metadata.get("help", ""))
-            yield Key(prefix + item.name, _type_name(kind), _typed(_default_of(item)), text)
+            in_help = bool(item.metadata.get("in_help"))
+            yield Key(prefix + item.name, _type_name(kind), _typed(_default_of(item)), text, in_help)
 
 
 def _default_of(item: Field[Any]) -> Any:
@@ -85,3 +98,23 @@ def _typed(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{name}:{_typed(element)}" for name, element in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def to_json_types(value: Any) -> Any:
+    """Convert enums and containers of enums to JSON types. An enum becomes its value if it is a text, else its name."""
+    if isinstance(value, Enum):
+        return value.value if isinstance(value.value, str) else value.name
+    if isinstance(value, Mapping):
+        return {key: to_json_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_types(item) for item in value]
+    return value
+
+
+def cell_mapping(options: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON types, without fields that were added later and have their default."""
+    return {
+        item.name: to_json_types(getattr(options, item.name))
+        for item in fields(options)
+        if not item.metadata.get("added_later") or getattr(options, item.name) != _default_of(item)
+    }

@@ -29,6 +29,7 @@ from backends.cache import ArtifactCache
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.onnx_ import onnx_files
+from backends.options import Switch
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -41,7 +42,6 @@ INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 class OnnxRuntime(Backend):
     distributions = INSTALLED
     also_recorded = ("onnx",)
-    marks = True
 
     def check(self, spec: BuildSpec) -> None:
         if not versions_of(INSTALLED):
@@ -56,7 +56,7 @@ class OnnxRuntime(Backend):
             raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16")
         if spec.precision == "fp8":
             raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
-        if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
+        if spec.precision == "int8" and not spec.quantization.explicit:
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
@@ -68,8 +68,8 @@ class OnnxRuntime(Backend):
         A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
         """
         assert source.onnx is not None
-        fusion = spec.options["fusion"]
-        fuse = fusion == "on" or (fusion == "auto" and spec.device.kind == "cuda")
+        fusion = spec.options.fusion
+        fuse = fusion is Switch.on or (fusion is Switch.auto and spec.device.kind == "cuda")
         if not fuse or spec.precision == "int8":
             return source.onnx
         onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
@@ -154,8 +154,8 @@ class OrtSession(Session):
         self._next_graph = 0
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if spec.options["threads"]:
-            options.intra_op_num_threads = spec.options["threads"]
+        if spec.threads:
+            options.intra_op_num_threads = spec.threads
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._gpu:
             from backends.cuda import CudaStream
@@ -260,7 +260,7 @@ class OrtSession(Session):
 
     def capture(self) -> None:
         if not self._can_capture:
-            raise Unsupported("CUDA graphs need a GPU, and the session must be opened with backend.cuda_graph=true")
+            raise Unsupported("CUDA graphs need a GPU, and the session must be opened with cuda_graph=true")
         self.wait()
         self.graphs.add(self._run_options(self._next_graph))
         self._next_graph += 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
+from backends.null_.options import Behaviour
 from backends.stream import Event
 
 HIDDEN = 8
@@ -29,19 +30,18 @@ class Null(Backend):
     distributions = ("numpy",)
 
     def check(self, spec: BuildSpec) -> None:
-        if spec.options["behaviour"] == "unsupported":
+        if spec.options.behaviour is Behaviour.unsupported:
             raise Unsupported("null.behaviour=unsupported was requested")
-        if spec.options["behaviour"] == "unavailable":
+        if spec.options.behaviour is Behaviour.unavailable:
             raise Unavailable("null.behaviour=unavailable was requested")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         return Artifact(source.checkpoint, source.sha256)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
-        costs = {cost.name: spec.options[cost.name] for cost in fields(Costs) if cost.name in spec.options}
-        factors = spec.options.get("process_factors") or [1.0]
-        session = NullSession(spec.options["behaviour"], Costs(**costs).times(factors[spec.process % len(factors)]))
-        yield "open", session
+        costs = Costs(**{cost.name: getattr(spec.options, cost.name) for cost in fields(Costs)})
+        factors = spec.options.process_factors or [1.0]
+        yield "open", NullSession(spec.options.behaviour.name, costs.times(factors[spec.process % len(factors)]))
 
 
 class NullEvent:

@@ -1,0 +1,80 @@
+"""Description of a backend: the facts that the suite needs before it imports the backend's module.
+
+Each folder of backends has a file `description.py` with the tuple `BACKENDS` of `BackendDescription`. It needs CPython
+3.10 and the standard library only, because each worker reads all descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from backends.onnx_.quantization_options import Placement
+from backends.options import BackendOptions
+
+SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
+
+HIDDEN_STATES, MARKED_LAYERS = "hidden_states", "marked_layers"
+"""Outputs of sessions: the last hidden state, and the points in `Source.marked`."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """Python that runs a backend.
+
+    Attributes:
+        key: key of the group `interpreter` on the command line.
+        help: help text of the key.
+    """
+
+    key: str
+    help: str
+
+
+MAIN = Interpreter(
+    "main",
+    "Python for exports and scores, and for all backends except TensorRT. Empty: the Python that runs the command.",
+)
+
+
+@dataclass(frozen=True)
+class BackendDescription:
+    """Facts about a backend.
+
+    Attributes:
+        name: name on the command line, in cells and in tables.
+        factory: "module:name" of a callable without arguments that returns the `Backend`.
+        source: input of the build: none, a checkpoint, or an exported ONNX file (or plain weights) with its checkpoint.
+        devices: kinds of devices that it can use: "cpu", "cuda".
+        time_limit_s: default time limit of each stage of a cell, in seconds.
+        interpreter: Python that runs it.
+        cuda_graph: whether CUDA graphs are measured in addition to plain steps by default.
+        options: class of `BuildSpec.options`.
+        groups: dataclasses of the options on the command line, by name of the group. Fields are made with `key` of
+            backends/config_key.py. Two backends may share a group and its dataclass.
+        placement: placement of Q/DQ for quantization.placement=auto; auto for a backend that places nothing.
+        keeps_parts_by: keys that keep parts of a model in higher precision: keep_fp32, quantization.leave_out.
+        packs_tokens: whether it computes tokens without padding, unless a cell has layout=fixed.
+        chooses_int8: whether its builder may compute a product of an INT8 engine in another precision.
+        unused_quantization: reasons why an option of quantization has no effect, by its name, or by name=value if
+            only this value has none.
+        outputs: outputs that its sessions can give.
+    """
+
+    name: str
+    factory: str
+    source: SourceKind
+    devices: tuple[str, ...]
+    time_limit_s: float
+    interpreter: Interpreter = MAIN
+    cuda_graph: bool = True
+    options: type[BackendOptions] = BackendOptions
+    groups: Mapping[str, type[Any]] = field(default_factory=dict)
+    placement: Placement = Placement.gemm
+    keeps_parts_by: tuple[str, ...] = ()
+    packs_tokens: bool = False
+    chooses_int8: bool = False
+    unused_quantization: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = (HIDDEN_STATES,)

@@ -1,0 +1,52 @@
+"""Options of the null backend: its behaviour and costs, see backends/null_/null.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from backends.config_key import key
+from backends.options import BackendOptions, SharedKeys
+from backends.value_checks import at_least, positive
+
+Behaviour = Enum(
+    "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nonfinite", "garbage", "unsupported", "unavailable"]
+)
+
+
+@dataclass
+class NullOptions(BackendOptions):
+    """Behaviour and costs of the null backend, which runs no model."""
+
+    behaviour: Behaviour = key(Behaviour.ok, "Outcome that the null backend produces.")
+    step_ms: float = key(1.0, "Host time of a step.")
+    gpu_ms: float = key(0.0, "Device time of a step on a simulated GPU. 0: no simulated GPU.")
+    copy_ms: float = key(0.0, "Time to copy the inputs.")
+    shape_ms: float = key(0.0, "Host time to prepare another shape.")
+    profile_ms: float = key(0.0, "Extra host time to prepare a shape of another profile.")
+    first_ms: float = key(0.0, "Extra host time of the first step after a change of shape.")
+    first_gpu_ms: float = key(0.0, "Extra device time of the first step after a change of shape.")
+    cold_ms: float = key(0.0, "Extra host time of the first step of a shape in a process.")
+    capture_ms: float = key(0.0, "Host time to capture a CUDA graph.")
+    other: dict[str, float] = key(
+        {}, "Costs of one shape or of one ordered pair of shapes, such as {shape_ms 1x16 2x16: 0.5}."
+    )
+    profile_of: dict[str, int] = key({}, "Profile number of a shape, such as {2x16: 1}. Other shapes have profile 0.")
+    process_factors: list[float] = key([], "Factors on all costs, one for each process in turn.", added_later=True)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if item.name.endswith("_ms"):
+                at_least(f"null.{item.name}", getattr(self, item.name), 0)
+
+    @classmethod
+    def resolved(cls, shared: SharedKeys, groups: Mapping[str, Any]) -> NullOptions:
+        options = super().resolved(shared, groups)
+        for factor in options.process_factors:
+            positive("null.process_factors", factor)
+        return options
+
+    def has_graphs(self, device_kind: str) -> bool:
+        return device_kind == "cuda" or self.gpu_ms > 0

@@ -1,0 +1,66 @@
+"""PyTorch: eager, compiled, and on packed tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from backends.config_key import key
+from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, SourceKind
+from backends.options import BackendOptions, Switch
+
+CompileMode = Enum("CompileMode", {"default": "default", "max_autotune": "max-autotune-no-cudagraphs"})
+
+
+@dataclass
+class EagerOptions(BackendOptions):
+    keep_fp32: list[str] = key([], added_later=True)
+
+
+@dataclass
+class CompileOptions(BackendOptions):
+    dynamic: Switch = key(
+        Switch.off, "torch_compile: compile for dynamic shapes. off: one specialized graph per shape."
+    )
+    compile_mode: CompileMode = key(
+        CompileMode.default, "torch_compile: mode of torch.compile. max_autotune means max-autotune-no-cudagraphs."
+    )
+
+
+@dataclass
+class PackedOptions(BackendOptions):
+    pad_to_multiple_of: int = key(1, added_later=True)
+
+
+BACKENDS = (
+    BackendDescription(
+        name="torch_eager",
+        factory="backends.torch_.pytorch:TorchEager",
+        source=SourceKind.checkpoint,
+        devices=("cpu", "cuda"),
+        time_limit_s=1200.0,
+        options=EagerOptions,
+        keeps_parts_by=("keep_fp32",),
+        outputs=(HIDDEN_STATES, MARKED_LAYERS),
+    ),
+    BackendDescription(
+        name="torch_compile",
+        factory="backends.torch_.pytorch:TorchCompile",
+        source=SourceKind.checkpoint,
+        devices=("cpu", "cuda"),
+        time_limit_s=1200.0,
+        options=CompileOptions,
+        groups={"torch": CompileOptions},
+        outputs=(HIDDEN_STATES, MARKED_LAYERS),
+    ),
+    # On a CPU it runs one sequence at a time, which checks outputs only.
+    BackendDescription(
+        name="torch_packed",
+        factory="backends.torch_.packed:TorchPacked",
+        source=SourceKind.onnx,
+        devices=("cpu", "cuda"),
+        time_limit_s=1200.0,
+        options=PackedOptions,
+        packs_tokens=True,
+    ),
+)
