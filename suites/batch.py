@@ -10,6 +10,9 @@ Key=value arguments are added to every line.
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import argparse
 import os
 import shlex
@@ -27,6 +30,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from suites.cli.command_line import FLAGS, CommandParser, overrides, run_guarded
+from suites.cli.display import STARTED
 from suites.cli.hydra_errors import check_keys, explain_malformed_override
 from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
@@ -93,7 +97,8 @@ class Batch:
         self.processes.discard(process)
         if process.returncode and shlex.join(line) not in self.failed:
             self.failed.append(shlex.join(line))
-        messages = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(no message)"
+        lines = [text for text in error.splitlines() if text.strip() and not text.startswith(STARTED)]
+        messages = " | ".join(map(one_line, lines)) or "(no message)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:

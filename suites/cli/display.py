@@ -1,4 +1,4 @@
-"""Progress of running cells: one live line in a terminal, and plain lines elsewhere."""
+"""Progress of running cells: one live line in a terminal, and elsewhere a plain line when a process starts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from rich.text import Text
 
 from suites.measuring.clock import now_ns
 from suites.text import one_line
+
+STARTED = "started: "
+"""First word of a line that says that a process started. Without a terminal, nothing else shows progress."""
 
 
 class Display:
@@ -31,8 +34,17 @@ class Display:
     ) -> None:
         self._live.stop()
 
-    def begin(self, title: str, stage: str = "probe") -> None:
+    def begin(self, title: str, position: str = "", stage: str = "probe") -> None:
+        """Show that a cell, or one more process of a cell, starts.
+
+        Args:
+            title: Model, backend and precision of the cell.
+            position: Place of the cell in its sweep, such as "cell 2 of 4".
+            stage: First stage, or number of the process.
+        """
         self._title, self._started = one_line(title), now_ns()
+        if not self._console.is_terminal:
+            self.say(f"{STARTED}{'  '.join(text for text in (position, self._title, stage) if text)}")
         self.stage(stage, "starting")
 
     def stage(self, stage: str, text: str, keep: bool = False) -> None:

@@ -1,28 +1,23 @@
-"""Spread of times between processes, by machine and path: `python -m suites.process_noise RESULTS`.
+"""Spread of times between processes, by machine and path.
 
 A table row from one process has no spread between processes of its own. Tables use the spread of a study of equal
 processes for such a row, from `suites/process_noise.json`. A study is a record of several processes, or a group of
-records that differ only in the ranges of INT8, which do not change kernels. The command writes this file from all
-records under RESULTS.
+records that differ only in the ranges of INT8, which do not change kernels. The command process-noise writes this file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from suites.cli.output import run_with_tolerant_output
 from suites.records.record import GPU, LATENCY, Measurement, Record
 from suites.root import ROOT
-from suites.schema.refusals import Refused
 from suites.statistics.stats import Estimate
 
 FILE = ROOT / "suites" / "process_noise.json"
@@ -199,37 +194,3 @@ def _from_json(item: Mapping[str, Any]) -> Study:
 def to_text(found: Iterable[Study]) -> str:
     """Return the content of the file: one study per line, so diffs are readable."""
     return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the file. Return 0, or 2 if the command was refused."""
-    from suites.cli.command_line import CommandParser, run_guarded
-    from suites.records.record_checks import BadRecord
-    from suites.records.results_folder import read_records
-
-    parser = CommandParser(
-        "process-noise",
-        "Calculate from records how much times differ between processes, and write suites/process_noise.json.\n\n"
-        f"It reads the latency records that have at least {LEAST} equal processes. Tables use the file to judge rows\n"
-        "that were measured in one process.",
-        ("results/reference", "results/runs"),
-    )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")
-
-    def write() -> int:
-        options = parser.parse_args(arguments)
-        try:
-            found = studies(read_records(options.results, "latency"))
-        except BadRecord as error:
-            raise Refused(f"{error}; move the file away") from None
-        if not found:
-            raise Refused(f"{options.results} has no study; give a folder with records of at least {LEAST} processes")
-        FILE.write_text(to_text(found), encoding="utf-8")
-        print(f"{FILE}: {len(found)} studies")
-        return 0
-
-    return run_guarded(write)
-
-
-if __name__ == "__main__":
-    sys.exit(run_with_tolerant_output(lambda: main(sys.argv[1:])))

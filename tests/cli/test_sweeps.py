@@ -17,7 +17,7 @@ from suites.schema.refusals import Refused
     ],
 )
 def test_more_cells_than_can_be_listed_are_refused(words: tuple[str, ...], cells: str) -> None:
-    with pytest.raises(Refused, match=f"the sweep has {cells} cells; ask for at most {MOST_CELLS:,}"):
+    with pytest.raises(Refused, match=f"the sweep has {cells} cells; split it into sweeps of at most {MOST_CELLS:,}"):
         check_sweep(["-m", *words])
 
 
