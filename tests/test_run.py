@@ -44,10 +44,12 @@ def test_every_outcome_gives_a_record(cli: Cli, tmp_path: Path) -> None:
     assert "ValueError: null.behaviour=raise" in records["raise"].reason
     assert "SIGABRT" in records["abort"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
-    # Without a terminal there is a plain line for the start and for the end of each cell.
-    started, ended = done.stderr.splitlines()[::2], done.stderr.splitlines()[1::2]
-    assert started == [f"started: cell {number} of 4  none null fp32  probe" for number in range(1, 5)]
-    assert [line.split()[0] for line in ended] == ["ok", "failed", "failed", "failed"]
+    # Without a terminal there is a plain line for the start and the end of each cell, and for each process.
+    lines = done.stderr.splitlines()
+    started = [f"started: cell {number} of 4  none null fp32  " for number in range(1, 5)]
+    assert lines[::3] == [f"{start}probe" for start in started]
+    assert lines[1::3] == [f"{start}process 1 of 1" for start in started]
+    assert [line.split()[0] for line in lines[2::3]] == ["ok", "failed", "failed", "failed"]
     table = rows(table_in(tmp_path / "results", "latency").read_text())
     assert sum("**invalid**: cosine" in row["notes"] for row in table) == 4
 
@@ -180,7 +182,7 @@ def test_equal_refusals_of_a_sweep_are_one_line_with_the_number_of_cells(cli: Cl
     assert len(refused) == 1
     assert refused[0].startswith("refused: 3 cells: sequence=600 is beyond the 512 positions")
     started = [line for line in done.stderr.splitlines() if line.startswith(STARTED)]
-    assert [line.split("  ")[0] for line in started] == [f"started: cell {number} of 3" for number in (1, 2, 3)]
+    assert started == [f"started: cell {number} of 3  none null fp32  probe" for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])

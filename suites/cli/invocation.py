@@ -81,7 +81,8 @@ class Invocation:
         with self.display as display:
             try:
                 request = resolve(config)
-                display.begin(f"{request.cell['model']} {request.backend} {request.cell['precision']}", position)
+                title = f"{request.cell['model']} {request.backend} {request.cell['precision']}"
+                display.begin(title, position, process=f"process 1 of {request.repeats}")
                 ended = run_request(request, display.stage)
             except Refused as reason:
                 self._refuse(str(reason))
