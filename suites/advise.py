@@ -7,6 +7,9 @@ switching for each precision to RESULTS/MACHINE/plots/switching-MODEL-PRECISION.
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence

@@ -10,6 +10,9 @@ Key=value arguments are added to every line.
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import argparse
 import os
 import shlex
@@ -26,7 +29,8 @@ from threading import Lock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from suites.cli.command_line import FLAGS, CommandParser, overrides, run_guarded
+from suites.cli.command_line import FLAGS, REFUSED, CommandParser, overrides, run_guarded
+from suites.cli.display import STARTED
 from suites.cli.hydra_errors import check_keys, explain_malformed_override
 from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
@@ -55,6 +59,7 @@ class Batch:
         end_ns: time after which no more engines start.
         processes: the processes that run now.
         failed: the lines that failed.
+        refused: the lines that were refused. They do not run again, e.g. in a second process.
         taking: lock for the shared iterator of engines.
         stopped: no more lines start.
     """
@@ -63,12 +68,14 @@ class Batch:
     end_ns: float
     processes: set[subprocess.Popen[str]] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     engine_lock: Lock = field(default_factory=Lock)
     stopped: bool = False
 
     def run(self, line: Line, *extra: str) -> None:
         """Run one line to its end, print its messages on one line, and note whether it failed."""
-        if self.stopped:
+        text = shlex.join(line)
+        if self.stopped or text in self.refused:
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
@@ -87,9 +94,12 @@ class Batch:
         self.processes.add(process)
         _, error = process.communicate()
         self.processes.discard(process)
-        if process.returncode and shlex.join(line) not in self.failed:
-            self.failed.append(shlex.join(line))
-        messages = " | ".join(one_line(text) for text in error.splitlines() if text.strip()) or "(no message)"
+        if process.returncode and text not in self.failed:
+            self.failed.append(text)
+        if process.returncode == REFUSED:
+            self.refused.add(text)
+        lines = [words for words in error.splitlines() if words.strip() and not words.startswith(STARTED)]
+        messages = " | ".join(map(one_line, lines)) or "(no message)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:

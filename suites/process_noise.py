@@ -6,6 +6,9 @@ suites/statistics/noise.py.
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from pathlib import Path

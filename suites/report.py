@@ -5,6 +5,9 @@ The tables of each machine are written to RESULTS/MACHINE/tables. The default of
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,6 +9,9 @@ and a cell of the latency suite, so the tables show accuracy and latency of each
 
 from __future__ import annotations
 
+import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
+
+# isort: split
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -76,7 +79,7 @@ class Search:
         Raises:
             Refused: a path has no accuracy scores, or no part can be kept in a precision higher than this one.
         """
-        from suites.run import checked_config
+        from suites.cli.composing import checked_config
 
         config = _composed(self.overrides)
         checked_config(config)
@@ -144,7 +147,7 @@ class Search:
 
     def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.asking.request import resolve
-        from suites.run import checked_config
+        from suites.cli.composing import checked_config
         from suites.running.pipeline import run_to_end
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"

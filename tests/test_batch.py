@@ -105,6 +105,43 @@ def test_an_option_with_a_typo_names_the_nearest(
     assert f"refused: {says}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("bacth=[1]", "there is no key bacth; did you mean batch? (Batch sizes."),
+        ("-m trt.mni=[1,2],[2,2]", "there is no key trt.mni; did you mean trt.min? (Smallest"),
+        ("model.architecture.hiden_size=3", "did you mean model.architecture.hidden_size?"),
+        ("backend=nul", "did you mean null?"),
+    ],
+)
+def test_a_typo_in_a_line_is_refused_before_any_line_runs(
+    line: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text(f"backend=null\n{line}\n")
+    assert batch.main([str(file), *folders(tmp_path)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith(f"refused: {file}, line 2: ")
+    assert says in error
+    assert not (tmp_path / "results").exists()
+
+
+def test_known_entries_and_new_ones_with_a_plus_are_accepted(tmp_path: Path) -> None:
+    lines = ["model.architecture.hidden_size=64", "+model.architecture.new=3"]
+    (tmp_path / "cells.txt").write_text("\n".join(lines))
+    assert batch.read_cells(tmp_path / "cells.txt") == [[line] for line in lines]
+
+
+def test_a_line_that_is_refused_runs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=null sequence=[600]\n")
+    assert batch.main([str(file), *folders(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert out.count("refused: sequence=600 is beyond the 512 positions") == 1
+    assert "started: " not in out
+
+
 def test_a_sweep_is_split_into_its_cells() -> None:
     line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
     assert batch.split_sweep(line) == [

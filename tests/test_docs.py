@@ -133,3 +133,11 @@ def test_readmes_are_short() -> None:
     for name in ("README.md", "README.zh-CN.md"):
         assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 120
     assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_lines_of_tables_and_code_fit_in_120_characters(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    lines = [line for block in code(text) for line in block.splitlines()]
+    lines += [line for line in text.splitlines() if line.startswith("|")]
+    assert [line for line in lines if len(line) > 120] == []

@@ -115,6 +115,14 @@ def test_every_figure_it_quotes_is_in_the_tables(file: Path, least: int) -> None
     assert [figure for figure in quoted if not re.search(rf"\| {re.escape(figure)} +[\[(|]", tables)] == []
 
 
+def test_the_share_of_gelu_follows_from_the_times_next_to_it() -> None:
+    text = " ".join(text_of(ROOT / "docs" / "findings.md").split())
+    matched = re.search(r"formula of GELU changes the time by (\d+)%.*?takes (\S+) ms instead of (\S+) ms", text)
+    assert matched
+    percent, fast, slow = map(float, matched.groups())
+    assert round(100 * (1 - fast / slow)) == percent
+
+
 @pytest.mark.parametrize("file", FINDINGS, ids=lambda file: file.stem)
 def test_findings_begin_with_their_conclusion_and_a_plot(file: Path) -> None:
     title, conclusion, plot, *_ = text_of(file).split("\n\n")

@@ -18,6 +18,7 @@ from markdown_rows import rows
 from omegaconf import OmegaConf
 
 from suites.asking.request import resolve
+from suites.cli.display import STARTED
 from suites.cli.local_settings import register
 from suites.records.cell import Cell
 from suites.records.results_folder import read_records
@@ -26,8 +27,8 @@ QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16
 
 
 def one_line(error: str) -> str:
-    """Return the only line on standard error; it is no traceback."""
-    lines = [line for line in error.splitlines() if line.strip()]
+    """Return the only line on standard error, apart from lines about the start of a process; it is no traceback."""
+    lines = [line for line in error.splitlines() if line.strip() and not line.startswith(STARTED)]
     assert len(lines) == 1, error
     return lines[0]
 
@@ -42,7 +43,12 @@ def test_every_outcome_gives_a_record(cli: Cli, tmp_path: Path) -> None:
     assert "ValueError: null.behaviour=raise" in records["raise"].reason
     assert "SIGABRT" in records["abort"].reason
     assert "cosine to the FP32 reference" in records["garbage"].reason
-    assert len(done.stderr.splitlines()) == 4  # one plain line per cell if the output is no terminal
+    # Without a terminal there is a plain line for the start and the end of each cell, and for each process.
+    lines = done.stderr.splitlines()
+    started = [f"started: cell {number} of 4  none null fp32  " for number in range(1, 5)]
+    assert lines[::3] == [f"{start}probe" for start in started]
+    assert lines[1::3] == [f"{start}process 1 of 1" for start in started]
+    assert [line.split()[0] for line in lines[2::3]] == ["ok", "failed", "failed", "failed"]
     table = rows(table_in(tmp_path / "results", "latency").read_text())
     assert sum("**invalid**: cosine" in row["notes"] for row in table) == 4
 
@@ -163,9 +169,19 @@ def test_a_killed_sweep_continues_where_it_stopped(cli: Cli, tmp_path: Path) -> 
 def test_a_refused_cell_of_a_sweep_does_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", "backend=null", "sequence=[600],[16]", "batch=[2]", "suite.seconds=0.05")
     assert done.returncode == 2
-    assert "beyond the 512 positions" in done.stderr
+    assert "refused: sequence=600 is beyond the 512 positions" in done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
     assert record.outcome == "ok"
+
+
+def test_equal_refusals_of_a_sweep_are_one_line_with_the_number_of_cells(cli: Cli) -> None:
+    done = cli("-m", "backend=null", "sequence=[600],[16]", "null.step_ms=1,2,3", "until=build", "batch=[2]")
+    assert done.returncode == 2
+    refused = [line for line in done.stderr.splitlines() if line.startswith("refused")]
+    assert len(refused) == 1
+    assert refused[0].startswith("refused: 3 cells: sequence=600 is beyond the 512 positions")
+    started = [line for line in done.stderr.splitlines() if line.startswith(STARTED)]
+    assert started == [f"started: cell {number} of 3  none null fp32  probe" for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])

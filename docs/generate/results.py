@@ -62,8 +62,12 @@ def short_table(table: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _verdicts(row: Row) -> str:
-    """Return the notes of a row that begin with a verdict, each without the part after a semicolon."""
-    return joined(*(note.partition(";")[0] for note in row["notes"].split(NOTE) if VERDICT.match(note)))
+    """Return the notes of a row that begin with a verdict, each without the part after a semicolon.
+
+    The reason of an unsupported row is left out, because it would make the lines too long.
+    """
+    verdicts = [note.partition(";")[0] for note in row["notes"].split(NOTE) if VERDICT.match(note)]
+    return joined(*("unsupported" if text.startswith("unsupported:") else text for text in verdicts))
 
 
 def result_table() -> str:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from suites.cli.output import TolerantOutput
 from suites.cli.path_arguments import quoted_path
+from suites.records.suite_version import CODE
 from suites.schema.refusals import Refused, did_you_mean, is_file, nearest, shortened
 from suites.suite import BadSuite
 from suites.text import one_line
@@ -212,8 +213,14 @@ def _guarded(work: Callable[[], int]) -> int:
     except (Refused, BadSuite) as reason:
         message = str(reason)
     except KeyboardInterrupt:
-        print("interrupted: finished measurements are kept; run the same command again to continue", file=sys.stderr)
+        print("interrupted: measured cells are kept; run the same command to continue", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        from suites.cli.dependencies import not_installed  # Importing it ends this process if it can name the library.
+
+        if error.name is None or error.name.partition(".")[0] in CODE:
+            raise
+        message = not_installed(error.name)
     except Exception as error:
         from suites.cli.hydra_errors import composition_errors, explain
 

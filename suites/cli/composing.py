@@ -1,12 +1,17 @@
-"""Check each composed configuration so that no file and no argument can make Hydra run code."""
+"""Check each composed configuration: it has only keys of the schema, and cannot make Hydra run code."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from suites.schema.config import RunConfig
+from suites.schema.config_types import check_types
 from suites.schema.refusals import Refused, did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 OWN_PARTS = {
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -87,3 +92,38 @@ def _check_interpreter(loader: Any, hydra: Any) -> None:
     if requested and chosen is not None and chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
         raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(choices)}")
+
+
+def checked_config(config: DictConfig) -> RunConfig:
+    """Convert a composed configuration to an object of the schema.
+
+    Raises:
+        Refused: The configuration has a key or a type that is not in the schema.
+    """
+    from omegaconf import OmegaConf
+
+    from suites.cli.hydra_errors import composition_errors, explain, keys_not_in_schema, unknown_key
+
+    if added := keys_not_in_schema(config):
+        raise Refused(unknown_key(added[0]))
+    try:
+        run_config = OmegaConf.to_object(config)
+    except composition_errors() as error:
+        raise Refused(explain(error)) from None
+    if not isinstance(run_config, RunConfig):
+        raise Refused("a file named schema.yaml replaces the project's schema; rename it")
+    check_types(run_config)
+    return run_config
+
+
+def check_architecture(config: RunConfig) -> None:
+    """Refuse keys of model.architecture on the command line if the weights are trained."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    keys = [word.lstrip("+~").partition("=")[0] for word in given]
+    architecture_keys = [name for name in keys if name.startswith("model.architecture.")]
+    if architecture_keys and config.weights.name != "random":
+        raise Refused(
+            f"{architecture_keys[0]} is read with weights=random only; trained weights have their own config.json"
+        )

@@ -55,7 +55,7 @@ def explain(error: Exception) -> str:
         return message
     if missing := re.search(r"missing mandatory value: (\S+)", str(cause)):
         return f"{missing.group(1)}=??? is not a value; give a value, or leave the key out"
-    if "is not a ListConfig" in str(cause):
+    if re.search("is not a ListConfig|Cannot merge |is incompatible with type hint", str(cause)) and _is_container(key):
         example = _example(key)
         return f"{key} must be {example}, e.g. {key}={EXAMPLES[example]}"
     if (inner := re.search(r"Key '([^']+)' not in '\w+'", str(cause))) and is_dataclass(type_of(key)):
@@ -173,6 +173,10 @@ def unexplained(error: Exception, arguments: list[str]) -> str:
 EXAMPLES = {"a list": "[1,8]", "a list of names": "[NAME]", "a list of lists": "[[1,8]]", "a mapping": "{NAME: 1}"}
 
 
+def _is_container(key: str) -> bool:
+    return str(type_of(key)).startswith(("list", "dict"))
+
+
 def _example(key: str) -> str:
     kind = str(type_of(key))
     if kind.startswith("list[list"):
@@ -222,7 +226,8 @@ def unknown_key(key: str) -> str:
         return f"{key} is now {FORMER_KEYS[key]}; write {FORMER_KEYS[key]}=VALUE ({_help_text(FORMER_KEYS[key])})"
     if parent and str(type_of(parent)).startswith("dict"):
         name = key.rpartition(".")[2]
-        return f"{parent} has no {name}; {_entry_hint(parent, name)}a new entry needs a plus: +{key}=VALUE"
+        hint = did_you_mean(name, _entries(parent), f"{parent}.")
+        return f"{parent} has no {name}; {hint}a new entry needs a plus: +{key}=VALUE"
     if str(type_of(key)).startswith("dict"):
         return f"{key} has no such entry; new entries need a plus: +{key}={{NAME: VALUE}} ({_help_text(key)})"
     if is_dataclass(type_of(key)):
@@ -250,15 +255,15 @@ def _help_text(key: str) -> str:
     return next((str(item.metadata.get("help", "")) for item in fields(schema) if item.name == name), "")
 
 
-def _entry_hint(parent: str, name: str) -> str:
-    """Return the nearest entry that a file of suites/conf/ has in a mapping such as model.architecture."""
+def _entries(parent: str) -> list[str]:
+    """Return the entries that files of suites/conf/ have in a mapping such as model.architecture."""
     from yaml import safe_load
 
     group, _, mapping = parent.partition(".")
     entries: set[str] = set()
     for file in (CONF / group).glob("*.yaml"):
         entries.update((safe_load(file.read_text(encoding="utf-8")) or {}).get(mapping) or {})
-    return did_you_mean(name, sorted(entries), f"{parent}.")
+    return sorted(entries)
 
 
 def check_keys(words: Iterable[str]) -> None:
@@ -270,8 +275,10 @@ def check_keys(words: Iterable[str]) -> None:
     groups = set(group_names())
     for word in words:
         key, equal, value = word.lstrip("+~").partition("=")
-        in_list = str(type_of(key.rpartition(".")[0])).startswith("list")
-        if equal and key not in groups and not in_list and _is_unknown(key):
+        parent, _, name = key.rpartition(".")
+        kind = str(type_of(parent))
+        new_entry = kind.startswith("dict") and not word.startswith("+") and name not in _entries(parent)
+        if equal and (new_entry or (key not in groups and not kind.startswith("list") and _is_unknown(key))):
             raise Refused(unknown_key(key))
         choices = choices_of(key)
         choice = value.strip("\"'")

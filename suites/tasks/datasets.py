@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,21 @@ Rows = Iterable[tuple[str, dict[str, Any]]]
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
+INDEX_COLUMNS = ("id", "idx", "index", "guid")
+"""Names of columns that number the rows."""
+
 OTHER_FORMATS = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".pkl")
 """Common formats of tables that this module does not read."""
 
 
-def from_table(path: Path, columns: Sequence[str]) -> Rows:
+def from_table(path: Path, columns: Sequence[str], keys: Mapping[str, str] | None = None) -> Rows:
     """Yield the rows of a file with a header (.csv, .tsv, .txt), or with one JSON object per line (.jsonl).
 
     The header of a text file gives the delimiter.
 
     Args:
         columns: the columns that every row must have.
+        keys: for each column that the user can name, the key of the configuration with this name.
 
     Raises:
         Refused: there is no such file, it is not UTF-8, or a line is not a row with these columns.
@@ -40,25 +45,39 @@ def from_table(path: Path, columns: Sequence[str]) -> Rows:
     if suffix in OTHER_FORMATS:
         raise Refused(f"{path}: {suffix} files are not supported; save the table as .csv, .tsv or .jsonl")
     text = decoded(str(path), read_bytes("task.path", path))
-    yield from _from_json(path, text) if suffix in JSON_LINES else _with_header(path, text, columns)
+    yield from _from_json(path, text) if suffix in JSON_LINES else _with_header(path, text, columns, keys or {})
 
 
-def _with_header(path: Path, text: str, columns: Sequence[str]) -> Rows:
+def _with_header(path: Path, text: str, columns: Sequence[str], keys: Mapping[str, str]) -> Rows:
     default = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     try:
         header, lines = read_delimited(text, columns, default)
     except Malformed as error:
         raise Refused(f"{path}, {error}") from None
+    if header and (missing := [column for column in columns if column not in header]):
+        raise Refused(_no_columns(str(path), missing, header, keys))
     for column in columns if header else ():
         if header.count(column) != 1:
-            fault = "there is no" if column not in header else "there is more than one"
             names = shortened(", ".join(header))
-            raise Refused(
-                f"{path}: {fault} column {column} in its header ({names}); "
-                "give another column with task.*, or correct the header"
-            )
+            raise Refused(f"{path}: there is more than one column {column} in its header ({names}); rename one of them")
     for line in lines:
         yield f"{path}, line {line.number}", dict(zip(header, line.fields, strict=False))
+
+
+def _no_columns(place: str, missing: Sequence[str], available: Sequence[str], keys: Mapping[str, str]) -> str:
+    """Return the line for missing columns: the available columns, and the keys that name a column, with an example.
+
+    The example uses the last unused column for a label and the first unused columns for texts.
+    """
+    unused = [name for name in available if name and name not in keys and name.lower() not in INDEX_COLUMNS]
+    examples = []
+    for column in missing:
+        if column in keys:
+            name = unused.pop(-1 if keys[column] == "task.label" else 0) if unused else "COLUMN"
+            examples.append(shlex.quote(f"{keys[column]}={shortened(name)}"))
+    fault = f"there is no column {' and no column '.join(missing)}; its columns are {shortened(', '.join(available))}"
+    correction = f"name yours, e.g. {' '.join(examples)}" if examples else "correct their names"
+    return f"{place}: {fault}; {correction}"
 
 
 def from_table_without_header(path: Path, columns: Sequence[str]) -> Rows:
@@ -136,20 +155,24 @@ def from_hub(hub: str, split: str, subset: str = "") -> Rows:
         yield f"{hub}, {split} row {number}", row
 
 
-def text_columns(rows: Rows, columns: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]]:
+def text_columns(
+    rows: Rows, columns: Sequence[str], keys: Mapping[str, str] | None = None
+) -> Iterable[tuple[str, dict[str, str]]]:
     """Yield the columns of each row as stripped text.
+
+    Args:
+        keys: for each column that the user can name, the key of the configuration with this name.
 
     Raises:
         Refused: a column is missing or empty, or is not a text.
     """
     for place, row in rows:
+        if missing := [column for column in columns if column not in row]:
+            raise Refused(_no_columns(place, missing, [str(name) for name in row], keys or {}))
         for column in columns:
-            value = row.get(column)
-            if value is None and column in row:
-                raise Refused(f"{place}: {column} is null; it must be a text")
+            value = row[column]
             if value is None:
-                available = shortened(", ".join(map(str, row)))
-                raise Refused(f"{place}: there is no column {column}, which the task needs; available: {available}")
+                raise Refused(f"{place}: {column} is null; it must be a text")
             if isinstance(value, _Nested):
                 raise Refused(f"{place}: {column} is a JSON {value.kind}; it must be a text")
             if not str(value).strip():

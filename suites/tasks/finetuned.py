@@ -34,11 +34,13 @@ def sequence_classification(
     for key in ("text", "label"):
         if not getattr(config, key):
             raise Refused(f"task.{key}= is empty; give the name of a column, e.g. task.{key}={key}")
-    columns = [column for column in (config.text, config.pair, config.label) if column]
+    keys = {getattr(config, name): f"task.{name}" for name in ("text", "pair", "label") if getattr(config, name)}
+    columns = list(keys)
     if config.pair == config.text:
         raise Refused(f"task.text and task.pair are both {config.text}; give two columns, or remove task.pair")
-    rows = from_table(Path(config.path), columns) if config.path else from_hub(config.hub, config.split, config.subset)
-    examples = list(text_columns(rows, columns))
+    path = Path(config.path)
+    rows = from_table(path, columns, keys) if config.path else from_hub(config.hub, config.split, config.subset)
+    examples = list(text_columns(rows, columns, keys))
     if not examples:
         raise Refused(f"{config.path or config.hub} has no texts")
     labels = [row[config.label] for _, row in examples]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomllib
+from conftest import ROOT
 
+from suites.cli import dependencies
 from suites.cli.command_line import FLAGS, overrides, run_guarded
 from suites.schema.refusals import Refused
 
@@ -50,7 +55,7 @@ def raising(error: BaseException) -> Callable[[], int]:
     [
         (Refused("no such thing"), 2, "refused: no such thing\n"),
         (PermissionError(13, "Permission denied", "/a/b"), 2, "refused: /a/b: Permission denied; check that"),
-        (KeyboardInterrupt(), 130, "interrupted: finished measurements are kept"),
+        (KeyboardInterrupt(), 130, "interrupted: measured cells are kept; run the same command to continue\n"),
     ],
 )
 def test_every_exception_gives_one_line_and_an_exit_status(
@@ -102,3 +107,42 @@ def test_a_refusal_with_a_long_reason_is_still_one_line(capsys: pytest.CaptureFi
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert len(error) < 2000
+
+
+def test_a_missing_library_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = ModuleNotFoundError("No module named 'sklearn.metrics'", name="sklearn.metrics")
+    assert run_guarded(raising(error)) == 2
+    line = f"refused: scikit-learn is not installed in {sys.executable}; "
+    assert capsys.readouterr().err == f"{line}activate .venv (source .venv/bin/activate) or run make demo\n"
+    monkeypatch.setattr(dependencies, "ROOT", tmp_path)  # an installed copy has no Makefile
+    assert run_guarded(raising(error)) == 2
+    assert capsys.readouterr().err == f"{line}run {sys.executable} -m pip install scikit-learn\n"
+
+
+def test_a_missing_module_of_the_project_is_a_bug() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        run_guarded(raising(ModuleNotFoundError("No module named 'suites.nothing'", name="suites.nothing")))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "backend=null"), ("search", "backend=ort"), ("batch", "x"), ("report",), ("advise", "x")]
+)
+@pytest.mark.parametrize("start", ["suites.{}", "suites {}"])
+def test_a_python_without_the_libraries_gives_one_line(arguments: tuple[str, ...], start: str) -> None:
+    command, *rest = arguments
+    bare = [sys.executable, "-S", "-m", *start.format(command).split()]  # -S: without site-packages
+    done = subprocess.run([*bare, *rest], cwd=ROOT, capture_output=True, text=True)
+    line = f"refused: hydra-core is not installed in {sys.executable}; activate .venv"
+    assert (done.returncode, done.stderr.startswith(line), done.stderr.count("\n")) == (2, True, 1), done.stderr
+
+
+def test_every_library_that_commands_need_is_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.split("[<>=]", text)[0] for text in project["dependencies"]}
+    names = {
+        dependencies.DISTRIBUTIONS.get(module, module) for module in (*dependencies.NEEDED, *dependencies.DISTRIBUTIONS)
+    }
+    indirect = {"omegaconf", "PyYAML"}  # dependencies of hydra-core
+    assert names - indirect <= required

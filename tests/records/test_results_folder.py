@@ -13,10 +13,10 @@ from conftest import ROOT, Measured, table_in
 
 from backends.null_.null import Costs
 from suites import advise, report
+from suites.cli.invocation import Invocation
 from suites.records import results_folder
 from suites.records.record import Record, read_record, record_path, write_record
 from suites.records.results_folder import machine_folders
-from suites.run import Invocation
 from suites.running.pipeline import CellResult
 from suites.schema.config import RunConfig
 from suites.tables import touched, write_tables
@@ -143,17 +143,18 @@ def test_a_finished_cell_is_noted_immediately(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command may be interrupted before its other cells end."""
-    from suites import run
-    from suites.asking import request
-    from suites.running import pipeline
+    from suites.cli import invocation
 
     file = tmp_path / "touched"
     monkeypatch.setenv(touched.TOUCHED, str(file))
     record = make_record()
     machine = SimpleNamespace(slug="gpu-a")
-    asked = SimpleNamespace(cell={"model": "m", "precision": "p"}, backend="b", results=tmp_path, machine=machine)
-    monkeypatch.setattr(request, "resolve", lambda config: asked)
-    monkeypatch.setattr(run, "checked_config", lambda config: config)
-    monkeypatch.setattr(pipeline, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False))
-    Invocation().run(SimpleNamespace())  # type: ignore[arg-type]
+    asked = SimpleNamespace(
+        cell={"model": "m", "precision": "p"}, backend="b", results=tmp_path, machine=machine, repeats=1
+    )
+    monkeypatch.setattr(invocation, "resolve", lambda config: asked)
+    monkeypatch.setattr(
+        invocation, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False)
+    )
+    Invocation(configs=[RunConfig()]).measure()
     assert [json.loads(line) for line in file.read_text().splitlines()] == [[str(tmp_path), "gpu-a", "latency"]]

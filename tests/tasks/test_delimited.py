@@ -114,7 +114,7 @@ def test_json_lines_and_a_json_list_are_rows(tmp_path: Path) -> None:
         ("a.csv", "text,label\na, b,good\n", "line 2: the line has 3 fields, but the header has 2; quote"),
         ("a.csv", 'text,label\n"never closed,good\nb,bad,\nc', "line 2: a quoted field is not closed"),
         ("a.csv", 'text,label\n"one" two, three,good\n', "line 2: "),
-        ("a.csv", "sentence;label\na;b\n", "a.csv: there is no column text in its header (sentence, label)"),
+        ("a.csv", "sentence;label\na;b\n", "a.csv: there is no column text; its columns are sentence, label; correct"),
         ("a.csv", "text,text,label\na,b,c\n", "there is more than one column text"),
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', "a.jsonl, line 2: it is not JSON"),
         ("a.jsonl", '{"text": "a"}\n', "line 1: there is no column label"),

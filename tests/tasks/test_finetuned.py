@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,19 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "changes", "says"),
     [
-        ("text\nthe cat\n", {}, "texts.csv: there is no column label in its header (text)"),
+        ("text\nthe cat\n", {}, "there is no column label; its columns are text; name yours, e.g. task.label=COLUMN"),
+        ("text,category\na,b\n", {}, "its columns are text, category; name yours, e.g. task.label=category"),
+        (
+            "idx,Review Text,category\n1,a,b\n",
+            {},
+            "there is no column text and no column label; its columns are idx, Review Text, category; "
+            "name yours, e.g. 'task.text=Review Text' task.label=category",
+        ),
+        (
+            "text,label\na,b\n",
+            {"pair": "text2"},
+            "no column text2; its columns are text, label; name yours, e.g. task.pair=",
+        ),
         ("text,label\n ,good\n", {}, "texts.csv, line 2: text is empty"),
         ("text,label\n", {}, "has no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
@@ -215,6 +228,14 @@ def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, t
     with pytest.raises(Refused) as refused:
         load_task(labelled(tmp_path, rows, **changes))
     assert says in str(refused.value)
+
+
+def test_a_json_row_without_a_column_names_the_key(tmp_path: Path) -> None:
+    config = labelled(tmp_path, "")
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "a", "category": "b"}\n')
+    with pytest.raises(Refused, match=r"line 1: there is no column label; .*name yours, e\.g\. task\.label=category"):
+        load_task(dataclasses.replace(config, path=str(file)))
 
 
 def squad(path: Path, *asked: tuple[str, str, list[str]]) -> TaskConfig:

@@ -89,7 +89,7 @@ def test_a_bad_row_is_refused_with_its_line(test: str, says: str, tmp_path: Path
     ("test", "says"),
     [
         ("text,category\nwhere,stolen\n", "test.csv, line 2: the label 'stolen' is not one of the 2"),
-        ("text\nwhere\n", "test.csv: there is no column category in its header (text)"),
+        ("text\nwhere\n", "test.csv: there is no column category; its columns are text; correct their names"),
         ("text,category\n,lost\n", "test.csv, line 2: text is empty"),
     ],
 )

@@ -1,0 +1,165 @@
+"""Cells of one command line of `suites.run`: check all of them, run them in turns, and print their tables."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suites.asking.request import resolve
+from suites.cli.command_line import LONGEST
+from suites.cli.composing import check_architecture, checked_config
+from suites.cli.display import Display
+from suites.records.record import Record
+from suites.records.results_folder import MachineFolder
+from suites.running.pipeline import CellResult, run_request
+from suites.schema.config import RunConfig
+from suites.schema.refusals import Refused, shortened
+from suites.tables.touched import touched, waits
+from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
+from suites.text import one_line
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass
+class Invocation:
+    """Cells of one command line: first all of them are checked, then they are measured.
+
+    Attributes:
+        configs: configurations of the cells that can run. Requests are not stored, because each has all its texts.
+        positions: for each cell in `ended`, its place in the sweep, such as "cell 2 of 4", and its processes.
+        refusals: number of cells for each refusal.
+        bad: number of records that cannot be read.
+        running: whether code of the suite runs. An exception at another time comes from Hydra.
+    """
+
+    display: Display = field(default_factory=Display)
+    configs: list[RunConfig] = field(default_factory=list)
+    ended: list[CellResult] = field(default_factory=list)
+    positions: list[tuple[str, int]] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
+    bad: int = 0
+    running: bool = False
+
+    def check(self, config: DictConfig) -> None:
+        """Check one cell. Hydra calls this function for each cell of the command line."""
+        self.running = True
+        try:
+            run_config = checked_config(config)
+            check_architecture(run_config)
+            resolve(run_config)
+            self.configs.append(run_config)
+        except Refused as reason:
+            self.refusals[str(reason)] += 1
+        self.running = False
+
+    def measure(self) -> None:
+        """Run all cells, and print one line for the cells that were refused for the same reason.
+
+        The cells of a sweep take turns: each of them measures in its first process, then each in its second.
+        """
+        self.running = True
+        for reason, cells in self.refusals.items():
+            self._say_refused(reason, cells)
+        in_check = Counter(self.refusals)
+        for number, config in enumerate(self.configs, 1):
+            self._first(f"cell {number} of {len(self.configs)}", config)
+        while due := [index for index, ended in enumerate(self.ended) if ended.another is not None]:
+            for index in due:
+                self._another(index)
+        for reason, cells in (self.refusals - in_check).items():
+            if cells > 1:
+                self._say_refused(reason, cells)
+        self.running = False
+
+    def _first(self, position: str, config: RunConfig) -> None:
+        """Run one cell in its first process."""
+        with self.display as display:
+            try:
+                request = resolve(config)
+                title = f"{request.cell['model']} {request.backend} {request.cell['precision']}"
+                display.begin(title, position, process=f"process 1 of {request.repeats}")
+                ended = run_request(request, display.stage)
+            except Refused as reason:
+                self._refuse(str(reason))
+                return
+            self.ended.append(ended)
+            self.positions.append((position, request.repeats))
+            if ended.path is not None:
+                touched(request.results, request.machine.slug, ended.record.cell.suite)
+            if ended.another is None:
+                display.end(ended.record.outcome, _line(ended))
+
+    def _another(self, index: int) -> None:
+        """Measure one cell in one more process."""
+        ended = self.ended[index]
+        assert ended.another is not None
+        with self.display as display:
+            cell, (position, repeats) = ended.record.cell, self.positions[index]
+            process = f"process {2 + len(ended.record.processes)} of {repeats}"
+            display.begin(f"{cell.model} {cell.backend} {cell.precision}", position, process)
+            try:
+                self.ended[index] = ended = ended.another()
+            except Refused as reason:
+                self._refuse(str(reason))
+                self.ended[index] = replace(ended, another=None)
+                return
+            if ended.another is None:
+                display.end(ended.record.outcome, _line(ended))
+
+    def _refuse(self, reason: str) -> None:
+        """Count a refusal, and print it the first time."""
+        self.refusals[reason] += 1
+        if self.refusals[reason] == 1:
+            self._say_refused(reason, 1)
+
+    def _say_refused(self, reason: str, cells: int) -> None:
+        self.display.say(f"refused: {f'{cells} cells: ' if cells > 1 else ''}{shortened(reason, LONGEST)}")
+
+    def status(self) -> int:
+        if self.refusals:
+            return 2
+        return int(self.bad > 0 or any(e.record.outcome not in ("ok", "unsupported") for e in self.ended))
+
+    def report(self) -> None:
+        """Print the tables of these cells. Write the tables of the machines and suites that were measured."""
+        if waits():
+            return
+        measured: dict[tuple[Path, str], dict[str, list[Record]]] = {}
+        for ended in self.ended:
+            if ended.path is not None:
+                cell, machine = ended.record.cell, ended.path.parents[2]
+                by_suite = measured.setdefault((machine.parent, machine.name), {})
+                by_suite.setdefault(cell.suite, []).append(ended.record)
+        folders = []
+        try:
+            for (results, name), by_suite in measured.items():
+                folders.append(folder := MachineFolder(results, name))
+                for suite, records in by_suite.items():
+                    print(terminal_tables(suite, records, folder))
+                write_machine(folder, by_suite)
+        except OSError as error:
+            self.refusals[str(error)] += 1
+            print(
+                f"refused: the tables were not written: {one_line(str(error))}; free space or choose another results=",
+                file=sys.stderr,
+            )
+        self.bad += print_bad_records(folders)
+
+
+def _line(ended: CellResult) -> str:
+    if ended.record.reason:
+        return f"{ended.record.reason}{f' (log: {_short(ended.log)})' if ended.log else ''}"
+    if ended.path is None:
+        built = ended.record.artifacts.get("built")
+        return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
+    reuse_note = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
+    return f"{_short(ended.path)}{reuse_note}"
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
