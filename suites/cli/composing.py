@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from suites.schema.config import RunConfig
 from suites.schema.config_types import check_types
 from suites.schema.refusals import Refused, did_you_mean
+from suites.schema.run_schema import run_schema
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -104,7 +105,7 @@ def checked_config(config: DictConfig) -> RunConfig:
 
     from suites.cli.hydra_errors import composition_errors, explain, keys_not_in_schema, unknown_key
 
-    if added := keys_not_in_schema(config):
+    if added := keys_not_in_schema(config, run_schema()):
         raise Refused(unknown_key(added[0]))
     try:
         run_config = OmegaConf.to_object(config)
