@@ -58,7 +58,7 @@ class OnnxRuntime(Backend):
         if spec.precision == "int8" and spec.quantization["scheme"] == "implicit":
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(quantized="int8" if spec.precision == "int8" else "")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:

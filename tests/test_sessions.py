@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported, load_backend
+from backends.base import (
+    BACKENDS,
+    Backend,
+    BuildSpec,
+    Device,
+    Shape,
+    Source,
+    SourceForm,
+    Unavailable,
+    Unsupported,
+    load_backend,
+)
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
@@ -126,3 +137,17 @@ def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=r"install g\+\+"):
         load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, OPTIONS))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_has_only_the_methods_of_the_interface(name: str) -> None:
+    """A method whose name differs from that of the interface is never called, and the default runs in its place."""
+    for kind in type(load_backend(name)).__mro__:
+        if issubclass(kind, Backend) and kind is not Backend:
+            assert {method for method in vars(kind) if not method.startswith("_")} <= set(dir(Backend))
+
+
+def test_int8_of_onnxruntime_builds_from_a_quantized_graph(tmp_path: Path) -> None:
+    for precision in ("fp32", "int8"):
+        requested = BuildSpec(precision, Device(), SHAPES, False, tmp_path, OPTIONS, INT8)
+        assert load_backend("ort").source_form(requested) == SourceForm(quantized=precision.replace("fp32", ""))

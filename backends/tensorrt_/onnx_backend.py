@@ -54,7 +54,7 @@ class TensorRT(Backend):
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, spec.options)
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
         explicit = spec.precision in ("int8", "fp8") and spec.quantization["scheme"] == "explicit"
         needs_casts = types_from_graph(spec, installed()) and spec.precision not in ("fp32", "tf32")

@@ -85,7 +85,7 @@ class TensorRTPlugin(Backend):
         for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
             check_padded(engine_spec)
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:

@@ -41,7 +41,7 @@ class TorchPacked(Backend):
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
 
-    def form(self, spec: BuildSpec) -> SourceForm:
+    def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:

@@ -22,7 +22,8 @@ from backends.tensorrt_ import plugin_backend
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.profiles import Profile
-from suites.asking.resolve_options import backend_options, lengths_of
+from suites.asking.resolve_lengths import resolve_lengths
+from suites.asking.resolve_options import backend_options
 from suites.schema.backend_config import PluginConfig, TrtConfig
 from suites.schema.config import QuantizationConfig, RunConfig, to_json_types
 from suites.schema.enums import Constraints, Distribution, Layout, Profiles, Switch
@@ -159,7 +160,7 @@ def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
     config = RunConfig(batch=[8], layout=Layout[layout])
     config.backend.name = "trt_plugin"
     config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
-    assert lengths_of(config)["passes"] == 4
+    assert resolve_lengths(config).passes == 4
 
 
 def test_an_engine_of_packed_tokens_is_tuned_for_their_number(
