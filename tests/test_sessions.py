@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.base import BuildSpec, Device, Shape, Source, Unavailable, Unsupported
+from backends.base import Backend, BuildSpec, Device, Shape, Source, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
@@ -17,7 +17,7 @@ from backends.json_codec import from_json
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.options import Switch
-from backends.registry import describe, load_backend
+from backends.registry import describe, descriptions, load_backend
 from backends.torch_.description import CompileOptions
 from suites.measuring.output_difference import compare_with_reference
 
@@ -127,3 +127,18 @@ def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=r"install g\+\+"):
         load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, CompileOptions()))
+
+
+@pytest.mark.parametrize("name", descriptions())
+def test_a_backend_has_only_the_methods_of_the_interface(name: str) -> None:
+    """A method whose name differs from that of the interface is never called, and the default runs in its place."""
+    for kind in type(load_backend(name)).__mro__:
+        if issubclass(kind, Backend) and kind is not Backend and kind.__name__ != "TensorRTBackend":
+            public = {method for method in vars(kind) if not method.startswith("_")}
+            assert public <= {*dir(Backend), "layout", "api", "engine"}
+
+
+def test_int8_of_onnxruntime_builds_from_a_quantized_graph(tmp_path: Path) -> None:
+    for precision in ("fp32", "int8"):
+        requested = BuildSpec(precision, Device(), SHAPES, False, tmp_path, describe("ort").options())
+        assert load_backend("ort").source_form(requested) == SourceForm(quantized=precision.replace("fp32", ""))

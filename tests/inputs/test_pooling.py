@@ -170,7 +170,7 @@ def test_few_shot_labels_are_learned_from_vectors_with_the_checkpoints_pooling(
     from suites.tasks import predictions as module
 
     outputs, given = np.array([[3.0, 4.0], [0.0, 2.0]]), []
-    monkeypatch.setattr(module, "_learned", lambda vectors, targets: given.append(vectors.tolist()) or outputs)
+    monkeypatch.setattr(module, "_classified", lambda vectors, targets: given.append(vectors.tolist()) or outputs)
     for modules in (NORMALIZED, NORMALIZED[:2]):
         folder = sentence_encoder(tmp_path / "model", {"pooling_mode": "mean"}, *modules)
         module.predictions("banking77", {}, outputs, {}, folder)

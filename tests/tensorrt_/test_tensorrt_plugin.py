@@ -25,7 +25,8 @@ from backends.profiles import Profile
 from backends.tensorrt_.options import Constraints, EngineKeys, PluginKeys, PluginOptions
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.plugins.weights_network import layout_of
-from suites.asking.resolve_options import backend_options, lengths_of
+from suites.asking.resolve_lengths import resolve_lengths
+from suites.asking.resolve_options import backend_options
 from suites.schema.enums import Distribution
 from suites.schema.refusals import Refused
 from suites.schema.run_schema import run_schema
@@ -142,7 +143,7 @@ def test_batches_can_run_in_passes_in_each_layout(layout: str) -> None:
     """Passes of packed batches save no padding, but each pass uses the attention kernel for its longest sequence."""
     config = run_schema()(backend="trt_plugin", batch=[8], layout=Layout[layout])
     config.lengths.distribution, config.lengths.passes = Distribution.lognormal, 4
-    assert lengths_of(config)["passes"] == 4
+    assert resolve_lengths(config).passes == 4
 
 
 def test_an_engine_of_packed_tokens_is_tuned_for_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
