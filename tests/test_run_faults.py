@@ -119,7 +119,7 @@ def test_sweeps_leave_one_folder_in_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     status, error = command("-m", "null.step_ms=1,2", *folders(tmp_path))
     assert status == 2
-    assert error.startswith("refused: a sweep needs a temporary folder")
+    assert error.startswith("refused: a sweep needs a writable temporary folder")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_record_path_that_is_not_a_file_is_refused(tmp_path: Path, kind: Calla
 
 
 def test_a_name_too_long_for_a_file_is_refused_and_names_the_key(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"give a shorter model\.name="):
+    with pytest.raises(Refused, match=r"set a shorter model\.name="):
         check_record(tmp_path, tmp_path / "records" / f"{'x' * 260}.json")
     check_record(tmp_path, tmp_path / "records" / f"{'x' * 200}.json")
     assert not list((tmp_path / "records").iterdir())
