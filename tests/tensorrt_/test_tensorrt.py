@@ -279,7 +279,7 @@ def test_other_packages_do_not_count_as_a_tensorrt_release(
 ) -> None:
     monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
     monkeypatch.setattr(installation, "versions_of", lambda names: {})
-    answer = worker.probe({**null_job, "backend": "trt"})
+    answer = worker.probe({**null_job, "backend": "trt", "options": OPTIONS})
     assert (answer["release"], answer["outcome"]) == ("", "unavailable")
 
 
