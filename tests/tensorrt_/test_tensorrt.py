@@ -223,7 +223,7 @@ def test_implicit_calibration_has_no_options_of_explicit_quantization(
 def test_other_packages_do_not_count_as_a_tensorrt_release(monkeypatch: pytest.MonkeyPatch, null_job: ProbeJob) -> None:
     monkeypatch.setattr(worker, "versions_of", lambda names: {n: "1" for n in names if n in ("cuda-python", "numpy")})
     monkeypatch.setattr(installation, "versions_of", lambda names: {})
-    answer = worker.probe(replace(null_job, backend="trt"))
+    answer = worker.probe(replace(null_job, backend="trt", spec=replace(null_job.spec, options=typed())))
     assert (answer.release, answer.outcome) == ("", "unavailable")
 
 
