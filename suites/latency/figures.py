@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement, Record
 from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
@@ -125,7 +126,7 @@ class LatencyRow:
         return None if self.nonfinite else min((float(check["cosine"]) for check in self._checks), default=None)
 
     @property
-    def _checks(self) -> list[Mapping[str, object]]:
+    def _checks(self) -> list[Mapping[str, Any]]:
         return [check for check in self.record.checks if (check["batch"], check["sequence"]) == self.shape]
 
     @property
