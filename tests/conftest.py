@@ -24,7 +24,7 @@ from backends.cache import ArtifactCache
 from backends.model.families import FAMILIES
 from backends.model.reference import ModelReference
 from backends.null_.null import Costs, NullSession
-from backends.null_.options import NullOptions
+from backends.null_.null_options import NullOptions
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun

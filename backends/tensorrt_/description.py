@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, Interpreter, SourceKind
-from backends.onnx_.quantization_options import Placement
-from backends.tensorrt_.options import EngineKeys, PluginKeys, PluginOptions, TensorRTOptions
+from backends.quantization_options import Placement
+from backends.tensorrt_.runtime.tensorrt_options import EngineKeys, PluginKeys, PluginOptions, TensorRTOptions
 
 INTERPRETER = Interpreter("trt", "Python with numpy, TensorRT and cuda-python, 3.10 or newer. Empty: interpreter.main.")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.config_key import key
-from backends.onnx_.quantization_options import QuantizationOptions
 from backends.options import SharedKeys
+from backends.quantization_options import QuantizationOptions
 from backends.value_checks import Refused, at_least, positive
 from suites.schema.enums import (
     DeviceKind,

@@ -30,10 +30,10 @@ from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import PLACEMENTS, tensor_ranges
 from backends.onnx_.ranges import activation_ranges
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]

@@ -23,7 +23,7 @@ from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import mark_onnx, marked_points
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 

@@ -17,10 +17,10 @@ from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.layer_names import POINTS
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import PLUGIN_OPERATIONS, activation_ranges, points_of
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 

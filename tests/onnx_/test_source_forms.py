@@ -24,11 +24,11 @@ from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import REWRITES, apply_rewrites
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 TEXTS = ["a line", "another line", "a third"]
 INT8 = QuantizationOptions(samples=8, sequence=24, activation=Activation.int8, reduce_range=Switch.off)
@@ -171,7 +171,7 @@ def test_a_rewrite_keeps_the_outputs(
 
 
 def test_the_command_line_offers_every_rewrite() -> None:
-    from backends.tensorrt_.options import Rewrite
+    from backends.tensorrt_.runtime.tensorrt_options import Rewrite
 
     assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)
 

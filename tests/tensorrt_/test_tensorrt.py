@@ -19,10 +19,10 @@ from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Uns
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json
 from backends.onnx_.onnx_source import prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions, Scheme
+from backends.quantization_options import QuantizationOptions, Scheme
 from backends.tensorrt_.onnx_backend import TensorRT
-from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime import installation
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
