@@ -190,9 +190,7 @@ def test_plugins_use_the_trained_ranges_of_query_key_and_value(tiny: Tiny, share
         export_onnx(folder, sha256, shared_cache),
         lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0),
     )
-    artifact = activation_ranges(
-        onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches, {}, learned), shared_cache
-    )
+    artifact = activation_ranges(onnx, QuantizationOptions(), CalibrationInputs(batches, {}, learned), shared_cache)
     ranges = json.loads(artifact.path.read_text())
     products = "/encoder/encoder/layer.0/attention/self/MatMul"
     assert ranges["0/query"] == learned[f"{products} input 0"]

@@ -276,7 +276,7 @@ def test_the_bias_correction_uses_rounded_weights() -> None:
 
 def test_calibration_with_random_tokens_depends_on_the_seed(tiny: Tiny, tmp_path: Path) -> None:
     folder, _ = tiny("bert")
-    first, second = (calibration_batches(folder, TEXTS, 8, 24, seed=s, tokens="random") for s in (0, 1))
+    first, second = (calibration_batches(folder, TEXTS, CalibrationSize(8, 24, "random"), s) for s in (0, 1))
     assert not np.array_equal(first[0]["input_ids"], second[0]["input_ids"])
     with pytest.raises(Unavailable, match="needs a tokenizer"):
-        calibration_batches(folder, TEXTS, 8, 24, seed=0, tokens="text")
+        calibration_batches(folder, TEXTS, CalibrationSize(8, 24, "text"), 0)
