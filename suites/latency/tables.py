@@ -24,6 +24,7 @@ from suites.tables.markdown import (
     products_not_int8,
 )
 from suites.tables.models import model_names, origin_note
+from suites.tables.table import Table
 
 KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms [95% CI]")
 """Columns that are in the first part of a table."""
@@ -243,3 +244,10 @@ def _notes(row: LatencyRow) -> list[str]:
     facts = row.record.facts.get(row.shape_name, {})
     graphs = f"no CUDA graph: {facts['no_cuda_graph']}" if "no_cuda_graph" in facts else ""
     return [origin_note(row.record), products_not_int8(row.record), graphs]
+
+
+TABLES = {
+    "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy")),
+    "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
+    "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",), separate=True),
+}
