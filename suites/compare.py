@@ -13,28 +13,33 @@ import suites.cli.dependencies  # noqa: F401  # checks the libraries before the 
 import argparse
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from suites.asking.user_folders import default_folder
-from suites.cli.command_line import CommandParser, run_guarded
+from suites.batch import Line
+from suites.cli.command_line import CommandParser, overrides, run_guarded
+from suites.cli.hydra_errors import check_keys
 from suites.cli.output import run_with_tolerant_output
 from suites.comparing.comparison import compare_sides
 from suites.comparing.comparison_table import table_text, to_json
-from suites.comparing.pairing import pairs_of
-from suites.comparing.sides import Archive, find_side
+from suites.comparing.interleaved_runs import PROCESSES, Plan, is_command, lines_of_records, run_sides
+from suites.comparing.pairing import Pairs, pairs_of
+from suites.comparing.shift import LEAST_PROCESSES
+from suites.comparing.sides import Archive, Kind, Side, find_side
 from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, shortened
+from suites.schema.refusals import Refused, at_least, shortened, writable
 
 TOLERANCE = 0.02
-"""Default of --tolerance. It is above the drift of 1% that a GPU shows between two days, and below 3%."""
+"""Default of --tolerance. A difference can be certain and still too small to matter."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the comparison. Return 0, 1 if B is slower beyond the tolerance, or 2 if the command was refused."""
 
     def run() -> int:
-        return _compare(_parser().parse_args(arguments))
+        return _compare(_parser().parse_intermixed_args(arguments))
 
     return run_guarded(run)
 
@@ -54,6 +59,10 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("a", metavar="A", help="the side to compare with")
     parser.add_argument("b", metavar="B", help="the side that is judged: faster or slower than A")
+    parser.add_argument(
+        "words", nargs="*", default=[], metavar="key=value",
+        help="with --run: keys of `run` that replace those of the records; with backend=, two commits need no records",
+    )  # fmt: skip
     records = parser.add_argument_group("records")
     records.add_argument(
         "--records", metavar="DIR",
@@ -64,6 +73,16 @@ def _parser() -> CommandParser:
         "--allow-other-conditions", action="store_true",
         help="also compare records of different devices, drivers, power limits or clock policies",
     )  # fmt: skip
+    runs = parser.add_argument_group("new runs")
+    runs.add_argument(
+        "--run", action="store_true",
+        help="measure both sides again with the commands of their records, in the order A B B A, and compare these\n"
+        "runs; a commit runs its own code in a temporary git worktree",
+    )  # fmt: skip
+    runs.add_argument(
+        "--processes", type=int, metavar="N", help=f"processes of each side with --run; default {PROCESSES}"
+    )
+    runs.add_argument("--output", metavar="DIR", help="empty folder for the new records; default: a temporary folder")
     verdict = parser.add_argument_group("verdict")
     verdict.add_argument(
         "--tolerance", default=str(TOLERANCE), metavar="T",
@@ -75,16 +94,52 @@ def _parser() -> CommandParser:
 
 def _compare(options: argparse.Namespace) -> int:
     tolerance = share(options.tolerance)
+    for name in ("words", "processes", "output") if not options.run else ():
+        if getattr(options, name):
+            word = options.words[0] if name == "words" else f"--{name}"
+            raise Refused(f"{shortened(word)} is for new runs; add --run, or leave it out")
     archive = Archive(Path(options.records or default_folder("results")), options.machine)
     if options.records and not archive.path.is_dir():
         raise Refused(f"--records {shortened(options.records)} is not a folder; give a results folder")
     a, b = (find_side(typed, archive) for typed in (options.a, options.b))
+    if options.run:
+        a, b = _run(a, b, options)
+    comparison = compare_sides(a, b, _pairs(a, b), tolerance, options.allow_other_conditions)
+    print(to_json(comparison) if options.json else table_text(comparison, color=sys.stdout.isatty()))
+    return comparison.status
+
+
+def _pairs(a: Side, b: Side) -> Pairs:
     for name, side in (("A", a), ("B", b)):
         if not side.records:
             raise Refused(f"{name}: {side.source}: there are no latency records; measure it first, or add --run")
-    comparison = compare_sides(a, b, pairs_of(a, b), tolerance, options.allow_other_conditions)
-    print(to_json(comparison) if options.json else table_text(comparison, color=sys.stdout.isatty()))
-    return comparison.status
+    return pairs_of(a, b)
+
+
+def _run(a: Side, b: Side, options: argparse.Namespace) -> tuple[Side, Side]:
+    """Measure both sides again."""
+    processes = PROCESSES if options.processes is None else at_least("--processes", options.processes, LEAST_PROCESSES)
+    words = overrides(options.words)
+    check_keys(words)
+    commits = [side for side in (a, b) if side.kind is Kind.commit]
+    if is_command(words):
+        if len(commits) < 2:
+            raise Refused("with --run, backend= and experiment= are for two commits; leave them out to run the records")
+        lines: tuple[Sequence[Line], Sequence[Line]] = ([words], [words])
+    else:
+        # The code of a commit that has no records is measured with the commands of the other side.
+        with_records = [side if side.records else other for side, other in ((a, b), (b, a))]
+        lines = lines_of_records(_pairs(*with_records), words)
+    return run_sides(a, b, Plan(lines, processes, _output(options.output)))
+
+
+def _output(given: str | None) -> Path:
+    if not given:
+        return Path(tempfile.mkdtemp(prefix="compare-"))
+    folder = writable("--output", given)
+    if any(folder.iterdir()):
+        raise Refused(f"--output {shortened(given)} is not empty; give an empty or a new folder")
+    return folder
 
 
 def share(text: str) -> float:

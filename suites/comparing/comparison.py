@@ -10,7 +10,7 @@ import numpy as np
 from suites.comparing.conditions import Difference, differences, effort_differences
 from suites.comparing.pairing import Pair, Pairs, cell_differences
 from suites.comparing.shift import FASTER, LEAST_PROCESSES, NO_DIFFERENCE, SLOWER, Shift, has_enough, shift_of
-from suites.comparing.sides import Side
+from suites.comparing.sides import Side, counted
 from suites.records.record import GPU, Record
 from suites.schema.refusals import Refused
 from suites.statistics.noise import main_measurements
@@ -73,7 +73,7 @@ class Comparison:
     Attributes:
         tolerance: share by which B may be slower before the comparison fails.
         unmatched: number of pairs without a common shape.
-        conditions: differences in the conditions of measurement, with the number of pairs that have each.
+        conditions: by name of the condition, the number of pairs that differ in it, and one of the differences.
     """
 
     a: Side
@@ -82,7 +82,7 @@ class Comparison:
     pairs: tuple[ComparedPair, ...]
     matched: Pairs
     unmatched: int
-    conditions: Mapping[Difference, int]
+    conditions: Mapping[str, tuple[int, Difference]]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -180,21 +180,25 @@ def _notes(pair: Pair, settings: Medians) -> Iterator[str]:
         yield f"no verdict: a side has {fewest} process{'es' if fewest > 1 else ''}, and {LEAST_PROCESSES} are needed"
 
 
-def _conditions(pairs: Sequence[Pair]) -> dict[Difference, int]:
-    counts: dict[Difference, int] = {}
+def _conditions(pairs: Sequence[Pair]) -> dict[str, tuple[int, Difference]]:
+    conditions: dict[str, tuple[int, Difference]] = {}
     for pair in pairs:
         for difference in differences(pair.a, pair.b):
-            counts[difference] = counts.get(difference, 0) + 1
-    return counts
+            count, first = conditions.get(difference.name, (0, difference))
+            conditions[difference.name] = count + 1, first
+    return conditions
 
 
-def _refusal(conditions: Mapping[Difference, int], pairs: int) -> str:
-    shown = [str(difference) for difference in conditions][:4]
-    more = f" and {len(conditions) - len(shown)} more" if len(conditions) > len(shown) else ""
-    affected = max(conditions.values())
+def condition_text(count: int, first: Difference) -> str:
+    """Return a difference with the number of pairs that have it."""
+    return f"{first} ({counted(count, 'pair')}{'' if count == 1 else ', for example'})"
+
+
+def _refusal(conditions: Mapping[str, tuple[int, Difference]], pairs: int) -> str:
+    shown = "; ".join(condition_text(*found) for found in conditions.values())
     return (
-        f"the sides were measured under different conditions in at least {affected} of {pairs} pairs: "
-        f"{'; '.join(shown)}{more}; measure both sides on one device, or add --allow-other-conditions"
+        f"the sides were not measured under the same conditions: {shown}, of {counted(pairs, 'pair')}; measure both "
+        "sides on one device, or add --allow-other-conditions"
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suites.comparing.comparison import ComparedPair, Comparison, Row
+from suites.comparing.comparison import ComparedPair, Comparison, Row, condition_text
 from suites.comparing.shift import FALSE_VERDICTS, FASTER, LEAST_PROCESSES, NO_DIFFERENCE, POWER, SLOWER
 from suites.comparing.sides import Side, counted
 from suites.records.suite_version import VERSION
@@ -105,8 +105,8 @@ def _summary(comparison: Comparison) -> Iterator[str]:
             yield f"{counted(len(ids), 'record')} of {name} without a partner: {', '.join(ids[:UNPAIRED_SHOWN])}{more}."
     if comparison.unmatched:
         yield f"{counted(comparison.unmatched, 'pair')} without a shape in common."
-    for difference, count in comparison.conditions.items():
-        yield f"Conditions differ in {counted(count, 'pair')}: {difference}."
+    for count, first in comparison.conditions.values():
+        yield f"Different conditions: {condition_text(count, first)}."
     yield (
         f"interval: of B/A over processes, {1 - FALSE_VERDICTS:.0%} confidence for all rows together. shows: smallest "
         f"slowdown that these runs would find with {POWER:.0%} probability."
@@ -125,8 +125,8 @@ def to_json(comparison: Comparison) -> str:
         "exit_status": comparison.status,
         "pairs_without_common_shape": comparison.unmatched,
         "conditions": [
-            {"name": difference.name, "a": difference.a, "b": difference.b, "pairs": count}
-            for difference, count in comparison.conditions.items()
+            {"name": first.name, "pairs": count, "a": first.a, "b": first.b}
+            for count, first in comparison.conditions.values()
         ],
         "pairs": [_pair(pair, comparison.tolerance) for pair in comparison.pairs],
     }

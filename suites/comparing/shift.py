@@ -30,8 +30,8 @@ LEAST_PROCESSES = 3
 
 LEAST_SPREAD = 0.001
 """Lower limit of the relative standard deviation between processes. The medians of a few processes can be equal by
-chance or by the resolution of the clock, and then their own spread is too small. Half of the committed studies with
-CUDA graphs have a spread below 0.2%."""
+chance or by the resolution of the clock, and then their own spread is too small. The committed studies with CUDA
+graphs have spreads from 0.02% to 0.8%."""
 
 Floats = npt.NDArray[np.float64]
 

@@ -125,13 +125,13 @@ def _of_record(typed: str, record: Record, source: str) -> Side:
 
 
 def _of_folder(typed: str, path: Path, machine: str) -> Side:
-    # In the former layout, `records` has a folder for each machine. In the folder of a machine it has one for each suite.
+    # `records` has a folder for each suite here. In the former layout of a results folder it has one for each machine.
     if any((path / FORMER / suite).is_dir() for suite in suite_names()):
         resolved = path.resolve()
         folders = [MachineFolder(resolved.parent, resolved.name)]
     else:
         folders = of_machine(machine_folders(path), machine)
-    side = _of_folders(typed, folders, f"folder {typed}")
+    side = of_folders(typed, folders, f"folder {typed}")
     if not side.records:
         raise Refused(
             f"{shortened(typed)} has no records of suite={SUITE} that can be compared"
@@ -141,7 +141,8 @@ def _of_folder(typed: str, path: Path, machine: str) -> Side:
     return side
 
 
-def _of_folders(typed: str, folders: Sequence[MachineFolder], source: str) -> Side:
+def of_folders(typed: str, folders: Sequence[MachineFolder], source: str) -> Side:
+    """Return a side with all latency records of machines."""
     records, left_out = usable(record for folder in folders for record in folder.records(SUITE))
     bad = [f"{path.name} is not a valid record ({reason})" for folder in folders for path, reason in folder.bad.items()]
     return Side(typed, Kind.folder, source, records, (*left_out, *bad))
@@ -203,7 +204,7 @@ def _of_commit(typed: str, archive: Archive) -> Side | None:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(committed_records(commit, archive.path))
         folders = of_machine(machine_folders(folder), archive.machine) if folder else []
-        side = _of_folders(typed, folders, "")
+        side = of_folders(typed, folders, "")
         return Side(typed, Kind.commit, f"records in commit {commit[:12]}", side.records, side.left_out, commit)
 
 
