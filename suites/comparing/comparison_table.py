@@ -21,7 +21,7 @@ WIDTH = 80
 
 STYLES = {SLOWER: "red", FASTER: "green", NO_DIFFERENCE: ""}
 
-COLUMNS = ("shape", "A ms", "B ms", "B/A", "interval", "verdict", "shows")
+COLUMNS = ("shape", "A ms", "B ms", "B/A", f"{1 - FALSE_VERDICTS:.0%} interval", "verdict", "detectable")
 
 UNPAIRED_SHOWN = 3
 """Most cells without a partner that the text names; JSON has all."""
@@ -62,7 +62,7 @@ def _title(pair: ComparedPair) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in COLUMNS:
         is_text = name in ("shape", "verdict")
         table.add_column(name, justify="left" if is_text else "right", no_wrap=name != "verdict")
@@ -70,9 +70,9 @@ def _table(rows: Sequence[Row]) -> Table:
         shift = row.shift
         shape = f"{row.batch}x{row.sequence}{' graph' if row.cuda_graph else ''}"
         interval = "unknown" if math.isnan(shift.low) else f"{_ratio(shift.low)}-{_ratio(shift.high)}"
-        shows = "unknown" if math.isnan(shift.smallest) else _percent(shift.smallest)
+        detectable = "unknown" if math.isnan(shift.smallest) else _percent(shift.smallest)
         verdict = Text(shift.verdict, style=STYLES[shift.verdict])
-        table.add_row(shape, _ms(row.a_ms), _ms(row.b_ms), _ratio(shift.ratio), interval, verdict, shows)
+        table.add_row(shape, _ms(row.a_ms), _ms(row.b_ms), _ratio(shift.ratio), interval, verdict, detectable)
     return table
 
 
@@ -108,8 +108,8 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     for count, first in comparison.conditions.values():
         yield f"Different conditions: {condition_text(count, first)}."
     yield (
-        f"interval: of B/A over processes, {1 - FALSE_VERDICTS:.0%} confidence for all rows together. shows: smallest "
-        f"slowdown that these runs would find with {POWER:.0%} probability."
+        f"The {1 - FALSE_VERDICTS:.0%} interval of B/A covers differences between processes, for all rows together. "
+        f"detectable: smallest slowdown that these runs find with a probability of {POWER:.0%}."
     )
 
 

@@ -122,10 +122,15 @@ def run_sides(a: Side, b: Side, plan: Plan) -> tuple[Side, Side]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         batches = [stack.enter_context(_batch(side, name, plan.output)) for side, name in ((a, "a"), (b, "b"))]
-        for process, side, line in order(plan):
-            batches[side].run(line, f"repeats={process}", *(["rerun=false"] if process > 1 else []))
-            if batches[side].failed:
-                break
+        try:
+            for process, side, line in order(plan):
+                batches[side].run(line, f"repeats={process}", *(["rerun=false"] if process > 1 else []))
+                if batches[side].failed:
+                    break
+        except KeyboardInterrupt:
+            for batch in batches:
+                batch.stop()
+            raise
     for name, batch in zip("AB", batches, strict=True):
         if batch.failed:
             raise Refused(f"a run of {name} failed: {batch.failed[0]}; its message is above")

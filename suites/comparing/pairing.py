@@ -15,6 +15,9 @@ from suites.text import one_line
 
 Options = dict[str, object]
 
+MOST = 50
+"""Most records of a side that a refusal searches for the nearest cells."""
+
 REPLACED_BY_BACKEND = ("backend", "release")
 """Fields of a cell that differ between two backends."""
 
@@ -116,7 +119,7 @@ def _comparable_options(record: Record) -> Options:
 def _no_pair(a: Side, b: Side) -> str:
     """Return the refusal of sides without a pair: it names the smallest difference between two of their cells."""
     nearest = min(
-        (tuple(cell_differences(one, other)) for one in a.records[:200] for other in b.records[:200]),
+        (tuple(cell_differences(one, other)) for one in a.records[:MOST] for other in b.records[:MOST]),
         key=len,
         default=(),
     )

@@ -90,6 +90,8 @@ def find_side(typed: str, archive: Archive) -> Side:
     Raises:
         Refused: the word names nothing, or the records cannot be compared.
     """
+    if not typed.strip():
+        raise Refused("a side is empty; give a record file, a cell id, a backend, a folder or a commit")
     finders: tuple[Callable[[str, Archive], Side | None], ...] = (_of_path, _of_cell, _of_backend, _of_commit)
     for find in (_of_commit,) if typed.startswith(COMMIT) else finders:
         if (side := find(typed, archive)) is not None:
