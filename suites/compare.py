@@ -101,7 +101,8 @@ def _compare(options: argparse.Namespace) -> int:
     archive = Archive(Path(options.records or default_folder("results")), options.machine)
     if options.records and not archive.path.is_dir():
         raise Refused(f"--records {shortened(options.records)} is not a folder; give a results folder")
-    a, b = (find_side(typed, archive) for typed in (options.a, options.b))
+    a = find_side(options.a, archive)
+    b = a if options.b == options.a else find_side(options.b, archive)
     if options.run:
         a, b = _run(a, b, options)
     comparison = compare_sides(a, b, _pairs(a, b), tolerance, options.allow_other_conditions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import cast
 
 import numpy as np
@@ -24,6 +25,8 @@ of 5%, because noise is not exactly log-normal, and because 200 comparisons are 
 
 POWER = 0.9
 """Probability with which the smallest difference that is shown would have been found."""
+
+NORMAL_QUANTILE = NormalDist().inv_cdf(POWER)
 
 LEAST_PROCESSES = 3
 """Fewest processes of a side for a verdict. With two, the interval is wider than any difference of practical use."""
@@ -100,8 +103,10 @@ def log_shifts(a: Floats, b: Floats, rows: int = 1) -> tuple[Floats, Floats, Flo
     freedom = error**4 / sum(
         variance**2 / (side.shape[-1] - 1) for variance, side in zip(variances, (a, b), strict=True)
     )
-    half_width = error * _quantile(1 - FALSE_VERDICTS / rows / 2, freedom)
-    return b.mean(axis=-1) - a.mean(axis=-1), half_width, half_width + error * _quantile(POWER, freedom)
+    critical = _quantile(1 - FALSE_VERDICTS / rows / 2, freedom)
+    # Non-central t distribution, in the normal approximation of Abramowitz and Stegun 1964, equation 26.7.10.
+    shift = critical * (1 - 1 / (4 * freedom)) + NORMAL_QUANTILE * np.sqrt(1 + critical**2 / (2 * freedom))
+    return b.mean(axis=-1) - a.mean(axis=-1), error * critical, error * shift
 
 
 def _quantile(probability: float, freedom: Floats) -> Floats:

@@ -223,7 +223,7 @@ def _unknown(typed: str, archive: Archive) -> str:
     with contextlib.suppress(OSError, ValueError):
         paths = [str(path) for path in parent.iterdir()] if parent.is_dir() else []
     hint = did_you_mean(typed, [*descriptions(), *cells, *paths, *names_of_commits()])
-    where = f"{archive.path} has {len(cells)} latency records"
+    where = f"{archive.path} has {counted(len(cells), 'latency record')}"
     return (
         f"{shortened(typed)} is not a file, a folder, a cell id, a backend or a commit; {hint}{where}; "
         "choose another folder with --records"

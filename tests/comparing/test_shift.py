@@ -68,9 +68,8 @@ def test_more_rows_make_intervals_wider() -> None:
 def test_rates_with_normal_noise_are_the_nominal_ones(processes: int) -> None:
     generator, repeats = np.random.default_rng(processes), 20000
     a, b = 0.01 * generator.normal(size=(2, repeats, processes))
-    difference, half_width, _ = log_shifts(a, b)
+    difference, half_width, smallest = log_shifts(a, b)
     assert np.mean(np.abs(difference) > half_width) <= 1.1 * FALSE_VERDICTS
-    # The detectable slowdown follows from the spread of each simulated run; its typical value must be found with POWER.
-    _, _, smallest = log_shifts(a, b)
+    # With few processes, half of the runs underestimate the spread, and so the detectable slowdown.
     found = np.mean(difference + np.median(smallest) > half_width)
-    assert POWER - 0.06 <= found <= 0.99
+    assert POWER - 0.1 <= found <= POWER + 0.02
