@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from suites.comparing import calibration
 from suites.comparing.calibration import (
@@ -93,3 +94,11 @@ def test_the_command_prints_the_rates(capsys: pytest.CaptureFixture[str]) -> Non
 def test_bad_arguments_are_refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert calibration.main(arguments) == 2
     assert capsys.readouterr().err == f"refused: {says}\n"
+
+
+def test_the_guide_has_the_printed_rates() -> None:
+    page = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
+    printed = calibration.report(COMPARISONS, SLOWDOWN).splitlines()
+    figures = [line for line in printed if line.startswith(("|", "Halves"))]
+    assert len(figures) > 40
+    assert [line for line in figures if line not in page] == [], "run python -m suites.comparing.calibration"

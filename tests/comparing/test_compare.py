@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -300,3 +301,11 @@ def test_committed_records_are_read_from_the_repository(capsys: Printed) -> None
     assert os.listdir(os.environ["TMPDIR"]) == [
         name for name in os.listdir(os.environ["TMPDIR"]) if "compare" not in name
     ]
+
+
+def test_the_guide_shows_the_output_of_its_command(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
+    command, _, rest = page.partition("python -m suites.compare ")[2].partition("\n")
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out.rstrip() == rest.split("```")[1].strip()
