@@ -56,7 +56,7 @@ def test_commands_compose(command: str, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
 
 
-OTHER = ("batch", "advise", "compare", "comparing.calibration", "report", "process_noise")
+OTHER = ("batch", "advise", "compare", "comparing.verdict_rates", "report", "process_noise")
 
 
 @pytest.mark.parametrize("name", OTHER)

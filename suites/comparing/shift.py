@@ -2,7 +2,7 @@
 
 A fresh process is the unit of replication: the samples of one process share its memory layout, threads and clocks
 (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). So each process counts with its median. The test
-is Welch's t test of the logarithms of these medians (Welch 1947). `suites/comparing/calibration.py` measures its rate
+is Welch's t test of the logarithms of these medians (Welch 1947). `suites/comparing/verdict_rates.py` measures its rate
 of false verdicts on the committed records.
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from suites.comparing import calibration
-from suites.comparing.calibration import (
+from suites.comparing import verdict_rates
+from suites.comparing.verdict_rates import (
     COMPARISONS,
     PROCESSES,
     ROWS,
@@ -75,7 +75,7 @@ def test_halves_of_measured_processes_have_few_verdicts() -> None:
 
 
 def test_the_command_prints_the_rates(capsys: pytest.CaptureFixture[str]) -> None:
-    assert calibration.main(["--comparisons", "20"]) == 0
+    assert verdict_rates.main(["--comparisons", "20"]) == 0
     out = capsys.readouterr().out
     assert "Share of 20 commands with equal sides" in out
     for kind, studies in KINDS.items():
@@ -92,13 +92,13 @@ def test_the_command_prints_the_rates(capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_bad_arguments_are_refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert calibration.main(arguments) == 2
+    assert verdict_rates.main(arguments) == 2
     assert capsys.readouterr().err == f"refused: {says}\n"
 
 
 def test_the_guide_has_the_printed_rates() -> None:
     page = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
-    printed = calibration.report(COMPARISONS, SLOWDOWN).splitlines()
+    printed = verdict_rates.report(COMPARISONS, SLOWDOWN).splitlines()
     figures = [line for line in printed if line.startswith(("|", "Halves"))]
     assert len(figures) > 40
-    assert [line for line in figures if line not in page] == [], "run python -m suites.comparing.calibration"
+    assert [line for line in figures if line not in page] == [], "run python -m suites.comparing.verdict_rates"

@@ -1,4 +1,4 @@
-"""Measure the rates of false and of missed verdicts on committed noise: `python -m suites.comparing.calibration`.
+"""Measure the rates of false and of missed verdicts on committed noise: `python -m suites.comparing.verdict_rates`.
 
 The noise is that of the committed A/A studies: medians of several fresh processes of one cell on one device. A
 simulated process draws one of these medians and adds a normal deviate (smoothed bootstrap, Silverman 1986, section
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser(
-        "comparing.calibration",
+        "comparing.verdict_rates",
         "Measure how often suites.compare gives a false verdict, and how often it finds a planted slowdown.\n\n"
         "It simulates comparisons with the noise between processes of the committed records.",
         ("", "--comparisons 2000 --slowdown 0.05"),
