@@ -53,7 +53,7 @@ def _parser() -> CommandParser:
         "processes, a verdict, and the smallest slowdown that these runs could have shown.\n"
         "Exit status: 0 no row of B is slower beyond the tolerance, 1 a row is, 2 the command was refused.",
         (
-            "torch_eager torch_compile --records results/reference --machine h100 --allow-other-conditions",
+            "torch_eager torch_compile --records results/reference --machine h100",
             "results/before results/after --tolerance 3%",
         ),
     )

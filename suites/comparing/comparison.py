@@ -189,16 +189,18 @@ def _conditions(pairs: Sequence[Pair]) -> dict[str, tuple[int, Difference]]:
     return conditions
 
 
-def condition_text(count: int, first: Difference) -> str:
-    """Return a difference with the number of pairs that have it."""
-    return f"{first} ({counted(count, 'pair')}{'' if count == 1 else ', for example'})"
+def condition_text(count: int, first: Difference, pairs: int) -> str:
+    """Return a difference with the number of pairs that have it, of all `pairs`."""
+    if pairs == 1:
+        return str(first)
+    return f"{first} ({'for example, ' if count > 1 else ''}in {count} of {pairs} pairs)"
 
 
 def _refusal(conditions: Mapping[str, tuple[int, Difference]], pairs: int) -> str:
-    shown = "; ".join(condition_text(*found) for found in conditions.values())
+    shown = "; ".join(condition_text(*found, pairs) for found in conditions.values())
     return (
-        f"the sides were not measured under the same conditions: {shown}, of {counted(pairs, 'pair')}; measure both "
-        "sides on one device, or add --allow-other-conditions"
+        f"the sides were not measured under the same conditions: {shown}; measure both sides on one device, or add "
+        "--allow-other-conditions"
     )
 
 

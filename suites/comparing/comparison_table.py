@@ -106,7 +106,7 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     if comparison.unmatched:
         yield f"{counted(comparison.unmatched, 'pair')} without a shape in common."
     for count, first in comparison.conditions.values():
-        yield f"Different conditions: {condition_text(count, first)}."
+        yield f"Different conditions: {condition_text(count, first, len(comparison.matched.pairs))}."
     yield (
         f"The {1 - FALSE_VERDICTS:.0%} interval of B/A covers differences between processes, for all rows together. "
         f"detectable: smallest slowdown that these runs find with a probability of {POWER:.0%}."

@@ -165,7 +165,7 @@ ENVIRONMENT = {"machine": "gpu-a", "gpu": "GPU-A", "driver": "1.2", "uuid": "GPU
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("gpu", "GPU-B", "GPU: GPU-A and GPU-B (1 pair)"),
+        ("gpu", "GPU-B", "GPU: GPU-A and GPU-B"),
         ("driver", "1.3", "driver: 1.2 and 1.3"),
         ("power_limit_w", 500.0, "power limit in W: 700 and 500"),
         ("max_sm_clock_mhz", 1410, "clock policy (maximum SM clock in MHz): unknown and 1410"),
