@@ -10,7 +10,7 @@ import numpy as np
 from suites.comparing.conditions import Difference, differences, effort_differences
 from suites.comparing.pairing import Pair, Pairs, cell_differences
 from suites.comparing.shift import FASTER, LEAST_PROCESSES, NO_DIFFERENCE, SLOWER, Shift, has_enough, shift_of
-from suites.comparing.sides import Side, counted
+from suites.comparing.sides import Side
 from suites.records.record import GPU, Record
 from suites.schema.refusals import Refused
 from suites.statistics.noise import main_measurements
