@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, Cli
 
 from suites.batch import batch_file
+from suites.cli.command import COMMANDS as SUBCOMMANDS
 
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
@@ -56,8 +57,11 @@ def test_commands_compose(command: str, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
 
 
-OTHERS = ("advise", "batch", "process_noise", "report")
-"""Commands whose arguments are not overrides of the configuration only."""
+OTHERS = (
+    *(module.removeprefix("suites.") for name, (module, _) in SUBCOMMANDS.items() if name not in ("run", "search")),
+    "comparing.verdict_rates",
+)
+"""Commands whose arguments are not only overrides of the configuration."""
 
 
 @pytest.mark.parametrize("name", OTHERS)
