@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from suites.planning.planned_cell import RECORDED, RUN, PlannedCell
+from suites.planning.planned_cell import RECORDED, REFUSED, RUN, PlannedCell
 from suites.planning.sweep_plan import SweepPlan
 from suites.text import one_line
 
 WIDTH, LABEL = 80, 10
 LONGEST_REASON = 300
 UNKNOWN = "?"
+
+LONGEST = {"cell": 5, "model": 16, "backend": 13, "precision": 9, "status": 11, "min": 6, "memory": 8}
+"""Longest text of each column of the table. Longer texts are cut."""
+
+RIGHT = ("cell", "min", "memory")
+"""Columns with numbers."""
 
 
 def plan_text(plan: SweepPlan) -> str:
@@ -20,23 +26,28 @@ def plan_text(plan: SweepPlan) -> str:
 
 
 def _table(plan: SweepPlan) -> Iterator[str]:
+    """Yield the lines of the table. A model that all cells share is above it; long changes are below their row."""
     rows = [_row(number, cell, seconds) for number, (cell, seconds) in enumerate(plan.with_seconds(), 1)]
-    rows = [["cell", "model", "backend", "precision", "status", "min", "memory", "changes"], *rows]
-    columns = list(zip(*rows, strict=True))
-    if not any(columns[-1][1:]):
-        columns.pop()
-    widths = [max(map(len, column)) for column in columns]
-    # Names of models, then changes, are cut if the table is too wide.
-    widths[1] = min(widths[1], 18)
-    if len(widths) == 8:
-        widths[7] = max(8, min(widths[7], WIDTH - sum(widths[:7]) - 2 * 7))
-    widths[1] = max(5, widths[1] - max(0, sum(widths) + 2 * (len(widths) - 1) - WIDTH))
-    for row in zip(*columns, strict=True):
-        texts = [
-            f"{_cut(text, width):>{width}}" if column in (0, 5, 6) else f"{_cut(text, width):<{width}}"
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(texts).rstrip()
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(LONGEST)}
+    if len(rows) > 1 and len(set(columns["model"])) == 1:
+        yield f"model: {_cut(columns.pop('model')[0], WIDTH - 7)}"
+    changes = [" ".join(map(one_line, cell.changes)) for cell in plan.cells]
+    widths = {name: min(LONGEST[name], max(map(len, (name, *texts)))) for name, texts in columns.items()}
+    table_width = sum(widths.values()) + 2 * len(widths)
+    in_column = max(map(len, ("changes", *changes))) <= WIDTH - table_width
+    yield _line(dict(zip(columns, columns, strict=True)), widths, "changes" if in_column and any(changes) else "")
+    for number, change in enumerate(changes):
+        yield _line({name: texts[number] for name, texts in columns.items()}, widths, change if in_column else "")
+        if change and not in_column:
+            indent = " " * (widths["cell"] + 2)
+            yield from textwrap.wrap(change, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _line(texts: Mapping[str, str], widths: Mapping[str, int], change: str) -> str:
+    aligned = [
+        f"{_cut(text, widths[name]):{'>' if name in RIGHT else '<'}{widths[name]}}" for name, text in texts.items()
+    ]
+    return "  ".join([*aligned, change]).rstrip()
 
 
 def _row(number: int, cell: PlannedCell, seconds: float | None) -> list[str]:
@@ -46,8 +57,7 @@ def _row(number: int, cell: PlannedCell, seconds: float | None) -> list[str]:
         minutes = UNKNOWN if seconds is None else f"{rough}{seconds / 60:.1f}"
         size = cell.cost.memory_bytes if cell.cost else None
         memory = UNKNOWN if size is None else f"{rough}{gigabytes(size)}"
-    names = (cell.model, cell.backend, cell.precision, cell.status, minutes, memory, " ".join(cell.changes))
-    return [str(number), *map(one_line, names)]
+    return [str(number), *map(one_line, (cell.model, cell.backend, cell.precision, cell.status, minutes, memory))]
 
 
 def _cut(text: str, width: int) -> str:
@@ -71,8 +81,10 @@ def _totals(plan: SweepPlan) -> Iterator[str]:
     if fetched := {cell.model for cell in plan.cells if cell.runs and cell.fetches}:
         yield from _item("fetches", f"checkpoint of {', '.join(sorted(fetched))}, not on this machine yet")
     if plan.bad_files:
-        yield from _item("skipped", f"{_count(plan.bad_files, 'file')} in results= that are not valid records")
+        yield from _item("skipped", f"{_count(plan.bad_files, 'file')} without a valid record in results=")
     for (status, reason), number in plan.reasons().items():
+        if status == REFUSED:
+            continue  # printed on standard error, as a run does
         yield from _item(f"{status}:", f"{_count(number, 'cell')}: {one_line(reason, LONGEST_REASON)}")
 
 
@@ -83,13 +95,15 @@ def _time(plan: SweepPlan) -> str:
     if unknown == sum(cell.runs for cell in plan.cells):
         return "unknown: there are no records of similar cells"
     rest = f", and {_count(unknown, 'cell')} of unknown time" if unknown else ""
-    return f"about {minutes_text(plan.total_seconds())}{rest}"
+    seconds = plan.total_seconds()
+    shared = f" on one GPU, at least {minutes_text(seconds / plan.devices)} on {plan.devices}"
+    return f"{about(seconds)}{shared if plan.devices > 1 else ''}{rest}"
 
 
 def _sources(plan: SweepPlan) -> str:
     texts = [
-        f"{'this machine' if machine == plan.machine else machine} ({_count(cells, 'cell')})"
-        for machine, cells in sorted(plan.sources().items(), key=lambda item: item[0] != plan.machine)
+        f"{'this machine' if machine in plan.machines else machine} ({_count(cells, 'cell')})"
+        for machine, cells in sorted(plan.sources().items(), key=lambda item: item[0] not in plan.machines)
     ]
     rough = any(cell.cost and not cell.cost.same_cell for cell in plan.cells)
     note = "; ~ marks an estimate from similar cells" if rough else ""
@@ -111,9 +125,12 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
+def about(seconds: float) -> str:
+    """Return an estimated time as text, such as "about 3 min"."""
+    return "less than a minute" if seconds < 45 else f"about {minutes_text(seconds)}"
+
+
 def minutes_text(seconds: float) -> str:
-    """Return a time as text, rounded to minutes; shorter times are "less than a minute"."""
-    if seconds < 60:
-        return "less than a minute" if seconds < 45 else "1 min"
-    minutes = round(seconds / 60)
+    """Return a time as text, rounded to minutes, at least 1."""
+    minutes = max(1, round(seconds / 60))
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

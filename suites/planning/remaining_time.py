@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from suites.planning.plan_text import minutes_text
+from suites.planning.plan_text import about
 
 CORRECTIONS = (0.2, 5.0)
 """Smallest and largest factor that corrects estimates by the cells that have ended."""
@@ -74,10 +74,7 @@ class RemainingTime:
     def text(self) -> str:
         """Return the remaining time as text, such as "about 3 min left"; "" if it is unknown."""
         seconds = self.seconds()
-        if seconds is None:
-            return ""
-        text = minutes_text(seconds)
-        return f"{'' if text.startswith('less') else 'about '}{text} left"
+        return "" if seconds is None else f"{about(seconds)} left"
 
     def _expected(self, cell: CellTurns, kind: str) -> float | None:
         if kind in cell.expected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from suites.planning.planned_cell import RECORDED, PlannedCell
@@ -17,13 +17,15 @@ class SweepPlan:
     """Plan of all cells of a command, in their order.
 
     Attributes:
-        machine: name of the machine; "" if all cells are refused.
+        machines: names of this machine; a machine with a GPU has another name for cells on its CPU.
         bad_files: number of files that are not valid records.
+        devices: number of GPUs that share the cells.
     """
 
     cells: Sequence[PlannedCell]
-    machine: str = ""
+    machines: Set[str] = frozenset()
     bad_files: int = 0
+    devices: int = 1
 
     def with_seconds(self) -> Iterator[tuple[PlannedCell, float | None]]:
         """Yield each cell with its expected seconds; None if nothing is known. Cells share engines."""

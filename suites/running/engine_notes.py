@@ -19,6 +19,9 @@ from suites.asking.request import Request
 
 FOLDER = "engine-notes"
 
+MOST_POINTS = 1 << 30
+"""More points than any model has."""
+
 
 def engine_key(request: Request) -> str:
     """Return the digest of all settings of a request that its engine depends on; "" if its backend builds no engine."""
@@ -36,7 +39,8 @@ def engine_key(request: Request) -> str:
             "lengths": request.lengths.settings(),
             "texts": request.cell["lengths"]["texts"],
             "seed": request.seed,
-            "question": to_json(request.question),
+            # A suite with several rounds marks other points in each, so its engines are its own.
+            "question": to_json(request.question) if request.question.following(MOST_POINTS) else None,
             # An engine for packed tokens is tuned for the number of tokens of the suite's inputs.
             "suite": request.suite if backend.packs_tokens else "",
         }

@@ -174,9 +174,10 @@ def unwritten(key: str, path: str) -> Path:
         while not os.path.lexists(nearest_folder) and nearest_folder != nearest_folder.parent:
             nearest_folder = nearest_folder.parent
         if not nearest_folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            code = errno.EEXIST if nearest_folder == folder else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
         if not os.access(nearest_folder, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Refused(f"{key}={path} cannot be written ({reason}); choose another folder") from None
