@@ -56,7 +56,7 @@ def test_commands_compose(command: str, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["batch", "advise", "report", "process_noise"])
+@pytest.mark.parametrize("name", ["batch", "advise", "report", "process_noise", "doctor"])
 def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"suites.{name}").main(["--help"])
@@ -76,7 +76,9 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
 
 def test_every_command_is_checked() -> None:
     checked = [
-        command for name in ("run", "search", "batch", "advise", "report", "process_noise") for command in modules(name)
+        command
+        for name in ("run", "search", "batch", "advise", "report", "process_noise", "doctor")
+        for command in modules(name)
     ]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6

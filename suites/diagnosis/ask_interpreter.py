@@ -20,6 +20,10 @@ from suites.text import one_line
 SHOWN = 200
 """Longest message, in characters, of an interpreter that failed."""
 
+CODE = "PYTHONPATH"
+
+NOTHING: Mapping[str, str] = {}
+
 
 class NoAnswer(Exception):
     """The interpreter gave no answer; the message is one line with the reason."""
@@ -31,30 +35,32 @@ class Ask:
 
     Attributes:
         limit_s: time limit of a process in seconds.
-        environment: additional environment variables.
     """
 
     limit_s: float
-    environment: Mapping[str, str]
 
-    def __call__(self, python: str, arguments: Sequence[str], given: str = "") -> Mapping[str, Any]:
+    def __call__(
+        self, python: str, arguments: Sequence[str], given: str = "", environment: Mapping[str, str] = NOTHING
+    ) -> Mapping[str, Any]:
         """Run `python ARGUMENTS` and return the JSON object in the last line that it prints.
 
         Args:
             given: text for standard input.
+            environment: additional environment variables.
 
         Raises:
             NoAnswer: it cannot be started, takes too long, fails or prints no JSON object.
         """
         try:
             with tempfile.TemporaryDirectory(prefix="suites-doctor-") as folder:
-                return self._answer(python, arguments, given, str(code_folder(Path(folder))))
+                return self._answer(python, arguments, given, {**environment, CODE: str(code_folder(Path(folder)))})
         except OSError:  # there is no writable temporary folder
-            return self._answer(python, arguments, given, str(ROOT))
+            return self._answer(python, arguments, given, {**environment, CODE: str(ROOT)})
 
-    def _answer(self, python: str, arguments: Sequence[str], given: str, code: str) -> Mapping[str, Any]:
-        path = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH", "")]))
-        environment = {**os.environ, "PYTHONUTF8": "1", **self.environment, "PYTHONPATH": path}
+    def _answer(
+        self, python: str, arguments: Sequence[str], given: str, environment: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        path = os.pathsep.join(filter(None, [environment[CODE], os.environ.get(CODE, "")]))
         try:
             process = subprocess.Popen(
                 [python, *arguments],
@@ -63,7 +69,7 @@ class Ask:
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                env=environment,
+                env={**os.environ, "PYTHONUTF8": "1", **environment, CODE: path},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

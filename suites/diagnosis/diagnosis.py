@@ -53,7 +53,7 @@ def diagnose(settings: Settings, first: Finding | None = None) -> Diagnosis:
     Args:
         first: a finding of the caller, for the report.
     """
-    ask = Ask(settings.limit_s, {})
+    ask = Ask(settings.limit_s)
     findings, gpus = hardware()
     pythons = check_interpreters(settings.interpreters, ask)
     findings += [*([first] if first else []), *(python.finding for python in pythons)]

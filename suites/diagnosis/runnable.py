@@ -116,7 +116,7 @@ def _survey(backend: BackendDescription, python: str, machine: Machine, ask: Ask
     given = {"device": to_json(machine.device), "jobs": {name: to_json(job) for name, job in jobs.items()}}
     visible = {"CUDA_VISIBLE_DEVICES": machine.device.uuid if machine.device.kind == "cuda" else ""}
     try:
-        answer = dict(replace(ask, environment=visible)(python, [*SURVEY, backend.name], json.dumps(given)))
+        answer = dict(ask(python, [*SURVEY, backend.name], json.dumps(given), visible))
     except NoAnswer as reason:
         return {"refused": refused, "findings": [asdict(Finding(backend.name, MISSING, str(reason)))]}, str(reason)
     return {**answer, "refused": refused}, ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ from suites import doctor
 from suites.cli import local_settings
 from suites.diagnosis import diagnosis as diagnoses
 from suites.diagnosis import hardware_checks, place_checks
-from suites.diagnosis.ask_interpreter import Ask, NoAnswer
+from suites.diagnosis.ask_interpreter import NOTHING, Ask, NoAnswer
 from suites.diagnosis.diagnosis import Diagnosis, Settings, diagnose
 from suites.diagnosis.interpreter_checks import check_interpreters
 from suites.diagnosis.report_text import report_json, report_text
@@ -31,8 +30,8 @@ from suites.measuring.machine import Machine
 from suites.schema.refusals import Refused
 
 GOLDEN = ROOT / "tests" / "golden" / "doctor.txt"
-CARD = Machine(Device("cuda", 0, "NVIDIA Test", "GPU-0", (9, 0), driver="580"), "nvidia-test",
-               {"gpu": "NVIDIA Test", "uuid": "GPU-0", "driver": "580.1", "cuda_driver": "13.0", "memory_bytes": 80 * 10**9})  # fmt: skip
+FACTS = {"gpu": "NVIDIA Test", "uuid": "GPU-0", "driver": "580.1", "cuda_driver": "13.0", "memory_bytes": 80 * 10**9}
+CARD = Machine(Device("cuda", 0, "NVIDIA Test", "GPU-0", (9, 0), driver="580"), "nvidia-test", FACTS)
 CPU = Machine(Device("cpu"), "cpu-test", {"cpu": "Test", "uuid": "HOST-0"})
 
 Script = Callable[[str], str]
@@ -52,24 +51,20 @@ def script(tmp_path: Path) -> Script:
 
 
 class StubAsk(Ask):
-    """Answers of interpreters without processes, by the last argument."""
+    """Answers of interpreters without processes, by the last argument of their program."""
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
-        super().__init__(1.0, {})
+        super().__init__(1.0)
         object.__setattr__(self, "answers", answers)
 
-    def __call__(self, python: str, arguments: Any, given: str = "") -> Mapping[str, Any]:
-        answer: Any = self.answers.get(arguments[-1], self.answers.get("other", NoAnswer("no answer")))  # type: ignore[attr-defined]
+    def __call__(
+        self, python: str, arguments: Sequence[str], given: str = "", environment: Mapping[str, str] = NOTHING
+    ) -> Mapping[str, Any]:
+        answer: Any = self.answers[arguments[-1]]  # type: ignore[attr-defined]
         if isinstance(answer, Exception):
             raise answer
-        return answer if not callable(answer) else answer(json.loads(given) if given else None)
-
-
-def _environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "suites.diagnosis.runnable.replace",
-        lambda item, **changes: item if isinstance(item, Ask) else replace(item, **changes),
-    )
+        result: Mapping[str, Any] = answer(json.loads(given)) if callable(answer) else answer
+        return result
 
 
 # Interpreters
@@ -92,7 +87,7 @@ def _environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_broken_interpreter_is_a_line_with_a_fix(text: str, says: str, script: Script) -> None:
     path = script(text)
-    main, other = check_interpreters({"main": "", "trt": path}, Ask(60.0, {}))
+    main, other = check_interpreters({"main": "", "trt": path}, Ask(60.0))
     assert (main.finding.status, main.path) == (OK, sys.executable)
     assert (other.finding.status, other.path) == (MISSING, "")
     assert says in other.finding.text
@@ -101,14 +96,14 @@ def test_a_broken_interpreter_is_a_line_with_a_fix(text: str, says: str, script:
 
 def test_an_interpreter_that_hangs_is_stopped(script: Script) -> None:
     path = script("sleep 1000")
-    (main,) = check_interpreters({"main": path}, Ask(0.2, {}))
+    (main,) = check_interpreters({"main": path}, Ask(0.2))
     assert (main.finding.status, main.path) == (MISSING, "")
     assert main.finding.text == f"{path}: no answer within 0.2 s"
 
 
 @pytest.mark.parametrize(("given", "says"), [("/no/such/python", "there is no such file"), ("/", "is a folder")])
 def test_a_path_without_a_program_is_a_line(given: str, says: str) -> None:
-    *_, python = check_interpreters({"main": "", "trt": given}, Ask(60.0, {}))
+    *_, python = check_interpreters({"main": "", "trt": given}, Ask(60.0))
     assert python.finding.status == MISSING
     assert says in python.finding.text
 
@@ -117,12 +112,12 @@ def test_a_program_that_cannot_be_executed_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "python"
     path.write_text("no program")
     path.chmod(0o755)
-    *_, python = check_interpreters({"main": "", "trt": str(path)}, Ask(60.0, {}))
+    *_, python = check_interpreters({"main": "", "trt": str(path)}, Ask(60.0))
     assert "neither a program of this machine nor a script" in python.finding.text
 
 
 def test_an_interpreter_that_is_not_set_is_the_main_one() -> None:
-    main, other = check_interpreters({"main": "", "trt": ""}, Ask(60.0, {}))
+    main, other = check_interpreters({"main": "", "trt": ""}, Ask(60.0))
     assert other.path == main.path
     assert other.finding == Finding("interpreter.trt", OK, "not set, the same as interpreter.main")
 
@@ -132,14 +127,14 @@ def test_without_a_temporary_folder_interpreters_still_answer(monkeypatch: pytes
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
-    assert Ask(60.0, {})(sys.executable, ["-c", "print('{\"a\": 1}')"]) == {"a": 1}
+    assert Ask(60.0)(sys.executable, ["-c", "print('{\"a\": 1}')"]) == {"a": 1}
 
 
 # Backends
 
 
 def test_the_survey_of_a_backend_runs_in_its_interpreter() -> None:
-    answer = runnable(descriptions()["null"], sys.executable, [CPU], {}, Ask(120.0, {}))
+    answer = runnable(descriptions()["null"], sys.executable, [CPU], {}, Ask(120.0))
     assert (answer.device, answer.has_model, answer.runs) == ("cpu", False, True)
     assert set(answer.reasons.values()) == {""}
 
@@ -177,21 +172,19 @@ def test_a_crashing_or_strange_survey_is_no_error(answer: Any) -> None:
     assert all(found.reasons.values())
 
 
-def test_a_backend_that_cannot_use_the_gpu_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_cannot_use_the_gpu_runs_on_the_cpu() -> None:
     def answer(data: Any) -> Any:
         on_gpu = data["device"]["kind"] == "cuda"
         found = [{"name": "L", "status": MISSING, "text": "it cannot use the GPU", "fix": "x"}] if on_gpu else []
         return probed(data, findings=found)
 
-    _environment_is_kept(monkeypatch)
     found = runnable(descriptions()["ort"], "python", [CARD, CPU], {}, StubAsk({"ort": answer}))
     assert (found.device, found.runs) == ("cpu", True)
     assert [finding.text for finding in found.findings] == ["it cannot use the GPU"]
 
 
-def test_a_library_for_a_device_that_is_not_here_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_for_a_device_that_is_not_here_is_only_a_warning() -> None:
     found_library = {"name": "L", "status": MISSING, "text": "not installed", "fix": "x"}
-    _environment_is_kept(monkeypatch)
     ask = StubAsk({"trt": lambda data: probed(data, findings=[found_library])})
     found = runnable(descriptions()["trt"], "python", [CPU], {}, ask)
     assert [finding.status for finding in found.findings] == [WARNING]
