@@ -1,4 +1,4 @@
-"""Say what this machine can run and what is missing: `python -m suites.doctor [key=value ...]`.
+"""List the backends that this machine can run, and missing parts: `python -m suites.doctor [key=value ...]`.
 
 It checks CPU, memory, GPUs, the configured interpreters, the libraries of each backend, the folders of results and
 cache, free disk space and access to the hub. Then it lists the backends and precisions that can run here. Libraries are
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "doctor",
-        "Say what this machine can run, and what is missing, with a command that corrects it.\n\n"
+        "List the backends that this machine can run, and missing parts with a command for each.\n\n"
         "Each library is imported in a process of its own, so a broken library is a line of the report.\n"
         "Exit status: 0 at least one backend can run, 1 no backend can run, 2 the command was refused.",
         ("", "--json", "interpreter.trt=/opt/trt/bin/python"),

@@ -19,7 +19,7 @@ COMMANDS = {
     "search": ("suites.search", "find the parts of a model that need a higher precision"),
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
-    "doctor": ("suites.doctor", "say what this machine can run and what is missing"),
+    "doctor": ("suites.doctor", "list the backends that this machine can run, and missing parts"),
     "report": ("suites.report", "write the tables of a results folder from its records"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from backends.base import Device
 from backends.finding import MISSING, Finding
 from backends.registry import descriptions
-from suites.diagnosis.ask_interpreter import Ask
 from suites.diagnosis.hardware_checks import hardware
 from suites.diagnosis.interpreter_checks import Python, check_interpreters
 from suites.diagnosis.place_checks import folder_checks, hub_check
+from suites.diagnosis.query_interpreter import Query
 from suites.diagnosis.runnable import Runnable, missing_for_exports, runnable
 from suites.measuring.machine import Machine, cpu
 from suites.schema.refusals import Refused
@@ -53,11 +53,11 @@ def diagnose(settings: Settings, first: Finding | None = None) -> Diagnosis:
     Args:
         first: a finding of the caller, for the report.
     """
-    ask = Ask(settings.limit_s)
+    query = Query(settings.limit_s)
     findings, gpus = hardware()
-    pythons = check_interpreters(settings.interpreters, ask)
+    pythons = check_interpreters(settings.interpreters, query)
     findings += [*([first] if first else []), *(python.finding for python in pythons)]
-    answers, about_libraries = _backends(pythons, [*gpus, _cpu()], ask)
+    answers, about_libraries = _backends(pythons, [*gpus, _cpu()], query)
     findings += about_libraries
     for key, given in settings.folders.items():
         findings += folder_checks(key, given)
@@ -65,17 +65,19 @@ def diagnose(settings: Settings, first: Finding | None = None) -> Diagnosis:
     return Diagnosis(findings, answers)
 
 
-def _backends(pythons: Sequence[Python], machines: Sequence[Machine], ask: Ask) -> tuple[list[Runnable], list[Finding]]:
+def _backends(
+    pythons: Sequence[Python], machines: Sequence[Machine], query: Query
+) -> tuple[list[Runnable], list[Finding]]:
     """Return the answer of each backend, and the findings about their libraries."""
     try:
         described = descriptions()
     except Refused as reason:
         return [], [Finding("backends", MISSING, str(reason))]
     paths = {python.key: python.path for python in pythons}
-    missing, about_exports = missing_for_exports(paths.get("main", ""), ask)
+    missing, about_exports = missing_for_exports(paths.get("main", ""), query)
     answers, findings = [], [about_exports]
     for backend in described.values():
-        answer = runnable(backend, paths.get(backend.interpreter.key, ""), machines, missing, ask)
+        answer = runnable(backend, paths.get(backend.interpreter.key, ""), machines, missing, query)
         answers.append(answer)
         several = len({path for path in paths.values() if path}) > 1
         place = f" ({backend.interpreter.key})" if several else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from backends.finding import MISSING, OK, WARNING, Finding
 from suites.asking.interpreters import interpreter_path
-from suites.diagnosis.ask_interpreter import Ask, NoAnswer
+from suites.diagnosis.query_interpreter import NoAnswer, Query
 from suites.schema.refusals import Refused
 from suites.text import one_line
 
@@ -42,7 +42,7 @@ class Python:
     finding: Finding
 
 
-def check_interpreters(configured: Mapping[str, str], ask: Ask) -> list[Python]:
+def check_interpreters(configured: Mapping[str, str], query: Query) -> list[Python]:
     """Return the check of each interpreter.
 
     Args:
@@ -58,11 +58,11 @@ def check_interpreters(configured: Mapping[str, str], ask: Ask) -> list[Python]:
             finding = Finding(name, OK, "not set, the same as interpreter.main")
             checked[key] = Python(key, same.path, finding)
             continue
-        checked[key] = _checked(key, given or main, ask)
+        checked[key] = _checked(key, given or main, query)
     return list(checked.values())
 
 
-def _checked(key: str, given: str, ask: Ask) -> Python:
+def _checked(key: str, given: str, query: Query) -> Python:
     name = f"interpreter.{key}"
     fix = f"python -m suites.doctor {name}=PATH"
     try:
@@ -70,7 +70,7 @@ def _checked(key: str, given: str, ask: Ask) -> Python:
     except Refused as reason:
         return Python(key, "", Finding(name, MISSING, one_line(str(reason)), fix))
     try:
-        facts = ask(path, ["-c", PROGRAM])
+        facts = query(path, ["-c", PROGRAM])
         version, python, numpy = tuple(facts["version"]), str(facts["python"]), str(facts["numpy"])
     except NoAnswer as reason:
         return Python(key, "", Finding(name, MISSING, f"{path}: {reason}", fix))

@@ -16,7 +16,7 @@ from backends.json_codec import to_json
 from backends.onnx_.quantization_options import QuantizationOptions
 from suites.asking.request import quantizes
 from suites.asking.resolve_options import backend_options, quantization_of
-from suites.diagnosis.ask_interpreter import Ask, NoAnswer
+from suites.diagnosis.query_interpreter import NoAnswer, Query
 from suites.diagnosis.survey import EXPORT
 from suites.measuring.machine import Machine
 from suites.records.record import OK
@@ -51,7 +51,7 @@ class Runnable:
         return any(not reason for reason in self.reasons.values())
 
 
-def missing_for_exports(python: str, ask: Ask) -> tuple[Mapping[str, Sequence[str]], Finding]:
+def missing_for_exports(python: str, query: Query) -> tuple[Mapping[str, Sequence[str]], Finding]:
     """Return the packages that `python` lacks for exports, by name of a SourceKind, and the finding.
 
     Args:
@@ -61,7 +61,7 @@ def missing_for_exports(python: str, ask: Ask) -> tuple[Mapping[str, Sequence[st
         everything = {kind.name: ["a usable interpreter.main"] for kind in SourceKind if kind is not SourceKind.none}
         return everything, Finding("export", MISSING, "interpreter.main cannot be used")
     try:
-        missing = ask(python, [*SURVEY, EXPORT])["missing"]
+        missing = query(python, [*SURVEY, EXPORT])["missing"]
         names = sorted({str(name) for listed in missing.values() for name in listed})
     except (NoAnswer, KeyError, TypeError, AttributeError) as reason:
         everything = {kind.name: ["a usable interpreter.main"] for kind in SourceKind if kind is not SourceKind.none}
@@ -77,7 +77,7 @@ def runnable(
     python: str,
     machines: Sequence[Machine],
     missing: Mapping[str, Sequence[str]],
-    ask: Ask,
+    query: Query,
 ) -> Runnable:
     """Return which precisions a backend can run, on the first device on which it can run one.
 
@@ -90,7 +90,7 @@ def runnable(
     order = [usable[kind] for kind in dict.fromkeys(item.device.kind for item in machines) if kind in usable]
     if not order:
         failure = f"needs a device of kind {' or '.join(backend.devices)}, and none is visible here"
-        answer = _survey(backend, python, machines[-1], ask)[0] if python else {}
+        answer = _survey(backend, python, machines[-1], query)[0] if python else {}
         return _answered(backend, "", answer, failure)
     lacking = missing.get(backend.source.name)
     results = []
@@ -98,7 +98,7 @@ def runnable(
         if not python:
             answer, failure = {}, f"interpreter.{backend.interpreter.key} cannot be used"
         else:
-            answer, failure = _survey(backend, python, machine, ask)
+            answer, failure = _survey(backend, python, machine, query)
         if lacking and not failure:
             failure = f"exports need {', '.join(lacking)}"
         results.append(_answered(backend, machine.device.kind, answer, failure))
@@ -110,13 +110,13 @@ def runnable(
     return results[0]
 
 
-def _survey(backend: BackendDescription, python: str, machine: Machine, ask: Ask) -> tuple[dict[str, Any], str]:
+def _survey(backend: BackendDescription, python: str, machine: Machine, query: Query) -> tuple[dict[str, Any], str]:
     """Return the answer of the backend in its interpreter, with the refusals of the request, and why there is none."""
     jobs, refused = _jobs(backend, machine)
     given = {"device": to_json(machine.device), "jobs": {name: to_json(job) for name, job in jobs.items()}}
     visible = {"CUDA_VISIBLE_DEVICES": machine.device.uuid if machine.device.kind == "cuda" else ""}
     try:
-        answer = dict(ask(python, [*SURVEY, backend.name], json.dumps(given), visible))
+        answer = dict(query(python, [*SURVEY, backend.name], json.dumps(given), visible))
     except NoAnswer as reason:
         return {"refused": refused, "findings": [asdict(Finding(backend.name, MISSING, str(reason)))]}, str(reason)
     return {**answer, "refused": refused}, ""

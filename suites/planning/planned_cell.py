@@ -134,8 +134,8 @@ def earlier_record(request: Request, past: PastRuns, release: str | None) -> Rec
 def check_here(request: Request) -> tuple[str | None, Probed | None]:
     """Return the release of the backend and its answer whether it can run the request.
 
-    A backend of another interpreter is not asked: its libraries can be checked only there. Its release is read from the
-    packages of that interpreter's virtual environment; it is None if there is no such environment.
+    A backend of another interpreter gives no answer, because its libraries can be checked only there. Its release is
+    read from the packages of that interpreter's virtual environment; it is None if there is no such environment.
     """
     backend = describe(request.backend)
     if Path(request.interpreter) == Path(sys.executable) and backend.interpreter.key == MAIN.key:

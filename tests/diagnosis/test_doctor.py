@@ -1,4 +1,4 @@
-"""The command doctor: it fails on no machine, and says what is missing with a command that corrects it."""
+"""The command doctor: it fails on no machine, and reports missing parts with a command that corrects it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from suites import doctor
 from suites.cli import local_settings
 from suites.diagnosis import diagnosis as diagnoses
 from suites.diagnosis import hardware_checks, place_checks
-from suites.diagnosis.ask_interpreter import NOTHING, Ask, NoAnswer
 from suites.diagnosis.diagnosis import Diagnosis, Settings, diagnose
 from suites.diagnosis.interpreter_checks import check_interpreters
+from suites.diagnosis.query_interpreter import NOTHING, NoAnswer, Query
 from suites.diagnosis.report_text import report_json, report_text
 from suites.diagnosis.runnable import Runnable, missing_for_exports, runnable
 from suites.measuring.machine import Machine
@@ -50,7 +50,7 @@ def script(tmp_path: Path) -> Script:
     return make
 
 
-class StubAsk(Ask):
+class StubQuery(Query):
     """Answers of interpreters without processes, by the last argument of their program."""
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ class StubAsk(Ask):
 )
 def test_a_broken_interpreter_is_a_line_with_a_fix(text: str, says: str, script: Script) -> None:
     path = script(text)
-    main, other = check_interpreters({"main": "", "trt": path}, Ask(60.0))
+    main, other = check_interpreters({"main": "", "trt": path}, Query(60.0))
     assert (main.finding.status, main.path) == (OK, sys.executable)
     assert (other.finding.status, other.path) == (MISSING, "")
     assert says in other.finding.text
@@ -96,14 +96,14 @@ def test_a_broken_interpreter_is_a_line_with_a_fix(text: str, says: str, script:
 
 def test_an_interpreter_that_hangs_is_stopped(script: Script) -> None:
     path = script("sleep 1000")
-    (main,) = check_interpreters({"main": path}, Ask(0.2))
+    (main,) = check_interpreters({"main": path}, Query(0.2))
     assert (main.finding.status, main.path) == (MISSING, "")
     assert main.finding.text == f"{path}: no answer within 0.2 s"
 
 
 @pytest.mark.parametrize(("given", "says"), [("/no/such/python", "there is no such file"), ("/", "is a folder")])
 def test_a_path_without_a_program_is_a_line(given: str, says: str) -> None:
-    *_, python = check_interpreters({"main": "", "trt": given}, Ask(60.0))
+    *_, python = check_interpreters({"main": "", "trt": given}, Query(60.0))
     assert python.finding.status == MISSING
     assert says in python.finding.text
 
@@ -112,12 +112,12 @@ def test_a_program_that_cannot_be_executed_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "python"
     path.write_text("no program")
     path.chmod(0o755)
-    *_, python = check_interpreters({"main": "", "trt": str(path)}, Ask(60.0))
+    *_, python = check_interpreters({"main": "", "trt": str(path)}, Query(60.0))
     assert "neither a program of this machine nor a script" in python.finding.text
 
 
 def test_an_interpreter_that_is_not_set_is_the_main_one() -> None:
-    main, other = check_interpreters({"main": "", "trt": ""}, Ask(60.0))
+    main, other = check_interpreters({"main": "", "trt": ""}, Query(60.0))
     assert other.path == main.path
     assert other.finding == Finding("interpreter.trt", OK, "not set, the same as interpreter.main")
 
@@ -127,14 +127,14 @@ def test_without_a_temporary_folder_interpreters_still_answer(monkeypatch: pytes
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
-    assert Ask(60.0)(sys.executable, ["-c", "print('{\"a\": 1}')"]) == {"a": 1}
+    assert Query(60.0)(sys.executable, ["-c", "print('{\"a\": 1}')"]) == {"a": 1}
 
 
 # Backends
 
 
 def test_the_survey_of_a_backend_runs_in_its_interpreter() -> None:
-    answer = runnable(descriptions()["null"], sys.executable, [CPU], {}, Ask(120.0))
+    answer = runnable(descriptions()["null"], sys.executable, [CPU], {}, Query(120.0))
     assert (answer.device, answer.has_model, answer.runs) == ("cpu", False, True)
     assert set(answer.reasons.values()) == {""}
 
@@ -147,27 +147,27 @@ def probed(data: Any, **fields: Any) -> dict[str, Any]:
 
 
 def test_reasons_are_those_of_the_check() -> None:
-    answer = runnable(descriptions()["ort"], "python", [CPU], {}, StubAsk({"ort": probed}))
+    answer = runnable(descriptions()["ort"], "python", [CPU], {}, StubQuery({"ort": probed}))
     assert answer.runs
     assert (answer.reasons["fp32"], answer.reasons["int8"]) == ("", "no int8")
 
 
 def test_without_packages_for_exports_no_precision_runs() -> None:
-    ask = StubAsk({"ort": probed, "export": {"missing": {"checkpoint": ["torch"], "onnx": ["torch", "onnx"]}}})
-    missing, finding = missing_for_exports("/bin/python", ask)
+    query = StubQuery({"ort": probed, "export": {"missing": {"checkpoint": ["torch"], "onnx": ["torch", "onnx"]}}})
+    missing, finding = missing_for_exports("/bin/python", query)
     assert finding == Finding(
         "export", MISSING, "interpreter.main lacks onnx, torch", "/bin/python -m pip install onnx torch"
     )
-    answer = runnable(descriptions()["ort"], "python", [CPU], missing, ask)
+    answer = runnable(descriptions()["ort"], "python", [CPU], missing, query)
     assert set(answer.reasons.values()) == {"exports need torch, onnx"}
-    missing, finding = missing_for_exports("", ask)
+    missing, finding = missing_for_exports("", query)
     assert finding.status == MISSING
     assert SourceKind.none.name not in missing
 
 
 @pytest.mark.parametrize("answer", [{}, {"findings": [3, {"x": 1}]}, {"probed": 3}, NoAnswer("no answer (signal 11)")])
 def test_a_crashing_or_strange_survey_is_no_error(answer: Any) -> None:
-    found = runnable(descriptions()["ort"], "python", [CPU], {}, StubAsk({"ort": answer}))
+    found = runnable(descriptions()["ort"], "python", [CPU], {}, StubQuery({"ort": answer}))
     assert not found.runs
     assert all(found.reasons.values())
 
@@ -178,15 +178,15 @@ def test_a_backend_that_cannot_use_the_gpu_runs_on_the_cpu() -> None:
         found = [{"name": "L", "status": MISSING, "text": "it cannot use the GPU", "fix": "x"}] if on_gpu else []
         return probed(data, findings=found)
 
-    found = runnable(descriptions()["ort"], "python", [CARD, CPU], {}, StubAsk({"ort": answer}))
+    found = runnable(descriptions()["ort"], "python", [CARD, CPU], {}, StubQuery({"ort": answer}))
     assert (found.device, found.runs) == ("cpu", True)
     assert [finding.text for finding in found.findings] == ["it cannot use the GPU"]
 
 
 def test_a_library_for_a_device_that_is_not_here_is_only_a_warning() -> None:
     found_library = {"name": "L", "status": MISSING, "text": "not installed", "fix": "x"}
-    ask = StubAsk({"trt": lambda data: probed(data, findings=[found_library])})
-    found = runnable(descriptions()["trt"], "python", [CPU], {}, ask)
+    query = StubQuery({"trt": lambda data: probed(data, findings=[found_library])})
+    found = runnable(descriptions()["trt"], "python", [CPU], {}, query)
     assert [finding.status for finding in found.findings] == [WARNING]
     assert set(found.reasons.values()) == {"needs a device of kind cuda, and none is visible here"}
 
@@ -377,7 +377,7 @@ def test_an_invalid_description_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise Refused("backends/x_/description.py cannot be read")
 
     monkeypatch.setattr(diagnoses, "descriptions", fail)
-    monkeypatch.setattr(diagnoses, "check_interpreters", lambda configured, ask: [])
+    monkeypatch.setattr(diagnoses, "check_interpreters", lambda configured, query: [])
     made = diagnose(Settings({"main": ""}, {}))
     assert Finding("backends", MISSING, "backends/x_/description.py cannot be read") in made.findings
     assert not made.can_run

@@ -30,7 +30,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Ask:
+class Query:
     """Settings of all questions.
 
     Attributes:
