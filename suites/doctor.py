@@ -7,7 +7,7 @@ imported only in processes of their own, each with a time limit, so a broken lib
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def run() -> int:
         options = _parser().parse_args(arguments)
-        if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        if missing := [name for name in LIBRARIES if not _can_be_imported(name)]:
             return _without_libraries(missing, options.json)
         return _diagnose(options.words, options.seconds, options.json)
 
@@ -50,15 +50,23 @@ def _parser() -> CommandParser:
     return parser
 
 
+def _can_be_imported(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except Exception:  # a library that is installed but broken can raise any exception
+        return False
+    return True
+
+
 def _without_libraries(missing: Sequence[str], as_json: bool) -> int:
     """Print the libraries that are missing. The other checks need them."""
     import json
 
     from backends.finding import MISSING, Finding
 
-    fix = f"{sys.executable} -m pip install {{}}"
+    fix = f"{sys.executable} -m pip install --force-reinstall {{}}"
     findings = [
-        Finding(LIBRARIES[name], MISSING, "not installed", fix.format(LIBRARIES[name])) for name in missing
+        Finding(LIBRARIES[name], MISSING, "cannot be imported", fix.format(LIBRARIES[name])) for name in missing
     ]  # fmt: skip
     if as_json:
         print(json.dumps({"checks": [vars(item) for item in findings], "backends": {}, "can_run": False}, indent=1))
@@ -75,11 +83,10 @@ def _diagnose(words: Sequence[str], seconds: float, as_json: bool) -> int:
     from suites.diagnosis.interpreter_checks import settings_finding
     from suites.diagnosis.report_text import report_json, report_text
     from suites.schema.config import RunConfig
-    from suites.schema.run_schema import interpreter_keys
 
     if not seconds > 0:
         raise Refused(f"--seconds must be above 0, not {seconds:g}")
-    keys = interpreter_keys()
+    keys = _interpreter_keys()
     given = _chosen(words, [*(f"interpreter.{key}" for key in keys), "results", "cache"])
     invalid = None
     try:
@@ -91,6 +98,15 @@ def _diagnose(words: Sequence[str], seconds: float, as_json: bool) -> int:
     diagnosis = diagnose(Settings(interpreters, folders, seconds), invalid)
     print(report_json(diagnosis) if as_json else report_text(diagnosis))
     return 0 if diagnosis.can_run else 1
+
+
+def _interpreter_keys() -> list[str]:
+    from suites.schema import run_schema
+
+    try:
+        return run_schema.interpreter_keys()
+    except Refused:  # the description of a backend is invalid; the report names it
+        return ["main"]
 
 
 def _chosen(words: Sequence[str], keys: Sequence[str]) -> dict[str, str]:

@@ -52,6 +52,7 @@ def test_every_outcome_gives_a_record(cli: Cli, tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     started = [f"started: cell {number} of 4  none null fp32  " for number in range(1, 5)]
     assert [without_remaining(line) for line in lines[::3]] == [f"{start}probe" for start in started]
+    assert lines[3].endswith(" left"), "the first cell gives the remaining time of the others"
     assert lines[1::3] == [f"{start}process 1 of 1" for start in started]
     assert [line.split()[0] for line in lines[2::3]] == ["ok", "failed", "failed", "failed"]
     table = rows(table_in(tmp_path / "results", "latency").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ def most_similar(cell: Mapping[str, Any], records: Sequence[Record]) -> list[Rec
     wanted = json_value(cell)
     likeness: dict[tuple[bool, ...], list[Record]] = {}
     for record in records:
-        past = json_value(record.cell.to_json())
-        if all(past[name] == wanted[name] for name in REQUIRED):
+        if all(getattr(record.cell, name) == wanted[name] for name in REQUIRED):
+            past = json_value(record.cell.to_json())
             likeness.setdefault(tuple(past[name] == wanted[name] for name in COMPARED), []).append(record)
     return likeness[max(likeness)] if likeness else []
 
@@ -76,6 +77,8 @@ def is_same_cell(cell: Mapping[str, Any], record: Record, release: str | None = 
         cell: the fields of the cell. An empty `model_version` is unknown and fits each version.
         release: of the backend; None if it is unknown.
     """
+    if any(getattr(record.cell, name) != cell[name] for name in (*REQUIRED, "precision")):
+        return False
     wanted, past = json_value(cell), json_value(record.cell.to_json())
     if release is not None and past["release"] != release:
         return False
@@ -125,8 +128,7 @@ def process_seconds(record: Record, request: Request) -> float:
 
 def _scale(record: Record, request: Request) -> float:
     shapes = len(request.cell["shapes"]) / max(1, len(record.cell.shapes))
-    settings = record.settings
-    past = float(settings.get("warm_up_s", 0.0)) + float(settings.get("seconds", 0.0))
+    past = sum(_number(record.settings.get(name)) for name in ("warm_up_s", "seconds"))
     now = request.effort.warm_up_s + request.effort.seconds
     return shapes * (now / past if past else 1.0)
 
@@ -136,5 +138,10 @@ def memory_of(record: Record) -> int | None:
     device = [item.telemetry["memory_bytes"] for item in record.measurements if "memory_bytes" in item.telemetry]
     host = [facts["peak_host_bytes"] for facts in record.facts.values()
             if isinstance(facts, Mapping) and "peak_host_bytes" in facts]  # fmt: skip
-    found = device or host
+    found = [size for size in map(_number, device or host) if size]
     return int(max(found)) if found else None
+
+
+def _number(value: object) -> float:
+    """Return a value of a record that is not checked when it is read; 0 if it is not a number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

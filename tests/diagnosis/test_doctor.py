@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -348,12 +348,19 @@ def test_an_invalid_settings_file_is_a_line(
 def test_missing_libraries_of_the_commands_are_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("hydra", "numpy") else find(name))
+    monkeypatch.setitem(sys.modules, "hydra", None)
+    load = importlib.import_module
+
+    def import_module(name: str) -> object:
+        if name == "numpy":
+            raise OSError("libopenblas.so.0: cannot open shared object file")
+        return load(name)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
     assert doctor.main([]) == 1
     out = capsys.readouterr().out
-    assert "missing  hydra-core        not installed" in out
-    assert f"fix: {sys.executable} -m pip install numpy" in out
+    assert "missing  hydra-core        cannot be imported" in out
+    assert f"fix: {sys.executable} -m pip install --force-reinstall numpy" in out
     assert doctor.main(["--json"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert (len(data["checks"]), data["can_run"]) == (2, False)
@@ -379,5 +386,7 @@ def test_an_invalid_description_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(diagnoses, "descriptions", fail)
     monkeypatch.setattr(diagnoses, "check_interpreters", lambda configured, query: [])
     made = diagnose(Settings({"main": ""}, {}))
+    monkeypatch.setattr("suites.schema.run_schema.interpreter_keys", fail)
+    assert doctor._interpreter_keys() == ["main"]
     assert Finding("backends", MISSING, "backends/x_/description.py cannot be read") in made.findings
     assert not made.can_run

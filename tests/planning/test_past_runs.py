@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from suites.planning import past_runs
-from suites.planning.estimate import estimate, most_similar, process_seconds
+from suites.planning.estimate import estimate, memory_of, most_similar, process_seconds
 from suites.planning.past_runs import PastRuns, nearest_machines
 from suites.records.record import Record, write_record
 from suites.schema.refusals import Refused
@@ -104,6 +104,15 @@ def test_sampling_is_scaled_and_loading_is_not(make_record: MakeRecord) -> None:
     assert process_seconds(two, request(record)) == 5.0
     # The stage of one process cannot be shorter than its samples: another command wrote the other process.
     assert process_seconds(with_stages(two, measure=6.0), request(record)) == 6.0
+
+
+def test_facts_of_another_type_are_ignored(make_record: MakeRecord) -> None:
+    record = replace(with_stages(make_record()), facts={"2x16": {"peak_host_bytes": "many"}})
+    record = replace(record, settings={"seconds": None, "warm_up_s": "long"})
+    assert memory_of(record) is None
+    assert process_seconds(record, request(record)) == 10.0
+    known = replace(record, facts={"2x16": {"peak_host_bytes": 5000}, "open_ns": 3})
+    assert memory_of(known) == 5000
 
 
 def test_records_that_cannot_be_read_are_refused(make_record: MakeRecord, tmp_path: Path) -> None:
