@@ -36,7 +36,7 @@ class Invocation:
     Attributes:
         configs: configurations of the cells that can run. Requests are not stored, because each has all its texts.
         remaining: remaining time of the command.
-        turns: expected turns of each cell in `configs`.
+        turns: expected turns of each cell in `configs`; empty if nothing is known.
         past: records of this machine, by results folder and machine; only for the check.
         positions: for each cell in `ended`, its index in `configs`, and its number of processes.
         refusals: number of cells for each refusal.
@@ -75,7 +75,7 @@ class Invocation:
         """
         self.running = True
         self.past.clear()
-        self.remaining = RemainingTime(self.turns)
+        self.remaining = RemainingTime(self.turns or [CellTurns({}, 1, 0) for _ in self.configs])
         for reason, cells in self.refusals.items():
             self._say_refused(reason, cells)
         in_check = Counter(self.refusals)
