@@ -18,6 +18,7 @@ from typing import Any, final
 
 import numpy.typing as npt
 
+from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
@@ -288,6 +289,14 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         """Open a session in parts; yield the name of each part when it is done, and with the last one the session."""
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        """Return facts about the installed library for a diagnosis of this machine. It may import the library.
+
+        Args:
+            device: the device that cells would use.
+        """
+        return ()
 
     @final
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:

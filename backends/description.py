@@ -61,6 +61,7 @@ class BackendDescription:
         unused_quantization: reasons why an option of quantization has no effect, by its name, or by name=value if
             only this value has none.
         outputs: outputs that its sessions can give.
+        builds_engine: whether its build compiles an engine that the cache keeps.
     """
 
     name: str
@@ -78,3 +79,4 @@ class BackendDescription:
     chooses_int8: bool = False
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
+    builds_engine: bool = False

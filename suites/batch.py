@@ -34,6 +34,7 @@ from suites.cli.display import STARTED
 from suites.cli.hydra_errors import check_keys, explain_malformed_override
 from suites.cli.output import run_with_tolerant_output
 from suites.cli.path_arguments import quoted_path
+from suites.cli.plan_invocation import print_plan
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
 from suites.root import CONF
@@ -63,6 +64,8 @@ class Batch:
         taking: lock for the shared iterator of engines.
         stopped: no more lines start.
         code: folder with the code that runs, such as a git worktree; None: the code of this process.
+        cells: number of lines, for the progress.
+        begun: the lines of which a process has started to score or to measure.
     """
 
     common: Sequence[str]
@@ -73,6 +76,8 @@ class Batch:
     engine_lock: Lock = field(default_factory=Lock)
     stopped: bool = False
     code: Path | None = None
+    cells: int = 0
+    begun: set[str] = field(default_factory=set)
 
     def run(self, line: Line, *extra: str) -> None:
         """Run one line to its end, print its messages on one line, and note whether it failed."""
@@ -83,6 +88,8 @@ class Batch:
         rest = [word for word in line if not word.startswith("-")]
         command = [*self._python(), "-m", "suites.run", *flags, *rest, *self.common, *extra]
         began = now_ns()
+        if "until=build" not in extra:
+            self.begun.add(text)
         # The guard ends the new process if this process is killed.
         environment = {**os.environ, **self._search_path(), CALL: f"{Guard.start()}-{began}"}
         process = subprocess.Popen(
@@ -102,7 +109,8 @@ class Batch:
             self.refused.add(text)
         lines = [words for words in error.splitlines() if words.strip() and not words.startswith(STARTED)]
         messages = " | ".join(map(one_line, lines)) or "(no message)"
-        print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
+        place = f"cell {len(self.begun)} of {self.cells}  " if self.cells and "until=build" not in extra else ""
+        print(f"{place}{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
 
     def _python(self) -> list[str]:
         # With -P the current folder, which may have the project too, does not hide the code of `PYTHONPATH`.
@@ -347,10 +355,11 @@ def _parser() -> CommandParser:
         "Run many cells from a file on all GPUs in a given time, and write their tables at the end.\n\n"
         "FILE has one cell or sweep per line, as typed after `run`. Text after # is a comment. Lines run in the order\n"
         "of the file. The same command continues a batch that was stopped, with the engines that were built.\n"
-        "Exit status: 0 all started lines ended well, 1 a line failed, 2 the batch was refused.",
+        "Exit status: 0 all started lines ended well, 1 a line failed, 2 the batch was refused, or with --plan a cell.",
         (
             "tensorrt_grid --builders 4 --seconds 3600",
             "my_cells.txt --ahead 20 suite.warm_up_s=0.5 results=results/mine",
+            "my_cells.txt --plan",
         ),
     )
     own = ", ".join(sorted(file.stem for file in (CONF / "batches").glob("*.txt")))
@@ -371,6 +380,9 @@ def _parser() -> CommandParser:
         "--measuring", type=int, default=0, metavar="M",
         help="number of GPUs that only measure the engines that the other GPUs build; default 0",
     )  # fmt: skip
+    parser.add_argument_group("planning").add_argument(
+        "--plan", action="store_true", help="print cells, engines, time and memory of the batch, and run nothing"
+    )
     measuring.add_argument(
         "--seconds",
         type=float,
@@ -384,7 +396,8 @@ def _parser() -> CommandParser:
 def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     if not options.seconds >= 0:
         raise Refused(f"--seconds must be at least 0, not {options.seconds:g}")
-    lines = read_cells(batch_file(options.file))
+    file = batch_file(options.file)
+    lines = read_cells(file)
     if not lines:
         raise Refused(
             f"{options.file} has no lines; write one cell or sweep per line, with the arguments of python -m suites.run"
@@ -398,7 +411,10 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
             f"--measuring {options.measuring} needs another device that builds, and --builders of at least 1; "
             f"there are {len(devices)} devices"
         )
-    batch = Batch(common, now_ns() + options.seconds * 1e9)
+    if options.plan:
+        commands = (([*words, *common], f"line {number}") for number, words in _numbered_commands(file))
+        return print_plan(commands, len(devices))
+    batch = Batch(common, now_ns() + options.seconds * 1e9, cells=len(lines))
     with ThreadPoolExecutor(len(devices)) as pool:
         waiting = iter(group_by_engine(lines))
         if options.measuring:

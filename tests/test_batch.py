@@ -41,6 +41,10 @@ def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.C
     assert sorted(record.cell.options["step_ms"] for record in records) == [2.0, 3.0]
     printed = capsys.readouterr().out
     assert printed.count("until=build") == 2
+    assert [line[:13] for line in printed.splitlines() if "until=build" not in line] == [
+        "cell 1 of 2  ",
+        "cell 2 of 2  ",
+    ]
     assert printed.count("not measured") == 2
 
 

@@ -51,6 +51,24 @@ def fetch(model: ModelReference) -> tuple[Path, str]:
     return snapshot, f"hub {hub}@{_commit(snapshot, revision)}"
 
 
+def find_local(model: ModelReference) -> Path | None:
+    """Return the folder of a checkpoint that is on this machine already, in the search order of `fetch`; else None.
+
+    Nothing is fetched or written.
+    """
+    cached = _cached(model.hub, model.revision)
+    complete = cached is not None and _has_weights(cached)
+    if cached is not None and complete and tokenizer_files(cached):
+        return cached
+    if model.package and model.package_of == model.hub and model.revision == "main":
+        try:
+            if folder := _package_folder(model):
+                return folder
+        except Unavailable:
+            return None
+    return cached if complete else None
+
+
 def _has_weights(folder: Path) -> bool:
     """Return whether a snapshot has config.json and weights in safetensors."""
     return (folder / "config.json").is_file() and ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file())

@@ -22,18 +22,19 @@ SETTLED_S = 3.0
 """Seconds after a change of a file. A later change then gives the file different timestamps."""
 
 
-def identity_of(folder: Path, cache: Path | None = None) -> str:
+def identity_of(folder: Path, cache: Path | None = None, writes: bool = True) -> str:
     """Return the SHA-256 over the names and contents of the checkpoint's files.
 
     Args:
         cache: folder in which digests of large files are kept by path, size and timestamps. Without it, all files are
             read each time.
+        writes: whether new digests are stored in the cache.
 
     Raises:
         Unavailable: the folder has no weights.
         OSError: a file cannot be read.
     """
-    return _digest_of_files(folder, identity_files(folder), cache)
+    return _digest_of_files(folder, identity_files(folder), cache, writes)
 
 
 def tokenizer_identity(folder: Path) -> str:
@@ -47,11 +48,11 @@ def weights_digest(folder: Path, cache: Path | None = None) -> str:
     return _digest(files[0], cache) if len(files) == 1 else _digest_of_files(folder, files, cache)
 
 
-def _digest_of_files(folder: Path, files: Iterable[Path], cache: Path | None) -> str:
-    return key_digest({path.relative_to(folder).as_posix(): _digest(path, cache) for path in files})
+def _digest_of_files(folder: Path, files: Iterable[Path], cache: Path | None, writes: bool = True) -> str:
+    return key_digest({path.relative_to(folder).as_posix(): _digest(path, cache, writes) for path in files})
 
 
-def _digest(path: Path, cache: Path | None) -> str:
+def _digest(path: Path, cache: Path | None, writes: bool = True) -> str:
     """Return the digest of a file; from the cache if the file has not changed since the digest was computed."""
     before = path.stat()
     if cache is None or before.st_size < LARGE:
@@ -65,6 +66,8 @@ def _digest(path: Path, cache: Path | None) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = digest_of(path)
+    if not writes:
+        return digest
 
     def settled(entry: os.stat_result) -> bool:
         """Return whether the file changed long ago. Two changes in quick succession can give it the same timestamps."""

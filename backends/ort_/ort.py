@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from backends.base import (
     Artifact,
     Backend,
     BuildSpec,
+    Device,
     Feeds,
     Opening,
     Session,
@@ -26,6 +28,7 @@ from backends.base import (
     versions_of,
 )
 from backends.cache import ArtifactCache
+from backends.finding import MISSING, OK, Finding
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.onnx_ import onnx_files
@@ -58,6 +61,19 @@ class OnnxRuntime(Backend):
             raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
         if spec.precision == "int8" and not spec.quantization.explicit:
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        """Return the version of onnxruntime and its execution providers."""
+        versions, install = versions_of(INSTALLED), f"{sys.executable} -m pip install onnxruntime-gpu"
+        if not versions:
+            return (Finding("ONNX Runtime", MISSING, "not installed", install),)
+        import onnxruntime
+
+        providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+        text = f"{next(iter(versions.values()))}, execution providers: {', '.join(providers)}"
+        if device.kind == "cuda" and "CUDA" not in providers:
+            return (Finding("ONNX Runtime", MISSING, f"{text}; it cannot use the GPU", install),)
+        return (Finding("ONNX Runtime", OK, text),)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(quantized="int8" if spec.precision == "int8" else "")

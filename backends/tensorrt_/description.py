@@ -26,6 +26,7 @@ BACKENDS = (
         keeps_parts_by=("keep_fp32", "quantization.leave_out"),
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
+        builds_engine=True,
     ),
     BackendDescription(
         name="trt_plugin",
@@ -46,5 +47,6 @@ BACKENDS = (
             "exact_residual": "norms of plugins read the residual without quantization; see plugin.norms",
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
+        builds_engine=True,
     ),
 )

@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
+from backends.base import Artifact, BuildSpec, Device, Source, SourceForm, Unsupported
+from backends.finding import MISSING, OK, Finding
 from backends.profiles import plan_profiles
 from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, floating_nodes
 from backends.tensorrt_.plugins.weights_network import define_from_weights, excluded_from_int8, layout_of
+from backends.tensorrt_.runtime.installation import INSTALL_COMMAND
 from backends.tensorrt_.runtime.layout import Layout
+from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_options import Engines, Part, Products, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
@@ -58,6 +61,16 @@ class TensorRTPlugin(TensorRTBackend):
         per_shape = options.engines is Engines.per_shape
         for engine_spec in [replace(spec, shapes=(shape,)) for shape in spec.shapes] if per_shape else [spec]:
             check_padded(engine_spec)
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        """Return the release of TensorRT, and whether its plugin library can be loaded."""
+        release = super().findings(device)
+        if any(finding.status == MISSING for finding in release):
+            return release
+        loaded = self.api.trt.init_libnvinfer_plugins(Log(self.api).logger, "")
+        text = "libnvinfer_plugin is loaded" if loaded else "libnvinfer_plugin cannot be loaded"
+        status = OK if loaded else MISSING
+        return *release, Finding("plugin library", status, text, "" if loaded else INSTALL_COMMAND)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))

@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backends.base import Artifact, Backend, BuildSpec, Opening
+from backends.base import Artifact, Backend, BuildSpec, Device, Opening, Unavailable
+from backends.finding import MISSING, OK, Finding
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.engine import cached_engine
-from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, available_api
+from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, INSTALL_COMMAND, available_api
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
@@ -34,6 +35,13 @@ class TensorRTBackend(Backend):
     @cached_property
     def api(self) -> TensorRTApi:
         return self._find_api()
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        """Return the release of TensorRT, or how to install it."""
+        try:
+            return (Finding("TensorRT", OK, self.api.version),)
+        except Unavailable as reason:
+            return (Finding("TensorRT", MISSING, str(reason), INSTALL_COMMAND),)
 
     def layout(self, spec: BuildSpec) -> Layout | None:
         """Return the layout of a batch in the engine's inputs; None for Rows with the engine's own input names."""

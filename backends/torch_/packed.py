@@ -12,6 +12,7 @@ from backends.base import (
     Artifact,
     Backend,
     BuildSpec,
+    Device,
     Feeds,
     Opening,
     Session,
@@ -21,8 +22,10 @@ from backends.base import (
     Unsupported,
     versions_of,
 )
+from backends.finding import Finding
 from backends.inputs.packing import Packing, pack
 from backends.torch_.pytorch import TorchSteps
+from backends.torch_.torch_findings import torch_findings
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +44,9 @@ class TorchPacked(Backend):
             )
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        return torch_findings(device)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         return SourceForm(arrays=True)

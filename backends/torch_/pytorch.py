@@ -15,6 +15,7 @@ from backends.base import (
     Artifact,
     Backend,
     BuildSpec,
+    Device,
     Feeds,
     Opening,
     Session,
@@ -23,9 +24,11 @@ from backends.base import (
     Unsupported,
     versions_of,
 )
+from backends.finding import Finding
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
 from backends.torch_.description import EagerOptions
+from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +63,9 @@ class Torch(Backend):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
         if self.compiled and spec.device.kind == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
             raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
+
+    def findings(self, device: Device) -> tuple[Finding, ...]:
+        return (*torch_findings(device), *(compiler_findings(device) if self.compiled else ()))
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""

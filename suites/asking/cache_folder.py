@@ -19,7 +19,7 @@ import stat
 from pathlib import Path
 
 from backends.cache_files import folder_trust_fault
-from suites.schema.refusals import Refused, writable
+from suites.schema.refusals import Refused, unwritten, writable
 
 
 def user_cache(path: str) -> Path:
@@ -45,6 +45,20 @@ def user_cache(path: str) -> Path:
     if reason:
         raise Refused(f"cache={path}: {own.name} in it cannot be trusted: {reason}; choose a folder of your own")
     return writable("cache", str(own))
+
+
+def existing_cache(path: str) -> Path:
+    """Return the cache that `user_cache` would return, and write nothing. It may not exist yet.
+
+    Raises:
+        Refused: the folder cannot be written.
+    """
+    folder = unwritten("cache", path)
+    own = folder / f"uid-{os.geteuid()}"
+    with contextlib.suppress(OSError):
+        if folder_trust_fault(folder) and not _sticky(folder):
+            return own
+    return folder
 
 
 def _sticky(folder: Path) -> bool:

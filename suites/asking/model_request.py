@@ -101,10 +101,13 @@ def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
     return model.positions if known_model else UNKNOWN_POSITIONS
 
 
-def model_reference(config: RunConfig, cache: Path) -> ModelReference:
+def model_reference(config: RunConfig, cache: Path, writes: bool = True) -> ModelReference:
     """Return the model for workers: where its checkpoint comes from, and its folder, identity and origin if known.
 
     The identity of a hub id is known after suites/running/locating.py has found its checkpoint.
+
+    Args:
+        writes: whether digests of large files are stored in the cache.
 
     Raises:
         Refused: weights, folder, architecture and tokenizer contradict one another.
@@ -128,14 +131,14 @@ def model_reference(config: RunConfig, cache: Path) -> ModelReference:
         tokenizer=_tokenizer(config),
         architecture=to_json_types(model.architecture),
         seed=config.seed,
-        identity=_identity(Path(path), cache) if path else "",
+        identity=_identity(Path(path), cache, writes) if path else "",
         origin="path" if path else "",
     )
 
 
-def _identity(folder: Path, cache: Path) -> str:
+def _identity(folder: Path, cache: Path, writes: bool) -> str:
     try:
-        return identity_of(folder, cache)
+        return identity_of(folder, cache, writes)
     except OSError as error:
         name = Path(str(error.filename or folder)).name
         raise Refused(f"model.path={folder}: {name} cannot be read: {error.strerror}") from None

@@ -18,7 +18,7 @@ from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
 from backends.model.reference import ModelReference
 from backends.quantization_options import QuantizationOptions
-from suites.asking.cache_folder import user_cache
+from suites.asking.cache_folder import existing_cache, user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
@@ -38,7 +38,7 @@ from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
 from suites.schema.enums import Precision, TaskKind, Weights
-from suites.schema.refusals import Refused, no_such_choice, writable
+from suites.schema.refusals import Refused, no_such_choice, unwritten, writable
 from suites.suite import Judging, Question, SuiteDescription, load_suite, part, suite_names
 from suites.tasks.task import Task, load_task
 
@@ -90,8 +90,11 @@ class Request:
     cell: Mapping[str, Any]
 
 
-def resolve(config: RunConfig) -> Request:
+def resolve(config: RunConfig, writes: bool = True) -> Request:
     """Check a configuration against itself and this machine.
+
+    Args:
+        writes: whether folders are created and digests are stored in the cache. A plan writes nothing.
 
     Raises:
         Refused: a requested item does not exist, is out of range or cannot be written.
@@ -106,8 +109,8 @@ def resolve(config: RunConfig) -> Request:
     context = RequestContext(config, shapes, lengths, max_positions, task)
     suite_request: SuiteRequest = part(config.suite.name, "request").suite_request(context)
     machine = _machine(config, backend)
-    results = writable("results", chosen_folder("results", config.results))
-    cache = user_cache(chosen_folder("cache", config.cache))
+    results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
+    cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
     quantized = quantizes(backend, config.precision.name)
     spec = BuildSpec(
         precision=config.precision.name,
@@ -119,7 +122,7 @@ def resolve(config: RunConfig) -> Request:
         threads=_threads(config),
         quantization=quantization_of(config, machine) if quantized else QuantizationOptions(),
     )
-    model = model_reference(config, cache)
+    model = model_reference(config, cache, writes)
     return Request(
         suite=config.suite.name,
         machine=machine,

@@ -21,7 +21,7 @@ class Display:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._title = self._position = self._process = ""
+        self._title = self._position = self._process = self._remaining = ""
         self._started = 0
 
     def __enter__(self) -> Display:
@@ -34,7 +34,9 @@ class Display:
     ) -> None:
         self._live.stop()
 
-    def begin(self, title: str, position: str = "", stage: str = "probe", process: str = "") -> None:
+    def begin(
+        self, title: str, position: str = "", stage: str = "probe", process: str = "", remaining: str = ""
+    ) -> None:
         """Show that a cell, or one more process of a cell, starts.
 
         Args:
@@ -42,16 +44,18 @@ class Display:
             position: Place of the cell in its sweep, such as "cell 2 of 4".
             stage: First stage, or number of the process.
             process: Number of the process that measures after other stages.
+            remaining: Remaining time of the sweep at the start of the cell, such as "about 3 min left".
         """
         self._title, self._started = one_line(title), now_ns()
-        self._position, self._process = position, process
-        self._say_started(stage)
+        self._position, self._process, self._remaining = position, process, remaining
+        self._say_started(stage, remaining)
         self.stage(stage, "starting")
 
-    def _say_started(self, stage: str) -> None:
+    def _say_started(self, stage: str, remaining: str = "") -> None:
         """Print a plain line without a terminal. A terminal shows the stage in its live line."""
         if not self._console.is_terminal:
-            self.say(f"{STARTED}{'  '.join(text for text in (self._position, self._title, stage) if text)}")
+            texts = (self._position, self._title, stage, remaining)
+            self.say(f"{STARTED}{'  '.join(text for text in texts if text)}")
 
     def stage(self, stage: str, text: str, keep: bool = False) -> None:
         """Show the activity of a stage. With `keep`, print it on a permanent line."""
@@ -62,7 +66,14 @@ class Display:
             self._process = ""
         if self._console.is_terminal:
             elapsed = (now_ns() - self._started) / 1e9
-            line = Text.assemble((f"{self._title}  ", "bold"), (stage, "cyan"), f"  {one_line(text)}  {elapsed:.0f} s")
+            position = f"{self._position}  " if self._position else ""
+            remaining = f"  {self._remaining}" if self._remaining else ""
+            line = Text.assemble(
+                position,
+                (f"{self._title}  ", "bold"),
+                (stage, "cyan"),
+                f"  {one_line(text)}  {elapsed:.0f} s{remaining}",
+            )
             self._live.update(line, refresh=True)
 
     def end(self, outcome: str, text: str) -> None:

@@ -18,6 +18,7 @@ flags:
   -p, --package GROUP          print only this group of the configuration, with --cfg
   -i, --info [TOPIC]           print the sources of the configuration and run nothing
   -cd, --config-dir FOLDER     search FOLDER for more files of the groups
+  --plan                       print cells, engines, estimated time and memory, and run nothing
   --version                    print the version of Hydra, which reads the configuration
   -h, --help                   show this help
 
@@ -31,9 +32,11 @@ examples:
   {run} backend=ort precision=int8
   {run} -m backend=torch_eager,ort precision=fp32,int8
   {run} -m experiment=demo
+  {run} --plan -m experiment=demo
 
 A cell that was measured before on this device is reused; rerun=true measures it again.
 Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
+With --plan: 0, or 2 if a cell is refused.
 docs/reference.md explains every key. `{run} --cfg job` prints every key with its value.
 `{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
 

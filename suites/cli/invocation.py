@@ -8,11 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suites.asking.request import resolve
+from suites.asking.request import Request, resolve
 from suites.cli.command_line import LONGEST
 from suites.cli.composing import check_architecture, checked_config
 from suites.cli.display import Display
-from suites.records.record import Record
+from suites.measuring.clock import now_ns
+from suites.planning.expected_turns import expected_turns
+from suites.planning.past_runs import PastRuns
+from suites.planning.remaining_time import FIRST, LATER, CellTurns, RemainingTime
+from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
 from suites.running.pipeline import CellResult, run_request
 from suites.schema.config import RunConfig
@@ -31,7 +35,10 @@ class Invocation:
 
     Attributes:
         configs: configurations of the cells that can run. Requests are not stored, because each has all its texts.
-        positions: for each cell in `ended`, its place in the sweep, such as "cell 2 of 4", and its processes.
+        remaining: remaining time of the command.
+        turns: expected turns of each cell in `configs`; empty if nothing is known.
+        past: records of this machine, by results folder and machine; only for the check.
+        positions: for each cell in `ended`, its index in `configs`, and its number of processes.
         refusals: number of cells for each refusal.
         bad: number of records that cannot be read.
         running: whether code of the suite runs. An exception at another time comes from Hydra.
@@ -39,8 +46,11 @@ class Invocation:
 
     display: Display = field(default_factory=Display)
     configs: list[RunConfig] = field(default_factory=list)
+    remaining: RemainingTime = field(default_factory=lambda: RemainingTime([]))
+    turns: list[CellTurns] = field(default_factory=list)
+    past: dict[tuple[Path, str], PastRuns] = field(default_factory=dict)
     ended: list[CellResult] = field(default_factory=list)
-    positions: list[tuple[str, int]] = field(default_factory=list)
+    positions: list[tuple[int, int]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     bad: int = 0
     running: bool = False
@@ -51,8 +61,9 @@ class Invocation:
         try:
             run_config = checked_config(config)
             check_architecture(run_config)
-            resolve(run_config)
+            request = resolve(run_config)
             self.configs.append(run_config)
+            self.turns.append(self._expected_turns(request))
         except Refused as reason:
             self.refusals[str(reason)] += 1
         self.running = False
@@ -63,52 +74,72 @@ class Invocation:
         The cells of a sweep take turns: each of them measures in its first process, then each in its second.
         """
         self.running = True
+        self.past.clear()
+        self.remaining = RemainingTime(self.turns or [CellTurns({}, 1, 0) for _ in self.configs])
         for reason, cells in self.refusals.items():
             self._say_refused(reason, cells)
         in_check = Counter(self.refusals)
-        for number, config in enumerate(self.configs, 1):
-            self._first(f"cell {number} of {len(self.configs)}", config)
-        while due := [index for index, ended in enumerate(self.ended) if ended.another is not None]:
-            for index in due:
-                self._another(index)
+        for index, config in enumerate(self.configs):
+            self._first(index, config)
+        while due := [number for number, ended in enumerate(self.ended) if ended.another is not None]:
+            for number in due:
+                self._another(number)
         for reason, cells in (self.refusals - in_check).items():
             if cells > 1:
                 self._say_refused(reason, cells)
         self.running = False
 
-    def _first(self, position: str, config: RunConfig) -> None:
+    def _expected_turns(self, request: Request) -> CellTurns:
+        key = (request.results, request.machine.slug)
+        past = self.past.setdefault(key, PastRuns(*key, others=False))
+        return expected_turns(request, past)
+
+    def _first(self, index: int, config: RunConfig) -> None:
         """Run one cell in its first process."""
+        position = f"cell {index + 1} of {len(self.configs)}"
+        began = now_ns()
         with self.display as display:
             try:
                 request = resolve(config)
                 title = f"{request.cell['model']} {request.backend} {request.cell['precision']}"
-                display.begin(title, position, process=f"process 1 of {request.repeats}")
+                display.begin(
+                    title, position, process=f"process 1 of {request.repeats}", remaining=self.remaining.text()
+                )
                 ended = run_request(request, display.stage)
             except Refused as reason:
+                self.remaining.drop(index)
                 self._refuse(str(reason))
                 return
             self.ended.append(ended)
-            self.positions.append((position, request.repeats))
+            self.positions.append((index, request.repeats))
+            typical = ended.record.outcome == OK and not ended.reused
+            self.remaining.ended(index, FIRST, (now_ns() - began) / 1e9, typical)
             if ended.path is not None:
                 touched(request.results, request.machine.slug, ended.record.cell.suite)
             if ended.another is None:
+                self.remaining.drop(index)
                 display.end(ended.record.outcome, _line(ended))
 
-    def _another(self, index: int) -> None:
-        """Measure one cell in one more process."""
-        ended = self.ended[index]
+    def _another(self, number: int) -> None:
+        """Measure one cell of `ended` in one more process."""
+        ended, began = self.ended[number], now_ns()
         assert ended.another is not None
         with self.display as display:
-            cell, (position, repeats) = ended.record.cell, self.positions[index]
+            cell, (index, repeats) = ended.record.cell, self.positions[number]
+            position = f"cell {index + 1} of {len(self.configs)}"
             process = f"process {2 + len(ended.record.processes)} of {repeats}"
-            display.begin(f"{cell.model} {cell.backend} {cell.precision}", position, process)
+            title = f"{cell.model} {cell.backend} {cell.precision}"
+            display.begin(title, position, process, remaining=self.remaining.text())
             try:
-                self.ended[index] = ended = ended.another()
+                self.ended[number] = ended = ended.another()
             except Refused as reason:
                 self._refuse(str(reason))
-                self.ended[index] = replace(ended, another=None)
+                self.remaining.drop(index)
+                self.ended[number] = replace(ended, another=None)
                 return
+            self.remaining.ended(index, LATER, (now_ns() - began) / 1e9, ended.record.outcome == OK)
             if ended.another is None:
+                self.remaining.drop(index)
                 display.end(ended.record.outcome, _line(ended))
 
     def _refuse(self, reason: str) -> None:

@@ -117,7 +117,7 @@ def call(
     return answer
 
 
-def _code(folder: Path) -> Path:
+def code_folder(folder: Path) -> Path:
     """Return a folder with the packages suites and backends and no other package.
 
     An installed copy is in a folder with other packages of this interpreter. In PYTHONPATH they would hide the packages
@@ -156,7 +156,7 @@ def _spawn(
         **interpreter.environment,
         # Absolute, because the worker runs in another folder.
         "INFERENCE_SUITES_PATH": os.pathsep.join(os.path.dirname(folder) for folder in suites.__path__[1:]),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(_code(folder)), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(code_folder(folder)), os.environ.get("PYTHONPATH", "")])),
         "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
         CALL: mark,
@@ -174,7 +174,7 @@ def _spawn(
         )
     except OSError as error:
         os.close(progress_reader)
-        raise CannotStart(_why_not_started(interpreter.python, error)) from None
+        raise CannotStart(why_not_started(interpreter.python, error)) from None
     finally:
         os.close(progress_writer)
     assert process.stdout is not None
@@ -183,7 +183,8 @@ def _spawn(
     return process, [Reader(output, receivers[0]), Reader(progress_reader, receivers[1])]
 
 
-def _why_not_started(python: str, error: OSError) -> str:
+def why_not_started(python: str, error: OSError) -> str:
+    """Return one line why an interpreter cannot be started."""
     if error.errno == errno.ENOENT and os.path.exists(python):
         return f"{python} cannot be started: the program that its first line names is missing"
     if error.errno == errno.ENOEXEC:

@@ -15,6 +15,7 @@ from suites.asking.request import Request
 from suites.measuring.clock import now_ns
 from suites.records.cell import short_digest
 from suites.records.record import FAILED, OK, Measurement
+from suites.running.engine_notes import note_engine
 from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
 from suites.running.telemetry import Telemetry, annotate
@@ -111,6 +112,7 @@ def prepare(request: Request, stages: Stages, form: SourceForm) -> StageResult:
     built = stages.run(BuildJob(request.backend, spec, files.source), request.interpreter)
     if built.result is None:
         return StageResult(built.outcome, built.reason, exported=files)
+    note_engine(request, built.result)
     parts = RecordParts(artifacts=artifacts_of(files, built.result))
     if request.until == "build":
         return StageResult(parts=parts, exported=files)

@@ -161,6 +161,29 @@ def writable(key: str, path: str) -> Path:
     return folder
 
 
+def unwritten(key: str, path: str) -> Path:
+    """Return the folder that `key` names, and write nothing: it may not exist yet.
+
+    Raises:
+        Refused: The folder is not a folder, or cannot be created, read or written.
+    """
+    if not path:
+        raise Refused(f"{key}= names no folder; choose one, e.g. {key}=/tmp/{key}")
+    try:
+        folder = nearest_folder = Path(path) if Path(path).is_absolute() else Path.cwd() / path
+        while not os.path.lexists(nearest_folder) and nearest_folder != nearest_folder.parent:
+            nearest_folder = nearest_folder.parent
+        if not nearest_folder.is_dir():
+            code = errno.EEXIST if nearest_folder == folder else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+        if not os.access(nearest_folder, os.R_OK | os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Refused(f"{key}={path} cannot be written ({reason}); choose another folder") from None
+    return folder
+
+
 def check_record(results: Path, path: Path) -> None:
     """Check before a long measurement that a record can be written to `path`.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, table_in
 
+from suites.cli.command import COMMANDS
 from suites.cli.output import TolerantOutput
 from suites.records.record import Record, write_record
 
@@ -68,7 +69,7 @@ def test_nothing_on_standard_output_moves_a_cursor(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "a\\x1b[2Jb\\x0dc\td\n"
 
 
-MODULES = ("__main__", "report", "advise", "compare", "batch", "process_noise", "run", "search")
+MODULES = ("__main__", *(module.removeprefix("suites.") for module, _ in COMMANDS.values()))
 
 
 @pytest.mark.parametrize("module", MODULES)

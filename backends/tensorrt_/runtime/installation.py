@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from backends.base import Unavailable, versions_of
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
@@ -16,6 +17,9 @@ RELEASES = ("8.6", "10", "11")
 INSTALL_ADVICE = (
     "run `make trt86`, or pip install tensorrt for release 10 or 11, and set interpreter.trt to that Python"
 )
+
+INSTALL_COMMAND = f"{sys.executable} -m pip install tensorrt cuda-python"
+"""Command that installs the newest release in this interpreter."""
 
 
 def available_api() -> TensorRTApi:
