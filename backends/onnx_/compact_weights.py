@@ -144,4 +144,4 @@ class _Rewrite:
 
 def _is_tensor(node: Any) -> bool:
     """Return whether a node is a Constant with a tensor."""
-    return node.op_type == "Constant" and node.attribute[0].name == "value"
+    return bool(node.op_type == "Constant" and node.attribute[0].name == "value")

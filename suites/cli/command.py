@@ -19,6 +19,7 @@ COMMANDS = {
     "search": ("suites.search", "find the parts of a model that need a higher precision"),
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
+    "export": ("suites.export", "write a folder that serves the model of a record"),
     "report": ("suites.report", "write the tables of a results folder from its records"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }

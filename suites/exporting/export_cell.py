@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ from suites.exporting.target_folder import MANIFEST
 from suites.measuring.machine import gpus
 from suites.records.record import OK, Record
 from suites.records.suite_version import typed_command
-from suites.root import ROOT
 from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 from suites.running.device_lock import lock_device
 from suites.running.job import A, Job
@@ -163,7 +163,7 @@ class CellExport:
 
     def _copy_files(self, sampled: Sampled, export: ExportDescription, folder: Path) -> str:
         """Copy the runner, verify.py, and the files of the tokenizer and the pooling; return the name of the runner."""
-        runner = ROOT / f"{export.runner.replace('.', '/')}.py"
+        runner = _source_of(export.runner)
         shutil.copyfile(runner, folder / runner.name)
         shutil.copyfile(VERIFY, folder / VERIFY.name)
         for name in ("config.json", *sampled.tokenizer, *sampled.sentence_files):
@@ -183,6 +183,14 @@ class CellExport:
         if record.cell.release and record.cell.release != release:
             warnings.append(f"the record was measured with {record.cell.release}, the export was made with {release}")
         return warnings
+
+
+def _source_of(module: str) -> Path:
+    """Return the file of a module, which may be of a backend outside the project. The module is not imported."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return Path(spec.origin)
 
 
 @contextlib.contextmanager

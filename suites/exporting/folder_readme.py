@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from suites.exporting.manifest import ExportedModel
 
-PACKAGES = {"onnxruntime": "onnxruntime numpy", "onnxruntime-gpu": "onnxruntime-gpu numpy"}
-"""Packages that run a model, by the package of its runtime."""
+PACKAGES = {"CPUExecutionProvider": "onnxruntime numpy", "CUDAExecutionProvider": "onnxruntime-gpu numpy"}
+"""Packages that run an ONNX file, by its execution provider."""
 
 TEXT = """# {model}, {backend}, {precision}
 
-Exported from the record of the cell `{cell}`. `manifest.json` has the origin, the versions and the digest of each file.
+Exported from the record of the cell `{cell}`.
+`manifest.json` has the origin, the versions and the digest of each file.
 
 ## Check it
 
     pip install {packages}
     python verify.py
 
-`verify.py` needs no tokenizer: `expected.npz` has the token ids and {expected}. It exits with 1 if a file was changed
-or the cosine of a sentence vector to the expected one is below {least}.
+`verify.py` needs no tokenizer: `expected.npz` has the token ids and {expected}.
+It exits with 1 if a file was changed, or if the cosine of a sentence vector to the expected one is below {least}.
 {warning}
 ## Serve it
 
 ```python
-import json
-from pathlib import Path
-
-import numpy as np
-from {runner} import open_model
+{imports}
 
 folder = Path(".")
 manifest = json.loads((folder / "manifest.json").read_text())
@@ -44,10 +41,16 @@ The output is the last hidden state. {layout}{profiles}
 Sentence vectors: {pooling}.
 {tokenizer}"""
 
-ROWS = """from tokenizers import Tokenizer
+IMPORTS = """import json
+from pathlib import Path
 
-tokenizer = Tokenizer.from_file("tokenizer.json"){lower}
-tokenizer.enable_padding()
+import numpy as np
+from {runner} import open_model"""
+
+TOKENIZERS = "\nfrom tokenizers import Tokenizer"
+
+ROWS = """tokenizer = Tokenizer.from_file("tokenizer.json"){lower}
+tokenizer.enable_padding(){truncation}
 encoded = tokenizer.encode_batch(["A man is playing a guitar on the street."])
 arrays = {{
 {arrays}
@@ -72,13 +75,14 @@ def folder_readme(model: ExportedModel) -> str:
     """Return the text of README.md."""
     deployed, cell, pooling = model.deployed, model.record.cell, model.sampled.pooling
     package, version = deployed.runtime
-    packages = PACKAGES.get(package, f"{package}=={version} cuda-python numpy")
+    packages = PACKAGES.get(str(deployed.settings.get("provider")), f"{package}=={version} cuda-python numpy")
     built_for = deployed.settings.get("built_for")
     warning = f"\nThe plan runs only with {built_for}. A plan contains code: run only a plan that you trust.\n"
     mode = pooling.mode if pooling else "mean"
     normalized = pooling is not None and pooling.normalized
     words = f"{mode} over the tokens without padding" if mode != "cls" else "the output of the first token"
     source = pooling.source if pooling else "the pooling of the checkpoint is not supported"
+    code = _code(model, mode, normalized)
     return TEXT.format(
         model=cell.model,
         backend=cell.backend,
@@ -88,8 +92,8 @@ def folder_readme(model: ExportedModel) -> str:
         expected="the outputs of this model" if model.runs_here else "the outputs of FP32",
         least=model.least_cosine,
         warning=warning if built_for else "",
-        runner=model.runner,
-        code=_code(model, mode, normalized),
+        imports=IMPORTS.format(runner=model.runner) + (TOKENIZERS if "Tokenizer" in code else ""),
+        code=code,
         inputs="\n".join(f"| {t.name} | {t.dtype} | {' x '.join(t.shape)} |" for t in deployed.inputs),
         layout=f"Its type is {deployed.outputs[0].dtype}, its shape {' x '.join(deployed.outputs[0].shape)}.",
         profiles=_profiles(model),
@@ -109,10 +113,12 @@ def _code(model: ExportedModel, mode: str, normalized: bool) -> str:
         f'    "{name}": np.array([row.{SOURCES[name]} for row in encoded], np.{tensor.dtype}),'
         for name, tensor in zip(names, model.deployed.inputs, strict=True)
     ]
-    lower = bool(model.sampled.pooling and model.sampled.pooling.lower_case)
+    pooling = model.sampled.pooling
+    lower, longest = bool(pooling and pooling.lower_case), pooling.longest if pooling else 0
     return ROWS.format(
         arrays="\n".join(lines),
         pooled=POOLED[mode] + (NORMALIZED if normalized else ""),
+        truncation=f"\ntokenizer.enable_truncation({longest})" if longest else "",
         lower="  # convert texts to lower case first" if lower else "",
     )
 

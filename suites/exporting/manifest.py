@@ -83,7 +83,7 @@ def manifest_of(model: ExportedModel, folder: Path) -> dict[str, Any]:
             "command": list(model.command),
             "maker": dict(maker()),
             "ran_the_model": model.runs_here,
-            "is_the_measured_file": measured == model.artifact_sha256,
+            "made_from_the_measured_file": measured == model.artifact_sha256,
         },
         "runtime": dict(zip(("package", "version"), deployed.runtime, strict=True)),
         "versions": dict(model.versions),
