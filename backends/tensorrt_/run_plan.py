@@ -47,15 +47,15 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
             for name, array in arrays.items():
                 context.set_input_shape(name, array.shape)
                 context.set_tensor_address(name, memory.copy_in(np.ascontiguousarray(array)))
-            result = np.empty(tuple(context.get_tensor_shape(output)), host_type)
-            pointer = memory.allocate(result.nbytes)
+            hidden = np.empty(tuple(context.get_tensor_shape(output)), host_type)
+            pointer = memory.allocate(hidden.nbytes)
             context.set_tensor_address(output, pointer)
             if not context.execute_async_v3(memory.stream):
                 raise RuntimeError("TensorRT could not run the plan; its messages have the reason")
-            memory.copy_out(result, pointer)
+            memory.copy_out(hidden, pointer)
         if host_type is np.uint16:
-            return (result.astype(np.uint32) << 16).view(np.float32)
-        return result.astype(np.float32)
+            return (hidden.astype(np.uint32) << 16).view(np.float32)
+        return hidden.astype(np.float32)
 
     return run
 
@@ -113,8 +113,8 @@ class _Memory:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._checked(self._cuda.cudaMemcpy(array.ctypes.data, pointer, array.nbytes, kind))
 
-    def _checked(self, result: Any) -> Any:
-        error, *values = result
-        if error != self._cuda.cudaError_t.cudaSuccess:
-            raise RuntimeError(f"CUDA: {error.name}")
+    def _checked(self, returned: Any) -> Any:
+        status, *values = returned
+        if status != self._cuda.cudaError_t.cudaSuccess:
+            raise RuntimeError(f"CUDA: {status.name}")
         return values[0] if values else None

@@ -102,9 +102,10 @@ def _check_cell(record: Record, request: Request) -> None:
         if getattr(cell, name) != now[name]:
             raise Refused(f"the record has {name}={getattr(cell, name)}, but this command has {name}={now[name]}")
     if cell.precision in QUANTIZED and cell.lengths.get("texts") != now["lengths"]["texts"]:
+        given = " ".join(word for word in record.command if word.startswith(("task=", "task.path", "task.calibration")))
         raise Refused(
-            "the calibration texts of the record are others than those of this command; add task.calibration=FILE with "
-            "the file of the record"
+            "the calibration texts of the record are others than those of this command; add the keys of the texts, "
+            f"with paths of this machine: {given or 'task.calibration=FILE'}"
         )
     options = json.loads(json.dumps(now["options"]))
     for name, value in cell.options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,10 @@ from word_models import word_model
 from backends.cache import ArtifactCache
 from suites import export
 from suites.cli import local_settings
+from suites.exporting.find_record import check_exportable
+from suites.exporting.target_folder import target_folder
 from suites.records.record import Record, read_record, write_record
+from suites.schema.refusals import Refused
 
 NOBODY = 65534
 ONE_SHAPE = ("batch=[2]", "sequence=[16]", "repeats=1", "suite.seconds=0.01", "suite.warm_up_s=0.01",
@@ -284,7 +288,6 @@ def changed(path: Path, tmp_path: Path, **changes: Any) -> Path:
     [
         ({"outcome": "failed", "reason": "too hot"}, "the record has the outcome failed: too hot; only a record with"),
         ({"outcome": "unsupported", "reason": "no kernel"}, "the record has the outcome unsupported: no kernel;"),
-        ({"cell": {"suite": "layers"}}, "the record is of suite=layers; export a record of suite=latency, accuracy,"),
         ({"cell": {"weights": "random (seed 0)"}}, "has random (seed 0) weights, which are for latency only"),
         (
             {"cell": {"backend": "gone"}},
@@ -369,9 +372,29 @@ def test_a_target_that_cannot_be_written_is_refused(
     assert "is not a folder" in line
     assert run_export(cells["fp32"], tmp_path / "file" / "below") == 2
     assert "cannot be written (Not a directory)" in refused(capsys)
-    with without_rights():
-        assert run_export(cells["fp32"], Path("/usr/served")) == 2
-    assert "DIR=/usr/served cannot be written (Permission denied); give another folder" in refused(capsys)
+    with (
+        without_rights(),
+        pytest.raises(Refused, match="DIR=/usr/served cannot be written .Permission denied.; give another folder"),
+        target_folder("/usr/served", False),
+    ):
+        pass
+
+
+def test_a_disk_that_fills_up_is_refused_and_the_folder_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(Refused, match="cannot be written .No space left on device."),
+        target_folder(str(tmp_path / "out"), False) as partial,
+    ):
+        (partial / "model.onnx").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_record_of_another_suite_is_refused(cells: dict[str, Path]) -> None:
+    record = read_record(cells["fp32"])
+    with pytest.raises(Refused, match="the record is of suite=layers; export a record of suite=latency, accuracy, swi"):
+        check_exportable(replace(record, cell=replace(record.cell, suite="layers")))
 
 
 def test_words_that_are_no_keys_are_refused(
