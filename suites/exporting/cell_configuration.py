@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BuildSpec, Device, Shape
+from backends.onnx_.quantization_options import QuantizationOptions
 from backends.options import SharedKeys
 from backends.registry import describe
 from suites.asking.request import Request, resolve
@@ -26,6 +27,9 @@ from suites.schema.refusals import Refused, shortened
 
 NOT_COMPARED = ("threads", "cuda_graph", "marked")
 """Options of a cell that do not change the exported files."""
+
+OTHER_OPTIONS = ("quantization", "pad_to")
+"""Options of a cell that are not options of a backend."""
 
 QUANTIZED = ("int8", "fp8")
 
@@ -162,10 +166,22 @@ LENGTHS = ("distribution", "tokens", "low", "mean", "sigma", "values", "counts",
 
 
 def _different_options(cell: Cell, options: Mapping[str, Any]) -> list[str]:
-    """Return words for the options of a cell that are not those in `options`, which has the options of a request."""
+    """Return words for the options of a cell that are not those in `options`, which has the options of a request.
+
+    Raises:
+        Refused: the cell has an option of an earlier version.
+    """
     groups = {item.name: f"{name}." for name, group in describe(cell.backend).groups.items() for item in fields(group)}
     groups |= dict.fromkeys((item.name for item in fields(SharedKeys)), "")
     now, quantization = json.loads(json.dumps(options)), cell.options.get("quantization", {})
+    known = {item.name for item in fields(QuantizationOptions)}
+    unknown = [f"quantization.{name}" for name in quantization if name not in known]
+    unknown += [name for name in cell.options if name not in (*groups, *NOT_COMPARED, *OTHER_OPTIONS)]
+    if unknown:
+        raise Refused(
+            f"the record has the option {unknown[0]}, which this version does not have; measure the cell again, or "
+            "export it with the version that wrote the record"
+        )
     words = [
         f"{groups[name]}{name}={typed(value)}"
         for name, value in cell.options.items()

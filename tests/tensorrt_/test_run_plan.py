@@ -23,11 +23,10 @@ DTYPES = {"float": np.float32, "half": np.float16, "bf16": np.uint16}
 class Runtime:
     """Mock of cuda.bindings.runtime: device memory is host memory."""
 
-    cudaError_t = SimpleNamespace(cudaSuccess=SimpleNamespace(name="cudaSuccess"))
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
-
     def __init__(self) -> None:
-        self.status = self.cudaError_t.cudaSuccess
+        self.status = SimpleNamespace(name="cudaSuccess")
+        self.cudaError_t = SimpleNamespace(cudaSuccess=self.status)
+        self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
         self.buffers: dict[int, Any] = {}
         self.streams = 0
 
