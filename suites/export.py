@@ -2,7 +2,7 @@
 
 DIR gets the ONNX file or the TensorRT plan, the files of the tokenizer and of the pooling, manifest.json with versions
 and digests, the expected outputs of three sentences, and verify.py, which checks the folder with the runtime and numpy
-alone. Files come from the cache; what it lacks is exported and built again.
+alone. Files come from the cache; missing files are exported and built again.
 """
 
 from __future__ import annotations

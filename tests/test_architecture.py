@@ -157,7 +157,12 @@ def closure(module: str) -> tuple[set[str], set[str]]:
     return own, others
 
 
-WORKER = ("suites.worker", "suites.switching.cold_start", *(f"suites.{suite}.measure" for suite in SUITES))
+WORKER = (
+    "suites.worker",
+    "suites.running.deploy_model",
+    "suites.switching.cold_start",
+    *(f"suites.{suite}.measure" for suite in SUITES),
+)
 
 
 @pytest.mark.parametrize("module", WORKER)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backends.base import Array, versions_of
+from backends.base import Array, BuildSpec, versions_of
 from backends.deployment import Deployed, Deployment, TensorInfo
 from backends.inputs.samples import Arrange, mean_cosine, padded_rows, sample_runs
 from backends.onnx_ import onnx_files
@@ -28,8 +28,7 @@ def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
     The notes of an INT8 file have the mean cosine of the samples to FP32, for the measured and for the exported file.
     """
     spec, target = deployment.spec, deployment.folder / FILE
-    provider = "CUDAExecutionProvider" if spec.device.kind == "cuda" else "CPUExecutionProvider"
-    settings = {"file": FILE, "provider": provider}
+    settings = {"file": FILE, **_provider(spec)}
     source = deployment.artifact.path
     notes: dict[str, object] = {}
     if spec.precision == "int8":
@@ -40,6 +39,16 @@ def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
     name, version = next(iter(versions_of(INSTALLED).items()))
     inputs, outputs = _tensors(target)
     return Deployed((name, version), tuple(files), settings, inputs, outputs, (), notes), padded_rows
+
+
+def _provider(spec: BuildSpec) -> dict[str, object]:
+    """Return the execution provider of a cell and its options. The CUDA provider uses TF32 unless it is turned off."""
+    if spec.device.kind != "cuda":
+        return {"provider": "CPUExecutionProvider", "provider_options": {}}
+    return {
+        "provider": "CUDAExecutionProvider",
+        "provider_options": {"use_tf32": "1" if spec.precision == "tf32" else "0"},
+    }
 
 
 def _write_compact(

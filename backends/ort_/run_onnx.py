@@ -14,7 +14,8 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
 
     Args:
         folder: the exported folder.
-        settings: `settings` in manifest.json: `file` is the name of the model, `provider` the execution provider.
+        settings: `settings` in manifest.json: `file` is the name of the model, `provider` the execution provider, and
+            `provider_options` its options.
 
     Returns:
         A function from int32 arrays [batch, sequence] by input name to the last hidden state, FP32
@@ -32,7 +33,9 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
         onnxruntime.preload_dlls()  # the CUDA libraries of pip packages
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / settings["file"]), options, providers=[provider])
+    session = onnxruntime.InferenceSession(
+        str(folder / settings["file"]), options, providers=[(provider, settings["provider_options"])]
+    )
     if provider not in session.get_providers():
         raise RuntimeError(f"onnxruntime could not load its {provider}; install the CUDA libraries that it needs")
 

@@ -127,7 +127,7 @@ class CellExport:
         return sampled
 
     def _built(self, sampling: Request, export: ExportDescription) -> BuiltModel:
-        """Return the model of the cell: from the cache, or from the pipeline, which builds what the cache lacks."""
+        """Return the model of the cell: from the cache, or from the pipeline, which builds missing files."""
         gpu = self.record.environment.get("gpu", "")
         if export.engine and gpu not in {machine.device.name for machine in gpus()}:
             return self._engine_of_another_gpu(sampling, export.engine)
