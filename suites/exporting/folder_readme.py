@@ -21,7 +21,7 @@ Exported from the record of the cell `{cell}`.
 It exits with 1 if a file was changed, or if the cosine of a sentence vector to the expected one is below {least}.
 {warning}
 ## Serve it
-
+{tokenizers}
 ```python
 {imports}
 
@@ -46,6 +46,8 @@ from pathlib import Path
 
 import numpy as np
 from {runner} import open_model"""
+
+INSTALL_TOKENIZERS = "\nThe tokenizer needs `pip install tokenizers`.\n"
 
 TOKENIZERS = "\nfrom tokenizers import Tokenizer"
 
@@ -94,6 +96,7 @@ def folder_readme(model: ExportedModel) -> str:
         warning=warning if built_for else "",
         imports=IMPORTS.format(runner=model.runner) + (TOKENIZERS if "Tokenizer" in code else ""),
         code=code,
+        tokenizers=INSTALL_TOKENIZERS if "Tokenizer" in code else "",
         inputs="\n".join(f"| {t.name} | {t.dtype} | {' x '.join(t.shape)} |" for t in deployed.inputs),
         layout=f"Its type is {deployed.outputs[0].dtype}, its shape {' x '.join(deployed.outputs[0].shape)}.",
         profiles=_profiles(model),
