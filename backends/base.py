@@ -19,7 +19,7 @@ from typing import Any, final
 import numpy.typing as npt
 
 from backends.graph_store import GraphStore
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
 Array = npt.NDArray[Any]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from backends.onnx_.quantization_options import Placement
 from backends.options import BackendOptions
+from backends.quantization_options import Placement
 
 SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
 

@@ -62,6 +62,7 @@ class Batch:
         refused: the lines that were refused. They do not run again, e.g. in a second process.
         taking: lock for the shared iterator of engines.
         stopped: no more lines start.
+        code: folder with the code that runs, such as a git worktree; None: the code of this process.
     """
 
     common: Sequence[str]
@@ -71,6 +72,7 @@ class Batch:
     refused: set[str] = field(default_factory=set)
     engine_lock: Lock = field(default_factory=Lock)
     stopped: bool = False
+    code: Path | None = None
 
     def run(self, line: Line, *extra: str) -> None:
         """Run one line to its end, print its messages on one line, and note whether it failed."""
@@ -79,10 +81,10 @@ class Batch:
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
-        command = [sys.executable, "-m", "suites.run", *flags, *rest, *self.common, *extra]
+        command = [*self._python(), "-m", "suites.run", *flags, *rest, *self.common, *extra]
         began = now_ns()
         # The guard ends the new process if this process is killed.
-        environment = {**os.environ, CALL: f"{Guard.start()}-{began}"}
+        environment = {**os.environ, **self._search_path(), CALL: f"{Guard.start()}-{began}"}
         process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
@@ -101,6 +103,15 @@ class Batch:
         lines = [words for words in error.splitlines() if words.strip() and not words.startswith(STARTED)]
         messages = " | ".join(map(one_line, lines)) or "(no message)"
         print(f"{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
+
+    def _python(self) -> list[str]:
+        # With -P the current folder, which may have the project too, does not hide the code of `PYTHONPATH`.
+        return [sys.executable, *(["-P"] if self.code else [])]
+
+    def _search_path(self) -> dict[str, str]:
+        if self.code is None:
+            return {}
+        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(self.code), os.environ.get("PYTHONPATH", "")]))}
 
     def work(self, waiting: Iterator[list[Line]], device: str, builders: int, ahead: int) -> None:
         """Run engines on one device until `waiting` is empty or the time is over.

@@ -24,7 +24,8 @@ from backends.cache import ArtifactCache
 from backends.model.families import FAMILIES
 from backends.model.reference import ModelReference
 from backends.null_.null import Costs, NullSession
-from backends.null_.options import NullOptions
+from backends.null_.null_options import NullOptions
+from suites.cli.display import STARTED
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
@@ -81,6 +82,11 @@ def wait_until(condition: Callable[[], object]) -> None:
     a test that waits in vain."""
     while not condition():
         time.sleep(0.05)
+
+
+def without_starts(error: str) -> list[str]:
+    """Return the lines of a run on standard error, without those that say that a process starts."""
+    return [line for line in error.splitlines() if line.strip() and not line.startswith(STARTED)]
 
 
 def command_lines_with(text: str) -> list[str]:

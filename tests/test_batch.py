@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from backends.base import Device
+from backends.options import Profiles
 from backends.profiles import plan_profiles
 from suites import batch
 from suites.asking import request
@@ -269,7 +270,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
     # Each engine is used once before an engine is used again, and the longest runs are last.
     engines = [str([line for line in cell if not line.startswith(("trt.contexts", "switching."))]) for cell in words]
     assert len(set(engines[:10])) == 10
-    assert {resolved.spec.options["profiles"] for resolved in requests[-5:-1]} == {"per_shape"}
+    assert {resolved.spec.options.profiles for resolved in requests[-5:-1]} == {Profiles.per_shape}
     assert requests[-1].backend == "torch_compile"
 
 

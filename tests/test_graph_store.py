@@ -87,7 +87,7 @@ def test_graphs_are_freed() -> None:
 
 
 def test_a_session_that_keeps_no_graphs_steps_without_one() -> None:
-    from backends.null import Costs, NullSession
+    from backends.null_.null import Costs, NullSession
 
     session: Session = NullSession("ok", Costs(gpu_ms=1e-3))
     assert not session.keeps_graphs

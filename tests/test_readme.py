@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, Cli
 
 from suites.batch import batch_file
+from suites.cli.command import COMMANDS as SUBCOMMANDS
 
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
@@ -56,7 +57,14 @@ def test_commands_compose(command: str, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["batch", "advise", "export", "report", "process_noise"])
+OTHERS = (
+    *(module.removeprefix("suites.") for name, (module, _) in SUBCOMMANDS.items() if name not in ("run", "search")),
+    "comparing.verdict_rates",
+)
+"""Commands whose arguments are not only overrides of the configuration."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"suites.{name}").main(["--help"])
@@ -75,8 +83,7 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
 
 
 def test_every_command_is_checked() -> None:
-    names = ("run", "search", "batch", "advise", "export", "report", "process_noise")
-    checked = [command for name in names for command in modules(name)]
+    checked = [command for name in ("run", "search", *OTHERS) for command in modules(name)]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6
     assert len(checked) >= 40

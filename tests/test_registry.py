@@ -68,8 +68,8 @@ class Toy(Backend):
     def build(self, spec, source):
         return Artifact(source.checkpoint, source.sha256, notes={"colour": spec.options.colour})
 
-    def open(self, spec, artifact):
-        return NullSession("ok", Costs(step_ms=spec.options.pause_ms))
+    def opening(self, spec, artifact):
+        yield "session", NullSession("ok", Costs(step_ms=spec.options.pause_ms))
 """
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cli, command_lines_with, table_in, wait_until
+from conftest import ROOT, Cli, command_lines_with, table_in, wait_until, without_starts
 from hydra import compose, initialize_config_dir
 from markdown_rows import rows
 from omegaconf import OmegaConf
@@ -28,7 +28,7 @@ QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16
 
 def one_line(error: str) -> str:
     """Return the only line on standard error, apart from lines about the start of a process; it is no traceback."""
-    lines = [line for line in error.splitlines() if line.strip() and not line.startswith(STARTED)]
+    lines = without_starts(error)
     assert len(lines) == 1, error
     return lines[0]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_starts
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -48,7 +48,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def started(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["suites/run.py", *QUICK, *arguments])
         status = run.main()
-        return status, capsys.readouterr().err
+        return status, "\n".join(without_starts(capsys.readouterr().err))
 
     yield started
     for number, handler in handlers.items():
@@ -73,9 +73,9 @@ def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_written(
     (tmp_path / "file").touch()
     status, error = command(*sweep, f"results={tmp_path / 'results'}", f"cache={tmp_path / 'file'}")
     assert status == 2
-    lines = error.splitlines()
-    assert len(lines) == (2 if sweep else 1)
-    assert all(line.startswith("refused: cache=") and "cannot be written" in line for line in lines)
+    (line,) = error.splitlines()
+    assert line.startswith("refused: 2 cells: cache=" if sweep else "refused: cache=")
+    assert "cannot be written" in line
     assert not list(ROOT.glob("multirun.yaml"))
 
 
@@ -98,7 +98,7 @@ def test_a_cache_that_fails_during_a_sweep_costs_only_one_cell(
     monkeypatch.setattr(request, "user_cache", failing)
     status, error = command("-m", "null.step_ms=1,2,3", *folders(tmp_path))
     assert status == 2
-    assert [line.split()[0] for line in error.splitlines()] == ["unsupported", "refused:", "unsupported"]
+    assert sorted(line.split()[0] for line in error.splitlines()) == ["refused:", "unsupported", "unsupported"]
     assert len(list(read_records(tmp_path / "results", "latency"))) == 2
 
 
@@ -166,7 +166,7 @@ def test_more_threads_than_cpus_are_refused_with_the_numbers(tmp_path: Path) -> 
         resolved("threads=100000", *folders(tmp_path))
     with pytest.raises(Refused, match="threads=-1 must be at least 0"):
         resolved("threads=-1", *folders(tmp_path))
-    assert resolved(f"threads={available}", *folders(tmp_path)).spec.options["threads"] == available
+    assert resolved(f"threads={available}", *folders(tmp_path)).spec.threads == available
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -162,7 +162,7 @@ def test_int8_is_repaired_by_excluding_products(
     ("arguments", "says"),
     [
         (["backend=ort", "precision=fp32"], "precision=fp32 has no higher precision for parts"),
-        (["backend=no"], "backend"),
+        (["backend=no", "precision=int8"], "backend"),
         (
             ["backend=ort", "precision=fp16", "device=cpu"],
             "cannot keep parts of fp16 in higher precision (keep_fp32)",

@@ -15,8 +15,8 @@ from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.registry import describe, descriptions, load_backend
 from backends.torch_.description import CompileOptions
 from suites.measuring.output_difference import compare_with_reference

@@ -55,7 +55,14 @@ def measure(run, question):
     return Measured(facts=facts, result={"tokens": sizes})
 """,
     "tables": """
-TABLES = {}
+from suites.tables.table import Table
+
+
+def toy_table(records):
+    return " ".join(["# Toy", *(f"| {record.cell.id} |" for record in records)])
+
+
+TABLES = {"toy": Table("suites.toy.tables:toy_table")}
 """,
 }
 
@@ -88,6 +95,8 @@ def test_a_suite_in_another_folder_runs_without_any_change_of_the_project(tmp_pa
     assert record["cell"]["options"]["factor"] == 3
     assert record["settings"]["seconds"] == 0.25
     assert record["facts"]["open_ns"] > 0
+    (table,) = (tmp_path / "results").glob("*/tables/toy.md")
+    assert f"| {file.stem} |" in table.read_text()
     reused = run(tmp_path, path, *words)
     assert reused.returncode == 0, reused.stderr
     assert "rerun=true measures again" in reused.stderr

@@ -86,5 +86,5 @@ def test_texts_of_a_worker_are_shown_as_plain_text() -> None:
         display.end("failed", NASTY)
         display.say(NASTY)
     lines = shown.getvalue().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4  # the start, the stage, the end and the message
     assert all(line.isprintable() for line in lines)

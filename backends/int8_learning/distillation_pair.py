@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import Feeds
 from backends.cache import ArtifactCache
-from backends.onnx_.quantization_options import QuantizationOptions
 from backends.onnx_.quantize import PLACEMENTS
+from backends.quantization_options import QuantizationOptions
 
 if TYPE_CHECKING:
     import torch

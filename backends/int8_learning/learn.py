@@ -11,7 +11,7 @@ from backends.int8_learning.distillation_pair import Student
 from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.int8_learning.range_search import searched_ranges
 from backends.model.identity import identity_of
-from backends.onnx_.quantization_options import Method
+from backends.quantization_options import Method
 
 
 @dataclass(frozen=True)

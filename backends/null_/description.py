@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backends.description import BackendDescription, SourceKind
-from backends.null_.options import NullOptions
+from backends.null_.null_options import NullOptions
 
 BACKENDS = (
     BackendDescription(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
-from backends.null_.options import Behaviour
+from backends.null_.null_options import Behaviour
 from backends.stream import Event
 
 HIDDEN = 8

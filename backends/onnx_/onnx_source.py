@@ -19,11 +19,11 @@ from backends.model.weights import encoder_weights
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
-from backends.onnx_.quantization_options import Method, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import apply_rewrites
+from backends.quantization_options import Method, QuantizationOptions
 
 
 def prepare_source(

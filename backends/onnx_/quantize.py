@@ -17,8 +17,8 @@ from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
-from backends.onnx_.quantization_options import Activation, Method, QuantizationOptions
 from backends.options import Switch
+from backends.quantization_options import Activation, Method, QuantizationOptions
 
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""

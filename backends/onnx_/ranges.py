@@ -19,8 +19,8 @@ from backends.model.layer_names import POINTS, PROJECTION
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
-from backends.onnx_.quantization_options import QuantizationOptions
 from backends.onnx_.quantize import tensor_ranges
+from backends.quantization_options import QuantizationOptions
 
 PLUGIN_OPERATIONS = {
     "qkv": ("query", "key", "value"),

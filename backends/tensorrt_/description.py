@@ -10,8 +10,8 @@ from backends.description import (
     Interpreter,
     SourceKind,
 )
-from backends.onnx_.quantization_options import Placement
-from backends.tensorrt_.options import EngineKeys, PluginKeys, PluginOptions, TensorRTOptions
+from backends.quantization_options import Placement
+from backends.tensorrt_.runtime.tensorrt_options import EngineKeys, PluginKeys, PluginOptions, TensorRTOptions
 
 INTERPRETER = Interpreter("trt", "Python with numpy, TensorRT and cuda-python, 3.10 or newer. Empty: interpreter.main.")
 

@@ -7,8 +7,8 @@ from functools import partial
 from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.onnx_network import define_from_onnx
-from backends.tensorrt_.options import Types
 from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.runtime.tensorrt_options import Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 

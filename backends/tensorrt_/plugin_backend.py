@@ -10,10 +10,10 @@ from functools import partial
 
 from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
-from backends.tensorrt_.options import Engines, Part, Products, Types
 from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, floating_nodes
 from backends.tensorrt_.plugins.weights_network import define_from_weights, excluded_from_int8, layout_of
 from backends.tensorrt_.runtime.layout import Layout
+from backends.tensorrt_.runtime.tensorrt_options import Engines, Part, Products, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 CACHE_VERSION = 5

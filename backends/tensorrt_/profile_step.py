@@ -19,8 +19,8 @@ import numpy as np
 from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, opened_session
 from backends.json_codec import from_json
 from backends.profiles import Profile
-from backends.tensorrt_.options import PluginOptions, TensorRTOptions
 from backends.tensorrt_.runtime.layout import plugin_layout
+from backends.tensorrt_.runtime.tensorrt_options import PluginOptions, TensorRTOptions
 
 
 def batch(shape: Shape, inputs: Path | None) -> Feeds:

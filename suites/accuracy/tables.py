@@ -20,6 +20,7 @@ from suites.tables.markdown import (
     products_not_int8,
 )
 from suites.tables.models import model_names, origin_note, pooling_note, task_names
+from suites.tables.table import Table
 
 COLUMNS = (
     "backend", "precision", "metric", "difference [95% CI]", "verdict", "value", "FP32 value", "changed", "cosine min",
@@ -117,3 +118,9 @@ def _metric(scores: Mapping[str, Any]) -> str:
 def _truncated(record: Record) -> str:
     notes = record.artifacts.get("inputs", {}).get("notes", {})
     return f"{notes['cut']} of {notes['texts']} texts truncated" if notes.get("cut") else ""
+
+
+TABLES = {
+    "accuracy": Table("suites.accuracy.tables:accuracy_tables"),
+    "recipes": Table("suites.accuracy.recipe_tables:recipe_tables", ("records", "latency")),
+}

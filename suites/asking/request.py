@@ -17,7 +17,7 @@ from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
 from backends.model.reference import ModelReference
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import QuantizationOptions
 from suites.asking.cache_folder import user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (

@@ -8,8 +8,8 @@ from typing import Any
 
 from backends.config_key import to_json_types
 from backends.description import BackendDescription
-from backends.onnx_.quantization_options import Activation, Method, QuantizationOptions
 from backends.options import BackendOptions, Layout, Switch
+from backends.quantization_options import Activation, Method, QuantizationOptions
 from backends.registry import describe, descriptions
 from suites.measuring.machine import Machine
 from suites.schema.config import RunConfig

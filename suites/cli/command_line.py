@@ -167,7 +167,7 @@ def _value(flag: str, value: str | None, remaining: list[str]) -> str:
 
 def _key_hint(flag: str) -> str:
     """Return a question with the key of the configuration that `flag` names; "" if it names no key."""
-    from suites.cli.hydra_errors import known_keys
+    from suites.cli.schema_keys import known_keys
     from suites.schema.run_schema import run_schema
 
     name = flag.lstrip("-").replace("-", "_")

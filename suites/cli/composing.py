@@ -126,7 +126,8 @@ def checked_config(config: DictConfig) -> RunConfig:
     """
     from omegaconf import OmegaConf
 
-    from suites.cli.hydra_errors import composition_errors, explain, keys_not_in_schema, unknown_key
+    from suites.cli.hydra_errors import composition_errors, explain, unknown_key
+    from suites.cli.schema_keys import keys_not_in_schema
 
     if added := keys_not_in_schema(config, run_schema()):
         raise Refused(unknown_key(added[0]))

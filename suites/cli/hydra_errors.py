@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from enum import EnumMeta
-from typing import Any, get_type_hints
 
 from suites.cli.groups import choices_of, group_names
-from suites.root import CONF
+from suites.cli.schema_keys import entries_of, help_text, known_keys, type_of
 from suites.schema.refusals import Refused, did_you_mean, first_line, nearest, no_such_choice, shortened
 from suites.schema.run_schema import run_schema
 
@@ -184,14 +183,6 @@ def _example(key: str) -> str:
     return "a list of names" if kind == "list[str]" else "a mapping" if kind.startswith("dict") else "a list"
 
 
-def type_of(key: str) -> Any:
-    """Return the type of a dotted key in the schema, or None if the schema does not have the key."""
-    kind: Any = run_schema()
-    for name in key.split("."):
-        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
-    return kind
-
-
 def _malformed(error: Exception) -> str | None:
     """Return the word that Hydra cannot parse, or None if the error has another cause."""
     if word := getattr(error, "override", None):
@@ -223,13 +214,13 @@ def unknown_key(key: str) -> str:
     all_keys = known_keys(run_schema())
     parent = key.rpartition(".")[0]
     if key in FORMER_KEYS:
-        return f"{key} is now {FORMER_KEYS[key]}; write {FORMER_KEYS[key]}=VALUE ({_help_text(FORMER_KEYS[key])})"
+        return f"{key} is now {FORMER_KEYS[key]}; write {FORMER_KEYS[key]}=VALUE ({help_text(FORMER_KEYS[key])})"
     if parent and str(type_of(parent)).startswith("dict"):
         name = key.rpartition(".")[2]
-        hint = did_you_mean(name, _entries(parent), f"{parent}.")
+        hint = did_you_mean(name, entries_of(parent), f"{parent}.")
         return f"{parent} has no {name}; {hint}a new entry needs a plus: +{key}=VALUE"
     if str(type_of(key)).startswith("dict"):
-        return f"{key} has no such entry; new entries need a plus: +{key}={{NAME: VALUE}} ({_help_text(key)})"
+        return f"{key} has no such entry; new entries need a plus: +{key}={{NAME: VALUE}} ({help_text(key)})"
     if is_dataclass(type_of(key)):
         inside = [name for name in all_keys if name.startswith(f"{key}.")]
         return f"{key} is a group of keys; set one of {', '.join(inside)}"
@@ -245,25 +236,8 @@ def unknown_key(key: str) -> str:
 
 def _help_of(key: str) -> str:
     """Return the help text of a key in brackets, with a space after it; "" if the key has no help text."""
-    text = _help_text(key)
+    text = help_text(key)
     return f"({text}) " if text else ""
-
-
-def _help_text(key: str) -> str:
-    parent, _, name = key.rpartition(".")
-    schema = type_of(parent) if parent else run_schema()
-    return next((str(item.metadata.get("help", "")) for item in fields(schema) if item.name == name), "")
-
-
-def _entries(parent: str) -> list[str]:
-    """Return the entries that files of suites/conf/ have in a mapping such as model.architecture."""
-    from yaml import safe_load
-
-    group, _, mapping = parent.partition(".")
-    entries: set[str] = set()
-    for file in (CONF / group).glob("*.yaml"):
-        entries.update((safe_load(file.read_text(encoding="utf-8")) or {}).get(mapping) or {})
-    return sorted(entries)
 
 
 def check_keys(words: Iterable[str]) -> None:
@@ -277,30 +251,10 @@ def check_keys(words: Iterable[str]) -> None:
         key, equal, value = word.lstrip("+~").partition("=")
         parent, _, name = key.rpartition(".")
         kind = str(type_of(parent))
-        new_entry = kind.startswith("dict") and not word.startswith("+") and name not in _entries(parent)
+        new_entry = kind.startswith("dict") and not word.startswith("+") and name not in entries_of(parent)
         if equal and (new_entry or (key not in groups and not kind.startswith("list") and _is_unknown(key))):
             raise Refused(unknown_key(key))
         choices = choices_of(key)
         choice = value.strip("\"'")
         if choices and key != "interpreter" and re.fullmatch(r"\w+", choice) and choice not in choices:
             raise Refused(no_such_choice(key, choice, choices))
-
-
-def keys_not_in_schema(config: Mapping[Any, Any], schema: Any, prefix: str = "") -> list[str]:
-    """Return the dotted keys that a configuration has and its schema does not. Hydra accepts them as `+key=value`."""
-    factories = {item.name: item.default_factory for item in fields(schema)}
-    added = [f"{prefix}{name}" for name in config if name not in factories]
-    for name, factory in factories.items():
-        if is_dataclass(factory) and name in config:
-            added += keys_not_in_schema(config[name], factory, f"{prefix}{name}.")
-    return added
-
-
-def known_keys(schema: Any, prefix: str = "") -> list[str]:
-    """Return all dotted keys of a dataclass schema, in the order of its fields."""
-    keys = []
-    for item in fields(schema):
-        keys.append(prefix + item.name)
-        if is_dataclass(item.default_factory):
-            keys += known_keys(item.default_factory, f"{prefix}{item.name}.")
-    return keys

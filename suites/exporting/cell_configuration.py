@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BuildSpec, Device, Shape
-from backends.onnx_.quantization_options import QuantizationOptions
 from backends.options import SharedKeys
+from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
 from suites.asking.request import Request, resolve
 from suites.asking.resolve_options import backend_options

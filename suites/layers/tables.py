@@ -9,6 +9,7 @@ from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, joined, markdown, one_machine, profiles_of
 from suites.tables.models import model_names, origin_note
+from suites.tables.table import Table
 
 COLUMNS = ("layer", "output", "NaN or Inf", "max difference", "relative error", "cosine min", "notes")
 
@@ -63,3 +64,6 @@ def _row(layer: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
         return [place, output, str(layer["nonfinite"]), "", "", "", mark]
     figures = [f"{layer['max_difference']:.2e}", f"{layer['relative_error']:.2e}", f"{layer['cosine_min']:.5f}"]
     return [place, output, "", *figures, mark]
+
+
+TABLES = {"layers": Table("suites.layers.tables:layers_tables")}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.config_key import key
-from backends.onnx_.quantization_options import QuantizationOptions
 from backends.options import SharedKeys
+from backends.quantization_options import QuantizationOptions
 from backends.value_checks import Refused, at_least, positive
 from suites.schema.enums import (
     DeviceKind,
@@ -41,7 +41,6 @@ class ModelConfig:
     architecture: dict[str, Any] = key({}, "Settings of the Hugging Face config for weights=random.")
 
 
-@dataclass
 @dataclass
 class TaskConfig:
     """Texts for inputs and calibration, and the task that scores a model; see suites/tasks/task.py."""

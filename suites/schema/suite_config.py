@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backends.config_key import key
-from backends.onnx_.quantization_options import TokenKind
+from backends.quantization_options import TokenKind
 from backends.value_checks import at_least, between, positive
 from suites.schema.enums import Distribution
 

@@ -17,6 +17,7 @@ from suites.switching.strategies import Labels
 from suites.switching.transition_tables import changes, steady_times
 from suites.tables.markdown import by_machine, fitted, notes_cell, one_machine
 from suites.tables.models import model_names, origin_note
+from suites.tables.table import Table
 
 LEGEND = """\
 A request copies its inputs, sets its shape if it differs from that of the last request, and runs one step. The requests
@@ -201,3 +202,9 @@ def _replay(measured: Measurement, replay: dict[str, object], invalid: str, pred
         f"{memory / 1e6:,.0f}" if memory else "",
         notes_cell(f"**invalid**: {invalid}" if invalid else "", "" if measured.steady else "not steady after warm-up"),
     ]
+
+
+TABLES = {
+    "switching": Table("suites.switching.tables:switching_tables", ("records", "accuracy")),
+    "switching_pairs": Table("suites.switching.pair_tables:pair_tables"),
+}

@@ -1,78 +1,49 @@
-"""Tables of a results folder: the functions that make them, by suite, and the files that they are written to.
+"""Tables of a results folder: which tables there are, and the files that they are written to.
 
-Tables are pure functions of records. Modules with tables belong to the folders of suites, which import this folder.
-Therefore this module imports them by name.
+Tables are pure functions of records. The tables of a suite are described in its own tables.py, as TABLES.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from backends.atomic_file import write_atomically
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
+from suites.suite import has_part, part, suite_names
 from suites.tables.markdown import without_legend
+from suites.tables.table import Table
 from suites.text import one_line
 
+SEARCH = "search"
+"""Suite of the records of searches. It has no folder of its own, because a search runs cells of other suites."""
 
-@dataclass(frozen=True)
-class Table:
-    """A function that makes a table from the records of one machine.
-
-    Attributes:
-        function: "module:name" of the function. It returns an empty text if the records contribute nothing.
-        arguments: arguments of the function in order: "records" for the records of the suite, "folder" for the folder
-            of the machine, or the name of another suite for its records.
-    """
-
-    function: str
-    arguments: tuple[str, ...] = ("records",)
-
-    def text(self, records: Sequence[Record], folder: MachineFolder) -> str:
-        """Return the table in markdown; empty if the records contribute nothing to it."""
-        module, _, name = self.function.partition(":")
-        values = {"records": records, "folder": folder}
-        arguments = [values[item] if item in values else folder.records(item) for item in self.arguments]
-        return str(getattr(importlib.import_module(module), name)(*arguments))
-
-
-TABLES: Mapping[str, Mapping[str, Table]] = {
-    "latency": {
-        "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy")),
-        "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
-        "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",)),
-    },
-    "accuracy": {
-        "accuracy": Table("suites.accuracy.tables:accuracy_tables"),
-        "recipes": Table("suites.accuracy.recipe_tables:recipe_tables", ("records", "latency")),
-    },
-    "layers": {"layers": Table("suites.layers.tables:layers_tables")},
-    "search": {"search": Table("suites.tables.search_tables:search_tables", ("records", "folder"))},
-    "switching": {
-        "switching": Table("suites.switching.tables:switching_tables", ("records", "accuracy")),
-        "switching_pairs": Table("suites.switching.pair_tables:pair_tables"),
-    },
+SEARCH_TABLES = {
+    "search": Table(
+        "suites.tables.search_tables:search_tables", ("records", "folder"), more_suites=("accuracy", "latency")
+    )
 }
-"""Tables by suite and name of the table. The name is also the name of the file."""
 
-MARKED_BY_ACCURACY = ("latency", "switching")
-"""Suites whose tables use records of the accuracy suite to mark rows as invalid. They change after an accuracy run."""
+
+@cache
+def tables_by_suite() -> Mapping[str, Mapping[str, Table]]:
+    """Return the tables by suite and name of the table. The name is also the name of the file."""
+    own = {name: part(name, "tables").TABLES for name in suite_names() if has_part(name, "tables")}
+    return {**own, SEARCH: SEARCH_TABLES}
+
+
+def marked_by_accuracy() -> set[str]:
+    """Return the suites whose tables use records of the accuracy suite to mark rows. They change after its runs."""
+    return {suite for suite, tables in tables_by_suite().items() for table in tables.values()
+            if "accuracy" in table.arguments}  # fmt: skip
+
 
 MAX_BAD_LINES = 20
 """Largest number of lines about bad records; the others are only counted."""
-
-OTHER_SUITES_READ: Mapping[str, Sequence[str]] = {
-    "latency": ("accuracy",),
-    "accuracy": ("latency",),
-    "switching": ("accuracy",),
-    "search": ("accuracy", "latency"),
-}
-"""For each suite, the other suites whose records its tables read."""
 
 
 def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> dict[str, str]:
@@ -81,7 +52,7 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
     A record that a table cannot be made from is skipped. A table that still fails is skipped and named in `folder.bad`.
     """
     texts: dict[str, str] = {}
-    for name, table in TABLES[suite].items():
+    for name, table in tables_by_suite().get(suite, {}).items():
         path = folder.tables / f"{name}.md"
         try:
             texts[name] = table.text(records, folder)
@@ -95,7 +66,8 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
 
 def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
     """Return the records that each give tables alone; remove other records of the folder from its lists."""
-    for used in (suite, *OTHER_SUITES_READ.get(suite, ())):
+    others = {other for table in tables_by_suite()[suite].values() for other in table.other_suites}
+    for used in (suite, *sorted(others)):
         for record in folder.records(used):
             if reason := _fault(used, record, folder):
                 folder.leave_out(record, reason)
@@ -105,8 +77,8 @@ def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> lis
 def _fault(suite: str, record: Record, folder: MachineFolder) -> str:
     """Return why a record alone gives no table; empty if it gives one."""
     try:
-        for name, table in TABLES[suite].items():
-            if name != "kernels":
+        for table in tables_by_suite()[suite].values():
+            if not table.separate:
                 table.text([record], MachineFolder(folder.results / os.devnull, folder.name))
     except Exception as error:
         return f"no table can be made from it: {_message(error)}"
@@ -119,7 +91,8 @@ def _message(error: Exception) -> str:
 
 def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """Return the tables of records for a terminal, without the legends."""
-    texts = {name: text for name, text in tables_of(suite, records, folder).items() if name != "kernels"}
+    own = tables_by_suite().get(suite, {})
+    texts = {name: text for name, text in tables_of(suite, records, folder).items() if not own[name].separate}
     rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
@@ -136,12 +109,14 @@ def rejected_cells(folder: MachineFolder) -> set[str]:
     }
 
 
-def write_machine(folder: MachineFolder, suites: Collection[str] = tuple(TABLES)) -> list[Path]:
-    """Write the tables of suites of one machine, and the tables that change with them; return the files."""
+def write_machine(folder: MachineFolder, suites: Collection[str] | None = None) -> list[Path]:
+    """Write the tables of suites of one machine (None: all), and the tables that change with them; return the files."""
     written = []
-    changed = {*suites, *(MARKED_BY_ACCURACY if "accuracy" in suites else ())}
+    all_suites = tables_by_suite()
+    requested = all_suites if suites is None else suites
+    changed = {*requested, *(marked_by_accuracy() if "accuracy" in requested else ())}
     passed = rejected_cells(folder) if {"accuracy", "latency"} & changed else set()
-    for suite in (suite for suite in TABLES if suite in changed):
+    for suite in (suite for suite in all_suites if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
         for name, text in tables_of(suite, records, folder).items():

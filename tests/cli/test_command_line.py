@@ -135,6 +135,7 @@ def test_a_missing_module_of_the_project_is_a_bug() -> None:
         ("report",),
         ("advise", "x"),
         ("export", "x", "y"),
+        ("compare", "x", "y"),
     ],
 )
 @pytest.mark.parametrize("start", ["suites.{}", "suites {}"])

@@ -11,8 +11,9 @@ import pytest
 from conftest import Cli
 
 from suites import run
-from suites.cli import hydra_errors
-from suites.cli.hydra_errors import known_keys, unknown_key
+from suites.cli import hydra_errors, schema_keys
+from suites.cli.hydra_errors import unknown_key
+from suites.cli.schema_keys import known_keys
 from suites.root import CONF
 from suites.schema.config import RunConfig
 from suites.schema.refusals import nearest
@@ -78,7 +79,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["precision=fp32,int8"], "precision=fp32,int8 has several values; add -m to run each of them"),
         (["precision=[int8]"], "precision takes one of fp32, tf32"),
         (["precision=null"], "precision=null is not a value"),
-        (["precision=int8"], "precision takes a value and has no keys; write precision=VALUE"),
+        (["precision.name=int8"], "precision takes a value and has no keys; write precision=VALUE"),
         (["+precision=int8"], "precision is a key of the schema; write precision=VALUE without a plus"),
         (["device=cude"], "there is no device=cude; did you mean cuda? choices: auto, cpu, cuda"),
         (["quantization.method=minmx"], "there is no quantization.method=minmx; did you mean minmax?"),
@@ -152,6 +153,7 @@ def test_a_key_is_named_with_its_help() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hydra_errors, "run_schema", lambda: Schema)
+        patch.setattr(schema_keys, "run_schema", lambda: Schema)
         assert "there is no key shinee; did you mean shine? (How bright.) choices: " in unknown_key("shinee")
 
 

@@ -68,9 +68,10 @@ def test_nothing_on_standard_output_moves_a_cursor(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "a\\x1b[2Jb\\x0dc\td\n"
 
 
-@pytest.mark.parametrize(
-    "module", ["__main__", "report", "advise", "export", "batch", "process_noise", "run", "search"]
-)
+MODULES = ("__main__", "report", "advise", "compare", "export", "batch", "process_noise", "run", "search")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_help_may_be_read_partly(module: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -85,7 +85,7 @@ def test_a_tilde_is_the_home_folder_unless_a_path_has_that_name(
 
 
 def test_the_path_keys_exist_in_the_configuration() -> None:
-    from suites.cli.hydra_errors import known_keys
+    from suites.cli.schema_keys import known_keys
     from suites.schema.run_schema import run_schema
 
     assert {*PATH_KEYS, *COLUMN_KEYS, *interpreter_keys()} <= set(known_keys(run_schema()))

@@ -10,10 +10,19 @@ from omegaconf import OmegaConf
 
 from backends.base import Artifact, Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import InputSource, Tokens, calibration_batches, draw_lengths, prepare_inputs, split
+from backends.inputs.batches import (
+    CalibrationSize,
+    InputSource,
+    Tokens,
+    calibration_batches,
+    draw_lengths,
+    prepare_inputs,
+    split,
+)
 from backends.inputs.lengths import Lengths
 from backends.tensorrt_.profile_step import batch
 from suites.running.stages import padded_tokens
+from suites.schema.suite_config import LengthsConfig
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), prefix=(1,), suffix=(2,), pad=0)
 NAMES = ("input_ids", "attention_mask")
@@ -28,7 +37,7 @@ def test_text_without_a_tokenizer_is_refused_with_a_fix(tmp_path: Path) -> None:
 
 def test_calibration_uses_all_texts(tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
-    first, second = calibration_batches(tiny("bert")[0], [], samples=10, sequence=6, seed=0)
+    first, second = calibration_batches(tiny("bert")[0], [], CalibrationSize(10, 6), 0)
     starts = [row[1] for batch in (first, second) for row in batch["input_ids"].tolist()]
     assert starts == [11, 21, 31, 11, 21, 31, 11, 21, 31, 11, 11, 21, 31, 11, 21, 31]
     assert first["input_ids"].shape == second["input_ids"].shape
@@ -72,8 +81,9 @@ def test_stsb_lengths_follow_their_histogram() -> None:
 
 
 def test_squad_like_lengths_have_the_right_mean_and_are_cut_at_the_sequence_length() -> None:
-    chosen = OmegaConf.to_container(OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "squad_like.yaml"))
-    assert isinstance(chosen, dict)
+    chosen = OmegaConf.merge(
+        OmegaConf.structured(LengthsConfig), OmegaConf.load(ROOT / "suites" / "conf" / "lengths" / "squad_like.yaml")
+    )
     lengths = Lengths("lognormal", low=chosen["low"], mean=chosen["mean"], sigma=chosen["sigma"])
     drawn, cut = draw_lengths(lengths, Shape(4000, 384), TOKENS, seed=0)
     assert np.mean(drawn) == pytest.approx(chosen["mean"], rel=0.05)

@@ -30,10 +30,10 @@ from backends.int8_learning.qat import TRAINED_RANGES, train
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import PLACEMENTS, tensor_ranges
 from backends.onnx_.ranges import activation_ranges
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]
@@ -190,9 +190,7 @@ def test_plugins_use_the_trained_ranges_of_query_key_and_value(tiny: Tiny, share
         export_onnx(folder, sha256, shared_cache),
         lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0),
     )
-    artifact = activation_ranges(
-        onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches, {}, learned), shared_cache
-    )
+    artifact = activation_ranges(onnx, QuantizationOptions(), CalibrationInputs(batches, {}, learned), shared_cache)
     ranges = json.loads(artifact.path.read_text())
     products = "/encoder/encoder/layer.0/attention/self/MatMul"
     assert ranges["0/query"] == learned[f"{products} input 0"]

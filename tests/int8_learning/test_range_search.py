@@ -21,8 +21,8 @@ from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.int8_learning.fake_quantization import ActivationRounding
 from backends.int8_learning.range_search import CUT_FACTORS, PASSES, cut_ranges, searched_ranges
 from backends.onnx_.onnx_source import prepare_source
-from backends.onnx_.quantization_options import Activation, Method, Placement, QuantizationOptions
 from backends.options import Switch
+from backends.quantization_options import Activation, Method, Placement, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 TEXTS = ["a line", "another", "and a third line"]

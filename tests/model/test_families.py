@@ -22,16 +22,19 @@ from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
 from backends.model.families import FAMILIES, Family, layer_names_of, node_at, point_at, positions_of, setting_of
 from backends.model.layer_names import NODES, POINTS, WEIGHT_PRODUCTS, LayerNames, node_of, node_path
+from backends.model.reference import ModelReference
 from backends.model.weights import encoder_weights
 from backends.onnx_ import onnx_files
+from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import MARKABLE_POINTS, marked_points
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import PLACEMENTS, quantize_onnx
 from backends.onnx_.ranges import activation_ranges
 from backends.onnx_.reference_check import check_encoder, check_export
+from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 from backends.torch_.marked_modules import MarkedEncoder
 from backends.torch_.packed import encode
-from suites.schema.config import QuantizationConfig, to_json_types
 from suites.schema.refusals import Refused
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -41,7 +44,7 @@ FAMILY_NAMES = [*TINY_MODELS, *OTHER_MODELS]
 
 
 def checkpoint(cache: ArtifactCache, **architecture: Any) -> Checkpoint:
-    return find_checkpoint({"weights": "random", "seed": 0, "architecture": architecture}, cache)
+    return find_checkpoint(ModelReference("random", architecture=architecture), cache)
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -168,12 +171,12 @@ def test_a_new_family_needs_only_an_entry_for_quantization(toy: Toy) -> None:
     folder, identity, cache = toy
     onnx = export_onnx(folder, identity, cache)
     batches = [{"input_ids": np.arange(16, dtype=np.int32).reshape(2, 8), "attention_mask": np.ones((2, 8), np.int32)}]
-    options = {**to_json_types(vars(QuantizationConfig())), "placement": "all", "activation": "int8",
-               "reduce_range": False, "method": "minmax"}  # fmt: skip
-    quantized = quantize_onnx(onnx, "int8", options, lambda: batches, {}, {}, cache)
+    options = QuantizationOptions(placement=Placement.all, activation=Activation.int8, reduce_range=Switch.off)
+    quantized = quantize_onnx(onnx, "int8", options, CalibrationInputs(lambda: batches), cache)
     assert quantized.notes["quantized"] == 2 * len(NODES)
     assert quantized.notes["weight_products_left"] == 0
-    ranges = activation_ranges(onnx, "minmax", 0, lambda: batches, {}, ["*blocks.1/up/MatMul"], {}, cache)
+    options = QuantizationOptions(leave_out=["*blocks.1/up/MatMul"])
+    ranges = activation_ranges(onnx, options, CalibrationInputs(lambda: batches), cache)
     assert ranges.notes["left"] == ["1/up"]
     assert f'"1/{POINTS[-1]}"' in ranges.path.read_text()
     register_attention()

@@ -18,8 +18,8 @@ from backends.model.checkpoint import find_checkpoint
 from backends.model.reference import ModelReference
 from backends.onnx_.compact_weights import compact_weights, quantize_rows
 from backends.onnx_.onnx_source import prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM = ModelReference(

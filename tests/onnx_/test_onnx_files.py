@@ -23,7 +23,7 @@ from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.marked_outputs import mark_onnx, marked_points
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import Method, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -169,7 +169,7 @@ def test_ranges_of_a_large_model_equal_those_of_a_small_model(
         batches = lambda: calibration_batches(folder, [], CalibrationSize(8, 16), 0)  # noqa: E731
         artifact = activation_ranges(
             onnx,
-            {"method": "percentile", "percentile": 99.9, "leave_out": ["*layer.0/intermediate*"]},
+            QuantizationOptions(method=Method.percentile, percentile=99.9, leave_out=["*layer.0/intermediate*"]),
             CalibrationInputs(batches),
             cache,
         )

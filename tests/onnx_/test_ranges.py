@@ -17,10 +17,10 @@ from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.layer_names import POINTS
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.onnx_source import export_onnx
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import PLUGIN_OPERATIONS, activation_ranges, points_of
 from backends.options import Switch
+from backends.quantization_options import Activation, Method, Placement, QuantizationOptions
 
 Tiny = Callable[[str], tuple[Path, str]]
 
@@ -35,7 +35,7 @@ def test_every_family_has_every_point(family: str, tiny: Tiny, shared_cache: Art
 
     ranges = json.loads(
         activation_ranges(
-            onnx, {"method": "minmax", "percentile": 0}, CalibrationInputs(batches, {"family": family}), shared_cache
+            onnx, QuantizationOptions(), CalibrationInputs(batches, {"family": family}), shared_cache
         ).path.read_text()
     )
     assert set(ranges) == {"embeddings", *(f"{i}/{point}" for i in (0, 1) for point in POINTS if point != "embeddings")}
@@ -57,7 +57,7 @@ def test_ranges_of_other_methods_are_smaller_than_those_of_minmax(
     def ranges(method: str) -> dict[str, float]:
         batches = lambda: calibration_batches(folder, [], CalibrationSize(16, 16), 0)  # noqa: E731
         artifact = activation_ranges(
-            onnx, {"method": method, "percentile": 99.0}, CalibrationInputs(batches), shared_cache
+            onnx, QuantizationOptions(method=Method[method], percentile=99.0), CalibrationInputs(batches), shared_cache
         )
         by_point: dict[str, float] = json.loads(artifact.path.read_text())
         return by_point
@@ -83,13 +83,13 @@ def test_nodes_of_leave_out_exclude_operations_of_plugins(family: str, tiny: Tin
         ([], []),
     ):
         artifact = activation_ranges(
-            onnx, {"method": "minmax", "percentile": 0, "leave_out": patterns}, CalibrationInputs(batches), shared_cache
+            onnx, QuantizationOptions(leave_out=patterns), CalibrationInputs(batches), shared_cache
         )
         assert artifact.notes["left"] == operations
     with pytest.raises(ValueError, match="matches none"):
         activation_ranges(
             onnx,
-            {"method": "minmax", "percentile": 0, "leave_out": ["*layer.7*"]},
+            QuantizationOptions(leave_out=["*layer.7*"]),
             CalibrationInputs(batches),
             shared_cache,
         )

@@ -24,11 +24,11 @@ from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import GELU_MINIMUM, bias_correction, centred_range
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import Activation, Placement, QuantizationOptions
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.smoothquant import fold_arrays, smooth_onnx
 from backends.onnx_.surgery import REWRITES, apply_rewrites
 from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
 
 TEXTS = ["a line", "another line", "a third"]
 INT8 = QuantizationOptions(samples=8, sequence=24, activation=Activation.int8, reduce_range=Switch.off)
@@ -171,7 +171,7 @@ def test_a_rewrite_keeps_the_outputs(
 
 
 def test_the_command_line_offers_every_rewrite() -> None:
-    from backends.tensorrt_.options import Rewrite
+    from backends.tensorrt_.runtime.tensorrt_options import Rewrite
 
     assert [rewrite.name for rewrite in Rewrite] == list(REWRITES)
 
@@ -276,7 +276,7 @@ def test_the_bias_correction_uses_rounded_weights() -> None:
 
 def test_calibration_with_random_tokens_depends_on_the_seed(tiny: Tiny, tmp_path: Path) -> None:
     folder, _ = tiny("bert")
-    first, second = (calibration_batches(folder, TEXTS, 8, 24, seed=s, tokens="random") for s in (0, 1))
+    first, second = (calibration_batches(folder, TEXTS, CalibrationSize(8, 24, "random"), s) for s in (0, 1))
     assert not np.array_equal(first[0]["input_ids"], second[0]["input_ids"])
     with pytest.raises(Unavailable, match="needs a tokenizer"):
-        calibration_batches(folder, TEXTS, 8, 24, seed=0, tokens="text")
+        calibration_batches(folder, TEXTS, CalibrationSize(8, 24, "text"), 0)

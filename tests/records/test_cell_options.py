@@ -9,7 +9,7 @@ from typing import Any
 from conftest import ROOT
 
 from backends.json_codec import NotThisType, from_json
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
 
 OF_THE_SUITE = {"cuda_graph", "threads", "quantization", "marked", "pad_to", "search"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import Cli
+from conftest import Cli, without_starts
 from huggingface_hub import errors
 
 from backends.base import Unavailable
@@ -169,7 +169,7 @@ def test_a_missing_hub_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_model_that_is_not_found_gives_one_line_and_no_record(cli: Cli, tmp_path: Path) -> None:
     done = cli("backend=ort", "model.hub=a/b", "device=cpu", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub"))
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    (line,) = without_starts(done.stderr)
     assert "model.hub=a/b" in line
     assert "HF_HUB_OFFLINE is set" in line
     assert not list((tmp_path / "results").rglob("*.json"))

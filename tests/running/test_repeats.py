@@ -154,7 +154,7 @@ def test_more_threads_than_cpus_or_the_cgroup_limit_are_refused(
     with pytest.raises(Refused, match="threads=9 is more than the 8 CPUs of this machine"):
         request_of("threads=9")
     resolved_request = request_of()
-    assert (resolved_request.spec.options["threads"], resolved_request.cell["options"]["threads"]) == (2, 0)
+    assert (resolved_request.spec.threads, resolved_request.cell["options"]["threads"]) == (2, 0)
     assert resolved_request.machine.slug.endswith("8-cores-limited-to-2.5")
 
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from suites.schema.config_key import keys_of
 
+from backends.config_key import keys_of, to_json_types
 from suites.batch import read_lines
 from suites.root import CONF
-from suites.schema.config import RunConfig, to_json_types
+from suites.schema.run_schema import run_schema
 
 OWN_FACTS = ("backend", "suite")
 """Groups whose files also repeat facts of the schema."""
 
 GLOBAL = "# @package _global_\n"
-DEFAULTS = to_json_types(asdict(RunConfig()))
+DEFAULTS = to_json_types(asdict(run_schema()()))
 GROUP_FILES = [file for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name not in OWN_FACTS]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 BATCHES = sorted((CONF / "batches").glob("*.txt"))
@@ -87,7 +87,7 @@ def test_two_files_of_a_group_differ() -> None:
 
 
 def test_a_default_path_is_written_in_the_schema_only() -> None:
-    paths = [key.default for key in keys_of(RunConfig) if key.type == "text" and "/" in key.default]
+    paths = [key.default for key in keys_of(run_schema()) if key.type == "text" and "/" in key.default]
     assert "results/runs" in paths
     for file in (ROOT / "suites").rglob("*.py"):
         if file.parent.name != "schema":
@@ -111,7 +111,7 @@ def split_values(text: str) -> list[str]:
 def cells_of(words: Sequence[str]) -> set[frozenset[tuple[str, str]]]:
     """Return the cells of a command line or an experiment. Each has its keys that differ from the defaults."""
     defaults = {f"{key}={value}" for key, value in CHOSEN.items()} | {
-        f"{key.name}={key.default}" for key in keys_of(RunConfig)
+        f"{key.name}={key.default}" for key in keys_of(run_schema())
     }
     pairs = [word.partition("=") for word in words]
     choices = [[(key, value) for value in split_values(values.replace(" ", ""))] for key, _, values in pairs]

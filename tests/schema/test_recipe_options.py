@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from backends.base import Device
-from backends.onnx_.quantization_options import Activation, Method, Placement, Scheme
 from backends.options import Switch
+from backends.quantization_options import Activation, Method, Placement, Scheme
 from suites.asking.resolve_options import quantization_of
 from suites.measuring.machine import Machine
 from suites.schema.config import RunConfig

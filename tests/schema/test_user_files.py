@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suites import advise, batch
-from suites.asking.resolve_options import lengths_of
+from suites.asking.resolve_lengths import resolve_lengths
 from suites.schema.config import RunConfig, TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, first_line, lines, numbered_lines
@@ -48,7 +48,7 @@ def test_files_without_permission_are_named(locked: Path, capsys: pytest.Capture
     kinds = (TaskKind.sequence_classification, TaskKind.question_answering, TaskKind.fidelity)
     with without_rights():
         for read in (
-            lambda: lengths_of(config),
+            lambda: resolve_lengths(config),
             lambda: lines("task.calibration", str(locked)),
             lambda: read_trace(str(locked)),
             *(lambda kind=kind: load_task(TaskConfig("mine", kind, str(locked))) for kind in kinds),
@@ -75,7 +75,7 @@ def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
     file.write_text("7" * 1_000_000)
     config = RunConfig()
     config.lengths.distribution, config.lengths.path = type(config.lengths.distribution).file, str(file)
-    for read in (lambda: lengths_of(config), lambda: read_trace(str(file))):
+    for read in (lambda: resolve_lengths(config), lambda: read_trace(str(file))):
         with pytest.raises(Refused) as refused:
             read()
         assert len(str(refused.value)) < 500

@@ -57,7 +57,7 @@ def test_costs_programmed_on_the_command_line_are_recovered(
         (("switching.pad_to=[[1]]",), "each entry must be [batch,sequence]"),
         (("switching.pad_to=[[8,513]]",), "the model has 512 positions"),
         (("switching.switch=[2]",), "switching.switch is a probability; it must be between 0 and 1, not 2.0"),
-        (("switching.switch=[1e-5]", "sequence=[16,32]"), "at most 100000 are served"),
+        (("switching.switch=[1e-5]", "sequence=[16,32]"), "at most 100000 are allowed"),
         (("switching.requests=1000000",), "switching.requests must be at most 100000, not 1000000"),
         (("switching.trace=Makefile",), "Makefile, line 1"),
         (("lengths=texts",), "draws lengths without a tokenizer"),

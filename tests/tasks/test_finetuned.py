@@ -326,7 +326,9 @@ def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shar
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
     made = prepare_task_batches(
-        InputSource(folder, identity_of(folder), Lengths(), [], 0, "cpu", shared_cache), (Shape(2, 16),), texts, "spans"
+        InputSource(folder, identity_of(folder), Lengths(), [], 0, "cpu", shared_cache),
+        (Shape(2, 16),),
+        TaskTexts(texts, "spans"),
     )
     inputs = dict(np.load(made.path))
     predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])

@@ -337,7 +337,7 @@ def test_a_text_longer_than_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_
         "backend=torch_eager", "task=stsb", f"task.path={tmp_path}", "suite=accuracy", "batch=[2]", "sequence=[16]"
     )
     assert done.returncode == 0, done.stderr
-    assert "1 of 6 texts cut" in done.stdout
+    assert "1 of 6 texts truncated" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from fake_api import fake_api
 
 from backends.tensorrt_.build import plan_check
-from backends.tensorrt_.options import TensorRTOptions
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 OPTIONS = TensorRTOptions()
 

@@ -19,10 +19,10 @@ from backends.base import BuildSpec, Device, Shape, SourceForm, Unavailable, Uns
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json
 from backends.onnx_.onnx_source import prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions, Scheme
+from backends.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.tensorrt_.onnx_backend import TensorRT
-from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime import installation
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from suites import worker
 from suites.asking import request
 from suites.asking.request import resolve
@@ -105,7 +105,7 @@ def test_the_source_form_follows_from_release_and_precision(
 
 def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "load_backend", lambda name: backend_of("8.6.0"))
-    options = {**OPTIONS, "profiles": "dynamic", "max": [2, 128], "opt": [2, 128]}
+    options = typed(profiles="dynamic", max=[2, 128], opt=[2, 128])
     requested = BuildSpec("fp16", H200, (Shape(8, 128),), True, Path(), options)
     assert "shape 8x128 is in no optimization profile" in worker.probe(ProbeJob("trt", requested)).reason
     assert worker.probe(ProbeJob("trt", requested, passes=4)).outcome == "ok"
@@ -113,7 +113,7 @@ def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(monkeypatch: pytest
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
 def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
-    answer = worker.probe(ProbeJob("trt", BuildSpec("fp16", H200, (Shape(1, 128),), True, Path(), OPTIONS)))
+    answer = worker.probe(ProbeJob("trt", BuildSpec("fp16", H200, (Shape(1, 128),), True, Path(), typed())))
     assert answer.outcome == "unavailable"
     assert "make trt86" in answer.reason
     assert "interpreter.trt" in answer.reason
@@ -164,8 +164,8 @@ def test_a_request_resolves_profile_ranges_and_qdq_placement(monkeypatch: pytest
     )
     assert requested.cell["options"]["profiles"] == "dynamic"
     assert [requested.cell["options"][name] for name in ("min", "opt", "max")] == [[1, 16], [32, 384], [32, 384]]
-    assert requested.spec.quantization["placement"] == "all_but_ffn_residual"
-    assert requested.spec.quantization["activation"] == "int8"
+    assert requested.spec.quantization.placement is Placement.all_but_ffn_residual
+    assert requested.spec.quantization.activation is Activation.int8
     assert requested.spec.device.driver == "580.1"
 
 
@@ -209,7 +209,7 @@ def test_a_plugin_library_is_a_digest_in_the_cell_and_a_path_in_the_job(
     library.write_bytes(b"code")
     monkeypatch.chdir(tmp_path)
     requested = request_on_a_gpu(monkeypatch, tmp_path, "trt.plugin_libraries=[plugins.so]")
-    assert requested.spec.options["plugin_libraries"] == [str(library)]
+    assert requested.spec.options.plugin_libraries == [str(library)]
     assert requested.cell["options"]["plugin_libraries"] == ["plugins.so 5694d08a2e53ffca"]
 
 

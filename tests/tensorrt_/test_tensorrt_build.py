@@ -14,9 +14,9 @@ from fake_api import fake_api
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.tensorrt_.build import build, progress
 from backends.tensorrt_.build.inspection import product_types
-from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 OPTIONS = TensorRTOptions(min=[1, 8], opt=[2, 8], max=[2, 8])
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)

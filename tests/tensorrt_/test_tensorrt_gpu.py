@@ -23,7 +23,7 @@ from backends.inputs.request_inputs import prepare_request_sets
 from backends.json_codec import from_json
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions
+from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort

@@ -19,12 +19,12 @@ from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json, to_json
 from backends.onnx_.onnx_source import prepare_source
-from backends.onnx_.quantization_options import QuantizationOptions, Scheme
 from backends.options import Layout, Profiles, Switch
 from backends.profiles import Profile
-from backends.tensorrt_.options import Constraints, EngineKeys, PluginKeys, PluginOptions
+from backends.quantization_options import QuantizationOptions, Scheme
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.plugins.weights_network import layout_of
+from backends.tensorrt_.runtime.tensorrt_options import Constraints, EngineKeys, PluginKeys, PluginOptions
 from suites.asking.resolve_lengths import resolve_lengths
 from suites.asking.resolve_options import backend_options
 from suites.schema.enums import Distribution

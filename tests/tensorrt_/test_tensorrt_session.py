@@ -16,8 +16,8 @@ from fake_api import ALL, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
 from backends.json_codec import from_json
-from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.layout import Rows
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from backends.tensorrt_.session import open_session, session
 
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))

@@ -15,11 +15,11 @@ from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
 from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
-from backends.tensorrt_.options import TensorRTOptions, Types
 from backends.tensorrt_.runtime.layout import Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
 
 if TYPE_CHECKING:
     import tensorrt as trt

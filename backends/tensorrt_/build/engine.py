@@ -13,8 +13,8 @@ from backends.base import Artifact, BuildSpec, versions_of
 from backends.cache import ArtifactCache, digest_of
 from backends.config_key import cell_mapping
 from backends.profiles import plan_profiles
-from backends.tensorrt_.options import Engines
 from backends.tensorrt_.runtime.installation import PACKAGES
+from backends.tensorrt_.runtime.tensorrt_options import Engines
 
 BuildPlan = Callable[[BuildSpec, Path], Mapping[str, Any]]
 """Builds the engine of a spec, writes its plan to the path, and returns notes for the record. It is called only if the

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.tensorrt_.options import TensorRTOptions, Verbosity
 from backends.tensorrt_.runtime.loading import read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Verbosity
 
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
 """Pattern in the type of a layer that is a matrix product."""

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from backends.cuda import CudaStream, use_device
-from backends.tensorrt_.options import TensorRTOptions
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 SECONDS = 300
 

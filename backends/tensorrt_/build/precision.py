@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from backends.base import BuildSpec
 from backends.onnx_.onnx_casts import matching_names
 from backends.tensorrt_.build.build_target import BuildTarget
-from backends.tensorrt_.options import Types
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import Types
 
 if TYPE_CHECKING:
     import tensorrt as trt

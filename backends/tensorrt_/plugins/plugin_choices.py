@@ -9,8 +9,8 @@ from typing import Any
 from backends.base import BuildSpec, Unsupported
 from backends.options import Switch
 from backends.profiles import Profile, plan_profiles
-from backends.tensorrt_.options import Constraints, Gelu, Part, PluginOptions
 from backends.tensorrt_.runtime.layout import PLUGIN_POSITIONS
+from backends.tensorrt_.runtime.tensorrt_options import Constraints, Gelu, Part, PluginOptions
 
 PACKED_POSITIONS = 512
 """Longest sequence, in tokens, for which packed attention has kernels."""

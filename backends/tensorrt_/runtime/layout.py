@@ -11,7 +11,7 @@ import numpy as np
 from backends.base import Array, Feeds, Shape
 from backends.inputs.packing import check_batch, pack, segments, token_lengths
 from backends.profiles import Profile
-from backends.tensorrt_.options import PluginOptions
+from backends.tensorrt_.runtime.tensorrt_options import PluginOptions
 
 Sizes = tuple[int, ...]
 

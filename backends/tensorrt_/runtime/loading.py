@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from backends.base import Unsupported
-from backends.tensorrt_.options import EngineKeys
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import EngineKeys
 
 
 def load_plugins(api: TensorRTApi, options: EngineKeys, log: Log) -> None:

@@ -9,10 +9,10 @@ from backends.base import Array, Artifact, BuildSpec, Feeds, Opening, Session, S
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
 from backends.profiles import choose_profile
-from backends.tensorrt_.options import Contexts
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import Contexts
 from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
 
 
