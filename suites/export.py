@@ -44,8 +44,8 @@ def _parser() -> CommandParser:
         "and numpy alone. Files come from the cache; missing files are exported and built again.\n"
         "Exit status: 0 the folder is written, 1 a stage failed, 2 the command was refused.",
         (
-            "results/runs/MACHINE/records/latency/minilm-ort-int8-0123456789ab.json served",
-            "minilm-ort-int8-0123456789ab served --records results/runs --force",
+            "minilm-ort-int8-0123456789ab.json served model.path=models/minilm",
+            "minilm-ort-int8-0123456789ab served --records results/reference --force",
         ),
     )
     parser.add_argument("record", metavar="RECORD", help="file of a record (.json), or the id of its cell")

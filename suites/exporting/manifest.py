@@ -30,7 +30,7 @@ LEAST_COSINE = {"fp32": 0.9999, "tf32": 0.999, "fp16": 0.999, "bf16": 0.99, "int
 """Smallest cosine, by precision, between the vector of a sentence and the vector that the exporting machine computed.
 Another machine may use other kernels. A small difference before the rounding to INT8 can become a difference of one
 step, so the limit for INT8 is lower: two INT8 files of minilm that differ in the storage of the embeddings only have
-cosines between 0.977 and 1 (the 64 sentences of suites/sentences.txt)."""
+cosines between 0.977 and 1 (the project's own 64 sentences)."""
 
 
 @dataclass(frozen=True)
