@@ -100,6 +100,16 @@ class ArtifactCache:
                     remove(partial)
             return artifact
 
+    def find(self, kind: str, filename: str, sha256: str) -> Artifact | None:
+        """Return the complete artifact of a kind whose payload has this digest; None if the cache has none."""
+        for metadata in sorted((self.root / kind).glob("*/artifact.json")):
+            with contextlib.suppress(OSError, ValueError):
+                if sha256 in metadata.read_text(encoding="utf-8"):
+                    artifact = self._read(metadata.parent, filename)
+                    if artifact is not None and artifact.sha256 == sha256:
+                        return artifact
+        return None
+
     def _read(self, entry: Path, filename: str) -> Artifact | None:
         """Return the artifact in `entry`, or None if there is none.
 

@@ -79,9 +79,9 @@ class Search:
         Raises:
             Refused: a path has no accuracy scores, or no part can be kept in a precision higher than this one.
         """
-        from suites.cli.composing import checked_config
+        from suites.cli.composing import checked_config, composed
 
-        config = _composed(self.overrides)
+        config = composed(self.overrides)
         checked_config(config)
         precision = str(config.precision.name)
         self._knob = _knob(config, precision)
@@ -147,11 +147,11 @@ class Search:
 
     def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.asking.request import resolve
-        from suites.cli.composing import checked_config
+        from suites.cli.composing import checked_config, composed
         from suites.running.pipeline import run_to_end
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
-        request = resolve(checked_config(_composed([*self.overrides, f"suite={suite}", knob])))
+        request = resolve(checked_config(composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(kept_parts)}")
         result = run_to_end(request, self.display.stage)
@@ -186,24 +186,6 @@ def _described(kept_parts: frozenset[str]) -> str:
     if len(kept_parts) > 3:
         return f"{len(kept_parts)} parts in higher precision"
     return ", ".join(sorted(kept_parts)) or "no part in higher precision"
-
-
-def _composed(overrides: Sequence[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-
-    from suites.cli import composing, hydra_errors
-    from suites.root import CONF
-
-    composing.install()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return compose("run", overrides=list(overrides))
-        except Refused:
-            raise
-        except hydra_errors.composition_errors():
-            raise
-        except Exception as error:  # Hydra raises many types of errors
-            raise Refused(hydra_errors.unexplained(error, list(overrides))) from error
 
 
 def _parser() -> CommandParser:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from backends.base import Artifact, BuildSpec, Shape, Source, SourceForm
 from backends.inputs.lengths import Lengths
@@ -286,9 +286,3 @@ class ScoreJob(Job[Scored]):
 
     def cache_root(self) -> Path:
         return self.cache
-
-
-JOBS: Mapping[str, type[Job[Any]]] = {
-    job.stage: job for job in (LocateJob, ProbeJob, ExportJob, BuildJob, MeasureJob, StartJob, ScoreJob)
-}
-"""The type of job of each stage."""

@@ -13,7 +13,9 @@ from typing import Any, get_args, get_origin
 import pytest
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
+from backends.deployment import Deployed, TensorInfo
 from backends.inputs.lengths import Lengths
+from backends.inputs.pooling import Pooling
 from backends.json_codec import NotThisType, from_json, to_json
 from backends.model.reference import ModelReference
 from backends.null_.null_options import NullOptions
@@ -25,8 +27,8 @@ from suites.accuracy.suite import AccuracyQuestion
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
 from suites.records.record import Measurement
+from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 from suites.running.job import (
-    JOBS,
     BuildJob,
     Exported,
     ExportJob,
@@ -42,6 +44,7 @@ from suites.running.job import (
     ScoreJob,
     StartJob,
 )
+from suites.running.jobs_by_stage import JOBS
 from suites.suite import Question, load_suite, suite_names
 from suites.switching.suite import SwitchingQuestion
 
@@ -94,6 +97,17 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     "score": (
         ScoreJob("stsb", {"scores": [1.0]}, FOLDER / "readouts.npy", INPUTS, FOLDER, "d", FOLDER),
         Scored({"value": 0.8}),
+    ),
+    "sample": (
+        SampleJob(MODEL, ("a", "b"), 128, 7, FOLDER),
+        Sampled(INPUTS, FOLDER / "model", "d", "path", "b" * 64, ("input_ids",), ("vocab.txt",), ("modules.json",),
+                Pooling("cls", False, "modules.json", True, 256)),
+    ),
+    "deploy": (
+        DeployJob("ort", SPEC, INPUTS, INPUTS.path, ("input_ids",), FOLDER / "served", True),
+        Deployed(("onnxruntime", "1.2"), ("model.onnx",), {"file": "model.onnx"},
+                 (TensorInfo("input_ids", "int32", ("batch", "16")),), (TensorInfo("hidden", "float32", ("64",)),),
+                 ({"min": [1, 16]},), {"int8_weights": 3}),
     ),
 }  # fmt: skip
 """A job of each stage and its answer. No field has its default value, so that a field that is lost is noticed."""
