@@ -29,7 +29,8 @@ from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
 from suites.records.cell import Cell
-from suites.records.record import Measurement, Record
+from suites.records.measurement import Measurement
+from suites.records.record import Record
 from suites.running.job import ProbeJob
 from suites.switching.suite import SwitchingQuestion
 from suites.switching.traffic import blocks_of_runs

@@ -8,7 +8,9 @@ from itertools import groupby
 from typing import Any
 
 from suites.records.cell import PROFILES
-from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, OK, SUSTAINED, Measurement, Record
+from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.records.parts import Check
+from suites.records.record import OK, Record
 from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, mark, why_excluded
@@ -156,7 +158,7 @@ def _workload(record: Record, name: str) -> tuple[str, ...]:
 
 def _tokens(records: Sequence[Record]) -> str:
     """Return the kinds of token ids. A record with inputs names the kind that "auto" selected."""
-    kinds = {str(r.artifacts["inputs"]["notes"]["tokens"]) for r in records if "inputs" in r.artifacts}
+    kinds = {r.artifacts.input_notes.tokens for r in records if r.artifacts.inputs}
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
@@ -185,8 +187,8 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
     times = {graph: estimate(samples) for graph in (False, True) if (samples := _samples(phases, main, graph))}
     sustained = {graph: _typical(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)}
     _, pace = best_time({graph: time for graph, time in sustained.items() if time is not None})
-    tokens = record.artifacts["inputs"]["notes"]["shapes"][shape]["tokens"]
-    checks = [c for c in record.checks if (c["batch"], c["sequence"]) == (batch, sequence)]
+    tokens = record.artifacts.input_notes.shapes[shape].tokens
+    checks = [c for c in record.checks if c.shape == (batch, sequence)]
     wrong = problems(record, {(batch, sequence)}, tasks)
     graph, best_estimate = best_time(times)
     best = Contender(
@@ -211,9 +213,10 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
 
 
 def _score(scores: Scores) -> str:
-    if "failure" in scores:
-        return str(scores["failure"]).partition(":")[0]
-    return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
+    if scores.failure:
+        return scores.failure.partition(":")[0]
+    figures = scores.result.figures if scores.result else None
+    return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
 
 
 def _samples(phases: Phases, phase: str, graph: bool) -> list[tuple[int, ...]]:
@@ -256,31 +259,30 @@ def _rate(count: int, nanoseconds: float) -> str:
 
 def _peak(record: Record, phases: Phases, shape: str) -> str:
     read = [m.telemetry for several in phases.values() for m in several]
-    on_device = [telemetry["memory_bytes"] for telemetry in read if "memory_bytes" in telemetry]
-    peak = max(on_device) if on_device else record.facts.get(shape, {}).get("peak_host_bytes")
+    on_device = [telemetry.memory_bytes for telemetry in read if telemetry.memory_bytes is not None]
+    peak = max(on_device) if on_device else record.facts.of_shape(shape).peak_host_bytes
     return "" if peak is None else f"{peak / 1e6:,.0f}"
 
 
 def _energy(phases: Phases) -> str:
     """Return the energy with a CUDA graph, which is lower, or else that of plain steps."""
-    name = "energy_mj_per_sequence"
     for graph in (True, False):
-        energies = [m.telemetry[name] for m in phases.get((SUSTAINED, graph), ()) if name in m.telemetry]
-        if energies:
+        readings = [m.telemetry.energy_mj_per_sequence for m in phases.get((SUSTAINED, graph), ())]
+        if energies := [energy for energy in readings if energy is not None]:
             return f"{sum(energies) / len(energies):.2f}"
     return ""
 
 
-def _cosine(checks: Sequence[Mapping[str, Any]]) -> str:
-    if any(check["nonfinite"] for check in checks):
+def _cosine(checks: Sequence[Check]) -> str:
+    if any(check.nonfinite for check in checks):
         return "NaN"
-    return f"{min(check['cosine'] for check in checks):.5f}" if checks else ""
+    return f"{min(check.cosine for check in checks if check.cosine is not None):.5f}" if checks else ""
 
 
 def _threads(record: Record, batch: int, sequence: int) -> str:
     """Return the largest number of CPU threads that a measurement used; empty on a GPU."""
     measured = [m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)]
-    threads = max((m.telemetry.get("threads_used", 0) for m in measured), default=0)
+    threads = max((m.telemetry.threads_used for m in measured), default=0)
     return str(threads) if record.cell.device == "cpu" and threads else ""
 
 
@@ -290,13 +292,13 @@ def _padding(tokens: int, computed: int) -> str:
 
 def _engine(record: Record) -> tuple[str, str]:
     """Return build seconds and megabytes of an engine; empty for other artifacts."""
-    built = record.artifacts.get("built", {})
-    if "engine_bytes" not in built.get("notes", {}):
+    built = record.artifacts.built
+    if built is None or built.notes.engine_bytes is None:
         return "", ""
-    return f"{built['seconds']:.0f}", f"{built['notes']['engine_bytes'] / 1e6:,.0f}"
+    return f"{built.seconds:.0f}", f"{built.notes.engine_bytes / 1e6:,.0f}"
 
 
 def _notes(record: Record, shape: str) -> list[str]:
-    facts = record.facts.get(shape, {})
-    graphs = f"no CUDA graph: {facts['no_cuda_graph']}" if "no_cuda_graph" in facts else ""
+    reason = record.facts.of_shape(shape).no_cuda_graph
+    graphs = f"no CUDA graph: {reason}" if reason else ""
     return [origin_note(record), products_not_int8(record), graphs]

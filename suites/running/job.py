@@ -17,8 +17,12 @@ from backends.json_codec import FieldTypes
 from backends.model.reference import ModelReference
 from backends.registry import describe
 from suites.measuring.clock import Effort
-from suites.records.record import OK, Measurement
-from suites.suite import Question, load_suite
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check
+from suites.records.record import OK
+from suites.suite import FirstUseCosts, Question, Result, load_suite
+from suites.tasks.task_scores import TaskScores
 
 A = TypeVar("A")
 
@@ -83,19 +87,19 @@ class Measured:
         checks: for each shape and CUDA graph setting, the comparison of the output with the FP32 reference.
         facts: values that are not samples, such as the ns of opening.
         failures: one line for each shape or part that failed.
-        result: the suite's own result.
+        result: the suite's own result; None if it has none.
         readouts: file of the outputs that the score stage judges; None if there is nothing to judge.
     """
 
     measurements: tuple[Measurement, ...] = ()
-    checks: tuple[Mapping[str, object], ...] = ()
-    facts: Mapping[str, object] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    facts: Facts = field(default_factory=Facts)
     failures: Mapping[str, str] = field(default_factory=dict)
-    result: Mapping[str, object] = field(default_factory=dict)
+    result: Result | None = None
     readouts: Path | None = None
 
 
-def spec_type(job: Mapping[str, object]) -> FieldTypes:
+def spec_type(job: Mapping[str, object]) -> FieldTypes[BuildSpec]:
     """Return the type of `spec` in the JSON of a job: its options belong to the backend."""
     return FieldTypes(BuildSpec, {"options": describe(str(job["backend"])).options})
 
@@ -105,6 +109,10 @@ class Job(Generic[A]):
 
     stage: ClassVar[str]
     answer: ClassVar[type]
+
+    def answer_type(self) -> type[A] | FieldTypes[A]:
+        """Return the type of the answer, with the types that depend on the suite."""
+        return self.answer
 
     def cache_root(self) -> Path:
         """Return the cache that the stage writes to."""
@@ -220,6 +228,9 @@ class MeasureJob(Job[Measured]):
     effort: Effort
     question: Question
 
+    def answer_type(self) -> FieldTypes[Measured]:
+        return FieldTypes(Measured, {"result": load_suite(self.suite).result | None})
+
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
         return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
@@ -232,7 +243,7 @@ class MeasureJob(Job[Measured]):
 class FirstUse:
     """First-use costs of one process; see the suite's cold_start.py."""
 
-    result: Mapping[str, object]
+    result: FirstUseCosts
 
 
 @dataclass(frozen=True)
@@ -249,6 +260,9 @@ class StartJob(Job[FirstUse]):
     measure: MeasureJob
     number: int
 
+    def answer_type(self) -> FieldTypes[FirstUse]:
+        return FieldTypes(FirstUse, {"result": load_suite(self.measure.suite).first_use})
+
     def cache_root(self) -> Path:
         return self.measure.spec.cache
 
@@ -257,7 +271,7 @@ class StartJob(Job[FirstUse]):
 class Scored:
     """Scores of a task, see suites/tasks/scoring.py."""
 
-    scores: Mapping[str, object]
+    scores: TaskScores
 
 
 @dataclass(frozen=True)

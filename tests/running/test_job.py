@@ -20,7 +20,7 @@ from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
-from suites.records.record import Measurement
+from suites.records.measurement import Measurement
 from suites.running.job import (
     JOBS,
     BuildJob,

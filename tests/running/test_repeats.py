@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from backends.base import Artifact, Shape, Source, SourceForm
 from suites.asking.request import Request, resolve
 from suites.cli.local_settings import register
-from suites.records.record import Measurement, Record
+from suites.records.measurement import Measurement
+from suites.records.record import Record
 from suites.records.results_folder import read_records
 from suites.root import CONF
 from suites.running import stages

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from suites.records.record import Measurement
+from suites.records.measurement import Measurement
 from suites.running.telemetry import Reading, Telemetry, annotate
 
 SECOND = 1_000_000_000

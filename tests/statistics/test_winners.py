@@ -12,7 +12,8 @@ from conftest import ROOT
 from markdown_rows import rows
 
 from suites.latency.tables import latency_section
-from suites.records.record import LATENCY, Measurement, Record
+from suites.records.measurement import LATENCY, Measurement
+from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.noise import (
     FILE,

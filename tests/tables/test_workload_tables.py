@@ -9,7 +9,8 @@ from markdown_rows import rows
 
 from suites.latency.tables import latency_tables
 from suites.latency.workload_tables import workload_tables
-from suites.records.record import Measurement, Record
+from suites.records.measurement import Measurement
+from suites.records.record import Record
 
 MakeRecord = Callable[..., Record]
 UNIFORM = {"distribution": "uniform", "low": 8, "tokens": "auto"}
