@@ -45,7 +45,7 @@ class Part:
     json_flat: ClassVar[Mapping[str, type[Part]]] = {}
     json_rest: ClassVar[str] = ""
 
-    unknown: Mapping[str, object] = field(default_factory=dict, kw_only=True)
+    unknown: Mapping[str, object] = field(default_factory=dict, kw_only=True, repr=False)
 
     @classmethod
     def from_layout(cls, data: Mapping[str, object]) -> Mapping[str, object]:

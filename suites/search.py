@@ -115,9 +115,7 @@ class Search:
         cell = self.base.cell
         record = replace(
             self.base,
-            cell=replace(
-                cell, suite="search", options={**cell.options, "search": {"cosine": cosine, "tolerance": tolerance}}
-            ),
+            cell=replace(cell, suite="search", options={**cell.options, "search": limits}),
             outcome=OK if kept_parts is not None else "failed",
             reason=reason,
             measurements=(),

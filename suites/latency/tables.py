@@ -215,7 +215,7 @@ def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping
 def _score(scores: Scores) -> str:
     if scores.failure:
         return scores.failure.partition(":")[0]
-    figures = scores.result.figures if scores.result else None
+    figures = scores.result.figures if scores.result and not scores.result.nonfinite else None
     return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
 
 

@@ -107,7 +107,7 @@ def past_tolerance(scores: TaskScores) -> str:
 def shortfall(scores: TaskScores) -> str:
     """Return the reason if a task's figure is below that of FP32 by more than the tolerance; else an empty text."""
     figures = scores.figures
-    if figures is None:
+    if scores.nonfinite or figures is None:
         return f"{scores.nonfinite} outputs are NaN or Inf"
     lost = loss(scores)
     if not math.isfinite(lost):
@@ -153,5 +153,5 @@ def _drift(all_checks: Iterable[Check], row_checks: Iterable[Check]) -> str:
 
 def loss(scores: TaskScores) -> float:
     """Return how far a figure is below that of FP32; infinite if there is no figure or it is not a number."""
-    figures = scores.figures
+    figures = None if scores.nonfinite else scores.figures
     return -figures.difference if figures and math.isfinite(figures.difference) else math.inf

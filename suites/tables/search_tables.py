@@ -105,7 +105,7 @@ def _judgement(judged: Record | None) -> list[str]:
     if judged is None or not isinstance(judged.result, TaskScores):
         return ["no record", "", ""]
     figures = judged.result.figures
-    if figures is None:
+    if judged.result.nonfinite or figures is None:
         return [f"{judged.result.nonfinite} NaN or Inf", "", ""]
     return [f"{figures.metric} {figures.value:.4f}", f"{figures.difference:+.4f}", f"{figures.cosine_min:.5f}"]
 
