@@ -154,7 +154,7 @@ def _decode_part(kind: Any, data: Mapping[str, object], place: str) -> Part:
     decoded: dict[str, Any] = {}
     for name, field in fields.items():
         if name in laid_out:
-            where = place if field.name in kind.json_flat or field.name == kind.json_rest else f"{place}.{name}"
+            where = place if field.name in kind.json_flat or field.name in kind.json_items else f"{place}.{name}"
             value = laid_out[name]
             # A stored number keeps its text, so a whole number stays one also where a float is allowed.
             whole = type(value) is int and types[field.name] in FLOATS

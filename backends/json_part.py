@@ -7,6 +7,7 @@ A file of a later version, or of another project, may have more fields. `from_js
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
@@ -37,13 +38,14 @@ class Part:
     Attributes:
         json_names: names in JSON of fields that have another name in Python.
         json_flat: fields with a Part (or None) whose own fields are directly in the JSON object of this part.
-        json_rest: name of a field with a mapping that holds all other fields of the JSON object, so none is unknown.
+        json_items: fields with a mapping whose items are directly in the JSON object of this part. The value is a
+            regular expression for the names of the items.
         unknown: values of the fields that this class does not have, by name.
     """
 
     json_names: ClassVar[Mapping[str, str]] = {}
     json_flat: ClassVar[Mapping[str, type[Part]]] = {}
-    json_rest: ClassVar[str] = ""
+    json_items: ClassVar[Mapping[str, str]] = {}
 
     unknown: Mapping[str, object] = field(default_factory=dict, kw_only=True, repr=False)
 
@@ -54,14 +56,16 @@ class Part:
         for name, kind in cls.json_flat.items():
             inner = {key: result.pop(key) for key in json_fields(kind) if key in result}
             result |= {name: inner} if inner else {}
-        if cls.json_rest:
-            known = set(json_fields(cls)) - {cls.json_rest}
-            result[cls.json_rest] = {key: result.pop(key) for key in list(result) if key not in known}
+        for name, pattern in cls.json_items.items():
+            others = result.keys() - json_fields(cls).keys() | {name}
+            items = {key: value for key, value in result.items() if key in others and re.fullmatch(pattern, key)}
+            result = {key: value for key, value in result.items() if key not in items}
+            result |= {name: items} if items else {}
         return result
 
     def to_layout(self, data: dict[str, object]) -> dict[str, object]:
         """Return the JSON object, from the values by name in JSON. This undoes `from_layout`."""
-        for name in (*self.json_flat, *([self.json_rest] if self.json_rest else [])):
+        for name in (*self.json_flat, *self.json_items):
             inner = data.pop(name, None)
             data |= inner if isinstance(inner, dict) else {}
         return data
@@ -92,8 +96,8 @@ def _collect(value: object, place: str, found: dict[str, None]) -> None:
     if isinstance(value, Part):
         found |= dict.fromkeys(_inside(place, name) for name in value.unknown)
         for name, item in json_fields(type(value)).items():
-            flat = item.name in value.json_flat
-            _collect(getattr(value, item.name), place if flat else _inside(place, name), found)
+            direct = item.name in value.json_flat or item.name in value.json_items
+            _collect(getattr(value, item.name), place if direct else _inside(place, name), found)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             _collect(inner, _inside(place, str(name)), found)

@@ -52,7 +52,7 @@ class OpenNotes(Part):
         more: values by name.
     """
 
-    json_rest: ClassVar[str] = "more"
+    json_items: ClassVar[Mapping[str, str]] = {"more": ".*"}
 
     more: Mapping[str, object] = field(default_factory=dict)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from backends.json_part import Part, optional, optional_mapping
 from suites.measuring.cpu_load import CpuLoad
 
-SHAPE = re.compile(r"[0-9]+x[0-9]+")
-"""Name of a shape: batch and sequence length."""
+SHAPE = "[0-9]+x[0-9]+"
+"""Regular expression for the name of a shape: batch and sequence length."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Facts(Part):
         shapes: facts by name of a shape.
     """
 
+    json_items: ClassVar[Mapping[str, str]] = {"shapes": SHAPE}
+
     open_ns: int | None = optional(None)
     opening_ns: Mapping[str, int] = optional_mapping()
     loaded: Mapping[str, str] = optional_mapping()
@@ -82,12 +84,5 @@ class Facts(Part):
 
     @classmethod
     def from_layout(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        others = {name: value for name, value in data.items() if not SHAPE.fullmatch(name)}
-        if others.get("cpu_load") == {}:
-            del others["cpu_load"]
-        shapes = {name: value for name, value in data.items() if SHAPE.fullmatch(name)}
-        return {**others, "shapes": shapes} if shapes else others
-
-    def to_layout(self, data: dict[str, object]) -> dict[str, object]:
-        shapes = data.pop("shapes", None)
-        return {**data, **shapes} if isinstance(shapes, dict) else data
+        # Without a figure, the load was an empty object.
+        return super().from_layout({name: value for name, value in data.items() if (name, value) != ("cpu_load", {})})

@@ -24,6 +24,7 @@ from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
 from suites.records.facts import Facts
 from suites.records.measurement import Measurement, Telemetry
+from suites.records.parts import Check
 from suites.running.job import (
     JOBS,
     BuildJob,

@@ -21,8 +21,8 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
     assert {tuple(t["to"]) for t in json_of(record)["scores"]["transitions"]} == {(2, 16), (2, 32)}
-    phases = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
-    assert phases == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
+    traces = [(m.trace, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
+    assert traces == [("switch=0.5", True, False), ("switch=0.5", True, True)]
     assert json_of(record)["settings"]["replay_s"] == 0.05
     assert "padded up to 2x16 2x32" in done.stdout
     first, second, third = json_of(record)["scores"]["starts"]

@@ -310,8 +310,8 @@ def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
 def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Measured) -> None:
     record = measured(Programmed(step_ms=5), repeats=2)
     sizes, steps = (
-        {"context 1": 3e7, "context 2": 8e6, "buffers": 4e6},
-        {"import": 2e8, "context 1": 4e7, "context 2": 2e7},
+        {"context 1": 30_000_000, "context 2": 8_000_000, "buffers": 4_000_000},
+        {"import": 200_000_000, "context 1": 40_000_000, "context 2": 20_000_000},
     )
     scores = {**json_of(record)["scores"], "openings": [{"of": "plain steps", "ns": steps, "bytes": {}}]}
     started = {**scores, "starts": [{"opening": {name: 3 * took for name, took in steps.items()}, "met": []}]}
