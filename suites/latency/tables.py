@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
+from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
 from suites.records.cell import PROFILES
-from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
-from suites.records.parts import Check
 from suites.records.record import OK, Record
-from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
-from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
-from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, mark, why_excluded
+from suites.statistics.stats import Estimate
+from suites.statistics.validity import Judged, Scores, judged
+from suites.statistics.winners import mark
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -39,19 +37,14 @@ FIGURES = (
 COLUMNS = (*KEYS, *FIGURES, "notes")
 """All columns without those of tasks, which follow "cosine"."""
 
-Phases = Mapping[tuple[str, bool], Sequence[Measurement]]
-"""Measurements of one shape by phase and CUDA graph, one for each process."""
-
-Judged = Mapping[ComputedPath, Mapping[str, Scores]]
-
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a row by column, its sort key, and its best time if its outputs are valid."""
+    """Cells of a row by column, its sort key, and its figures if its shape was measured."""
 
-    key: tuple[Any, ...]
+    key: tuple[int, int, str, str, str]
     cells: Mapping[str, str]
-    best: Contender | None = None
+    figures: LatencyRow | None = None
 
 
 def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -95,7 +88,7 @@ def workload_rows(
     records: Sequence[Record], common: Distinctions, scores: Judged
 ) -> tuple[Sequence[str], list[Mapping[str, str]]]:
     """Return the columns of a table, and its rows by column; notes are separated as in `rows.notes_cell`."""
-    rows = [row for record in records for row in _rows(record, common, scores.get(way(record), {}))]
+    rows = [row for record in records for row in _rows(record, common, scores)]
     tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
     position = COLUMNS.index("cosine") + 1
     return (*COLUMNS[:position], *tasks, *COLUMNS[position:]), _with_fastest(rows)
@@ -106,14 +99,12 @@ def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
     marked: list[Mapping[str, str]] = []
     for _, members in groupby(sorted(rows, key=lambda row: row.key), key=lambda row: row.key[:2]):
         group = list(members)
-        valid = [row for row in group if row.best is not None]
-        wins = fastest([row.best for row in valid if row.best is not None])
-        winners = {id(row) for row, won in zip(valid, wins, strict=True) if won}
-        lowest = min((row.best.time.p50 for row in valid if row.best is not None), default=0.0)
+        measured = [row.figures for row in group if row.figures is not None]
+        verdict_of = {id(figures): verdict for figures, verdict in zip(measured, verdicts(measured), strict=True)}
         for row in group:
-            won = mark(len(winners)) if id(row) in winners else ""
-            lost = cannot_win_note(row.best, lowest) if row.best is not None else ""
-            marked.append({**row.cells, "notes": notes_cell(won, row.cells["notes"], lost)})
+            verdict = verdict_of.get(id(row.figures), Verdict())
+            won = mark(verdict.winners) if verdict.winners else ""
+            marked.append({**row.cells, "notes": notes_cell(won, row.cells["notes"], verdict.cannot_win)})
     return marked
 
 
@@ -162,14 +153,10 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
+def _rows(record: Record, common: Distinctions, scores: Judged) -> list[Row]:
     """Return a row for each measured shape, and a row with the reason if the cell did not end well."""
-    cell, rows = record.cell, []
-    options = configuration(record, common.of(record))
-    measured = {(m.batch, m.sequence) for m in record.measurements}
-    for batch, sequence in cell.shapes:
-        if (batch, sequence) in measured:
-            rows.append(_row(record, batch, sequence, options, tasks))
+    cell, options = record.cell, configuration(record, common.of(record))
+    rows = [_row(figures, options) for figures in latency_rows([record], scores)]
     if not rows or record.outcome != OK:
         notes = notes_cell(options, f"{record.outcome}: {record.reason}")
         named = {"backend": cell.backend, "precision": cell.precision, "notes": notes}
@@ -177,38 +164,28 @@ def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> 
     return rows
 
 
-def _row(record: Record, batch: int, sequence: int, options: str, tasks: Mapping[str, Scores]) -> Row:
-    cell, shape = record.cell, f"{batch}x{sequence}"
-    phases: dict[tuple[str, bool], list[Measurement]] = {}
-    for m in record.measurements:
-        if (m.batch, m.sequence) == (batch, sequence):
-            phases.setdefault((m.phase, m.cuda_graph), []).append(m)
-    main = GPU if (GPU, False) in phases else LATENCY
-    times = {graph: estimate(samples) for graph in (False, True) if (samples := _samples(phases, main, graph))}
-    sustained = {graph: _typical(phases, SUSTAINED if main == GPU else main, graph) for graph in (False, True)}
-    _, pace = best_time({graph: time for graph, time in sustained.items() if time is not None})
-    tokens = record.artifacts.input_notes.shapes[shape].tokens
-    checks = [c for c in record.checks if c.shape == (batch, sequence)]
-    wrong = problems(record, {(batch, sequence)}, tasks)
-    graph, best_estimate = best_time(times)
-    best = Contender(
-        comparable(record, best_estimate, graph, batch * sequence), "; ".join(why_excluded(record, {(batch, sequence)}))
-    )
-    notes = notes_cell(options, *_notes(record, shape), f"**invalid**: {'; '.join(wrong)}" if wrong else "")
+def _row(row: LatencyRow, options: str) -> Row:
+    cell, wrong = row.record.cell, row.problems
+    invalid = f"**invalid**: {'; '.join(wrong)}" if wrong else ""
     values = (
-        cell.backend, cell.precision, str(batch), str(sequence), _median(times.get(False)), _median(times.get(True)),
-        _rate(batch, pace), _cosine(checks), _rate(tokens, pace), _peak(record, phases, shape), _energy(phases),
-        str(best_estimate.processes), str(best_estimate.count),
-        _percentile(phases, main, False, 90), _percentile(phases, main, False, 99),
-        _percentile(phases, main, True, 99),
-        _microseconds(_typical(phases, ENQUEUE, False)), _microseconds(_typical(phases, ENQUEUE, True)),
-        _ms(_typical(phases, END_TO_END, False)), _ms(_typical(phases, END_TO_END, True)),
-        _threads(record, batch, sequence), _padding(tokens, batch * sequence), *_engine(record), cell.release, notes,
+        cell.backend, cell.precision, str(row.batch), str(row.sequence),
+        _median(row.times.get(False)), _median(row.times.get(True)),
+        _rate(row.batch, row.pace), _cosine(row), _rate(row.tokens, row.pace), _megabytes(row.peak_bytes),
+        "" if row.energy_mj is None else f"{row.energy_mj:.2f}",
+        str(row.best.processes), str(row.best.count),
+        _ms(row.percentile(90, False)), _ms(row.percentile(99, False)), _ms(row.percentile(99, True)),
+        _microseconds(row.enqueue(False)), _microseconds(row.enqueue(True)),
+        _ms(row.end_to_end(False)), _ms(row.end_to_end(True)),
+        str(row.threads or ""), _padding(row), *_engine(row.record), cell.release,
+        notes_cell(options, *_notes(row), invalid),
     )  # fmt: skip
     return Row(
-        key=(sequence, batch, cell.backend, cell.precision, cell.id),
-        cells={**dict(zip(COLUMNS, values, strict=True)), **{task: _score(scores) for task, scores in tasks.items()}},
-        best=None if wrong else best,
+        key=(row.sequence, row.batch, cell.backend, cell.precision, cell.id),
+        cells={
+            **dict(zip(COLUMNS, values, strict=True)),
+            **{task: _score(scores) for task, scores in row.tasks.items()},
+        },
+        figures=row,
     )
 
 
@@ -217,21 +194,6 @@ def _score(scores: Scores) -> str:
         return scores.failure.partition(":")[0]
     figures = scores.result.figures if scores.result and not scores.result.nonfinite else None
     return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
-
-
-def _samples(phases: Phases, phase: str, graph: bool) -> list[tuple[int, ...]]:
-    """Return the samples of each process in ns; empty if the phase was not measured."""
-    return [measurement.samples for measurement in phases.get((phase, graph), ())]
-
-
-def _typical(phases: Phases, phase: str, graph: bool) -> float | None:
-    samples = _samples(phases, phase, graph)
-    return typical(samples) if samples else None
-
-
-def _percentile(phases: Phases, phase: str, graph: bool, q: float) -> str:
-    """Return a percentile over the samples of all processes."""
-    return _ms(percentile([sample for samples in _samples(phases, phase, graph) for sample in samples], q))
 
 
 def _milliseconds(nanoseconds: float) -> str:
@@ -257,37 +219,17 @@ def _rate(count: int, nanoseconds: float) -> str:
     return f"{count / nanoseconds * 1e9:,.0f}" if nanoseconds > 0 else ""
 
 
-def _peak(record: Record, phases: Phases, shape: str) -> str:
-    read = [m.telemetry for several in phases.values() for m in several]
-    on_device = [telemetry.memory_bytes for telemetry in read if telemetry.memory_bytes is not None]
-    peak = max(on_device) if on_device else record.facts.of_shape(shape).peak_host_bytes
-    return "" if peak is None else f"{peak / 1e6:,.0f}"
+def _megabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:,.0f}"
 
 
-def _energy(phases: Phases) -> str:
-    """Return the energy with a CUDA graph, which is lower, or else that of plain steps."""
-    for graph in (True, False):
-        readings = [m.telemetry.energy_mj_per_sequence for m in phases.get((SUSTAINED, graph), ())]
-        if energies := [energy for energy in readings if energy is not None]:
-            return f"{sum(energies) / len(energies):.2f}"
-    return ""
+def _cosine(row: LatencyRow) -> str:
+    return "NaN" if row.nonfinite else "" if row.cosine is None else f"{row.cosine:.5f}"
 
 
-def _cosine(checks: Sequence[Check]) -> str:
-    if any(check.nonfinite for check in checks):
-        return "NaN"
-    return f"{min(check.cosine for check in checks if check.cosine is not None):.5f}" if checks else ""
-
-
-def _threads(record: Record, batch: int, sequence: int) -> str:
-    """Return the largest number of CPU threads that a measurement used; empty on a GPU."""
-    measured = [m for m in record.measurements if (m.batch, m.sequence) == (batch, sequence)]
-    threads = max((m.telemetry.threads_used for m in measured), default=0)
-    return str(threads) if record.cell.device == "cpu" and threads else ""
-
-
-def _padding(tokens: int, computed: int) -> str:
-    return f"{1 - tokens / computed:.0%}" if tokens < computed else ""
+def _padding(row: LatencyRow) -> str:
+    computed = row.batch * row.sequence
+    return f"{1 - row.tokens / computed:.0%}" if row.tokens < computed else ""
 
 
 def _engine(record: Record) -> tuple[str, str]:
@@ -298,7 +240,7 @@ def _engine(record: Record) -> tuple[str, str]:
     return f"{built.seconds:.0f}", f"{built.notes.engine_bytes / 1e6:,.0f}"
 
 
-def _notes(record: Record, shape: str) -> list[str]:
-    reason = record.facts.of_shape(shape).no_cuda_graph
+def _notes(row: LatencyRow) -> list[str]:
+    reason = row.record.facts.of_shape(row.shape_name).no_cuda_graph
     graphs = f"no CUDA graph: {reason}" if reason else ""
-    return [origin_note(record), products_not_int8(record), graphs]
+    return [origin_note(row.record), products_not_int8(row.record), graphs]

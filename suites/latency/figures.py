@@ -1,0 +1,200 @@
+"""Figures of latency records: a row for each cell and shape, and the fastest rows of a shape.
+
+All figures are numbers, computed from the raw samples. Tables, reports and exports of data format them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.records.parts import Check
+from suites.records.record import Record
+from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
+from suites.statistics.validity import Judged, Scores, problems, way
+from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, why_excluded
+
+Samples = Sequence[tuple[int, ...]]
+"""Samples of each process in ns."""
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """Figures of one cell at one shape.
+
+    Arguments named `graph` say whether a CUDA graph is replayed. Times are in nanoseconds.
+
+    Attributes:
+        batch, sequence: sequences of a forward pass, and their length in tokens with padding.
+        tasks: scores of the path by task.
+    """
+
+    record: Record
+    batch: int
+    sequence: int
+    tasks: Mapping[str, Scores] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.batch, self.sequence
+
+    @property
+    def shape_name(self) -> str:
+        return f"{self.batch}x{self.sequence}"
+
+    @cached_property
+    def measurements(self) -> Mapping[tuple[str, bool], Sequence[Measurement]]:
+        """Measurements of the shape by phase and CUDA graph, one for each process."""
+        phases: dict[tuple[str, bool], list[Measurement]] = {}
+        for m in self.record.measurements:
+            if m.shape == self.shape:
+                phases.setdefault((m.phase, m.cuda_graph), []).append(m)
+        return phases
+
+    @property
+    def phase(self) -> str:
+        """The phase of `times`: GPU time by events, or host time on a CPU."""
+        return GPU if (GPU, False) in self.measurements else LATENCY
+
+    def samples(self, phase: str, graph: bool) -> Samples:
+        """Return the samples of each process; empty if the phase was not measured."""
+        return [m.samples for m in self.measurements.get((phase, graph), ())]
+
+    def typical(self, phase: str, graph: bool) -> float | None:
+        """Return the typical time of a phase, or None if it was not measured."""
+        samples = self.samples(phase, graph)
+        return typical(samples) if samples else None
+
+    def enqueue(self, graph: bool) -> float | None:
+        """Return the host time until the call returns on an idle device."""
+        return self.typical(ENQUEUE, graph)
+
+    def end_to_end(self, graph: bool) -> float | None:
+        """Return the host time with inputs copied in and outputs copied out."""
+        return self.typical(END_TO_END, graph)
+
+    def percentile(self, q: float, graph: bool) -> float | None:
+        """Return a percentile over the samples of all processes, or None if there are too few samples."""
+        return percentile([sample for samples in self.samples(self.phase, graph) for sample in samples], q)
+
+    @cached_property
+    def times(self) -> Mapping[bool, Estimate]:
+        """Median time of a forward pass by CUDA graph; one of both may be missing."""
+        by_graph = {graph: self.samples(self.phase, graph) for graph in (False, True)}
+        return {graph: estimate(samples) for graph, samples in by_graph.items() if samples}
+
+    @property
+    def graph(self) -> bool:
+        """Whether the best time is that of a CUDA graph."""
+        return best_time(self.times)[0]
+
+    @property
+    def best(self) -> Estimate:
+        """The lower of the times without and with CUDA graph."""
+        return best_time(self.times)[1]
+
+    @property
+    def pace(self) -> float:
+        """The lower of the times of a pass without and with CUDA graph, where passes run back to back."""
+        phase = SUSTAINED if self.phase == GPU else self.phase
+        sustained = {graph: self.typical(phase, graph) for graph in (False, True)}
+        return best_time({graph: time for graph, time in sustained.items() if time is not None})[1]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward pass without padding."""
+        return self.record.artifacts.input_notes.shapes[self.shape_name].tokens
+
+    @property
+    def sequences_per_second(self) -> float:
+        return self.batch / self.pace * 1e9
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Throughput of passes back to back. Padding does not count."""
+        return self.tokens / self.pace * 1e9
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether an output is NaN or infinite."""
+        return any(check.nonfinite for check in self._checks)
+
+    @property
+    def cosine(self) -> float | None:
+        """Smallest cosine to the FP32 reference; None if it was not compared or is not finite."""
+        cosines = [check.cosine for check in self._checks if check.cosine is not None]
+        return None if self.nonfinite else min(cosines, default=None)
+
+    @property
+    def _checks(self) -> list[Check]:
+        return [check for check in self.record.checks if check.shape == self.shape]
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Largest memory until the end of the shape: device memory, or resident memory on a CPU."""
+        telemetry = [m.telemetry for several in self.measurements.values() for m in several]
+        on_device = [int(read.memory_bytes) for read in telemetry if read.memory_bytes is not None]
+        return max(on_device) if on_device else self.record.facts.of_shape(self.shape_name).peak_host_bytes
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Energy of a sequence in mJ with a CUDA graph, which is lower, or else that of plain passes."""
+        for graph in (True, False):
+            readings = [m.telemetry.energy_mj_per_sequence for m in self.measurements.get((SUSTAINED, graph), ())]
+            if energies := [energy for energy in readings if energy is not None]:
+                return sum(energies) / len(energies)
+        return None
+
+    @property
+    def threads(self) -> int | None:
+        """Largest number of CPU threads that a measurement used; None on a GPU, or if it is not known."""
+        used = [m.telemetry.threads_used for several in self.measurements.values() for m in several]
+        return (max(used, default=0) or None) if self.record.cell.device == "cpu" else None
+
+    @cached_property
+    def problems(self) -> Sequence[str]:
+        """The reasons why the row is invalid; empty if it is valid."""
+        return problems(self.record, {self.shape}, self.tasks)
+
+    @cached_property
+    def contender(self) -> Contender:
+        """The best time with the spread between processes, and the reason why the row cannot win."""
+        time = comparable(self.record, self.best, self.graph, self.batch * self.sequence)
+        return Contender(time, "; ".join(why_excluded(self.record, {self.shape})))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Place of a row among the rows of its shape.
+
+    Attributes:
+        winners: number of rows that share the first place; 0 if this row is not one of them.
+        cannot_win: note about a disturbance that excludes the row; empty if there was none.
+    """
+
+    winners: int = 0
+    cannot_win: str = ""
+
+
+def latency_rows(records: Iterable[Record], scores: Judged) -> list[LatencyRow]:
+    """Return a row for each measured shape of each record. `scores` are those of `validity.judged`."""
+    rows = []
+    for record in records:
+        measured = {m.shape for m in record.measurements}
+        tasks = scores.get(way(record), {})
+        rows += [LatencyRow(record, *shape, tasks) for shape in record.cell.shapes if shape in measured]
+    return rows
+
+
+def verdicts(rows: Sequence[LatencyRow]) -> list[Verdict]:
+    """Return the verdict of each row. All rows have the same shape; invalid rows never win."""
+    contenders = [row.contender for row in rows if not row.problems]
+    won = iter(fastest(contenders))
+    wins = [not row.problems and next(won) for row in rows]
+    lowest = min((contender.time.p50 for contender in contenders), default=0.0)
+    return [
+        Verdict(sum(wins) if win else 0, "" if row.problems else cannot_win_note(row.contender, lowest))
+        for row, win in zip(rows, wins, strict=True)
+    ]
