@@ -24,7 +24,7 @@ RESAMPLES = 1000
 
 def score(
     kind: str,
-    targets: Mapping[str, Any],
+    targets: Mapping[str, object],
     readouts: Array,
     inputs: Mapping[str, Array],
     checkpoint: Path,
@@ -80,7 +80,7 @@ def _rank(first: Array, second: Array) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def _stsb(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
+def _stsb(targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Compare Spearman's rank correlation between the cosine of each pair and its score."""
     scores, (similarity, reference) = np.asarray(targets["scores"]), (x["similarity"] for x in (own, other))
     return _compared(
@@ -136,7 +136,7 @@ def _classification(targets: Mapping[str, Any], own: Predictions, other: Predict
 
 
 def _question_answering(
-    targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path
+    targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path
 ) -> TaskFigures:
     """Compare SQuAD's F1 of the best spans; also return its exact match."""
 
