@@ -26,6 +26,7 @@ from suites.asking.resolve_options import chosen_backend
 from suites.cli.command_line import CommandParser, overrides, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import now_ns
+from suites.records.artifacts import Weights
 from suites.records.record import OK, Record, write_record
 from suites.records.search_result import SearchResult, SearchStep
 from suites.records.suite_version import typed_command
@@ -94,8 +95,7 @@ class Search:
         self._end_ns = now_ns() + config.search.seconds * 1e9 if config.search.seconds else float("inf")
         self._enough(frozenset())
         assert self.base is not None
-        weights = self.base.artifacts.weights
-        parts = list((weights.parts if weights else None) or ())
+        parts = list((self.base.artifacts.weights or Weights()).parts or ())
         reason, ended = "", False
         try:
             kept_parts = minimal_set(parts, self._enough)
@@ -109,9 +109,9 @@ class Search:
             count = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
             reason = f"ended after {count}; a {'larger' if best is None else 'smaller'} set of parts may be enough"
         scores = scores_of(self.base)
-        assert scores is not None
-        assert scores.tolerance is not None
-        limits = {"cosine": self._cosine, "tolerance": scores.tolerance}
+        tolerance = scores.tolerance if scores else None
+        assert tolerance is not None
+        limits = {"cosine": self._cosine, "tolerance": tolerance}
         cell = self.base.cell
         record = replace(
             self.base,
@@ -125,7 +125,7 @@ class Search:
                 parts=tuple(parts),
                 steps=tuple(self.steps.values()),
                 ended=ended,
-                tolerance=scores.tolerance,
+                tolerance=tolerance,
                 cosine=self._cosine,
             ),
             command=typed_command(),

@@ -1,8 +1,7 @@
 """Jobs of workers and their answers: everything that travels between the processes of a cell.
 
-A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Needs
-CPython 3.10, the standard library and numpy: both sides use it.
-"""
+A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Both
+sides need only CPython 3.10, the standard library and numpy."""
 
 from __future__ import annotations
 
@@ -119,6 +118,19 @@ class Job(Generic[A]):
         raise NotImplementedError
 
 
+class BackendJob(Job[A]):
+    """Work with the specification of a backend's artifact."""
+
+    spec: BuildSpec
+
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"spec": spec_type(data)}
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
+
+
 @dataclass(frozen=True)
 class LocateJob(Job[Located]):
     """Find the checkpoint of a hub id. Runs in the main interpreter."""
@@ -134,7 +146,7 @@ class LocateJob(Job[Located]):
 
 
 @dataclass(frozen=True)
-class ProbeJob(Job[Probed]):
+class ProbeJob(BackendJob[Probed]):
     """Ask a backend for its versions and whether it can run the cell. Imports no vendor library.
 
     Attributes:
@@ -148,16 +160,9 @@ class ProbeJob(Job[Probed]):
     spec: BuildSpec
     passes: int = 1
 
-    @classmethod
-    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class ExportJob(Job[Exported]):
+class ExportJob(BackendJob[Exported]):
     """Write weights or an ONNX file, inputs, and the FP32 reference. Runs in the interpreter with torch.
 
     Attributes:
@@ -186,12 +191,9 @@ class ExportJob(Job[Exported]):
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
         return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
 
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class BuildJob(Job[Artifact]):
+class BuildJob(BackendJob[Artifact]):
     """Build the backend's artifact, in the backend's interpreter."""
 
     stage: ClassVar[str] = "build"
@@ -201,16 +203,9 @@ class BuildJob(Job[Artifact]):
     spec: BuildSpec
     source: Source
 
-    @classmethod
-    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class MeasureJob(Job[Measured]):
+class MeasureJob(BackendJob[Measured]):
     """Measure in a fresh process, in the backend's interpreter.
 
     Attributes:
@@ -234,9 +229,6 @@ class MeasureJob(Job[Measured]):
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
         return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
 
 
 @dataclass(frozen=True)
