@@ -135,7 +135,7 @@ def measure(job: MeasureJob) -> Measured:
 
     before = read_cpu()
     measured: Measured = part(job.suite, "measure").measure(_run(job), job.question)
-    facts = {**measured.facts, "loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
+    facts = replace(measured.facts, loaded=_loaded(), cpu_load=cpu_load(before, read_cpu()))
     return replace(measured, facts=facts)
 
 

@@ -43,7 +43,7 @@ def model_words(record: Record, words: Sequence[str]) -> list[str]:
     cell = record.cell
     named = [f"model={cell.model}"] if (CONF / "model" / f"{cell.model}.yaml").is_file() else []
     given = {word.partition("=")[0] for word in words}
-    origin = str(record.artifacts.get("weights", {}).get("origin", ""))
+    origin = record.artifacts.origin
     source: list[str] = []
     if not named and not given & {"model", "model.path", "model.hub"}:
         kind, _, name = origin.partition(" ")
@@ -91,7 +91,7 @@ def engine_spec(record: Record, words: Sequence[str], cache: Path) -> BuildSpec:
     first = backend_options(_config([*base, *words])).for_cell()
     options = backend_options(_config([*base, *_different_options(cell, first), *words]))
     shapes = tuple(Shape(*size) for size in cell.options.get("pad_to") or cell.shapes)
-    device = Device("cuda", 0, str(gpu.get("gpu", "")), str(gpu.get("uuid", "")), driver=str(gpu.get("driver", "")))
+    device = Device("cuda", 0, gpu.gpu or "", gpu.uuid, driver=gpu.driver or "")
     return BuildSpec(cell.precision, device, shapes, False, cache, options)
 
 

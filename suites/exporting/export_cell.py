@@ -118,7 +118,7 @@ class CellExport:
         longest = max(sequence for _, sequence in self.record.cell.shapes)
         job = SampleJob(located.model, SENTENCES, longest, located.seed, located.cache)
         sampled = _result(stages, job, located.main_interpreter)
-        measured = self.record.artifacts.get("weights", {}).get("sha256", sampled.weights_sha256)
+        measured = weights.sha256 if (weights := self.record.artifacts.weights) else sampled.weights_sha256
         if sampled.weights_sha256 != measured:
             raise Refused(
                 f"the weights of {self.record.cell.model} differ from those of the record "
@@ -128,7 +128,7 @@ class CellExport:
 
     def _built(self, sampling: Request, export: ExportDescription) -> BuiltModel:
         """Return the model of the cell: from the cache, or from the pipeline, which builds missing files."""
-        gpu = self.record.environment.get("gpu", "")
+        gpu = self.record.environment.gpu or ""
         if export.engine and gpu not in {machine.device.name for machine in gpus()}:
             return self._engine_of_another_gpu(sampling, export.engine)
         request = replace(cell_request(self.record, self.words), until="measure")
@@ -149,15 +149,15 @@ class CellExport:
 
     def _engine_of_another_gpu(self, sampling: Request, engine: tuple[str, str]) -> BuiltModel:
         kind, filename = engine
-        sha256 = str(self.record.artifacts.get("built", {}).get("sha256", ""))
+        sha256 = self.record.artifacts.built_sha256
         artifact = ArtifactCache(sampling.cache).find(kind, filename, sha256)
         if artifact is None:
             raise Refused(
                 f"the plan of the record is not in cache={sampling.cache}, and this machine cannot build it, because "
-                f"it has no {self.record.environment.get('gpu')}; run this command on a machine with that GPU, or give "
+                f"it has no {self.record.environment.gpu}; run this command on a machine with that GPU, or give "
                 "the cache that has the plan with cache="
             )
-        versions = self.record.environment.get("versions", {})
+        versions = self.record.environment.versions
         spec = engine_spec(self.record, self.words, sampling.cache)
         return BuiltModel(spec, artifact, dict(versions), False, sampling.machine.slug)
 
@@ -177,7 +177,7 @@ class CellExport:
             warnings.append(f"the plan runs only with {model.deployed.settings['built_for']}")
         if not model.runs_here:
             warnings.append("this machine does not have that GPU, so the expected outputs are those of FP32")
-        if record.artifacts.get("built", {}).get("sha256", "") != model.artifact_sha256:
+        if record.artifacts.built_sha256 != model.artifact_sha256:
             warnings.append("the file was built again; it is not the measured file byte for byte")
         release = " ".join(model.deployed.runtime)
         if record.cell.release and record.cell.release != release:

@@ -67,21 +67,21 @@ class ExportedModel:
 def manifest_of(model: ExportedModel, folder: Path) -> dict[str, Any]:
     """Return the content of manifest.json for the files in `folder`."""
     record, cell, sampled, deployed = model.record, model.record.cell, model.sampled, model.deployed
-    measured = record.artifacts.get("built", {}).get("sha256", "")
+    measured = record.artifacts.built_sha256
     return {
         "format": FORMAT,
         "cell": cell.id,
         "settings_of_the_cell": to_json(cell.to_json()),
         "record": {
-            "machine": record.environment.get("machine", ""),
+            "machine": record.environment.machine,
             "measured_at": record.measured_at,
             "command": list(record.command),
-            "maker": dict(record.maker),
+            "maker": to_json(record.maker),
         },
         "exported": {
             "machine": model.machine,
             "command": list(model.command),
-            "maker": dict(maker()),
+            "maker": to_json(maker()),
             "ran_the_model": model.runs_here,
             "made_from_the_measured_file": measured == model.artifact_sha256,
         },

@@ -18,7 +18,7 @@ from typing import Any
 import in_process
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, json_of, replaced
 from word_models import word_model
 
 from backends.cache import ArtifactCache
@@ -161,10 +161,10 @@ def test_the_manifest_names_the_origin_and_the_digest_of_every_file(
     folder, record = served["fp32"], read_record(cells["fp32"])
     manifest = manifest_of(folder)
     assert manifest["cell"] == record.cell.id
-    assert manifest["record"]["machine"] == record.environment["machine"] == manifest["exported"]["machine"]
+    assert manifest["record"]["machine"] == record.environment.machine == manifest["exported"]["machine"]
     assert manifest["record"]["command"] == list(record.command)
     assert manifest["exported"]["made_from_the_measured_file"] is True
-    assert manifest["runtime"]["version"] == record.environment["versions"][manifest["runtime"]["package"]]
+    assert manifest["runtime"]["version"] == record.environment.versions[manifest["runtime"]["package"]]
     assert manifest["pooling"] == {
         "mode": "mean", "normalized": True, "lower_case": False, "longest": 0, "source": "1_Pooling/config.json",
     }  # fmt: skip
@@ -179,7 +179,7 @@ def test_the_manifest_names_the_origin_and_the_digest_of_every_file(
 
 
 def test_the_exported_fp32_file_is_the_measured_file(served: dict[str, Path], cells: dict[str, Path]) -> None:
-    built = read_record(cells["fp32"]).artifacts["built"]["sha256"]
+    built = read_record(cells["fp32"]).artifacts.built_sha256
     assert manifest_of(served["fp32"])["files"]["model.onnx"]["sha256"] == built
 
 
@@ -436,8 +436,8 @@ def plan_record(
         environment = {"machine": "other-gpu", "gpu": "Other GPU", "driver": "1", "uuid": "GPU-9",
                        "versions": {"tensorrt": "8.6.0"}}  # fmt: skip
         built = {"sha256": artifact.sha256, "versions": {"tensorrt": "8.6.0"}}
-        artifacts = {"weights": record.artifacts["weights"], "built": built}
-        other = replace(record, cell=cell, environment=environment, artifacts=artifacts)
+        artifacts = {"weights": json_of(record)["artifacts"]["weights"], "built": built}
+        other = replaced(record, cell=cell, environment=environment, artifacts=artifacts)
         return write_record(tmp_path / "plans", other), content
 
     return make
@@ -475,8 +475,8 @@ def test_a_plan_that_is_not_in_the_cache_is_refused(
 ) -> None:  # fmt: skip
     path, _ = plan_record("b")
     record = read_record(path)
-    artifacts = {**record.artifacts, "built": {"sha256": "0" * 64}}
-    path = write_record(tmp_path / "lost", replace(record, artifacts=artifacts))
+    artifacts = {"built": {"sha256": "0" * 64}}
+    path = write_record(tmp_path / "lost", replaced(record, artifacts=artifacts))
     assert run_export(path, tmp_path / "out") == 2
     line = refused(capsys)
     assert "the plan of the record is not in cache=" in line
