@@ -24,6 +24,10 @@ SWEEP_BYTES = 1 << 16
 """Size of a file that is larger than the file that Hydra writes at the start of a sweep."""
 
 
+WIDE = "--wide"
+"""Flag that prints the tables with every column at the end."""
+
+
 def _sweep_without_flag(arguments: Sequence[str]) -> str:
     """Return the first experiment in `arguments` that is a sweep, if -m is missing. Otherwise return "".
 
@@ -53,11 +57,11 @@ def _run(arguments: Sequence[str]) -> int:
 
     if name := _sweep_without_flag(arguments):
         raise Refused(f"experiment={name} is a sweep: add -m")
-    sys.argv[1:] = overrides(arguments, FLAGS)
+    sys.argv[1:] = [word for word in overrides(arguments, FLAGS) if word != WIDE]
     check_sweep(sys.argv[1:])
     local_settings.register()
     composing.install()
-    invocation = Invocation()
+    invocation = Invocation(wide=WIDE in arguments)
     try:
         sys.argv[1:] += _sweep_folder()
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(invocation.check)()

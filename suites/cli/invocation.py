@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suites.asking.baseline import check_baseline
 from suites.asking.request import resolve
 from suites.cli.command_line import LONGEST
 from suites.cli.composing import check_architecture, checked_config
 from suites.cli.display import Display
+from suites.cli.output import print_styled, shows_colours
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.running.pipeline import CellResult, run_request
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, shortened
+from suites.tables.terminal import details_text, end_text
 from suites.tables.touched import touched, waits
 from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 from suites.text import one_line
@@ -34,6 +38,7 @@ class Invocation:
         positions: for each cell in `ended`, its place in the sweep, such as "cell 2 of 4", and its processes.
         refusals: number of cells for each refusal.
         bad: number of records that cannot be read.
+        wide: print the tables with every column instead of the short ones.
         running: whether code of the suite runs. An exception at another time comes from Hydra.
     """
 
@@ -43,6 +48,7 @@ class Invocation:
     positions: list[tuple[str, int]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     bad: int = 0
+    wide: bool = False
     running: bool = False
 
     def check(self, config: DictConfig) -> None:
@@ -51,6 +57,7 @@ class Invocation:
         try:
             run_config = checked_config(config)
             check_architecture(run_config)
+            check_baseline(run_config.baseline)
             resolve(run_config)
             self.configs.append(run_config)
         except Refused as reason:
@@ -90,7 +97,7 @@ class Invocation:
             self.ended.append(ended)
             self.positions.append((position, request.repeats))
             if ended.path is not None:
-                touched(request.results, request.machine.slug, ended.record.cell.suite)
+                touched(request.results, request.machine.slug, ended.record.cell, config.baseline)
             if ended.another is None:
                 display.end(ended.record.outcome, _line(ended))
 
@@ -140,7 +147,9 @@ class Invocation:
             for (results, name), by_suite in measured.items():
                 folders.append(folder := MachineFolder(results, name))
                 for suite, records in by_suite.items():
-                    print(terminal_tables(suite, records, folder))
+                    self._print_tables(suite, records, folder)
+                if not self.wide:
+                    print(details_text(_short(folder.tables), "add --wide, or read the files in"))
                 write_machine(folder, by_suite)
         except OSError as error:
             self.refusals[str(error)] += 1
@@ -149,6 +158,15 @@ class Invocation:
                 file=sys.stderr,
             )
         self.bad += print_bad_records(folders)
+
+
+    def _print_tables(self, suite: str, records: Sequence[Record], folder: MachineFolder) -> None:
+        if self.wide:
+            print(terminal_tables(suite, records, folder))
+            return
+        baseline = self.configs[-1].baseline if self.configs else RunConfig.baseline
+        styled = shows_colours()
+        print_styled(f"{end_text(suite, records, folder, baseline, styled=styled)}\n")
 
 
 def _line(ended: CellResult) -> str:

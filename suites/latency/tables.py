@@ -195,7 +195,8 @@ def _score(scores: Scores) -> str:
     return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
 
 
-def _milliseconds(nanoseconds: float) -> str:
+def milliseconds(nanoseconds: float) -> str:
+    """Return a time in ms with one to three decimals."""
     value = nanoseconds / 1e6
     return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
@@ -203,11 +204,11 @@ def _milliseconds(nanoseconds: float) -> str:
 def _median(time: Estimate | None) -> str:
     if time is None:
         return ""
-    return f"{_milliseconds(time.p50)} [{_milliseconds(time.low)}, {_milliseconds(time.high)}]"
+    return f"{milliseconds(time.p50)} [{milliseconds(time.low)}, {milliseconds(time.high)}]"
 
 
 def _ms(time: float | None) -> str:
-    return "" if time is None else _milliseconds(time)
+    return "" if time is None else milliseconds(time)
 
 
 def _microseconds(time: float | None) -> str:

@@ -87,13 +87,13 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
             texts[name] = table.text(records, folder)
         except Exception:
             try:
-                texts[name] = table.text(_usable(suite, records, folder), folder)
+                texts[name] = table.text(usable_records(suite, records, folder), folder)
             except Exception as error:
-                folder.bad[path] = f"the table was not made: {_message(error)}"
+                folder.bad[path] = f"the table was not made: {message(error)}"
     return {name: text for name, text in texts.items() if text}
 
 
-def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
+def usable_records(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
     """Return the records that each give tables alone; remove other records of the folder from its lists."""
     for used in (suite, *OTHER_SUITES_READ.get(suite, ())):
         for record in folder.records(used):
@@ -109,11 +109,12 @@ def _fault(suite: str, record: Record, folder: MachineFolder) -> str:
             if name != "kernels":
                 table.text([record], MachineFolder(folder.results / os.devnull, folder.name))
     except Exception as error:
-        return f"no table can be made from it: {_message(error)}"
+        return f"no table can be made from it: {message(error)}"
     return ""
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """Return the type and the text of an error in one line."""
     return one_line(f"{type(error).__name__}: {error}", 200)
 
 

@@ -1,0 +1,71 @@
+"""The short table at the end of a run of suite=accuracy: the rows of each model and task, the smallest loss first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from suites.records.record import OK, Record
+from suites.statistics.validity import loss, past_tolerance
+from suites.tables.distinctions import Distinctions, distinctions, sources_of
+from suites.tables.end_table import (
+    EXCLUDED,
+    OWN_REMARK,
+    Column,
+    EndTable,
+    Group,
+    Line,
+    RunScope,
+    heading,
+    selected,
+    short_options,
+)
+from suites.tables.markdown import configuration, machine_title
+from suites.tables.models import model_names, task_names
+
+COLUMNS = (
+    Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("score", right=True),
+    Column("difference", right=True), Column("notes", shrinks=3),
+)  # fmt: skip
+
+REMARKS = (OWN_REMARK, "difference: score minus that of PyTorch in FP32 on the same texts")
+
+
+def accuracy_end_tables(scope: RunScope) -> list[EndTable]:
+    """Return a table for each model and task of this run, with the rows of the folder."""
+    models, tasks = model_names(scope.records), task_names(scope.records)
+    sources = sources_of(scope.records)
+
+    def question_of(record: Record) -> tuple[str, str, str]:
+        return models(record), record.cell.weights, tasks(record)
+
+    tables = []
+    for (model, weights, task), members in groupby(sorted(scope.records, key=question_of), key=question_of):
+        records = sorted(members, key=lambda record: (record.outcome != OK, _loss(record), record.cell.id))
+        if not any(map(scope.mark, records)):
+            continue
+        metric = next((str(record.scores["metric"]) for record in records if "metric" in record.scores), "")
+        title = heading(model, ", ".join(text for text in (f"{weights} weights", task, metric) if text))
+        group = _group(records, scope, distinctions(records, sources=sources))
+        tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [group], REMARKS))
+    return tables
+
+
+def _loss(record: Record) -> float:
+    return loss(record.scores) if "difference" in record.scores else float("inf")
+
+
+def _group(records: Sequence[Record], scope: RunScope, common: Distinctions) -> Group:
+    shown = selected([*map(scope.always_shown, records)])
+    return Group("", [_line(records[index], scope, common) for index in shown], len(records) - len(shown))
+
+
+def _line(record: Record, scope: RunScope, common: Distinctions) -> Line:
+    cell, scores = record.cell, record.scores
+    wrong = past_tolerance(scores) if scores else ""
+    failed = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
+    reason = failed or (f"invalid: {wrong}" if wrong else "")
+    figures = (f"{scores['value']:.4f}", f"{scores['difference']:+.5f}") if "value" in scores else ("", "")
+    options = short_options(configuration(record, common.of(record)))
+    named = (scope.mark(record), f"{cell.backend} {cell.precision}", options)
+    return Line([*named, *figures, "" if reason else str(scores.get("verdict", ""))], reason, EXCLUDED if reason else "")
