@@ -56,7 +56,10 @@ def test_commands_compose(command: str, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["batch", "advise", "report", "process_noise"])
+OTHER_COMMANDS = ("batch", "advise", "choose", "report", "process_noise")
+
+
+@pytest.mark.parametrize("name", OTHER_COMMANDS)
 def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"suites.{name}").main(["--help"])
@@ -75,9 +78,7 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
 
 
 def test_every_command_is_checked() -> None:
-    checked = [
-        command for name in ("run", "search", "batch", "advise", "report", "process_noise") for command in modules(name)
-    ]
+    checked = [command for name in ("run", "search", *OTHER_COMMANDS) for command in modules(name)]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6
     assert len(checked) >= 40

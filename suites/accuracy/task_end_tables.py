@@ -68,4 +68,6 @@ def _line(record: Record, scope: RunScope, common: Distinctions) -> Line:
     figures = (f"{scores['value']:.4f}", f"{scores['difference']:+.5f}") if "value" in scores else ("", "")
     options = short_options(configuration(record, common.of(record)))
     named = (scope.mark(record), f"{cell.backend} {cell.precision}", options)
-    return Line([*named, *figures, "" if reason else str(scores.get("verdict", ""))], reason, EXCLUDED if reason else "")
+    return Line(
+        [*named, *figures, "" if reason else str(scores.get("verdict", ""))], reason, EXCLUDED if reason else ""
+    )

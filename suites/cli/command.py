@@ -19,6 +19,7 @@ COMMANDS = {
     "search": ("suites.search", "find the parts of a model that need a higher precision"),
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
+    "choose": ("suites.choose", "name the fastest row of each shape, and how sure that is"),
     "report": ("suites.report", "write the tables of a results folder from its records"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }

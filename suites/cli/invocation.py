@@ -159,7 +159,6 @@ class Invocation:
             )
         self.bad += print_bad_records(folders)
 
-
     def _print_tables(self, suite: str, records: Sequence[Record], folder: MachineFolder) -> None:
         if self.wide:
             print(terminal_tables(suite, records, folder))

@@ -104,10 +104,9 @@ class _Rows:
         shown = [ranking.rows[index] for index in selected(important)]
         sequences = f"{ranking.batch} sequence{'s' if ranking.batch > 1 else ''}"
         title = f"{ranking.batch}x{ranking.sequence}: {sequences} of {ranking.sequence} tokens"
-        if not ranking.winners:
-            valid = [item.row.contender for item in ranking.rows if not item.row.problems]
-            title += f"; no winner: {no_winner(valid)}"
-        return Group(title, [self._line(item, item is base) for item in shown], len(important) - len(shown))
+        reason = no_winner([item.row.contender for item in ranking.rows if not item.row.problems])
+        lines = [self._line(item, item is base) for item in shown]
+        return Group(title, lines, len(important) - len(shown), f"no winner: {reason}" if reason else "")
 
     def _line(self, item: RankedRow, is_base: bool) -> Line:
         winners = item.verdict.winners

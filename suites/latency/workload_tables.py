@@ -91,7 +91,9 @@ Row = tuple[tuple[int, int], Contender | None, Mapping[str, str]]
 
 def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
     cell = record.cell
-    rows = [workload_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
+    rows = (
+        [workload_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
+    )
     outcome = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "version": cell.release}
     cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"

@@ -6,7 +6,17 @@ from itertools import groupby
 
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
-from suites.tables.end_table import EXCLUDED, OWN_REMARK, Column, EndTable, Group, Line, RunScope, heading, short_options
+from suites.tables.end_table import (
+    EXCLUDED,
+    OWN_REMARK,
+    Column,
+    EndTable,
+    Group,
+    Line,
+    RunScope,
+    heading,
+    short_options,
+)
 from suites.tables.markdown import configuration, machine_title
 from suites.tables.models import model_names
 
@@ -29,7 +39,9 @@ def layers_end_tables(scope: RunScope) -> list[EndTable]:
     for (model, weights), members in groupby(sorted(scope.records, key=model_of), key=model_of):
         records = sorted(members, key=lambda record: (_largest_error(record), record.cell.id))
         if any(map(scope.mark, records)):
-            lines = [_line(record, scope, short_options(configuration(record, common.of(record)))) for record in records]
+            lines = [
+                _line(record, scope, short_options(configuration(record, common.of(record)))) for record in records
+            ]
             title = heading(model, f"{weights} weights")
             tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [Group("", lines)], REMARKS))
     return tables

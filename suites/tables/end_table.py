@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -102,11 +102,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Lines that are compared with each other, with a title above them. `hidden` is the number of lines left out."""
+    """Lines that are compared with each other, with a title above them.
+
+    Attributes:
+        hidden: number of lines left out.
+        note: remark below the lines, such as the reason why no line is the fastest.
+    """
 
     title: str
     lines: Sequence[Line]
     hidden: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,8 +172,9 @@ def rendered(table: EndTable, styled: bool = False) -> str:
         if group.title:
             console.print(Text(abbreviated(group.title, WIDTH), "cyan"))
         console.print(_grid(columns, widths, group.lines))
-        if group.hidden:
-            console.print(f"{' ' * (widths[0] + GAP)}and {group.hidden} more row{'s' if group.hidden > 1 else ''}")
+        below = [f"and {group.hidden} more row{'s' if group.hidden > 1 else ''}"] if group.hidden else []
+        for text in [*below, *([group.note] if group.note else [])]:
+            console.print(Text(abbreviated(f"{' ' * (widths[0] + GAP)}{text}", WIDTH)))
     console.print(Text("\n".join(["", *_listed(reasons), *map(_wrapped, table.remarks)])), soft_wrap=True)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
 
@@ -199,7 +206,7 @@ def _without_empty_columns(table: EndTable, reasons: dict[str, int]) -> tuple[li
     lines = [line for group in groups for line in group]
     kept = [i for i in range(len(table.columns)) if i == 0 or any(line.cells[i] for line in lines)]
     return [table.columns[i] for i in kept], [
-        Group(group.title, [Line([line.cells[i] for i in kept], style=line.style) for line in of_group], group.hidden)
+        replace(group, lines=[Line([line.cells[i] for i in kept], style=line.style) for line in of_group])
         for group, of_group in zip(table.groups, groups, strict=True)
     ]
 

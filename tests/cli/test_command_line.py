@@ -127,7 +127,8 @@ def test_a_missing_module_of_the_project_is_a_bug() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("run", "backend=null"), ("search", "backend=ort"), ("batch", "x"), ("report",), ("advise", "x")]
+    "arguments",
+    [("run", "backend=null"), ("search", "backend=ort"), ("batch", "x"), ("report",), ("choose",), ("advise", "x")],
 )
 @pytest.mark.parametrize("start", ["suites.{}", "suites {}"])
 def test_a_python_without_the_libraries_gives_one_line(arguments: tuple[str, ...], start: str) -> None:

@@ -68,7 +68,9 @@ def test_nothing_on_standard_output_moves_a_cursor(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "a\\x1b[2Jb\\x0dc\td\n"
 
 
-@pytest.mark.parametrize("module", ["__main__", "report", "advise", "batch", "process_noise", "run", "search"])
+@pytest.mark.parametrize(
+    "module", ["__main__", "report", "advise", "choose", "batch", "process_noise", "run", "search"]
+)
 def test_help_may_be_read_partly(module: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)

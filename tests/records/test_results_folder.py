@@ -157,4 +157,5 @@ def test_a_finished_cell_is_noted_immediately(
         invocation, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False)
     )
     Invocation(configs=[RunConfig()]).measure()
-    assert [json.loads(line) for line in file.read_text().splitlines()] == [[str(tmp_path), "gpu-a", "latency"]]
+    noted = [str(tmp_path), "gpu-a", "latency", record.cell.id, RunConfig.baseline]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [noted]
