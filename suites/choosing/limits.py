@@ -51,7 +51,8 @@ def memory_mb(row: LatencyRow) -> float | None:
 
 
 def _too_few_samples(row: LatencyRow) -> str:
-    return f"it needs {BEYOND * 100} samples, and there are {row.best.count}; measure with suite.min_samples={BEYOND * 100}"
+    needed = BEYOND * 100
+    return f"it needs {needed} samples, and there are {row.best.count}; measure with suite.min_samples={needed}"
 
 
 QUANTITIES: Mapping[str, Quantity] = {

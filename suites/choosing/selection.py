@@ -30,7 +30,7 @@ class Selection:
         """
         chosen = [ranking for ranking in rankings if self.machine.lower() in _machine(ranking).lower()]
         if not chosen:
-            raise Refused(_no_such("--machine", self.machine, [ranking.workload.machine for ranking in rankings]))
+            raise Refused(_no_such("--machine", self.machine, [*map(_folder, rankings)]))
         if self.model:
             models = [model for ranking in chosen for model in _models(ranking)]
             chosen = [ranking for ranking in chosen if self.model in _models(ranking)]
@@ -69,7 +69,11 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def _machine(ranking: Ranking) -> str:
     """Return the names of a machine: its folder and its title."""
-    return f"{ranking.rows[0].row.record.environment['machine']} {ranking.workload.machine}"
+    return f"{_folder(ranking)} {ranking.workload.machine}"
+
+
+def _folder(ranking: Ranking) -> str:
+    return str(ranking.rows[0].row.record.environment["machine"])
 
 
 def _models(ranking: Ranking) -> tuple[str, str]:

@@ -27,7 +27,9 @@ PROGRAM = "inference-suites"
 
 FLAGS = ("--multirun", "--cfg", "--resolve", "--package", "--info", "--config-dir", "--version", "--wide",
          "-m", "-c", "-p", "-i", "-cd")  # fmt: skip
-"""Flags of Hydra, and --wide, which `suites.run` removes before Hydra reads them. --experimental-rerun is missing because it reads a pickle file, which can run code."""
+"""Flags of Hydra, and --wide, which `suites.run` removes before Hydra reads them.
+
+--experimental-rerun is missing because it reads a pickle file, which can run code."""
 
 VALUES = {
     "--cfg": ("job", "hydra", "all"),

@@ -112,7 +112,7 @@ class _Rows:
         winners = item.verdict.winners
         won = "" if not winners else "fastest" if winners == 1 else "fastest (tie)"
         notes = joined(won, "baseline" if is_base else "", "graph" if item.row.graph else "")
-        ratio = "" if item.speedup is None else f"{item.speedup:.2f}x"
+        ratio = "" if item.speedup is None or item.row.problems else f"{item.speedup:.2f}x"
         line = self._of(item.row.record, (milliseconds(item.row.best.p50), ratio, notes), item.excluded)
         return replace(line, style=WINNER) if winners else line
 

@@ -184,7 +184,7 @@ def slower(one: Estimate, other: Estimate) -> bool:
 
 
 def confidence_slower(one: Estimate, other: Estimate) -> float:
-    """Return the one-sided confidence that `one` is slower than `other`, by the test of `slower`; 0.5 if they are equal.
+    """Return the one-sided confidence that `one` is slower than `other`, by the test of `slower`; 0.5 if equal.
 
     `slower` is true above (1 + CONFIDENCE) / 2.
 
