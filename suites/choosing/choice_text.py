@@ -60,12 +60,14 @@ def _block(choice: Choice, baseline: Baseline, common: Distinctions) -> Iterator
         yield from _field("nearest", choice.nearest)
         return
     yield from _field("tie" if choice.is_tie else "winner", _row(winner))
-    yield from _field("options", short_options(configuration(winner.row.record, common.of(winner.row.record))))
+    yield from _field("options", _options(winner, common))
     if choice.variants:
         several = choice.variants > 1
         rows = f"{choice.variants} more row{'s' if several else ''} of {_kind(winner)} with other options"
         yield from _field("", f"{rows} {'tie' if several else 'ties'} with it")
     yield from _field("runner-up", "no other row meets the limits" if runner_up is None else _row(runner_up))
+    if runner_up is not None and _kind(runner_up) == _kind(winner):
+        yield from _field("options", _options(runner_up, common))
     yield from _field("speed-up", _speedup(choice, baseline))
     yield from _field("confidence", _confidence(choice))
     yield from _command(winner.row.record)
@@ -78,6 +80,10 @@ def _field(label: str, words: str) -> Iterator[str]:
             one_line(words), WIDTH, initial_indent=f"  {label:<{LABEL}}", subsequent_indent=" " * (LABEL + 2),
             break_on_hyphens=False,
         )  # fmt: skip
+
+
+def _options(item: RankedRow, common: Distinctions) -> str:
+    return short_options(configuration(item.row.record, common.of(item.row.record)))
 
 
 def _kind(item: RankedRow) -> str:

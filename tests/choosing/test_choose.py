@@ -158,8 +158,9 @@ def test_p99_and_memory_and_task_loss_are_compared_when_they_are_known(
     small = tuple(replace(m, telemetry={"memory_bytes": 3_000_000}) for m in records[1].measurements)
     large = tuple(replace(m, telemetry={"memory_bytes": 9_000_000}) for m in records[0].measurements)
     scores = {"metric": "spearman", "value": 0.8, "difference": -0.004, "nonfinite": 0, "tolerance": 0.01}
+    lengths = {"distribution": "texts", "tokens": "text", "task": "stsb"}
     scored = [
-        make_record(suite="accuracy", backend=name, lengths={"distribution": "texts", "tokens": "text", "task": "stsb"}, measurements=(),
+        make_record(suite="accuracy", backend=name, lengths=lengths, measurements=(),
                     scores={**scores, "difference": -lost})
         for name, lost in (("ort", 0.004), ("trt", 0.001))
     ]  # fmt: skip

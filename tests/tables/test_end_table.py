@@ -103,10 +103,12 @@ def test_the_reason_of_a_missing_winner_is_named(make_record: MakeRecord, tmp_pa
     assert "no winner: only one valid row" in of_run([timed(make_record, (1,))], [], tmp_path / "one")
 
 
-@pytest.mark.parametrize(
-    "records", sorted(path for name in ("accuracy", "layers", "switching") for path in REFERENCE.glob(f"*/records/{name}")),
-    ids=lambda path: f"{path.parts[-3]}-{path.name}",
-)  # fmt: skip
+OTHER_SUITES = sorted(
+    path for name in ("accuracy", "layers", "switching") for path in REFERENCE.glob(f"*/records/{name}")
+)
+
+
+@pytest.mark.parametrize("records", OTHER_SUITES, ids=lambda path: f"{path.parts[-3]}-{path.name}")
 def test_tables_of_other_suites_fit_too(records: Path) -> None:
     folder, suite = MachineFolder(REFERENCE, records.parts[-3]), records.name
     of_suite = folder.records(suite)
