@@ -20,7 +20,7 @@ from suites.records.results_folder import MachineFolder
 from suites.running.pipeline import CellResult, run_request
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, shortened
-from suites.tables.terminal import details_text, end_text
+from suites.tables.terminal import Style, details_text, end_text
 from suites.tables.touched import touched, waits
 from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 from suites.text import one_line
@@ -164,8 +164,8 @@ class Invocation:
             print(terminal_tables(suite, records, folder))
             return
         baseline = self.configs[-1].baseline if self.configs else RunConfig.baseline
-        styled = shows_colours()
-        print_styled(f"{end_text(suite, records, folder, baseline, styled=styled)}\n")
+        style = Style(baseline, coloured=shows_colours())
+        print_styled(f"{end_text(suite, records, folder, style)}\n")
 
 
 def _line(ended: CellResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from suites.records.record import Record
@@ -20,18 +21,28 @@ END_TABLES: Mapping[str, str] = {
 """Function that makes the end tables of a suite, as "module:name". It takes a `RunScope`."""
 
 
-def end_text(
-    suite: str, own: Sequence[Record], folder: MachineFolder, baseline: str, *, whole: bool = True, styled: bool = False
-) -> str:
+@dataclass(frozen=True)
+class Style:
+    """How end tables are printed.
+
+    Attributes:
+        baseline: the rows that others are compared with, as BACKEND/PRECISION.
+        whole: show all rows of the command, also the slow ones.
+        coloured: add escape sequences for colours.
+    """
+
+    baseline: str
+    whole: bool = True
+    coloured: bool = False
+
+
+def end_text(suite: str, own: Sequence[Record], folder: MachineFolder, style: Style) -> str:
     """Return the end tables of a suite and machine, with lines of at most 80 columns. A path may be longer.
 
     A record that no table can be made from is skipped and named in `folder.bad`.
 
     Args:
         own: records of the cells that the command measured or reused.
-        baseline: the rows that others are compared with, as BACKEND/PRECISION.
-        whole: show all rows of the command, also the slow ones.
-        styled: add escape sequences for colours.
     """
     if suite not in END_TABLES:
         return terminal_tables(suite, own, folder)
@@ -41,14 +52,15 @@ def end_text(
     rejected = rejected_cells(folder) - ids if suite in ("accuracy", "latency") else set()
     records = [record for record in _merged(folder.records(suite), own) if record.cell.id not in rejected]
     try:
-        tables = make(RunScope(folder, records, ids, baseline, whole))
+        tables = make(RunScope(folder, records, ids, style.baseline, style.whole))
     except Exception:
         try:
-            tables = make(RunScope(folder, usable_records(suite, records, folder), ids, baseline, whole))
+            usable = usable_records(suite, records, folder)
+            tables = make(RunScope(folder, usable, ids, style.baseline, style.whole))
         except Exception as error:
             folder.bad[folder.tables / f"{suite}.md"] = f"the end table was not made: {message(error)}"
             return ""
-    return "\n\n".join(rendered(table, styled) for table in tables)
+    return "\n\n".join(rendered(table, style.coloured) for table in tables)
 
 
 def details_text(folder: Path, how: str) -> str:

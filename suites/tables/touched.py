@@ -73,11 +73,11 @@ def _write(file: Path) -> int:
 
 def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> None:
     """Print the end tables of a machine. They have the fastest rows only, because a batch may have many cells."""
-    from suites.tables.terminal import details_text, end_text
+    from suites.tables.terminal import Style, details_text, end_text
 
     for suite, cells in by_suite.items():
         found = (folder.record(suite, cell) for cell in cells)
         own = [record for record in found if record is not None]
         if own:
-            print(f"{end_text(suite, own, folder, [*cells.values()][-1], whole=False)}\n")
+            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=False))}\n")
     print(details_text(folder.tables, "read the files in"))

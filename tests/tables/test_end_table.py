@@ -16,7 +16,7 @@ from suites.cli import output
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder
 from suites.tables.end_table import OTHERS_SHOWN, Column, EndTable, Group, Line, rendered
-from suites.tables.terminal import END_TABLES, end_text
+from suites.tables.terminal import END_TABLES, Style, end_text
 
 GOLDEN = ROOT / "tests" / "golden" / "end_table.txt"
 REFERENCE = ROOT / "results" / "reference"
@@ -33,7 +33,7 @@ def of_run(own: Sequence[Record], others: Sequence[Record], results: Path, basel
     """Return the table of a run that measured `own` in a folder that also has `others`."""
     for record in (*own, *others):
         write_record(results, record)
-    return end_text("latency", own, MachineFolder(results, "gpu-a"), baseline)
+    return end_text("latency", own, MachineFolder(results, "gpu-a"), Style(baseline))
 
 
 def lines_of(text: str) -> list[str]:
@@ -90,7 +90,9 @@ def test_all_rows_of_the_run_are_shown_and_few_others(make_record: MakeRecord, t
     names = [line[3:].split()[0] for line in lines_of(text)]
     assert [names.count(name) for name in ("ort", "trt", "torch_eager")] == [12, OTHERS_SHOWN, 1]
     assert f"and {12 - OTHERS_SHOWN} more rows" in text
-    short = end_text("latency", several("ort"), MachineFolder(tmp_path, "gpu-a"), "torch_eager/fp32", whole=False)
+    short = end_text(
+        "latency", several("ort"), MachineFolder(tmp_path, "gpu-a"), Style("torch_eager/fp32", whole=False)
+    )
     assert len(lines_of(short)) == OTHERS_SHOWN + 2
 
 
@@ -112,7 +114,7 @@ OTHER_SUITES = sorted(
 def test_tables_of_other_suites_fit_too(records: Path) -> None:
     folder, suite = MachineFolder(REFERENCE, records.parts[-3]), records.name
     of_suite = folder.records(suite)
-    text = end_text(suite, of_suite[:20], folder, "torch_eager/fp32")
+    text = end_text(suite, of_suite[:20], folder, Style("torch_eager/fp32"))
     assert folder.bad == {}
     assert widest(text) <= 80
     assert text.count("\n* ") >= len(of_suite[:20])
@@ -125,7 +127,7 @@ def test_every_suite_has_an_end_table() -> None:
 def test_rows_of_several_passes_are_shown() -> None:
     folder = MachineFolder(REFERENCE, "nvidia-h200-driver-580.159.04")
     own = [record for record in folder.records("latency") if "passes" in record.cell.lengths]
-    text = end_text("latency", own, folder, "torch_eager/fp32")
+    text = end_text("latency", own, folder, Style("torch_eager/fp32"))
     assert folder.bad == {}
     assert text.count("\n* ") == sum(len(record.cell.shapes) for record in own)
     assert widest(text) <= 80
@@ -137,7 +139,7 @@ def test_a_record_without_a_table_is_left_out_and_named(make_record: MakeRecord,
     folder = MachineFolder(tmp_path, "gpu-a")
     write_record(tmp_path, good)
     path = write_record(tmp_path, bad)
-    assert len(lines_of(end_text("latency", [good], folder, "torch_eager/fp32"))) == 1
+    assert len(lines_of(end_text("latency", [good], folder, Style("torch_eager/fp32")))) == 1
     assert path in folder.bad
 
 
