@@ -149,7 +149,7 @@ class Invocation:
                 for suite, records in by_suite.items():
                     self._print_tables(suite, records, folder)
                 if not self.wide:
-                    print(details_text(_short(folder.tables), "add --wide, or read the files in"))
+                    print(details_text(_short(folder.tables), "--wide"))
                 write_machine(folder, by_suite)
         except OSError as error:
             self.refusals[str(error)] += 1

@@ -63,9 +63,9 @@ def end_text(suite: str, own: Sequence[Record], folder: MachineFolder, style: St
     return "\n\n".join(rendered(table, style.coloured) for table in tables)
 
 
-def details_text(folder: Path, how: str) -> str:
-    """Return the remark that names the folder of the files with all columns. `how` says how to print these."""
-    return f"Every column and the full reasons: {how}\n  {folder}"
+def details_text(folder: Path, flag: str = "") -> str:
+    """Return the remark that names the folder of the files with all columns. `flag` is a flag that prints them."""
+    return f"Every column and the full reasons: {f'add {flag}, or ' if flag else ''}read the files in\n  {folder}"
 
 
 def _merged(stored: Iterable[Record], own: Iterable[Record]) -> list[Record]:

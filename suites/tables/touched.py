@@ -80,4 +80,4 @@ def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> 
         own = [record for record in found if record is not None]
         if own:
             print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=False))}\n")
-    print(details_text(folder.tables, "read the files in"))
+    print(details_text(folder.tables))

@@ -17,6 +17,7 @@ from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder
 from suites.tables.end_table import OTHERS_SHOWN, Column, EndTable, Group, Line, rendered
 from suites.tables.terminal import END_TABLES, Style, end_text
+from suites.tables.touched import tables_at_end, touched
 
 GOLDEN = ROOT / "tests" / "golden" / "end_table.txt"
 REFERENCE = ROOT / "results" / "reference"
@@ -94,6 +95,26 @@ def test_all_rows_of_the_run_are_shown_and_few_others(make_record: MakeRecord, t
         "latency", several("ort"), MachineFolder(tmp_path, "gpu-a"), Style("torch_eager/fp32", whole=False)
     )
     assert len(lines_of(short)) == OTHERS_SHOWN + 2
+
+
+def test_a_batch_ends_with_the_fastest_rows(
+    make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [timed(make_record, (1 + 0.1 * n,) * 3, backend="ort", options={"seed": n}) for n in range(12)]
+    records.append(timed(make_record, (9, 9, 9), backend="trt", precision="fp16"))
+
+    def work() -> int:
+        for record in records:
+            write_record(tmp_path, record)
+            touched(tmp_path, "gpu-a", record.cell, "trt/fp16")
+        return 0
+
+    assert tables_at_end(work) == 0
+    text = capsys.readouterr().out
+    assert len(lines_of(text)) == OTHERS_SHOWN + 2  # with the fastest row and the baseline
+    assert "9.00x  fastest" in text
+    assert "1.00x  baseline" in text
+    assert text.endswith(f"read the files in\n  {tmp_path / 'gpu-a' / 'tables'}\n")
 
 
 def test_the_reason_of_a_missing_winner_is_named(make_record: MakeRecord, tmp_path: Path) -> None:
