@@ -21,7 +21,7 @@ from suites.tables.end_table import (
     short_options,
 )
 from suites.tables.markdown import configuration, machine_title
-from suites.tables.models import model_names, task_names
+from suites.tables.models import model_names, origin_note, task_names
 
 COLUMNS = (
     Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("score", right=True),
@@ -47,7 +47,8 @@ def accuracy_end_tables(scope: RunScope) -> list[EndTable]:
         metric = next((str(record.scores["metric"]) for record in records if "metric" in record.scores), "")
         title = heading(model, ", ".join(text for text in (f"{weights} weights", task, metric) if text))
         group = _group(records, scope, distinctions(records, sources=sources))
-        tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [group], REMARKS))
+        origins = sorted({origin_note(record) for record in records if scope.mark(record)} - {""})
+        tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [group], [*REMARKS, *origins]))
     return tables
 
 

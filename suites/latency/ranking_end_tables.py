@@ -29,6 +29,7 @@ from suites.tables.end_table import (
     short_options,
 )
 from suites.tables.markdown import configuration, joined, machine_title
+from suites.tables.models import origin_note
 
 COLUMNS = (
     Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("p50 ms", right=True),
@@ -153,4 +154,6 @@ class _Rows:
         else:
             ratio = f"no ratio: {self.baseline} has no valid row here; baseline= names another"
         graph = ["graph: time of a replayed CUDA graph"] if any(i.row.graph for r in shapes for i in r.rows) else []
-        return [OWN_REMARK, ratio, *graph]
+        records = (item.row.record for ranking in shapes for item in ranking.rows)
+        origins = sorted({origin_note(record) for record in records if self.scope.mark(record)} - {""})
+        return [OWN_REMARK, ratio, *graph, *origins]
