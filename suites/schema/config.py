@@ -42,7 +42,6 @@ class ModelConfig:
 
 
 @dataclass
-@dataclass
 class TaskConfig:
     """Texts for inputs and calibration, and the task that scores a model; see suites/tasks/task.py."""
 
