@@ -16,12 +16,12 @@ from pathlib import Path
 
 from suites.asking.baseline import check_baseline
 from suites.asking.user_folders import default_folder
-from suites.choosing.choice import choose
 from suites.choosing.choice_text import text, values
-from suites.choosing.limits import QUANTITIES, Limit
 from suites.choosing.selection import Selection, parse_shape
 from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
+from suites.latency.choice import choose
+from suites.latency.limits import QUANTITIES, Limit
 from suites.latency.ranking import Baseline, Ranking, rankings
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders

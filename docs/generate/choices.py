@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from docs.generate.results import REFERENCE
-from suites.choosing.choice import choose
 from suites.choosing.choice_text import text
-from suites.choosing.limits import Limit
 from suites.choosing.selection import Selection
+from suites.latency.choice import choose
+from suites.latency.limits import Limit
 from suites.latency.ranking import Baseline, rankings
 from suites.records.results_folder import MachineFolder
 from suites.schema.config import RunConfig

@@ -25,7 +25,7 @@ LEGENDS = (
     ("Precision search", "search.md", "Which parts of a model must stay in FP32?", search_tables.LEGEND),
     ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layer_tables.LEGEND),
     ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
-    ("Shape pairs", "switching_pairs.md", "How much does each single change of shape cost?", pair_tables.LEGEND),
+    ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
     ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernel_tables.LEGEND),
 )
 """Title, file in the `tables` folder of a machine, question and legend of each table."""

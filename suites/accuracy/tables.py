@@ -126,3 +126,6 @@ TABLES = {
     "accuracy": Table("suites.accuracy.tables:accuracy_tables"),
     "recipes": Table("suites.accuracy.recipe_tables:recipe_tables", ("records", "latency")),
 }
+
+END_TABLES = "suites.accuracy.task_end_tables:accuracy_end_tables"
+"""Function that makes the short tables at the end of a run."""

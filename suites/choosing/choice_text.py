@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from suites.choosing.choice import Choice, name_of
-from suites.choosing.limits import QUANTITIES
+from suites.latency.answer_table import milliseconds
+from suites.latency.choice import Choice, name_of
 from suites.latency.figures import LatencyRow
+from suites.latency.limits import QUANTITIES
 from suites.latency.ranking import Baseline, RankedRow
-from suites.latency.tables import milliseconds
 from suites.records.record import Record
 from suites.statistics.stats import CONFIDENCE
 from suites.tables.distinctions import Distinctions, distinctions

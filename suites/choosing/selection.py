@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from suites.choosing.choice import name_of
+from suites.latency.choice import name_of
 from suites.latency.ranking import Ranking
 from suites.schema.refusals import Refused, nearest, shortened
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from suites.latency.answer_table import milliseconds
 from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
-from suites.latency.tables import milliseconds
 from suites.latency.workload_tables import workload_row
 from suites.records.cell import PROFILES
 from suites.records.record import OK, Record

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from suites.latency.answer_table import LEGEND as ANSWER_LEGEND
+from suites.latency.answer_table import answer_table, milliseconds
 from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
 from suites.records.cell import PROFILES
 from suites.records.record import OK, Record
@@ -43,7 +45,7 @@ COLUMNS = (*KEYS, *FIGURES, "notes")
 class Row:
     """Cells of a row by column, its sort key, and its figures if its shape was measured."""
 
-    key: tuple[int, int, str, str, str]
+    key: tuple[int, int, bool, float, str]
     cells: Mapping[str, str]
     figures: LatencyRow | None = None
 
@@ -81,7 +83,8 @@ def latency_section(
         columns, rows = workload_rows(of_workload, common, scores or {})
         title = f"### {', '.join(workload)}, {_tokens(of_workload)} tokens"
         table = fitted(columns, [[row.get(name, "") for name in columns] for row in rows], len(KEYS))
-        lines += ["", title, *common.caption(), "", table]
+        answer = answer_table(of_workload, scores or {})
+        lines += ["", title, *(["", answer] if answer else []), *common.caption(), "", table]
     return "\n".join(lines)
 
 
@@ -110,6 +113,9 @@ def _with_fastest(rows: Sequence[Row]) -> list[Mapping[str, str]]:
 
 
 LEGEND = f"""\
+The first table has the answer for each shape. The second has every row; those of a shape are sorted by time.
+
+{ANSWER_LEGEND}
 - **batch, seq**: sequences of one forward pass, and their length in tokens with padding.
 - **p50 ms**: median time of one forward pass with inputs on the device, and its 95% interval in brackets. On a GPU it
   is GPU time by events, on a CPU host time. With several processes it is the geometric mean of their medians, and the
@@ -161,7 +167,7 @@ def _rows(record: Record, common: Distinctions, scores: Judged) -> list[Row]:
     if not rows or record.outcome != OK:
         notes = notes_cell(options, f"{record.outcome}: {record.reason}")
         named = {"backend": cell.backend, "precision": cell.precision, "notes": notes}
-        rows.append(Row((1 << 30, 0, cell.backend, cell.precision, cell.id), named))
+        rows.append(Row((1 << 30, 0, True, 0.0, f"{cell.backend} {cell.precision} {cell.id}"), named))
     return rows
 
 
@@ -181,7 +187,7 @@ def _row(row: LatencyRow, options: str) -> Row:
         notes_cell(options, *_notes(row), invalid),
     )  # fmt: skip
     return Row(
-        key=(row.sequence, row.batch, cell.backend, cell.precision, cell.id),
+        key=(row.sequence, row.batch, bool(wrong), row.best.p50, cell.id),
         cells={
             **dict(zip(COLUMNS, values, strict=True)),
             **{task: _score(scores) for task, scores in row.tasks.items()},
@@ -195,12 +201,6 @@ def _score(scores: Scores) -> str:
         return scores.failure.partition(":")[0]
     figures = scores.result.figures if scores.result and not scores.result.nonfinite else None
     return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
-
-
-def milliseconds(nanoseconds: float) -> str:
-    """Return a time in ms with one to three decimals."""
-    value = nanoseconds / 1e6
-    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
 
 def _median(time: Estimate | None) -> str:
@@ -253,3 +253,6 @@ TABLES = {
     "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
     "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",), separate=True),
 }
+
+END_TABLES = "suites.latency.ranking_end_tables:latency_end_tables"
+"""Function that makes the short tables at the end of a run."""

@@ -71,3 +71,6 @@ def _row(layer: Layer, first: str) -> list[str]:
 
 
 TABLES = {"layers": Table("suites.layers.tables:layers_tables")}
+
+END_TABLES = "suites.layers.layer_end_tables:layers_end_tables"
+"""Function that makes the short tables at the end of a run."""

@@ -85,7 +85,7 @@ Requests (replayed traces):
   table.
 - **invalid**: the outputs are wrong. The strategy is at the end of the table, and is never called cheapest.
 
-`switching_pairs.md` has every ordered pair of shapes and of profiles."""
+`switching_pairs.csv` has every ordered pair of shapes and of profiles."""
 
 
 def switching_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
@@ -207,5 +207,8 @@ def _replay(measured: Measurement, replay: ReplayCounts, invalid: str, predictio
 
 TABLES = {
     "switching": Table("suites.switching.tables:switching_tables", ("records", "accuracy")),
-    "switching_pairs": Table("suites.switching.pair_tables:pair_tables"),
+    "switching_pairs": Table("suites.switching.pair_tables:pair_table", suffix=".csv"),
 }
+
+END_TABLES = "suites.switching.strategy_end_tables:switching_end_tables"
+"""Function that makes the short tables at the end of a run."""

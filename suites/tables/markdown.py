@@ -151,9 +151,16 @@ def numbered_list(texts: Iterable[str]) -> str:
     return "\n".join(wrapped(f"{number}. {one_line(text)}", "   ") for number, text in enumerate(texts, 1))
 
 
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at blanks and after the plus signs of a list of options."""
+
+    wordsep_simple_re = re.compile(r"(\s+|(?<=\+))")
+
+
 def wrapped(text: str, indent: str = "") -> str:
     """Return `text` in lines of at most `WIDTH` characters; lines after the first begin with `indent`."""
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    wrapper = _Wrapper(WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(text)
 
 
 def fitted(

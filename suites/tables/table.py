@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,16 @@ from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 
 RECORDS, FOLDER = "records", "folder"
+
+NO_MODEL = "no-model"
+"""Folder of the tables of backends without a model."""
+
+
+def model_folder(record: Record) -> str:
+    """Return the name of the folder of a model's tables: the model's name as a valid file name."""
+    if record.cell.model == "none":
+        return NO_MODEL
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", record.cell.model).strip(".-")[:80] or NO_MODEL
 
 
 @dataclass(frozen=True)
@@ -21,14 +32,25 @@ class Table:
         arguments: arguments of the function in order: "records" for the records of the suite, "folder" for the folder
             of the machine, or the name of another suite for its records.
         more_suites: other suites whose records the function reads from the folder.
-        separate: whether the table is only written to its file: a single record cannot give it, and a terminal does
-            not show it.
+        separate: whether the table has all models of the machine and is only written to its file: a single record
+            cannot give it, and a terminal does not show it. All other tables have one model each.
+        suffix: ".md", or ".csv" for a table with one row for each value, which only its file has.
     """
 
     function: str
     arguments: tuple[str, ...] = (RECORDS,)
     more_suites: tuple[str, ...] = ()
     separate: bool = False
+    suffix: str = ".md"
+
+    def files(self, name: str, records: Sequence[Record]) -> dict[str, list[Record]]:
+        """Return the records of each file of the table, by the path of the file in the folder of tables."""
+        if self.separate:
+            return {f"{name}{self.suffix}": list(records)}
+        by_file: dict[str, list[Record]] = {}
+        for record in sorted(records, key=lambda record: record.cell.model):
+            by_file.setdefault(f"{model_folder(record)}/{name}{self.suffix}", []).append(record)
+        return by_file
 
     @property
     def other_suites(self) -> tuple[str, ...]:

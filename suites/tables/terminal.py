@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
+from suites.suite import part, suite_names
 from suites.tables.end_table import EndTable, RunScope, rendered
 from suites.tables.write_tables import message, rejected_cells, terminal_tables, usable_records
-
-END_TABLES: Mapping[str, str] = {
-    "accuracy": "suites.accuracy.task_end_tables:accuracy_end_tables",
-    "latency": "suites.latency.ranking_end_tables:latency_end_tables",
-    "layers": "suites.layers.layer_end_tables:layers_end_tables",
-    "switching": "suites.switching.strategy_end_tables:switching_end_tables",
-}
-"""Function that makes the end tables of a suite, as "module:name". It takes a `RunScope`."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +37,10 @@ def end_text(suite: str, own: Sequence[Record], folder: MachineFolder, style: St
     Args:
         own: records of the cells that the command measured or reused.
     """
-    if suite not in END_TABLES:
+    place = str(getattr(part(suite, "tables"), "END_TABLES", "")) if suite in suite_names() else ""
+    if not place:
         return terminal_tables(suite, own, folder)
-    module, _, name = END_TABLES[suite].partition(":")
+    module, _, name = place.partition(":")
     make: Callable[[RunScope], list[EndTable]] = getattr(importlib.import_module(module), name)
     ids = frozenset(record.cell.id for record in own)
     rejected = rejected_cells(folder) - ids if suite in ("accuracy", "latency") else set()

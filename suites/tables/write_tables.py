@@ -32,7 +32,7 @@ SEARCH_TABLES = {
 
 @cache
 def tables_by_suite() -> Mapping[str, Mapping[str, Table]]:
-    """Return the tables by suite and name of the table. The name is also the name of the file."""
+    """Return the tables by suite and name of the table. The name is also the name of the file, without its suffix."""
     own = {name: part(name, "tables").TABLES for name in suite_names() if has_part(name, "tables")}
     return {**own, SEARCH: SEARCH_TABLES}
 
@@ -48,21 +48,21 @@ MAX_BAD_LINES = 20
 
 
 def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> dict[str, str]:
-    """Return the tables of records of one suite and machine, by name, without empty tables.
+    """Return the tables of records of one suite and machine, by path in the folder of tables, without empty tables.
 
     A record that a table cannot be made from is skipped. A table that still fails is skipped and named in `folder.bad`.
     """
     texts: dict[str, str] = {}
     for name, table in tables_by_suite().get(suite, {}).items():
-        path = folder.tables / f"{name}.md"
-        try:
-            texts[name] = table.text(records, folder)
-        except Exception:
+        for file, members in table.files(name, records).items():
             try:
-                texts[name] = table.text(usable_records(suite, records, folder), folder)
-            except Exception as error:
-                folder.bad[path] = f"the table was not made: {message(error)}"
-    return {name: text for name, text in texts.items() if text}
+                texts[file] = table.text(members, folder)
+            except Exception:
+                try:
+                    texts[file] = table.text(usable_records(suite, members, folder), folder)
+                except Exception as error:
+                    folder.bad[folder.tables / file] = f"the table was not made: {message(error)}"
+    return {file: text for file, text in texts.items() if text}
 
 
 def usable_records(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
@@ -94,9 +94,10 @@ def message(error: Exception) -> str:
 def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
     """Return the tables of records for a terminal, without the legends."""
     own = tables_by_suite().get(suite, {})
-    texts = {name: text for name, text in tables_of(suite, records, folder).items() if not own[name].separate}
+    shown = {name for name, table in own.items() if not table.separate and table.suffix == ".md"}
+    texts = {file: text for file, text in tables_of(suite, records, folder).items() if Path(file).stem in shown}
     rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
-    files = ", ".join(str(folder.tables / f"{name}.md") for name in texts)
+    files = ", ".join(str(folder.tables / file) for file in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
 
 
@@ -122,9 +123,14 @@ def write_machine(folder: MachineFolder, suites: Collection[str] | None = None) 
     for suite in (suite for suite in all_suites if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
-        for name, text in tables_of(suite, records, folder).items():
-            write_atomically(folder.tables / f"{name}.md", text)
-            written.append(folder.tables / f"{name}.md")
+        for file, text in tables_of(suite, records, folder).items():
+            (folder.tables / file).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder.tables / file, text)
+            written.append(folder.tables / file)
+        for name, table in all_suites[suite].items():
+            if not table.separate:
+                # Earlier versions wrote one file for all models.
+                (folder.tables / f"{name}.md").unlink(missing_ok=True)
     return written
 
 

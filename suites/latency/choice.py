@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from suites.choosing.limits import Limit, distance, misses
 from suites.latency.figures import LatencyRow, verdicts
+from suites.latency.limits import Limit, distance, misses
 from suites.latency.ranking import RankedRow, Ranking
 from suites.statistics.stats import confidence_slower, slower
 from suites.statistics.winners import no_winner
