@@ -12,13 +12,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from backends.atomic_file import write_atomically
 from suites.asking.user_folders import default_folder
+from suites.choosing.results_index import results_index
 from suites.cli.command_line import CommandParser, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 from suites.tables.write_tables import print_bad_records, print_unknown_fields, write_tables
+
+INDEX = "index.md"
+"""File with the index of a results folder."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
+        write_atomically(results / INDEX, f"# Results\n\n{results_index(folders, results)}\n")
+        written.append(results / INDEX)
         print("\n".join(map(str, written)))
         print_unknown_fields(folders)
         return int(print_bad_records(folders) > 0)

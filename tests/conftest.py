@@ -78,8 +78,8 @@ Measured = Callable[..., Record]
 
 
 def table_in(results: Path, name: str) -> Path:
-    """Return the table of that name for the only machine in a results folder."""
-    (path,) = results.glob(f"*/tables/{name}.md")
+    """Return the table of that name for the only machine and model in a results folder."""
+    (path,) = results.glob(f"*/tables/*/{name}.md")
     return path
 
 

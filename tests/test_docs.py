@@ -77,7 +77,7 @@ def test_the_short_help_contains_the_help_of_its_keys() -> None:
 
 def test_every_table_is_explained() -> None:
     assert {file for _, file, _, _ in LEGENDS} == {
-        f"{name}.md" for tables in tables_by_suite().values() for name in tables
+        f"{name}{table.suffix}" for tables in tables_by_suite().values() for name, table in tables.items()
     }
 
 

@@ -20,7 +20,7 @@ def test_every_machine_has_its_own_tables(make_record: Callable[..., Record], tm
     write_record(tmp_path, make_record())
     write_record(tmp_path, make_record(machine="gpu-b"))
     tables, _ = write_tables(tmp_path)
-    assert tables == [tmp_path / machine / "tables" / "latency.md" for machine in ("gpu-a", "gpu-b")]
+    assert tables == [tmp_path / machine / "tables" / "tiny" / "latency.md" for machine in ("gpu-a", "gpu-b")]
     assert [without_legend(table.read_text()).count("\n## ") for table in tables] == [1, 1]
 
 
@@ -36,7 +36,7 @@ def test_a_file_that_is_not_a_record_is_named(
     path.write_text("no JSON")
     assert main([str(tmp_path)]) == 1
     assert f"skipped: {path}: " in capsys.readouterr().err
-    assert "| fp32 " in (tmp_path / "gpu-a" / "tables" / "latency.md").read_text()
+    assert "| fp32 " in (tmp_path / "gpu-a" / "tables" / "tiny" / "latency.md").read_text()
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,17 +49,21 @@ def test_a_terminal_shows_the_rows_and_where_the_columns_are_explained(make_reco
     assert text.startswith("## GPU-A, driver 1.2")
     assert "Legend" not in text
     assert "**p50 ms**" not in text
-    assert text.endswith("The columns are explained in results/gpu-a/tables/latency.md")
+    assert text.endswith("The columns are explained in results/gpu-a/tables/tiny/latency.md")
 
 
 @pytest.mark.parametrize("folder", machine_folders(REFERENCE), ids=lambda folder: folder.name)
 def test_committed_tables_match_the_committed_records(folder: MachineFolder, tmp_path: Path) -> None:
-    committed = {path.name: path.read_text() for path in folder.tables.iterdir()}
+    files = [path for path in folder.tables.rglob("*") if path.is_file()]
+    committed = {path.relative_to(folder.tables): path.read_text() for path in files}
     (tmp_path / folder.name).mkdir()
     for part in ("records", "kernels"):
         (tmp_path / folder.name / part).symlink_to(folder.path / part)
-    written = write_machine(MachineFolder(tmp_path, folder.name))
-    assert {path.name: path.read_text() for path in written} == committed
+    made = MachineFolder(tmp_path, folder.name)
+    assert {path.relative_to(made.tables): path.read_text() for path in write_machine(made)} == committed
+    assert (
+        max(len(line) for path, text in committed.items() if path.suffix == ".md" for line in text.splitlines()) <= 160
+    )
 
 
 def test_kernel_times_are_summed_by_operation(make_record: Callable[..., Record], tmp_path: Path) -> None:
@@ -86,4 +90,4 @@ def test_kernel_times_are_summed_by_operation(make_record: Callable[..., Record]
     ((path, reason),) = folder.bad.items()
     assert path == folder.tables / "kernels.md"
     assert "8x128.csv is not a CSV file of kernel times" in reason
-    assert (folder.tables / "latency.md").exists()
+    assert (folder.tables / "tiny" / "latency.md").exists()

@@ -10,7 +10,7 @@ from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
-from docs.generate.results import ROOT, demo_table, result_bars, result_table
+from docs.generate.results import ROOT, demo_table, machine_index, result_bars, result_table
 from docs.generate.tables import tables_page
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
@@ -18,10 +18,11 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "demo": demo_table,
     "choose": choice_example,
     "nearest": nearest_example,
+    "machines": machine_index,
 }
 """Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
-PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/guides/choose.md")
+PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/guides/choose.md", "results/README.md")
 
 
 def _result_plot() -> str:

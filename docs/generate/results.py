@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from suites.choosing.results_index import results_index
 from suites.latency.ranking_end_tables import latency_end_tables
 from suites.latency.tables import workload_rows
-from suites.records.results_folder import MachineFolder
+from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.config import RunConfig
 from suites.tables.distinctions import distinctions
 from suites.tables.end_table import RunScope, rendered
@@ -100,3 +101,8 @@ def result_bars() -> list[tuple[str, tuple[float, float]]]:
         (f"{row['backend']} {row['precision']}", (median(row["p50 ms [95% CI]"]), median(row["graph p50 ms [95% CI]"])))
         for row in rows(H100, H100_CELLS, (1, 128))
     ]
+
+
+def machine_index() -> str:
+    """Return the index of the committed results for results/README.md."""
+    return results_index(machine_folders(REFERENCE), REFERENCE.parent)

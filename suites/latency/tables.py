@@ -84,7 +84,8 @@ def latency_section(
         title = f"### {', '.join(workload)}, {_tokens(of_workload)} tokens"
         table = fitted(columns, [[row.get(name, "") for name in columns] for row in rows], len(KEYS))
         answer = answer_table(of_workload, scores or {})
-        lines += ["", title, *(["", answer] if answer else []), *common.caption(), "", table]
+        answers = ["", "#### Fastest row of each shape", "", answer, "", "#### All rows"] if answer else []
+        lines += ["", title, *answers, *common.caption(), "", table]
     return "\n".join(lines)
 
 

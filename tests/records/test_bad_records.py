@@ -115,7 +115,7 @@ def test_a_record_with_wrong_content_is_skipped(
     (line,) = lines_of(capsys)
     assert line.startswith(f"skipped: {bad}: ")
     assert "| null    | fp32 " in table_in(tmp_path, "latency").read_text()
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "gpu-a"]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "gpu-a", tmp_path / "index.md"]
 
 
 def test_a_fault_that_only_a_table_detects_skips_the_record(

@@ -3,11 +3,13 @@ chosen."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from suites.schema.refusals import Refused
 from suites.statistics.stats import mean_of_blocks
 from suites.statistics.validity import judged
 from suites.switching.costs import Costs, Trace, result_of
-from suites.switching.pair_tables import matrices, pair_tables
+from suites.switching.pair_tables import pair_rows, pair_table
 from suites.switching.strategy_names import StrategyNames, change_kinds, strategy_name
 from suites.switching.tables import switching_tables
 from suites.switching.traffic import trace_of_runs
@@ -73,19 +75,6 @@ def test_strategies_that_would_have_equal_names_get_different_names(make_record:
 def cells(text: str) -> list[list[str]]:
     """Return all rows of all tables."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-
-
-def matrix(text: str, quantity: str) -> dict[str, dict[str, float]]:
-    """Return the first matrix of a quantity, by row and column."""
-    lines = cells(text)
-    header = next(line for line in lines if line[1].startswith("from"))
-    values: dict[str, dict[str, float]] = {}
-    for name, before, *row in lines:
-        if name == quantity and before not in values:
-            values[before] = {
-                after: float(cell.split("(")[0]) for after, cell in zip(header[2:], row, strict=True) if cell
-            }
-    return values
 
 
 def test_the_table_names_the_cheapest_by_share_of_changes(measured: Measured) -> None:
@@ -234,7 +223,7 @@ def test_a_record_of_single_changes_is_used_only_for_outputs(measured: Measured)
     assert re.search(r"\| parity +\|.*\n.*\n.*\| 0\.0e\+00 \|", text)
     assert re.search(r"\| not bit-identical \|.*\n.*\n.*\| 0 of 20 +\|", text)
     assert "Cheapest" not in text
-    assert "from \\ to" not in pair_tables([record])
+    assert pair_table([record]) == ""
     (advice,) = advise([record], SIZES)
     assert advice.excluded_because == "each change of shape was measured only once"
 
@@ -279,17 +268,18 @@ def test_the_interval_of_a_mean_is_computed_from_its_blocks() -> None:
 
 def test_every_pair_is_listed_with_its_parts(measured: Measured) -> None:
     costs = Programmed(step_ms=5, shape_ms=2, other={"shape_ms 1x16 3x16": 9})
-    text = pair_tables([measured(costs)])
-    assert "#### null, fp32\n" in text
-    shapes, by_pair = ["1x16", "2x16", "3x16"], matrix(text, "set shape")
-    assert list(by_pair) == shapes
-    assert by_pair["1x16"]["1x16"] < 500
-    assert by_pair["1x16"]["2x16"] == pytest.approx(2000, rel=0.3)
-    assert by_pair["1x16"]["3x16"] - by_pair["2x16"]["3x16"] == pytest.approx(7000, rel=0.3)
-    assert matrix(text, "extra cost")["1x16"]["3x16"] == pytest.approx(by_pair["1x16"]["3x16"], rel=0.3)
-    for enqueue in ("enqueue 1st", "enqueue 2nd", "enqueue 3rd"):
-        assert matrix(text, enqueue)["1x16"]["3x16"] == pytest.approx(5000, rel=0.3)
-    assert matrix(text, "visits")["1x16"]["3x16"] >= 2
+    rows = list(csv.DictReader(io.StringIO(pair_table([measured(costs)]))))
+    assert {(row["strategy"], row["kind"]) for row in rows} == {("null, fp32", "shape")}
+    by_pair = {(row["from"], row["to"]): float(row["set shape µs"]) for row in rows}
+    assert set(by_pair) == set(product(["1x16", "2x16", "3x16"], repeat=2))
+    assert by_pair["1x16", "1x16"] < 500
+    assert by_pair["1x16", "2x16"] == pytest.approx(2000, rel=0.3)
+    assert by_pair["1x16", "3x16"] - by_pair["2x16", "3x16"] == pytest.approx(7000, rel=0.3)
+    (row,) = [row for row in rows if (row["from"], row["to"]) == ("1x16", "3x16")]
+    assert float(row["extra cost µs"]) == pytest.approx(by_pair["1x16", "3x16"], rel=0.3)
+    for enqueue in ("enqueue 1st µs", "enqueue 2nd µs", "enqueue 3rd µs"):
+        assert float(row[enqueue]) == pytest.approx(5000, rel=0.3)
+    assert int(row["visits"]) >= 2
 
 
 def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
@@ -332,14 +322,14 @@ def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Mea
     ]
 
 
-def test_each_profile_has_its_own_matrix(measured: Measured) -> None:
+def test_each_pair_of_profiles_has_its_own_row(measured: Measured) -> None:
     ends = {"min": [1, 16], "opt": [1, 16], "max": [1, 16]}
     costs = Programmed(step_ms=5, shape_ms=2, profile_ms=9, profile_of={"3x16": 1})
     record = measured(costs, profiles="ranges", ranges=[[1, 1, 2, 16], [3, 1, 8, 16]], **ends)
-    _, profiles = "\n".join(matrices(Costs.of(record, False), "a")).split("#### a: by profile")
-    by_profile = matrix(profiles, "extra cost")["1x1..2x16"]
-    assert by_profile["1x1..2x16"] == pytest.approx(2000, rel=0.2)
-    assert by_profile["3x1..8x16"] == pytest.approx(11000, rel=0.1)
+    rows = [row for row in pair_rows(Costs.of(record, False)) if row["kind"] == "profile"]
+    extra = {(row["from"], row["to"]): float(row["extra cost µs"]) for row in rows}
+    assert extra["1x1..2x16", "1x1..2x16"] == pytest.approx(2000, rel=0.2)
+    assert extra["1x1..2x16", "3x1..8x16"] == pytest.approx(11000, rel=0.1)
 
 
 def test_advice_from_the_command_line(measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from timed_records import timed, unsteady, with_problem
 from suites.cli import output
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder
+from suites.suite import part, suite_names
 from suites.tables.end_table import OTHERS_SHOWN, Column, EndTable, Group, Line, rendered
-from suites.tables.terminal import END_TABLES, Style, end_text
+from suites.tables.terminal import Style, end_text
 from suites.tables.touched import tables_at_end, touched
 
 GOLDEN = ROOT / "tests" / "golden" / "end_table.txt"
@@ -142,7 +143,7 @@ def test_tables_of_other_suites_fit_too(records: Path) -> None:
 
 
 def test_every_suite_has_an_end_table() -> None:
-    assert set(END_TABLES) == {"accuracy", "latency", "layers", "switching"}
+    assert all(part(name, "tables").END_TABLES for name in suite_names())
 
 
 def test_rows_of_several_passes_are_shown() -> None:

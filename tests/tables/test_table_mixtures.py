@@ -123,4 +123,4 @@ def test_a_sweep_over_precisions_keeps_its_tables(make_record: MakeRecord, tmp_p
     written, (folder,) = write_tables(tmp_path)
     assert {path.name for path in written} >= {"accuracy.md", "recipes.md"}
     assert not folder.bad
-    assert "unsupported: no INT8" in (folder.tables / "accuracy.md").read_text()
+    assert "unsupported: no INT8" in (folder.tables / "tiny" / "accuracy.md").read_text()
