@@ -62,6 +62,8 @@ class BackendDescription:
             only this value has none.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
+            the vendor's own tools that are equivalent to a cell. Empty if there are none.
     """
 
     name: str
@@ -80,3 +82,4 @@ class BackendDescription:
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    tools: str = ""

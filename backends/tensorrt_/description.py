@@ -27,6 +27,7 @@ BACKENDS = (
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        tools="backends.tensorrt_.equivalent_commands:onnx_commands",
     ),
     BackendDescription(
         name="trt_plugin",
@@ -48,5 +49,6 @@ BACKENDS = (
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        tools="backends.tensorrt_.equivalent_commands:no_commands",
     ),
 )
