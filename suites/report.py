@@ -47,8 +47,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "report",
         "Write the tables of a results folder from its records, and print the paths of the tables.\n\n"
-        "The tables of each machine are written to RESULTS/MACHINE/tables. With --csv, --jsonl or --parquet, the command\n"
-        "writes one row of data for each cell and shape to a file instead.\n"
+        "The tables of each machine are written to RESULTS/MACHINE/tables. With --csv, --jsonl or --parquet, the\n"
+        "command writes one row of data for each cell and shape to a file instead.\n"
         "Exit status: 0 all records were read, 1 a file was left out, 2 the command was refused.",
         ("", "results/reference", "results/reference --csv rows.csv --parquet rows.parquet"),
     )

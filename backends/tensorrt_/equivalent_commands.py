@@ -197,7 +197,7 @@ def _unexpressed(engine: _Engine, options: Mapping[str, Any]) -> list[str]:
                 f"the casts are in {ONNX}."
                 if engine.types_from_graph
                 else "not expressed. --layerPrecisions of trtexec and --layer-precisions of polygraphy take full names "
-                "of layers and no patterns; list them, with --precisionConstraints=obey or --precision-constraints obey."
+                "of layers and no patterns; add --precisionConstraints=obey or --precision-constraints obey."
             )
         )
     if engine.types_from_graph and engine.precision not in ("fp32", "tf32"):

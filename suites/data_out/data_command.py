@@ -87,9 +87,7 @@ def write_data(options: argparse.Namespace) -> int:
         rows = records.rows()
         bad = print_bad_records(records.folders)
         if not rows:
-            raise Refused(
-                f"these records have no rows; only records of suite latency or accuracy have ({options.suite})"
-            )
+            raise Refused("the chosen records have no rows; only records of suite latency or accuracy have rows")
     rows += imported
     for name, target in outputs.items():
         _write(name, target, FORMATS[name](rows))

@@ -1,4 +1,4 @@
-"""The Python interface to results: `load_records` returns records, their rows as dataclasses, and a pandas DataFrame."""
+"""The Python interface to results: `load_records` gives records, their rows as dataclasses, and a DataFrame."""
 
 from __future__ import annotations
 

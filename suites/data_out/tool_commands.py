@@ -58,9 +58,7 @@ def find_cell(given: str, results: Path) -> Record:
         if given in (record.cell.id, record.cell.id.rpartition("-")[2]):
             return record
     hint = did_you_mean(given, {record.cell.id for record in records})
-    raise Refused(
-        f"{results} has no cell {shortened(given)}; {hint}give the id of a cell, the file of a record, or another folder"
-    )
+    raise Refused(f"{results} has no cell {shortened(given)}; {hint}give the id of a cell or the file of a record")
 
 
 def _source(record: Record) -> list[str]:
@@ -70,8 +68,8 @@ def _source(record: Record) -> list[str]:
         return []
     return [
         _comment(
-            f"model.onnx: the file cache/*/*/model.onnx with SHA-256 {sha256}. The command of the cell with until=export "
-            "writes it to the cache."
+            f"model.onnx: the file cache/*/*/model.onnx with SHA-256 {sha256}. "
+            "The command of the cell with until=export writes it to the cache."
         )
     ]
 
