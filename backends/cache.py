@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backends.base import Artifact
 from backends.cache_files import locked, make_private_folder, new_partial, remove, share, trust_fault
@@ -38,7 +37,7 @@ def digest_of(path: Path) -> str:
     return sha.hexdigest()
 
 
-def key_digest(key: Mapping[str, Any]) -> str:
+def key_digest(key: Mapping[str, object]) -> str:
     """Return the SHA-256 of a key's canonical JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -52,9 +51,9 @@ class ArtifactCache:
     def get(
         self,
         kind: str,
-        key: Mapping[str, Any],
+        key: Mapping[str, object],
         filename: str,
-        build: Callable[[Path], Mapping[str, Any] | None],
+        build: Callable[[Path], Mapping[str, object] | None],
         versions: Mapping[str, str],
     ) -> Artifact:
         """Return the artifact for `key`. If the cache has no complete one, build it with `build(path)`.
@@ -99,6 +98,16 @@ class ArtifactCache:
                 with contextlib.suppress(OSError):
                     remove(partial)
             return artifact
+
+    def find(self, kind: str, filename: str, sha256: str) -> Artifact | None:
+        """Return the complete artifact of a kind whose payload has this digest; None if the cache has none."""
+        for metadata in sorted((self.root / kind).glob("*/artifact.json")):
+            with contextlib.suppress(OSError, ValueError):
+                if sha256 in metadata.read_text(encoding="utf-8"):
+                    artifact = self._read(metadata.parent, filename)
+                    if artifact is not None and artifact.sha256 == sha256:
+                        return artifact
+        return None
 
     def _read(self, entry: Path, filename: str) -> Artifact | None:
         """Return the artifact in `entry`, or None if there is none.

@@ -40,6 +40,22 @@ MAIN = Interpreter(
 
 
 @dataclass(frozen=True)
+class ExportDescription:
+    """How a built model leaves the cache, to be served without the suite; see backends/deployment.py.
+
+    Attributes:
+        deploy: "module:name" of a function from `Deployment` to `Deployed`, which writes the files.
+        runner: module with the function `open_model`. Its file is exported, so it imports only numpy and the runtime.
+        engine: kind and file name in the cache of a model that runs only on the GPU and the release that built it;
+            None for a model that runs on any machine.
+    """
+
+    deploy: str
+    runner: str
+    engine: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class BackendDescription:
     """Facts about a backend.
 
@@ -62,6 +78,7 @@ class BackendDescription:
             only this value has none.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
             the vendor's own tools that are equivalent to a cell. Empty if there are none.
     """
@@ -82,4 +99,5 @@ class BackendDescription:
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    export: ExportDescription | None = None
     tools: str = ""

@@ -5,7 +5,8 @@ because workers of any interpreter use it.
 
 Supported types: dataclasses, enums (by name), `Path` (as text), str, int, float, bool, None, `X | None`,
 `tuple[X, ...]`, `tuple[X, Y]`, `list[X]`, `Mapping[str, X]`, and `Mapping[K, X]` of a dataclass K (as a list of pairs).
-A field of type `object` holds JSON that is passed on as it is. A dataclass can choose the types of its fields by the
+A field of type `object` holds JSON that is passed on as it is. A dataclass that is a `Part` (backends/json_part.py)
+also keeps fields that it does not have. A dataclass can choose the types of its fields by the
 data: its class method `json_types(data)` returns a type by field name.
 """
 
@@ -18,20 +19,23 @@ import typing
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+
+from backends.json_part import OMITTED, Part, json_fields
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldTypes:
+class FieldTypes(Generic[T]):
     """A dataclass of which some fields have other types than it declares; `json_types` can return it."""
 
-    kind: type
-    types: Mapping[str, Any]
+    kind: type[T]
+    types: Mapping[str, object]
 
 
 SCALARS = (str, int, float, bool, type(None))
+FLOATS = (float, float | None)
 
 
 class NotThisType(ValueError):
@@ -50,6 +54,8 @@ def to_json(value: object) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Part):
+        return _encode_part(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
@@ -61,7 +67,22 @@ def to_json(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def from_json(kind: type[T], data: object, place: str = "") -> T:
+def _encode_part(part: Part) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, field in json_fields(type(part)).items():
+        value = getattr(part, field.name)
+        if OMITTED in field.metadata and value == _default(field):
+            continue
+        values[name] = to_json(value)
+    unknown = {name: to_json(value) for name, value in part.unknown.items()}
+    return {**part.to_layout(values), **unknown}
+
+
+def _default(field: dataclasses.Field[object]) -> object:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def from_json(kind: type[T] | FieldTypes[T], data: object, place: str = "") -> T:
     """Return `data` as an instance of `kind`. Fields with a default may be absent.
 
     Args:
@@ -110,6 +131,8 @@ def _scalar(kind: Any, data: Any, place: str) -> Any:
 def _decode_dataclass(kind: Any, data: Any, place: str, types: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(data, Mapping):
         raise NotThisType(f"{place} must be an object, not {type(data).__name__}")
+    if issubclass(kind, Part):
+        return _decode_part(kind, data, place)
     types_by_name, fields = _types(kind), [field for field in dataclasses.fields(kind) if field.init]
     if unknown := set(data) - {field.name for field in fields}:
         raise NotThisType(f"{place}.{min(unknown)} is unknown")
@@ -121,6 +144,27 @@ def _decode_dataclass(kind: Any, data: Any, place: str, types: Mapping[str, Any]
     types_by_name = {**types_by_name, **(types or {})}
     decoded = {name: _decode(types_by_name[name], value, f"{place}.{name}") for name, value in data.items()}
     return kind(**decoded)
+
+
+def _decode_part(kind: Any, data: Mapping[str, object], place: str) -> Part:
+    laid_out, types = kind.from_layout(data), _types(kind)
+    if hasattr(kind, "json_types"):
+        types = {**types, **kind.json_types(data)}
+    fields = json_fields(kind)
+    decoded: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in laid_out:
+            where = place if field.name in kind.json_flat or field.name in kind.json_items else f"{place}.{name}"
+            value = laid_out[name]
+            # A stored number keeps its text, so a whole number stays one also where a float is allowed.
+            whole = type(value) is int and types[field.name] in FLOATS
+            decoded[field.name] = value if whole else _decode(types[field.name], value, where)
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise NotThisType(f"{place}.{name} is missing")
+    if len(decoded) < len(laid_out):
+        decoded["unknown"] = {name: value for name, value in laid_out.items() if name not in fields}
+    part: Part = kind(**decoded)
+    return part
 
 
 @cache
@@ -142,7 +186,7 @@ def _decode_sequence(origin: type, arguments: tuple[Any, ...], data: Any, place:
         pairs = enumerate(zip(arguments, data, strict=True))
         return tuple(_decode(kind, item, f"{place}[{index}]") for index, (kind, item) in pairs)
     kind = arguments[0]
-    if kind in (int, str) and all(type(item) is kind for item in data):
+    if kind in (int, str, bool) and all(type(item) is kind for item in data):
         return origin(data)  # samples of a clock come by the hundred thousand
     return origin(_decode(kind, item, f"{place}[{index}]") for index, item in enumerate(data))
 

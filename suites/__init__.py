@@ -1,18 +1,11 @@
 """Questions, clocks, processes, statistics and records. INFERENCE_SUITES_PATH adds suites of other projects.
 
-`from suites import load_records` reads results; see docs/guides/data_out.md. Nothing is imported before it is used,
-because each worker imports this package.
+`from suites import load_records` reads results; see docs/guides/data_out.md. Each worker imports this package, so it
+imports nothing before it is used.
 """
 
 import importlib as _importlib
 import os as _os
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-
-if _TYPE_CHECKING:
-    from suites.data_out.data_row import DataRow as DataRow
-    from suites.data_out.loaded_records import Records as Records
-    from suites.data_out.loaded_records import load_records as load_records
-    from suites.schema.refusals import Refused as Refused
 
 _PUBLIC = {
     "DataRow": "suites.data_out.data_row",
@@ -20,7 +13,7 @@ _PUBLIC = {
     "Refused": "suites.schema.refusals",
     "load_records": "suites.data_out.loaded_records",
 }
-"""Public names, each with its module."""
+"""Public names, each with its module. `__init__.pyi` has their types."""
 
 __all__ = ["DataRow", "Records", "Refused", "load_records"]
 

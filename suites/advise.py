@@ -28,9 +28,10 @@ from suites.schema.refusals import Refused, nearest, shortened
 from suites.statistics.validity import Judged, judged
 from suites.statistics.winners import ties
 from suites.switching.costs import RESAMPLES, Costs, Trace
+from suites.switching.result import Size
 from suites.switching.strategy_names import StrategyNames
 from suites.switching.tables import costs_of, workload
-from suites.switching.traffic import Size, fitting_shape, read_trace
+from suites.switching.traffic import fitting_shape, read_trace
 from suites.tables.markdown import markdown
 from suites.tables.write_tables import print_bad_records
 from suites.text import one_line
@@ -133,7 +134,7 @@ def _memory(costs: Costs) -> float | None:
 
     It is the median over replays, because a single reading may include memory that the suite itself uses.
     """
-    readings = [m.telemetry.get("memory_bytes") for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
+    readings = [m.telemetry.memory_bytes for m in costs.record.measurements if m.cuda_graph == costs.cuda_graph]
     sizes = [size for size in readings if size]
     return float(np.median(sizes)) if sizes else None
 
@@ -156,7 +157,7 @@ def select_records(records: Iterable[Record], choices: Mapping[str, str]) -> lis
         values = sorted({_value(record, key) for record in kept})
         if len(values) > 1:
             raise Refused(f"the records have several values of {key}: {', '.join(values)}; choose one with {key}=")
-    if not any(record.scores for record in kept):
+    if not any(record.result for record in kept):
         raise Refused("no record of suite=switching matches; run suite=switching first, see README.md")
     return kept
 
@@ -168,7 +169,7 @@ def _matches(choice: str, key: str, value: str) -> bool:
 
 def _value(record: Record, key: str) -> str:
     if key == "machine":
-        return str(record.environment["machine"])
+        return record.environment.machine
     return dict(zip(WORKLOAD_KEYS, workload(record), strict=True)).get(key) or str(getattr(record.cell, key, ""))
 
 
@@ -309,7 +310,7 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
                 "results=results/reference"
             )
         records = select_records((record for folder in folders.values() for record in _usable(folder)), choices_by_key)
-        folder = folders[str(records[0].environment["machine"])]
+        folder = folders[records[0].environment.machine]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)
         print(report(advices, trace))

@@ -20,7 +20,7 @@ from suites.data_out.data_command import add_data_options, wants_data, write_dat
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
-from suites.tables.write_tables import print_bad_records, write_tables
+from suites.tables.write_tables import print_bad_records, print_unknown_fields, write_tables
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
         print("\n".join(map(str, written)))
+        print_unknown_fields(folders)
         return int(print_bad_records(folders) > 0)
 
     return run_guarded(write)

@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
@@ -26,11 +26,13 @@ from suites.asking.resolve_options import chosen_backend
 from suites.cli.command_line import CommandParser, overrides, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import now_ns
+from suites.records.artifacts import Weights
 from suites.records.record import OK, Record, write_record
+from suites.records.search_result import SearchResult, SearchStep
 from suites.records.suite_version import typed_command
 from suites.running.machine_folders import without_folders
 from suites.schema.refusals import Refused
-from suites.statistics.validity import shortfall
+from suites.statistics.validity import scores_of, shortfall
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -69,7 +71,7 @@ class Search:
 
     overrides: Sequence[str]
     display: Display
-    steps: dict[frozenset[str], dict[str, Any]] = field(default_factory=dict)
+    steps: dict[frozenset[str], SearchStep] = field(default_factory=dict)
     base: Record | None = None
     request: Request | None = None
 
@@ -79,9 +81,9 @@ class Search:
         Raises:
             Refused: a path has no accuracy scores, or no part can be kept in a precision higher than this one.
         """
-        from suites.cli.composing import checked_config
+        from suites.cli.composing import checked_config, composed
 
-        config = _composed(self.overrides)
+        config = composed(self.overrides)
         checked_config(config)
         precision = str(config.precision.name)
         self._knob = _knob(config, precision)
@@ -93,20 +95,23 @@ class Search:
         self._end_ns = now_ns() + config.search.seconds * 1e9 if config.search.seconds else float("inf")
         self._enough(frozenset())
         assert self.base is not None
-        parts = list(self.base.artifacts["weights"]["parts"])
+        parts = list((self.base.artifacts.weights or Weights()).parts or ())
         reason, ended = "", False
         try:
             kept_parts = minimal_set(parts, self._enough)
             fault = f"{precision} with every part in higher precision is still outside the tolerance"
             reason = "" if kept_parts is not None else fault
         except BudgetSpent:
-            accurate = [step["held"] for step in self.steps.values() if step["content"]]
+            accurate = [step.kept for step in self.steps.values() if step.passes]
             best = min(accurate, key=len, default=None)
             kept_parts = None if best is None else [part for part in parts if part in best]
             ended = True
             count = f"{len(self.steps)} step{'s' if len(self.steps) > 1 else ''}"
             reason = f"ended after {count}; a {'larger' if best is None else 'smaller'} set of parts may be enough"
-        limits = {"cosine": self._cosine, "tolerance": self.base.scores["tolerance"]}
+        scores = scores_of(self.base)
+        tolerance = scores.tolerance if scores else None
+        assert tolerance is not None
+        limits = {"cosine": self._cosine, "tolerance": tolerance}
         cell = self.base.cell
         record = replace(
             self.base,
@@ -115,7 +120,14 @@ class Search:
             reason=reason,
             measurements=(),
             checks=(),
-            scores={"held": kept_parts, "parts": parts, "ended": ended, **limits, "steps": list(self.steps.values())},
+            result=SearchResult(
+                kept=None if kept_parts is None else tuple(kept_parts),
+                parts=tuple(parts),
+                steps=tuple(self.steps.values()),
+                ended=ended,
+                tolerance=tolerance,
+                cosine=self._cosine,
+            ),
             command=typed_command(),
         )
         assert self.request is not None
@@ -126,32 +138,27 @@ class Search:
     def _enough(self, kept_parts: frozenset[str]) -> bool:
         """Return whether a path with these parts in higher precision is accurate enough; run its cells if necessary."""
         if kept_parts in self.steps:
-            return bool(self.steps[kept_parts]["content"])
+            return self.steps[kept_parts].passes
         if self.steps and (len(self.steps) >= self._limit or now_ns() > self._end_ns):
             raise BudgetSpent
         accuracy = self._run_cell(kept_parts, "accuracy")
-        if not accuracy.scores:
+        if (scores := scores_of(accuracy)) is None:
             raise Refused(f"{_described(kept_parts)}: {accuracy.outcome}: {accuracy.reason}")
         if self.base is None:
             self.base = accuracy
-        near = accuracy.scores.get("cosine_min", 0.0) >= self._cosine
-        content = near and not shortfall(accuracy.scores)
+        near = scores.figures is not None and scores.figures.cosine_min >= self._cosine
+        passes = near and not shortfall(scores)
         latency = self._run_cell(kept_parts, "latency")
-        self.steps[kept_parts] = {
-            "held": sorted(kept_parts),
-            "content": content,
-            "accuracy": accuracy.cell.id,
-            "latency": latency.cell.id,
-        }
-        return content
+        self.steps[kept_parts] = SearchStep(tuple(sorted(kept_parts)), passes, accuracy.cell.id, latency.cell.id)
+        return passes
 
     def _run_cell(self, kept_parts: frozenset[str], suite: str) -> Record:
         from suites.asking.request import resolve
-        from suites.cli.composing import checked_config
+        from suites.cli.composing import checked_config, composed
         from suites.running.pipeline import run_to_end
 
         knob = f"{self._knob}=[{','.join(map(repr, [*self._given, *sorted(kept_parts.difference(self._given))]))}]"
-        request = resolve(checked_config(_composed([*self.overrides, f"suite={suite}", knob])))
+        request = resolve(checked_config(composed([*self.overrides, f"suite={suite}", knob])))
         self.request = request
         self.display.begin(f"{request.cell['model']} {request.backend} {suite}, {_described(kept_parts)}")
         result = run_to_end(request, self.display.stage)
@@ -188,24 +195,6 @@ def _described(kept_parts: frozenset[str]) -> str:
     return ", ".join(sorted(kept_parts)) or "no part in higher precision"
 
 
-def _composed(overrides: Sequence[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-
-    from suites.cli import composing, hydra_errors
-    from suites.root import CONF
-
-    composing.install()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return compose("run", overrides=list(overrides))
-        except Refused:
-            raise
-        except hydra_errors.composition_errors():
-            raise
-        except Exception as error:  # Hydra raises many types of errors
-            raise Refused(hydra_errors.unexplained(error, list(overrides))) from error
-
-
 def _parser() -> CommandParser:
     from suites.cli.help import key_lines
 
@@ -235,7 +224,7 @@ def _run(arguments: Sequence[str]) -> int:
     with search.display:
         record = search.run()
     assert search.request is not None
-    folder = MachineFolder(search.request.results, record.environment["machine"])
+    folder = MachineFolder(search.request.results, record.environment.machine)
     print(terminal_tables("search", [record], folder))
     write_machine(folder, ("search", "accuracy", "latency"))
     return int(print_bad_records([folder]) > 0 or record.outcome != OK)

@@ -6,6 +6,7 @@ The other files of the folder have the same names in every suite, and `part` imp
 - inputs.py: `prepare(job, origin, source)`, which makes the inputs in the interpreter with torch, and, for backends
   without a model, `prepare_null(job)`.
 - measure.py: `measure(run, question)`, which runs in the measuring worker.
+- result.py: RESULT, the dataclass of the suite's result; suite.py names it in the description.
 - tables.py: TABLES, the tables of the suite's records.
 
 Folders of other projects are found too if INFERENCE_SUITES_PATH names the folder that has suites/NAME (see
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 import suites
+from backends.json_part import Part
 
 FILE = "suite.py"
 
@@ -66,17 +68,29 @@ class Judging:
     threshold: float
 
 
-Scores = Mapping[str, object]
+@dataclass(frozen=True)
+class Result(Part):
+    """Result of a cell, in the field `scores` of its record. Each suite with a result derives its own dataclass."""
 
 
-def unchanged(scores: Scores, judging: Judging) -> Scores:
-    """Return the scores of a suite whose result does not depend on a tolerance or threshold."""
-    return scores
+@dataclass(frozen=True)
+class FirstUseCosts(Part):
+    """First-use costs of one extra process. A suite with such processes derives its own dataclass."""
 
 
-def only(results: Sequence[Scores]) -> Scores:
+def unchanged(result: Result, judging: Judging) -> Result:
+    """Return the result of a suite that does not depend on a tolerance or threshold."""
+    return result
+
+
+def only(results: Sequence[Result]) -> Result:
     """Return the result of the only round."""
     return results[-1]
+
+
+def without_starts(result: Result, starts: Sequence[FirstUseCosts]) -> Result:
+    """Return the result of a suite without extra processes."""
+    return result
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,9 @@ class SuiteDescription:
         judges_tasks: whether outputs are scored on a task.
         settings: defaults of the configuration group `suite` where they differ from the schema's.
         question: the dataclass of the suite's own part of jobs.
+        result: the dataclass of the suite's result.
+        first_use: the dataclass of the costs that one extra process measures.
+        started: puts the costs of all extra processes into a result.
         joined: joins the results of all rounds, in order.
         judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
     """
@@ -100,8 +117,11 @@ class SuiteDescription:
     judges_tasks: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     question: type[Question] = Question
-    joined: Callable[[Sequence[Scores]], Scores] = only
-    judged: Callable[[Scores, Judging], Scores] = unchanged
+    result: type[Result] = Result
+    first_use: type[FirstUseCosts] = FirstUseCosts
+    started: Callable[[Result, Sequence[FirstUseCosts]], Result] = without_starts
+    joined: Callable[[Sequence[Result]], Result] = only
+    judged: Callable[[Result, Judging], Result] = unchanged
 
 
 @cache

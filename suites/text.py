@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
 
 UNSAFE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 """Unicode categories that move a cursor, change direction, hide text or break lines: controls, formats, separators."""
@@ -30,7 +29,7 @@ def _visible(character: str) -> str:
     return character
 
 
-def sanitized(value: Any) -> Any:
+def sanitized(value: object) -> object:
     """Return a JSON value in which `one_line` was applied to all strings and keys."""
     if isinstance(value, str):
         return one_line(value)

@@ -2,7 +2,7 @@
 
 A worker needs CPython 3.10 or newer, the standard library, numpy and the packages of one backend. Protocol:
 
-- The worker reads JOBDIR/job.json. Its keys are those of the stage's job in suites/running/job.py:
+- The worker reads JOBDIR/job.json. Its keys are those of the stage's job in suites/running/jobs_by_stage.py:
 
       locate: model, cache -> path, origin
       probe: backend, spec, passes -> versions, release, form, outcome, reason
@@ -13,6 +13,10 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
           -> measurements, checks, facts, failures, result, readouts
       start: measure, number -> result
       score: kind, targets, readouts, inputs, checkpoint, identity, cache -> scores
+      sample: model, texts, longest, seed, cache
+          -> samples, folder, identity, origin, weights_sha256, names, tokenizer, sentence_files, pooling
+      deploy: backend, spec, artifact, samples, names, folder, runs_here
+          -> runtime, files, settings, inputs, outputs, profiles, notes
 
 - The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. The keys of `result` follow
   the arrow above; it is null if the outcome is not "ok". A worker that ends without writing the file has failed.
@@ -32,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -40,7 +43,7 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,12 +53,13 @@ import numpy as np
 
 from backends.atomic_file import write_atomically
 from backends.base import Artifact, Shape, Source, Unavailable, Unsupported, versions_of
+from backends.deployment import Deployed
 from backends.json_codec import from_json, to_json
 from backends.registry import load_backend
 from suites.measuring.measure_run import MeasureRun
 from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED
+from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 from suites.running.job import (
-    JOBS,
     BuildJob,
     Exported,
     ExportJob,
@@ -71,16 +75,11 @@ from suites.running.job import (
     ScoreJob,
     StartJob,
 )
+from suites.running.jobs_by_stage import JOBS
 from suites.running.process_tree import end_with_parent
+from suites.running.write_errors import cannot_write
 from suites.schema.refusals import first_line
 from suites.suite import part
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of a full or read-only disk. They count for every path."""
-
-UNUSABLE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-"""Errors of a path that cannot be written. They count for paths in the cache only: elsewhere, a file of the user cannot
-be read."""
 
 
 def probe(job: ProbeJob) -> Probed:
@@ -136,7 +135,7 @@ def measure(job: MeasureJob) -> Measured:
 
     before = read_cpu()
     measured: Measured = part(job.suite, "measure").measure(_run(job), job.question)
-    facts = {**measured.facts, "loaded": _loaded(), "cpu_load": cpu_load(before, read_cpu())}
+    facts = replace(measured.facts, loaded=_loaded(), cpu_load=cpu_load(before, read_cpu()))
     return replace(measured, facts=facts)
 
 
@@ -171,6 +170,20 @@ def score(job: ScoreJob) -> Scored:
         return Scored(score_outputs(kind, targets, outputs, inputs, checkpoint, dict(reference_predictions)))
 
 
+def sample(job: SampleJob) -> Sampled:
+    """Return sample texts with FP32 reference outputs. Runs in the main interpreter."""
+    from suites.running.deploy_model import sample
+
+    return sample(job)
+
+
+def deploy(job: DeployJob) -> Deployed:
+    """Write the files of a built model for an export, with expected outputs."""
+    from suites.running.deploy_model import deploy
+
+    return deploy(job)
+
+
 def _run(job: MeasureJob) -> MeasureRun:
     return MeasureRun(
         partial(load_backend(job.backend).opening, job.spec, job.artifact),
@@ -198,6 +211,8 @@ STAGES: dict[str, Callable[[Any], object]] = {
     "measure": measure,
     "start": start,
     "score": score,
+    "sample": sample,
+    "deploy": deploy,
 }
 
 
@@ -221,32 +236,6 @@ def _log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _cannot_write(error: BaseException, folders: Sequence[Path]) -> bool:
-    """Return whether an exception, or one of its causes, means that a file below `folders` could not be written.
-
-    Libraries in other languages report a full disk only in the text of their exceptions.
-    """
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, OSError):
-            if current.errno in FULL:
-                return True
-            named = [Path(os.fsdecode(name)) for name in (current.filename, current.filename2) if _is_path(name)]
-            own = any(path.is_relative_to(folder) for path in named for folder in folders)
-            if own and current.errno in UNUSABLE:
-                return True
-        if any(os.strerror(number) in str(current) for number in FULL):
-            return True
-        current = current.__cause__ or current.__context__
-    return False
-
-
-def _is_path(name: object) -> bool:
-    return isinstance(name, (str, bytes))
-
-
 def main(stage: str, folder: Path) -> int:
     """Run one stage. Return 0 if it wrote an answer, also if the answer is a failure."""
     if launcher := os.environ.get("SUITES_LAUNCHER"):
@@ -267,7 +256,7 @@ def main(stage: str, folder: Path) -> int:
         outcome, line = UNAVAILABLE, str(reason)
     except Exception as error:
         _log(traceback.format_exc().rstrip())
-        if _cannot_write(error, own_folders):
+        if cannot_write(error, own_folders):
             return os.EX_IOERR
         outcome, line = FAILED, first_line(error)
     try:

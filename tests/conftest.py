@@ -6,6 +6,7 @@ import isolation
 
 # isort: split
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from backends.base import Array, BuildSpec, Device, Session, Shape
 from backends.cache import ArtifactCache
+from backends.json_codec import from_json, to_json
 from backends.model.families import FAMILIES
 from backends.model.reference import ModelReference
 from backends.null_.null import Costs, NullSession
@@ -29,10 +31,14 @@ from suites.cli.display import STARTED
 from suites.cli.local_settings import interpreters
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
+from suites.records.artifacts import Artifacts, BuiltFile
 from suites.records.cell import Cell
-from suites.records.record import Measurement, Record
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check, Environment, Maker, Process
+from suites.records.record import Record, result_type
 from suites.running.job import ProbeJob
-from suites.switching.suite import SwitchingQuestion
+from suites.switching.suite import SwitchingQuestion, started
 from suites.switching.traffic import blocks_of_runs
 
 pytest_plugins = ["cpu_durations"]
@@ -206,9 +212,42 @@ def null_job(tmp_path: Path) -> ProbeJob:
     return ProbeJob("null", BuildSpec("fp32", Device(), (Shape(2, 16),), False, tmp_path / "cache", options))
 
 
+PARTS: Mapping[str, Any] = {
+    "environment": Environment,
+    "facts": Facts,
+    "artifacts": Artifacts,
+    "maker": Maker,
+    "checks": tuple[Check, ...],
+    "processes": tuple[Process, ...],
+}
+"""Types of the fields of a record that a test may give as JSON."""
+
+
+def typed_parts(suite: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record; those that are JSON become the types of the record. `scores` is the result."""
+    result = {
+        name: from_json(PARTS[name], to_json(value)) if name in PARTS else value for name, value in fields.items()
+    }
+    if "scores" in result:
+        scores = result.pop("scores")
+        result["result"] = from_json(result_type(suite), to_json(scores)) if scores else None
+    return result
+
+
+def replaced(record: Record, **changes: Any) -> Record:
+    """Return the record with other fields, which may be JSON; see `typed_parts`."""
+    return replace(record, **typed_parts(record.cell.suite, changes))
+
+
+def json_of(record: Record) -> dict[str, Any]:
+    """Return a record as in its file, without a digest."""
+    return json.loads(json.dumps(record.to_json()))
+
+
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
-    """Return a record of one shape with fixed samples. Keywords replace fields of the cell or of the record."""
+    """Return a record of one shape with fixed samples. Keywords replace fields of the cell or of the record, see
+    `typed_parts`."""
 
     def make(machine: str = "gpu-a", samples: tuple[int, ...] = (1_000_000,) * 20, **changes: Any) -> Record:
         fields: dict[str, Any] = {
@@ -222,19 +261,18 @@ def make_record() -> Callable[..., Record]:
             "cell": cell,
             "outcome": "ok",
             "reason": "",
-            "environment": {"machine": machine, "gpu": machine.upper(), "driver": "1.2", "uuid": "GPU-0"},
+            "environment": Environment(machine, gpu=machine.upper(), driver="1.2", uuid="GPU-0"),
             "measurements": tuple(
                 Measurement(phase, 2, 16, graph, tuple(s // (2 if graph else 1) for s in samples), window, True)
                 for phase in ("gpu", "latency", "end_to_end", "enqueue", "sustained")
                 for graph in (False, True)
             ),
             "checks": tuple(
-                {"batch": 2, "sequence": 16, "cuda_graph": graph, "nonfinite": 0, "cosine": 0.99998, "problem": ""}
-                for graph in (False, True)
+                Check(batch=2, sequence=16, cuda_graph=graph, nonfinite=0, cosine=0.99998) for graph in (False, True)
             ),
             "artifacts": {"inputs": {"notes": {"tokens": "random", "shapes": {"2x16": {"tokens": 32, "cut": 0}}}}},
         }
-        return Record(**{**base, **changes})
+        return Record(**typed_parts(cell.suite, {**base, **changes}))
 
     return make
 
@@ -287,8 +325,11 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
         question = SwitchingQuestion(SWITCHED, traffic, repeats, starts)
         answer = measure_switching(run, question)
         first_uses = [cold_start.time_cold_start(run, question, number) for number in range(starts)]
-        checks = tuple({**c, "problem": "" if c["cosine"] > 0.9 else "cosine is low"} for c in answer.checks)
-        wrong = [*answer.failures.values(), *(c["problem"] for c in checks if c["problem"])]
+        checks = tuple(
+            replace(c, problem="" if c.cosine is not None and c.cosine > 0.9 else "cosine is low")
+            for c in answer.checks
+        )
+        wrong = [*answer.failures.values(), *(c.problem for c in checks if c.problem)]
         padded = {"pad_to": [[s.batch, s.sequence] for s in held]} if held != SWITCHED else {}
         record = make_record(suite="switching", shapes=tuple((s.batch, s.sequence) for s in SWITCHED), checks=checks,
                              options={**options, **padded})  # fmt: skip
@@ -298,8 +339,8 @@ def measured(simulated: Callable[[int], None], tmp_path: Path, make_record: Call
             reason="; ".join(wrong),
             measurements=answer.measurements,
             facts=answer.facts,
-            artifacts={"built": {"seconds": 1.0}},
-            scores={**answer.result, "starts": first_uses},
+            artifacts=Artifacts(built=BuiltFile(seconds=1.0)),
+            result=started(answer.result, first_uses),
         )
 
     return measure

@@ -160,6 +160,7 @@ def closure(module: str) -> tuple[set[str], set[str]]:
 WORKER = (
     "suites.worker",
     "suites.diagnosis.survey",
+    "suites.running.deploy_model",
     "suites.switching.cold_start",
     *(f"suites.{suite}.measure" for suite in SUITES),
 )

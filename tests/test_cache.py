@@ -89,6 +89,16 @@ def test_a_payload_is_read_again_only_if_its_modification_time_changed(
     assert read == [entry.path]
 
 
+def test_an_artifact_is_found_by_the_digest_of_its_payload(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    built = cache.get("kind", KEY, "file", write, {"numpy": "2"})
+    assert cache.find("kind", "file", built.sha256) == built
+    assert cache.find("other", "file", built.sha256) is None
+    assert cache.find("kind", "file", "0" * 64) is None
+    built.path.write_text("changed")
+    assert cache.find("kind", "file", built.sha256) is None
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         path.write_text("half")

@@ -70,7 +70,8 @@ def test_all_files_have_the_same_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [VERSION]
     assert re.findall(r"^license: (.*)$", citation, re.MULTILINE) == [PROJECT["project"]["license"]]
-    released = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = headings[headings[0] == "Unreleased" :]
     assert released[0] == VERSION
     assert released == sorted(released, reverse=True)
 

@@ -9,7 +9,7 @@ from math import log2
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cli, table_in
+from conftest import ROOT, Cli, json_of, table_in
 from markdown_rows import rows
 from safetensors.torch import load_file, save_file
 
@@ -77,8 +77,8 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     quick = ("batch=[2]", "sequence=[32]", "suite.seconds=0.02", "suite.warm_up_s=0.05")
     assert search.main([*arguments, *quick, f"results={results}", f"cache={tmp_path / 'cache'}"]) == 0
     (record,) = read_records(results, "search")
-    assert record.scores["held"] == ["*/layer.1/output/*"]
-    first, *_ = record.scores["steps"]
+    assert json_of(record)["scores"]["held"] == ["*/layer.1/output/*"]
+    first, *_ = json_of(record)["scores"]["steps"]
     assert (first["held"], first["content"]) == ([], False)
     assert first["latency"]
     printed = capsys.readouterr().out
@@ -88,8 +88,8 @@ def test_a_layer_that_overflows_is_found_and_repaired(
     shown = printed.partition("The columns are explained in")[0].rstrip()
     assert without_legend(table_in(results, "search").read_text()).rstrip().endswith(shown)
     # Every step was timed, but the other tables contain only the first and the last.
-    assert all(step["latency"] for step in record.scores["steps"])
-    assert len(record.scores["steps"]) > 2
+    assert all(step["latency"] for step in json_of(record)["scores"]["steps"])
+    assert len(json_of(record)["scores"]["steps"]) > 2
     table_rows = {table: rows(table_in(results, table).read_text()) for table in ("accuracy", "latency")}
     assert len(table_rows["accuracy"]) == len([row for row in table_rows["latency"] if row["batch"]]) == 2
 
@@ -99,9 +99,9 @@ def test_suite_layers_names_the_layer_that_overflows(faulty: Path, fast_cli: Cli
                    "model.name=faulty", "batch=[2]", "sequence=[32]", "layers.chunk=3")  # fmt: skip
     assert run.returncode == 0, run.stderr
     (record,) = read_records(tmp_path / "results", "layers")
-    broken = [layer["point"] for layer in record.scores["layers"] if layer["nonfinite"]]
-    assert record.scores["first"] == broken[0] == "1/down"
-    assert len(record.scores["layers"]) == 11
+    broken = [layer["point"] for layer in json_of(record)["scores"]["layers"] if layer["nonfinite"]]
+    assert json_of(record)["scores"]["first"] == broken[0] == "1/down"
+    assert len(json_of(record)["scores"]["layers"]) == 11
 
 
 def test_a_pattern_without_a_match_is_refused(fast_cli: Cli, tiny: Tiny) -> None:
@@ -136,9 +136,9 @@ def test_int8_is_repaired_by_excluding_products(
     folders = (f"model.path={coarse}", f"results={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}")
     assert search.main([*SEARCHED, *folders]) == 0
     (record,) = read_records(tmp_path / "results", "search")
-    assert record.scores["held"] == ["*/layer.1/output/*"]
-    assert record.scores["cosine"] == 0.95
-    assert not record.scores["steps"][0]["content"]
+    assert json_of(record)["scores"]["held"] == ["*/layer.1/output/*"]
+    assert json_of(record)["scores"]["cosine"] == 0.95
+    assert not json_of(record)["scores"]["steps"][0]["content"]
     assert "Kept in FP32: layer.1/output." in capsys.readouterr().out
     # INT8 everywhere is not enough, and one step allows no other set.
     assert search.main([*SEARCHED, *folders, "search.steps=1"]) == 1
@@ -149,7 +149,7 @@ def test_int8_is_repaired_by_excluding_products(
     # The first step is reused. With two steps the answer is all parts, with a note that fewer may be enough.
     assert search.main([*SEARCHED, *folders, "search.steps=2"]) == 0
     (record,) = read_records(tmp_path / "results", "search")
-    assert record.scores["held"] == record.scores["parts"]
+    assert json_of(record)["scores"]["held"] == json_of(record)["scores"]["parts"]
     assert "ended after 2 steps" in record.reason
     assert "Kept in FP32: all. Ended after 2 steps; a smaller set of parts may be enough." in capsys.readouterr().out
     # The parts in leave_out are kept in higher precision in every step.

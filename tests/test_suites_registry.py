@@ -44,15 +44,31 @@ def prepare_null(job):
     return null_batches(job.spec.cache, job.spec.shapes)
 """,
     "measure": """
+from suites.records.facts import Facts
 from suites.running.job import Measured
+from suites.toy.result import ToyResult
 
 
 def measure(run, question):
-    facts = {}
-    with run.session(facts):
+    steps = {}
+    with run.session(steps):
         run.progress("counting")
     sizes = {str(shape): run.arrays[f"{shape}/input_ids"].size * question.factor for shape in run.shapes}
-    return Measured(facts=facts, result={"tokens": sizes})
+    return Measured(facts=Facts().opened(steps), result=ToyResult(tokens=sizes))
+""",
+    "result": """
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from suites.suite import Result
+
+
+@dataclass(frozen=True)
+class ToyResult(Result):
+    tokens: Mapping[str, int]
+
+
+RESULT = ToyResult
 """,
     "tables": """
 from suites.tables.table import Table

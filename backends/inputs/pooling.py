@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from backends.base import Unavailable, Unsupported
 from backends.inputs.tokenized import Text
@@ -116,7 +115,7 @@ def _short_path(file: Path) -> str:
     return f"{file.parent.name}/{file.name}"
 
 
-def _modules(path: Path) -> list[Mapping[str, Any]]:
+def _modules(path: Path) -> list[Mapping[str, object]]:
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -86,7 +86,7 @@ def prepare_request_sets(origin: InputSource, requested: Sequence[Shape], built:
     requested shapes with constructed lengths.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         counted: dict[str, list[int]] = {}

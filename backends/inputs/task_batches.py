@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class TaskTexts:
     most: int = 0
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Texts and readout, for cache keys."""
         return {"texts": list(self.texts), "readout": self.readout, **({"most": self.most} if self.most else {})}
 
@@ -69,7 +68,7 @@ def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: Tas
 
     folder, seed, readout = origin.folder, origin.seed, task.readout
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         from backends.model.heads import span_head
 
         head = span_head(folder) if readout == "spans" else {}

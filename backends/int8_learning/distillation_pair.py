@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import Feeds
 from backends.cache import ArtifactCache
@@ -63,7 +63,7 @@ class Student:
         return self.plugins or self.quantization.exact_residual
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """Key of the artifacts in the cache."""
         return {
             "checkpoint": self.identity,

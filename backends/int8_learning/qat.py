@@ -51,7 +51,7 @@ def train(student: Student) -> Artifact:
         raise Unsupported(f"training needs a checkpoint in one file, {WEIGHTS}; save it again with a larger shard size")
     settings = {name: getattr(student.quantization, name) for name in ("qat_steps", "qat_rate", "sequence")}
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         for file in folder.iterdir():
             if file.is_file() and file.name not in (path.name, "artifact.json"):
                 shutil.copy(file, path.with_name(file.name))

@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.base import Artifact, versions_of
 from backends.inputs.batches import CalibrationSize, calibration_batches
@@ -41,7 +40,7 @@ def searched_ranges(student: Student) -> Artifact:
     """
     sizes = {name: getattr(student.quantization, name) for name in ("samples", "sequence")}
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         ranges, losses = _search(student, sizes)
         path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"loss_first": losses[0], "loss_last": losses[-1]}

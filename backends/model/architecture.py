@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
 
 from backends.base import Unavailable
 
 
-def configuration_of(architecture: Mapping[str, Any]) -> Any:
+def configuration_of(architecture: Mapping[str, object]) -> object:
     """Return the configuration (a PretrainedConfig) of an architecture.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import Feeds, Unavailable, Unsupported
 from backends.cache import ArtifactCache
@@ -111,7 +111,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
     return RelativeEncoder(encoder).eval() if relative else encoder
 
 
-def _accepts_pooling_choice(config: Any) -> bool:
+def _accepts_pooling_choice(config: object) -> bool:
     """Return whether AutoModel's class for `config` can leave out its pooler."""
     from transformers import MODEL_MAPPING
 

@@ -49,7 +49,7 @@ COUNTS = (
 """Fields of config.json that must be positive integers. Some families have other names for them."""
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """Read config.json and check the fields that the project uses.
 
     Raises:
@@ -79,7 +79,7 @@ def _check_labels(names: Any) -> None:
         )
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that contains an object. Raise Unavailable, with the name of the file, if it does not."""
     try:
         content = path.read_bytes()

@@ -98,7 +98,7 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
 
     def build(path: Path) -> Mapping[str, Any]:
         # The import of torch takes seconds. A cell with cached artifacts does not need it.
-        from backends.onnx_.export import export
+        from backends.onnx_.export_graph import export
 
         return export(folder, path)
 

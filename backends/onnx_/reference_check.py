@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +37,7 @@ Run = Callable[[Feeds], Array]
 """Function from feeds [batch, sequence] to hidden states [batch, sequence, hidden] FP32."""
 
 
-def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
+def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:
     """Compare the project's encoder with transformers. The result is cached.
 
     Args:
@@ -53,7 +53,7 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
     return _Check("encoder", folder, identity, longest).result({}, cache, lambda: _own(folder))
 
 
-def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, Any]:
+def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:
     """Compare the exported FP32 ONNX file, run by onnxruntime on the CPU. See `check_encoder`."""
     from backends.onnx_.onnx_source import export_onnx
 
@@ -82,10 +82,12 @@ class _Check:
     identity: str
     longest: int
 
-    def result(self, key: Mapping[str, Any], cache: ArtifactCache, candidate: Callable[[], Run]) -> Mapping[str, Any]:
+    def result(
+        self, key: Mapping[str, object], cache: ArtifactCache, candidate: Callable[[], Run]
+    ) -> Mapping[str, object]:
         """Compare, or return the result from the cache. `key` identifies the candidate in addition to the fields."""
 
-        def build(path: Path) -> Mapping[str, Any]:
+        def build(path: Path) -> Mapping[str, object]:
             difference, count = _compare(self.part, self.folder, self.longest, candidate)
             path.write_text(f"{difference}\n", encoding="utf-8")
             return {"difference": difference, "lengths": count, "longest": self.longest}
@@ -130,7 +132,7 @@ def checked_lengths(longest: int, parameters: int) -> list[int]:
     return sorted({int(length) for length in np.linspace(1, longest, count).round()})
 
 
-def padded_batches(lengths: Sequence[int], config: Mapping[str, Any], names: Sequence[str]) -> Iterator[Feeds]:
+def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: Sequence[str]) -> Iterator[Feeds]:
     """Yield batches of random tokens. Each has short and long sequences and is padded to its longest one."""
     generator = np.random.default_rng(0)
     pad, types = padding_id(config), token_types_of(config)

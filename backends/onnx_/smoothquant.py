@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def smooth_onnx(
         calibration: inputs for which the largest activations are taken.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         import onnx_graphsurgeon as gs
 
         graph = gs.import_onnx(onnx_files.load(source.path))
@@ -85,7 +85,7 @@ def fold_arrays(arrays: Artifact, smoothed: Artifact, cache: ArtifactCache) -> A
     products."""
     folded = smoothed.path.with_name(FOLDED)
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         with np.load(arrays.path, allow_pickle=False) as loaded:
             weights = {name: loaded[name] for name in loaded.files}
         with np.load(folded, allow_pickle=False) as scales:

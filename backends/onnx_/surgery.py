@@ -134,22 +134,22 @@ class GraphArithmetic:
     def __init__(self, graph: gs.Graph, base: str) -> None:
         self._graph, self._base, self._count = graph, base, 0
 
-    def add(self, x: Any, other: Any) -> Any:
+    def add(self, x: object, other: object) -> object:
         return self._node("Add", x, other)
 
-    def multiply(self, x: Any, other: Any) -> Any:
+    def multiply(self, x: object, other: object) -> object:
         return self._node("Mul", x, other)
 
-    def power(self, x: Any, exponent: float) -> Any:
+    def power(self, x: object, exponent: float) -> object:
         return self._node("Pow", x, exponent)
 
-    def erf(self, x: Any) -> Any:
+    def erf(self, x: object) -> object:
         return self._node("Erf", x)
 
-    def sigmoid(self, x: Any) -> Any:
+    def sigmoid(self, x: object) -> object:
         return self._node("Sigmoid", x)
 
-    def tanh(self, x: Any) -> Any:
+    def tanh(self, x: object) -> object:
         return self._node("Tanh", x)
 
     def clip(self, x: Any, edge: float) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backends.config_key import key
-from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, SourceKind
+from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, ExportDescription, SourceKind
 from backends.options import BackendOptions, Switch
 
 
@@ -25,5 +25,6 @@ BACKENDS = (
         groups={"ort": OrtOptions},
         keeps_parts_by=("quantization.leave_out",),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
+        export=ExportDescription("backends.ort_.deploy_onnx:deploy_onnx", "backends.ort_.run_onnx"),
     ),
 )

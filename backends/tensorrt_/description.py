@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, Interpreter, SourceKind
+from backends.description import (
+    HIDDEN_STATES,
+    MARKED_LAYERS,
+    BackendDescription,
+    ExportDescription,
+    Interpreter,
+    SourceKind,
+)
 from backends.quantization_options import Placement
 from backends.tensorrt_.runtime.tensorrt_options import EngineKeys, PluginKeys, PluginOptions, TensorRTOptions
 
@@ -11,6 +18,10 @@ INTERPRETER = Interpreter("trt", "Python with numpy, TensorRT and cuda-python, 3
 NO_ZERO_POINTS = {"activation=uint8": "TensorRT reads no zero points; use auto"}
 
 NOT_OF_PLUGINS = "an engine of plugins does not use it; see plugin.attention, plugin.norms, quantization.leave_out"
+
+EXPORT = ExportDescription(
+    "backends.tensorrt_.deploy_plan:deploy_plan", "backends.tensorrt_.run_plan", ("engine", "model.plan")
+)
 
 BACKENDS = (
     BackendDescription(
@@ -27,6 +38,7 @@ BACKENDS = (
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        export=EXPORT,
         tools="backends.tensorrt_.equivalent_commands:onnx_commands",
     ),
     BackendDescription(
@@ -49,6 +61,7 @@ BACKENDS = (
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        export=EXPORT,
         tools="backends.tensorrt_.equivalent_commands:no_commands",
     ),
 )

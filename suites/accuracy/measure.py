@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from backends.inputs.readout import READOUTS
 from backends.inputs.task_batches import scatter_rows
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
+from suites.records.facts import Facts
+from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.suite import Question
 
@@ -29,17 +30,17 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     Args:
         run: its arrays are batches and the kind of readout, see backends/inputs/task_batches.py.
     """
-    facts: dict[str, object] = {}
-    with run.session(facts) as session:
+    steps: dict[str, int] = {}
+    with run.session(steps) as session:
         readouts, checks = _run_batches(session, run.arrays, run.progress)
     path = Path("readouts.npy").resolve()
     np.save(path, readouts)
-    return Measured(checks=tuple(checks), facts=facts, readouts=path)
+    return Measured(checks=tuple(checks), facts=Facts().opened(steps), readouts=path)
 
 
 def _run_batches(
     session: Session, arrays: Mapping[str, Array], progress: Callable[[str], None]
-) -> tuple[Array, list[dict[str, Any]]]:
+) -> tuple[Array, list[Check]]:
     batches: dict[int, dict[str, Array]] = {}
     head: dict[str, Array] = {}
     for name in arrays:
@@ -49,7 +50,7 @@ def _run_batches(
         elif key:
             batches.setdefault(int(owner), {})[key] = arrays[name]
     readouts, read = np.zeros_like(arrays["reference"]), READOUTS[str(arrays["readout"])]
-    checks: list[dict[str, Any]] = []
+    checks: list[Check] = []
     for number, feeds in batches.items():
         if number % 50 == 0:
             progress(f"batch {number} of {len(batches)}")
@@ -62,5 +63,5 @@ def _run_batches(
         if hidden is not None:
             batch, sequence = mask.shape
             check = compare_with_reference(output, hidden, np.arange(len(hidden)), mask)
-            checks.append({"batch": batch, "sequence": sequence, "cuda_graph": False, **check})
+            checks.append(Check.of(check, (batch, sequence), cuda_graph=False))
     return readouts, checks

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from suites.records.cell import PROFILES
-from suites.records.record import FAILED, GPU, LATENCY, OK, TIMEOUT, UNSUPPORTED, Record
+from suites.records.measurement import GPU, LATENCY
+from suites.records.record import FAILED, OK, TIMEOUT, UNSUPPORTED, Record
 from suites.statistics.stats import Estimate
-from suites.statistics.validity import judged, loss, past_tolerance, problems, way
+from suites.statistics.validity import judged, loss, past_tolerance, problems, scores_of, way
 from suites.statistics.winners import fastest_time, over
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
@@ -23,6 +24,7 @@ from suites.tables.markdown import (
     products_not_int8,
 )
 from suites.tables.models import model_names, origin_note, task_names
+from suites.tasks.task_scores import TaskFigures
 
 COLUMNS = (
     "activations", "recipe", "metric", "value", "difference [95% CI]", "verdict", "cosine min", "p50 ms", "shape",
@@ -69,8 +71,15 @@ def recipe_records(accuracy: Iterable[Record]) -> list[Record]:
     """Return the accuracy records that are rows of a table of recipes."""
     # A backend without INT8 ends as unsupported, and its cell has no recipe.
     tried = [r for r in accuracy if r.cell.precision == "int8" and "quantization" in r.cell.options]
-    tasks = {_task(r) for r in tried if "low" in r.scores}
-    return [r for r in tried if _task(r) in tasks and (r.scores or r.outcome in WITHOUT_FIGURE)]
+    tasks = {_task(r) for r in tried if _with_interval(r)}
+    return [r for r in tried if _task(r) in tasks and (r.result or r.outcome in WITHOUT_FIGURE)]
+
+
+def _with_interval(record: Record) -> tuple[TaskFigures, tuple[float, float]] | None:
+    """Return the figures of a record and the interval of their difference; None if it has none."""
+    scores = scores_of(record)
+    figures = scores.figures if scores else None
+    return (figures, figures.interval) if figures and figures.interval else None
 
 
 def _timed(latency: Iterable[Record]) -> dict[str, Record]:
@@ -118,27 +127,32 @@ def recipe_rows(
     for shape, time, valid in times.values():
         if valid and time is not None:
             fastest[shape] = min(time, fastest.get(shape, time), key=lambda estimate: estimate.p50)
-    ordered = sorted(records, key=lambda record: (loss(record.scores) if record.scores else math.inf, record.cell.id))
+    ordered = sorted(records, key=_order)
     rows = []
     for record in ordered:
-        scores, (shape, time, _) = record.scores, times[record.cell.id]
+        scores, (shape, time, _) = scores_of(record), times[record.cell.id]
         wrong = past_tolerance(scores) if scores else ""
         notes = notes_cell(configuration(record, ""), origin_note(record), products_not_int8(record),
                            _same_file(common, record, records),
                            "" if scores else f"{record.outcome}: {record.reason}",
                            f"**invalid**: {wrong}" if wrong else "")  # fmt: skip
         head = [_activations(record), _recipe(common, record)]
-        if "low" not in scores:
+        if (found := _with_interval(record)) is None:
             rows.append([*head, *[""] * (len(COLUMNS) - len(head) - 1), notes])
             continue
+        figures, (low, high) = found
         rows.append([
-            *head, scores["metric"], f"{scores['value']:.6f}",
-            f"{scores['difference']:+.5f} [{scores['low']:+.5f}, {scores['high']:+.5f}]",
-            scores["verdict"], f"{scores['cosine_min']:.5f}", f"{time.p50 / 1e6:.3f}" if time else "", shape,
+            *head, figures.metric, f"{figures.value:.6f}", f"{figures.difference:+.5f} [{low:+.5f}, {high:+.5f}]",
+            figures.verdict, f"{figures.cosine_min:.5f}", f"{time.p50 / 1e6:.3f}" if time else "", shape,
             over(time, fastest[shape]) if time and shape in fastest else "",
             notes,
         ])  # fmt: skip
     return rows
+
+
+def _order(record: Record) -> tuple[float, str]:
+    scores = scores_of(record)
+    return loss(scores) if scores else math.inf, record.cell.id
 
 
 def _recipe(common: Distinctions, record: Record) -> str:
@@ -166,8 +180,8 @@ def _one_rate(records: Sequence[Record]) -> list[str]:
 
 def _same_file(common: Distinctions, record: Record, records: Sequence[Record]) -> str:
     """Return a note with the recipes that have the same ONNX file, e.g. if there are fewer texts than samples."""
-    digest = record.artifacts.get("onnx", {}).get("sha256")
-    alike = [r for r in records if r is not record and digest and r.artifacts.get("onnx", {}).get("sha256") == digest]
+    digest = record.artifacts.digests().get("onnx")
+    alike = [r for r in records if r is not record and digest and r.artifacts.digests().get("onnx") == digest]
     return f"same ONNX file as: {', '.join(_recipe(common, other) for other in alike)}" if alike else ""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from suites.suite import Judging, Question, Scores, SuiteDescription
+from suites.accuracy.result import RESULT
+from suites.suite import Judging, Question, Result, SuiteDescription
+from suites.tasks.task_scores import TaskScores
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class AccuracyQuestion(Question):
     texts: tuple[object, ...]
 
 
-def judged(scores: Scores, judging: Judging) -> Scores:
-    return {**scores, "tolerance": judging.tolerance}
+def judged(result: Result, judging: Judging) -> Result:
+    assert isinstance(result, TaskScores)
+    return replace(result, tolerance=judging.tolerance)
 
 
-SUITE = SuiteDescription(judges_tasks=True, question=AccuracyQuestion, judged=judged)
+SUITE = SuiteDescription(judges_tasks=True, question=AccuracyQuestion, result=RESULT, judged=judged)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
 
 from suites.records.record import OK, Record
-from suites.statistics.validity import past_tolerance
+from suites.statistics.validity import past_tolerance, scores_of
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -21,6 +20,7 @@ from suites.tables.markdown import (
 )
 from suites.tables.models import model_names, origin_note, pooling_note, task_names
 from suites.tables.table import Table
+from suites.tasks.task_scores import TaskFigures
 
 COLUMNS = (
     "backend", "precision", "metric", "difference [95% CI]", "verdict", "value", "FP32 value", "changed", "cosine min",
@@ -74,7 +74,7 @@ def accuracy_section(records: Sequence[Record]) -> str:
 
 
 def _row(record: Record, common: Distinctions) -> list[str]:
-    cell, scores = record.cell, record.scores
+    cell, scores = record.cell, scores_of(record)
     wrong = past_tolerance(scores) if scores else ""
     notes = notes_cell(
         configuration(record, common.of(record)),
@@ -85,39 +85,41 @@ def _row(record: Record, common: Distinctions) -> list[str]:
         "" if record.outcome == OK else f"{record.outcome}: {record.reason}",
         f"**invalid**: {wrong}" if wrong else "",
     )
-    figures = {"NaN or Inf": str(scores.get("nonfinite", "")), **(_figures(scores) if "value" in scores else {})}
+    figures = {} if scores is None else {"NaN or Inf": str(scores.nonfinite), **_figures(scores.figures)}
     cells = {"backend": cell.backend, "precision": cell.precision, **figures, "version": cell.release, "notes": notes}
     return [cells.get(name, "") for name in COLUMNS]
 
 
-def _figures(scores: Mapping[str, Any]) -> dict[str, str]:
+def _figures(figures: TaskFigures | None) -> dict[str, str]:
+    if figures is None:
+        return {}
     return {
-        "metric": _metric(scores),
-        "value": f"{scores['value']:.6f}",
-        "difference [95% CI]": f"{scores['difference']:+.5f}{_interval(scores)}",
-        "verdict": scores.get("verdict", ""),
-        "FP32 value": f"{scores['reference_value']:.6f}",
-        "changed": f"{scores['changed']:.2%}" if "changed" in scores else "",
-        "cosine min": f"{scores['cosine_min']:.5f}",
-        "cosine mean": f"{scores['cosine_mean']:.5f}",
-        "max difference": f"{scores['max_difference']:.2e}",
-        "relative error": f"{scores['relative_error']:.2e}",
+        "metric": _metric(figures),
+        "value": f"{figures.value:.6f}",
+        "difference [95% CI]": f"{figures.difference:+.5f}{_interval(figures)}",
+        "verdict": figures.verdict,
+        "FP32 value": f"{figures.reference_value:.6f}",
+        "changed": "" if figures.changed is None else f"{figures.changed:.2%}",
+        "cosine min": f"{figures.cosine_min:.5f}",
+        "cosine mean": f"{figures.cosine_mean:.5f}",
+        "max difference": f"{figures.max_difference:.2e}",
+        "relative error": f"{figures.relative_error:.2e}",
     }
 
 
-def _interval(scores: Mapping[str, Any]) -> str:
+def _interval(figures: TaskFigures) -> str:
     """Return the interval; empty for rank agreement, whose pairs share texts. Old records have one there too."""
-    return f" [{scores['low']:+.5f}, {scores['high']:+.5f}]" if "low" in scores else ""
+    return " [{:+.5f}, {:+.5f}]".format(*figures.interval) if figures.interval else ""
 
 
-def _metric(scores: Mapping[str, Any]) -> str:
-    exact = f" (exact match {scores['exact_match']:.4f})" if "exact_match" in scores else ""
-    return f"{scores['metric']}{exact}"
+def _metric(figures: TaskFigures) -> str:
+    exact = "" if figures.exact_match is None else f" (exact match {figures.exact_match:.4f})"
+    return f"{figures.metric}{exact}"
 
 
 def _truncated(record: Record) -> str:
-    notes = record.artifacts.get("inputs", {}).get("notes", {})
-    return f"{notes['cut']} of {notes['texts']} texts truncated" if notes.get("cut") else ""
+    notes = record.artifacts.input_notes
+    return f"{notes.cut} of {notes.texts} texts truncated" if notes.cut else ""
 
 
 TABLES = {

@@ -19,6 +19,7 @@ COMMANDS = {
     "search": ("suites.search", "find the parts of a model that need a higher precision"),
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
+    "export": ("suites.export", "write a folder that serves the model of a record"),
     "compare": ("suites.compare", "compare the times of two records, backends, folders or commits"),
     "doctor": ("suites.doctor", "list the backends that this machine can run, and missing parts"),
     "report": ("suites.report", "write the tables of a results folder from its records"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from suites.schema.config import RunConfig
@@ -93,6 +93,29 @@ def _check_interpreter(loader: Any, hydra: Any) -> None:
     if requested and chosen is not None and chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
         raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(choices)}")
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration of a command line without Hydra's flags.
+
+    Raises:
+        Refused: Hydra cannot compose it.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from suites.cli import hydra_errors
+    from suites.root import CONF
+
+    install()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return compose("run", overrides=list(overrides))
+        except Refused:
+            raise
+        except hydra_errors.composition_errors():
+            raise
+        except Exception as error:  # Hydra raises many types of errors
+            raise Refused(hydra_errors.unexplained(error, list(overrides))) from error
 
 
 def checked_config(config: DictConfig) -> RunConfig:

@@ -186,8 +186,8 @@ def _line(ended: CellResult) -> str:
     if ended.record.reason:
         return f"{ended.record.reason}{f' (log: {_short(ended.log)})' if ended.log else ''}"
     if ended.path is None:
-        built = ended.record.artifacts.get("built")
-        return f"built in {built['seconds']:.0f} s and not measured" if built else "exported and not built"
+        built = ended.record.artifacts.built
+        return f"built in {built.seconds:.0f} s and not measured" if built else "exported and not built"
     reuse_note = f" (measured {ended.record.measured_at}; rerun=true measures again)" if ended.reused else ""
     return f"{_short(ended.path)}{reuse_note}"
 

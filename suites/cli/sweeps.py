@@ -39,7 +39,7 @@ def _counts(words: Iterable[str]) -> Iterable[int]:
             continue
 
 
-def _count(sweep: Any) -> int:
+def _count(sweep: object) -> int:
     from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
     if isinstance(sweep, ChoiceSweep):

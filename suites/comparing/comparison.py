@@ -11,7 +11,8 @@ from suites.comparing.conditions import Difference, differences, effort_differen
 from suites.comparing.pairing import Pair, Pairs, cell_differences
 from suites.comparing.shift import FASTER, LEAST_PROCESSES, NO_DIFFERENCE, SLOWER, Shift, has_enough, shift_of
 from suites.comparing.sides import Side
-from suites.records.record import GPU, Record
+from suites.records.measurement import GPU
+from suites.records.record import Record
 from suites.schema.refusals import Refused
 from suites.statistics.noise import main_measurements
 from suites.statistics.winners import why_excluded

@@ -24,20 +24,16 @@ class Difference:
 Read = Callable[[Record], object]
 
 
-def _environment(key: str) -> Read:
-    return lambda record: record.environment.get(key)
-
-
 CONDITIONS: Mapping[str, Read] = {
-    "GPU": _environment("gpu"),
-    "CPU": _environment("cpu"),
-    "CPU cores": _environment("cores"),
-    "CPU limit": _environment("cpu_quota"),
-    "driver": _environment("driver"),
-    "CUDA driver": _environment("cuda_driver"),
-    "power limit in W": _environment("power_limit_w"),
-    "clock policy (maximum SM clock in MHz)": _environment("max_sm_clock_mhz"),
-    "device": _environment("uuid"),
+    "GPU": lambda record: record.environment.gpu,
+    "CPU": lambda record: record.environment.cpu,
+    "CPU cores": lambda record: record.environment.cores,
+    "CPU limit": lambda record: record.environment.cpu_quota,
+    "driver": lambda record: record.environment.driver,
+    "CUDA driver": lambda record: record.environment.cuda_driver,
+    "power limit in W": lambda record: record.environment.power_limit_w,
+    "clock policy (maximum SM clock in MHz)": lambda record: record.environment.max_sm_clock_mhz,
+    "device": lambda record: record.environment.uuid or None,
     "version of the timing": lambda record: record.harness,
 }
 """Conditions that must be equal, with the function that reads each. Two GPUs of the same name are two devices: their
@@ -55,7 +51,7 @@ def differences(a: Record, b: Record) -> list[Difference]:
 
 def effort_differences(a: Record, b: Record) -> list[Difference]:
     """Return the settings of the measurement in which two records differ."""
-    pairs = ((f"suite.{name}", a.settings.get(name), b.settings.get(name)) for name in EFFORT)
+    pairs = ((f"suite.{name}", getattr(a.settings, name), getattr(b.settings, name)) for name in EFFORT)
     return [Difference(name, _text(one), _text(other)) for name, one, other in pairs if one != other]
 
 

@@ -44,7 +44,7 @@ class Pairs:
 
 
 def machine_of(record: Record) -> str:
-    return str(record.environment["machine"])
+    return record.environment.machine
 
 
 def pairs_of(a: Side, b: Side) -> Pairs:

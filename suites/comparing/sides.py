@@ -170,7 +170,7 @@ def counted(number: int, noun: str) -> str:
 def _of_cell(typed: str, archive: Archive) -> Side | None:
     found = [record for record in archive.records if record.cell.id == typed]
     if len(found) > 1:
-        machines = ", ".join(sorted(str(record.environment["machine"]) for record in found))
+        machines = ", ".join(sorted(record.environment.machine for record in found))
         raise Refused(f"{typed} was measured on several machines: {machines}; choose one with --machine")
     return _of_record(typed, found[0], f"cell {typed}") if found else None
 
@@ -197,7 +197,7 @@ def _of_commit(typed: str, archive: Archive) -> Side | None:
         hint = did_you_mean(revision, names_of_commits())
         raise Refused(f"{shortened(typed)}: git has no commit of this name; {hint}give a commit, branch or tag")
     made = [record for record in archive.records if _is_made_by(record, commit)]
-    clean = [record for record in made if not record.maker.get("dirty")]
+    clean = [record for record in made if not (record.maker and record.maker.dirty)]
     if clean:
         records, left_out = usable(clean)
         changed = len(made) - len(clean)
@@ -211,7 +211,7 @@ def _of_commit(typed: str, archive: Archive) -> Side | None:
 
 
 def _is_made_by(record: Record, commit: str) -> bool:
-    made_by = str(record.maker.get("commit") or "")
+    made_by = record.maker.commit if record.maker else ""
     return len(made_by) >= 7 and commit.startswith(made_by)
 
 

@@ -9,7 +9,8 @@ from suites.data_out.data_row import DataRow
 from suites.data_out.record_data import record_row
 from suites.latency.figures import LatencyRow, latency_rows
 from suites.latency.ranking import RankedRow, rankings
-from suites.records.record import GPU, Record
+from suites.records.measurement import GPU
+from suites.records.record import Record
 from suites.statistics.validity import Judged
 
 NOT_CHOSEN = "a search tried this cell and did not choose it"
@@ -96,5 +97,5 @@ def _tokens(row: LatencyRow) -> int | None:
     """Return the tokens of a batch; None if the record does not have their number."""
     try:
         return row.tokens
-    except (KeyError, TypeError):
+    except KeyError:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -16,7 +16,7 @@ from suites.data_out.latency_data import latency_data
 from suites.data_out.record_data import accuracy_data
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.schema.refusals import Refused, did_you_mean, shortened
+from suites.schema.refusals import Refused, did_you_mean, first_line, shortened
 from suites.statistics.validity import judged
 from suites.tables.write_tables import bad_records, rejected_cells
 
@@ -75,12 +75,25 @@ class Records(Sequence[Record]):
     def _rows(self) -> list[DataRow]:
         rows: list[DataRow] = []
         for folder in self.folders:
-            accuracy = folder.records("accuracy")
             if "accuracy" in self._suites:
-                rows += accuracy_data(accuracy)
+                rows += _rows_of(folder, "accuracy", accuracy_data)
             if "latency" in self._suites:
-                rows += latency_data(folder.records("latency"), judged(accuracy), rejected_cells(folder))
+                scores, not_chosen = judged(folder.records("accuracy")), rejected_cells(folder)
+                rows += _rows_of(folder, "latency", lambda group, s=scores, n=not_chosen: latency_data(group, s, n))
         return rows
+
+
+def _rows_of(folder: MachineFolder, suite: str, make: Callable[[Sequence[Record]], list[DataRow]]) -> list[DataRow]:
+    """Return the rows of a suite. A record that gives no rows is left out of the folder, with the reason."""
+    try:
+        return make(folder.records(suite))
+    except Exception:  # A record of another version may lack a figure that every record should have.
+        for record in folder.records(suite):
+            try:
+                make([record])
+            except Exception as error:
+                folder.leave_out(record, f"no row can be made from it: {first_line(error)}")
+        return make(folder.records(suite))
 
 
 def load_records(

@@ -9,23 +9,24 @@ from dataclasses import replace
 from typing import Any
 
 from suites.data_out.data_row import SUITE, DataRow
+from suites.records.parts import Maker
 from suites.records.record import Record
-from suites.statistics.validity import past_tolerance
+from suites.statistics.validity import past_tolerance, scores_of
 from suites.tables.models import task_names
 
 
 def record_row(record: Record) -> DataRow:
     """Return a row with the cell, the machine and the origin of a record, without figures."""
-    cell, environment, maker = record.cell, record.environment, record.maker
+    cell, environment, maker = record.cell, record.environment, record.maker or Maker()
     return DataRow(
         source=SUITE,
         suite=cell.suite,
-        machine=str(environment["machine"]),
-        gpu=str(environment.get("gpu", "")),
-        cpu=str(environment.get("cpu", "")),
-        driver=str(environment.get("driver", "")),
+        machine=environment.machine,
+        gpu=environment.gpu or "",
+        cpu=environment.cpu,
+        driver=environment.driver or "",
         device=cell.device,
-        device_uuid=str(environment.get("uuid", "")),
+        device_uuid=environment.uuid,
         model=cell.model,
         weights=cell.weights,
         model_version=cell.model_version,
@@ -39,9 +40,9 @@ def record_row(record: Record) -> DataRow:
         cell=cell.id,
         command=shlex.join(record.command),
         measured_at=record.measured_at,
-        suite_version=str(maker.get("version", "")),
-        commit=str(maker.get("commit", "")),
-        uncommitted=maker.get("dirty"),
+        suite_version=maker.version,
+        commit=maker.commit,
+        uncommitted=maker.dirty if record.maker else None,
         harness=record.harness,
         scoring=record.scoring,
     )
@@ -54,23 +55,23 @@ def accuracy_data(records: Sequence[Record]) -> list[DataRow]:
 
 
 def _scored(record: Record, task: str) -> DataRow:
-    row, scores = replace(record_row(record), task=task), record.scores
-    if not scores:
+    row, scores = replace(record_row(record), task=task), scores_of(record)
+    if scores is None:
         return row
-    wrong = past_tolerance(scores)
-    row = replace(row, cosine=scores.get("cosine_min"), excluded=f"invalid: {wrong}" if wrong else "")
-    if "value" not in scores:
+    wrong, figures = past_tolerance(scores), scores.figures
+    row = replace(row, excluded=f"invalid: {wrong}" if wrong else "", score_tolerance=scores.tolerance)
+    if figures is None:
         return row
     return replace(
         row,
-        metric=scores["metric"],
-        score=scores["value"],
-        reference_score=scores["reference_value"],
-        difference=scores["difference"],
-        difference_low=scores.get("low"),
-        difference_high=scores.get("high"),
-        verdict=scores.get("verdict", ""),
-        score_tolerance=scores["tolerance"],
+        cosine=figures.cosine_min,
+        metric=figures.metric,
+        score=figures.value,
+        reference_score=figures.reference_value,
+        difference=figures.difference,
+        difference_low=figures.low,
+        difference_high=figures.high,
+        verdict=figures.verdict,
     )
 
 

@@ -63,7 +63,7 @@ def find_cell(given: str, results: Path) -> Record:
 
 def _source(record: Record) -> list[str]:
     """Return comments about the ONNX file of a record."""
-    sha256 = record.artifacts.get("onnx", {}).get("sha256", "")
+    sha256 = record.artifacts.onnx.sha256 if record.artifacts.onnx else ""
     if not sha256:
         return []
     return [

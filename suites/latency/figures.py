@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement, Record
+from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.records.parts import Check
+from suites.records.record import Record
 from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
 from suites.statistics.validity import Judged, Scores, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, why_excluded
@@ -48,7 +49,7 @@ class LatencyRow:
         """Measurements of the shape by phase and CUDA graph, one for each process."""
         phases: dict[tuple[str, bool], list[Measurement]] = {}
         for m in self.record.measurements:
-            if (m.batch, m.sequence) == self.shape:
+            if m.shape == self.shape:
                 phases.setdefault((m.phase, m.cuda_graph), []).append(m)
         return phases
 
@@ -107,7 +108,7 @@ class LatencyRow:
     @property
     def tokens(self) -> int:
         """Tokens of a forward pass without padding."""
-        return int(self.record.artifacts["inputs"]["notes"]["shapes"][self.shape_name]["tokens"])
+        return self.record.artifacts.input_notes.shapes[self.shape_name].tokens
 
     @property
     def sequences_per_second(self) -> float:
@@ -121,24 +122,24 @@ class LatencyRow:
     @property
     def nonfinite(self) -> bool:
         """Whether an output is NaN or infinite."""
-        return any(check["nonfinite"] for check in self._checks)
+        return any(check.nonfinite for check in self._checks)
 
     @property
     def cosine(self) -> float | None:
         """Smallest cosine to the FP32 reference; None if it was not compared or is not finite."""
-        return None if self.nonfinite else min((float(check["cosine"]) for check in self._checks), default=None)
+        cosines = [check.cosine for check in self._checks if check.cosine is not None]
+        return None if self.nonfinite else min(cosines, default=None)
 
     @property
-    def _checks(self) -> list[Mapping[str, Any]]:
-        return [check for check in self.record.checks if (check["batch"], check["sequence"]) == self.shape]
+    def _checks(self) -> list[Check]:
+        return [check for check in self.record.checks if check.shape == self.shape]
 
     @property
     def peak_bytes(self) -> int | None:
         """Largest memory until the end of the shape: device memory, or resident memory on a CPU."""
         telemetry = [m.telemetry for several in self.measurements.values() for m in several]
-        on_device = [int(read["memory_bytes"]) for read in telemetry if "memory_bytes" in read]
-        host = self.record.facts.get(self.shape_name, {}).get("peak_host_bytes")
-        return max(on_device) if on_device else None if host is None else int(host)
+        on_device = [int(read.memory_bytes) for read in telemetry if read.memory_bytes is not None]
+        return max(on_device) if on_device else self.record.facts.of_shape(self.shape_name).peak_host_bytes
 
     @property
     def energy_mj(self) -> float | None:
@@ -148,15 +149,14 @@ class LatencyRow:
 
     def energy_of(self, graph: bool) -> float | None:
         """Return the mean energy of a sequence in mJ over processes, or None if it was not measured."""
-        name = "energy_mj_per_sequence"
-        readings = self.measurements.get((SUSTAINED, graph), ())
-        energies = [float(m.telemetry[name]) for m in readings if name in m.telemetry]
+        readings = [m.telemetry.energy_mj_per_sequence for m in self.measurements.get((SUSTAINED, graph), ())]
+        energies = [energy for energy in readings if energy is not None]
         return sum(energies) / len(energies) if energies else None
 
     @property
     def threads(self) -> int | None:
         """Largest number of CPU threads that a measurement used; None on a GPU, or if it is not known."""
-        used = [m.telemetry.get("threads_used", 0) for several in self.measurements.values() for m in several]
+        used = [m.telemetry.threads_used for several in self.measurements.values() for m in several]
         return (max(used, default=0) or None) if self.record.cell.device == "cpu" else None
 
     @cached_property
@@ -188,7 +188,7 @@ def latency_rows(records: Iterable[Record], scores: Judged) -> list[LatencyRow]:
     """Return a row for each measured shape of each record. `scores` are those of `validity.judged`."""
     rows = []
     for record in records:
-        measured = {(m.batch, m.sequence) for m in record.measurements}
+        measured = {m.shape for m in record.measurements}
         tasks = scores.get(way(record), {})
         rows += [LatencyRow(record, *shape, tasks) for shape in record.cell.shapes if shape in measured]
     return rows

@@ -9,7 +9,6 @@ import resource
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from backends.base import Array, Feeds, Session, Shape, Unavailable, Unsupported
 from suites.measuring import clock
@@ -17,7 +16,9 @@ from suites.measuring.clock import Effort, Samples
 from suites.measuring.cpu_load import cpu_load, read_cpu
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
-from suites.records.record import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.records.facts import Facts, ShapeFacts
+from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement, Telemetry
+from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.schema.refusals import first_line
 from suites.suite import Question
@@ -32,39 +33,43 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     Args:
         run: its arrays are inputs and references, see `inputs_of`.
     """
-    facts: dict[str, object] = {}
-    with run.session(facts) as session:
+    steps: dict[str, int] = {}
+    with run.session(steps) as session:
         measured = _measure_shapes(session, run)
-    return replace(measured, facts={**facts, **measured.facts})
+    return replace(measured, facts=measured.facts.opened(steps))
 
 
 def _measure_shapes(session: Session, run: MeasureRun) -> Measured:
     measurements: list[Measurement] = []
-    checks: list[dict[str, Any]] = []
-    facts: dict[str, dict[str, Any]] = {}
+    checks: list[Check] = []
+    facts: dict[str, ShapeFacts] = {}
     failures: dict[str, str] = {}
     # Ascending size: the peak memory of a process only grows, so the peak after a shape belongs to this shape.
     for shape in sorted(run.shapes, key=lambda shape: shape.batch * shape.sequence):
         try:
             feeds, reference, rows = inputs_of(run.arrays, shape)
             first = clock.time_once(lambda: _first_step(session, feeds))  # noqa: B023  called at once
-            facts[str(shape)] = {"first_step_ns": first}
+            facts[str(shape)] = ShapeFacts(first)
             for graph in (False, True) if run.cuda_graph else (False,):
                 run.progress(f"{shape} {'CUDA graph' if graph else 'plain'}")
                 if graph:
                     try:
-                        facts[str(shape)]["capture_ns"] = clock.time_once(session.capture)
+                        captured = clock.time_once(session.capture)
                     except Unsupported as reason:
-                        facts[str(shape)]["no_cuda_graph"] = str(reason)
+                        facts[str(shape)] = replace(facts[str(shape)], no_cuda_graph=str(reason))
                         break
+                    facts[str(shape)] = replace(facts[str(shape)], capture_ns=captured)
                     session.step()
                     session.wait()
-                where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": graph}
                 expected = reference, rows, feeds["attention_mask"]
-                checks.append({**where, "when": FIRST_USE, **compare_with_reference(session.fetch(), *expected)})
+                size = shape.batch, shape.sequence
+                difference = compare_with_reference(session.fetch(), *expected)
+                checks.append(Check.of(difference, size, graph, FIRST_USE))
                 measurements += _phases(session, shape, feeds, run.effort, graph)
-                checks.append({**where, "when": AFTER_TIMING, **compare_with_reference(session.fetch(), *expected)})
-            facts[str(shape)]["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                difference = compare_with_reference(session.fetch(), *expected)
+                checks.append(Check.of(difference, size, graph, AFTER_TIMING))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            facts[str(shape)] = replace(facts[str(shape)], peak_host_bytes=peak)
         except (Unsupported, Unavailable):
             raise
         except Exception as error:
@@ -72,7 +77,7 @@ def _measure_shapes(session: Session, run: MeasureRun) -> Measured:
             # session is unusable afterwards, the next shape fails too and reports it.
             traceback.print_exc()
             failures[str(shape)] = first_line(error)
-    return Measured(tuple(measurements), tuple(checks), facts, failures)
+    return Measured(tuple(measurements), tuple(checks), Facts(shapes=facts), failures)
 
 
 def inputs_of(arrays: Mapping[str, Array], shape: Shape) -> tuple[Feeds, Array, Array]:
@@ -98,7 +103,7 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
         samples_by_phase[ENQUEUE] = enqueue
         samples_by_phase[SUSTAINED] = clock.time_sustained(session, effort)
     samples_by_phase[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
-    load = cpu_load(before, read_cpu())
+    load = Telemetry(cpu=cpu_load(before, read_cpu()))
     return [
         Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)
         for phase, samples in samples_by_phase.items()

@@ -113,8 +113,8 @@ def rankings(records: Iterable[Record], scores: Judged, baseline: Baseline | Non
 
 def tokens_of(record: Record) -> str:
     """Return the kind of token ids. A record with inputs names the kind that "auto" selected."""
-    if "inputs" in record.artifacts:
-        return str(record.artifacts["inputs"]["notes"]["tokens"])
+    if record.artifacts.inputs:
+        return record.artifacts.inputs.notes.tokens
     return str(record.cell.lengths.get("tokens", ""))
 
 

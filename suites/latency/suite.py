@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from suites.latency.result import RESULT
 from suites.suite import SuiteDescription
 
-SUITE = SuiteDescription(timed=True, repeats=True, splits_batches=True)
+SUITE = SuiteDescription(timed=True, repeats=True, splits_batches=True, result=RESULT)

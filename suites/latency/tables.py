@@ -150,7 +150,7 @@ def _workload(record: Record, name: str) -> tuple[str, ...]:
 
 def _tokens(records: Sequence[Record]) -> str:
     """Return the kinds of token ids. A record with inputs names the kind that "auto" selected."""
-    kinds = {str(r.artifacts["inputs"]["notes"]["tokens"]) for r in records if "inputs" in r.artifacts}
+    kinds = {r.artifacts.input_notes.tokens for r in records if r.artifacts.inputs}
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
@@ -191,9 +191,10 @@ def _row(row: LatencyRow, options: str) -> Row:
 
 
 def _score(scores: Scores) -> str:
-    if "failure" in scores:
-        return str(scores["failure"]).partition(":")[0]
-    return "NaN" if scores["nonfinite"] else f"{scores['value']:.4f} ({scores['difference']:+.4f})"
+    if scores.failure:
+        return scores.failure.partition(":")[0]
+    figures = scores.result.figures if scores.result and not scores.result.nonfinite else None
+    return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
 
 
 def _milliseconds(nanoseconds: float) -> str:
@@ -234,15 +235,15 @@ def _padding(row: LatencyRow) -> str:
 
 def _engine(record: Record) -> tuple[str, str]:
     """Return build seconds and megabytes of an engine; empty for other artifacts."""
-    built = record.artifacts.get("built", {})
-    if "engine_bytes" not in built.get("notes", {}):
+    built = record.artifacts.built
+    if built is None or built.notes.engine_bytes is None:
         return "", ""
-    return f"{built['seconds']:.0f}", f"{built['notes']['engine_bytes'] / 1e6:,.0f}"
+    return f"{built.seconds:.0f}", f"{built.notes.engine_bytes / 1e6:,.0f}"
 
 
 def _notes(row: LatencyRow) -> list[str]:
-    facts = row.record.facts.get(row.shape_name, {})
-    graphs = f"no CUDA graph: {facts['no_cuda_graph']}" if "no_cuda_graph" in facts else ""
+    reason = row.record.facts.of_shape(row.shape_name).no_cuda_graph
+    graphs = f"no CUDA graph: {reason}" if reason else ""
     return [origin_note(row.record), products_not_int8(row.record), graphs]
 
 

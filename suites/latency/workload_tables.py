@@ -8,7 +8,8 @@ from typing import Any
 
 from backends.registry import descriptions
 from suites.records.cell import PROFILES
-from suites.records.record import GPU, LATENCY, OK, SUSTAINED, Record
+from suites.records.measurement import GPU, LATENCY, SUSTAINED
+from suites.records.record import OK, Record
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
@@ -94,7 +95,7 @@ def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> 
     rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
     outcome = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "version": cell.release}
-    cubic = record.artifacts.get("built", {}).get("notes", {}).get("gelu") == "cubic"
+    cubic = record.artifacts.built_notes.gelu == "cubic"
     notes = (
         configuration(record, common.of(record)),
         origin_note(record),
@@ -114,9 +115,9 @@ def _packs_tokens(record: Record) -> bool:
 
 
 def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
-    notes, name = record.artifacts["inputs"]["notes"], f"{batch}x{longest}"
-    whole = [[batch, longest, notes["shapes"][name]["tokens"]]] if name in notes["shapes"] else []
-    passes = notes.get("passes", {}).get(name, whole)
+    notes, name = record.artifacts.input_notes, f"{batch}x{longest}"
+    whole = ((batch, longest, notes.shapes[name].tokens),) if name in notes.shapes else ()
+    passes = notes.passes.get(name, whole)
     shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
     packed = _packs_tokens(record)
     computed = tokens if packed else sum(rows * longest for rows, longest in shapes)

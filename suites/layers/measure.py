@@ -6,13 +6,14 @@ Runs in the measuring worker, over any session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Session
+from suites.layers.result import Layer, LayerErrors, LayersResult
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_outputs
+from suites.records.facts import Facts
 from suites.running.job import Measured
 from suites.suite import Question
 
@@ -24,16 +25,16 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         run: its arrays are in the format of backends/onnx_/marked_outputs.py.
 
     Returns:
-        The result has `layers`: for each point the values of `layer_errors`.
+        The result is a LayersResult without a threshold.
     """
-    facts: dict[str, object] = {}
-    with run.session(facts) as session:
+    steps: dict[str, int] = {}
+    with run.session(steps) as session:
         run.progress("comparing")
         layers = _compare_layers(session, run.arrays)
-    return Measured(facts=facts, result={"layers": layers})
+    return Measured(facts=Facts().opened(steps), result=LayersResult(tuple(layers)))
 
 
-def _compare_layers(session: Session, arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+def _compare_layers(session: Session, arrays: Mapping[str, Array]) -> list[Layer]:
     feeds = {name.partition("/")[2]: arrays[name] for name in arrays if name.startswith("feeds/")}
     session.load(feeds)
     session.step()
@@ -42,24 +43,15 @@ def _compare_layers(session: Session, arrays: Mapping[str, Array]) -> list[dict[
     outputs, reference = session.fetch()[valid], arrays["reference"][valid]
     edges = np.cumsum([0, *arrays["widths"].tolist()])
     return [
-        {"point": str(point), **layer_errors(outputs[:, low:high], reference[:, low:high])}
+        compared_layer(str(point), outputs[:, low:high], reference[:, low:high])
         for point, low, high in zip(arrays["points"], edges[:-1], edges[1:], strict=True)
     ]
 
 
-def layer_errors(output: Array, reference: Array) -> dict[str, Any]:
-    """Compare an output with its reference, both [tokens, features].
-
-    Returns:
-        nonfinite, the number of NaN and Inf; where it is 0, also max_difference (absolute), relative_error (Frobenius
-        norm of the difference over that of the reference) and cosine_min, the smallest over tokens.
-    """
+def compared_layer(point: str, output: Array, reference: Array) -> Layer:
+    """Compare the output of a point with its reference, both [tokens, features]."""
     difference = compare_outputs(output, reference)
     if difference.nonfinite:
-        return {"nonfinite": difference.nonfinite}
-    return {
-        "nonfinite": 0,
-        "max_difference": difference.max_difference,
-        "relative_error": difference.relative_error,
-        "cosine_min": float(difference.cosines.min()),
-    }
+        return Layer(point, difference.nonfinite)
+    cosine = float(difference.cosines.min())
+    return Layer(point, 0, LayerErrors(difference.max_difference, difference.relative_error, cosine))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from suites.suite import Judging, Question, Scores, SuiteDescription
+from suites.layers.result import RESULT, Layer, LayersResult
+from suites.suite import Judging, Question, Result, SuiteDescription
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,27 @@ class LayersQuestion(Question):
         return replace(self, begin=end) if end < points else None
 
 
-def first_above(layers: Sequence[Mapping[str, float]], threshold: float) -> str:
+def first_above(layers: Sequence[Layer], threshold: float) -> str:
     """Return the first point with NaN or Inf, or with a relative error above `threshold`; empty if there is none."""
     for layer in layers:
-        if layer["nonfinite"] or layer["relative_error"] > threshold:
-            return str(layer["point"])
+        if layer.errors is None or layer.errors.relative_error > threshold:
+            return layer.point
     return ""
 
 
-def joined(results: Sequence[Scores]) -> Scores:
+def joined(results: Sequence[Result]) -> Result:
     """Return the layers of all chunks."""
-    return {"layers": [layer for result in results for layer in cast("list[object]", result["layers"])]}
+    return LayersResult(tuple(layer for result in results for layer in _layers(result)))
 
 
-def judged(scores: Scores, judging: Judging) -> Scores:
-    layers = cast("list[Mapping[str, float]]", scores["layers"])
-    return {**scores, "threshold": judging.threshold, "first": first_above(layers, judging.threshold)}
+def judged(result: Result, judging: Judging) -> Result:
+    layers = _layers(result)
+    return LayersResult(layers, judging.threshold, first_above(layers, judging.threshold))
 
 
-SUITE = SuiteDescription(question=LayersQuestion, joined=joined, judged=judged)
+def _layers(result: Result) -> tuple[Layer, ...]:
+    assert isinstance(result, LayersResult)
+    return result.layers
+
+
+SUITE = SuiteDescription(question=LayersQuestion, result=RESULT, joined=joined, judged=judged)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from suites.layers.result import Layer, LayersResult
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, joined, markdown, one_machine, profiles_of
@@ -46,23 +46,27 @@ def _section(records: Sequence[Record]) -> str:
 
 def _depth(record: Record) -> str:
     """Return the number of layers of the model; models of one name may differ in it."""
-    layers = {layer["point"].rpartition("/")[0] for layer in record.scores.get("layers", ())} - {""}
+    layers = {layer.point.rpartition("/")[0] for layer in _layers(record)} - {""}
     return f"{len(layers)} layers" if layers else ""
 
 
 def _table(record: Record) -> str:
-    scores = record.scores
-    rows = [_row(layer, scores) for layer in scores["layers"]]
-    first = scores["first"] or "none"
-    return f"{markdown(COLUMNS, rows)}\n\nFirst output with a relative error above {scores['threshold']:g}: {first}."
+    result = record.result
+    assert isinstance(result, LayersResult)
+    rows, first = [_row(layer, result.first) for layer in result.layers], result.first or "none"
+    return f"{markdown(COLUMNS, rows)}\n\nFirst output with a relative error above {result.threshold:g}: {first}."
 
 
-def _row(layer: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
-    place, _, output = layer["point"].rpartition("/")
-    mark = "**first above the threshold**" if layer["point"] == scores["first"] else ""
-    if layer["nonfinite"]:
-        return [place, output, str(layer["nonfinite"]), "", "", "", mark]
-    figures = [f"{layer['max_difference']:.2e}", f"{layer['relative_error']:.2e}", f"{layer['cosine_min']:.5f}"]
+def _layers(record: Record) -> Sequence[Layer]:
+    return record.result.layers if isinstance(record.result, LayersResult) else ()
+
+
+def _row(layer: Layer, first: str) -> list[str]:
+    place, _, output = layer.point.rpartition("/")
+    mark, errors = "**first above the threshold**" if layer.point == first else "", layer.errors
+    if errors is None:
+        return [place, output, str(layer.nonfinite), "", "", "", mark]
+    figures = [f"{errors.max_difference:.2e}", f"{errors.relative_error:.2e}", f"{errors.cosine_min:.5f}"]
     return [place, output, "", *figures, mark]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backends.json_part import Part
 from suites.measuring.clock import cpu_time_ns, now_ns
 
 PROC = Path("/proc")
@@ -22,6 +23,24 @@ STEAL = 7
 
 USED = 0.1
 """A thread counts as used if it is busy for at least this share of the time."""
+
+
+@dataclass(frozen=True)
+class CpuLoad(Part):
+    """CPU load between two readings.
+
+    Attributes:
+        cpu_others: share of the CPU time (of all CPUs that this process may use) that other processes took, including
+            stolen time.
+        cpu_steal: the stolen part.
+        cpu_resolution: largest error of the shares caused by the ticks.
+        threads_used: number of threads of this process that were busy for a tenth of the time or more.
+    """
+
+    cpu_others: float = 0.0
+    cpu_steal: float = 0.0
+    cpu_resolution: float = 0.0
+    threads_used: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,26 +82,20 @@ def read_cpu(proc: Path = PROC) -> CpuReading | None:
     return CpuReading(now_ns() / 1e9, busy, steal, cpu_time_ns() / 1e9 + launcher, threads)
 
 
-def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | None = None) -> dict[str, float]:
-    """Return the CPU load between two readings; empty if a reading is missing or no time passed.
-
-    Returns:
-        cpu_others: share of the CPU time (of all CPUs that this process may use) that other processes took, including
-            stolen time. cpu_steal: the stolen part. cpu_resolution: largest error of the shares caused by the ticks.
-            threads_used: number of threads of this process that were busy for a tenth of the time or more.
-    """
+def cpu_load(before: CpuReading | None, after: CpuReading | None, cpus: int | None = None) -> CpuLoad | None:
+    """Return the CPU load between two readings; None if a reading is missing or no time passed."""
     if before is None or after is None or after.at <= before.at:
-        return {}
+        return None
     capacity = (after.at - before.at) * (cpus or len(os.sched_getaffinity(0)))
     others = after.busy - before.busy - (after.own - before.own)
     least = USED * (after.at - before.at)
     used = sum(spent - before.threads.get(thread, 0.0) >= least for thread, spent in after.threads.items())
-    return {
-        "cpu_others": round(min(max(others / capacity, 0.0), 1.0), 4),
-        "cpu_steal": round(min(max((after.steal - before.steal) / capacity, 0.0), 1.0), 4),
-        "cpu_resolution": round(2 / os.sysconf("SC_CLK_TCK") / capacity, 4),
-        "threads_used": used,
-    }
+    return CpuLoad(
+        cpu_others=round(min(max(others / capacity, 0.0), 1.0), 4),
+        cpu_steal=round(min(max((after.steal - before.steal) / capacity, 0.0), 1.0), 4),
+        cpu_resolution=round(2 / os.sysconf("SC_CLK_TCK") / capacity, 4),
+        threads_used=used,
+    )
 
 
 def _of_process(stat: Path) -> int:

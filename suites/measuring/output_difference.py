@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -49,6 +47,23 @@ class OutputDifference:
         return np.asarray((self.output * self.reference).sum(-1) / np.maximum(norms, SMALLEST_NORM))
 
 
+@dataclass(frozen=True)
+class ReferenceDifference:
+    """Difference of an output from the FP32 reference, over tokens that are not padding.
+
+    Attributes:
+        nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None.
+        cosine: smallest cosine of mean-pooled hidden states over sequences.
+        token_cosine: smallest cosine over single tokens.
+        max_difference: largest absolute difference.
+    """
+
+    nonfinite: int
+    cosine: float | None = None
+    token_cosine: float | None = None
+    max_difference: float | None = None
+
+
 def compare_outputs(output: Array, reference: Array) -> OutputDifference:
     """Compare two arrays [..., features] of any float type in FP64.
 
@@ -60,7 +75,7 @@ def compare_outputs(output: Array, reference: Array) -> OutputDifference:
     return OutputDifference(output.astype(np.float64), reference.astype(np.float64))
 
 
-def compare_with_reference(output: Array, reference: Array, rows: Array, mask: Array) -> Mapping[str, Any]:
+def compare_with_reference(output: Array, reference: Array, rows: Array, mask: Array) -> ReferenceDifference:
     """Compare an output with the FP32 reference, over tokens that are not padding.
 
     Args:
@@ -68,22 +83,17 @@ def compare_with_reference(output: Array, reference: Array, rows: Array, mask: A
         reference: [rows, sequence, hidden] FP32.
         rows: indices [rows] of the sequences of the batch that `reference` contains.
         mask: int32 [batch, sequence].
-
-    Returns:
-        nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None. cosine: smallest
-        cosine of mean-pooled hidden states over sequences. token_cosine: smallest cosine over single tokens.
-        max_difference: largest absolute difference.
     """
     valid = mask.astype(bool)
     if nonfinite := int(np.count_nonzero(~np.isfinite(output[valid]))):
-        return {"nonfinite": nonfinite, "cosine": None, "token_cosine": None, "max_difference": None}
+        return ReferenceDifference(nonfinite)
     tokens = valid[rows]
     hidden, expected = output[rows].astype(np.float64), reference.astype(np.float64)
     pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (hidden, expected)]
     difference = compare_outputs(hidden[tokens], expected[tokens])
-    return {
-        "nonfinite": 0,
-        "cosine": float(compare_outputs(*pooled).cosines.min()),
-        "token_cosine": float(difference.cosines.min()),
-        "max_difference": difference.max_difference,
-    }
+    return ReferenceDifference(
+        nonfinite=0,
+        cosine=float(compare_outputs(*pooled).cosines.min()),
+        token_cosine=float(difference.cosines.min()),
+        max_difference=difference.max_difference,
+    )

@@ -97,7 +97,7 @@ def _of_records(request: Request, records: Sequence[Record], machine: str, same:
 
     stages = [record.stages for record in records]
     cached = [float(stage.get("build", 0.0)) for stage in stages]
-    built = [float(record.artifacts.get("built", {}).get("seconds", 0.0)) for record in records]
+    built = [_number(record.artifacts.built and record.artifacts.built.seconds) for record in records]
     memory = [size for record in records if (size := memory_of(record)) is not None]
     return Estimate(
         setup_s=median([sum(stage.get(name, 0.0) for name in ("probe", "export", "score")) for stage in stages]),
@@ -128,16 +128,15 @@ def process_seconds(record: Record, request: Request) -> float:
 
 def _scale(record: Record, request: Request) -> float:
     shapes = len(request.cell["shapes"]) / max(1, len(record.cell.shapes))
-    past = sum(_number(record.settings.get(name)) for name in ("warm_up_s", "seconds"))
+    past = sum(_number(getattr(record.settings, name)) for name in ("warm_up_s", "seconds"))
     now = request.effort.warm_up_s + request.effort.seconds
     return shapes * (now / past if past else 1.0)
 
 
 def memory_of(record: Record) -> int | None:
     """Return the largest memory in bytes: of the device if telemetry has it, else of the process; None if unknown."""
-    device = [item.telemetry["memory_bytes"] for item in record.measurements if "memory_bytes" in item.telemetry]
-    host = [facts["peak_host_bytes"] for facts in record.facts.values()
-            if isinstance(facts, Mapping) and "peak_host_bytes" in facts]  # fmt: skip
+    device = [item.telemetry.memory_bytes for item in record.measurements if item.telemetry.memory_bytes]
+    host = [facts.peak_host_bytes for facts in record.facts.shapes.values() if facts.peak_host_bytes]
     found = [size for size in map(_number, device or host) if size]
     return int(max(found)) if found else None
 

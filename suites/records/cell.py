@@ -9,21 +9,24 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from backends.json_codec import to_json
+from backends.json_part import Part
 
 PROFILES = ("profiles", "min", "opt", "max", "ranges")
 """Options that select the shapes for which an engine is tuned."""
 
 
-def short_digest(value: Any) -> str:
+def short_digest(value: object) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a JSON value. They replace a long value in a cell."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Part):
     """One (suite, model, backend, precision, shapes) combination.
 
     Attributes:
@@ -50,12 +53,9 @@ class Cell:
     lengths: Mapping[str, Any]
     options: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Cell:
-        return cls(**{**data, "shapes": tuple((int(b), int(s)) for b, s in data["shapes"])})
+    def to_json(self) -> dict[str, object]:
+        data: dict[str, object] = to_json(self)
+        return data
 
     @cached_property
     def id(self) -> str:

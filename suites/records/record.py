@@ -1,23 +1,30 @@
-"""Measurements and records. A record is the result of a cell in one JSON file, which is written atomically."""
+"""Records. A record is the result of a cell in one JSON file, which is written atomically."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from backends.atomic_file import write_atomically
+from backends.json_codec import NotThisType, from_json, to_json
+from backends.json_part import Part
+from suites.records.artifacts import Artifacts
 from suites.records.cell import Cell
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.migrations import migrated
+from suites.records.parts import Check, Environment, Maker, Process, Settings
 from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
+from suites.records.search_result import SearchResult
 from suites.schema.refusals import Refused
-from suites.suite import is_timed
+from suites.suite import Result, is_timed, load_suite, suite_names
 from suites.text import one_line, sanitized
 
 SCHEMA = 2
@@ -33,90 +40,45 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT = "ok", "unsupported", "unavailable", "failed", "timeout"
 OUTCOMES = (OK, UNSUPPORTED, UNAVAILABLE, FAILED, TIMEOUT)
 
-GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
-REPLAY = "replay"
-"""Phases of a measurement:
-
-- `gpu`: device time of a step, by events;
-- `enqueue`: host time of enqueueing a step on an idle device;
-- `latency`: host time of a step until it is done, with the inputs on the device;
-- `end_to_end`: host time of copying inputs in, a step, and copying outputs out;
-- `sustained`: host time per step, back to back without events between the steps;
-- `replay`: host time of a request in a trace of suite=switching.
-"""
-
 
 @dataclass(frozen=True)
-class Measurement:
-    """Raw samples of one phase at one shape, in nanoseconds; no averages.
-
-    Attributes:
-        windows: (start, end, steps) of each uninterrupted series of samples. Start and end are in ns on the monotonic
-            clock.
-        steady: whether the warm-up became steady before its time limit.
-        throttled: for each window, whether the GPU reported throttling during it; empty without a GPU.
-        telemetry: readings of the device during the windows: clocks in MHz, power in W, temperature in degrees C,
-            throttle reasons, memory in use in bytes, number of other processes on the device, energy per sequence in
-            mJ. Also the CPU load (suites/measuring/cpu_load.py).
-        process: number of the fresh process that measured, from 0.
-    """
-
-    phase: str
-    batch: int
-    sequence: int
-    cuda_graph: bool
-    samples: tuple[int, ...]
-    windows: tuple[tuple[int, int, int], ...]
-    steady: bool
-    throttled: tuple[bool, ...] = ()
-    telemetry: Mapping[str, Any] = field(default_factory=dict)
-    process: int = 0
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        start_end_count = tuple((int(a), int(b), int(n)) for a, b, n in data["windows"])
-        return cls(**{**data, "samples": tuple(data["samples"]), "windows": start_end_count,
-                      "throttled": tuple(data.get("throttled", ()))})  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Record:
+class Record(Part):
     """Result of a cell, with all facts that are needed to read, check and repeat it.
 
     Attributes:
         outcome: one of `OUTCOMES`.
         reason: the reason for an outcome other than `ok`, in one line.
         checks: comparison of the output with the FP32 reference, for each shape and CUDA graph setting.
-        facts: figures that are not samples: time to open a session, first steps, peak memory, token counts.
-        scores: scores of the outputs by a task, see suites/tasks/scoring.py.
-        environment: machine, GPU or CPU, driver and versions. A table never mixes records with different
-            `environment["machine"]`.
-        artifacts: SHA-256, versions and build seconds of each artifact, by name.
+        facts: figures of the first process that are not samples.
+        result: result of the suite, see the file result.py of each suite ("scores" in JSON); None without one.
+        environment: machine, GPU or CPU, driver and versions.
+        artifacts: digests, versions, seconds and notes of the files that the cell made.
         settings: duration and sample limits of the measurement; not part of the cell.
         stages: wall seconds by stage.
-        processes: one entry for each process that measured after the first: its number (`process`), its end
-            (`measured_at`) and its `facts`. Those of the first process are in the record's own fields.
-        maker: version and commit of the suite, and whether its code differed from the commit; see
-            suites/records/suite_version.py.
+        processes: the processes that measured after the first. The facts of the first are the record's own.
+        maker: version of the suite; None for a record of an early version.
         harness, scoring: versions of the timing, and of inputs and scoring; see suites/records/suite_version.py.
+        schema: version of the layout that the record was written in.
     """
+
+    json_names: ClassVar[Mapping[str, str]] = {"result": "scores"}
 
     cell: Cell
     outcome: str
     reason: str
-    environment: Mapping[str, Any]
+    environment: Environment
     measurements: tuple[Measurement, ...] = ()
-    checks: tuple[Mapping[str, Any], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    facts: Facts = field(default_factory=Facts)
+    result: Result | None = None
+    artifacts: Artifacts = field(default_factory=Artifacts)
+    settings: Settings = field(default_factory=Settings)
     stages: Mapping[str, float] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     measured_at: str = ""
-    processes: tuple[Mapping[str, Any], ...] = ()
+    processes: tuple[Process, ...] = ()
     log_tail: str = ""
-    maker: Mapping[str, Any] = field(default_factory=dict)
+    maker: Maker | None = None
     harness: int = 1
     scoring: int = 1
     schema: int = SCHEMA
@@ -127,7 +89,20 @@ class Record:
         return is_timed(self.cell.suite)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Record:
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        cell = data["cell"]
+        suite = str(cell.get("suite")) if isinstance(cell, Mapping) else ""
+        return {"result": result_type(suite) | None}
+
+    @classmethod
+    def from_layout(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {**data, **{name: data.get(name) or None for name in ("scores", "maker")}}
+
+    def to_layout(self, data: dict[str, object]) -> dict[str, object]:
+        return {**data, **{name: data[name] or {} for name in ("scores", "maker")}}
+
+    @classmethod
+    def from_json(cls, data: object) -> Record:
         """Return the record in parsed JSON data.
 
         Raises:
@@ -135,15 +110,26 @@ class Record:
         """
         content = _verified(data)
         record_is_sound(content)
-        if unknown := set(content) - {item.name for item in dataclasses.fields(cls)}:
-            raise BadRecord(f"{min(unknown)} is not a field of a record")
-        cell = Cell.from_json(content["cell"])
-        content |= {name: tuple(content[name]) for name in ("checks", "command", "processes") if name in content}
-        return cls(**{**content, "cell": cell,
-                      "measurements": tuple(Measurement.from_json(m) for m in content["measurements"])})  # fmt: skip
+        try:
+            record = from_json(cls, migrated(content, SCHEMA), "record")
+        except NotThisType as error:
+            raise BadRecord(str(error).removeprefix("record.")) from None
+        return replace(record, schema=int(str(content["schema"])))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON object of the record, in the current layout and without a digest."""
+        data: dict[str, object] = to_json(replace(self, schema=SCHEMA))
+        return data
 
 
-def _verified(data: Any) -> dict[str, Any]:
+def result_type(suite: str) -> type[Result]:
+    """Return the dataclass of a suite's result. The result of a suite that is not installed has unknown fields only."""
+    if suite == "search":
+        return SearchResult
+    return load_suite(suite).result if suite in suite_names() else Result
+
+
+def _verified(data: object) -> dict[str, object]:
     """Check the schema and the digest. Return the data without the digest."""
     if not isinstance(data, dict):
         raise BadRecord("it is not a JSON object")
@@ -158,7 +144,7 @@ def _verified(data: Any) -> dict[str, Any]:
     return content
 
 
-def digest_of(data: Mapping[str, Any]) -> str:
+def digest_of(data: Mapping[str, object]) -> str:
     """Return "sha256:" and the SHA-256 of the canonical JSON of a record's data. The data must not have the digest."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
@@ -182,9 +168,8 @@ def write_record(results: Path, record: Record) -> Path:
         Refused: the record could not be read again, so every later report would skip it.
         OSError: the folder cannot be written or the disk is full.
     """
-    path = record_path(results, record.environment["machine"], record.cell)
-    # A round trip through JSON gives the data that a reader gets: tuples become lists, keys become strings.
-    data = json.loads(json.dumps({**dataclasses.asdict(record), "schema": SCHEMA}))
+    path = record_path(results, record.environment.machine, record.cell)
+    data = record.to_json()
     try:
         record_is_sound(data)
     except BadRecord as error:
@@ -192,7 +177,8 @@ def write_record(results: Path, record: Record) -> Path:
             f"the record was not written, because it could not be read again: {error}; choose usual values"
         ) from None
     digest = digest_of(data)
-    measurements = ",\n  ".join(json.dumps(m, separators=(",", ":")) for m in data.pop("measurements"))
+    measurements = ",\n  ".join(json.dumps(to_json(m), separators=(",", ":")) for m in record.measurements)
+    del data["measurements"]
     body = json.dumps({**data, "digest": digest}, indent=1)
     write_atomically(path, f'{body[:-2]},\n "measurements": [\n  {measurements}\n ]\n}}\n')
     return path
@@ -226,7 +212,7 @@ def read_record(path: Path) -> Record:
         raise BadRecord(f"it is not a record: {one_line(str(error), 200)}") from error
 
 
-def _with_new_digest(data: dict[str, Any]) -> dict[str, Any]:
+def _with_new_digest(data: Mapping[str, object]) -> dict[str, object]:
     content = {name: value for name, value in data.items() if name != "digest"}
     return {**content, "digest": digest_of(content)}
 

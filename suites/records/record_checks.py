@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
-Check = Callable[[Any, str], None]
+Check = Callable[[object, str], None]
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 """Name of a machine, which is also the name of its folder."""
@@ -27,21 +27,22 @@ class BadRecord(ValueError):
     """A file is not a record that this version can use; the message says why."""
 
 
-def record_is_sound(data: Mapping[str, Any]) -> None:
+def record_is_sound(data: Mapping[str, object]) -> None:
     """Check all fields of a record that tables and other commands read.
 
     Raises:
         BadRecord: a field is missing or has a wrong type.
     """
     RECORD(data, "")
-    suite = SCORES.get(data["cell"]["suite"])
-    needed = data["cell"]["suite"] in ("search", "layers") and data["outcome"] == "ok"
+    name = str(_object(data["cell"], "cell")["suite"])
+    suite = SCORES.get(name)
+    needed = name in ("search", "layers") and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
 
 def is_a(expected: str, test: Callable[[Any], bool]) -> Check:
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not test(value):
             raise BadRecord(f"{where} is not {expected}")
 
@@ -51,7 +52,7 @@ def is_a(expected: str, test: Callable[[Any], bool]) -> Check:
 def each(item: Check, least: int = 0) -> Check:
     """Return a check of a list of at least `least` items, which all pass `item`."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list) or len(value) < least:
             raise BadRecord(f"{where} is not a list{f' of at least {least}' if least else ''}")
         for index, element in enumerate(value):
@@ -63,9 +64,8 @@ def each(item: Check, least: int = 0) -> Check:
 def values(item: Check) -> Check:
     """Return a check of an object whose values all pass `item`."""
 
-    def check(value: Any, where: str) -> None:
-        mapping(value, where)
-        for key, element in value.items():
+    def check(value: object, where: str) -> None:
+        for key, element in _object(value, where).items():
             item(element, f"{where}.{key}")
 
     return check
@@ -74,24 +74,30 @@ def values(item: Check) -> Check:
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
     """Return a check of an object with required and optional keys. Other keys are ignored."""
 
-    def check(value: Any, where: str) -> None:
-        mapping(value, where)
+    def check(value: object, where: str) -> None:
+        found = _object(value, where)
         for key, item in required.items():
-            if key not in value:
+            if key not in found:
                 raise BadRecord(f"{_at(where, key)} is missing")
-            item(value[key], _at(where, key))
+            item(found[key], _at(where, key))
         for key, item in (optional or {}).items():
-            if key in value:
-                item(value[key], _at(where, key))
+            if key in found:
+                item(found[key], _at(where, key))
 
     return check
+
+
+def _object(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise BadRecord(f"{where} is not an object")
+    return value
 
 
 def _at(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _numbers(value: Any, least: float) -> bool:
+def _numbers(value: object, least: float) -> bool:
     """Return whether `value` is a list of numbers in range."""
     # Only built-in functions loop over the list, because it can be long.
     if not isinstance(value, list) or not {*map(type, value)} <= {int, float}:
@@ -99,7 +105,7 @@ def _numbers(value: Any, least: float) -> bool:
     return not value or (min(value) >= least and max(value) < LARGEST_NUMBER and not any(map(math.isnan, value)))
 
 
-def _triples(value: Any) -> bool:
+def _triples(value: object) -> bool:
     if not isinstance(value, list) or not all(isinstance(triple, list) and len(triple) == 3 for triple in value):
         return False
     flat = list(chain.from_iterable(value))
@@ -131,12 +137,12 @@ model = is_a(
 maybe_number = is_a("a number or null", lambda value: value is None or type(value) in (int, float))
 
 
-def outcome(value: Any, where: str) -> None:
+def outcome(value: object, where: str) -> None:
     if value not in ("ok", "unsupported", "unavailable", "failed", "timeout"):
         raise BadRecord(f"{where} is not an outcome")
 
 
-def environment(value: Any, where: str) -> None:
+def environment(value: object, where: str) -> None:
     """Check the facts in table headings: name and driver of a GPU, or name and number of cores of a CPU."""
     kind = (
         {"gpu": text, "driver": text} if isinstance(value, dict) and "gpu" in value else {"cpu": text, "cores": whole}
@@ -174,9 +180,10 @@ MEASUREMENT = fields(
 )  # fmt: skip
 
 
-def measurement(value: Any, where: str) -> None:
+def measurement(value: object, where: str) -> None:
     MEASUREMENT(value, where)
-    if not value["samples"] and not value["phase"].startswith("replay"):
+    found = _object(value, where)
+    if not found["samples"] and not str(found["phase"]).startswith("replay"):
         raise BadRecord(f"{where}.samples is empty")
 
 
@@ -211,10 +218,10 @@ _FIGURES = fields(
 )  # fmt: skip
 
 
-def _judged(value: Any, where: str) -> None:
+def _judged(value: object, where: str) -> None:
     """Check the scores of a task. Outputs that are not finite have no other figures."""
     fields({"nonfinite": whole})(value, where)
-    if not value["nonfinite"]:
+    if not _object(value, where)["nonfinite"]:
         _FIGURES(value, where)
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from backends.json_part import unknown_fields
 from suites.records.record import Record, read_record
 from suites.records.record_checks import MACHINE_NAME, BadRecord
 
@@ -62,6 +63,11 @@ class MachineFolder:
             if path.is_file():
                 return self._record_at(path)
         return None
+
+    def unknown_fields(self) -> dict[Path, list[str]]:
+        """Return the unknown fields of the records that were read, by file. They are kept, but no table uses them."""
+        read = {path: unknown_fields(record) for path, record in self._read.items() if record is not None}
+        return {path: names for path, names in read.items() if names}
 
     def leave_out(self, record: Record, reason: str) -> None:
         """Treat a record as bad from now on."""
@@ -128,7 +134,7 @@ def _check_path(record: Record, path: Path, machine: str) -> Record:
         BadRecord: the path does not match.
     """
     # Only the digest in the file name is compared: earlier versions wrote the model's name in another format.
-    expected_names = (str(record.environment["machine"]), record.cell.suite, record.cell.id.rpartition("-")[2])
+    expected_names = (record.environment.machine, record.cell.suite, record.cell.id.rpartition("-")[2])
     path_names = (machine, path.parent.name, path.stem.rpartition("-")[2])
     for kind, expected, actual in zip(("machine", "suite", "cell"), expected_names, path_names, strict=True):
         if expected != actual:

@@ -8,11 +8,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
-from typing import Any
 
+from suites.records.parts import Maker
 from suites.root import ROOT
 
 VERSION = "0.2.0"
@@ -33,7 +32,7 @@ CODE = ("suites", "backends")
 
 
 @cache
-def maker() -> Mapping[str, Any]:
+def maker() -> Maker:
     """Return the `version` of the suite, its `commit`, and `dirty`: whether the code differs from the commit.
 
     A copy without a repository, as in a container, reads them from SUITES_COMMIT: a commit, followed by "-dirty" if the
@@ -43,11 +42,11 @@ def maker() -> Mapping[str, Any]:
     """
     commit, dirty = "", False
     if match := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
-        return {"version": VERSION, "commit": match.group(1), "dirty": bool(match.group(2))}
+        return Maker(VERSION, match.group(1), bool(match.group(2)))
     if _git("rev-parse", "--show-toplevel") == str(ROOT):
         commit = _git("rev-parse", "--verify", "HEAD") or ""
         dirty = bool(commit) and _git("status", "--porcelain", "--", *CODE) != ""
-    return {"version": VERSION, "commit": commit or _installed_commit(), "dirty": dirty}
+    return Maker(VERSION, commit or _installed_commit(), dirty)
 
 
 def _installed_commit() -> str:

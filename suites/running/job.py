@@ -1,15 +1,14 @@
 """Jobs of workers and their answers: everything that travels between the processes of a cell.
 
-A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Needs
-CPython 3.10, the standard library and numpy: both sides use it.
-"""
+A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Both
+sides need only CPython 3.10, the standard library and numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from backends.base import Artifact, BuildSpec, Shape, Source, SourceForm
 from backends.inputs.lengths import Lengths
@@ -17,8 +16,12 @@ from backends.json_codec import FieldTypes
 from backends.model.reference import ModelReference
 from backends.registry import describe
 from suites.measuring.clock import Effort
-from suites.records.record import OK, Measurement
-from suites.suite import Question, load_suite
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check
+from suites.records.record import OK
+from suites.suite import FirstUseCosts, Question, Result, load_suite
+from suites.tasks.task_scores import TaskScores
 
 A = TypeVar("A")
 
@@ -83,19 +86,19 @@ class Measured:
         checks: for each shape and CUDA graph setting, the comparison of the output with the FP32 reference.
         facts: values that are not samples, such as the ns of opening.
         failures: one line for each shape or part that failed.
-        result: the suite's own result.
+        result: the suite's own result; None if it has none.
         readouts: file of the outputs that the score stage judges; None if there is nothing to judge.
     """
 
     measurements: tuple[Measurement, ...] = ()
-    checks: tuple[Mapping[str, object], ...] = ()
-    facts: Mapping[str, object] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    facts: Facts = field(default_factory=Facts)
     failures: Mapping[str, str] = field(default_factory=dict)
-    result: Mapping[str, object] = field(default_factory=dict)
+    result: Result | None = None
     readouts: Path | None = None
 
 
-def spec_type(job: Mapping[str, object]) -> FieldTypes:
+def spec_type(job: Mapping[str, object]) -> FieldTypes[BuildSpec]:
     """Return the type of `spec` in the JSON of a job: its options belong to the backend."""
     return FieldTypes(BuildSpec, {"options": describe(str(job["backend"])).options})
 
@@ -106,9 +109,26 @@ class Job(Generic[A]):
     stage: ClassVar[str]
     answer: ClassVar[type]
 
+    def answer_type(self) -> type[A] | FieldTypes[A]:
+        """Return the type of the answer, with the types that depend on the suite."""
+        return self.answer
+
     def cache_root(self) -> Path:
         """Return the cache that the stage writes to."""
         raise NotImplementedError
+
+
+class BackendJob(Job[A]):
+    """Work with the specification of a backend's artifact."""
+
+    spec: BuildSpec
+
+    @classmethod
+    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        return {"spec": spec_type(data)}
+
+    def cache_root(self) -> Path:
+        return self.spec.cache
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,7 @@ class LocateJob(Job[Located]):
 
 
 @dataclass(frozen=True)
-class ProbeJob(Job[Probed]):
+class ProbeJob(BackendJob[Probed]):
     """Ask a backend for its versions and whether it can run the cell. Imports no vendor library.
 
     Attributes:
@@ -140,16 +160,9 @@ class ProbeJob(Job[Probed]):
     spec: BuildSpec
     passes: int = 1
 
-    @classmethod
-    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class ExportJob(Job[Exported]):
+class ExportJob(BackendJob[Exported]):
     """Write weights or an ONNX file, inputs, and the FP32 reference. Runs in the interpreter with torch.
 
     Attributes:
@@ -178,12 +191,9 @@ class ExportJob(Job[Exported]):
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
         return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
 
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class BuildJob(Job[Artifact]):
+class BuildJob(BackendJob[Artifact]):
     """Build the backend's artifact, in the backend's interpreter."""
 
     stage: ClassVar[str] = "build"
@@ -193,16 +203,9 @@ class BuildJob(Job[Artifact]):
     spec: BuildSpec
     source: Source
 
-    @classmethod
-    def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        return {"spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
-
 
 @dataclass(frozen=True)
-class MeasureJob(Job[Measured]):
+class MeasureJob(BackendJob[Measured]):
     """Measure in a fresh process, in the backend's interpreter.
 
     Attributes:
@@ -220,19 +223,19 @@ class MeasureJob(Job[Measured]):
     effort: Effort
     question: Question
 
+    def answer_type(self) -> FieldTypes[Measured]:
+        return FieldTypes(Measured, {"result": load_suite(self.suite).result | None})
+
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:
         return {"question": load_suite(str(data["suite"])).question, "spec": spec_type(data)}
-
-    def cache_root(self) -> Path:
-        return self.spec.cache
 
 
 @dataclass(frozen=True)
 class FirstUse:
     """First-use costs of one process; see the suite's cold_start.py."""
 
-    result: Mapping[str, object]
+    result: FirstUseCosts
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,9 @@ class StartJob(Job[FirstUse]):
     measure: MeasureJob
     number: int
 
+    def answer_type(self) -> FieldTypes[FirstUse]:
+        return FieldTypes(FirstUse, {"result": load_suite(self.measure.suite).first_use})
+
     def cache_root(self) -> Path:
         return self.measure.spec.cache
 
@@ -257,7 +263,7 @@ class StartJob(Job[FirstUse]):
 class Scored:
     """Scores of a task, see suites/tasks/scoring.py."""
 
-    scores: Mapping[str, object]
+    scores: TaskScores
 
 
 @dataclass(frozen=True)
@@ -286,9 +292,3 @@ class ScoreJob(Job[Scored]):
 
     def cache_root(self) -> Path:
         return self.cache
-
-
-JOBS: Mapping[str, type[Job[Any]]] = {
-    job.stage: job for job in (LocateJob, ProbeJob, ExportJob, BuildJob, MeasureJob, StartJob, ScoreJob)
-}
-"""The type of job of each stage."""

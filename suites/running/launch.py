@@ -214,7 +214,7 @@ def read_answer(job: Job[A], data: Any, log_tail: str) -> Answer[A]:
     outcome, reason, result = data["outcome"], data["reason"], data["result"]
     if not isinstance(reason, str) or outcome not in OUTCOMES:
         raise ValueError(f"the outcome {outcome!r} is unknown")
-    answer: A | None = from_json(job.answer, result, "result") if outcome == OK else None
+    answer: A | None = from_json(job.answer_type(), result, "result") if outcome == OK else None
     return Answer(outcome, one_line(reason), answer, log_tail)
 
 

@@ -13,9 +13,10 @@ import pwd
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from backends.json_part import Part
 from suites.asking.request import Request
 from suites.records.record import Record
 from suites.root import ROOT
@@ -30,7 +31,8 @@ def without_folders(record: Record, request: Request) -> Record:
     """Return the record without folders in its command, reason, log, artifacts, facts, checks and processes."""
     replacements = folder_replacements(request)
     names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
-    return replace(record, **{name: _cleaned(getattr(record, name), replacements) for name in names})
+    cleaned: dict[str, Any] = {name: _cleaned(getattr(record, name), replacements) for name in names}
+    return replace(record, **cleaned)
 
 
 def folder_replacements(request: Request) -> dict[str, str]:
@@ -73,13 +75,18 @@ def _shortened(match: re.Match[str]) -> str:
     return f"<folder>/{path.rstrip('/').rpartition('/')[2]}"
 
 
-def _cleaned(value: Any, replacements: Mapping[str, str]) -> Any:
+def _cleaned(value: object, replacements: Mapping[str, str]) -> object:
+    if isinstance(value, Part):
+        parts: dict[str, Any] = {item.name: _cleaned(getattr(value, item.name), replacements) for item in fields(value)}
+        return replace(value, **parts)
     if isinstance(value, str):
         return clean(value, replacements)
     if isinstance(value, Mapping):
         return {name: _cleaned(inner, replacements) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_cleaned(inner, replacements) for inner in value)
+    if isinstance(value, list):
+        return [_cleaned(inner, replacements) for inner in value]
+    if isinstance(value, tuple):
+        return tuple(_cleaned(inner, replacements) for inner in value)
     return value
 
 

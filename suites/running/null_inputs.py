@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from backends.null_.null import null_hidden
 def null_batches(root: Path, shapes: Sequence[Shape]) -> Artifact:
     """Write an .npz of one batch of each shape: random int32 token ids, the reference and its rows."""
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         arrays: dict[str, Array] = {}
         for shape in shapes:
             size = (shape.batch, shape.sequence)
@@ -35,7 +34,7 @@ def null_batches(root: Path, shapes: Sequence[Shape]) -> Artifact:
 def null_request_sets(root: Path, requested: Sequence[Shape], built: Sequence[Shape]) -> Artifact:
     """Write sets of inputs in the format of backends/inputs/request_inputs.py, without padding."""
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         arrays: dict[str, Array] = {}
         for index, shape in enumerate(requested):
             run_shape = built[fitting_shape(shape, built)]

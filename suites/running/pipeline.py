@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from backends.cache_files import remove_partials
-from backends.json_codec import to_json
+from backends.json_codec import from_json, to_json
 from suites.asking.request import Request
 from suites.records import record
+from suites.records.artifacts import Artifacts
 from suites.records.cell import Cell
+from suites.records.parts import Environment, Process, Settings
 from suites.records.record import FAILED, OK, Record, record_path, write_record
 from suites.records.suite_version import HARNESS, SCORING, maker, typed_command
 from suites.running.device_lock import lock_device
@@ -133,7 +134,7 @@ def _run(request: Request, stages: Stages) -> CellResult:
     if isinstance(checkpoint, Answer):
         # Without the checkpoint the cell has no identity, so no record can be written.
         cell = Cell(release="", **request.cell)
-        return CellResult(Record(cell, checkpoint.outcome, checkpoint.reason, {}), None, reused=False)
+        return CellResult(Record(cell, checkpoint.outcome, checkpoint.reason, Environment("")), None, reused=False)
     request = checkpoint
     probed = probe(request, stages)
     cell = Cell(release=probed.release, **request.cell)
@@ -145,7 +146,11 @@ def _run(request: Request, stages: Stages) -> CellResult:
     reusable_record = earlier if earlier is not None and not request.rerun and reusable(earlier, request) else None
     if reusable_record is not None and process_count(reusable_record) >= request.repeats:
         return CellResult(apply_tolerance(reusable_record, request), path, reused=True)
-    environment = {"machine": request.machine.slug, **request.machine.description, "versions": probed.versions}
+    environment = from_json(
+        Environment,
+        {**request.machine.description, "machine": request.machine.slug, "versions": probed.versions},
+        "environment",
+    )
     staged, extends = StageResult(probed.outcome, probed.reason), False
     if probed.form is not None:
         # The export runs under the lock too, because it would disturb another run that measures on this device.
@@ -166,12 +171,19 @@ def _run(request: Request, stages: Stages) -> CellResult:
             staged = score(request, stages, staged)
         if staged.outcome == OK and (reason := checkpoint_changed(request)):
             staged = replace(staged, outcome=FAILED, reason=reason)
-    new_record = Record(
-        cell=cell,
-        outcome=staged.outcome,
-        reason=staged.reason,
-        environment=environment,
-        settings=to_json(request.effort),
+    new_record = _record_of(Record(cell, staged.outcome, staged.reason, environment), request, stages, staged)
+    if earlier is not None and another_device(earlier, request):
+        replaced_uuid = earlier.environment.uuid
+        stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
+    written_path = write_record(request.results, new_record) if measuring else None
+    return _with_next_process(request, stages, staged, CellResult(new_record, written_path, reused=False))
+
+
+def _record_of(record: Record, request: Request, stages: Stages, staged: StageResult) -> Record:
+    """Return a record with the results and settings of a run, without paths of folders."""
+    filled = replace(
+        record,
+        settings=from_json(Settings, to_json(request.effort), "settings"),
         stages=stages.seconds,
         command=typed_command(),
         measured_at=_now(),
@@ -181,12 +193,7 @@ def _run(request: Request, stages: Stages) -> CellResult:
         scoring=SCORING,
         **vars(staged.parts),
     )
-    new_record = without_folders(new_record, request)
-    if earlier is not None and another_device(earlier, request):
-        replaced_uuid = earlier.environment.get("uuid")
-        stages.progress("record", f"replaces the record of another device of the same name, {replaced_uuid}", True)
-    written_path = write_record(request.results, new_record) if measuring else None
-    return _with_next_process(request, stages, staged, CellResult(new_record, written_path, reused=False))
+    return without_folders(filled, request)
 
 
 def probe(request: Request, stages: Stages) -> Probed:
@@ -227,7 +234,7 @@ def _measure_again(request: Request, stages: Stages, prepared: StageResult, earl
         staged = measure(request, stages, replace(prepared, parts=RecordParts()), number)
     if staged.outcome == OK:
         staged = score(request, stages, staged)
-    process = {"process": number, "measured_at": _now(), "facts": staged.parts.facts}
+    process = Process(number, _now(), staged.parts.facts)
     extended = replace(
         earlier,
         outcome=staged.outcome,
@@ -243,12 +250,9 @@ def _measure_again(request: Request, stages: Stages, prepared: StageResult, earl
     return _with_next_process(request, stages, prepared, CellResult(extended, written_path, reused=False))
 
 
-def _same_artifacts(earlier: Record, artifacts: Mapping[str, Any]) -> bool:
+def _same_artifacts(earlier: Record, artifacts: Artifacts) -> bool:
     """Return whether the artifacts are the same as those of the earlier record, byte for byte."""
-    now, then = (
-        {name: artifact.get("sha256") for name, artifact in group.items()} for group in (artifacts, earlier.artifacts)
-    )
-    return now == then
+    return artifacts.digests() == earlier.artifacts.digests()
 
 
 def _now() -> str:

@@ -10,6 +10,7 @@ from suites.records.cell import short_digest
 from suites.records.record import OK, UNSUPPORTED, Record, read_record, write_record
 from suites.records.suite_version import HARNESS, SCORING
 from suites.suite import load_suite
+from suites.tasks.task_scores import TaskScores
 
 
 def record_at(path: Path) -> Record | None:
@@ -28,25 +29,26 @@ def reusable(earlier: Record, request: Request) -> bool:
     """
     same_version = earlier.harness == HARNESS if earlier.timed else earlier.scoring == SCORING
     targets = short_digest(request.judging.targets)
-    same_targets = bool(earlier.scores.get("targets", targets) == targets)
+    scored_targets = earlier.result.targets if isinstance(earlier.result, TaskScores) else ""
+    same_targets = not scored_targets or scored_targets == targets
     ended_well = earlier.outcome in (OK, UNSUPPORTED)
     return same_version and same_targets and ended_well and not another_device(earlier, request)
 
 
 def another_device(earlier: Record, request: Request) -> bool:
     """Return whether the record was measured on another device that has the same name."""
-    return bool(earlier.environment.get("uuid") != request.machine.description["uuid"])
+    return earlier.environment.uuid != str(request.machine.description["uuid"])
 
 
 def apply_tolerance(earlier: Record, request: Request) -> Record:
     """Apply the tolerance or threshold of the request to a record. If it changes, the record is written again."""
-    if not earlier.scores:
+    if earlier.result is None:
         return earlier
-    scores = load_suite(request.suite).judged(earlier.scores, request.judging)
-    if scores == earlier.scores:
+    result = load_suite(request.suite).judged(earlier.result, request.judging)
+    if result == earlier.result:
         return earlier
     # The record is in this machine's folder, also if its own field has another name.
-    environment = {**earlier.environment, "machine": request.machine.slug}
-    judged = replace(earlier, scores=scores, environment=environment)
+    environment = replace(earlier.environment, machine=request.machine.slug)
+    judged = replace(earlier, result=result, environment=environment)
     write_record(request.results, judged)
     return judged

@@ -6,20 +6,24 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from backends.base import Artifact, Shape, SourceForm
-from backends.json_codec import to_json
+from backends.json_codec import from_json, to_json
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
 from suites.measuring.clock import now_ns
+from suites.records.artifacts import Artifacts
 from suites.records.cell import short_digest
-from suites.records.record import FAILED, OK, Measurement
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check
+from suites.records.record import FAILED, OK
 from suites.running.engine_notes import note_engine
 from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
-from suites.running.telemetry import Telemetry, annotate
-from suites.suite import Scores, load_suite
+from suites.running.telemetry import TelemetrySampler, annotate
+from suites.suite import FirstUseCosts, Result, load_suite
+from suites.tasks.task_scores import TaskScores
 
 Progress = Callable[[str, str, bool], None]
 """Called with a stage, its current activity, and whether the line should stay visible."""
@@ -29,11 +33,11 @@ Progress = Callable[[str, str, bool], None]
 class RecordParts:
     """The fields of a record that stages fill."""
 
-    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Artifacts = field(default_factory=Artifacts)
     measurements: tuple[Measurement, ...] = ()
-    checks: tuple[Mapping[str, Any], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    scores: Scores = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    facts: Facts = field(default_factory=Facts)
+    result: Result | None = None
 
 
 @dataclass(frozen=True)
@@ -138,21 +142,22 @@ def export_job(request: Request, form: SourceForm) -> ExportJob:
     )
 
 
-def artifacts_of(exported: Exported, built: Artifact) -> dict[str, Any]:
+def artifacts_of(exported: Exported, built: Artifact) -> Artifacts:
     """Return the artifacts of a record: everything but their paths."""
     source = exported.source
     files = {"onnx": source.onnx, "arrays": source.arrays, "ranges": source.ranges, **exported.learned,
              "inputs": exported.inputs, "built": built}  # fmt: skip
-    weights: dict[str, Any] = {"sha256": source.sha256}
+    weights: dict[str, object] = {"sha256": source.sha256}
     if exported.identity:
         weights |= {"parts": list(exported.parts), "checked": dict(exported.checked)}
         weights |= {"points": exported.points} if exported.points else {}
         weights |= {"identity": exported.identity, "origin": exported.origin}
-    return {"weights": weights} | {
+    stored = {
         name: {key: value for key, value in to_json(file).items() if key != "path"}
         for name, file in files.items()
         if file is not None
     }
+    return from_json(Artifacts, {"weights": weights, **stored}, "artifacts")
 
 
 def padded_tokens(inputs: Artifact) -> dict[Shape, int]:
@@ -169,14 +174,13 @@ def measure(request: Request, stages: Stages, prepared: StageResult, process: in
     """Measure in one fresh process, the one with this number."""
     assert prepared.job is not None
     job = replace(prepared.job, spec=replace(prepared.job.spec, process=process))
-    with Telemetry(request.machine.device.uuid) as telemetry:
+    with TelemetrySampler(request.machine.device.uuid) as telemetry:
         answer = stages.run(job, request.interpreter)
     if answer.result is None:
         return prepared.failed(answer)
     measured = answer.result
-    numbered = {"process": process} if process else {}
     checks = tuple(
-        {**check, **numbered, "problem": _problem(check, request.minimum_cosine)} for check in measured.checks
+        replace(check, process=process, problem=_problem(check, request.minimum_cosine)) for check in measured.checks
     )
     parts = replace(
         prepared.parts,
@@ -185,17 +189,18 @@ def measure(request: Request, stages: Stages, prepared: StageResult, process: in
         ),
         checks=checks,
         facts=measured.facts,
-        scores=measured.result,
+        result=measured.result,
     )
     result = replace(prepared, parts=parts, measured=measured)
-    starts: list[Mapping[str, object]] = []
+    starts: list[FirstUseCosts] = []
     for number in range(job.question.starts):
         started = stages.run(StartJob(job, number), request.interpreter)
         if started.result is None:
             return result.failed(started)
         starts.append(started.result.result)
-    if starts:
-        result = replace(result, parts=replace(parts, scores={**parts.scores, "starts": starts}))
+    if starts and parts.result is not None:
+        extended = load_suite(request.suite).started(parts.result, starts)
+        result = replace(result, parts=replace(parts, result=extended))
     return result
 
 
@@ -205,23 +210,24 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
     Args:
         first: result of `prepare` for the first round.
     """
-    results: list[Scores] = []
+    results: list[Result | None] = []
     staged = first
     while staged.outcome == OK:
         if staged.job is not None:
             staged = measure(request, stages, staged)
         if staged.outcome != OK or staged.exported is None:
             return staged
-        results.append(staged.parts.scores)
+        results.append(staged.parts.result)
         following = request.question.following(staged.exported.points)
         if following is None:
             break
         request = replace(request, question=following)
         staged = prepare(request, stages, form)
-    if staged.outcome != OK or not results[-1]:
+    found = [result for result in results if result is not None]
+    if staged.outcome != OK or not found:
         return staged
     suite = load_suite(request.suite)
-    return replace(staged, parts=replace(staged.parts, scores=suite.judged(suite.joined(results), request.judging)))
+    return replace(staged, parts=replace(staged.parts, result=suite.judged(suite.joined(found), request.judging)))
 
 
 def score(request: Request, stages: Stages, staged: StageResult) -> StageResult:
@@ -241,25 +247,24 @@ def score(request: Request, stages: Stages, staged: StageResult) -> StageResult:
         scored = stages.run(job, request.main_interpreter)
         if scored.result is None:
             return staged.failed(scored)
-        scores = load_suite(request.suite).judged(
-            {**scored.result.scores, "targets": short_digest(judging.targets)}, judging
-        )
-        staged = replace(staged, parts=replace(staged.parts, scores=scores))
+        scores = replace(scored.result.scores, targets=short_digest(judging.targets))
+        result = load_suite(request.suite).judged(scores, judging)
+        staged = replace(staged, parts=replace(staged.parts, result=result))
     problems = dict(measured.failures)
-    if nonfinite := staged.parts.scores.get("nonfinite"):
-        problems["all texts"] = f"{nonfinite} outputs are NaN or Inf"
+    if isinstance(staged.parts.result, TaskScores) and staged.parts.result.nonfinite:
+        problems["all texts"] = f"{staged.parts.result.nonfinite} outputs are NaN or Inf"
     for check in staged.parts.checks:
-        if check["problem"]:
-            graph = " with CUDA graph" if check["cuda_graph"] else ""
-            problems[f"{check['batch']}x{check['sequence']}{graph}"] = check["problem"]
+        if check.problem:
+            graph = " with CUDA graph" if check.cuda_graph else ""
+            problems[f"{check.batch}x{check.sequence}{graph}"] = check.problem
     return replace(staged, outcome=FAILED, reason=_by_reason(problems)) if problems else staged
 
 
-def _problem(check: Mapping[str, Any], minimum_cosine: float) -> str:
+def _problem(check: Check, minimum_cosine: float) -> str:
     """Return the reason why an output is wrong; empty if it is right."""
-    if check["nonfinite"]:
-        return f"{check['nonfinite']} outputs are NaN or Inf"
-    if check["cosine"] < minimum_cosine:
+    if check.nonfinite or check.cosine is None:
+        return f"{check.nonfinite} outputs are NaN or Inf"
+    if check.cosine < minimum_cosine:
         return f"cosine to the FP32 reference is below {minimum_cosine}"
     return ""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import nvml_query
-from suites.records.record import SUSTAINED, Measurement
+from suites.records.measurement import SUSTAINED, Measurement
 
 REASONS = {
     0x04: "software power cap",
@@ -60,7 +60,7 @@ class Reading:
 
 
 @dataclass
-class Telemetry:
+class TelemetrySampler:
     """Sampler of one GPU. It runs in a thread during the `with` block; without a `uuid`, on a CPU, it does nothing."""
 
     uuid: str
@@ -69,7 +69,7 @@ class Telemetry:
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> Telemetry:
+    def __enter__(self) -> TelemetrySampler:
         if self.uuid:
             import pynvml
 
@@ -125,24 +125,25 @@ def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measureme
         return measurement
     throttled = tuple(any(_throttles(r) for r in _between(readings, a, b)) for a, b, _ in measurement.windows)
     bits = [reading.reasons for reading in during]
-    telemetry = {
-        "sm_clock_mhz": statistics.median(r.sm_clock for r in during),
-        "memory_clock_mhz": statistics.median(r.memory_clock for r in during),
-        "power_w": round(statistics.fmean(r.power for r in during), 1),
-        "temperature_c": max(r.temperature for r in during),
-        "throttle_reasons": [name for bit, name in REASONS.items() if any(b & bit for b in bits)],
-        "memory_bytes": max(r.memory for r in during) - readings[0].memory,
-        # One of them is the worker. Its process id is not compared: the driver may report another number.
-        "other_processes": max(0, max(r.processes for r in during) - 1),
-        "readings": len(during),
-    }
+    energy: float | None = None
     if measurement.phase == SUSTAINED and last - first >= SHORTEST_ENERGY_SECONDS * 1e9:
-        energy = _energy_at(readings, last) - _energy_at(readings, first)
         sequences = sum(count for _, _, count in measurement.windows) * measurement.batch
-        telemetry["energy_mj_per_sequence"] = energy / sequences
-    # A GPU that does not report a figure gives 0. An empty list of reasons is kept: it means no throttling.
-    reported = {name: value for name, value in telemetry.items() if value != 0}
-    return replace(measurement, throttled=throttled, telemetry={**measurement.telemetry, **reported})
+        energy = (_energy_at(readings, last) - _energy_at(readings, first)) / sequences
+    # A GPU that does not report a figure gives 0. An empty tuple of reasons is kept: it means no throttling.
+    telemetry = replace(
+        measurement.telemetry,
+        sm_clock_mhz=statistics.median(r.sm_clock for r in during) or None,
+        memory_clock_mhz=statistics.median(r.memory_clock for r in during) or None,
+        power_w=round(statistics.fmean(r.power for r in during), 1) or None,
+        temperature_c=max(r.temperature for r in during) or None,
+        throttle_reasons=tuple(name for bit, name in REASONS.items() if any(b & bit for b in bits)),
+        memory_bytes=max(r.memory for r in during) - readings[0].memory or None,
+        # One of them is the worker. Its process id is not compared: the driver may report another number.
+        other_processes=max(0, max(r.processes for r in during) - 1) or None,
+        readings=len(during),
+        energy_mj_per_sequence=energy or None,
+    )
+    return replace(measurement, throttled=throttled, telemetry=telemetry)
 
 
 def _throttles(reading: Reading) -> bool:

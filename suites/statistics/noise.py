@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from suites.records.record import GPU, LATENCY, Measurement, Record
+from suites.records.measurement import GPU, LATENCY, Measurement
+from suites.records.record import Record
 from suites.statistics.stats import Estimate
 
 FILE = Path(__file__).with_name("process_noise.json")
@@ -152,7 +153,7 @@ def _of_group(group: Sequence[Record]) -> Iterable[Study]:
         for record in records:
             for m in main_measurements(record.measurements):
                 shapes.setdefault((m.batch, m.sequence, m.cuda_graph), []).append(float(np.median(m.samples)) / 1e6)
-        cell, machine = records[0].cell, str(records[0].environment["machine"])
+        cell, machine = records[0].cell, records[0].environment.machine
         ids = tuple(sorted(record.cell.id for record in records))
         for (batch, sequence, graph), medians in shapes.items():
             if len(medians) >= LEAST:
@@ -173,7 +174,7 @@ def _equal_computation(record: Record) -> str:
         cell["options"].get("quantization", {}).pop(name, None)
     for name in ("texts", "calibration", "seed"):
         cell["lengths"].pop(name, None)
-    return json.dumps([record.environment["machine"], {**cell, "model_version": ""}], sort_keys=True)
+    return json.dumps([record.environment.machine, {**cell, "model_version": ""}], sort_keys=True)
 
 
 @cache

@@ -8,15 +8,41 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from suites.records.cell import PROFILES
+from suites.records.parts import Check
 from suites.records.record import FAILED, TIMEOUT, Record
+from suites.tasks.task_scores import TaskScores
 
 ComputedPath = str
-Scores = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outcome of a task: its scores, or the reason why the cell failed.
+
+    Attributes:
+        result: None if the cell has no scores.
+        failure: outcome and reason of a cell that failed or timed out; empty otherwise.
+    """
+
+    result: TaskScores | None
+    failure: str = ""
+
+    @property
+    def loss(self) -> float:
+        """How far the figure is below that of FP32; infinite without a figure."""
+        return math.inf if self.failure or self.result is None else loss(self.result)
+
+    @property
+    def past_tolerance(self) -> str:
+        """The reason why the path fails the task, as in the function of this name."""
+        return self.failure or (past_tolerance(self.result) if self.result else "")
+
+
 Judged = Mapping[ComputedPath, Mapping[str, Scores]]
-"""Scores by path and task."""
+"""Outcomes of tasks by path and task."""
 
 SPEED_OPTIONS = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
 """Options that change the speed of a path but not its outputs."""
@@ -41,7 +67,7 @@ def way(record: Record) -> ComputedPath:
     calibrated = cell.precision in CALIBRATED
     without = SPEED_OPTIONS if calibrated else SPEED_OPTIONS | {*PROFILES}
     options = {name: value for name, value in cell.options.items() if name not in without}
-    parts = (record.environment["machine"], cell.model, cell.weights, cell.model_version, cell.backend, cell.release)
+    parts = (record.environment.machine, cell.model, cell.weights, cell.model_version, cell.backend, cell.release)
     made_from = [cell.lengths.get("texts"), cell.lengths.get("seed")] if calibrated else []
     return json.dumps([*parts, cell.precision, options, *made_from], sort_keys=True)
 
@@ -54,75 +80,78 @@ def judged(accuracy: Iterable[Record]) -> dict[ComputedPath, dict[str, Scores]]:
     """
     scores_by_path: dict[ComputedPath, dict[str, Scores]] = {}
     for record in accuracy:
-        scores = dict(record.scores)
-        if record.outcome in (FAILED, TIMEOUT) and not scores.get("nonfinite"):
-            scores["failure"] = f"{record.outcome}: {record.reason}"
-        if not scores:
+        result = scores_of(record)
+        failed = record.outcome in (FAILED, TIMEOUT) and not (result and result.nonfinite)
+        if not failed and result is None:
             continue
+        scores = Scores(result, f"{record.outcome}: {record.reason}" if failed else "")
         tasks, task = scores_by_path.setdefault(way(record), {}), str(record.cell.lengths["task"])
-        if task not in tasks or loss(scores) > loss(tasks[task]):
+        if task not in tasks or scores.loss > tasks[task].loss:
             tasks[task] = scores
     return scores_by_path
 
 
-def past_tolerance(scores: Scores) -> str:
+def scores_of(record: Record) -> TaskScores | None:
+    """Return the scores of a record of suite=accuracy; None without scores and for other suites."""
+    return record.result if isinstance(record.result, TaskScores) else None
+
+
+def past_tolerance(scores: TaskScores) -> str:
     """Return the reason why a path fails a task; empty if it passes, or if the task does not decide validity."""
     lost = loss(scores)
-    if math.isfinite(lost) and not scores.get("gates", True):
+    if math.isfinite(lost) and scores.figures and not scores.figures.gates:
         return ""
     return shortfall(scores)
 
 
-def shortfall(scores: Scores) -> str:
+def shortfall(scores: TaskScores) -> str:
     """Return the reason if a task's figure is below that of FP32 by more than the tolerance; else an empty text."""
-    if "failure" in scores:
-        return str(scores["failure"])
-    if scores["nonfinite"]:
-        return f"{scores['nonfinite']} outputs are NaN or Inf"
+    figures = scores.figures
+    if scores.nonfinite or figures is None:
+        return f"{scores.nonfinite} outputs are NaN or Inf"
     lost = loss(scores)
     if not math.isfinite(lost):
-        return f"{scores['metric']} is {scores['value']}"
-    if lost > scores["tolerance"]:
-        return f"{scores['metric']} falls by {lost:.4f}, more than {scores['tolerance']:g}"
+        return f"{figures.metric} is {figures.value}"
+    if scores.tolerance is not None and lost > scores.tolerance:
+        return f"{figures.metric} falls by {lost:.4f}, more than {scores.tolerance:g}"
     return ""
 
 
 def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping[str, Scores]) -> list[str]:
     """Return all reasons why a row of a record is invalid, each once; `shapes` are the shapes of the row."""
-    checks = [check for check in record.checks if (check["batch"], check["sequence"]) in shapes]
-    problems_found = sorted({str(check["problem"]) for check in checks if check["problem"]})
+    checks = [check for check in record.checks if check.shape in shapes]
+    problems_found = sorted({check.problem for check in checks if check.problem})
     problems_found += [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
     problems_found += [text] if (text := _drift(record.checks, checks)) else []
     return problems_found + [
-        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := past_tolerance(scores))
+        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := scores.past_tolerance)
     ]
 
 
-def _far(precision: str, row_checks: Iterable[Mapping[str, Any]]) -> str:
+def _far(precision: str, row_checks: Iterable[Check]) -> str:
     """Return the problem if outputs are further from FP32 than rounding to `precision` explains; else an empty text."""
     least = NEAR_CALIBRATED if precision in CALIBRATED else NEAR
-    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=1.0)
+    worst = min((check.cosine for check in row_checks if check.cosine is not None), default=1.0)
     return "" if worst >= least else f"cosine {worst:.4f} to FP32, below the {least:g} of {precision}"
 
 
-def _drift(all_checks: Iterable[Mapping[str, Any]], row_checks: Iterable[Mapping[str, Any]]) -> str:
+def _drift(all_checks: Iterable[Check], row_checks: Iterable[Check]) -> str:
     """Return the problem if outputs are much worse here than at the record's best shape; else an empty text.
 
     Rounding errors are similar at all shapes. Faults of a kernel are not.
     """
-    finite = [check for check in all_checks if check["cosine"] is not None]
-    worst = min((check["cosine"] for check in row_checks if check["cosine"] is not None), default=None)
+    finite = [(check.cosine, check) for check in all_checks if check.cosine is not None]
+    worst = min((check.cosine for check in row_checks if check.cosine is not None), default=None)
     if worst is None:
         return ""
-    best = max(finite, key=lambda check: float(check["cosine"]))
-    if 1 - worst <= DRIFT * (1 - best["cosine"]) + DRIFT_ALLOWED:
+    best, check = max(finite, key=lambda pair: pair[0])
+    if 1 - worst <= DRIFT * (1 - best) + DRIFT_ALLOWED:
         return ""
-    elsewhere = f"{best['cosine']:.4f} at {best['batch']}x{best['sequence']}"
+    elsewhere = f"{best:.4f} at {check.batch}x{check.sequence}"
     return f"outputs depend on the shape: cosine {worst:.4f}, {elsewhere}"
 
 
-def loss(scores: Scores) -> float:
+def loss(scores: TaskScores) -> float:
     """Return how far a figure is below that of FP32; infinite if there is no figure or it is not a number."""
-    if "failure" in scores or scores["nonfinite"] or not math.isfinite(scores["difference"]):
-        return math.inf
-    return -float(scores["difference"])
+    figures = None if scores.nonfinite else scores.figures
+    return -figures.difference if figures and math.isfinite(figures.difference) else math.inf

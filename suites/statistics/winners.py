@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from suites.records.record import GPU, Measurement, Record
+from suites.records.measurement import GPU, Measurement
+from suites.records.record import Record
 from suites.statistics.noise import PathKey, noise_of, widened
 from suites.statistics.stats import Estimate, best_time, estimate_of_figures, slower, typical
 
@@ -36,11 +37,11 @@ def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) ->
         cuda_graph: whether the time is of a replay of a CUDA graph.
         tokens: batch times sequence length.
     """
-    cell, machine = record.cell, str(record.environment["machine"])
+    cell, machine = record.cell, record.environment.machine
     with_noise = widened(
         time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens)
     )
-    return replace(with_noise, device=str(record.environment.get("uuid", "")))
+    return replace(with_noise, device=record.environment.uuid)
 
 
 def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
@@ -79,7 +80,7 @@ def fastest_time(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequ
     sums: dict[int, float] = {}
     graphs = set()
     for shape in shapes:
-        measured = [m for m in record.measurements if (m.batch, m.sequence) == shape]
+        measured = [m for m in record.measurements if m.shape == shape]
         phase = next((phase for phase in phases if any(m.phase == phase for m in measured)), None)
         if phase is None:
             raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
@@ -130,7 +131,7 @@ def cannot_win_note(row: Contender, lowest: float) -> str:
 
 def why_excluded(record: Record, shapes: Collection[tuple[int, int]]) -> list[str]:
     """Return the reasons why a row at these shapes cannot win, each as a phrase."""
-    measurements = [m for m in record.measurements if (m.batch, m.sequence) in shapes]
+    measurements = [m for m in record.measurements if m.shape in shapes]
     reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
     return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *_others_on_cpu(record, measurements)]
 
@@ -140,8 +141,8 @@ def cpu_others(measurements: Sequence[Measurement]) -> float:
 
     A share is reliable if it exceeds `OTHERS_ALLOWED` by more than its resolution.
     """
-    loads = [m.telemetry for m in measurements if "cpu_others" in m.telemetry]
-    sure = [load["cpu_others"] for load in loads if load["cpu_others"] - load["cpu_resolution"] > OTHERS_ALLOWED]
+    loads = [m.telemetry.cpu for m in measurements if m.telemetry.cpu is not None]
+    sure = [load.cpu_others for load in loads if load.cpu_others - load.cpu_resolution > OTHERS_ALLOWED]
     return max(sure, default=0.0)
 
 
@@ -149,12 +150,12 @@ def _throttled(measurements: Sequence[Measurement]) -> list[str]:
     windows = [flag for m in measurements if m.phase == GPU for flag in m.throttled]
     if not any(windows):
         return []
-    reasons = sorted({reason for m in measurements for reason in m.telemetry.get("throttle_reasons", ())})
+    reasons = sorted({reason for m in measurements for reason in m.telemetry.throttle_reasons or ()})
     return [f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})"]
 
 
 def _others_on_gpu(measurements: Sequence[Measurement]) -> list[str]:
-    others = max((m.telemetry.get("other_processes", 0) for m in measurements), default=0)
+    others = max((m.telemetry.other_processes or 0 for m in measurements), default=0)
     return [f"{others} other process{'es' if others > 1 else ''} on the GPU"] if others else []
 
 

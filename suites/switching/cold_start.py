@@ -13,12 +13,13 @@ import numpy as np
 from suites.measuring import clock
 from suites.measuring.measure_run import MeasureRun
 from suites.suite import Question
+from suites.switching.result import ColdStart
 from suites.switching.suite import SwitchingQuestion
 from suites.switching.transitions import time_first_requests
 from suites.switching.workload import Workload
 
 
-def time_cold_start(run: MeasureRun, question: Question, number: int) -> dict[str, object]:
+def time_cold_start(run: MeasureRun, question: Question, number: int) -> ColdStart:
     """Open one session and run the first requests of every shape in it.
 
     Args:
@@ -27,16 +28,13 @@ def time_cold_start(run: MeasureRun, question: Question, number: int) -> dict[st
         number: of this process among the extra processes. It gives the order of the shapes: each shape is the first
             one in some process.
 
-    Returns:
-        `opening`, ns by step, and `met`, the first requests in the order of the run; see
-        suites/switching/transitions.py.
     """
     workload = Workload.of(run.arrays, cast(SwitchingQuestion, question).requested, run.shapes)
     session, steps = clock.time_opening(run.opening())
     with session:
         order = shape_order(len(run.shapes), number)
-        met = [time_first_requests(session, run.shapes[index], workload, index, "start") for index in order]
-    return {"opening": steps, "met": met}
+        requests = [time_first_requests(session, run.shapes[index], workload, index, "start") for index in order]
+    return ColdStart(steps, tuple(requests))
 
 
 def shape_order(count: int, number: int) -> list[int]:

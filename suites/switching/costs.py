@@ -11,21 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, permutations
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array
-from suites.records.record import REPLAY, Record
+from suites.records.record import Record
 from suites.statistics.stats import bounds
 from suites.statistics.validity import Scores, problems
 from suites.switching.output_parity import parity_fault
-from suites.switching.traffic import Size, fitting_shape
+from suites.switching.result import DeviceTimes, Size, SwitchingResult, Transition
+from suites.switching.traffic import fitting_shape, switch_of
 
 Pair = tuple[Size, Size]
 
 RESAMPLES = 500
 """Bootstrap resamples of all visits."""
+
+
+def result_of(record: Record) -> SwitchingResult:
+    """Return the result of a record; without samples if the cell has none."""
+    return record.result if isinstance(record.result, SwitchingResult) else SwitchingResult(())
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,12 @@ class Visits:
     earlier: Sequence[Size]
 
     @classmethod
-    def of(cls, transition: Mapping[str, Any]) -> Visits:
-        samples = transition["samples"]
-        arrays = {name: np.asarray(samples[name], float) for name in ("copy", "enqueue", "step", "whole", "replayed")}
-        parts = {name: np.asarray(values, float) for name, values in samples["parts"].items()}
-        return cls(parts, **arrays, earlier=[_size(size) for size in transition["earlier"]])
+    def of(cls, transition: Transition) -> Visits:
+        samples = transition.samples
+        several = (samples.copy, samples.enqueue, samples.step, samples.whole, samples.replayed)
+        copy, enqueue, step, whole, replayed = (np.asarray(values, float) for values in several)
+        parts = {name: np.asarray(values, float) for name, values in samples.parts.items()}
+        return cls(parts, copy, enqueue, step, whole, replayed, transition.earlier)
 
     @property
     def extra(self) -> Array:
@@ -125,11 +131,16 @@ class Costs:
         Raises:
             ValueError: the record has no transitions with (or without) CUDA graphs.
         """
-        transitions = [t for t in record.scores["transitions"] if t["cuda_graph"] == cuda_graph]
+        transitions = [t for t in result_of(record).transitions if t.cuda_graph == cuda_graph]
         if not transitions:
             raise ValueError(f"{record.cell.id} has no transitions {'with' if cuda_graph else 'without'} CUDA graphs")
-        visits = {(_size(t["from"]), _size(t["to"])): Visits.of(t) for t in transitions}
+        visits = {(t.before, t.after): Visits.of(t) for t in transitions}
         return cls(record, cuda_graph, visits, tasks or {})
+
+    @cached_property
+    def device(self) -> list[DeviceTimes]:
+        """Device times of the changes of this strategy."""
+        return [times for times in result_of(self.record).device if times.cuda_graph == self.cuda_graph]
 
     @property
     def is_valid(self) -> bool:
@@ -144,7 +155,7 @@ class Costs:
     @cached_property
     def output_faults(self) -> str:
         """Why the outputs are wrong or unchecked; empty if they are correct."""
-        checks = [parity for parity in self.record.scores["parity"] if parity["cuda_graph"] == self.cuda_graph]
+        checks = [parity for parity in result_of(self.record).parity if parity.cuda_graph == self.cuda_graph]
         faults = [parity_fault(parity) for parity in checks] or ["outputs after changes of shape were not checked"]
         return "; ".join(text for text in (*problems(self.record, set(self.shapes), self.tasks), *faults) if text)
 
@@ -155,17 +166,16 @@ class Costs:
     @cached_property
     def served(self) -> list[Size]:
         """For each shape of requests, the shape that runs it; a larger one where requests are padded."""
-        return [self.shapes[fitting_shape(_size(shape), self.shapes)] for shape in self.record.cell.shapes]
+        return [self.shapes[fitting_shape(shape, self.shapes)] for shape in self.record.cell.shapes]
 
     @cached_property
     def replays(self) -> dict[float, float]:
         """Mean ns of a request by switching probability, for the replayed traces that have one."""
-        traces = {
-            m.phase.removeprefix(f"{REPLAY} switch="): m.samples
+        return {
+            switch: float(np.mean(m.samples))
             for m in self.record.measurements
-            if m.phase.startswith(f"{REPLAY} switch=") and m.cuda_graph == self.cuda_graph and m.samples
+            if (switch := switch_of(m.trace)) is not None and m.cuda_graph == self.cuda_graph and m.samples
         }
-        return {float(switch): float(np.mean(samples)) for switch, samples in traces.items()}
 
     @property
     def model_error(self) -> float:
@@ -255,7 +265,3 @@ def break_even_point(first: Costs, second: Costs) -> BreakEven | None:
         )
     mean_per_second = 1e9 * switch / float(first.means.at(switch))
     return BreakEven(switch, *bounds(drawn[exists]), mean_per_second, *bounds(per_second[exists]), float(exists.mean()))
-
-
-def _size(pair: Sequence[int]) -> Size:
-    return int(pair[0]), int(pair[1])

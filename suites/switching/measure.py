@@ -15,10 +15,10 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from backends.base import Array, Session, Unavailable, Unsupported
 from backends.stream import Stream
@@ -27,11 +27,23 @@ from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun, Opening
 from suites.measuring.output_difference import compare_with_reference
 from suites.measuring.request_clock import time_requests, warm_up
-from suites.records.record import Measurement
+from suites.records.facts import DeviceMemory, Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.schema.refusals import first_line
 from suites.suite import Question
 from suites.switching.output_parity import FreshOutputs, output, parity, parity_fault
+from suites.switching.result import (
+    Captures,
+    DeviceTimes,
+    FirstRequests,
+    Parity,
+    ReplayCounts,
+    SwitchingResult,
+    Transition,
+)
+from suites.switching.result import Opening as OpenedSession
 from suites.switching.suite import SwitchingQuestion, Traffic
 from suites.switching.transitions import (
     keep_graphs,
@@ -45,22 +57,31 @@ from suites.switching.workload import Workload
 
 
 @dataclass
-class SwitchingResult:
-    """Results that go into the record; see `measure`."""
+class Found:
+    """Everything found so far; see `measure`. The lists of samples become the fields of a SwitchingResult."""
 
     measurements: list[Measurement] = field(default_factory=list)
-    checks: list[dict[str, Any]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
     failures: dict[str, str] = field(default_factory=dict)
-    switching: dict[str, list[dict[str, Any]]] = field(
-        default_factory=lambda: {
-            name: []
-            for name in ("openings", "cold", "starts", "transitions", "device", "captures", "replays", "parity")
-        }
-    )
+    openings: list[OpenedSession] = field(default_factory=list)
+    cold: list[FirstRequests] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+    device: list[DeviceTimes] = field(default_factory=list)
+    captures: list[Captures] = field(default_factory=list)
+    replays: list[ReplayCounts] = field(default_factory=list)
+    parity: list[Parity] = field(default_factory=list)
 
-    def keep(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
-        self.switching[name] += entries
+    def result(self) -> SwitchingResult:
+        return SwitchingResult(
+            openings=tuple(self.openings),
+            cold=tuple(self.cold),
+            transitions=tuple(self.transitions),
+            device=tuple(self.device),
+            captures=tuple(self.captures),
+            replays=tuple(self.replays),
+            parity=tuple(self.parity),
+        )
 
 
 @dataclass
@@ -79,7 +100,7 @@ class SwitchingMeasurement:
     traffic: Traffic
     repeats: int
     progress: Callable[[str], None]
-    found: SwitchingResult = field(default_factory=SwitchingResult)
+    found: Found = field(default_factory=Found)
     stream: Stream | None = None
 
     @contextmanager
@@ -89,7 +110,7 @@ class SwitchingMeasurement:
         used: dict[str, int] = {}
         opening = _watched(self.opening(), self.stream, used) if watch and self.stream else self.opening()
         session, steps = clock.time_opening(opening)
-        self.found.keep("openings", [{"of": label, "ns": steps, "bytes": used}])
+        self.found.openings.append(OpenedSession(steps, label, used))
         self.stream = session.stream
         try:
             yield session
@@ -116,13 +137,12 @@ class SwitchingMeasurement:
         outputs: dict[int, list[Array]] = {}
         for index, shape in enumerate(self.workload.shapes):
             with self.part(f"a fresh context for {shape}"), self.opened(f"a fresh context for {shape}") as session:
-                self.found.keep("cold", [time_first_requests(session, shape, self.workload, index, "process")])
+                self.found.cold.append(time_first_requests(session, shape, self.workload, index, "process"))
                 cases = self.workload.reference_cases[index]
                 outputs[index] = [output(session, case.feeds) for case in cases]
                 for case, hidden in zip(cases, outputs[index], strict=True):
                     check = compare_with_reference(hidden, case.reference, case.rows, case.feeds["attention_mask"])
-                    where = {"batch": shape.batch, "sequence": shape.sequence, "cuda_graph": False}
-                    self.found.checks.append({**where, **check})
+                    self.found.checks.append(Check.of(check, (shape.batch, shape.sequence), cuda_graph=False))
         return outputs
 
     def serve(self, session: Session, fresh: FreshOutputs, graph: bool) -> None:
@@ -133,65 +153,63 @@ class SwitchingMeasurement:
             # The first request of each input is cold, so all inputs run once before the measurements.
             time_requests(session, self.workload.all_requests)
             steady = warm_up(session, [next(turn) for turn in self.workload.cycles_by_built_shape()], self.effort)
-        self.found.facts.setdefault("steady", {})["graph" if graph else "plain"] = steady
-        transitions: list[dict[str, Any]] = []
+        by_kind = {**self.found.facts.steady, "graph" if graph else "plain": steady}
+        self.found.facts = replace(self.found.facts, steady=by_kind)
+        transitions: list[Transition] = []
         with self.part(f"every pair of shapes{suffix}"):
             transitions = time_pairs(session, self.workload, self.repeats, self.effort.pairs_s, graph)
-            self.found.keep("transitions", transitions)
+            self.found.transitions += transitions
         with self.part(f"replays{suffix}"):
             self.replay(session, graph, steady)
         if session.stream is not None and transitions:
             with self.part(f"every pair of shapes on the device{suffix}"):
                 budget = self.effort.pairs_s
-                self.found.keep(
-                    "device", time_pairs_on_device(session, self.workload, transitions, self.repeats, budget)
-                )
+                self.found.device += time_pairs_on_device(session, self.workload, transitions, self.repeats, budget)
         with self.part(f"outputs after every change{suffix}"):
             checked = parity(session, self.workload, fresh, graph)
-            self.found.keep("parity", [checked])
+            self.found.parity.append(checked)
             if fault := parity_fault(checked):
                 self.found.failures[f"every pair{suffix}"] = fault
 
     def replay(self, session: Session, graph: bool, steady: bool) -> None:
-        """Serve each trace. The counts of a trace also have the requests of the whole trace (`asked`)."""
+        """Serve each trace. The counts of a trace also have the requests of the whole trace."""
         measurements, counts = [], []
         for name, blocks in self.traffic.items():
             self.progress(f"replaying {name}{' with graphs' if graph else ''}")
             replay = replay_trace(session, self.workload, blocks, self.effort.replay_s)
             requests = sum(len(stretch) for block in blocks for stretch in block)
             measurements.append(replay.measurement(name, graph, steady))
-            counts.append({"name": name, "cuda_graph": graph, **replay.counts(), "asked": requests})
+            counts.append(replay.counts(name, graph, requests))
         self.found.measurements += measurements
-        self.found.keep("replays", counts)
+        self.found.replays += counts
 
     def plain(self, fresh: FreshOutputs) -> None:
         """Measure a session that runs plain steps."""
-        memory: dict[str, Any] = {}
         with self.opened("plain steps", watch=True) as session:
             free = session.stream.free_memory() if session.stream else 0
             with self.part("first requests"):
                 for index, shape in enumerate(self.workload.shapes):
-                    self.found.keep("cold", [time_first_requests(session, shape, self.workload, index, "context")])
+                    self.found.cold.append(time_first_requests(session, shape, self.workload, index, "context"))
             if session.stream:
-                memory["shapes"] = free - session.stream.free_memory()
-                memory["opening"] = self.found.switching["openings"][-1]["bytes"]
-                self.found.facts["memory"] = memory
+                memory = DeviceMemory(self.found.openings[-1].bytes, free - session.stream.free_memory())
+                self.found.facts = replace(self.found.facts, memory=memory)
             self.serve(session, fresh, False)
 
     def graphs(self, fresh: FreshOutputs) -> None:
         """Measure captures of CUDA graphs, then a session that keeps its graphs."""
         try:
             with self.part("captures"), self.opened("captures") as session:
-                self.found.keep("captures", time_captures(session, self.workload))
+                self.found.captures += time_captures(session, self.workload)
             with self.part("kept graphs"), self.opened("kept graphs") as session:
                 time_requests(session, self.workload.all_requests)  # allocates the buffers that do not belong to graphs
                 free = session.stream.free_memory() if session.stream else 0
-                self.found.facts["graphs"] = keep_graphs(session, self.workload)
-                if session.stream:
-                    self.found.facts["memory"]["graphs"] = free - session.stream.free_memory()
+                self.found.facts = replace(self.found.facts, graphs=keep_graphs(session, self.workload))
+                if session.stream and self.found.facts.memory:
+                    memory = replace(self.found.facts.memory, graphs=free - session.stream.free_memory())
+                    self.found.facts = replace(self.found.facts, memory=memory)
                 self.serve(session, fresh, True)
         except Unsupported as reason:
-            self.found.facts["no_cuda_graph"] = str(reason)
+            self.found.facts = replace(self.found.facts, no_cuda_graph=str(reason))
 
 
 def measure(run: MeasureRun, question: Question) -> Measured:
@@ -202,10 +220,8 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         question: a SwitchingQuestion.
 
     Returns:
-        The result has: openings (ns and bytes by step), cold (the first requests of a shape in this process and in this
-        context), transitions and device (samples in ns by ordered pair), captures (by shape), replays (counts, see
-        `Replay` in suites/switching/transitions.py; their samples are measurements) and parity. `starts` is
-        empty: separate processes fill it, see suites/switching/cold_start.py.
+        The result is a SwitchingResult. Its `starts` are empty: separate processes fill them, see
+        suites/switching/cold_start.py.
     """
     question = cast(SwitchingQuestion, question)
     workload = Workload.of(run.arrays, question.requested, run.shapes)
@@ -217,10 +233,9 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     if run.cuda_graph:
         measuring.graphs(fresh)
     found = measuring.found
-    first = found.switching["openings"][0]["ns"]
-    loading = {"cuda_module_loading": os.environ.get("CUDA_MODULE_LOADING", "")} if measuring.stream else {}
-    facts = {"open_ns": sum(first.values()), "opening_ns": first, **loading, **found.facts}
-    return Measured(tuple(found.measurements), tuple(found.checks), facts, found.failures, found.switching)
+    loading = os.environ.get("CUDA_MODULE_LOADING", "") if measuring.stream else ""
+    facts = replace(found.facts.opened(found.openings[0].ns), cuda_module_loading=loading)
+    return Measured(tuple(found.measurements), tuple(found.checks), facts, found.failures, found.result())
 
 
 def _watched(opening: Opening, stream: Stream, used: dict[str, int]) -> Opening:

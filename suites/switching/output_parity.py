@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Feeds, Session
 from suites.measuring.output_difference import compare_outputs
+from suites.switching.result import Parity
 from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
 
@@ -29,16 +30,12 @@ def output(session: Session, feeds: Feeds) -> Array:
     return np.array(session.fetch())
 
 
-def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: bool) -> dict[str, Any]:
+def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: bool) -> Parity:
     """Run every ordered pair of shapes twice and compare the outputs with `fresh`.
 
     Each visit of a shape uses other inputs than the visit before, so that a stale output shows as a difference. Where
     graphs are kept, the second round mixes plain steps with graph launches.
 
-    Returns:
-        cuda_graph; transitions, their number; replayed, how many of them launched a CUDA graph; unequal, how many
-        outputs are not bit-identical to `fresh`; difference, the largest one as a share of the largest value; and
-        where, the two shapes of that transition.
     """
     available = sorted(fresh)
     once, again = (
@@ -46,7 +43,7 @@ def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: boo
     )
     path = [*once, *again]
     visits: Counter[int] = Counter()
-    worst: tuple[float, list[str]] = (0.0, [])
+    worst: tuple[float, tuple[str, ...]] = (0.0, ())
     unequal = replayed = 0
     for step, (before, after) in enumerate(pairwise([*path[:1], *path])):
         number, plain = visits[after] % len(fresh[after]), graph and step >= len(once) and visits[after] % 4 >= 2
@@ -60,18 +57,19 @@ def parity(session: Session, workload: Workload, fresh: FreshOutputs, graph: boo
         unequal += not np.array_equal(result, reference)
         difference = compare_outputs(result, reference).relative_to_largest
         if not difference <= worst[0]:  # NaN is the worst
-            worst = (difference, [str(workload.shapes[before]), str(workload.shapes[after])])
-    return {"cuda_graph": graph, "transitions": len(path), "replayed": replayed, "unequal": unequal,
-            "difference": worst[0], "where": worst[1]}  # fmt: skip
+            worst = (difference, (str(workload.shapes[before]), str(workload.shapes[after])))
+    difference, where = worst
+    return Parity(graph, len(path), unequal, difference, replayed, where)
 
 
-def parity_fault(checked: Mapping[str, Any]) -> str:
+def parity_fault(checked: Parity) -> str:
     """Return the reason why a result of `parity` is a failure; empty if it is none."""
-    if checked["difference"] <= MAX_RELATIVE_DIFFERENCE:
+    difference = math.nan if checked.difference is None else checked.difference
+    if difference <= MAX_RELATIVE_DIFFERENCE:
         return ""
-    change = " to ".join(checked["where"])
-    mode = " with CUDA graphs" if checked["cuda_graph"] else ""
+    change = " to ".join(checked.where)
+    mode = " with CUDA graphs" if checked.cuda_graph else ""
     return (
         f"outputs after a change from {change}{mode} differ from those of a new context "
-        f"by {checked['difference']:.2g} of the largest value"
+        f"by {difference:.2g} of the largest value"
     )

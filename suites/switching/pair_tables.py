@@ -11,6 +11,7 @@ from backends.base import Array
 from suites.records.record import Record
 from suites.statistics.stats import percentile
 from suites.switching.costs import Costs, Pair, Visits
+from suites.switching.result import DeviceTimes
 from suites.switching.strategy_names import StrategyNames, profiles_by_shape
 from suites.switching.tables import costs_of, workload
 from suites.switching.transition_tables import us
@@ -85,11 +86,7 @@ def matrices(costs: Costs, name: str) -> list[str]:
 
 def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
     """Return a table with a matrix for each quantity, one below another."""
-    device = {
-        (tuple(times["from"]), tuple(times["to"])): times
-        for times in costs.record.scores["device"]
-        if times["cuda_graph"] == costs.cuda_graph
-    }
+    device = {(times.before, times.after): times for times in costs.device}
 
     calls = dict.fromkeys(name for pairs in grouped.values() for pair in pairs for name in costs.visits[pair].parts)
 
@@ -99,15 +96,15 @@ def _matrix(costs: Costs, labels: Sequence[Label], grouped: Grouped) -> str:
     def part(value: Callable[[Visits], Array]) -> Callable[[Sequence[Pair]], str]:
         return lambda pairs: _median(visits(value, pairs))
 
-    def steps(which: str, pairs: Sequence[Pair]) -> Array:
-        return np.concatenate([device[pair][which] if pair in device else [] for pair in pairs])
+    def steps(which: Callable[[DeviceTimes], Sequence[int]], pairs: Sequence[Pair]) -> Array:
+        return np.concatenate([which(device[pair]) if pair in device else [] for pair in pairs])
 
     quantities: dict[str, Callable[[Sequence[Pair]], str]] = {
         "extra cost": lambda pairs: _quartiles(visits(lambda times: times.extra, pairs)),
         **{name: part(_call(name)) for name in calls},
         **{name: part(value) for name, value in STEPS.items()},
-        "GPU first step": lambda pairs: _median(steps("first", pairs)),
-        "GPU second step": lambda pairs: _median(steps("again", pairs)),
+        "GPU first step": lambda pairs: _median(steps(lambda times: times.first, pairs)),
+        "GPU second step": lambda pairs: _median(steps(lambda times: times.again, pairs)),
         "visits": lambda pairs: str(sum(len(costs.visits[pair].whole) for pair in pairs)),
     }
     rows = [

@@ -9,14 +9,15 @@ from backends.base import Shape
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.records.cell import short_digest
 from suites.schema.refusals import Refused
+from suites.switching.result import Size
 from suites.switching.suite import SwitchingQuestion, Traffic
 from suites.switching.traffic import (
     MAX_REQUESTS,
-    Size,
     blocks_of_runs,
     draw_trace,
     fitting_shape,
     split_blocks,
+    switch_trace,
     trace_from_file,
 )
 
@@ -83,7 +84,7 @@ def resolve_switching(context: RequestContext) -> SwitchingOptions:
     for switch in options.switch:
         if not 0 <= switch <= 1:
             raise Refused(f"switching.switch is a probability; it must be between 0 and 1, not {switch}")
-        traffic[f"switch={switch:g}"] = blocks_of_runs(count, switch, len(requested), config.seed)
+        traffic[switch_trace(switch)] = blocks_of_runs(count, switch, len(requested), config.seed)
     if lengths.distribution == "texts":
         raise Refused(
             "suite=switching draws lengths without a tokenizer, so it cannot use lengths of texts; "

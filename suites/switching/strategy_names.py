@@ -12,7 +12,7 @@ from backends.profiles import RecordedProfiles, choose_profile, plan_profiles
 from suites.records.cell import PROFILES
 from suites.records.record import Record
 from suites.switching.costs import Pair
-from suites.switching.traffic import Size
+from suites.switching.result import Size
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import joined, profiles_of
 

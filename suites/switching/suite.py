@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from backends.base import Shape
-from suites.suite import Question, SuiteDescription
+from suites.suite import FirstUseCosts, Question, Result, SuiteDescription
+from suites.switching.result import RESULT, ColdStart, SwitchingResult
 
 Traffic = Mapping[str, tuple[tuple[tuple[int, ...], ...], ...]]
 """Traces by name: blocks of stretches of shapes, by index among the requested shapes."""
@@ -33,8 +34,17 @@ class SwitchingQuestion(Question):
         return self.cold_starts
 
 
+def started(result: Result, starts: Sequence[FirstUseCosts]) -> Result:
+    """Put the cold starts of the extra processes into a result."""
+    assert isinstance(result, SwitchingResult)
+    return replace(result, starts=tuple(start for start in starts if isinstance(start, ColdStart)))
+
+
 SUITE = SuiteDescription(
     timed=True,
     question=SwitchingQuestion,
+    result=RESULT,
+    first_use=ColdStart,
+    started=started,
     settings={"tolerance": 0.05},
 )

@@ -7,13 +7,16 @@ from itertools import groupby
 
 import numpy as np
 
-from suites.records.record import REPLAY, Measurement, Record
+from suites.records.measurement import REPLAY, Measurement
+from suites.records.record import Record
 from suites.statistics.stats import mean_of_blocks, percentile, summarize
 from suites.statistics.validity import Judged, judged, way
 from suites.switching.break_even_tables import cheapest
-from suites.switching.costs import Costs
+from suites.switching.costs import Costs, result_of
 from suites.switching.first_use_tables import first_times, openings
+from suites.switching.result import ReplayCounts
 from suites.switching.strategies import Labels
+from suites.switching.traffic import switch_of
 from suites.switching.transition_tables import changes, steady_times
 from suites.tables.markdown import by_machine, fitted, notes_cell, one_machine
 from suites.tables.models import model_names, origin_note
@@ -134,14 +137,13 @@ def workload(record: Record) -> tuple[str, ...]:
 
 def costs_of(record: Record, scores: Judged) -> list[Costs]:
     """Return the costs of plain steps and of CUDA graphs, if the record has them."""
-    variants = sorted({t["cuda_graph"] for t in record.scores.get("transitions", [])})
+    variants = sorted({t.cuda_graph for t in result_of(record).transitions})
     return [Costs.of(record, graph, scores.get(way(record))) for graph in variants]
 
 
 def _traces(records: Sequence[Record]) -> list[str]:
     """Return the names of the traces, each once, in the order of their replays."""
-    phases = [m.phase for record in records for m in record.measurements if m.phase.startswith(REPLAY)]
-    return [phase.removeprefix(f"{REPLAY} ") for phase in dict.fromkeys(phases)]
+    return list(dict.fromkeys(m.trace for record in records for m in record.measurements if m.phase == REPLAY))
 
 
 def _replays(costs: Sequence[Costs], records: Sequence[Record], labels: Labels, name: str) -> str:
@@ -149,7 +151,7 @@ def _replays(costs: Sequence[Costs], records: Sequence[Record], labels: Labels, 
     rows = []
     for record in records:
         for measured in record.measurements:
-            if measured.phase == f"{REPLAY} {name}" and measured.samples:
+            if (measured.phase, measured.trace) == (REPLAY, name) and measured.samples:
                 replay = _replay_of(record, measured, name)
                 strategy = strategies.get((record.cell.id, measured.cuda_graph))
                 invalid = strategy.output_faults if strategy else "changes were not measured"
@@ -162,33 +164,32 @@ def _replays(costs: Sequence[Costs], records: Sequence[Record], labels: Labels, 
     return fitted(header, [row for *_, row in sorted(rows)], 1, repeat_keys=True)
 
 
-def _replay_of(record: Record, measured: Measurement, name: str) -> dict[str, object]:
-    """Return the counts of a replay in the scores of its record."""
+def _replay_of(record: Record, measured: Measurement, name: str) -> ReplayCounts:
+    """Return the counts of a replay in the result of its record."""
     return next(
         replay
-        for replay in record.scores["replays"]
-        if (replay["name"], replay["cuda_graph"]) == (name, measured.cuda_graph)
+        for replay in result_of(record).replays
+        if (replay.name, replay.cuda_graph) == (name, measured.cuda_graph)
     )
 
 
 def _prediction(strategy: Costs | None, name: str) -> str:
     """Return the mean by steady times and changes alone, and the difference of the replay from it."""
-    switch = float(name.removeprefix("switch=")) if name.startswith("switch=") else -1.0
-    if strategy is None or switch not in strategy.replays:
+    switch = switch_of(name)
+    if strategy is None or switch is None or switch not in strategy.replays:
         return ""
     predicted = float(strategy.means.at(switch))
     return f"{predicted / 1e6:.3f} ({strategy.replays[switch] / predicted - 1:+.1%})"
 
 
-def _replay(measured: Measurement, replay: dict[str, object], invalid: str, prediction: str) -> list[str]:
+def _replay(measured: Measurement, replay: ReplayCounts, invalid: str, prediction: str) -> list[str]:
     summary, mean = summarize(measured.samples), float(np.mean(measured.samples))
     p99 = percentile(measured.samples, 99)
-    blocks, requests = replay["blocks"], replay["asked"]
-    assert isinstance(blocks, list)
+    blocks, requests = replay.blocks, replay.requests
     low, high = mean_of_blocks(measured.samples, blocks)
     interval = f" [{low / 1e6:.3f}, {high / 1e6:.3f}]" if len(blocks) > 1 else ""
-    missed = summary.count - int(str(replay["replayed"]))
-    memory = measured.telemetry.get("memory_bytes")
+    missed = summary.count - replay.replayed
+    memory = measured.telemetry.memory_bytes
     served = str(summary.count) if requests == summary.count else f"{summary.count} of {requests}"
     return [
         f"{mean / 1e6:.3f}{interval}",
@@ -197,7 +198,7 @@ def _replay(measured: Measurement, replay: dict[str, object], invalid: str, pred
         "" if p99 is None else f"{p99 / 1e6:.3f}",
         f"{1e9 / mean:,.0f}",
         served,
-        str(replay["switches"]),
+        str(replay.switches),
         f"{missed / summary.count:.1%}" if measured.cuda_graph else "",
         f"{memory / 1e6:,.0f}" if memory else "",
         notes_cell(f"**invalid**: {invalid}" if invalid else "", "" if measured.steady else "not steady after warm-up"),

@@ -14,9 +14,9 @@ import numpy as np
 
 from backends.inputs.lengths import Lengths
 from suites.schema.refusals import Refused, numbered_lines, shortened
+from suites.switching.result import Size
 
-Size = tuple[int, int]
-"""Batch and sequence."""
+SWITCH = "switch="
 
 BLOCKS = 10
 """Blocks of a trace. Each block is balanced. Blocks are served in order until the time is over, and are resampled."""
@@ -26,6 +26,21 @@ MIN_SWITCHES = 100
 
 MAX_REQUESTS = 100_000
 """Largest number of requests in a trace."""
+
+
+def switch_trace(switch: float) -> str:
+    """Return the name of a trace with this switching probability. `switch_of` is the inverse."""
+    return f"{SWITCH}{switch:g}"
+
+
+def switch_of(name: str) -> float | None:
+    """Return the switching probability in the name of a trace; None for another trace."""
+    if not name.startswith(SWITCH):
+        return None
+    try:
+        return float(name.removeprefix(SWITCH))
+    except ValueError:  # a file of the user may have such a name
+        return None
 
 
 def blocks_of_runs(count: int, switch: float, shapes: int, seed: int) -> list[list[list[int]]]:

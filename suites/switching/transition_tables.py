@@ -89,8 +89,7 @@ def _row(costs: Costs, picked: dict[Pair, Array], parts: Sequence[str]) -> list[
 
 def _on_device(costs: Costs, pairs: set[Pair]) -> str:
     """Return the GPU time of the first step beyond that after the same shape, for kinds that are whole pairs."""
-    device = [times for times in costs.record.scores["device"] if times["cuda_graph"] == costs.cuda_graph]
-    first = {(tuple(times["from"]), tuple(times["to"])): times["first"] for times in device if times["first"]}
+    first = {(times.before, times.after): times.first for times in costs.device if times.first}
     extra = [np.asarray(first[a, b]) - np.median(first[b, b]) for a, b in pairs if (a, b) in first and (b, b) in first]
     return us(np.median(np.concatenate(extra))) if extra else ""
 
@@ -107,8 +106,8 @@ def steady_times(costs: Sequence[Costs], labels: Labels) -> str:
         }
         row = [f"{np.median(whole[shape]) / 1e6:.3f}" if shape in whole else "" for shape in shapes]
         rows.append([label, "request", *row])
-        device = [d for d in strategy.record.scores["device"] if d["cuda_graph"] == strategy.cuda_graph and d["again"]]
-        again = {shape: [x for d in device if tuple(d["to"]) == shape for x in d["again"]] for shape in strategy.shapes}
+        device = [times for times in strategy.device if times.again]
+        again = {shape: [ns for times in device if times.after == shape for ns in times.again] for shape in whole}
         if device:
             row = [f"{np.median(again[shape]) / 1e6:.3f}" if again.get(shape) else "" for shape in shapes]
             rows.append([label, "step on the GPU", *row])

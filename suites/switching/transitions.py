@@ -5,19 +5,30 @@ Changes run over every ordered pair of shapes in random order. They are timed wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, product
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from backends.base import Session, Shape
 from suites.measuring import clock
 from suites.measuring.request_clock import Budget, RequestTimes, time_on_device, time_request, time_requests
-from suites.records.record import REPLAY, Measurement
+from suites.records.measurement import REPLAY, Measurement
+from suites.switching.result import (
+    Captures,
+    DeviceTimes,
+    FirstRequests,
+    ReplayCounts,
+    Size,
+    Transition,
+    VisitSamples,
+)
 from suites.switching.traffic import euler_circuit
 from suites.switching.workload import Workload
+
+T = TypeVar("T")
 
 CAPTURE_REPEATS = 5
 """Captures of the CUDA graph of each shape, to measure the cost of a capture."""
@@ -29,7 +40,7 @@ Block = Sequence[Sequence[int]]
 """Stretches of requests, which can be served without other blocks. A request is the index of its shape."""
 
 
-def time_pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[dict[str, Any]]:
+def time_pairs(session: Session, workload: Workload, repeats: int, seconds: float, graph: bool) -> list[Transition]:
     """Time three requests of a shape after a request of another shape (or of the same shape).
 
     The first request pays for the change. The third is the steady state at the same point of the run.
@@ -37,9 +48,6 @@ def time_pairs(session: Session, workload: Workload, repeats: int, seconds: floa
     Args:
         repeats: of each ordered pair, at most.
         seconds: time budget; at least AT_LEAST rounds run.
-
-    Returns:
-        For each ordered pair: from, to, cuda_graph, samples (see `_samples`) and `earlier`, the shape before `from`.
     """
     turns, budget = workload.cycles_by_built_shape(), Budget.of(seconds)
     visits_by_pair: dict[tuple[int, int], list[tuple[int, list[RequestTimes]]]] = {}
@@ -52,47 +60,54 @@ def time_pairs(session: Session, workload: Workload, repeats: int, seconds: floa
             visit = [time_request(session, next(turns[after])) for _ in range(3)]
             visits_by_pair.setdefault((before, after), []).append((earlier, visit))
             earlier = before
-    shapes = workload.shapes
+    sizes = [_size(shape) for shape in workload.shapes]
     return [
-        {**_ends(shapes[a], shapes[b]), "cuda_graph": graph, "samples": _samples([visit for _, visit in visits]),
-         "earlier": [_size(shapes[earlier]) for earlier, _ in visits]}
+        Transition(
+            sizes[a],
+            sizes[b],
+            graph,
+            _samples([visit for _, visit in visits]),
+            tuple(sizes[earlier] for earlier, _ in visits),
+        )
         for (a, b), visits in sorted(visits_by_pair.items())
-    ]  # fmt: skip
+    ]
 
 
-def _samples(visits: Sequence[Sequence[RequestTimes]]) -> dict[str, Any]:
-    """Return lists [visits][3], one value for each of the three requests.
+def _samples(visits: Sequence[Sequence[RequestTimes]]) -> VisitSamples:
+    def threes(value: Callable[[RequestTimes], T]) -> tuple[tuple[T, ...], ...]:
+        return tuple(tuple(value(served) for served in visit) for visit in visits)
 
-    `parts` (by name), copy, enqueue, step and whole are times in ns; `replayed` says if a CUDA graph was launched.
-    """
+    def part(name: str) -> Callable[[RequestTimes], int]:
+        return lambda served: served.parts.get(name, 0)
+
     names = dict.fromkeys(name for visit in visits for served in visit for name in served.parts)
-    return {
-        "parts": {name: [[served.parts.get(name, 0) for served in visit] for visit in visits] for name in names},
-        **{name: [[getattr(served, name) for served in visit] for visit in visits]
-           for name in ("copy", "enqueue", "step", "whole", "replayed")},
-    }  # fmt: skip
+    return VisitSamples(
+        parts={name: threes(part(name)) for name in names},
+        copy=threes(lambda served: served.copy),
+        enqueue=threes(lambda served: served.enqueue),
+        step=threes(lambda served: served.step),
+        whole=threes(lambda served: served.whole),
+        replayed=threes(lambda served: served.replayed),
+    )
 
 
-def time_first_requests(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> dict[str, Any]:
+def time_first_requests(session: Session, shape: Shape, workload: Workload, index: int, where: str) -> FirstRequests:
     """Time the first three requests of a shape in a new process, context or cold-start process, as `where` says."""
     turns = workload.cycles_by_built_shape()[index]
-    return {"shape": _size(shape), "where": where, "samples": _samples([[time_request(session, next(turns))
-                                                                        for _ in range(3)]])}  # fmt: skip
+    return FirstRequests(_size(shape), where, _samples([[time_request(session, next(turns)) for _ in range(3)]]))
 
 
 def time_pairs_on_device(
-    session: Session, workload: Workload, transitions: Sequence[Mapping[str, Any]], repeats: int, seconds: float
-) -> list[dict[str, Any]]:
+    session: Session, workload: Workload, transitions: Sequence[Transition], repeats: int, seconds: float
+) -> list[DeviceTimes]:
     """Measure the device time of the first and the second step after every change of shape.
 
     Args:
         transitions: the result of `time_pairs`, not empty. Its enqueue times say how long the host needs.
 
-    Returns:
-        For each ordered pair: from, to, cuda_graph, `first` and `again` (ns, one sample for each visit), and
-        `overtaken`, the visits without a sample: the device was idle before the host had enqueued both steps.
+    A visit has no sample if the device was idle before the host had enqueued both steps.
     """
-    host = [np.median(np.sum(np.asarray(t["samples"]["enqueue"])[:, :2], axis=1)) for t in transitions]
+    host = [np.median(np.sum(np.asarray(t.samples.enqueue)[:, :2], axis=1)) for t in transitions]
     ahead = round(1_000_000 + 2 * max(host))
     turns, budget = workload.cycles_by_built_shape(), Budget.of(seconds)
     nodes = range(len(workload.shapes))
@@ -104,23 +119,20 @@ def time_pairs_on_device(
             before, after = pair = list(times_by_pair)[index]
             times_by_pair[pair].append(time_on_device(session, next(turns[before]), next(turns[after]), ahead))
     return [
-        {
-            **_ends(workload.shapes[a], workload.shapes[b]),
-            "cuda_graph": transitions[0]["cuda_graph"],
-            "first": [sample[0] for sample in times if sample],
-            "again": [sample[1] for sample in times if sample],
-            "overtaken": times.count(None),
-        }
+        DeviceTimes(
+            _size(workload.shapes[a]),
+            _size(workload.shapes[b]),
+            transitions[0].cuda_graph,
+            first=tuple(sample[0] for sample in times if sample),
+            again=tuple(sample[1] for sample in times if sample),
+            overtaken=times.count(None),
+        )
         for (a, b), times in times_by_pair.items()
     ]
 
 
-def time_captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
-    """Capture the CUDA graph of each shape several times and discard it.
-
-    Returns:
-        For each shape: capture, launch and again (the second launch) in ns, and bytes of device memory.
-    """
+def time_captures(session: Session, workload: Workload) -> list[Captures]:
+    """Capture the CUDA graph of each shape several times and discard it."""
     costs = []
     for index, shape in enumerate(workload.shapes):
         samples: dict[str, list[int]] = {"capture": [], "launch": [], "again": [], "bytes": []}
@@ -136,7 +148,8 @@ def time_captures(session: Session, workload: Workload) -> list[dict[str, Any]]:
             samples["bytes"].append(free - session.stream.free_memory() if session.stream else 0)
             for launch in ("launch", "again"):
                 samples[launch].append(clock.time_step(session))
-        costs.append({"shape": _size(shape), **samples})
+        times = {name: tuple(values) for name, values in samples.items()}
+        costs.append(Captures(_size(shape), times["capture"], times["launch"], times["again"], times["bytes"]))
     return costs
 
 
@@ -183,10 +196,11 @@ class Replay:
 
     def measurement(self, name: str, graph: bool, steady: bool) -> Measurement:
         """Return the measurement of the trace `name`, with one sample for each request."""
-        return Measurement(f"{REPLAY} {name}", 0, 0, graph, tuple(self.values), tuple(self.windows), steady)
+        return Measurement(REPLAY, 0, 0, graph, tuple(self.values), tuple(self.windows), steady, trace=name)
 
-    def counts(self) -> dict[str, Any]:
-        return {"blocks": self.blocks, "switches": self.switches, "replayed": self.replayed}
+    def counts(self, name: str, graph: bool, requests: int) -> ReplayCounts:
+        """Return the counts of the trace `name`, which has `requests` requests in total."""
+        return ReplayCounts(name, graph, tuple(self.blocks), self.switches, self.replayed, requests)
 
 
 def replay_trace(session: Session, workload: Workload, blocks: Sequence[Block], seconds: float) -> Replay:
@@ -207,9 +221,5 @@ def replay_trace(session: Session, workload: Workload, blocks: Sequence[Block], 
     return replay
 
 
-def _ends(before: Shape, after: Shape) -> dict[str, list[int]]:
-    return {"from": _size(before), "to": _size(after)}
-
-
-def _size(shape: Shape) -> list[int]:
-    return [shape.batch, shape.sequence]
+def _size(shape: Shape) -> Size:
+    return shape.batch, shape.sequence

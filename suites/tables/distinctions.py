@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from suites.records.cell import PROFILES, short_digest
 from suites.records.record import Record
@@ -109,7 +108,7 @@ def _kind(record: Record) -> Kind:
     return record.cell.backend, record.cell.precision
 
 
-def flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(options: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield nested options as dotted names and text; lists are joined by +."""
     for name, value in options.items():
         if isinstance(value, Mapping):

@@ -39,8 +39,8 @@ class Incomparable(ValueError):
 
 def by_machine(title: str, legend: str, records: Iterable[Record], section: Callable[[Sequence[Record]], str]) -> str:
     """Return a markdown document: the title, one section for each machine, and the legend."""
-    ordered = sorted(records, key=lambda r: str(r.environment["machine"]))
-    sections = [section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment["machine"])]
+    ordered = sorted(records, key=lambda r: r.environment.machine)
+    sections = [section(list(group)) for _, group in groupby(ordered, key=lambda r: r.environment.machine)]
     return document(title, legend, sections)
 
 
@@ -60,7 +60,7 @@ def one_machine(records: Sequence[Record]) -> str:
     Raises:
         Incomparable: the records come from different GPUs, drivers or CPUs.
     """
-    machines = sorted({str(record.environment["machine"]) for record in records})
+    machines = sorted({record.environment.machine for record in records})
     if len(machines) > 1:
         raise Incomparable(f"these rows were measured on different machines: {', '.join(machines)}")
     return "\n".join([f"## {machine_title(records[0])}", *map(wrapped, provenance(records))])
@@ -68,9 +68,9 @@ def one_machine(records: Sequence[Record]) -> str:
 
 def machine_title(record: Record) -> str:
     environment = record.environment
-    if "gpu" in environment:
-        return f"{environment['gpu']}, driver {environment['driver']}"
-    return f"CPU: {environment['cpu']}, {environment['cores']} cores"
+    if environment.gpu is not None:
+        return f"{environment.gpu}, driver {environment.driver}"
+    return f"CPU: {environment.cpu}, {environment.cores} cores"
 
 
 def profiles_of(record: Record) -> str:
@@ -98,12 +98,12 @@ def products_not_int8(record: Record) -> str:
 
     TensorRT may compute a product in an engine of plugins in another precision. It must obey Q/DQ.
     """
-    types = record.artifacts.get("built", {}).get("notes", {}).get("product_types", {})
+    types = record.artifacts.built_notes.product_types or {}
     if record.cell.precision != "int8" or types.keys() == {"i8"}:
         return ""
     if not types:
         backend = descriptions().get(record.cell.backend)
-        unknown = backend is not None and backend.chooses_int8 and "built" in record.artifacts
+        unknown = backend is not None and backend.chooses_int8 and record.artifacts.built is not None
         return "the number of products in INT8 is not known" if unknown else ""
     return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from suites.records.record import Record
 
@@ -44,9 +43,9 @@ def _data(record: Record) -> str:
     return str(lengths.get("targets") or lengths.get("evaluated", ""))
 
 
-def _shared(keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+def _shared(keys: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
     """Return the names (all but the last item of each key) that have several last items."""
-    by_name: dict[tuple[Any, ...], set[Any]] = {}
+    by_name: dict[tuple[str, ...], set[str]] = {}
     for *name, version in keys:
         by_name.setdefault(tuple(name), set()).add(version)
     return {name for name, versions in by_name.items() if len(versions) > 1}
@@ -54,10 +53,10 @@ def _shared(keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
 
 def origin_note(record: Record) -> str:
     """Return a note if the weights came from a package instead of the requested folder or hub id."""
-    origin = str(record.artifacts.get("weights", {}).get("origin", ""))
+    origin = record.artifacts.origin
     return f"weights from {origin}" if origin.startswith("package") else ""
 
 
 def pooling_note(record: Record) -> str:
     """Return a note with the pooling of a sentence encoder; empty if the record has none."""
-    return str(record.artifacts.get("inputs", {}).get("notes", {}).get("pooling", ""))
+    return record.artifacts.input_notes.pooling

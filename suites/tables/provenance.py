@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from suites.records.parts import Maker
 from suites.records.record import Record
 
 SHOWN = 20
@@ -13,7 +14,7 @@ SHOWN = 20
 
 def device_of(record: Record) -> str:
     """Return the identity of the GPU or CPU that measured, or "unknown"."""
-    return str(record.environment.get("uuid") or "unknown")
+    return record.environment.uuid or "unknown"
 
 
 def devices(records: Iterable[Record]) -> Counter[str]:
@@ -23,9 +24,9 @@ def devices(records: Iterable[Record]) -> Counter[str]:
 
 def maker_of(record: Record) -> str:
     """Return the version of the suite that made a record as text."""
-    version, commit = record.maker.get("version", ""), str(record.maker.get("commit", ""))[:12]
-    changed = " with uncommitted changes" if record.maker.get("dirty") else ""
-    suite = " ".join(text for text in (version, commit) if text) or "unknown version"
+    maker = record.maker or Maker()
+    changed = " with uncommitted changes" if maker.dirty else ""
+    suite = " ".join(text for text in (maker.version, maker.commit[:12]) if text) or "unknown version"
     return f"{suite}{changed} (harness {record.harness}, scoring {record.scoring})"
 
 

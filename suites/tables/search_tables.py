@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from suites.records.record import GPU, LATENCY, Record
+from suites.records.measurement import GPU, LATENCY
+from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
+from suites.records.search_result import SearchResult, SearchStep
 from suites.statistics.stats import typical
 from suites.statistics.winners import fastest_time, over
 from suites.tables.markdown import by_machine, fitted, joined, one_machine, profiles_of
 from suites.tables.models import model_names, origin_note
+from suites.tasks.task_scores import TaskScores
 
 COLUMNS = ("step", "kept in FP32", "passes", "metric", "difference", "cosine min")
 
@@ -48,17 +50,22 @@ def _section(records: Sequence[Record], folder: MachineFolder) -> str:
     names = model_names(records)
     lines = ["", one_machine(records)]
     for record in sorted(records, key=lambda r: r.cell.id):
-        cell, scores = record.cell, record.scores
-        task = f"{cell.lengths['task']} within {scores['tolerance']:g}, cosine at least {scores['cosine']:g}"
+        cell, result = record.cell, _result(record)
+        task = f"{cell.lengths['task']} within {result.tolerance:g}, cosine at least {result.cosine:g}"
         title = " ".join((cell.backend, cell.release, cell.precision, profiles_of(record)))
         heading = f"### {joined(names(record), origin_note(record))}, {title.strip()}: {task}"
         lines += ["", heading, "", _table(record, folder), "", _answer(record)]
     return "\n".join(lines)
 
 
+def _result(record: Record) -> SearchResult:
+    assert isinstance(record.result, SearchResult)
+    return record.result
+
+
 def _table(record: Record, folder: MachineFolder) -> str:
-    steps = record.scores["steps"]
-    unmodified = _timed(folder, next(step for step in steps if not step["held"]))
+    steps = _result(record).steps
+    unmodified = _timed(folder, next(step for step in steps if not step.kept))
     rows = [_row(record, folder, number, step, unmodified) for number, step in enumerate(steps, 1)]
     columns = [
         (f"{name} {shape}", index, shape)
@@ -72,36 +79,35 @@ def _table(record: Record, folder: MachineFolder) -> str:
 
 def _answer(record: Record) -> str:
     """Return the line below a table with the result of the search."""
-    kept, scores = record.scores["held"], record.scores
-    none = "The search has no result yet." if scores.get("ended") else "No selection passes."
-    answer = none if kept is None else f"Kept in FP32: {_parts(kept, len(scores['parts']))}."
+    result = _result(record)
+    none = "The search has no result yet." if result.ended else "No selection passes."
+    answer = none if result.kept is None else f"Kept in FP32: {_parts(result.kept, len(result.parts))}."
     return answer + (f" {record.reason[:1].upper()}{record.reason[1:]}." if record.reason else "")
 
 
-def _timed(folder: MachineFolder, step: Mapping[str, Any]) -> Record | None:
-    return folder.record("latency", step["latency"]) if step["latency"] else None
+def _timed(folder: MachineFolder, step: SearchStep) -> Record | None:
+    return folder.record("latency", step.latency) if step.latency else None
 
 
-def _row(record: Record, folder: MachineFolder, number: int, step: Mapping[str, Any], first: Record | None) -> Row:
+def _row(record: Record, folder: MachineFolder, number: int, step: SearchStep, first: Record | None) -> Row:
     timed = _timed(folder, step)
     head = [
         str(number),
-        _parts(step["held"], len(record.scores["parts"])),
-        "yes" if step["content"] else "no",
-        *_judgement(folder.record("accuracy", step["accuracy"])),
+        _parts(step.kept, len(_result(record).parts)),
+        "yes" if step.passes else "no",
+        *_judgement(folder.record("accuracy", step.accuracy)),
     ]
-    return Row(head, (_times(timed, False), _times(timed, True), _slowdowns(timed, first) if step["held"] else {}))
+    return Row(head, (_times(timed, False), _times(timed, True), _slowdowns(timed, first) if step.kept else {}))
 
 
 def _judgement(judged: Record | None) -> list[str]:
     """Return metric, difference and smallest cosine of a step. Its record may be missing or damaged."""
-    if judged is None or "nonfinite" not in judged.scores:
+    if judged is None or not isinstance(judged.result, TaskScores):
         return ["no record", "", ""]
-    scores = judged.scores
-    if scores["nonfinite"]:
-        return [f"{scores['nonfinite']} NaN or Inf", "", ""]
-    metric = f"{scores['metric']} {scores['value']:.4f}"
-    return [metric, f"{scores['difference']:+.4f}", f"{scores['cosine_min']:.5f}"]
+    figures = judged.result.figures
+    if judged.result.nonfinite or figures is None:
+        return [f"{judged.result.nonfinite} NaN or Inf", "", ""]
+    return [f"{figures.metric} {figures.value:.4f}", f"{figures.difference:+.4f}", f"{figures.cosine_min:.5f}"]
 
 
 def _parts(kept: Sequence[str], count: int) -> str:
@@ -135,5 +141,5 @@ def _times(record: Record | None, graph: bool) -> dict[str, str]:
     samples: dict[tuple[int, int], list[tuple[int, ...]]] = {}
     for m in record.measurements:
         if (m.phase, m.cuda_graph) == (phase, graph):
-            samples.setdefault((m.batch, m.sequence), []).append(m.samples)
+            samples.setdefault(m.shape, []).append(m.samples)
     return {f"{batch}x{longest}": f"{typical(times) / 1e6:.3f}" for (batch, longest), times in samples.items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from backends.atomic_file import write_atomically
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
+from suites.records.search_result import SearchResult
 from suites.suite import has_part, part, suite_names
 from suites.tables.markdown import without_legend
 from suites.tables.table import Table
@@ -101,11 +102,12 @@ def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder
 def rejected_cells(folder: MachineFolder) -> set[str]:
     """Return the ids of cells that searches tried and did not choose. Only the tables of searches show them."""
     return {
-        step[suite]
+        cell
         for record in folder.records("search")
-        for step in record.scores["steps"]
-        if step["held"] not in ([], record.scores["held"])
-        for suite in ("accuracy", "latency")
+        if isinstance(result := record.result, SearchResult)
+        for step in result.steps
+        if step.kept not in ((), result.kept)
+        for cell in (step.accuracy, step.latency)
     }
 
 
@@ -137,6 +139,15 @@ def bad_records(folders: Iterable[MachineFolder]) -> list[str]:
     lines = [one_line(f"skipped: {path}: {reason}") for path, reason in bad.items()]
     more = len(lines) - MAX_BAD_LINES
     return [*lines[:MAX_BAD_LINES], *([f"skipped: {more} more"] if more > 0 else [])]
+
+
+def print_unknown_fields(folders: Iterable[MachineFolder]) -> None:
+    """Print a line on standard error for each unknown field of a record, at most MAX_BAD_LINES lines."""
+    found = [(path, name) for folder in folders for path, names in folder.unknown_fields().items() for name in names]
+    for path, name in found[:MAX_BAD_LINES]:
+        print(one_line(f'note: {path}: unknown field "{name}" kept'), file=sys.stderr)
+    if (more := len(found) - MAX_BAD_LINES) > 0:
+        print(f"note: {more} more unknown fields kept", file=sys.stderr)
 
 
 def print_bad_records(folders: Iterable[MachineFolder]) -> int:

@@ -9,12 +9,11 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from suites.schema.refusals import Refused, decoded, is_file, read_bytes, shortened
 from suites.tasks.delimited import Malformed, read_delimited
 
-Rows = Iterable[tuple[str, dict[str, Any]]]
+Rows = Iterable[tuple[str, dict[str, object]]]
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -130,7 +129,7 @@ def _from_json(path: Path, text: str) -> Rows:
 class _Nested:
     """List or object in a column that must be a text."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.kind = "list" if isinstance(value, list) else "object"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from backends.model.labels import UnknownLabel, label_places
 from suites.schema.config import TaskConfig
@@ -16,7 +15,7 @@ from suites.tasks.datasets import from_hub, from_table, text_columns
 
 def sequence_classification(
     config: TaskConfig, names: Mapping[int, str] | None
-) -> tuple[list[list[str]], dict[str, Any]]:
+) -> tuple[list[list[str]], dict[str, object]]:
     """Read texts of one part or two, and their targets.
 
     Args:
@@ -64,7 +63,7 @@ def _check_labels(config: TaskConfig, names: Mapping[int, str], labels: Sequence
         raise Refused(f"{where}: {error}") from None
 
 
-def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, Any]]:
+def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, object]]:
     """Read questions with their contexts, and their targets.
 
     Returns:
@@ -90,7 +89,7 @@ def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, A
     return texts, {"contexts": [context for _, context in texts], "answers": answers}
 
 
-def _from_squad(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+def _from_squad(path: Path) -> Iterable[tuple[str, dict[str, object]]]:
     """Yield the rows of a file in the format of SQuAD's authors (dev-v1.1.json), in the format of the hub."""
     if not is_file(path):
         raise Refused(f"task.path={path} is not a file; give a file in SQuAD's format, e.g. dev-v1.1.json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from backends.base import Array
 from suites.measuring.output_difference import compare_outputs
 from suites.tasks.predictions import Predictions, predictions
+from suites.tasks.task_scores import TaskFigures, TaskScores
 
 RESAMPLES = 1000
 """Bootstrap resamples of the rows."""
@@ -22,12 +24,12 @@ RESAMPLES = 1000
 
 def score(
     kind: str,
-    targets: Mapping[str, Any],
+    targets: Mapping[str, object],
     readouts: Array,
     inputs: Mapping[str, Array],
     checkpoint: Path,
     reference_predictions: Predictions | None = None,
-) -> dict[str, Any]:
+) -> TaskScores:
     """Score the outputs of a path on a task.
 
     Args:
@@ -38,16 +40,12 @@ def score(
         checkpoint: the folder of the checkpoint, for its classification head.
         reference_predictions: the predictions from the reference; None computes them.
 
-    Returns:
-        nonfinite; where it is 0 also cosine_min, cosine_mean, max_difference, relative_error, metric (its name), value,
-        reference_value, difference (NaN where a value is NaN), its 95% interval [low, high] by paired bootstrap and
-        verdict, and changed (share of predictions that differ from FP32; for classes and answers only). fidelity has no
-        interval, because its pairs share texts, so a resample of pairs does not represent other texts. It also has
-        `gates` False: it cannot make a path invalid.
+    fidelity has no interval, because its pairs share texts, so a resample of pairs does not represent other texts. It
+    also has `gates` False: it cannot make a path invalid.
     """
     nonfinite = int(np.count_nonzero(~np.isfinite(readouts)))
     if nonfinite:
-        return {"nonfinite": nonfinite}
+        return TaskScores(nonfinite)
     own = predictions(kind, targets, readouts, inputs, checkpoint)
     other = reference_predictions
     if other is None:
@@ -62,17 +60,18 @@ def score(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns of constant outputs; the NaN in the result is enough
         task = compare(targets, own, other, checkpoint)
-    return {"nonfinite": 0, **_errors(readouts, inputs["reference"]), **task}
+    return TaskScores(0, _with_errors(task, readouts, inputs["reference"]))
 
 
-def _errors(readouts: Array, reference: Array) -> dict[str, float]:
+def _with_errors(figures: TaskFigures, readouts: Array, reference: Array) -> TaskFigures:
     difference = compare_outputs(*(values.reshape(len(values), -1) for values in (readouts, reference)))
-    return {
-        "cosine_min": float(difference.cosines.min()),
-        "cosine_mean": float(difference.cosines.mean()),
-        "max_difference": difference.max_difference,
-        "relative_error": difference.relative_error,
-    }
+    return replace(
+        figures,
+        cosine_min=float(difference.cosines.min()),
+        cosine_mean=float(difference.cosines.mean()),
+        max_difference=difference.max_difference,
+        relative_error=difference.relative_error,
+    )
 
 
 def _rank(first: Array, second: Array) -> float:
@@ -81,7 +80,7 @@ def _rank(first: Array, second: Array) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def _stsb(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> dict[str, Any]:
+def _stsb(targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Compare Spearman's rank correlation between the cosine of each pair and its score."""
     scores, (similarity, reference) = np.asarray(targets["scores"]), (x["similarity"] for x in (own, other))
     return _compared(
@@ -91,26 +90,23 @@ def _stsb(targets: Mapping[str, Any], own: Predictions, other: Predictions, chec
     )
 
 
-def _banking77(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> dict[str, Any]:
+def _banking77(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Compare the mean accuracy of classifiers, each trained on a few texts per label."""
     labels = np.asarray(targets["labels"])[np.asarray(targets["test"])]
     correct, correct_reference = ((x["labels"] == labels).mean(0) for x in (own, other))
     compared = _compared(
         "accuracy", len(labels), lambda rows: (float(correct[rows].mean()), float(correct_reference[rows].mean()))
     )
-    return {**compared, "changed": float((own["labels"] != other["labels"]).mean())}
+    return replace(compared, changed=float((own["labels"] != other["labels"]).mean()))
 
 
-def _fidelity(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> dict[str, Any]:
+def _fidelity(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Return the rank correlation of the similarities of all pairs of texts with those of FP32; 1 is the same order."""
     value = _rank(own["similarity"], other["similarity"])
-    figures = {"metric": "rank agreement", "value": value, "reference_value": 1.0, "difference": value - 1.0}
-    return {**figures, "gates": False}
+    return TaskFigures("rank agreement", value, value - 1.0, reference_value=1.0, gates=False)
 
 
-def _classification(
-    targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path
-) -> dict[str, Any]:
+def _classification(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Compare the labels that the head of the checkpoint gives for first tokens, with the metric of the task."""
     from sklearn import metrics
 
@@ -136,23 +132,26 @@ def _classification(
         return value, reference
 
     compared = _compared(targets["metric"], len(labels), values)
-    return {**compared, "changed": float((own["labels"] != other["labels"]).mean())}
+    return replace(compared, changed=float((own["labels"] != other["labels"]).mean()))
 
 
 def _question_answering(
-    targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path
-) -> dict[str, Any]:
+    targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path
+) -> TaskFigures:
     """Compare SQuAD's F1 of the best spans; also return its exact match."""
 
     def values(rows: Array) -> tuple[float, float]:
         return float(own["f1"][rows].mean()), float(other["f1"][rows].mean())
 
-    matches = {"exact_match": float(own["exact"].mean()), "reference_exact_match": float(other["exact"].mean())}
-    changed = float((own["answers"] != other["answers"]).mean())
-    return {**_compared("F1", len(own["f1"]), values), **matches, "changed": changed}
+    return replace(
+        _compared("F1", len(own["f1"]), values),
+        exact_match=float(own["exact"].mean()),
+        reference_exact_match=float(other["exact"].mean()),
+        changed=float((own["answers"] != other["answers"]).mean()),
+    )
 
 
-def _compared(metric: str, count: int, values: Callable[[Array], tuple[float, float]]) -> dict[str, Any]:
+def _compared(metric: str, count: int, values: Callable[[Array], tuple[float, float]]) -> TaskFigures:
     """Return the metric over all rows, and the paired bootstrap interval of its difference from the reference.
 
     Args:
@@ -168,15 +167,15 @@ def _compared(metric: str, count: int, values: Callable[[Array], tuple[float, fl
         np.isfinite(differences)
     ]  # a resample of few rows may have only equal values, which have no rank
     low, high = np.percentile(usable, [2.5, 97.5]) if usable.size else (np.nan, np.nan)
-    return {
-        "metric": metric,
-        "value": value,
-        "reference_value": reference,
-        "difference": value - reference,
-        "low": float(low),
-        "high": float(high),
-        "verdict": verdict(value - reference, float(low), float(high)),
-    }
+    return TaskFigures(
+        metric,
+        value,
+        value - reference,
+        reference_value=reference,
+        low=float(low),
+        high=float(high),
+        verdict=verdict(value - reference, float(low), float(high)),
+    )
 
 
 def verdict(difference: float, low: float, high: float) -> str:

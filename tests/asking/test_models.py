@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, json_of
 
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint
@@ -46,11 +46,11 @@ def test_a_trained_model_runs_in_both_frameworks(fast_cli: Cli, tmp_path: Path) 
     assert {key: record.outcome for key, record in records.items()} == dict.fromkeys(records, "ok")
     assert len(records) == 3
     for (_, precision), record in records.items():
-        assert [check["when"] for check in record.checks] == ["first use", "after timing"]
-        assert all(check["cosine"] >= (0.95 if precision == "int8" else 0.99999) for check in record.checks)
-        assert record.artifacts["inputs"]["notes"]["tokens"] == "text"
-        assert record.artifacts["weights"]["sha256"].startswith("53aa5117")
-    assert records["ort", "int8"].artifacts["onnx"]["notes"] == {
+        assert [check["when"] for check in json_of(record)["checks"]] == ["first use", "after timing"]
+        assert all(check["cosine"] >= (0.95 if precision == "int8" else 0.99999) for check in json_of(record)["checks"])
+        assert json_of(record)["artifacts"]["inputs"]["notes"]["tokens"] == "text"
+        assert json_of(record)["artifacts"]["weights"]["sha256"].startswith("53aa5117")
+    assert json_of(records["ort", "int8"])["artifacts"]["onnx"]["notes"] == {
         "opset": 17,
         "quantized": 36,
         "weight_products_left": 0,
@@ -65,7 +65,7 @@ def test_random_weights_read_texts_with_a_borrowed_tokenizer(fast_cli: Cli, tmp_
     done = fast_cli("backend=torch_eager", "lengths=uniform", folder, *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
-    assert record.artifacts["inputs"]["notes"]["tokens"] == "text"
+    assert json_of(record)["artifacts"]["inputs"]["notes"]["tokens"] == "text"
     assert len(record.cell.lengths["tokenizer"]) == 16
     done = fast_cli("backend=torch_eager", folder, *TINY, *QUICK, "model.architecture.vocab_size=100")
     assert done.returncode == 1
@@ -77,7 +77,7 @@ def test_torch_compile_with_random_weights(fast_cli: Cli, tmp_path: Path) -> Non
     done = fast_cli("backend=torch_compile", *TINY, *QUICK)
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "latency")
-    assert record.checks[0]["cosine"] >= 0.99999
+    assert json_of(record)["checks"][0]["cosine"] >= 0.99999
     assert record.cell.weights == "random (seed 0)"
     assert "### bert_base, random (seed 0) weights" in done.stdout
 

@@ -78,6 +78,8 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
             "there is no key presicion; did you mean precision? (Name of the precision.)",
         ),
         (["advise", "x", "fp16"], "'fp16' is not of the form key=value"),
+        (["export", "x"], "DIR is missing; see inference-suites export --help"),
+        (["export", "x", "y", "--forse"], "did you mean --force? (replace an earlier export"),
         (["search", "backend=ort", "--steps", "3"], "did you mean search.steps=VALUE?"),
         (["search", "backend=ort", "search.cosin=1"], "did you mean search.cosine? (Smallest cosine"),
         (["process-noise"], "RESULTS is missing"),

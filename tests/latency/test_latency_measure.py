@@ -39,7 +39,7 @@ def checked(spoilt: int) -> list[tuple[str, int]]:
     effort = Effort(warm_up_s=0.01, seconds=0.01, min_samples=2, max_samples=3, tolerance=0.5)
     found = measure(measure_run(lambda: Spoilt(spoilt), [SHAPE], named, effort), Question())
     assert found.failures == {}
-    return [(check["when"], check["nonfinite"]) for check in found.checks]
+    return [(check.when, check.nonfinite) for check in found.checks]
 
 
 def test_outputs_are_checked_before_anything_is_timed_and_after_it() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from suites.latency.figures import latency_rows
 from suites.latency.ranking import Baseline, rankings
@@ -30,7 +31,7 @@ def test_rows_are_sorted_by_time_and_compared_with_the_baseline(make_record: Mak
 
 def test_an_invalid_row_comes_last_with_its_reason_and_is_no_baseline(make_record: MakeRecord) -> None:
     good, bad = make_record(backend="ort", samples=_samples(2)), make_record(backend="torch_eager", samples=_samples(1))
-    checks = tuple({**check, "problem": "outputs are NaN"} for check in bad.checks)
+    checks = tuple(replace(check, problem="outputs are NaN") for check in bad.checks)
     bad = make_record(backend="torch_eager", precision="fp32", samples=_samples(1), checks=checks)
     ranking = rankings([good, bad], {})[0]
     assert [ranked.excluded for ranked in ranking.rows] == ["", "invalid: outputs are NaN"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_MODELS, Cli, table_in
+from conftest import TINY_MODELS, Cli, json_of, table_in
 
 from backends.base import Shape
 from backends.cache import ArtifactCache
@@ -16,7 +16,8 @@ from backends.model.checkpoint import load_encoder
 from backends.onnx_.marked_outputs import MARKABLE_POINTS, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
 from backends.torch_.marked_modules import MarkedEncoder
-from suites.layers.measure import layer_errors
+from suites.layers.measure import compared_layer
+from suites.layers.result import Layer, LayerErrors
 from suites.layers.suite import first_above
 from suites.records.results_folder import read_records
 from suites.tables.markdown import without_legend
@@ -35,13 +36,15 @@ def test_points_are_in_the_order_of_computation(family: str, tiny: Tiny, shared_
 
 def test_differences_are_measured_and_the_first_is_found() -> None:
     reference = np.asarray([[3.0, 4.0], [0.0, 2.0]])
-    same, off = layer_errors(reference, reference), layer_errors(reference * [[1.0, 1.0], [1.0, 2.0]], reference)
-    assert same == {"nonfinite": 0, "max_difference": 0.0, "relative_error": 0.0, "cosine_min": pytest.approx(1.0)}
-    assert off["max_difference"] == 2.0
-    assert off["relative_error"] == pytest.approx(2 / np.sqrt(29))
-    broken = layer_errors(np.asarray([[np.nan, np.inf], [0.0, 2.0]]), reference)
-    assert broken == {"nonfinite": 2}
-    layers = [{"point": "a", **same}, {"point": "b", **off}, {"point": "c", **broken}]
+    same = compared_layer("a", reference, reference)
+    assert (same.nonfinite, same.errors) == (0, LayerErrors(0.0, 0.0, pytest.approx(1.0)))
+    off = compared_layer("b", reference * [[1.0, 1.0], [1.0, 2.0]], reference)
+    assert off.errors is not None
+    assert off.errors.max_difference == 2.0
+    assert off.errors.relative_error == pytest.approx(2 / np.sqrt(29))
+    broken = compared_layer("c", np.asarray([[np.nan, np.inf], [0.0, 2.0]]), reference)
+    assert broken == Layer("c", 2)
+    layers = [same, off, broken]
     assert first_above(layers, 0.1) == "b"
     assert first_above(layers, 0.5) == "c"
     assert first_above(layers[:1], 0.1) == ""
@@ -53,22 +56,24 @@ def test_fp32_has_small_errors_and_int8_large_errors_for_any_chunk(fast_cli: Cli
         done = fast_cli(*QUICK, SMALL, "precision=int8", f"layers.chunk={chunk}", "layers.threshold=1e-4")
         assert done.returncode == 0, done.stderr
     exact, *quantized = sorted(read_records(tmp_path / "results", "layers"), key=lambda r: r.cell.precision)
-    assert exact.scores["first"] == ""
-    assert len(exact.scores["layers"]) == 11
-    assert all(layer["relative_error"] < 1e-5 for layer in exact.scores["layers"])
+    assert json_of(exact)["scores"]["first"] == ""
+    assert len(json_of(exact)["scores"]["layers"]) == 11
+    assert all(layer["relative_error"] < 1e-5 for layer in json_of(exact)["scores"]["layers"])
     for record in quantized:
-        assert record.scores["first"] == "0/attended"
-        assert [layer["point"] for layer in record.scores["layers"]] == [x["point"] for x in exact.scores["layers"]]
-    errors = [[layer["relative_error"] for layer in record.scores["layers"]] for record in quantized]
+        assert json_of(record)["scores"]["first"] == "0/attended"
+        assert [layer["point"] for layer in json_of(record)["scores"]["layers"]] == [
+            x["point"] for x in json_of(exact)["scores"]["layers"]
+        ]
+    errors = [[layer["relative_error"] for layer in json_of(record)["scores"]["layers"]] for record in quantized]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
     table = without_legend(table_in(tmp_path / "results", "layers").read_text())
     assert table.count("**first above the threshold**") == 2
     assert "; 2 layers; " in table
     # A reused record is judged by the new threshold.
     assert fast_cli(*QUICK, SMALL, "precision=int8", "layers.chunk=100", "layers.threshold=1e9").returncode == 0
-    firsts = {record.scores["first"] for record in read_records(tmp_path / "results", "layers")}
+    firsts = {json_of(record)["scores"]["first"] for record in read_records(tmp_path / "results", "layers")}
     assert firsts == {"", "0/attended"}
-    assert sorted(r.scores["threshold"] for r in read_records(tmp_path / "results", "layers"))[-1] == 1e9
+    assert sorted(json_of(r)["scores"]["threshold"] for r in read_records(tmp_path / "results", "layers"))[-1] == 1e9
     assert "First output with a relative error above 0.05: none." in table
 
 
@@ -94,9 +99,9 @@ def test_pytorch_layers_are_compared_through_the_pipeline(fast_cli: Cli, tmp_pat
                "layers.threshold=1e-4")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "layers")
-    assert len(record.scores["layers"]) == 11
-    assert record.scores["first"] == "embeddings"
-    assert all(1e-4 < layer["relative_error"] < 0.05 for layer in record.scores["layers"])
+    assert len(json_of(record)["scores"]["layers"]) == 11
+    assert json_of(record)["scores"]["first"] == "embeddings"
+    assert all(1e-4 < layer["relative_error"] < 0.05 for layer in json_of(record)["scores"]["layers"])
 
 
 def test_a_backend_that_cannot_mark_layers_is_unsupported(fast_cli: Cli, tmp_path: Path) -> None:

@@ -22,15 +22,16 @@ def test_load_is_a_share_of_all_cpus_without_the_suites_own_work() -> None:
     before = reading(10.0, 100.0, 5.0, 1.0, t1=4.0, t2=1.0)
     after = reading(12.0, 103.0, 7.0, 1.2, t1=5.9, t2=1.05, t3=0.2)
     load = cpu_load.cpu_load(before, after, cpus=2)
-    assert load["cpu_others"] == pytest.approx(0.25)
-    assert load["cpu_steal"] == pytest.approx(0.05)
-    assert load["threads_used"] == 2
-    assert 0 < load["cpu_resolution"] < 0.05
+    assert load is not None
+    assert load.cpu_others == pytest.approx(0.25)
+    assert load.cpu_steal == pytest.approx(0.05)
+    assert load.threads_used == 2
+    assert 0 < load.cpu_resolution < 0.05
 
 
 @pytest.mark.parametrize("after", [None, reading(10.0, 0.0, 0.0)])
 def test_no_load_is_reported_without_two_readings_at_different_times(after: CpuReading | None) -> None:
-    assert cpu_load.cpu_load(reading(10.0, 0.0, 0.0), after) == {}
+    assert cpu_load.cpu_load(reading(10.0, 0.0, 0.0), after) is None
 
 
 def test_only_cpus_of_this_process_are_counted(tmp_path: Path) -> None:

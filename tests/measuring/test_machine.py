@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_until
 
 from suites.measuring import machine
-from suites.running.telemetry import Telemetry
+from suites.running.telemetry import TelemetrySampler
 
 
 class NVMLError(Exception):
@@ -105,7 +105,7 @@ def test_without_a_driver_no_gpu_is_listed(nvml: FakeNvml) -> None:
 @pytest.mark.parametrize(("uuid", "answers_all"), [("GPU-0", True), ("GPU-1", False)])
 def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, answers_all: bool) -> None:
     others = set(threading.enumerate())
-    with Telemetry(uuid, period_s=0.005) as telemetry:
+    with TelemetrySampler(uuid, period_s=0.005) as telemetry:
         wait_until(lambda: len(telemetry.readings) >= 5)
     assert set(threading.enumerate()) <= others
     last = telemetry.readings[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from suites.measuring.output_difference import compare_outputs, compare_with_reference
+from suites.measuring.output_difference import ReferenceDifference, compare_outputs, compare_with_reference
 
 
 def test_figures_of_a_known_difference() -> None:
@@ -46,13 +46,14 @@ def test_only_tokens_of_the_reference_rows_count() -> None:
     reference = output[rows].copy()
     reference[1, 2:] = 7.0  # padding
     same = compare_with_reference(output, reference, rows, mask)
-    assert same == {"nonfinite": 0, "cosine": pytest.approx(1), "token_cosine": pytest.approx(1), "max_difference": 0.0}
+    assert same == ReferenceDifference(0, pytest.approx(1), pytest.approx(1), 0.0)
     reference[1, 1] *= -1
     other = compare_with_reference(output, reference, rows, mask)
-    assert other["token_cosine"] == pytest.approx(-1)
-    assert other["cosine"] < 0.9
-    assert other["max_difference"] == pytest.approx(2 * np.abs(output[1, 1]).max())
+    assert other.token_cosine == pytest.approx(-1)
+    assert other.cosine is not None
+    assert other.cosine < 0.9
+    assert other.max_difference == pytest.approx(2 * np.abs(output[1, 1]).max())
     output[2, 0, 0] = np.inf  # a row without a reference
-    assert compare_with_reference(output, reference, rows, mask)["nonfinite"] == 1
+    assert compare_with_reference(output, reference, rows, mask).nonfinite == 1
     output[2, 0, 0], output[2, 1, 0] = 0.0, np.nan  # padding
-    assert compare_with_reference(output, reference, rows, mask)["nonfinite"] == 0
+    assert compare_with_reference(output, reference, rows, mask).nonfinite == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import json_of
 from word_models import request, word_model, word_tokenizer
 
 from backends.model import identity
@@ -195,7 +196,7 @@ def test_two_data_sets_of_one_task_never_share_a_heading(make_record: Make) -> N
 
 def test_a_row_says_that_its_weights_came_from_a_package(make_record: Make) -> None:
     record = make_record()
-    noted = {**record.artifacts, "weights": {"origin": "package tiny-copy==1.0"}}
+    noted = {**json_of(record)["artifacts"], "weights": {"origin": "package tiny-copy==1.0"}}
     assert "weights from package tiny-copy==1.0" in latency_section([make_record(artifacts=noted)])
     assert "weights from" not in latency_section([record])
 

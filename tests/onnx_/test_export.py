@@ -19,7 +19,7 @@ from backends.base import Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint, input_names, load_encoder, run_encoder
 from backends.model.reference import ModelReference
-from backends.onnx_ import export
+from backends.onnx_ import export_graph
 from backends.onnx_.onnx_source import export_onnx
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -70,7 +70,7 @@ def test_the_attention_function_agrees_with_transformers(tiny: Tiny) -> None:
 def test_an_export_that_differs_from_transformers_is_not_kept(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "MASK_VALUE", 0.0)  # then attention does not ignore padding
+    monkeypatch.setattr(export_graph, "MASK_VALUE", 0.0)  # then attention does not ignore padding
     folder, sha256 = tiny("bert")
     with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers"):
         export_onnx(folder, sha256, ArtifactCache(tmp_path))

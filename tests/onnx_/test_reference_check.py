@@ -20,7 +20,7 @@ from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.model import attention
 from backends.model.weights import encoder_weights
-from backends.onnx_ import export
+from backends.onnx_ import export_graph
 from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
 from suites.running.job import Exported
 from suites.running.stages import export_job
@@ -95,8 +95,8 @@ def test_a_wrong_mask_in_the_projects_encoder_is_found(
 
 def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, identity = tiny("bert")
-    monkeypatch.setattr(export, "MASK_VALUE", -1.0)
-    monkeypatch.setattr(export, "compare_export", lambda *_: 0.0)  # so that only the cell's own check finds it
+    monkeypatch.setattr(export_graph, "MASK_VALUE", -1.0)
+    monkeypatch.setattr(export_graph, "compare_export", lambda *_: 0.0)  # so that only the cell's own check finds it
     with pytest.raises(ArithmeticError, match="exported ONNX file differs from transformers by"):
         check_export(folder, identity, 32, ArtifactCache(tmp_path))
     assert check_encoder(folder, identity, 32, ArtifactCache(tmp_path))["difference"] < 2e-5

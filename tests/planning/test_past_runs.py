@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import replaced
 
 from suites.planning import past_runs
 from suites.planning.estimate import estimate, memory_of, most_similar, process_seconds
@@ -33,7 +34,7 @@ def request(record: Record, effort: tuple[float, float] = (1.0, 1.0), **changes:
 
 def with_stages(record: Record, **stages: float) -> Record:
     settings = {"warm_up_s": 1.0, "seconds": 1.0}
-    return replace(
+    return replaced(
         record, stages={"probe": 1.0, "export": 2.0, "build": 0.5, "measure": 10.0, **stages}, settings=settings
     )
 
@@ -100,18 +101,17 @@ def test_sampling_is_scaled_and_loading_is_not(make_record: MakeRecord) -> None:
     assert process_seconds(record, request(record)) == 10.0
     assert process_seconds(record, request(record, shapes=[[2, 16], [4, 16]])) == 14.0
     assert process_seconds(record, request(record, effort=(0.5, 0.5))) == 8.0
-    two = replace(record, processes=({"process": 1, "measured_at": "", "facts": {}},))
+    two = replaced(record, processes=({"process": 1, "measured_at": "", "facts": {}},))
     assert process_seconds(two, request(record)) == 5.0
     # The stage of one process cannot be shorter than its samples: another command wrote the other process.
     assert process_seconds(with_stages(two, measure=6.0), request(record)) == 6.0
 
 
-def test_facts_of_another_type_are_ignored(make_record: MakeRecord) -> None:
-    record = replace(with_stages(make_record()), facts={"2x16": {"peak_host_bytes": "many"}})
-    record = replace(record, settings={"seconds": None, "warm_up_s": "long"})
+def test_facts_that_a_record_lacks_are_unknown(make_record: MakeRecord) -> None:
+    record = replaced(with_stages(make_record()), facts={}, settings={})
     assert memory_of(record) is None
     assert process_seconds(record, request(record)) == 10.0
-    known = replace(record, facts={"2x16": {"peak_host_bytes": 5000}, "open_ns": 3})
+    known = replaced(record, facts={"2x16": {"peak_host_bytes": 5000}, "open_ns": 3})
     assert memory_of(known) == 5000
 
 

@@ -68,7 +68,6 @@ CHANGES: dict[str, Any] = {
     "reason": ["x"],
     "command": "python",
     "harness": "2",
-    "surprise": 1,
     "schema": 7,
 }
 """Parts of a sound record and what may be in their place; slashes tell cases of one part from one another."""

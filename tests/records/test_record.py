@@ -49,7 +49,7 @@ def test_a_record_of_the_first_schema_is_read_with_defaults(make_record: Callabl
     later = ("digest", "maker", "harness", "scoring", "processes", "facts", "settings", "stages", "log_tail")
     path.write_text(json.dumps({name: value for name, value in data.items() if name not in later} | {"schema": 1}))
     record = read_record(path)
-    assert (record.harness, record.scoring, record.maker) == (1, 1, {})
+    assert (record.harness, record.scoring, record.maker) == (1, 1, None)
     assert record.measurements == make_record().measurements
 
 

@@ -17,6 +17,7 @@ from conftest import ROOT
 from suites.accuracy.tables import accuracy_tables
 from suites.latency.tables import latency_tables
 from suites.records import suite_version
+from suites.records.parts import Maker
 from suites.records.record import Record
 from suites.running.reuse import another_device, reusable
 from suites.suite import Judging
@@ -48,7 +49,7 @@ def test_the_version_is_the_version_of_the_project() -> None:
 
 def test_a_checkout_has_a_commit_and_may_be_dirty(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = subprocess.run([*GIT, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
-    clean = {"version": suite_version.VERSION, "commit": head.stdout.strip(), "dirty": False}
+    clean = Maker(suite_version.VERSION, head.stdout.strip(), False)
     assert suite_version.maker() == clean
     (checkout / "results").write_text("not code")
     monkeypatch.setenv("GIT_DIR", "/nowhere")
@@ -56,7 +57,7 @@ def test_a_checkout_has_a_commit_and_may_be_dirty(checkout: Path, monkeypatch: p
     assert suite_version.maker() == clean
     (checkout / "suites" / "a.py").write_text("2")
     suite_version.maker.cache_clear()
-    assert suite_version.maker() == {**clean, "dirty": True}
+    assert suite_version.maker() == replace(clean, dirty=True)
 
 
 @pytest.mark.parametrize("case", ["no git", "a folder in another checkout", "git refuses"])
@@ -69,7 +70,7 @@ def test_a_copy_without_its_own_checkout_has_no_commit(
         monkeypatch.setattr(suite_version, "_git", lambda *_: None)
     else:
         monkeypatch.setattr(suite_version, "ROOT", checkout.resolve() / "suites")
-    assert suite_version.maker() == {"version": suite_version.VERSION, "commit": "", "dirty": False}
+    assert suite_version.maker() == Maker(suite_version.VERSION, "", False)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_a_copy_installed_by_pip_has_the_commit_that_pip_recorded(
         (folder / "RECORD").write_text(f"{folder.name}/METADATA,,\n{folder.name}/direct_url.json,,\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(suite_version, "ROOT", tmp_path.resolve())
-    assert suite_version.maker() == {"version": suite_version.VERSION, "commit": commit, "dirty": False}
+    assert suite_version.maker() == Maker(suite_version.VERSION, commit, False)
     monkeypatch.setattr(suite_version, "ROOT", tmp_path.resolve() / "elsewhere")
     suite_version.maker.cache_clear()
-    assert suite_version.maker()["commit"] == ""
+    assert suite_version.maker().commit == ""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_record_is_reused_if_its_figures_would_be_the_same(
     request: Any = SimpleNamespace(machine=machine, judging=Judging("sentences", {}, 0.01, 0.05))
     record = make_record(suite=suite, harness=harness, scoring=scoring)
     assert reusable(record, request) != again
-    other = replace(record, environment={**record.environment, "uuid": "GPU-1"})
+    other = replace(record, environment=replace(record.environment, uuid="GPU-1"))
     assert another_device(other, request)
     assert not reusable(other, request)
 
@@ -127,7 +128,7 @@ def test_a_table_shows_different_devices_and_suite_versions(make_record: Callabl
     record = make_record(harness=2, maker={"version": "0.1.0", "commit": "a" * 40, "dirty": True})
     assert "Measured on" not in latency_tables([record])
     assert "Made by" not in latency_tables([record])
-    environment = {**record.environment, "uuid": "GPU-1"}
+    environment = replace(record.environment, uuid="GPU-1")
     other = make_record(precision="fp16", environment=environment)
     records = [record, other, make_record(precision="bf16", harness=2, maker=record.maker)]
     text = latency_tables(records).replace("\n\n", "|").replace("\n", " ")
@@ -165,9 +166,9 @@ def test_a_copy_without_a_repository_gets_its_commit_from_the_environment(
     given: str, commit: str, dirty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUITES_COMMIT", given)
-    assert suite_version.maker() == {"version": suite_version.VERSION, "commit": commit, "dirty": dirty}
+    assert suite_version.maker() == Maker(suite_version.VERSION, commit, dirty)
 
 
 def test_an_invalid_commit_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUITES_COMMIT", "main; rm")
-    assert suite_version.maker()["commit"] != "main; rm"
+    assert suite_version.maker().commit != "main; rm"

@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import json_of
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
 from backends.inputs.lengths import Lengths
+from backends.json_codec import from_json
 from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
 from suites.asking.request import Request
 from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine
 from suites.records.cell import Cell
+from suites.records.parts import Check
 from suites.records.record import FAILED, OK, Record, read_record
 from suites.running import pipeline
 from suites.running.job import Exported, Job, Measured, Probed, Scored, ScoreJob
 from suites.running.launch import Answer
 from suites.suite import Judging
 from suites.tasks import predictions, scoring
+from suites.tasks.task_scores import TaskScores
 
 TARGETS = {"pairs": [[0, 3], [1, 4], [2, 5]], "scores": [1.0, 2.0, 4.0]}
 
@@ -91,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         tolerance: float = 0.01, cosine: float = 1.0, targets: tuple[float, ...] = (), **scores: Any
     ) -> tuple[pipeline.CellResult, FakeStages]:
         artifact = Artifact(Path(), "", seconds=1.0)
-        check = {"batch": 1, "sequence": 8, "cuda_graph": False, "nonfinite": 0, "cosine": cosine}
+        check = Check(batch=1, sequence=8, cuda_graph=False, nonfinite=0, cosine=cosine)
         figures = dict.fromkeys(("cosine_min", "cosine_mean", "max_difference", "relative_error"), 0.5)
         figures["reference_value"] = 0.82
         scored = {"nonfinite": 0, "metric": "spearman", "value": 0.8, "difference": -0.02, **figures, **scores}
@@ -100,7 +104,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
             "export": Exported(Source(Path(), ""), artifact, (Shape(1, 8),)),
             "build": artifact,
             "measure": Measured(checks=(check,), readouts=tmp_path / "readouts.npy"),
-            "score": Scored(scored),
+            "score": Scored(from_json(TaskScores, scored)),
         }
         stages = FakeStages({stage: Answer(OK, "", result, "") for stage, result in results.items()})
 
@@ -123,8 +127,8 @@ def test_outputs_are_computed_under_a_shared_lock_and_scored_without_a_lock(
     ended, stages = run()
     assert stages.locks == {"probe": "", "export": "shared", "build": "shared", "measure": "shared", "score": ""}
     assert ended.record.outcome == OK
-    assert ended.record.scores["value"] == 0.8
-    assert ended.record.checks[0]["problem"] == ""
+    assert json_of(ended.record)["scores"]["value"] == 0.8
+    assert ended.record.checks[0].problem == ""
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_wrong_outputs_fail_and_keep_their_scores(
 ) -> None:
     record: Record = run(**changes)[0].record
     assert (record.outcome, record.reason) == (FAILED, reason)
-    assert record.scores["metric"] == "spearman"
+    assert json_of(record)["scores"]["metric"] == "spearman"
 
 
 def test_a_reused_record_has_the_requested_tolerance(
@@ -149,9 +153,9 @@ def test_a_reused_record_has_the_requested_tolerance(
     ended, stages = run(tolerance=0.001)
     assert ended.reused
     assert list(stages.locks) == ["probe"]
-    assert ended.record.scores["tolerance"] == 0.001
+    assert json_of(ended.record)["scores"]["tolerance"] == 0.001
     assert ended.path is not None
-    assert read_record(ended.path).scores["tolerance"] == 0.001
+    assert json_of(read_record(ended.path))["scores"]["tolerance"] == 0.001
     assert isinstance(ended.record.cell, Cell)
 
 

@@ -15,7 +15,10 @@ from omegaconf import OmegaConf
 from backends.base import Artifact, Shape, Source, SourceForm
 from suites.asking.request import Request, resolve
 from suites.cli.local_settings import register
-from suites.records.record import Measurement, Record
+from suites.records.facts import Facts
+from suites.records.measurement import Measurement
+from suites.records.parts import Check
+from suites.records.record import Record
 from suites.records.results_folder import read_records
 from suites.root import CONF
 from suites.running import stages
@@ -66,8 +69,8 @@ class Worker:
             return Answer("failed", "measure was killed by SIGSEGV without an answer", None, "the log")
         samples = (1_000_000 + number,) * 30
         measurement = Measurement("latency", 2, 16, False, samples, ((0, 1, 30),), True)
-        check = {"batch": 2, "sequence": 16, "cuda_graph": False, "nonfinite": 0, "cosine": 1.0, "when": "first use"}
-        return Answer("ok", "", Measured((measurement,), (check,), {"number": number}), "")
+        check = Check(batch=2, sequence=16, cuda_graph=False, nonfinite=0, cosine=1.0, when="first use")
+        return Answer("ok", "", Measured((measurement,), (check,), Facts(open_ns=number)), "")
 
 
 def nothing(stage: str, text: str, keep: bool) -> None:
@@ -89,9 +92,8 @@ def test_a_cell_is_measured_in_the_requested_number_of_processes(
     ended = run_to_end(request_of("rerun=true"), nothing)
     assert ended.another is None
     assert processes(ended.record) == [0, 1, 2]
-    assert [process["process"] for process in ended.record.processes] == [1, 2]
-    assert [process["facts"] for process in ended.record.processes] == [{"number": 1}, {"number": 2}]
-    assert [check.get("process", 0) for check in ended.record.checks] == [0, 1, 2]
+    assert [(process.process, process.facts.open_ns) for process in ended.record.processes] == [(1, 1), (2, 2)]
+    assert [check.process for check in ended.record.checks] == [0, 1, 2]
     assert run_to_end(request_of(), nothing).reused
 
 

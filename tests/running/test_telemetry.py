@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from suites.records.record import Measurement
-from suites.running.telemetry import Reading, Telemetry, annotate
+from backends.json_codec import to_json
+from suites.records.measurement import Measurement
+from suites.running.telemetry import Reading, TelemetrySampler, annotate
 
 SECOND = 1_000_000_000
 MEASUREMENT = Measurement(
@@ -35,16 +36,16 @@ READINGS = [
 
 def test_energy_is_the_difference_of_the_counter_per_sequence() -> None:
     # 600 W over 2 s for 100 steps of 4 sequences: 1200 J / 400 = 3 J.
-    assert annotate(MEASUREMENT, READINGS).telemetry["energy_mj_per_sequence"] == pytest.approx(3000)
+    assert annotate(MEASUREMENT, READINGS).telemetry.energy_mj_per_sequence == pytest.approx(3000)
 
 
 def test_windows_under_throttling_are_marked_and_the_reason_is_named() -> None:
     annotated = annotate(MEASUREMENT, READINGS)
     assert annotated.throttled == (True, True)  # the reading at exactly 2 s belongs to both windows
     assert annotate(MEASUREMENT, READINGS[:20]).throttled == (False, False)
-    assert annotated.telemetry["throttle_reasons"] == ["software power cap"]
-    assert annotated.telemetry["memory_bytes"] == 1500  # above the first reading
-    assert annotated.telemetry["temperature_c"] == 43
+    assert annotated.telemetry.throttle_reasons == ("software power cap",)
+    assert annotated.telemetry.memory_bytes == 1500  # above the first reading
+    assert annotated.telemetry.temperature_c == 43
 
 
 def test_idle_and_application_clocks_do_not_count_as_throttling() -> None:
@@ -55,8 +56,8 @@ def test_idle_and_application_clocks_do_not_count_as_throttling() -> None:
 @pytest.mark.parametrize("change", [{"phase": "gpu"}, {"windows": ((SECOND, SECOND + SECOND // 10, 10),)}])
 def test_energy_is_omitted_if_it_would_be_inaccurate(change: dict[str, object]) -> None:
     annotated = annotate(replace(MEASUREMENT, **change), READINGS)  # type: ignore[arg-type]
-    assert annotated.telemetry
-    assert "energy_mj_per_sequence" not in annotated.telemetry
+    assert annotated.telemetry.readings
+    assert annotated.telemetry.energy_mj_per_sequence is None
 
 
 def test_a_reading_that_ends_after_a_window_does_not_count() -> None:
@@ -64,23 +65,24 @@ def test_a_reading_that_ends_after_a_window_does_not_count() -> None:
         replace(reading, until=reading.at + SECOND // 20, memory=10**9 * (reading.at == 3 * SECOND))
         for reading in READINGS
     ]
-    assert annotate(MEASUREMENT, late).telemetry.get("memory_bytes", 0) < 10**9
+    assert annotate(MEASUREMENT, late).telemetry.memory_bytes is None
 
 
 def test_others_on_the_gpu_are_counted() -> None:
-    assert "other_processes" not in annotate(MEASUREMENT, READINGS).telemetry
+    assert annotate(MEASUREMENT, READINGS).telemetry.other_processes is None
     crowded = [replace(reading, processes=3 if index == 25 else 1) for index, reading in enumerate(READINGS)]
-    assert annotate(MEASUREMENT, crowded).telemetry["other_processes"] == 2
+    assert annotate(MEASUREMENT, crowded).telemetry.other_processes == 2
 
 
 def test_values_that_a_gpu_does_not_report_are_omitted() -> None:
     silent = [replace(reading, energy=0, power=0.0, memory_clock=0, processes=0) for reading in READINGS]
     telemetry = annotate(MEASUREMENT, silent).telemetry
-    assert not {"energy_mj_per_sequence", "power_w", "memory_clock_mhz", "other_processes"} & set(telemetry)
-    assert telemetry["sm_clock_mhz"] == 1500
+    reported = set(to_json(telemetry))
+    assert not {"energy_mj_per_sequence", "power_w", "memory_clock_mhz", "other_processes"} & reported
+    assert telemetry.sm_clock_mhz == 1500
 
 
 def test_without_readings_no_values_are_reported() -> None:
-    with Telemetry("") as telemetry:
+    with TelemetrySampler("") as telemetry:
         pass
     assert annotate(MEASUREMENT, telemetry.readings) == MEASUREMENT

@@ -12,7 +12,9 @@ from conftest import ROOT
 from markdown_rows import rows
 
 from suites.latency.tables import latency_section
-from suites.records.record import LATENCY, Measurement, Record
+from suites.measuring.cpu_load import CpuLoad
+from suites.records.measurement import LATENCY, Measurement, Telemetry
+from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.noise import (
     FILE,
@@ -128,7 +130,9 @@ def test_a_single_process_gives_no_winner_without_a_study_of_the_spread() -> Non
 def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
     record = make_record(device="cpu")
     assert why_excluded(record, {(2, 16)}) == []
-    busy = {"cpu_others": 0.5, "cpu_resolution": 0.01, "other_processes": 1, "throttle_reasons": ["hardware slowdown"]}
+    busy = Telemetry(
+        other_processes=1, throttle_reasons=("hardware slowdown",), cpu=CpuLoad(cpu_others=0.5, cpu_resolution=0.01)
+    )
     changed = [replace(m, steady=False, throttled=(True,), telemetry=busy) for m in record.measurements]
     assert why_excluded(replace(record, measurements=tuple(changed)), {(2, 16)}) == [
         "not steady after warm-up",
@@ -144,7 +148,7 @@ def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
 def test_load_counts_only_above_its_resolution(
     share: float, resolution: float, found: float, make_record: MakeRecord
 ) -> None:
-    load = {"cpu_others": share, "cpu_resolution": resolution}
+    load = Telemetry(cpu=CpuLoad(cpu_others=share, cpu_resolution=resolution))
     assert cpu_others([replace(make_record().measurements[0], telemetry=load)]) == found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import SWITCHED, Measured
+from conftest import SWITCHED, Measured, json_of
 
 from backends.base import Array, Feeds, Unsupported
 from backends.null_.null import Costs as Programmed
@@ -31,7 +31,7 @@ def test_a_warm_up_that_never_becomes_steady_is_recorded(measured: Measured) -> 
     restless = measured(FIXED, session=lambda costs: Drifting("ok", costs), repeats=2, switches=(1.0,),
                         effort=Effort(1.0, 0.1, 2, 10, 0.001, 1e6, 1e6))  # fmt: skip
     assert restless.measurements[0].steady is False
-    assert restless.facts["steady"]["plain"] is False
+    assert json_of(restless)["facts"]["steady"]["plain"] is False
 
 
 class Stale(NullSession):
@@ -141,17 +141,17 @@ class Breaking(NullSession):
 def test_a_session_that_keeps_no_graphs_is_measured_without_graphs(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Forgetful("ok", costs), repeats=2)
     assert record.outcome == "ok"
-    assert len(record.scores["captures"]) == len(SWITCHED)
-    assert [entry["cuda_graph"] for entry in record.scores["parity"]] == [False]
-    assert not any(entry["cuda_graph"] for entry in record.scores["transitions"])
-    assert record.facts["no_cuda_graph"] == "keeps none"
+    assert len(json_of(record)["scores"]["captures"]) == len(SWITCHED)
+    assert [entry["cuda_graph"] for entry in json_of(record)["scores"]["parity"]] == [False]
+    assert not any(entry["cuda_graph"] for entry in json_of(record)["scores"]["transitions"])
+    assert json_of(record)["facts"]["no_cuda_graph"] == "keeps none"
 
 
 def test_a_late_error_keeps_the_earlier_measurements(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Breaking("ok", costs), repeats=2, switches=(0.5,))
     assert record.outcome == "failed"
     assert "RuntimeError: CUDA: cudaErrorIllegalAddress" in record.reason
-    assert len(record.scores["transitions"]) == 9
+    assert len(json_of(record)["scores"]["transitions"]) == 9
     assert [m.cuda_graph for m in record.measurements] == [False]
     assert not Costs.of(record, False).output_faults
 
@@ -168,8 +168,8 @@ def test_a_failed_fresh_context_keeps_the_others(measured: Measured) -> None:
 
     record = measured(FIXED, session=second_fails, repeats=2)
     assert record.reason == "RuntimeError: no memory"
-    assert len(record.scores["transitions"]) == 18
-    assert {check["batch"] for check in record.checks} == {1, 3}
+    assert len(json_of(record)["scores"]["transitions"]) == 18
+    assert {check.batch for check in record.checks} == {1, 3}
 
 
 def test_one_session_is_open_at_a_time_and_all_are_closed(measured: Measured) -> None:
@@ -185,7 +185,7 @@ def test_one_session_is_open_at_a_time_and_all_are_closed(measured: Measured) ->
             now[0] -= 1
 
     record = measured(FIXED, session=Counted, repeats=1)
-    assert len(record.scores["openings"]) == len(SWITCHED) + 3
+    assert len(json_of(record)["scores"]["openings"]) == len(SWITCHED) + 3
     assert (now[0], most[0]) == (0, 1)
 
 
@@ -220,8 +220,8 @@ class Heavy(NullSession):
 def test_memory_is_reported_by_purpose(simulated: Any, measured: Measured) -> None:
     Heavy.used = 0
     record = measured(FIXED, session=Heavy, repeats=1)
-    assert record.facts["memory"]["shapes"] == 30
-    assert record.facts["memory"]["graphs"] >= 300
-    assert record.facts["memory"]["opening"] == {"import": 0, "open": 0}
-    assert {x for entry in record.scores["captures"] for x in entry["bytes"]} == {100}
+    assert json_of(record)["facts"]["memory"]["shapes"] == 30
+    assert json_of(record)["facts"]["memory"]["graphs"] >= 300
+    assert json_of(record)["facts"]["memory"]["opening"] == {"import": 0, "open": 0}
+    assert {x for entry in json_of(record)["scores"]["captures"] for x in entry["bytes"]} == {100}
     assert Heavy.used == 0

@@ -7,7 +7,7 @@ from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
-from conftest import SWITCHED, Measured
+from conftest import SWITCHED, Measured, json_of
 
 from backends.base import Feeds
 from backends.null_.null import Costs as Programmed
@@ -78,7 +78,7 @@ def test_programmed_costs_are_recovered_within_five_percent(measured: Measured, 
 
 def test_device_times_contain_no_host_time(measured: Measured) -> None:
     record = measured(FIXED, repeats=4)
-    changes_on_device = [change for change in record.scores["device"] if not change["cuda_graph"]]
+    changes_on_device = [change for change in json_of(record)["scores"]["device"] if not change["cuda_graph"]]
     assert {(*change["from"], *change["to"]) for change in changes_on_device} == {
         (*a, *b) for a, b in product(SIZES, SIZES)
     }
@@ -104,7 +104,7 @@ class Slow(NullSession):
 
 def test_a_device_that_waited_for_the_host_gives_no_sample(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Slow("ok", costs), repeats=3)
-    plain = [change for change in record.scores["device"] if not change["cuda_graph"]]
+    plain = [change for change in json_of(record)["scores"]["device"] if not change["cuda_graph"]]
     assert {change["overtaken"] for change in plain} == {3}
     assert not any(change["first"] for change in plain)
 
@@ -119,7 +119,7 @@ class Waiting(NullSession):
 
 def test_a_change_that_waits_for_the_device_is_still_timed_on_the_device(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Waiting("ok", costs), repeats=3)
-    assert {change["overtaken"] for change in record.scores["device"]} == {0}
+    assert {change["overtaken"] for change in json_of(record)["scores"]["device"]} == {0}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -165,12 +165,14 @@ def test_replays_agree_with_the_sum_of_single_changes(measured: Measured) -> Non
     for graph, switch in product((False, True), switches):
         costs = Costs.of(record, graph)
         (replayed,) = [
-            m for m in record.measurements if (m.phase, m.cuda_graph) == (f"replay switch={switch:g}", graph)
+            m
+            for m in record.measurements
+            if (m.phase, m.trace, m.cuda_graph) == ("replay", f"switch={switch:g}", graph)
         ]
         # The copy ends while the host enqueues.
         hidden = 0 if graph else 0.3e6
         assert np.mean(replayed.samples) == pytest.approx(float(costs.means.at(switch)) - hidden, rel=0.03)
-        (replay,) = [entry for entry in record.scores["replays"]
+        (replay,) = [entry for entry in json_of(record)["scores"]["replays"]
                    if (entry["name"], entry["cuda_graph"]) == (f"switch={switch:g}", graph)]  # fmt: skip
         assert sum(replay["blocks"]) == replay["asked"] == len(replayed.samples)
         assert replay["switches"] == pytest.approx(switch * len(replayed.samples), rel=0.12)
@@ -188,28 +190,34 @@ def test_padded_requests_are_counted_by_their_own_shape(measured: Measured) -> N
     drawn = costs.resampled(50).at(1) / 1e6
     assert drawn.shape == (50,)
     assert drawn.mean() == pytest.approx(steady + four / 6, rel=0.05)
-    (replay,) = [entry for entry in record.scores["replays"] if not entry["cuda_graph"]]
+    (replay,) = [entry for entry in json_of(record)["scores"]["replays"] if not entry["cuda_graph"]]
     assert 0.5 * replay["asked"] < replay["switches"] < 0.8 * replay["asked"]
 
 
 def test_the_first_request_of_a_shape_is_recorded_separately(measured: Measured) -> None:
     record = measured(FIXED, repeats=2)
     for where in ("process", "context"):
-        cold_starts = [cold_start for cold_start in record.scores["cold"] if cold_start["where"] == where]
+        cold_starts = [cold_start for cold_start in json_of(record)["scores"]["cold"] if cold_start["where"] == where]
         assert [cold_start["shape"] for cold_start in cold_starts] == [list(size) for size in SIZES]
         for cold_start in cold_starts:
             ((first, _, third),) = cold_start["samples"]["enqueue"]
             assert (first - third) / 1e6 == pytest.approx(43, rel=0.35)  # a single sample
-    assert record.facts["opening_ns"].keys() == {"import", "open"}
-    assert [opening["of"] for opening in record.scores["openings"]][-3:] == ["plain steps", "captures", "kept graphs"]
+    assert json_of(record)["facts"]["opening_ns"].keys() == {"import", "open"}
+    assert [opening["of"] for opening in json_of(record)["scores"]["openings"]][-3:] == [
+        "plain steps",
+        "captures",
+        "kept graphs",
+    ]
 
 
 def test_a_change_back_is_identified_by_the_previous_shape(measured: Measured) -> None:
     record = measured(FIXED, repeats=30)
-    for transition in record.scores["transitions"]:
+    for transition in json_of(record)["scores"]["transitions"]:
         assert len(transition["earlier"]) == len(transition["samples"]["whole"])
     counted = sum(
-        size == transition["to"] for transition in record.scores["transitions"] for size in transition["earlier"]
+        size == transition["to"]
+        for transition in json_of(record)["scores"]["transitions"]
+        for size in transition["earlier"]
     )
     assert counted == pytest.approx(9 * 30 * 2 / 3, rel=1)
     assert Costs.of(record, False).visits[SIZES[0], SIZES[1]].earlier.count(SIZES[1]) > 3
@@ -222,11 +230,11 @@ def test_a_kept_graph_costs_no_change_and_its_capture_is_measured(measured: Meas
     assert all(abs(float(cost)) / 1e6 < 0.7 for cost in graph.means.change.values())
     for size, label in LABEL.items():
         assert graph.means.steady[size] / 1e6 == pytest.approx(steady_of(FIXED, label, graph=True), rel=0.05)
-    assert [c["shape"] for c in record.scores["captures"]] == [list(size) for size in SIZES]
-    captures = [x for c in record.scores["captures"] for x in c["capture"]]
+    assert [c["shape"] for c in json_of(record)["scores"]["captures"]] == [list(size) for size in SIZES]
+    captures = [x for c in json_of(record)["scores"]["captures"] for x in c["capture"]]
     assert np.mean(captures) / 1e6 == pytest.approx(25, rel=0.1)
-    assert record.facts["graphs"] == len(SIZES)
-    plain, kept = record.scores["parity"]
+    assert json_of(record)["facts"]["graphs"] == len(SIZES)
+    plain, kept = json_of(record)["scores"]["parity"]
     assert (plain["replayed"], plain["unequal"], kept["unequal"]) == (0, 0, 0)
     # Every pair occurs once with graphs only, and once mixed with plain steps.
     assert len(SIZES) ** 2 < kept["replayed"] < kept["transitions"]
@@ -241,7 +249,7 @@ class Various(NullSession):
 
 def test_graphs_of_random_sizes_are_replayed_only_for_recurring_sizes(measured: Measured) -> None:
     record = measured(FIXED, session=lambda costs: Various("ok", costs), switches=(0.5,), repeats=20)
-    (replay,) = [entry for entry in record.scores["replays"] if entry["cuda_graph"]]
+    (replay,) = [entry for entry in json_of(record)["scores"]["replays"] if entry["cuda_graph"]]
     assert 0.3 < replay["replayed"] / replay["asked"] < 1
     visits = Costs.of(record, True).visits
     hit = np.concatenate([v.whole[:, 0][v.replayed[:, 0] == 1] for v in visits.values()])
@@ -275,12 +283,12 @@ def test_time_limits_apply_to_pairs_and_replays(measured: Measured) -> None:
     record = measured(FIXED, repeats=1000, switches=(0.01,), effort=hasty)
     counts = {
         len(transition["samples"]["whole"])
-        for transition in record.scores["transitions"]
+        for transition in json_of(record)["scores"]["transitions"]
         if not transition["cuda_graph"]
     }
     # One round has 27 requests of 10 to 30 ms.
     assert counts <= {2, 3, 4, 5, 6}
     assert len(counts) == 1
-    replay = record.scores["replays"][0]
+    replay = json_of(record)["scores"]["replays"][0]
     assert 1 <= len(replay["blocks"]) < 10
     assert sum(replay["blocks"]) == len(record.measurements[0].samples) < replay["asked"]

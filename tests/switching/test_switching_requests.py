@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli, table_in
+from conftest import Cli, json_of, table_in
 
 from suites.records.results_folder import read_records
 from suites.switching.costs import Costs
@@ -20,17 +20,17 @@ def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))
-    assert {tuple(t["to"]) for t in record.scores["transitions"]} == {(2, 16), (2, 32)}
-    phases = [(m.phase, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
-    assert phases == [("replay switch=0.5", True, False), ("replay switch=0.5", True, True)]
-    assert record.settings["replay_s"] == 0.05
+    assert {tuple(t["to"]) for t in json_of(record)["scores"]["transitions"]} == {(2, 16), (2, 32)}
+    traces = [(m.trace, len(m.samples) > 0, m.cuda_graph) for m in record.measurements]
+    assert traces == [("switch=0.5", True, False), ("switch=0.5", True, True)]
+    assert json_of(record)["settings"]["replay_s"] == 0.05
     assert "padded up to 2x16 2x32" in done.stdout
-    first, second, third = record.scores["starts"]
+    first, second, third = json_of(record)["scores"]["starts"]
     assert [start["shape"] for start in second["met"]] == [[2, 32], [2, 16]]
     assert (
         [start["shape"] for start in third["met"]] == [start["shape"] for start in first["met"]] == [[2, 16], [2, 32]]
     )
-    assert all(sum(start["opening"].values()) > 0 for start in record.scores["starts"])
+    assert all(sum(start["opening"].values()) > 0 for start in json_of(record)["scores"]["starts"])
     assert table_in(tmp_path / "results", "switching").exists()
 
 
@@ -82,4 +82,4 @@ def test_zero_requests_give_no_replay(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.measurements == ()
-    assert len(record.scores["parity"]) == 1
+    assert len(json_of(record)["scores"]["parity"]) == 1

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SWITCHED, Measured
+from conftest import SWITCHED, Measured, json_of, replaced
 
 from backends.null_.null import Costs as Programmed
 from backends.null_.null import NullSession
 from suites.advise import advise, confidence, main, report, select_records, trace_in_built_shapes, write_plots
+from suites.records.measurement import Telemetry
+from suites.records.parts import Check
 from suites.records.record import Record, write_record
 from suites.schema.refusals import Refused
 from suites.statistics.stats import mean_of_blocks
 from suites.statistics.validity import judged
-from suites.switching.costs import Costs, Trace
+from suites.switching.costs import Costs, Trace, result_of
 from suites.switching.pair_tables import matrices, pair_tables
 from suites.switching.strategy_names import StrategyNames, change_kinds, strategy_name
 from suites.switching.tables import switching_tables
@@ -129,12 +131,14 @@ def test_only_equal_precisions_and_requests_are_compared(measured: Measured) -> 
 def test_a_strategy_with_wrong_outputs_is_not_chosen(measured: Measured, tmp_path: Path) -> None:
     quick, slow = measured(HOST, repeats=2, switches=(1.0,)), measured(Programmed(step_ms=20), repeats=2,
                                                                       switches=(1.0,), other="yes")  # fmt: skip
-    drifting = tuple({"batch": b, "sequence": s, "problem": "", "cosine": 0.8 if b == 3 else 0.9999} for b, s in SIZES)
-    parity = [{**quick.scores["parity"][0], "difference": 0.5, "where": ["1x16", "2x16"]}]
-    nan = [{**parity[0], "difference": float("nan")}]
-    for wrong in (replace(quick, checks=drifting), replace(quick, scores={**quick.scores, "parity": parity}),
-                  replace(quick, scores={**quick.scores, "parity": nan}),
-                  replace(quick, scores={**quick.scores, "parity": []})):  # fmt: skip
+    drifting = tuple(
+        Check(batch=b, sequence=s, cuda_graph=False, nonfinite=0, cosine=0.8 if b == 3 else 0.9999) for b, s in SIZES
+    )
+    result = result_of(quick)
+    far = replace(result.parity[0], difference=0.5, where=("1x16", "2x16"))
+    nan = replace(far, difference=float("nan"))
+    others = [replace(quick, result=replace(result, parity=parity)) for parity in ((far,), (nan,), ())]
+    for wrong in (replace(quick, checks=drifting), *others):
         best, dropped = advise(select_records([wrong, slow], {}), SIZES[:1] * 3)
         assert best.costs is not None
         assert best.costs.record is slow
@@ -155,7 +159,8 @@ def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> Non
     )
     scores = {"metric": "spearman", "value": 0.7, "difference": -0.1, "nonfinite": 0, "tolerance": 0.01}
     lengths = {**quick.cell.lengths, "task": "stsb"}
-    failed = replace(quick, cell=replace(quick.cell, suite="accuracy", lengths=lengths), scores=scores, measurements=())
+    cell = replace(quick.cell, suite="accuracy", lengths=lengths)
+    failed = replaced(replace(quick, cell=cell, measurements=()), scores=scores)
     best, dropped = advise([quick, slow], SIZES, scores=judged([failed]))
     assert best.costs is not None
     assert best.costs.record is slow
@@ -168,7 +173,7 @@ def test_a_strategy_that_fails_its_task_is_not_chosen(measured: Measured) -> Non
 
 def test_a_failed_strategy_is_listed_with_its_reason(measured: Measured) -> None:
     record = measured(HOST, repeats=2)
-    failed = replace(record, outcome="failed", reason="9 contexts need 123 bytes", scores={}, checks=(), facts={},
+    failed = replaced(record, outcome="failed", reason="9 contexts need 123 bytes", scores={}, checks=(), facts={},
                      measurements=(), cell=replace(record.cell, options={"contexts": "per_profile"}))  # fmt: skip
     text = switching_tables([record, failed])
     assert "failed: 9 contexts need 123 bytes" in text
@@ -181,7 +186,7 @@ def test_a_failed_strategy_is_listed_with_its_reason(measured: Measured) -> None
 
 def weighing(record: Record, size: float) -> Record:
     return replace(
-        record, measurements=tuple(replace(m, telemetry={"memory_bytes": size}) for m in record.measurements)
+        record, measurements=tuple(replace(m, telemetry=Telemetry(memory_bytes=size)) for m in record.measurements)
     )
 
 
@@ -210,7 +215,7 @@ def test_advice_is_the_fastest_strategy_that_fits_with_its_margin(measured: Meas
         select_records([wide], {"model": "other"})
     with pytest.raises(Refused, match="run suite=switching first"):
         select_records([], {})
-    machine = str(wide.environment["machine"])
+    machine = wide.environment.machine
     assert select_records([wide], {"machine": machine[1:]}) == [wide]
 
 
@@ -305,13 +310,13 @@ def test_first_requests_are_listed_by_shape(measured: Measured) -> None:
 def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Measured) -> None:
     record = measured(Programmed(step_ms=5), repeats=2)
     sizes, steps = (
-        {"context 1": 3e7, "context 2": 8e6, "buffers": 4e6},
-        {"import": 2e8, "context 1": 4e7, "context 2": 2e7},
+        {"context 1": 30_000_000, "context 2": 8_000_000, "buffers": 4_000_000},
+        {"import": 200_000_000, "context 1": 40_000_000, "context 2": 20_000_000},
     )
-    scores = {**record.scores, "openings": [{"of": "plain steps", "ns": steps, "bytes": {}}]}
+    scores = {**json_of(record)["scores"], "openings": [{"of": "plain steps", "ns": steps, "bytes": {}}]}
     started = {**scores, "starts": [{"opening": {name: 3 * took for name, took in steps.items()}, "met": []}]}
     facts = {"memory": {"opening": sizes, "shapes": 0}}
-    text = switching_tables([replace(record, scores=scores, facts=facts)])
+    text = switching_tables([replaced(record, scores=scores, facts=facts)])
     assert cells(text.split("First opening by step, MB")[1])[:3:2] == [
         ["strategy", "contexts", "buffers"],
         ["null fp32 [1]", "38 (30, 8)", "4"],
@@ -320,7 +325,7 @@ def test_contexts_are_listed_with_memory_each_and_their_total_time(measured: Mea
         ["strategy", "import", "contexts"],
         ["null fp32 [1]", "200", "60"],
     ]
-    text = switching_tables([replace(record, scores=started)])
+    text = switching_tables([replaced(record, scores=started)])
     assert cells(text.split("First opening by step, ms")[1])[:3:2] == [
         ["strategy", "total", "import", "contexts"],
         ["null fp32 [1]", "520 (260 to 780)", "400", "120"],

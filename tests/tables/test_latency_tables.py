@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, replaced
 from markdown_rows import rows
 
+from backends.json_codec import to_json
 from suites.latency.tables import latency_section, latency_tables
+from suites.records.measurement import Telemetry
 from suites.records.record import Record
 from suites.tables.markdown import Incomparable
 
@@ -51,7 +53,7 @@ def test_products_that_int8_left_in_fp16_are_counted(
 ) -> None:
     record = make_record(precision=precision)
     built = {"seconds": 1.0, "notes": {"product_types": products}}
-    (row,) = rows(latency_section([replace(record, artifacts={**record.artifacts, "built": built})]))
+    (row,) = rows(latency_section([replaced(record, artifacts={**to_json(record.artifacts), "built": built})]))
     assert ("products in INT8" in row["notes"]) == bool(says)
     assert says in row["notes"]
 
@@ -72,7 +74,7 @@ def test_a_row_without_valid_outputs_is_marked(make_record: MakeRecord) -> None:
         good,
         outcome="failed",
         reason="2x16: 3 outputs are NaN or Inf",
-        checks=tuple({**c, "nonfinite": 3, "cosine": None, "problem": "3 outputs are NaN or Inf"} for c in good.checks),
+        checks=tuple(replace(c, nonfinite=3, cosine=None, problem="3 outputs are NaN or Inf") for c in good.checks),
     )
     measured, failed = rows(latency_section([bad]))
     assert measured["cosine"] == "NaN"
@@ -87,7 +89,7 @@ def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
             m,
             steady=False,
             throttled=(True,),
-            telemetry={"throttle_reasons": ["software power cap"], "memory_bytes": 5, "other_processes": 2},
+            telemetry=Telemetry(throttle_reasons=("software power cap",), memory_bytes=5, other_processes=2),
         )
         for m in record.measurements
     ]
@@ -151,8 +153,8 @@ def test_the_fastest_row_and_rows_that_tie_with_it_are_marked(make_record: MakeR
 @pytest.mark.parametrize(("cosine", "valid"), [(0.995, True), (0.98, False)])
 def test_outputs_that_depend_on_the_shape_are_invalid(cosine: float, valid: bool, make_record: MakeRecord) -> None:
     record = make_record(shapes=((2, 16), (1, 16)), precision="int8")
-    elsewhere = tuple({**check, "batch": 1} for check in record.checks)
-    here = tuple({**check, "cosine": cosine} for check in record.checks)
+    elsewhere = tuple(replace(check, batch=1) for check in record.checks)
+    here = tuple(replace(check, cosine=cosine) for check in record.checks)
     (row,) = rows(latency_section([replace(record, checks=here + elsewhere)]))
     says = f"**invalid**: outputs depend on the shape: cosine {cosine:.4f}, 1.0000 at 1x16"
     assert (says not in row["notes"]) == valid
@@ -193,7 +195,7 @@ def test_a_score_of_nan_is_a_loss(make_record: MakeRecord) -> None:
 
 @pytest.mark.parametrize(("outcome", "blocks"), [("failed", True), ("timeout", True), ("unsupported", False)])
 def test_a_failed_task_invalidates_the_rows_that_it_scores(outcome: str, blocks: bool, make_record: MakeRecord) -> None:
-    failed = replace(accuracy(make_record), scores={}, outcome=outcome, reason="the session died")
+    failed = replaced(accuracy(make_record), scores={}, outcome=outcome, reason="the session died")
     row_notes = notes(make_record, make_record(), failed)
     assert (f"**invalid**: stsb: {outcome}: the session died" in row_notes) == blocks
     assert ("**fastest**" in row_notes) != blocks
@@ -205,7 +207,7 @@ def test_a_row_too_far_from_fp32_for_its_precision_is_invalid(
 ) -> None:
     for cosine in (floor - 0.001, floor + 0.001):
         record = make_record(precision=precision)
-        record = replace(record, checks=tuple({**check, "cosine": cosine} for check in record.checks))
+        record = replace(record, checks=tuple(replace(check, cosine=cosine) for check in record.checks))
         row_notes = notes(make_record, record)
         assert ("**invalid**: cosine" in row_notes) == (cosine < floor)
         assert ("**fastest**" in row_notes) == (cosine >= floor)

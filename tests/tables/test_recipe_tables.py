@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, json_of, replaced
 from markdown_rows import rows
 
 from suites.accuracy.recipe_tables import recipe_tables
@@ -59,7 +58,7 @@ def test_a_failed_recipe_is_last_with_its_reason(make_record: MakeRecord) -> Non
         for task in ("stsb", "sentences")
     )  # fmt: skip
     good, nan = (judged(make_record, -0.001, scheme="explicit", method=method) for method in ("minmax", "entropy"))
-    nan = replace(nan, scores={"nonfinite": 3})
+    nan = replaced(nan, scores={"nonfinite": 3})
     first, *others = rows(recipe_tables([failed, sentences, nan, good], []))
     assert (first["recipe"], first["value"]) == ("scheme=explicit; method=minmax", "0.819000")
     assert {(row["recipe"].split("; ")[0], row["value"], row["notes"]) for row in others} == {
@@ -92,7 +91,7 @@ def on_gpus(results: Path, task: str, **attributes: object) -> list[Record]:
         cell = record.cell
         selected = all(getattr(cell, name) == value for name, value in attributes.items())
         minilm_on_gpu = cell.device == "cuda" and cell.model == "minilm" and cell.lengths["task"] == task
-        records += [record] if minilm_on_gpu and selected and record.scores else []
+        records += [record] if minilm_on_gpu and selected and record.result else []
     return records
 
 
@@ -105,7 +104,7 @@ def test_floating_point_on_a_gpu_has_the_published_scores(
     records = [record for results in RESULTS for record in on_gpus(results, task, backend=backend, precision=precision)]
     assert records
     for record in records:
-        assert record.scores["value"] == pytest.approx(figure, abs=within)
+        assert json_of(record)["scores"]["value"] == pytest.approx(figure, abs=within)
 
 
 @pytest.mark.parametrize("backend", ["trt", "trt_plugin"])
@@ -140,7 +139,7 @@ def test_the_learning_rate_is_shown_if_recipes_differ_in_it(make_record: MakeRec
 
 def test_recipes_with_the_same_file_name_each_other(make_record: MakeRecord) -> None:
     few, many, other = (
-        replace(judged(make_record, -0.001, samples=samples), artifacts={"onnx": {"sha256": digest}})
+        replaced(judged(make_record, -0.001, samples=samples), artifacts={"onnx": {"sha256": digest}})
         for samples, digest in ((8, "aa"), (512, "aa"), (64, "bb"))
     )
     notes = {row["recipe"]: row.get("notes", "") for row in rows(recipe_tables([few, many, other], []))}

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import replaced
 from markdown_rows import rows
 
 from suites.latency.tables import latency_tables
 from suites.latency.workload_tables import workload_tables
-from suites.records.record import Measurement, Record
+from suites.records.measurement import Measurement
+from suites.records.record import Record
 
 MakeRecord = Callable[..., Record]
 UNIFORM = {"distribution": "uniform", "low": 8, "tokens": "auto"}
@@ -67,7 +69,7 @@ def test_padded_sorted_and_packed_batches_are_compared_and_the_fastest_is_named(
 def test_an_invalid_row_is_never_fastest(workload: Callable[..., Record]) -> None:
     quick = workload((4, 64, 80, 1.0), backend="quick")
     check = {"batch": 4, "sequence": 64, "cuda_graph": False, "nonfinite": 1, "cosine": None, "problem": "1 NaN"}
-    records = [replace(quick, checks=(check,)), workload((4, 64, 80, 4.0))]
+    records = [replaced(quick, checks=(check,)), workload((4, 64, 80, 4.0))]
     notes_of = {row["backend"]: row["notes"] for row in rows(workload_tables(records))}
     assert "**invalid**: 1 NaN" in notes_of["quick"]
     assert "**fastest**" in notes_of["null"]
@@ -84,7 +86,7 @@ def test_gains_are_relative_to_the_fastest_padded_row_of_the_same_backend_and_pr
         workload((4, 64, 80, 2.5), backend="trt_plugin", options=fixed),
         workload((4, 64, 80, 3.0), backend="trt_plugin", options=slower),
         # Faster, but wrong.
-        replace(workload((4, 64, 80, 0.5), backend="trt_plugin", options={**slower, "gelu": "x"}), checks=(broken,)),
+        replaced(workload((4, 64, 80, 0.5), backend="trt_plugin", options={**slower, "gelu": "x"}), checks=(broken,)),
         workload((4, 64, 80, 1.0), backend="trt_plugin", options=packed, precision="int8"),
         workload((4, 64, 80, 8.0)),
         workload((2, 16, 20, 1.0), (2, 48, 60, 1.0)),

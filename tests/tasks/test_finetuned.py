@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY_MODELS, Cli
+from conftest import TINY_MODELS, Cli, json_of
 
 from backends.base import Shape, Unavailable, Unsupported
 from backends.cache import ArtifactCache
@@ -154,7 +154,8 @@ def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> No
         2 * ((predictions == k) & (targets == k)).sum() / ((predictions == k).sum() + (targets == k).sum())
         for k in (0, 1)
     ]
-    assert scores["value"] == pytest.approx(np.mean(each))
+    assert scores.figures is not None
+    assert scores.figures.value == pytest.approx(np.mean(each))
 
 
 def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
@@ -295,9 +296,9 @@ def test_a_classifier_is_scored_through_the_pipeline(checkpoint: Checkpoint, fas
     records = list(read_records(tmp_path / "results", "accuracy"))
     assert len(records) == 2
     for record in records:
-        assert record.scores["metric"] == "f1"
-        assert (record.scores["difference"], record.scores["changed"]) == (0, 0)
-        assert record.scores["cosine_min"] > 0.99999
+        assert json_of(record)["scores"]["metric"] == "f1"
+        assert (json_of(record)["scores"]["difference"], json_of(record)["scores"]["changed"]) == (0, 0)
+        assert json_of(record)["scores"]["cosine_min"] > 0.99999
     unknown = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
                   "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
@@ -314,9 +315,9 @@ def test_answers_are_scored_through_the_pipeline(checkpoint: Checkpoint, fast_cl
                "device=cpu")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "accuracy")
-    assert record.scores["metric"] == "F1"
-    assert record.scores["exact_match"] == record.scores["reference_exact_match"]
-    assert (record.scores["difference"], record.scores["changed"]) == (0, 0)
+    assert json_of(record)["scores"]["metric"] == "F1"
+    assert json_of(record)["scores"]["exact_match"] == json_of(record)["scores"]["reference_exact_match"]
+    assert (json_of(record)["scores"]["difference"], json_of(record)["scores"]["changed"]) == (0, 0)
     assert "F1 (exact match" in done.stdout
 
 
@@ -334,8 +335,10 @@ def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shar
     predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
     targets = {"contexts": [context for _, context in texts], "answers": [[predictions[0]], ["nothing of it"]]}
     scores = score("question_answering", targets, inputs["reference"], inputs, folder)
-    assert (scores["exact_match"], scores["reference_exact_match"]) == (0.5, 0.5)
-    assert 0.5 <= scores["value"] < 1
+    figures = scores.figures
+    assert figures is not None
+    assert (figures.exact_match, figures.reference_exact_match) == (0.5, 0.5)
+    assert 0.5 <= figures.value < 1
     assert made.notes == {"tokens": "text", "texts": 2, "cut": 0}
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Cli, table_in
+from conftest import ROOT, Cli, json_of, table_in
 
 from backends.base import Array, Shape
 from backends.inputs.readout import mean
 from backends.inputs.task_batches import batches
+from backends.json_codec import from_json, to_json
 from suites.records.results_folder import read_records
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
@@ -22,6 +23,7 @@ from suites.statistics.validity import past_tolerance, shortfall
 from suites.tables.markdown import without_legend
 from suites.tasks.scoring import score, verdict
 from suites.tasks.task import load_task
+from suites.tasks.task_scores import TaskScores
 
 DATA = ROOT.parent / "shared" / "data"
 STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"
@@ -234,7 +236,12 @@ def test_pooling_ignores_padding() -> None:
 
 
 def score_outputs(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:
-    return score(kind, task_targets, outputs, {"reference": reference}, Path())
+    result: dict[str, Any] = to_json(score(kind, task_targets, outputs, {"reference": reference}, Path()))
+    return result
+
+
+def within(scores: dict[str, Any], tolerance: float) -> TaskScores:
+    return from_json(TaskScores, {**scores, "tolerance": tolerance})
 
 
 def targets(count: int) -> dict[str, object]:
@@ -279,7 +286,7 @@ def test_constant_embeddings_have_no_score() -> None:
     scores = score_outputs("stsb", targets(count), np.ones_like(reference), reference)
     assert np.isnan(scores["difference"])
     assert scores["verdict"] == "no figure"
-    assert past_tolerance({**scores, "tolerance": 0.01}) == "spearman is nan"
+    assert past_tolerance(within(scores, 0.01)) == "spearman is nan"
 
 
 def test_fidelity_has_a_value_but_no_interval_and_no_verdict() -> None:
@@ -290,8 +297,8 @@ def test_fidelity_has_a_value_but_no_interval_and_no_verdict() -> None:
     )
     assert scores["difference"] < -0.01
     assert not {"low", "high", "verdict"} & set(scores)
-    assert past_tolerance({**scores, "tolerance": 0.01}) == ""
-    assert shortfall({**scores, "tolerance": 0.01}).startswith("rank agreement falls by")
+    assert past_tolerance(within(scores, 0.01)) == ""
+    assert shortfall(within(scores, 0.01)).startswith("rank agreement falls by")
 
 
 @pytest.mark.parametrize(
@@ -321,10 +328,10 @@ def test_one_table_has_the_scores_of_every_backend(fast_cli: Cli, tmp_path: Path
     records = list(read_records(tmp_path / "results", "accuracy"))
     assert len(records) == 3
     for record in records:
-        assert record.scores["metric"] == "rank agreement"
-        assert record.scores["cosine_min"] > 0.99999
-        assert record.scores["value"] > 0.9999
-        (check,) = record.checks
+        assert json_of(record)["scores"]["metric"] == "rank agreement"
+        assert json_of(record)["scores"]["cosine_min"] > 0.99999
+        assert json_of(record)["scores"]["value"] > 0.9999
+        (check,) = json_of(record)["checks"]
         assert check["cosine"] > 0.99999
         assert (check["nonfinite"], check["problem"]) == (0, "")
     assert "### minilm, trained weights, sentences" in done.stdout
@@ -363,9 +370,9 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "accuracy")
     tolerance = 1e-4 if task == "stsb" else 1e-3
-    assert record.scores["value"] == pytest.approx(value, abs=tolerance)
-    assert record.scores["reference_value"] == pytest.approx(value, abs=tolerance)
-    assert record.scores["verdict"] == "no difference found"
+    assert json_of(record)["scores"]["value"] == pytest.approx(value, abs=tolerance)
+    assert json_of(record)["scores"]["reference_value"] == pytest.approx(value, abs=tolerance)
+    assert json_of(record)["scores"]["verdict"] == "no difference found"
 
 
 def test_a_reused_record_is_judged_by_the_new_tolerance(fast_cli: Cli, tmp_path: Path) -> None:
@@ -377,8 +384,8 @@ def test_a_reused_record_is_judged_by_the_new_tolerance(fast_cli: Cli, tmp_path:
     again = fast_cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
     assert again.returncode == 0
     (record,) = read_records(tmp_path / "results", "accuracy")
-    assert record.scores["tolerance"] == 0.000001
-    assert record.scores["difference"] < -0.000001
+    assert json_of(record)["scores"]["tolerance"] == 0.000001
+    assert json_of(record)["scores"]["difference"] < -0.000001
     table = without_legend(table_in(tmp_path / "results", "latency").read_text())
     assert "**invalid**" not in table.rpartition("| ort ")[2]
-    assert f"({record.scores['difference']:+.4f})" in table
+    assert f"({json_of(record)['scores']['difference']:+.4f})" in table

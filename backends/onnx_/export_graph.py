@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ CHECKED_TOKENS = 24
 """Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""
 
 
-def export(folder: Path, path: Path) -> Mapping[str, Any]:
+def export(folder: Path, path: Path) -> Mapping[str, object]:
     """Write the encoder of the checkpoint in `folder` to `path`; return the opset and the difference from transformers.
 
     Raises:

@@ -1,0 +1,94 @@
+"""Export of an ONNX file. The file is the measured one, except that an INT8 file stores its weights as INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.base import Array, BuildSpec, versions_of
+from backends.deployment import Deployed, Deployment, TensorInfo
+from backends.inputs.samples import Arrange, mean_cosine, padded_rows, sample_runs
+from backends.onnx_ import onnx_files
+from backends.onnx_.compact_weights import compact_weights
+from backends.ort_.ort import INSTALLED
+from backends.ort_.run_onnx import open_model
+
+FILE = "model.onnx"
+
+AXES = ("batch", "sequence")
+
+LARGEST_LOSS = 0.005
+"""Largest loss of the mean cosine to FP32 for which embeddings are stored as INT8. Otherwise they stay in FP32."""
+
+
+def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
+    """Write the ONNX file.
+
+    The notes of an INT8 file have the mean cosine of the samples to FP32, for the measured and for the exported file.
+    """
+    spec, target = deployment.spec, deployment.folder / FILE
+    settings = {"file": FILE, **_provider(spec)}
+    source = deployment.artifact.path
+    notes: dict[str, object] = {}
+    if spec.precision == "int8":
+        notes = _write_compact(deployment, source, target, settings)
+    else:
+        onnx_files.copy(source, target)
+    files = [FILE, *([onnx_files.data_file(target).name] if onnx_files.is_large(target) else [])]
+    name, version = next(iter(versions_of(INSTALLED).items()))
+    inputs, outputs = _tensors(target)
+    return Deployed((name, version), tuple(files), settings, inputs, outputs, (), notes), padded_rows
+
+
+def _provider(spec: BuildSpec) -> dict[str, object]:
+    """Return the execution provider of a cell and its options. The CUDA provider uses TF32 unless it is turned off."""
+    if spec.device.kind != "cuda":
+        return {"provider": "CPUExecutionProvider", "provider_options": {}}
+    return {
+        "provider": "CUDAExecutionProvider",
+        "provider_options": {"use_tf32": "1" if spec.precision == "tf32" else "0"},
+    }
+
+
+def _write_compact(
+    deployment: Deployment, source: Path, target: Path, settings: Mapping[str, object]
+) -> dict[str, object]:
+    """Write a Q/DQ graph with INT8 weights, and with INT8 embeddings if the samples stay as similar to FP32."""
+    measured = _cosine(deployment, source.parent, {**settings, "file": source.name})
+    counts = compact_weights(source, target)
+    exported = _cosine(deployment, target.parent, settings)
+    if exported < measured - LARGEST_LOSS:
+        counts = compact_weights(source, target, embeddings=False)
+        exported = _cosine(deployment, target.parent, settings)
+    return {
+        "int8_weights": counts["weights"],
+        "int8_embeddings": counts["embeddings"],
+        "mean_cosine_to_fp32": {"measured_file": measured, "exported_file": exported},
+    }
+
+
+def _cosine(deployment: Deployment, folder: Path, settings: Mapping[str, object]) -> float:
+    """Return the mean cosine of the samples' token vectors to those of the FP32 reference."""
+    run = open_model(folder, settings)
+    outputs: list[Array] = []
+    for arranged, parts in sample_runs(deployment.samples, deployment.spec.shapes, deployment.names, padded_rows):
+        hidden = run(arranged.arrays)
+        outputs += [hidden.reshape(-1, hidden.shape[-1])[places] for _, places in parts]
+    return mean_cosine(outputs, [sample.reference for sample in deployment.samples])
+
+
+def _tensors(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Return the inputs and the outputs of an ONNX file."""
+    graph = onnx_files.graph_of(path)
+    return tuple(_tensor(value) for value in graph.input), tuple(_tensor(value) for value in graph.output)
+
+
+def _tensor(value: Any) -> TensorInfo:
+    import onnx
+
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    axes = [axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim]
+    # The exporter names the hidden axis after a node.
+    return TensorInfo(value.name, dtype, tuple(axis if axis in AXES or axis.isdecimal() else "hidden" for axis in axes))

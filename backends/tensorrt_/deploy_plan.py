@@ -1,0 +1,73 @@
+"""Export of a TensorRT plan: the plan that was measured, byte for byte, and the plugin libraries that it needs.
+
+It needs no GPU, so a plan of another GPU can be exported too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from backends.base import Feeds
+from backends.deployment import Deployed, Deployment, TensorInfo
+from backends.inputs.samples import Arrange, ArrangedInputs
+from backends.profiles import Profile, plan_profiles
+from backends.tensorrt_.runtime.installation import DISTRIBUTIONS
+from backends.tensorrt_.runtime.layout import Layout, Rows
+from backends.tensorrt_.tensorrt_backend import TensorRTBackend
+
+FILE = "model.plan"
+
+
+def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
+    """Copy the plan and its plugin libraries."""
+    spec, backend, artifact = deployment.spec, deployment.backend, deployment.artifact
+    assert isinstance(backend, TensorRTBackend)
+    layout = backend.layout(spec) or Rows(deployment.names)
+    shutil.copyfile(artifact.path, deployment.folder / FILE)
+    libraries = [Path(path) for path in spec.options.plugin_libraries]
+    for library in libraries:
+        shutil.copyfile(library, deployment.folder / library.name)
+    package, version = next(
+        ((name, artifact.versions[name]) for name in DISTRIBUTIONS if name in artifact.versions), ("tensorrt", "")
+    )
+    profiles = plan_profiles(spec.shapes, spec.options)
+    deployed = Deployed(
+        runtime=(package, version),
+        files=(FILE, *(library.name for library in libraries)),
+        settings={
+            "file": FILE,
+            "plugin_libraries": [library.name for library in libraries],
+            "host_code": bool(spec.options.version_compatible),
+            "built_for": f"{package} {version} on {spec.device.name}",
+        },
+        inputs=tuple(TensorInfo(name, "int32", _axes(layout, name, profiles)) for name in layout.sizes(profiles[0])),
+        outputs=(TensorInfo("the only output", "float", ("tokens", "hidden")),),
+        profiles=tuple(_profile(profile) for profile in profiles),
+        notes={"gpu": spec.device.name, "driver": spec.device.driver},
+    )
+    return deployed, lambda feeds: _arranged(layout, feeds)
+
+
+def _axes(layout: Layout, name: str, profiles: tuple[Profile, ...]) -> tuple[str, ...]:
+    """Return for each axis of an input its size, or its smallest and largest size as "1..8"."""
+    sizes = [layout.sizes(profile)[name] for profile in profiles]
+    smallest = [min(axis) for axis in zip(*(size[0] for size in sizes), strict=True)]
+    largest = [max(axis) for axis in zip(*(size[2] for size in sizes), strict=True)]
+    return tuple(str(low) if low == high else f"{low}..{high}" for low, high in zip(smallest, largest, strict=True))
+
+
+def _profile(profile: Profile) -> dict[str, object]:
+    return {name: list(asdict(getattr(profile, name)).values()) for name in ("min", "opt", "max")}
+
+
+def _arranged(layout: Layout, feeds: Feeds) -> ArrangedInputs:
+    """Return a batch in the layout of the plan. The layout itself gives the row of each token in the output."""
+    arranged = layout.arrange(feeds)
+    ids = arranged.arrays["input_ids"]
+    rows = np.arange(ids.size).reshape(*ids.shape, *[1] * -layout.hidden_axis)
+    restored = arranged.restore(rows)
+    return ArrangedInputs(arranged.arrays, np.asarray(restored)[..., 0].astype(np.int64))
