@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -79,7 +79,8 @@ class Records(Sequence[Record]):
                 rows += _rows_of(folder, "accuracy", accuracy_data)
             if "latency" in self._suites:
                 scores, not_chosen = judged(folder.records("accuracy")), rejected_cells(folder)
-                rows += _rows_of(folder, "latency", lambda group, s=scores, n=not_chosen: latency_data(group, s, n))
+                make = partial(latency_data, scores=scores, not_chosen=not_chosen)
+                rows += _rows_of(folder, "latency", make)
         return rows
 
 
