@@ -30,20 +30,20 @@ SESSION_OPTIONS = ("contexts", "engines", "memory_mb")
 
 def onnx_commands(cell: RecordedCell) -> ToolCommands:
     """Return the commands for a cell of backend trt: build, time each shape, and the same with polygraphy."""
-    engine = _Engine(cell)
-    if engine.one_profile_per_engine:
+    flags = _Flags(cell)
+    if flags.one_profile_per_engine:
         builds = [
-            engine.build(f"Build the engine of profile {index}, {profile}.", [profile], engine.plan(index))
-            for index, profile in enumerate(engine.profiles)
+            flags.build(f"Build the engine of profile {index}, {profile}.", [profile], flags.plan(index))
+            for index, profile in enumerate(flags.profiles)
         ]
     else:
-        builds = [engine.build("Build the engine.", engine.profiles, PLAN)]
-    times = [engine.time(shape) for shape in engine.shapes]
+        builds = [flags.build("Build the engine.", flags.profiles, PLAN)]
+    times = [flags.time(shape) for shape in flags.shapes]
     polygraphy = [
-        ToolCommand(f"Build the engine and run {shape} with polygraphy.", engine.polygraphy(shape))
-        for shape in engine.shapes[:1]
+        ToolCommand(f"Build the engine and run {shape} with polygraphy.", flags.polygraphy(shape))
+        for shape in flags.shapes[:1]
     ]
-    return ToolCommands([*builds, *times, *polygraphy], engine.notes())
+    return ToolCommands([*builds, *times, *polygraphy], flags.notes())
 
 
 def no_commands(cell: RecordedCell) -> ToolCommands:
@@ -54,7 +54,7 @@ def no_commands(cell: RecordedCell) -> ToolCommands:
     )
 
 
-class _Engine:
+class _Flags:
     """The engine of a cell, and flags for it."""
 
     def __init__(self, cell: RecordedCell) -> None:
@@ -179,28 +179,28 @@ class _Engine:
         return notes
 
 
-def _unexpressed(engine: _Engine, options: Mapping[str, Any]) -> list[str]:
+def _unexpressed(flags: _Flags, options: Mapping[str, Any]) -> list[str]:
     """Return a note for each option that the commands do not have."""
     notes = []
-    if engine.precision in ("int8", "fp8"):
+    if flags.precision in ("int8", "fp8"):
         if options.get("quantization", {}).get("scheme") == "implicit":
             notes.append(
                 "Implicit calibration: the suite calibrates on texts. trtexec uses random ranges without --calib=FILE, "
                 "and polygraphy calibrates on random inputs without --calibration-cache FILE."
             )
         else:
-            notes.append(f"The ranges of {engine.precision.upper()} are the Q/DQ nodes of {ONNX}.")
+            notes.append(f"The ranges of {flags.precision.upper()} are the Q/DQ nodes of {ONNX}.")
     if kept := options["keep_fp32"]:
         notes.append(
             f"keep_fp32={','.join(kept)}: "
             + (
                 f"the casts are in {ONNX}."
-                if engine.types_from_graph
+                if flags.types_from_graph
                 else "not expressed. --layerPrecisions of trtexec and --layer-precisions of polygraphy take full names "
                 "of layers and no patterns; add --precisionConstraints=obey or --precision-constraints obey."
             )
         )
-    if engine.types_from_graph and engine.precision not in ("fp32", "tf32"):
+    if flags.types_from_graph and flags.precision not in ("fp32", "tf32"):
         notes.append(f"Precisions are the types of {ONNX}.")
     if rewrites := options["rewrites"]:
         notes.append(f"trt.rewrites={','.join(rewrites)} changed {ONNX} before the build.")
