@@ -22,11 +22,11 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
 
     from suites.cli import hydra_errors
-    from suites.cli.hydra_cells import PLAN, compose_cells, shows_only
+    from suites.cli.hydra_cells import PLAN, WIDE, compose_cells, shows_only
     from suites.cli.invocation import Invocation
     from suites.cli.plan_invocation import PlanInvocation
 
-    invocation = PlanInvocation() if PLAN in arguments else Invocation()
+    invocation = PlanInvocation() if PLAN in arguments else Invocation(wide=WIDE in arguments)
     try:
         compose_cells(arguments, invocation.check)
         invocation.measure()

@@ -35,7 +35,7 @@ from suites.records.artifacts import Artifacts, BuiltFile
 from suites.records.cell import Cell
 from suites.records.facts import Facts
 from suites.records.measurement import Measurement
-from suites.records.parts import Check, Environment, Maker, Process
+from suites.records.parts import Check, Environment, Maker, Process, Settings
 from suites.records.record import Record, result_type
 from suites.running.job import ProbeJob
 from suites.switching.suite import SwitchingQuestion, started
@@ -214,6 +214,7 @@ def null_job(tmp_path: Path) -> ProbeJob:
 
 PARTS: Mapping[str, Any] = {
     "environment": Environment,
+    "settings": Settings,
     "facts": Facts,
     "artifacts": Artifacts,
     "maker": Maker,

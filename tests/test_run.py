@@ -84,7 +84,7 @@ def test_other_outcomes(cli: Cli, tmp_path: Path, behaviour: str, outcome: str, 
 
 
 def test_gpu_columns_are_measured_in_the_stream_and_graphs_have_their_own_columns(cli: Cli, tmp_path: Path) -> None:
-    done = cli("backend=null", "null.gpu_ms=3", "null.step_ms=0.1", *QUICK)
+    done = cli("backend=null", "null.gpu_ms=3", "null.step_ms=0.1", "--wide", *QUICK)
     assert done.returncode == 0
     assert "| 3.000 [3.000, 3.000] |" in done.stdout
     (record,) = read_records(tmp_path / "results", "latency")
@@ -93,7 +93,7 @@ def test_gpu_columns_are_measured_in_the_stream_and_graphs_have_their_own_column
 
 
 def test_without_a_gpu_its_columns_are_empty(cli: Cli, tmp_path: Path) -> None:
-    assert "graph p50" not in cli("backend=null", *QUICK).stdout.split("| backend")[1]
+    assert "graph p50" not in cli("backend=null", "--wide", *QUICK).stdout.split("| backend")[1]
     (record,) = read_records(tmp_path / "results", "latency")
     assert {m.phase for m in record.measurements} == {"latency", "end_to_end"}
 

@@ -7,16 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs.generate.bars import bar_chart
+from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, result_bars, result_table
 from docs.generate.tables import tables_page
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"result": result_table, "demo": demo_table, "columns": column_table}
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "result": result_table,
+    "demo": demo_table,
+    "choose": choice_example,
+    "columns": column_table,
+    "nearest": nearest_example,
+}
 """Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
-PAGES_WITH_BLOCKS = ("docs/guides/data_out.md", "README.md", "README.zh-CN.md")
+PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/guides/choose.md", "docs/guides/data_out.md")
 
 
 def _result_plot() -> str:

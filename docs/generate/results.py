@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from suites.latency.ranking_end_tables import latency_end_tables
 from suites.latency.tables import workload_rows
 from suites.records.results_folder import MachineFolder
+from suites.schema.config import RunConfig
 from suites.tables.distinctions import distinctions
+from suites.tables.end_table import RunScope, rendered
 from suites.tables.markdown import NOTE, VERDICT, joined, markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -32,7 +36,8 @@ CPU_CELLS = (
     "minilm-ort-fp32-371a1682cf3b",
     "minilm-ort-int8-ac4e82cb2e08",
 )
-CPU_COLUMNS = ("backend", "precision", "p50 ms [95% CI]", "seq/s", "cosine", "notes")
+CPU_SHAPE = "8x128:"
+"""First word of the title of the shape that the README shows."""
 
 Row = Mapping[str, str]
 
@@ -76,8 +81,13 @@ def result_table() -> str:
 
 
 def demo_table() -> str:
-    """Return the cells of the demo on a CPU, as a code block."""
-    return f"```text\n{short_table(rows(CPU, CPU_CELLS, (8, 128)), CPU_COLUMNS)}\n```"
+    """Return the table at the end of the demo on a CPU, with one shape and without headings, as a code block."""
+    folder = MachineFolder(REFERENCE, CPU)
+    records = [record for cell in CPU_CELLS if (record := folder.record("latency", cell))]
+    (table,) = latency_end_tables(RunScope(folder, records, frozenset(CPU_CELLS), RunConfig.baseline))
+    shown = [group for group in table.groups if group.title.startswith(CPU_SHAPE)]
+    text = rendered(replace(table, headings=[], groups=shown, remarks=[]))
+    return f"```text\n{text.strip(chr(10))}\n```"
 
 
 def result_bars() -> list[tuple[str, tuple[float, float]]]:

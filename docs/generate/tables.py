@@ -37,8 +37,13 @@ The suite computes every table from records. `python -m suites.report` writes th
 `python -m suites.report FOLDER` those of another folder. Rows from different GPUs, drivers or CPUs are never in one
 table. If a backend does not support a cell, its row has the word `unsupported` and the reason.
 
-A line of a table has about 120 characters. Long notes are in a numbered list below the table. A table with many columns
-is split into several parts.
+A run ends with a short table that fits into a terminal of 80 columns. It has the rows of the run, the baseline, and the
+fastest rows that were measured before for the same model and shape. Rows of the run begin with a `*`. `ratio` says how
+many times as fast a row is as the baseline, which is `torch_eager` in FP32; `baseline=ort/fp16` names another. `--wide`
+prints the tables with every column instead, as they are in the files.
+
+In these files, a line of a table has about 120 characters. Long notes are in a numbered list below the table. A table
+with many columns is split into several parts.
 
 The texts below are the legends of the tables. The [glossary](../README.md#glossary) explains cell, record, backend,
 profile, engine and strategy.

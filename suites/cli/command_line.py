@@ -25,9 +25,11 @@ REFUSED, INTERRUPTED = 2, 130
 PROGRAM = "inference-suites"
 """Name of the installed command; see suites/cli/command.py."""
 
-FLAGS = ("--multirun", "--cfg", "--resolve", "--package", "--info", "--config-dir", "--version",
+FLAGS = ("--multirun", "--cfg", "--resolve", "--package", "--info", "--config-dir", "--version", "--wide",
          "-m", "-c", "-p", "-i", "-cd")  # fmt: skip
-"""Flags of Hydra. --experimental-rerun is missing because it reads a pickle file, which can run code."""
+"""Flags of Hydra, and --wide, which `suites.run` removes before Hydra reads them.
+
+--experimental-rerun is missing because it reads a pickle file, which can run code."""
 
 VALUES = {
     "--cfg": ("job", "hydra", "all"),

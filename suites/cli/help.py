@@ -17,6 +17,7 @@ flags:
   -c, --cfg job|hydra|all      print the configuration and run nothing; --resolve also replaces ${{KEY}} by its value
   -p, --package GROUP          print only this group of the configuration, with --cfg
   -i, --info [TOPIC]           print the sources of the configuration and run nothing
+  --wide                       print the tables with every column, instead of the short table of 80 columns
   -cd, --config-dir FOLDER     search FOLDER for more files of the groups
   --plan                       print cells, engines, estimated time and memory, and run nothing
   --version                    print the version of Hydra, which reads the configuration

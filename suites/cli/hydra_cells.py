@@ -22,6 +22,10 @@ SWEEP_BYTES = 1 << 16
 """Size of a file that is larger than the file that Hydra writes at the start of a sweep."""
 
 PLAN = "--plan"
+"""Flag that plans the cells and runs none."""
+
+WIDE = "--wide"
+"""Flag that prints the tables with every column at the end."""
 
 
 def compose_cells(arguments: Sequence[str], check: Callable[[DictConfig], None]) -> None:
@@ -43,7 +47,7 @@ def compose_cells(arguments: Sequence[str], check: Callable[[DictConfig], None])
     plans = PLAN in given
     if plans and shows_only(given):
         raise Refused("--plan and --cfg or --info exclude one another; leave one out")
-    sys.argv[1:] = [word for word in given if word != PLAN]
+    sys.argv[1:] = [word for word in given if word not in (PLAN, WIDE)]
     check_sweep(sys.argv[1:])
     local_settings.register()
     composing.install()

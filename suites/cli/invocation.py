@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suites.asking.baseline import check_baseline
 from suites.asking.request import Request, resolve
 from suites.cli.command_line import LONGEST
 from suites.cli.composing import check_architecture, checked_config
 from suites.cli.display import Display
+from suites.cli.output import print_styled, shows_colours
 from suites.measuring.clock import now_ns
 from suites.planning.expected_turns import expected_turns
 from suites.planning.past_runs import PastRuns
@@ -21,6 +24,7 @@ from suites.records.results_folder import MachineFolder
 from suites.running.pipeline import CellResult, run_request
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, shortened
+from suites.tables.terminal import Style, details_text, end_text
 from suites.tables.touched import touched, waits
 from suites.tables.write_tables import print_bad_records, terminal_tables, write_machine
 from suites.text import one_line
@@ -41,6 +45,7 @@ class Invocation:
         positions: for each cell in `ended`, its index in `configs`, and its number of processes.
         refusals: number of cells for each refusal.
         bad: number of records that cannot be read.
+        wide: print the tables with every column instead of the short ones.
         running: whether code of the suite runs. An exception at another time comes from Hydra.
     """
 
@@ -53,6 +58,7 @@ class Invocation:
     positions: list[tuple[int, int]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     bad: int = 0
+    wide: bool = False
     running: bool = False
 
     def check(self, config: DictConfig) -> None:
@@ -61,6 +67,7 @@ class Invocation:
         try:
             run_config = checked_config(config)
             check_architecture(run_config)
+            check_baseline(run_config.baseline)
             request = resolve(run_config)
             self.configs.append(run_config)
             self.turns.append(self._expected_turns(request))
@@ -115,7 +122,7 @@ class Invocation:
             typical = ended.record.outcome == OK and not ended.reused
             self.remaining.ended(index, FIRST, (now_ns() - began) / 1e9, typical)
             if ended.path is not None:
-                touched(request.results, request.machine.slug, ended.record.cell.suite)
+                touched(request.results, request.machine.slug, ended.record.cell, config.baseline)
             if ended.another is None:
                 self.remaining.drop(index)
                 display.end(ended.record.outcome, _line(ended))
@@ -171,7 +178,9 @@ class Invocation:
             for (results, name), by_suite in measured.items():
                 folders.append(folder := MachineFolder(results, name))
                 for suite, records in by_suite.items():
-                    print(terminal_tables(suite, records, folder))
+                    self._print_tables(suite, records, folder)
+                if not self.wide:
+                    print(details_text(_short(folder.tables), "--wide"))
                 write_machine(folder, by_suite)
         except OSError as error:
             self.refusals[str(error)] += 1
@@ -180,6 +189,14 @@ class Invocation:
                 file=sys.stderr,
             )
         self.bad += print_bad_records(folders)
+
+    def _print_tables(self, suite: str, records: Sequence[Record], folder: MachineFolder) -> None:
+        if self.wide:
+            print(terminal_tables(suite, records, folder))
+            return
+        baseline = self.configs[-1].baseline if self.configs else RunConfig.baseline
+        style = Style(baseline, coloured=shows_colours())
+        print_styled(f"{end_text(suite, records, folder, style)}\n")
 
 
 def _line(ended: CellResult) -> str:

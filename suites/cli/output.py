@@ -35,6 +35,15 @@ class TolerantStream:
                 self._failed(error)
         return len(text)
 
+    def write_styled(self, text: str) -> None:
+        """Write text whose escape sequences for colours reach the terminal. Texts of records must be escaped before."""
+        if isinstance(self._stream, TolerantStream):
+            self._stream.write_styled(text)
+            return
+        plain, self._plain = self._plain, False
+        self.write(text)
+        self._plain = plain
+
     def flush(self) -> None:
         if self.problem is None:
             try:
@@ -93,6 +102,25 @@ class TolerantOutput:
                 file=sys.stderr,
             )
         return status or 1
+
+
+def shows_colours() -> bool:
+    """Return whether standard output is a terminal that shows colours, and NO_COLOR (https://no-color.org) is unset."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    try:
+        return sys.stdout is not None and sys.stdout.isatty()
+    except ValueError:  # a closed stream
+        return False
+
+
+def print_styled(text: str) -> None:
+    """Print text with escape sequences for colours on standard output."""
+    stream = sys.stdout
+    if isinstance(stream, TolerantStream):
+        stream.write_styled(f"{text}\n")
+    else:
+        print(text)
 
 
 def run_with_tolerant_output(main: Callable[[], int]) -> int:

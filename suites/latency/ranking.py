@@ -23,6 +23,12 @@ class Baseline:
     def __str__(self) -> str:
         return f"{self.backend} {self.precision}"
 
+    @classmethod
+    def parse(cls, text: str) -> Baseline:
+        """Return the baseline in "BACKEND/PRECISION"; the precision is fp32 if it is missing."""
+        backend, _, precision = text.partition("/")
+        return cls(backend, precision or cls.precision)
+
     def matches(self, row: LatencyRow) -> bool:
         """Return whether a row is one of the baseline's rows."""
         return (row.record.cell.backend, row.record.cell.precision) == (self.backend, self.precision)

@@ -197,7 +197,8 @@ def _score(scores: Scores) -> str:
     return f"{figures.value:.4f} ({figures.difference:+.4f})" if figures else "NaN"
 
 
-def _milliseconds(nanoseconds: float) -> str:
+def milliseconds(nanoseconds: float) -> str:
+    """Return a time in ms with one to three decimals."""
     value = nanoseconds / 1e6
     return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
@@ -205,11 +206,11 @@ def _milliseconds(nanoseconds: float) -> str:
 def _median(time: Estimate | None) -> str:
     if time is None:
         return ""
-    return f"{_milliseconds(time.p50)} [{_milliseconds(time.low)}, {_milliseconds(time.high)}]"
+    return f"{milliseconds(time.p50)} [{milliseconds(time.low)}, {milliseconds(time.high)}]"
 
 
 def _ms(time: float | None) -> str:
-    return "" if time is None else _milliseconds(time)
+    return "" if time is None else milliseconds(time)
 
 
 def _microseconds(time: float | None) -> str:

@@ -92,7 +92,9 @@ Row = tuple[tuple[int, int], Contender | None, Mapping[str, str]]
 
 def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
     cell = record.cell
-    rows = [_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
+    rows = (
+        [workload_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
+    )
     outcome = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "version": cell.release}
     cubic = record.artifacts.built_notes.gelu == "cubic"
@@ -114,7 +116,8 @@ def _packs_tokens(record: Record) -> bool:
     return layout == "packed" or (layout == "" and backend is not None and backend.packs_tokens)
 
 
-def _row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
+def workload_row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
+    """Return the row of a measured cell at one of its shapes."""
     notes, name = record.artifacts.input_notes, f"{batch}x{longest}"
     whole = ((batch, longest, notes.shapes[name].tokens),) if name in notes.shapes else ()
     passes = notes.passes.get(name, whole)

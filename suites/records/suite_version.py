@@ -10,9 +10,12 @@ import subprocess
 import sys
 from functools import cache
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from suites.records.parts import Maker
 from suites.root import ROOT
+
+if TYPE_CHECKING:
+    from suites.records.parts import Maker
 
 VERSION = "0.2.0"
 """As in pyproject.toml."""
@@ -40,6 +43,9 @@ def maker() -> Maker:
     `dirty` is false, if the code is not in its own git checkout, git is not installed, or git refuses the folder
     because another user owns it.
     """
+    # Commands read the constants of this module where numpy may be missing.
+    from suites.records.parts import Maker
+
     commit, dirty = "", False
     if match := re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("SUITES_COMMIT", "")):
         return Maker(VERSION, match.group(1), bool(match.group(2)))

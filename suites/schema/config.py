@@ -105,6 +105,9 @@ class RunConfig(SharedKeys):
         "Stop after this stage. export and build fill the cache; several commands may run at the same time.",
     )
     rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
+    baseline: str = key(
+        "torch_eager/fp32", "Rows that the table at the end of a run compares others with, as BACKEND/PRECISION."
+    )
     results: str = key("results/runs", "Folder of records and tables, by machine.")
     cache: str = key(".cache", "Folder of exported models and engines.")
 

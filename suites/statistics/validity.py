@@ -36,6 +36,12 @@ class Scores:
         return math.inf if self.failure or self.result is None else loss(self.result)
 
     @property
+    def gates(self) -> bool:
+        """Whether the task can make a path invalid."""
+        figures = self.result.figures if self.result else None
+        return figures is None or figures.gates
+
+    @property
     def past_tolerance(self) -> str:
         """The reason why the path fails the task, as in the function of this name."""
         return self.failure or (past_tolerance(self.result) if self.result else "")

@@ -61,6 +61,22 @@ def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
     return [row in able and not slower(row.time, best.time) for row in rows]
 
 
+def no_winner(rows: Sequence[Contender]) -> str:
+    """Return the reason why `fastest` names none of these valid rows; empty if it names one."""
+    if any(fastest(rows)):
+        return ""
+    able = [row for row in rows if not row.excluded and row.time.freedom]
+    if len(rows) < 2:
+        return "only one valid row" if rows else "no valid row"
+    if able:
+        best = min(row.time.p50 for row in able)
+        disturbed = any(row.excluded and row.time.p50 < best for row in rows)
+        return f"a row that {'cannot win' if disturbed else 'has one process'} may be faster"
+    if all(row.excluded for row in rows):
+        return "every valid row was disturbed or not steady"
+    return "the spread between processes is not known"
+
+
 def over(time: Estimate, other: Estimate) -> str:
     """Return the difference of a time to another in percent, with the note "(tie)" if chance explains it."""
     comparable_times = time.freedom and other.freedom

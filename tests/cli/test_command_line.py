@@ -133,6 +133,7 @@ def test_a_missing_module_of_the_project_is_a_bug() -> None:
         ("search", "backend=ort"),
         ("batch", "x"),
         ("report",),
+        ("choose",),
         ("advise", "x"),
         ("export", "x", "y"),
         ("compare", "x", "y"),

@@ -29,6 +29,12 @@ def test_rows_are_sorted_by_time_and_compared_with_the_baseline(make_record: Mak
     assert [ranked.speedup for ranked in none.rows] == [None, None, None]
 
 
+def test_a_baseline_without_a_precision_is_fp32() -> None:
+    assert Baseline.parse("ort/fp16") == Baseline("ort", "fp16")
+    assert Baseline.parse("ort") == Baseline("ort", "fp32")
+    assert str(Baseline()) == "torch_eager fp32"
+
+
 def test_an_invalid_row_comes_last_with_its_reason_and_is_no_baseline(make_record: MakeRecord) -> None:
     good, bad = make_record(backend="ort", samples=_samples(2)), make_record(backend="torch_eager", samples=_samples(1))
     checks = tuple(replace(check, problem="outputs are NaN") for check in bad.checks)

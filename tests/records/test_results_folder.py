@@ -119,7 +119,7 @@ def test_a_batch_writes_tables_once_at_its_end(
         for precision in ("fp32", "fp16"):
             record = make_record(precision=precision)
             invocation = ended(tmp_path, record)
-            touched.touched(tmp_path, "gpu-a", record.cell.suite)
+            touched.touched(tmp_path, "gpu-a", record.cell, "torch_eager/fp32")
             invocation.report()
         assert not written
         assert not list(tmp_path.rglob("*.md"))
@@ -157,4 +157,5 @@ def test_a_finished_cell_is_noted_immediately(
         invocation, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False)
     )
     Invocation(configs=[RunConfig()]).measure()
-    assert [json.loads(line) for line in file.read_text().splitlines()] == [[str(tmp_path), "gpu-a", "latency"]]
+    noted = [str(tmp_path), "gpu-a", "latency", record.cell.id, RunConfig.baseline]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [noted]

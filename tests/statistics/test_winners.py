@@ -27,8 +27,8 @@ from suites.statistics.noise import (
     to_text,
     widened,
 )
-from suites.statistics.stats import Estimate, estimate, percentile, slower, typical
-from suites.statistics.winners import Contender, cpu_others, fastest, why_excluded
+from suites.statistics.stats import CONFIDENCE, Estimate, confidence_slower, estimate, percentile, slower, typical
+from suites.statistics.winners import Contender, cpu_others, fastest, no_winner, why_excluded
 
 MakeRecord = Callable[..., Record]
 
@@ -258,3 +258,36 @@ def test_the_spread_is_taken_from_the_nearest_size() -> None:
     assert [noise.spread for noise in nearest if noise] == [
         noise_study.variance**0.5 for noise_study in (small, small, large, large)
     ]
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.01, 0.05, 0.3])
+def test_the_confidence_agrees_with_the_test(lead: float) -> None:
+    generator = np.random.default_rng(5)
+    one, other = (
+        estimate([generator.normal(center, 0.02, 40) for _ in range(PROCESSES)]) for center in (1.0 + lead, 1.0)
+    )
+    confidence = confidence_slower(one, other)
+    assert (confidence > (1 + CONFIDENCE) / 2) == slower(one, other)
+    assert confidence_slower(other, one) == pytest.approx(1 - confidence)
+    same = estimate([[1.0, 1.0]] * PROCESSES)
+    assert confidence_slower(same, same) == 0.5
+    with pytest.raises(ValueError, match="one process"):
+        confidence_slower(estimate([[1.0, 1.1]]), other)
+
+
+def test_the_reason_of_a_missing_winner_agrees_with_the_winners() -> None:
+    quick, slow = (Contender(estimate([[time, time]] * PROCESSES)) for time in (1.0, 2.0))
+    alone = Contender(estimate([[0.5, 0.5]]))
+    disturbed = replace(quick, excluded="throttled")
+    cases = {
+        "": [quick, slow],
+        "no valid row": [],
+        "only one valid row": [quick],
+        "every valid row was disturbed or not steady": [disturbed, disturbed],
+        "the spread between processes is not known": [alone, alone],
+        "a row that cannot win may be faster": [disturbed, slow],
+        "a row that has one process may be faster": [alone, slow],
+    }
+    for reason, contenders in cases.items():
+        assert no_winner(contenders) == reason
+        assert any(fastest(contenders)) == (not reason)

@@ -16,7 +16,7 @@ from suites.switching.costs import Costs
 def test_the_suite_runs_through_the_pipeline(cli: Cli, tmp_path: Path) -> None:
     done = cli("suite=switching", "backend=null", "null.gpu_ms=1", "null.shape_ms=2", "batch=[1,2]", "sequence=[16,32]",
                "switching.requests=10", "switching.repeats=2", "switching.switch=[0.5]", "suite.warm_up_s=0.05",
-               "suite.replay_s=0.05", "suite.starts=3", "switching.pad_to=[[2,16],[2,32]]")  # fmt: skip
+               "suite.replay_s=0.05", "suite.starts=3", "switching.pad_to=[[2,16],[2,32]]", "--wide")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "switching")
     assert record.cell.shapes == ((1, 16), (2, 16), (1, 32), (2, 32))

@@ -312,7 +312,7 @@ def test_answers_are_scored_through_the_pipeline(checkpoint: Checkpoint, fast_cl
     config = squad(tmp_path / "dev.json", ("who sat", context, ["the cat"]), ("where", "on the mat", ["the mat"]))
     done = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
                "task=question_answering", f"task.path={config.path}", "batch=[2,3]", "sequence=[16,24]",
-               "device=cpu")  # fmt: skip
+               "device=cpu", "--wide")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "accuracy")
     assert json_of(record)["scores"]["metric"] == "F1"

@@ -317,9 +317,9 @@ def test_a_verdict_follows_from_the_interval(difference: float, low: float, high
 def test_two_suites_in_one_sweep_print_one_table_each(fast_cli: Cli) -> None:
     done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("The columns are explained in") == 2
-    assert "accuracy.md" in done.stdout
-    assert "latency.md" in done.stdout
+    assert done.stdout.count("*: row of this run") == 2
+    assert "difference: score minus that of PyTorch in FP32" in done.stdout
+    assert "3x64: 3 sequences of 64 tokens" in done.stdout
 
 
 def test_one_table_has_the_scores_of_every_backend(fast_cli: Cli, tmp_path: Path) -> None:
@@ -334,14 +334,20 @@ def test_one_table_has_the_scores_of_every_backend(fast_cli: Cli, tmp_path: Path
         (check,) = json_of(record)["checks"]
         assert check["cosine"] > 0.99999
         assert (check["nonfinite"], check["problem"]) == (0, "")
-    assert "### minilm, trained weights, sentences" in done.stdout
+    assert "minilm: trained weights, sentences, rank agreement" in done.stdout
     assert table_in(tmp_path / "results", "accuracy").exists()
 
 
 def test_a_text_longer_than_the_positions_is_cut_and_counted(fast_cli: Cli, tmp_path: Path) -> None:
     stsb(tmp_path, test=STSB_ROW.format(score="1.0", one="a cat sits", two="rain " * 600))
     done = fast_cli(
-        "backend=torch_eager", "task=stsb", f"task.path={tmp_path}", "suite=accuracy", "batch=[2]", "sequence=[16]"
+        "backend=torch_eager",
+        "task=stsb",
+        f"task.path={tmp_path}",
+        "suite=accuracy",
+        "batch=[2]",
+        "sequence=[16]",
+        "--wide",
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 6 texts truncated" in done.stdout
