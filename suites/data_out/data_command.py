@@ -18,7 +18,7 @@ from suites.data_out.text_files import csv_of, jsonl_of
 from suites.data_out.tool_commands import tool_commands
 from suites.data_out.trtexec_times import TrtexecFile, trtexec_row
 from suites.schema.refusals import Refused, shortened
-from suites.tables.write_tables import print_bad_records
+from suites.tables.write_tables import print_bad_records, print_unknown_fields
 
 FORMATS: dict[str, Callable[[Sequence[DataRow]], str | bytes]] = {
     "csv": csv_of,
@@ -57,9 +57,11 @@ def wants_data(options: argparse.Namespace) -> bool:
     for name in ("label", "batch", "sequence"):
         if getattr(options, name) is not None and options.trtexec is None:
             raise Refused(f"--{name} describes a file of trtexec; add --trtexec FILE, or leave it out")
-    if options.trtexec_command is not None:
-        return True
     outputs = [name for name in FORMATS if getattr(options, name) is not None]
+    if options.trtexec_command is not None:
+        if others := [name for name in (*outputs, "trtexec", "machine", "suite") if getattr(options, name) is not None]:
+            raise Refused(f"--trtexec-command prints commands and writes no data; leave out --{others[0]}")
+        return True
     for name in ("trtexec", "machine", "suite"):
         if getattr(options, name) is not None and not outputs:
             raise Refused(f"--{name} is for exported data; add --csv FILE, --jsonl FILE or --parquet FILE")
@@ -85,6 +87,7 @@ def write_data(options: argparse.Namespace) -> int:
             Path(options.results or default_folder("results")), options.machine or "", options.suite
         )
         rows = records.rows()
+        print_unknown_fields(records.folders)
         bad = print_bad_records(records.folders)
         if not rows:
             raise Refused("the chosen records have no rows; only records of suite latency or accuracy have rows")
