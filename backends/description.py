@@ -79,6 +79,8 @@ class BackendDescription:
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
         export: how its models are exported; None if they cannot be exported.
+        tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
+            the vendor's own tools that are equivalent to a cell. Empty if there are none.
     """
 
     name: str
@@ -98,3 +100,4 @@ class BackendDescription:
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
     export: ExportDescription | None = None
+    tools: str = ""

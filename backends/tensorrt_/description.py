@@ -39,6 +39,7 @@ BACKENDS = (
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
         export=EXPORT,
+        tools="backends.tensorrt_.equivalent_commands:onnx_commands",
     ),
     BackendDescription(
         name="trt_plugin",
@@ -61,5 +62,6 @@ BACKENDS = (
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
         export=EXPORT,
+        tools="backends.tensorrt_.equivalent_commands:no_commands",
     ),
 )

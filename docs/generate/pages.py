@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
+from docs.generate.columns import column_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, machine_index, result_bars, result_table
@@ -17,12 +18,19 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "result": result_table,
     "demo": demo_table,
     "choose": choice_example,
+    "columns": column_table,
     "nearest": nearest_example,
     "machines": machine_index,
 }
 """Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
-PAGES_WITH_BLOCKS = ("README.md", "README.zh-CN.md", "docs/guides/choose.md", "results/README.md")
+PAGES_WITH_BLOCKS = (
+    "README.md",
+    "README.zh-CN.md",
+    "docs/guides/choose.md",
+    "docs/guides/data_out.md",
+    "results/README.md",
+)
 
 
 def _result_plot() -> str:

@@ -98,9 +98,12 @@ class LatencyRow:
     @property
     def pace(self) -> float:
         """The lower of the times of a pass without and with CUDA graph, where passes run back to back."""
-        phase = SUSTAINED if self.phase == GPU else self.phase
-        sustained = {graph: self.typical(phase, graph) for graph in (False, True)}
+        sustained = {graph: self.pace_of(graph) for graph in (False, True)}
         return best_time({graph: time for graph, time in sustained.items() if time is not None})[1]
+
+    def pace_of(self, graph: bool) -> float | None:
+        """Return the time of a pass where passes run back to back, or None if it was not measured."""
+        return self.typical(SUSTAINED if self.phase == GPU else self.phase, graph)
 
     @property
     def tokens(self) -> int:
@@ -141,11 +144,14 @@ class LatencyRow:
     @property
     def energy_mj(self) -> float | None:
         """Energy of a sequence in mJ with a CUDA graph, which is lower, or else that of plain passes."""
-        for graph in (True, False):
-            readings = [m.telemetry.energy_mj_per_sequence for m in self.measurements.get((SUSTAINED, graph), ())]
-            if energies := [energy for energy in readings if energy is not None]:
-                return sum(energies) / len(energies)
-        return None
+        with_graph = self.energy_of(True)
+        return self.energy_of(False) if with_graph is None else with_graph
+
+    def energy_of(self, graph: bool) -> float | None:
+        """Return the mean energy of a sequence in mJ over processes, or None if it was not measured."""
+        readings = [m.telemetry.energy_mj_per_sequence for m in self.measurements.get((SUSTAINED, graph), ())]
+        energies = [energy for energy in readings if energy is not None]
+        return sum(energies) / len(energies) if energies else None
 
     @property
     def threads(self) -> int | None:

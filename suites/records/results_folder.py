@@ -46,6 +46,11 @@ class MachineFolder:
         former = self.results / FORMER / self.name / "kernels"
         return former if former.is_dir() and not (self.path / "kernels").is_dir() else self.path / "kernels"
 
+    def suites(self) -> list[str]:
+        """Return the sorted names of the suites that have a file."""
+        folders = (self.path / "records", self.results / FORMER / self.name)
+        return sorted({name for folder in folders for name in _names(folder) if self._files(name)})
+
     def records(self, suite: str) -> list[Record]:
         """Return the records of a suite, sorted by file name. Files that are not valid records are added to `bad`."""
         files = (self._record_at(path) for path in self._files(suite))

@@ -20,6 +20,9 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 INDEX_COLUMNS = ("id", "idx", "index", "guid")
 """Names of columns that number the rows."""
 
+TABLES = (".csv", ".tsv", ".tab", *JSON_LINES)
+"""Extensions of tables that `from_table` reads. A .txt file is a table or has one text per line."""
+
 OTHER_FORMATS = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".pkl")
 """Common formats of tables that this module does not read."""
 

@@ -13,8 +13,16 @@ from typing import Any
 
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
-from suites.schema.refusals import Refused, is_file, lines
-from suites.tasks.datasets import Rows, from_hub, from_table, from_table_without_header, text_columns
+from suites.schema.refusals import Refused, is_file, lines, shortened
+from suites.tasks.datasets import (
+    OTHER_FORMATS,
+    TABLES,
+    Rows,
+    from_hub,
+    from_table,
+    from_table_without_header,
+    text_columns,
+)
 from suites.tasks.finetuned import question_answering, sequence_classification
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
@@ -73,6 +81,7 @@ def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Ta
     if config.kind is TaskKind.banking77:
         return _banking77(config)
     if config.kind is TaskKind.fidelity:
+        _refuse_table(config)
         texts = tuple(lines("task.path", config.path))
         return Task("fidelity", texts, _calibration(config) or texts)
     if config.kind is TaskKind.sequence_classification:
@@ -81,6 +90,21 @@ def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Ta
         judged, targets = question_answering(config)
     # A fine-tuned model is not calibrated with the texts that measure its accuracy.
     return Task(config.kind.name, tuple(judged), _calibration(config) or tuple(lines("task.path", SENTENCES)), targets)
+
+
+def _refuse_table(config: TaskConfig) -> None:
+    """Refuse a table as the file of task=sentences, whose lines are sentences.
+
+    Raises:
+        Refused: the file is a table. The message names the tasks that read tables.
+    """
+    suffix = Path(config.path).suffix.lower()
+    if suffix in (*TABLES, *OTHER_FORMATS):
+        raise Refused(
+            f"task.path={shortened(config.path)} is a table, but task={config.name} reads one sentence per line of a "
+            "text file; add task=sequence_classification with task.text=COLUMN and task.label=COLUMN, or "
+            "task=question_answering for SQuAD's .json, or save one column as a .txt file"
+        )
 
 
 def _calibration(config: TaskConfig) -> tuple[str, ...]:

@@ -149,3 +149,23 @@ def test_columns_must_be_named(changes: dict[str, str], says: str, tmp_path: Pat
     config = TaskConfig("mine", TaskKind.sequence_classification, str(tmp_path / "a.csv"), **changes)  # type: ignore[arg-type]
     with pytest.raises(Refused, match=says):
         load_task(config)
+
+
+@pytest.mark.parametrize("name", ["texts.csv", "texts.TSV", "texts.jsonl", "texts.json", "texts.parquet"])
+def test_a_table_is_not_read_as_sentences(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("sentence,label\nthe cat sat,1\n")
+    with pytest.raises(Refused) as refused:
+        load_task(TaskConfig(path=str(path)))
+    reason = str(refused.value)
+    assert reason.startswith(f"task.path={str(path)[:80]}")
+    assert "is a table, but task=sentences reads one sentence per line" in reason
+    for task in ("task=sequence_classification with task.text=COLUMN and task.label=COLUMN", "task=question_answering"):
+        assert task in reason
+    assert "\n" not in reason
+
+
+def test_a_text_file_is_read_as_sentences(tmp_path: Path) -> None:
+    for name in ("texts.txt", "texts"):
+        (tmp_path / name).write_text("sentence, label\nthe cat sat\n")
+        assert load_task(TaskConfig(path=str(tmp_path / name))).texts == ("sentence, label", "the cat sat")
