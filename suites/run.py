@@ -13,6 +13,7 @@ from suites.cli.command_line import run_guarded
 from suites.cli.help import help_text
 from suites.cli.output import run_with_tolerant_output
 from suites.schema.refusals import Refused, shortened
+from suites.suite import BadSuite
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -32,7 +33,7 @@ def _run(arguments: Sequence[str]) -> int:
         invocation.measure()
     except Exception as error:
         invocation.report()
-        if isinstance(error, (Refused, ModuleNotFoundError, *hydra_errors.composition_errors())):
+        if isinstance(error, (Refused, BadSuite, ModuleNotFoundError, *hydra_errors.composition_errors())):
             raise
         if isinstance(error, OSError):  # Raised by Hydra. A cell refuses a file that it cannot write.
             raise Refused(f"cannot read or write: {error}; check the folders named on the command line") from None

@@ -10,7 +10,6 @@ from conftest import ROOT, Cli
 
 from suites.asking.user_folders import DEFAULTS, NAME
 from suites.batch import batch_file
-from suites.cli.command import COMMANDS
 from suites.cli.local_settings import FILE
 
 PAGE = (ROOT / "docs" / "install.md").read_text()
@@ -25,7 +24,7 @@ def test_its_commands_exist(cli: Cli) -> None:
             assert done.returncode == 0, done.stderr
         if command == "batch":
             assert batch_file(Path(words[0])).is_file()
-    assert all(f"`{name}`" in PAGE for name in COMMANDS)
+    assert "`inference-suites --help` lists its subcommands" in PAGE
 
 
 def test_its_folders_and_files_match_the_code() -> None:

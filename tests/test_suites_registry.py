@@ -111,7 +111,7 @@ def test_a_suite_in_another_folder_runs_without_any_change_of_the_project(tmp_pa
     assert record["cell"]["options"]["factor"] == 3
     assert record["settings"]["seconds"] == 0.25
     assert record["facts"]["open_ns"] > 0
-    (table,) = (tmp_path / "results").glob("*/tables/toy.md")
+    (table,) = (tmp_path / "results").glob("*/tables/no-model/toy.md")
     assert f"| {file.stem} |" in table.read_text()
     reused = run(tmp_path, path, *words)
     assert reused.returncode == 0, reused.stderr
