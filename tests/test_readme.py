@@ -114,7 +114,7 @@ MADE = ("latency", "kernels", "accuracy", "recipes", "switching")
 
 @pytest.mark.parametrize(("file", "least"), [(ROOT / "docs" / "findings.md", 40), *((file, 12) for file in FINDINGS)])
 def test_every_figure_it_quotes_is_in_the_tables(file: Path, least: int) -> None:
-    tables = "".join(text_of(table) for name in MADE for table in REFERENCE.glob(f"*/tables/{name}.md"))
+    tables = "".join(text_of(table) for name in MADE for table in REFERENCE.glob(f"*/tables/**/{name}.md"))
     text = text_of(file)
     quoted = re.findall(r"(\d+\.\d+) [mu]s", text) + re.findall(r"0\.\d{5,6}\b", text)
     assert len(quoted) >= least
