@@ -21,19 +21,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from queue import Queue
 from threading import Lock
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
+from suites.cli.cell_commands import split_sweep
 from suites.cli.command_line import FLAGS, REFUSED, CommandParser, overrides, run_guarded
 from suites.cli.display import STARTED
-from suites.cli.hydra_errors import check_keys, explain_malformed_override
+from suites.cli.hydra_errors import check_keys
 from suites.cli.output import run_with_tolerant_output
-from suites.cli.path_arguments import quoted_path
 from suites.cli.plan_invocation import print_plan
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpus
@@ -292,29 +289,6 @@ def read_cells(path: Path) -> list[list[str]]:
         except Exception as error:  # Hydra raises many types of errors for a line that it cannot read
             raise Refused(f"{path}, line {number}: {first_line(error)}") from None
     return lines
-
-
-def split_sweep(line: Sequence[str]) -> list[list[str]]:
-    """Split a sweep into one line for each combination of its values.
-
-    A sweep in the file of an experiment stays one line.
-
-    Raises:
-        Refused: a word is not an override in Hydra's grammar.
-    """
-    parser = OverridesParser.create()
-    choices = []
-    sweeping = bool({"-m", "--multirun"} & set(line))
-    for word in (quoted_path(typed, sweeping) for typed in line):
-        try:
-            override = None if word.startswith("-") else parser.parse_override(word)
-        except HydraException:
-            raise Refused(explain_malformed_override(word)) from None
-        if override is not None and override.is_sweep_override():
-            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-        else:
-            choices.append([word])
-    return [list(words) for words in product(*choices)]
 
 
 def group_by_engine(lines: Sequence[Line]) -> list[list[Line]]:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
+from suites.cli.cell_commands import command_of_cell
 from suites.latency.answer_table import milliseconds
 from suites.latency.choice import Choice, name_of
 from suites.latency.figures import LatencyRow
@@ -119,8 +120,9 @@ def _confidence(choice: Choice) -> str:
 
 
 def _command(record: Record) -> Iterator[str]:
-    """Yield the recorded command in lines that a shell joins."""
-    words = [shlex.quote(one_line(word)) for word in record.command]
+    """Yield the command of the cell in lines that a shell joins."""
+    command = command_of_cell(record.command, record.cell)
+    words = [shlex.quote(one_line(word)) for word in command]
     if not words:
         yield from _field("command", "not recorded")
         return
@@ -131,7 +133,7 @@ def _command(record: Record) -> Iterator[str]:
         lines[-1] = f"{lines[-1]} {word}".strip()
     whole = f" \\\n{indent}  ".join(lines)
     yield from f"  {'command':<{LABEL}}{whole}".splitlines()
-    if any(map(REPLACED.search, record.command)):
+    if any(map(REPLACED.search, command)):
         yield from _field("", "Replace the words in <...> by paths of your machine.")
 
 
@@ -174,5 +176,5 @@ def _row_values(item: RankedRow | None) -> dict[str, object] | None:
         **dict(figures),
         "processes": row.best.processes,
         "cannot_win": row.contender.excluded,
-        "command": list(row.record.command),
+        "command": command_of_cell(row.record.command, cell),
     }

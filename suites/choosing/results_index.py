@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from suites.cli.cell_commands import command_of_cell
 from suites.latency.choice import Choice, choose, name_of
 from suites.latency.ranking import rankings
 from suites.records.record import Record
@@ -68,10 +69,11 @@ def _headline(latency: Sequence[Record], accuracy: Sequence[Record]) -> list[str
     best: Choice = max(decided, key=lambda choice: len(choice.ranking.rows))
     winner, ranking = best.winner, best.ranking
     assert winner is not None
+    record = winner.row.record
     lead = ""
     if best.runner_up is not None and best.over_runner_up is not None:
         lead = f"; {best.over_runner_up:.2f} times as fast as {name_of(best.runner_up.row)}"
-    command = one_line(shlex.join(winner.row.record.command), 2000) if winner.row.record.command else ""
+    command = one_line(shlex.join(command_of_cell(record.command, record.cell)), 2000) if record.command else ""
     return [
         f"- **headline**: {ranking.workload.model}, {ranking.batch} x {ranking.sequence} tokens: "
         f"{name_of(winner.row)}, {winner.row.best.p50 / 1e6:.3f} ms{lead}",

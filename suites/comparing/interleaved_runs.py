@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from suites.batch import Batch, Line, split_sweep
-from suites.cli.command_line import PROGRAM
+from suites.batch import Batch, Line
+from suites.cli.cell_commands import lines_of_cell, run_arguments
 from suites.comparing.pairing import Pairs
 from suites.comparing.revisions import working_tree
 from suites.comparing.sides import SUITE, Kind, Side, counted, of_folders
@@ -33,9 +33,6 @@ OWN_KEYS = ("results", "cache", "rerun", "repeats", "until")
 
 PLACEHOLDER = re.compile(r"<[\w.]+>")
 """A folder that was removed from a record's command before the record was written."""
-
-CELL_KEYS = ("suite", "backend", "precision", "model")
-"""Keys that tell the cells of a sweep apart, with the same names as fields of a cell."""
 
 
 @dataclass(frozen=True)
@@ -84,31 +81,19 @@ def commands_of(record: Record, words: Sequence[str]) -> list[list[str]]:
             f"{record.cell.id}: its command names a folder that the record does not have: {shortened(missing[0])}; "
             f"add {missing[0].partition('=')[0]}=PATH to the command line"
         )
-    sweeping = {"-m", "--multirun"} & set(kept)
-    lines = _of_cell(split_sweep(kept), record) if sweeping else [kept]
-    if not any(word.startswith("experiment=") for word in kept):  # the sweep of an experiment is in its file
-        lines = [[word for word in line if word not in ("-m", "--multirun")] for line in lines]
+    lines = lines_of_cell(kept, record.cell)
     return [[*line, *words] for line in lines]
 
 
 def _arguments(record: Record) -> list[str]:
-    command = list(record.command)
-    for marks in (["-m", "suites.run"], [PROGRAM, "run"]):
-        for index in range(len(command) - 1):
-            if command[index : index + 2] == marks:
-                return command[index + 2 :]
-    raise Refused(
-        f"{record.cell.id} was not measured by `suites.run` ({shortened(shlex.join(command)) or 'no command'}), so its "
-        "command cannot run again; choose other records"
-    )
-
-
-def _of_cell(lines: list[list[str]], record: Record) -> list[list[str]]:
-    """Return the lines of a sweep whose words match the cell of a record. Keys that match in no line are ignored."""
-    for key in CELL_KEYS:
-        word = f"{key}={getattr(record.cell, key)}"
-        lines = [line for line in lines if word in line] or lines
-    return lines
+    arguments = run_arguments(record.command)
+    if arguments is None:
+        raise Refused(
+            f"{record.cell.id} was not measured by `suites.run` "
+            f"({shortened(shlex.join(record.command)) or 'no command'}), so its command cannot run again; choose other "
+            "records"
+        )
+    return arguments
 
 
 def run_sides(a: Side, b: Side, plan: Plan) -> tuple[Side, Side]:
