@@ -18,6 +18,7 @@ from suites.cli.output import run_with_tolerant_output
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
+from suites.switching.plot_files import write_machine_plots
 from suites.tables.write_tables import print_bad_records, write_tables
 
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         written, folders = write_tables(results)
+        written += [plot for folder in folders for plot in write_machine_plots(folder)]
         print("\n".join(map(str, written)))
         return int(print_bad_records(folders) > 0)
 
