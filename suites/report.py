@@ -15,6 +15,7 @@ from pathlib import Path
 from suites.asking.user_folders import default_folder
 from suites.cli.command_line import CommandParser, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
+from suites.html_report.page import FILE, write_page
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
@@ -26,14 +27,19 @@ def main(arguments: Sequence[str]) -> int:
     """Write the tables and print their paths. Return 0, 1 if a file is not a record, or 2 if there are no records."""
 
     def write() -> int:
-        given = _parser().parse_args(arguments).results
+        options = _parser().parse_args(arguments)
+        given = options.results
         results = Path(given or default_folder("results"))
         if given and "=" in given and not results.exists():
             raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
-        written, folders = write_tables(results)
-        written += [plot for folder in folders for plot in write_machine_plots(folder)]
+        if options.html:
+            folders = machine_folders(results)
+            written = [write_page(folders, Path(options.output or results / FILE))]
+        else:
+            written, folders = write_tables(results)
+            written += [plot for folder in folders for plot in write_machine_plots(folder)]
         print("\n".join(map(str, written)))
         return int(print_bad_records(folders) > 0)
 
@@ -49,6 +55,9 @@ def _parser() -> CommandParser:
         ("", "results/reference"),
     )
     parser.add_argument("results", nargs="?", metavar="RESULTS", help=f"folder of results; default {RunConfig.results}")
+    page = parser.add_argument_group("page")
+    page.add_argument("--html", action="store_true", help="write one HTML file with plots instead of the tables")
+    page.add_argument("--output", metavar="FILE", help=f"the HTML file; default RESULTS/{FILE}")
     return parser
 
 

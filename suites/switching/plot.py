@@ -109,30 +109,35 @@ def is_steep(costs: Costs) -> bool:
 
 
 def _lines(costs: Sequence[Costs]) -> list[Line]:
-    """Return the chosen strategies with labels. A label has the options of the strategy if it is not unique."""
+    """Return the chosen strategies with labels."""
     strategies = chosen(costs)
+    pairs = zip(strategies, labels_of(strategies), strict=True)
+    return [Line(strategy, label, number) for number, (strategy, label) in enumerate(pairs)]
+
+
+def labels_of(costs: Sequence[Costs]) -> list[str]:
+    """Return short labels. A label has all options of its strategy if a shorter one is not unique in its precision."""
     names = StrategyNames([strategy.record for strategy in costs])
-    short = [_short_label(strategy) for strategy in strategies]
+    short = [(strategy.record.cell.precision, _short_label(strategy)) for strategy in costs]
     counts = Counter(short)
-    labels = [
-        name if counts[name] == 1 else names.of(strategy.record, strategy.cuda_graph)
-        for name, strategy in zip(short, strategies, strict=True)
+    return [
+        label if counts[precision, label] == 1 else names.of(strategy.record, strategy.cuda_graph)
+        for (precision, label), strategy in zip(short, costs, strict=True)
     ]
-    return [Line(*pair, number) for number, pair in enumerate(zip(strategies, labels, strict=True))]
 
 
 def _short_label(costs: Costs) -> str:
     options = costs.record.cell.options
+    profiles = {"per_shape": "one profile per shape", "ranges": "profiles for ranges", "dynamic": "one dynamic profile"}
+    plain = "" if costs.record.cell.device == "cpu" else "no CUDA graphs"
     parts = [
         costs.record.cell.backend,
-        {"per_shape": "one profile per shape", "ranges": "profiles for ranges", "dynamic": "one dynamic profile"}.get(
-            str(options.get("profiles", "")), ""
-        ),
+        profiles.get(str(options.get("profiles", "")), ""),
         "one context per profile" if options.get("contexts") == "per_profile" else "",
         "one engine per shape" if options.get("engines") == "per_shape" else "",
         "padded to larger shapes" if "pad_to" in options else "",
         "token counts rounded up" if "pad_to_multiple_of" in options else "",
-        "CUDA graphs" if costs.cuda_graph else "" if costs.record.cell.device == "cpu" else "no CUDA graphs",
+        "CUDA graphs" if costs.cuda_graph else plain,
     ]
     return ", ".join(part for part in parts if part)
 

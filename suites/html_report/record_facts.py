@@ -1,0 +1,73 @@
+"""Fields of records that the page shows. No other module of this folder reads the inside of a record."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suites.latency.figures import LatencyRow
+from suites.records.record import OK, Record
+from suites.tables.markdown import machine_title
+
+Json = Mapping[str, Any]
+"""An object of the JSON in the page."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """Difference of one marked output from FP32. `relative` is None if the output is not finite."""
+
+    name: str
+    relative: float | None
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """Differences of the marked outputs of a record, in the order of the model.
+
+    Attributes:
+        threshold: relative error above which an output differs from FP32.
+        first: name of the first output above the threshold; empty if there is none.
+    """
+
+    points: Sequence[LayerError]
+    threshold: float
+    first: str
+
+
+def record_entry(record: Record) -> Json:
+    """Return the identity of a record and the command that repeats it."""
+    cell = record.cell
+    return {
+        "id": cell.id,
+        "suite": cell.suite,
+        "machine": machine_title(record),
+        "model": cell.model,
+        "backend": cell.backend,
+        "precision": cell.precision,
+        "release": cell.release,
+        "command": shlex.join(record.command),
+        "measured": record.measured_at,
+        "reason": "" if record.outcome == OK else f"{record.outcome}: {record.reason}",
+    }
+
+
+def layer_errors(record: Record) -> LayerErrors:
+    """Return the errors of a record of suite=layers."""
+    scores = record.scores
+    points = [
+        LayerError(str(layer["point"]), None if layer["nonfinite"] else float(layer["relative_error"]))
+        for layer in scores["layers"]
+    ]
+    return LayerErrors(points, float(scores["threshold"]), str(scores["first"]))
+
+
+def task_differences(row: LatencyRow) -> Mapping[str, Sequence[float | None]]:
+    """Return the difference from FP32 and the ends of its interval for each task with a score."""
+    return {
+        f"{task}, {scores['metric']}": [scores["difference"], scores.get("low"), scores.get("high")]
+        for task, scores in row.tasks.items()
+        if "difference" in scores and not scores["nonfinite"]
+    }
