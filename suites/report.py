@@ -29,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     def write() -> int:
         options = _parser().parse_args(arguments)
         given = options.results
+        if options.output and not options.html:
+            raise Refused("--output names the file of --html; add --html")
         results = Path(given or default_folder("results"))
         if given and "=" in given and not results.exists():
             raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")

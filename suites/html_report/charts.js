@@ -6,14 +6,14 @@ const answers = {
   id: "answers", title: "Answers",
   hint: () => `The fastest path of each shape, from all valid rows of the machine: the filters of precision and backend do not change it. ` +
     `Several rows share the first place if the spread between processes explains their difference. ` +
-    `Speed-up is relative to ${report.data.baseline} at the same shape; it is empty where that was not measured.`,
+    `The speed-up is empty where ${report.data.baseline} was not measured at the same shape.`,
   render(body, redraw) {
     const {state} = report;
     const listed = state.all ? report.data.workloads : workloadsOf(state.machine);
     body.append(element("div", {class: "controls"}, select("Answers for", [["", "the selected machine"], ["all", "all machines"]],
       state.all ? "all" : "", (value) => { state.all = value === "all"; redraw(); })));
     if (!listed.length) return false;
-    const columns = [["shape", false], ["fastest", false], ["time in ms [95% interval]", true], ["speed-up", true], ["remarks", false]];
+    const columns = [["shape", false], ["fastest", false], ["time in ms [95% interval]", true], [`speed-up over ${report.data.baseline}`, true], ["remarks", false]];
     for (const workload of listed) {
       body.append(element("h3", {}, state.all ? `${workload.machine}: ${workload.name}` : workload.name));
       body.append(table(`Answers for ${workload.name}`, columns, workload.answers.map((answer) => answerRow(workload, answer))));
@@ -24,14 +24,14 @@ const answers = {
 
 function answerRow(workload, {batch, sequence, winners, lowest, rows}) {
   const cell = `${batch}x${sequence}`;
-  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", `${rows} rows`]};
+  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", `${rows} rows compared`]};
   const won = winners.map((index) => workload.rows[index]);
   const best = won[0] || workload.rows[lowest];
   const kinds = unique(won.map(kindOf));
   const same = won.length > 1 ? `${won.length} rows share the first place` : "";
   const remarks = won.length ? same : `not decided: the lowest time is that of ${kindOf(best)}; ${best.excluded}`;
   return {record: best.record, best: won.length > 0, cells: [cell, won.length ? kinds.join(", ") : "not decided", time(best.time),
-    best.speedup === null ? "" : `${number(best.speedup)}x`, [remarks, best.options, `${rows} rows`].filter(Boolean).join("; ")]};
+    best.speedup === null ? "" : `${number(best.speedup)}x`, [remarks, best.options, `${rows} rows compared`].filter(Boolean).join("; ")]};
 }
 
 /* A select of the batch size that a section shares with its neighbours. */
@@ -77,7 +77,7 @@ function latencySeriesOfKinds(rows) {
   for (const row of rows.slice().sort((a, b) => a.time[0] - b.time[0])) {
     const {backend, precision} = report.data.records[row.record];
     const key = `${backend} ${precision}`;
-    if (!groups.has(key)) groups.set(key, {key, kind: key, label: key, text: key, backend, precision, rows: []});
+    if (!groups.has(key)) groups.set(key, {key, kind: key, label: key, text: key, rows: []});
     groups.get(key).rows.push(row);
   }
   return [...groups.values()];
@@ -112,7 +112,8 @@ function drawPareto(box, series, value, log) {
   traces.push({type: "scatter", mode: "lines", ...steps, hoverinfo: "skip", line: {color: css("--ink"), width: 1.2, shape: "hv"}});
   const plotHeight = height - margin.t - margin.b;
   const share = (row) => ((log ? Math.log10(y(row)) : y(row)) - yRange[0]) / (yRange[1] - yRange[0]);
-  const marked = front.filter((row, index) => index === 0 || index === front.length - 1 || Math.abs(share(row) - share(front[index - 1])) * plotHeight > 16);
+  const first = front.filter((row, index) => front.findIndex((other) => kindOf(other) === kindOf(row)) === index);
+  const marked = first.filter((row, index) => index === 0 || Math.abs(share(row) - share(first[index - 1])) * plotHeight > 16);
   const annotations = marked.map((row) => {
     const left = Math.log10(row.time[0]) > (xRange[0] + xRange[1]) / 2;
     return {x: Math.log10(row.time[0]), y: log ? Math.log10(y(row)) : y(row), text: plain(kindOf(row)), showarrow: true, arrowhead: 0, arrowwidth: 1,
@@ -131,7 +132,7 @@ function drawBars(box, categories, bars, axes) {
   const width = box.clientWidth, small = narrow();
   const names = categories.map((name) => plain(wrapLabel(name, small ? 20 : 44).slice(0, 3).join("\n")).replace(/\n/g, "<br>"));
   const letters = Math.max(...categories.flatMap((name) => wrapLabel(name, small ? 20 : 44)).map((text) => text.length));
-  const thick = axes.stacked ? 30 : 15 * bars.length + 12;
+  const thick = axes.stacked ? 30 : axes.overlay ? 27 : 15 * bars.length + 12;
   const lines = Math.max(...names.map((name) => name.split("<br>").length));
   const margin = {l: Math.min(letters * (small ? 5.8 : 6.8) + 16, width * 0.45), r: axes.stacked ? 20 : 56, t: bars.length > 1 ? (small ? 74 : 40) : 14, b: 46};
   const positions = categories.map((_, index) => index);
@@ -139,17 +140,18 @@ function drawBars(box, categories, bars, axes) {
     type: "bar", orientation: "h", name: plain(bar.name), y: positions, x: bar.values, text: bar.texts.map((text) => (text ? plain(text) : "")),
     textposition: axes.stacked ? "inside" : "outside", insidetextanchor: "middle", textangle: 0, constraintext: "none", cliponaxis: false,
     hovertext: bar.hover.map((text) => plain(text).replace(/; /g, "<br>")), hovertemplate: "%{hovertext}<extra></extra>",
-    marker: {color: bar.colors || palette()[index % palette().length], line: {color: css("--ground"), width: 1},
-      pattern: {shape: bar.patterns || PATTERNS[index % PATTERNS.length], fgcolor: css("--ground"), size: 6, solidity: 0.25}},
-    textfont: {size: small ? 10 : 11, color: css("--ink")}, records: bar.records.map((record, place) => [record, bar.hover[place]]),
+    marker: {color: palette()[index % palette().length], line: {color: css("--ground"), width: 1},
+      pattern: {shape: PATTERNS[index % PATTERNS.length], fgcolor: css("--ground"), size: 6, solidity: 0.2, fillmode: "overlay"}},
+    textfont: {size: small ? 10 : 11, ...(axes.stacked ? {} : {color: css("--ink")})}, records: bar.records.map((record, place) => [record, bar.hover[place]]),
   }));
   const values = bars.flatMap((bar) => bar.values).filter((value) => value > 0);
-  const logTicks = axes.log ? ticks(10 ** range(values, true)[0], 10 ** range(values, true)[1], small ? 4 : 8) : null;
+  const logRange = axes.floor ? [Math.log10(axes.floor), Math.log10(Math.max(...values, axes.floor * 100)) + 0.15] : null;
+  const logTicks = logRange ? ticks(10 ** logRange[0], 10 ** logRange[1], small ? 5 : 8) : null;
   draw(box, traces, layout(width, Math.max(thick, lines * 15 + 4) * categories.length + margin.t + margin.b, {
-    margin, barmode: axes.stacked ? "stack" : "group", bargap: 0.25, showlegend: bars.length > 1, shapes: axes.shapes || [],
+    margin, barmode: axes.stacked ? "stack" : axes.overlay ? "overlay" : "group", bargap: 0.25, showlegend: bars.length > 1, shapes: axes.shapes || [],
     legend: {orientation: "h", x: small ? -margin.l / Math.max(width - margin.l - margin.r, 1) : 0, xanchor: "left", y: 1, yanchor: "bottom", traceorder: "normal", itemclick: false, itemdoubleclick: false, font: {size: small ? 10 : 12}},
-    xaxis: {title: {text: axes.title, standoff: 8}, type: axes.log ? "log" : "linear", rangemode: "tozero", ...(axes.range ? {range: axes.range} : {}),
-      ...(logTicks ? {range: range(values, true, 0.1), tickmode: "array", tickvals: logTicks, ticktext: logTicks.map((one) => number(one))} : {nticks: small ? 5 : 10})},
+    xaxis: {title: {text: axes.title, standoff: 8}, type: logRange ? "log" : "linear", rangemode: "tozero", ...(axes.range ? {range: axes.range} : {}),
+      ...(logTicks ? {range: logRange, tickmode: "array", tickvals: logTicks, ticktext: logTicks.map((one) => number(one))} : {nticks: small ? 5 : 10})},
     yaxis: {autorange: "reversed", tickmode: "array", tickvals: positions, ticktext: names, ticks: "", tickfont: {size: small ? 10 : 12}, showgrid: false}}));
 }
 
@@ -181,7 +183,7 @@ const breakdown = {
 
 const layers = {
   id: "layers", title: "Layers",
-  hint: () => "Relative error of each marked output against FP32, in the order of the model. The vertical line is the threshold. Bars above it are hatched.",
+  hint: () => "Relative error of each marked output against FP32, in the order of the model, on a logarithmic scale. The vertical line is the threshold. Bars above it are hatched.",
   render(body, redraw) {
     const items = report.data.layers.filter((item) => onThisMachine(item.record) && passes(item.record));
     if (!items.length) return false;
@@ -191,10 +193,11 @@ const layers = {
     const box = plotBox("Relative error by layer");
     body.append(box);
     const points = item.points, above = (value) => value === null || value > item.threshold;
-    drawBars(box, points.map(([name]) => name), [{name: "relative error", values: points.map(([, value]) => value), texts: points.map(([name, value]) => (value === null ? "NaN" : `${number(value)}${name === item.first ? " first above" : ""}`)),
-      colors: points.map(([, value]) => palette()[above(value) ? 1 : 0]), patterns: points.map(([, value]) => (above(value) ? "/" : "")),
-      records: points.map(() => item.record), hover: points.map(([name, value]) => `${name}; relative error ${value === null ? "not finite" : number(value, 4)}`)}],
-    {title: "relative error", shapes: [{type: "line", x0: item.threshold, x1: item.threshold, yref: "paper", y0: 0, y1: 1, line: {color: css("--ink"), width: 1.5, dash: "dash"}}]});
+    const texts = points.map(([name, value]) => `${name} ${value === null ? "NaN" : number(value)}${name === item.first ? " (first above)" : ""}`);
+    const part = (name, wanted) => ({name, values: points.map(([, value]) => (above(value) === wanted ? value : null)), texts: points.map(() => ""),
+      records: points.map(() => item.record), hover: points.map(([output, value]) => `${output}; relative error ${value === null ? "not finite" : number(value, 4)}`)});
+    drawBars(box, texts, [part("up to the threshold", false), part("above the threshold", true)],
+    {title: "relative error", overlay: true, floor: item.threshold / 100, shapes: [{type: "line", x0: item.threshold, x1: item.threshold, yref: "paper", y0: 0, y1: 1, line: {color: css("--ink"), width: 1.5, dash: "dash"}}]});
     body.append(dataTable("Relative error by layer", [["output", false], ["relative error", true], ["above the threshold", false]],
       () => points.map(([name, value]) => ({record: item.record, best: false, cells: [name, value === null ? "not finite" : number(value, 4), above(value) ? "yes" : ""]}))));
     return true;

@@ -25,7 +25,7 @@ function number(value, digits = 3) {
   if (value === null || value === undefined) return "";
   const size = Math.abs(value);
   if (size >= 1000) return Math.round(value).toLocaleString("en");
-  if (size > 0 && size < 0.001) return value.toExponential(digits - 1);
+  if (size > 0 && size < 0.001) return value.toExponential(digits - 1).replace(/\.?0+e/, "e");
   return String(Number(value.toPrecision(digits)));
 }
 

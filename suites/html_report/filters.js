@@ -76,5 +76,6 @@ function drawFilters() {
   parts.push(toggles("Precision", here, on(here, state.off.precision), toggle("precision")));
   parts.push(toggles("Backend", backends, on(backends, state.off.backend), toggle("backend")));
   byId("filters").replaceChildren(...parts);
+  byId("choice").textContent = [state.machine, state.workload?.name, state.sequence && `${state.sequence} tokens`].filter(Boolean).join("; ");
   if (place >= 0) byId("filters").querySelectorAll("select,button")[place]?.focus();
 }

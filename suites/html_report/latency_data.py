@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from suites.html_report.record_facts import Json, task_differences
+from suites.html_report.record_facts import Json, rounded, task_differences
 from suites.latency.figures import LatencyRow
 from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
 from suites.records.record import Record
@@ -60,33 +60,27 @@ def _row(ranked: RankedRow, common: Distinctions, number: Number) -> Json:
         "graph": row.graph,
         "time": _milliseconds(row.best),
         "processes": row.best.processes,
-        "speedup": _rounded(ranked.speedup),
+        "speedup": rounded(ranked.speedup),
         "fastest": ranked.verdict.winners,
         "excluded": ranked.excluded,
         "invalid": bool(row.problems),
-        "tokens_s": _rounded(row.tokens_per_second),
-        "sequences_s": _rounded(row.sequences_per_second),
-        "memory_mb": _rounded(row.peak_bytes, 1e6),
-        "energy_mj": _rounded(row.energy_mj),
+        "tokens_s": rounded(row.tokens_per_second) if row.pace > 0 else None,
+        "memory_mb": rounded(row.peak_bytes, 1e6),
+        "energy_mj": rounded(row.energy_mj),
         **_request(row),
-        "cosine": _rounded(row.cosine, digits=9),
-        "tasks": {task: [_rounded(value) for value in values] for task, values in task_differences(row).items()},
+        "cosine": rounded(row.cosine, digits=9),
+        "tasks": task_differences(row),
     }
 
 
 def _request(row: LatencyRow) -> Mapping[str, float | None]:
     """Return the parts of a request in ms, with the CUDA graph if that is faster."""
     return {
-        "enqueue_ms": _rounded(row.enqueue(row.graph), 1e6),
-        "step_ms": _rounded(row.best.p50, 1e6),
-        "request_ms": _rounded(row.end_to_end(row.graph), 1e6),
+        "enqueue_ms": rounded(row.enqueue(row.graph), 1e6),
+        "step_ms": rounded(row.best.p50, 1e6),
+        "request_ms": rounded(row.end_to_end(row.graph), 1e6),
     }
 
 
 def _milliseconds(time: Estimate) -> Sequence[float | None]:
-    return [_rounded(value, 1e6) for value in (time.p50, time.low, time.high)]
-
-
-def _rounded(value: float | None, unit: float = 1.0, digits: int = 6) -> float | None:
-    """Return a figure in another unit, with significant digits that no reader misses."""
-    return None if value is None else float(f"{value / unit:.{digits}g}")
+    return [rounded(value, 1e6) for value in (time.p50, time.low, time.high)]

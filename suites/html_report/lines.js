@@ -108,7 +108,7 @@ function drawLines(box, lines, axes) {
   const annotations = usual.map((index, order) => label(labels[index], lines[index], ends[index].at, {
     dx: (1 - place(ends[index].at[0], axes.xLog, xRange)) * plotWidth + 14, dy: spreadHeights[order] - heights[order]}, axes));
   ends.forEach((end, index) => {
-    if (end?.cut) annotations.push(label([`${lines[index].label}: above the scale`], lines[index], end.at, {dx: 14, dy: 8}, axes));
+    if (end?.cut) annotations.push({...label([`${lines[index].label}: above the scale`], lines[index], end.at, {dx: 24, dy: 8}, axes), bgcolor: css("--ground")});
   });
   const grid = axes.yLog ? ticks(10 ** yRange[0], 10 ** yRange[1]) : null;
   draw(box, lines.flatMap(tracesOf), layout(width, height, {
@@ -132,7 +132,7 @@ function tracesOf(line) {
   const marks = {
     type: "scatter", mode: path ? "markers" : "lines+markers", x: points.map((point) => point.x), y: points.map((point) => point.y),
     line: {color: style.color, dash: style.dash, width: 2}, cliponaxis: true,
-    marker: {color: style.color, symbol: style.symbol, size: 9, line: {color: css("--ground"), width: 1}},
+    marker: {color: style.color, symbol: style.symbol, size: 10, line: {color: css("--ground"), width: 1}},
     text: points.map((point) => plain(point.text).replace(/; /g, "<br>")), hovertemplate: "%{text}<extra></extra>",
     records: points.map((point) => [point.record, point.text]),
   };

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from suites.html_report.latency_data import Number
-from suites.html_report.record_facts import Json, layer_errors
+from suites.html_report.record_facts import Json, layer_errors, rounded
 from suites.layers.kernel_tables import group_times, read_kernels
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
@@ -55,12 +55,10 @@ def _strategy(costs: Costs, label: str, record: int, first: bool) -> Json:
         "graph": costs.cuda_graph,
         "first": first,
         "steep": is_steep(costs),
-        "ends": [float(f"{float(costs.means.at(share)) / 1e6:.6g}") for share in (0, 1)],
-        "replays": [[share, float(f"{mean / 1e6:.6g}")] for share, mean in sorted(costs.replays.items())],
+        "ends": [rounded(float(costs.means.at(share)) / 1e6) for share in (0, 1)],
+        "replays": [[share, rounded(mean / 1e6)] for share, mean in sorted(costs.replays.items())],
         "shapes": [f"{batch}x{sequence}" for batch, sequence in shapes],
-        "extra_us": [
-            [None if cost is None else float(f"{np.median(cost) / 1e3:.6g}") for cost in line] for line in extra
-        ],
+        "extra_us": [[None if cost is None else rounded(np.median(cost) / 1e3) for cost in line] for line in extra],
     }
 
 
@@ -102,6 +100,6 @@ def kernels_data(folder: MachineFolder, number: Number) -> Sequence[Json]:
         except ValueError as error:
             folder.bad[path] = str(error)
             continue
-        groups = {name: [float(f"{ns / 1e6:.6g}"), count] for name, (ns, count) in times.items()}
+        groups = {name: [rounded(ns / 1e6), count] for name, (ns, count) in times.items()}
         items.append({"record": number(record), "shape": shape, "groups": groups})
     return items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class LayerErrors:
     first: str
 
 
+def rounded(value: float | None, unit: float = 1.0, digits: int = 6) -> float | None:
+    """Return a figure in another unit with `digits` significant digits; None if there is no finite figure."""
+    return None if value is None or not math.isfinite(value) else float(f"{value / unit:.{digits}g}")
+
+
 def record_entry(record: Record) -> Json:
     """Return the identity of a record and the command that repeats it."""
     cell = record.cell
@@ -58,7 +64,7 @@ def layer_errors(record: Record) -> LayerErrors:
     """Return the errors of a record of suite=layers."""
     scores = record.scores
     points = [
-        LayerError(str(layer["point"]), None if layer["nonfinite"] else float(layer["relative_error"]))
+        LayerError(str(layer["point"]), None if layer["nonfinite"] else rounded(layer["relative_error"]))
         for layer in scores["layers"]
     ]
     return LayerErrors(points, float(scores["threshold"]), str(scores["first"]))
@@ -67,7 +73,7 @@ def layer_errors(record: Record) -> LayerErrors:
 def task_differences(row: LatencyRow) -> Mapping[str, Sequence[float | None]]:
     """Return the difference from FP32 and the ends of its interval for each task with a score."""
     return {
-        f"{task}, {scores['metric']}": [scores["difference"], scores.get("low"), scores.get("high")]
+        f"{task}, {scores['metric']}": [rounded(scores.get(name)) for name in ("difference", "low", "high")]
         for task, scores in row.tasks.items()
         if "difference" in scores and not scores["nonfinite"]
     }

@@ -66,6 +66,7 @@ async function start() {
   report.data = JSON.parse(await unpacked("data"));
   document.head.append(element("script", {}, await unpacked("library")));
   startState();
+  byId("filter-box").open = !matchMedia("(max-width: 40rem)").matches;
   buildPage();
   drawAll();
   byId("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -57,7 +57,7 @@ function drawCosts(body, drawn, styles) {
   if (both) {
     const second = plotBox("The same on a logarithmic scale");
     boxes.append(element("h3", {}, "The same on a logarithmic scale, with strategies that changes make much slower"), second);
-    drawLines(second, lines, {...axes, yLog: true, height: 320, yRange: range(lines.flatMap((line) => line.path.map(([, y]) => y)), true)});
+    drawLines(second, lines.map((line) => ({...line, long: undefined})), {...axes, yLog: true, height: 320, yRange: range(lines.flatMap((line) => line.path.map(([, y]) => y)), true)});
   }
 }
 
