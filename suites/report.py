@@ -1,6 +1,7 @@
 """Write the tables of a results folder from its records: `python -m suites.report [RESULTS]`.
 
-The tables of each machine are written to RESULTS/MACHINE/tables. The default of RESULTS is that of the key results.
+The tables of each machine are written to RESULTS/MACHINE/tables, and the plots of switching to RESULTS/MACHINE/plots.
+With --html the command writes one HTML file instead. The default of RESULTS is that of the key results.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "report",
-        "Write the tables of a results folder from its records, and print the paths of the tables.\n\n"
-        "The tables of each machine are written to RESULTS/MACHINE/tables.\n"
+        "Write the tables of a results folder from its records, and print the paths of the files.\n\n"
+        "The tables of each machine are written to RESULTS/MACHINE/tables, and plots of switching between shapes to\n"
+        "RESULTS/MACHINE/plots. With --html the command writes one HTML file for a browser instead.\n"
         "Exit status: 0 all records were read, 1 a file was left out, 2 the folder has no records.",
-        ("", "results/reference"),
+        ("", "results/reference", "--html results/reference --output report.html"),
     )
     parser.add_argument("results", nargs="?", metavar="RESULTS", help=f"folder of results; default {RunConfig.results}")
     page = parser.add_argument_group("page")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from backends.atomic_file import write_atomically
 from suites.html_report.page_data import page_data
-from suites.records.record import CANNOT_WRITE
 from suites.records.results_folder import MachineFolder
 from suites.schema.refusals import Refused
+from suites.tables.write_tables import print_bad_records
 from suites.text import one_line
 
 REQUIREMENT = "plotly>=6,<8"
@@ -32,18 +32,20 @@ def write_page(folders: Sequence[MachineFolder], path: Path) -> Path:
     """Write the page of some machines; return its file.
 
     Raises:
-        Refused: plotly is not installed, or the file cannot be written.
+        Refused: plotly is not installed, no record can be used, or the file cannot be written.
     """
+    if path.is_dir():
+        raise Refused(f"{path} is a folder; name a file, for example --output {path / FILE}")
     library = plotting_library()
-    text = page(page_data(folders), library)
+    data = page_data(folders)
+    if not data["count"]:
+        print_bad_records(folders)
+        raise Refused("the folder has no usable records; run cells again, or give another folder")
     try:
-        if path.is_dir():
-            raise Refused(f"{path} is a folder; name a file, for example --output {path / FILE}")
-        write_atomically(path, text)
+        write_atomically(path, page(data, library))
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        raise Refused(f"{path} cannot be written: {one_line(str(error.strerror))}; choose --output FILE") from None
+        reason = "its folder is a file" if path.parent.is_file() else one_line(str(error.strerror))
+        raise Refused(f"{path} cannot be written: {reason}; choose --output FILE") from None
     return path
 
 

@@ -82,7 +82,7 @@ def chosen(candidates: Sequence[Costs]) -> list[Costs]:
     backend and kind of profile.
     """
     best = drawable(candidates)
-    kinds = [
+    kinds: list[dict[Any, Costs]] = [
         {strategy.record.cell.backend: strategy for strategy in reversed(best)},
         {strategy.record.cell.backend: strategy for strategy in reversed(best) if is_steep(strategy)},
         {(s.record.cell.backend, s.record.cell.options.get("profiles")): s for s in reversed(best)},
