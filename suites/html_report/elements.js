@@ -43,7 +43,7 @@ function announce(text) {
 
 /* A select with a label. Options are [value, text] pairs. */
 function select(label, options, value, onChange) {
-  const box = element("select", {onchange: (event) => onChange(event.target.value)},
+  const box = element("select", {"aria-label": label, onchange: (event) => onChange(event.target.value)},
     ...options.map(([key, text]) => element("option", {value: key, selected: String(key) === String(value)}, text)));
   return element("label", {class: "field"}, label, box);
 }

@@ -105,7 +105,7 @@ function choosePoint(box, curve, index) {
   if (target) showRecord(...target);
 }
 
-/* Left and right move between the points of a series, up and down between series. Enter shows the command. */
+/* Left and right move from point to point, up and down between series. Enter shows the command. */
 function moveBetweenPoints(box, event) {
   const steps = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Enter: [0, 0]};
   if (!steps[event.key]) return;
@@ -115,10 +115,13 @@ function moveBetweenPoints(box, event) {
   if (!curves.length) return;
   const last = box.chosen || {curve: 0, point: event.key === "Enter" ? 0 : -1};
   const [series, step] = steps[event.key];
-  const curve = (last.curve + series + curves.length) % curves.length;
+  let curve = (last.curve + series + curves.length) % curves.length, point = last.point < 0 ? 0 : last.point + step;
+  if (step && (point < 0 || point >= curves[curve][1].length)) {
+    curve = (curve + step + curves.length) % curves.length;
+    point = step > 0 ? 0 : curves[curve][1].length - 1;
+  }
   const [number, points] = curves[curve];
-  const point = Math.min(Math.max(last.point, 0) + (last.point < 0 ? 0 : step), points.length - 1);
-  box.chosen = {curve, point: Math.max(point, 0)};
+  box.chosen = {curve, point: Math.min(Math.max(point, 0), points.length - 1)};
   const [target, place] = points[box.chosen.point];
   if (!Array.isArray(place)) Plotly.Fx.hover(box, [{curveNumber: number, pointNumber: place}]);
   showRecord(...target);

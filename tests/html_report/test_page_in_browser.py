@@ -44,6 +44,7 @@ class Tab:
         return content, window
 
     def choose(self, label: str, option: str) -> None:
+        self.page.evaluate("document.getElementById('filter-box').open = true")
         self.page.get_by_label(label, exact=True).first.select_option(label=option)
 
 
@@ -85,17 +86,23 @@ BACKENDS = ("ort", "torch_compile", "torch_eager", "torch_packed", "trt")
 def synthetic(make_record: MakeRecord, measured: Measured, tmp_path: Path) -> Path:
     """Write the page of ten paths at three batch sizes, and of records of the other suites."""
     results, shapes = tmp_path / "results", ((1, 16), (8, 16), (32, 16))
+    sizes = {f"{batch}x{length}": {"tokens": batch * length, "cut": 0} for batch, length in shapes}
+    phases = ("gpu", "latency", "end_to_end", "enqueue", "sustained")
     for place, (backend, precision) in enumerate((b, p) for b in BACKENDS for p in ("fp32", "int8")):
+        check = {"cuda_graph": False, "nonfinite": 0, "cosine": 0.9999 + place / 1e6, "problem": ""}
         record = make_record(
-            backend=backend, precision=precision, shapes=shapes, command=("python", "-m", "suites.run", f"backend={backend}"),
+            backend=backend,
+            precision=precision,
+            shapes=shapes,
+            command=("python", "-m", "suites.run", f"backend={backend}"),
             measurements=tuple(
                 Measurement(phase, *shape, False, (100_000 * (place + shape[0]),) * 20, ((0, 10**9, 20),), True)
-                for shape in shapes for phase in ("gpu", "latency", "end_to_end", "enqueue", "sustained")
+                for shape in shapes
+                for phase in phases
             ),
-            checks=tuple({"batch": b, "sequence": s, "cuda_graph": False, "nonfinite": 0, "cosine": 0.9999 + place / 1e6,
-                          "problem": ""} for b, s in shapes),
-            artifacts={"inputs": {"notes": {"tokens": "random", "shapes": {f"{b}x{s}": {"tokens": b * s, "cut": 0} for b, s in shapes}}}},
-        )  # fmt: skip
+            checks=tuple({"batch": batch, "sequence": length, **check} for batch, length in shapes),
+            artifacts={"inputs": {"notes": {"tokens": "random", "shapes": sizes}}},
+        )
         write_record(results, record)
     hostile = make_record(machine="gpu-b", release="null <img src=x onerror=alert(1)>", model="<b>tiny</b>")
     write_record(results, hostile)
