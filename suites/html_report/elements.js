@@ -61,7 +61,7 @@ function table(caption, columns, rows) {
     element("th", {scope: "col"}, "record")];
   const body = rows.map((row) => element("tr", {class: row.best && "best"},
     ...row.cells.map((cell, index) => element(index ? "td" : "th",
-      {class: columns[index][1] && "number", scope: index ? null : "row"}, cell === null ? "" : String(cell))),
+      {class: columns[index][1] ? "number" : String(cell).length > 40 && "long", scope: index ? null : "row"}, cell === null ? "" : String(cell))),
     element("td", {}, row.record === null ? "" : commandButton(row.record, row.cells[0]))));
   return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": caption},
     element("table", {}, element("caption", {class: "visually-hidden"}, caption),
@@ -78,7 +78,7 @@ function commandButton(record, of) {
 function showRecord(index, facts = "") {
   const entry = report.data.records[index];
   byId("record-title").textContent = entry.id;
-  byId("record-facts").textContent = [facts, entry.machine, entry.release, entry.measured && `measured ${entry.measured}`,
+  byId("record-facts").textContent = [facts, entry.machine, facts.includes(entry.release) ? "" : entry.release, entry.measured && `measured ${entry.measured}`,
     entry.reason].filter(Boolean).join("; ");
   byId("record-command").textContent = entry.command || "The record has no command.";
   byId("record-copy").textContent = "Copy command";

@@ -123,7 +123,7 @@ function drawLines(box, lines, axes) {
 
 function label(text, line, [x, y], {dx, dy}, axes) {
   return {x: axes.xLog ? Math.log10(x) : x, y: axes.yLog ? Math.log10(y) : y, ax: dx, ay: dy, text: text.map(plain).join("<br>"),
-    showarrow: true, arrowhead: 0, arrowwidth: 1.2, arrowcolor: line.style.color, xanchor: "left", align: "left", standoff: 5,
+    showarrow: true, arrowhead: 0, arrowwidth: 0.8, arrowcolor: css("--soft"), xanchor: "left", align: "left", standoff: 5,
     borderpad: 0};
 }
 
