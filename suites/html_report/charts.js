@@ -37,7 +37,8 @@ function answerRow(workload, {batch, sequence, winners, lowest, rows}) {
 /* A select of the batch size that a section shares with its neighbours. */
 function batchSelect(rows, redraw) {
   const batches = unique(rows.map((row) => row.batch)).sort((a, b) => a - b);
-  if (!batches.includes(report.state.batch)) report.state.batch = batches.at(-1);
+  const points = (batch) => rows.filter((row) => row.batch === batch && Object.keys(row.tasks).length).length;
+  if (!batches.includes(report.state.batch)) report.state.batch = batches.reduce((best, batch) => (points(batch) >= points(best) ? batch : best));
   return select("Batch size", batches.map((batch) => [batch, batch]), report.state.batch, (value) => { report.state.batch = Number(value); drawAll(); });
 }
 

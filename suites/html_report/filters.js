@@ -32,6 +32,7 @@ function chooseWorkload(workload) {
   const points = (length) => unique(workload.rows.filter((row) => row.sequence === length).map((row) => row.batch)).length;
   state.sequence = lengths.reduce((best, length) => (best !== null && points(best) >= points(length) ? best : length), null);
   state.shown = {};
+  state.measure = state.batch = undefined;
 }
 
 /* Rows of latency that pass the filters. Invalid rows are in the tables only. */

@@ -88,7 +88,7 @@ function drawLines(box, lines, axes) {
   const width = box.clientWidth, small = narrow();
   const labels = lines.map((line) => wrapLabel(small ? line.label : line.long || line.label, small ? 18 : 40));
   const letters = Math.max(4, ...labels.flat().map((text) => text.length));
-  const margin = {l: small ? 50 : 64, r: Math.min(letters * (small ? 5.9 : 6.6) + 26, width * 0.42), t: 14, b: 46};
+  const margin = {l: small ? 50 : 64, r: Math.min(letters * (small ? 5.9 : 6.6) + 38, width * 0.42), t: 14, b: 46};
   const gap = (small ? 13 : 14) * Math.max(1, ...labels.map((text) => text.length)) + 1;
   const height = Math.max(axes.height || 380, gap * lines.length + margin.t + margin.b);
   const points = lines.flatMap((line) => line.points);
@@ -122,7 +122,8 @@ function drawLines(box, lines, axes) {
 }
 
 function label(text, line, [x, y], {dx, dy}, axes) {
-  return {x: axes.xLog ? Math.log10(x) : x, y: axes.yLog ? Math.log10(y) : y, ax: dx, ay: dy, text: text.map(plain).join("<br>"),
+  const mark = `<span style="color:${line.style.color}">${GLYPHS[line.style.symbol]}</span> `;
+  return {x: axes.xLog ? Math.log10(x) : x, y: axes.yLog ? Math.log10(y) : y, ax: dx, ay: dy, text: mark + text.map(plain).join("<br>"),
     showarrow: true, arrowhead: 0, arrowwidth: 0.8, arrowcolor: css("--soft"), xanchor: "left", align: "left", standoff: 5,
     borderpad: 0};
 }

@@ -2,6 +2,7 @@
 
 const DASHES = {fp32: "solid", fp16: "dash", bf16: "dashdot", int8: "dot", fp8: "longdashdot", tf32: "longdash"};
 const MARKERS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"];
+const GLYPHS = {circle: "\u25cf", square: "\u25a0", "triangle-up": "\u25b2", diamond: "\u25c6", "triangle-down": "\u25bc", cross: "\u271a", x: "\u2716", star: "\u2605"};
 const DASH_CYCLE = ["solid", "dash", "dot", "dashdot", "longdash"];
 const PATTERNS = ["", "/", ".", "x", "-", "|"];
 
