@@ -141,7 +141,7 @@ def test_the_page_has_no_error_and_no_overflow(
     assert page.locator("html").get_attribute("data-theme") != theme
     shown.choose("Lines", "every configuration")
     shown.choose("Machine", "GPU-B, driver 1.2")
-    page.wait_for_function("document.querySelector('#latency .plot .main-svg')")
+    page.wait_for_selector("#latency .plot .main-svg", state="attached")
     assert page.locator("img, main b").count() == 0, "text of a record is not HTML"
     nothing_reported(shown)
 
@@ -177,7 +177,7 @@ def test_a_point_shows_the_command_of_its_record(synthetic: Path, tab: Callable[
     command = page.locator("#record-command").inner_text()
     assert command.startswith("python -m suites.run backend=")
     page.locator("#record-copy").click()
-    page.wait_for_function("document.getElementById('record-copy').textContent === 'Copied'")
+    page.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == command
     page.keyboard.press("Escape")
     assert page.locator("#record").is_hidden()
