@@ -151,9 +151,9 @@ def _figure(costs: Sequence[Costs], title: str) -> Any:
     lower = figure.add_axes((0.075, 0.09, 0.54, 0.54) if steep and flat else (0.075, 0.12, 0.54, 0.76))
     upper = figure.add_axes((0.075, 0.7, 0.54, 0.19)) if steep and flat else None
     figure.text(0.012, 0.965, title, fontsize=12, fontweight="bold", va="center")
-    note = (
-        f"{len(lines)} of {len(drawable(costs))} strategies. Lines: predicted. Markers: measured replays of requests."
-    )
+    everything = len(drawable(costs))
+    drawn = f"{len(lines)} of {everything} strategies" if len(lines) < everything else "All strategies"
+    note = f"{drawn}. Lines: predicted. Markers: replayed requests."
     figure.text(0.012, 0.925, note, fontsize=9, va="center", color="#444444")
     _draw(lower, lines, _range(flat) if flat else None)
     lower.set_xlabel("share of requests that change the shape")

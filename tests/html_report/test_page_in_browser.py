@@ -221,6 +221,6 @@ def test_the_page_of_the_committed_records(tmp_path: Path, tab: Callable[..., Ta
     assert path.stat().st_size <= LIMIT
     for width in (390, 1440):
         shown = tab(path, width)
-        for machine in shown.page.get_by_label("Machine", exact=True).locator("option").all_inner_texts():
+        for machine in shown.page.get_by_label("Machine", exact=True).locator("option").all_text_contents():
             shown.choose("Machine", machine)
             nothing_reported(shown)
