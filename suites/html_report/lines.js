@@ -59,15 +59,15 @@ function seriesButtons(group, series, redraw, first = firstSeries) {
     redraw();
   };
   const styles = stylesOf(series.filter((one) => shown.has(one.key)));
-  const buttons = series.map((one) => element("button",
+  const button = (one) => element("button",
     {type: "button", "aria-pressed": String(shown.has(one.key)), onclick: () => change(one.key)},
-    shown.has(one.key) ? swatch(styles.get(one.key)) : null, one.text));
-  const drawn = series.filter((one) => shown.has(one.key)).length;
-  const open = series.length <= 12;
-  const list = element("div", {class: "choices"}, ...buttons);
-  return element("div", {class: "series"}, open ? list
-    : element("details", {open: report.state.open?.[group], ontoggle: (event) => { (report.state.open ??= {})[group] = event.target.open; }},
-      element("summary", {}, `Series: ${drawn} of ${series.length} are drawn`), list), message);
+    shown.has(one.key) ? swatch(styles.get(one.key)) : null, one.text);
+  const drawn = series.filter((one) => shown.has(one.key)).map(button);
+  const rest = series.filter((one) => !shown.has(one.key)).map(button);
+  const few = rest.length <= 4;
+  const more = element("details", {open: report.state.open?.[group], ontoggle: (event) => { (report.state.open ??= {})[group] = event.target.open; }},
+    element("summary", {}, `${rest.length} more series`), element("div", {class: "choices"}, ...(few ? [] : rest)));
+  return element("div", {class: "series"}, element("div", {class: "choices"}, ...drawn, ...(few ? rest : [])), few ? null : more, message);
 }
 
 function stylesOf(drawn) {
