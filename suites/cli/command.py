@@ -20,7 +20,7 @@ COMMANDS = {
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
     "compare": ("suites.compare", "compare the times of two records, backends, folders or commits"),
-    "report": ("suites.report", "write the tables of a results folder from its records"),
+    "report": ("suites.report", "write the tables, or an HTML page, of a results folder from its records"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }
 """Module and help line of each command. The command runs the `main` function of the module."""

@@ -6,14 +6,14 @@ const answers = {
   id: "answers", title: "Answers",
   hint: () => `The fastest path of each shape, from all valid rows of the machine: the filters of precision and backend do not change it. ` +
     `Several rows share the first place if the spread between processes explains their difference. ` +
-    `The speed-up is empty where ${report.data.baseline} was not measured at the same shape.`,
+    `The speed-up is that over ${report.data.baseline}; it is empty where that was not measured at the same shape.`,
   render(body, redraw) {
     const {state} = report;
     const listed = state.all ? report.data.workloads : workloadsOf(state.machine);
     body.append(element("div", {class: "controls"}, select("Answers for", [["", "the selected machine"], ["all", "all machines"]],
       state.all ? "all" : "", (value) => { state.all = value === "all"; redraw(); })));
     if (!listed.length) return false;
-    const columns = [["shape", false], ["fastest", false], ["time in ms [95% interval]", true], [`speed-up over ${report.data.baseline}`, true], ["remarks", false]];
+    const columns = [["shape", false], ["fastest", false], ["ms", true], ["speed-up", true], ["95% interval", true], ["remarks", false]];
     for (const workload of listed) {
       body.append(element("h3", {}, state.all ? `${workload.machine}: ${workload.name}` : workload.name));
       body.append(table(`Answers for ${workload.name}`, columns, workload.answers.map((answer) => answerRow(workload, answer))));
@@ -24,14 +24,14 @@ const answers = {
 
 function answerRow(workload, {batch, sequence, winners, lowest, rows}) {
   const cell = `${batch}x${sequence}`;
-  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", `${rows} rows compared`]};
+  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", "", `${rows} rows compared`]};
   const won = winners.map((index) => workload.rows[index]);
   const best = won[0] || workload.rows[lowest];
   const kinds = unique(won.map(kindOf));
   const same = won.length > 1 ? `${won.length} rows share the first place` : "";
   const remarks = won.length ? same : `not decided: the lowest time is that of ${kindOf(best)}; ${best.excluded}`;
-  return {record: best.record, best: won.length > 0, cells: [cell, won.length ? kinds.join(", ") : "not decided", time(best.time),
-    best.speedup === null ? "" : `${number(best.speedup)}x`, [remarks, best.options, `${rows} rows compared`].filter(Boolean).join("; ")]};
+  return {record: best.record, best: won.length > 0, cells: [cell, won.length ? kinds.join(", ") : "not decided", number(best.time[0], 4),
+    best.speedup === null ? "" : `${number(best.speedup)}x`, `${number(best.time[1], 4)} to ${number(best.time[2], 4)}`, [remarks, best.options, `${rows} rows compared`].filter(Boolean).join("; ")]};
 }
 
 /* A select of the batch size that a section shares with its neighbours. */
@@ -107,7 +107,7 @@ function drawPareto(box, series, value, log) {
       marker: {color: style.color, symbol: style.symbol, size: 10, opacity: 0.9, line: {color: css("--ink"), width: 0.7}}};
   });
   const front = frontOf(rows, (row) => (log ? value(row) : -value(row)));
-  const margin = {l: small ? 62 : 76, r: 16, t: 16, b: 46};
+  const margin = {l: small ? 74 : 86, r: 16, t: 16, b: 46};
   const xRange = range(rows.map((row) => row.time[0]), true, small ? 0.12 : 0.07), yRange = range(rows.map(y), log, 0.12);
   const steps = {x: front.map((row) => row.time[0]), y: front.map(y)};
   traces.push({type: "scatter", mode: "lines", ...steps, hoverinfo: "skip", line: {color: css("--ink"), width: 1.2, shape: "hv"}});

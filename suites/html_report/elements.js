@@ -29,10 +29,6 @@ function number(value, digits = 3) {
   return String(Number(value.toPrecision(digits)));
 }
 
-function time(figures) {
-  return `${number(figures[0], 4)} [${number(figures[1], 4)}, ${number(figures[2], 4)}]`;
-}
-
 function unique(values) {
   return [...new Set(values)];
 }
