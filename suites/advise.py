@@ -10,7 +10,6 @@ from __future__ import annotations
 import suites.cli.dependencies  # noqa: F401  # checks the libraries before the imports below need them
 
 # isort: split
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,19 +21,19 @@ from suites.asking.user_folders import default_folder
 from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record import Record
-from suites.records.results_folder import MachineFolder, machine_folders
+from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, nearest, shortened
 from suites.statistics.validity import Judged, judged
 from suites.statistics.winners import ties
 from suites.switching.costs import RESAMPLES, Costs, Trace
+from suites.switching.plot_files import NO_SCORES, usable_records, write_plots
 from suites.switching.result import Size
 from suites.switching.strategy_names import StrategyNames
 from suites.switching.tables import costs_of, workload
 from suites.switching.traffic import fitting_shape, read_trace
 from suites.tables.markdown import markdown
 from suites.tables.write_tables import print_bad_records
-from suites.text import one_line
 
 WORKLOAD_KEYS = ("model", "weights", "lengths", "shapes", "requests")
 """Names of the values of `workload`. Strategies are compared only if all of these are the same."""
@@ -52,8 +51,6 @@ KEYS = {
     "requests": "Requests of the traces, as refusals print them.",
 }
 """Keys that select records, with their help."""
-
-NO_SCORES: Judged = {}
 
 
 @dataclass(frozen=True)
@@ -223,22 +220,6 @@ def _misfit(best: Advice, other: Advice, margin: float) -> list[str]:
             "Replay this trace with both strategies (switching.trace=) before you choose."]  # fmt: skip
 
 
-def write_plots(records: Sequence[Record], folder: Path, scores: Judged = NO_SCORES) -> list[Path]:
-    """Write a plot for each precision that has strategies with correct outputs; return the files."""
-    from suites.switching.plot import plot
-
-    paths = []
-    for precision in sorted({record.cell.precision for record in records}):
-        group = [record for record in records if record.cell.precision == precision]
-        costs = [c for record in group for c in costs_of(record, scores) if c.is_valid and not c.measured_once]
-        if not costs:
-            continue
-        title = [_value(group[0], "machine"), group[0].cell.model, precision]
-        paths.append(folder / f"switching-{re.sub(r'[^a-z0-9_.-]+', '-', '-'.join(title[1:]).lower())}.svg")
-        plot(costs, paths[-1], ", ".join(title))
-    return paths
-
-
 def main(arguments: Sequence[str]) -> int:
     """Print advice. Return 0, 1 if no strategy can serve the trace, or 2 if the command was refused."""
 
@@ -278,18 +259,6 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _usable(folder: MachineFolder) -> list[Record]:
-    """Return the records of suite=switching whose costs can be read; skip the others."""
-    for record in folder.records("switching"):
-        try:
-            workload(record)
-            for costs in costs_of(record, NO_SCORES):
-                assert costs.means.served, costs.output_faults
-        except Exception as error:
-            folder.leave_out(record, one_line(f"its costs cannot be read: {type(error).__name__}: {error}", 200))
-    return folder.records("switching")
-
-
 def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
     choices_by_key = dict(choice.partition("=")[::2] for choice in choices)
     results = Path(choices_by_key.pop("results", "") or default_folder("results"))
@@ -309,7 +278,9 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
                 f"{results} has no records of suite=switching; run suite=switching first, or choose "
                 "results=results/reference"
             )
-        records = select_records((record for folder in folders.values() for record in _usable(folder)), choices_by_key)
+        records = select_records(
+            (record for folder in folders.values() for record in usable_records(folder)), choices_by_key
+        )
         folder = folders[records[0].environment.machine]
         scores = judged(folder.records("accuracy"))
         advices = advise(records, trace, memory, scores)

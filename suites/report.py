@@ -1,7 +1,8 @@
 """Write the tables of a results folder from its records: `python -m suites.report [RESULTS]`.
 
-The tables of each machine are written to RESULTS/MACHINE/tables. The default of RESULTS is that of the key results.
-With --csv, --jsonl or --parquet the command writes rows of data instead; see suites/data_out/data_command.py.
+The tables of each machine are written to RESULTS/MACHINE/tables, and the plots of switching to RESULTS/MACHINE/plots.
+With --html the command writes one HTML file instead; with --csv, --jsonl or --parquet it writes rows of data, see
+suites/data_out/data_command.py. The default of RESULTS is that of the key results.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from suites.choosing.results_index import results_index
 from suites.cli.command_line import CommandParser, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.data_out.data_command import add_data_options, wants_data, write_data
+from suites.html_report.page import FILE, write_page
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
+from suites.switching.plot_files import write_machine_plots
 from suites.tables.write_tables import print_bad_records, print_unknown_fields, write_tables
 
 INDEX = "index.md"
@@ -34,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     def write() -> int:
         options = _parser().parse_args(arguments)
         given = options.results
+        if options.output and not options.html:
+            raise Refused("--output names the file of --html; add --html")
         results = Path(given or default_folder("results"))
         if given and "=" in given and not results.exists():
             raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")
@@ -41,9 +46,14 @@ def main(arguments: Sequence[str]) -> int:
             return write_data(options)
         if not machine_folders(results):
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
-        written, folders = write_tables(results)
-        write_atomically(results / INDEX, f"# Results\n\n{results_index(folders, results)}\n")
-        written.append(results / INDEX)
+        if options.html:
+            folders = machine_folders(results)
+            written = [write_page(folders, Path(options.output or results / FILE))]
+        else:
+            written, folders = write_tables(results)
+            written += [plot for folder in folders for plot in write_machine_plots(folder)]
+            write_atomically(results / INDEX, f"# Results\n\n{results_index(folders, results)}\n")
+            written.append(results / INDEX)
         print("\n".join(map(str, written)))
         print_unknown_fields(folders)
         return int(print_bad_records(folders) > 0)
@@ -54,13 +64,22 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "report",
-        "Write the tables of a results folder from its records, and print the paths of the tables.\n\n"
-        "The tables of each machine are written to RESULTS/MACHINE/tables. With --csv, --jsonl or --parquet, the\n"
-        "command writes one row of data for each cell and shape to a file instead.\n"
+        "Write the tables of a results folder from its records, and print the paths of the files.\n\n"
+        "The tables of each machine are written to RESULTS/MACHINE/tables, and plots of switching between shapes to\n"
+        "RESULTS/MACHINE/plots. With --html the command writes one HTML file for a browser instead. With --csv,\n"
+        "--jsonl or --parquet, it writes one row of data for each cell and shape.\n"
         "Exit status: 0 all records were read, 1 a file was left out, 2 the command was refused.",
-        ("", "results/reference", "results/reference --csv rows.csv --parquet rows.parquet"),
+        (
+            "",
+            "results/reference",
+            "--html results/reference --output report.html",
+            "results/reference --csv rows.csv --parquet rows.parquet",
+        ),
     )
     parser.add_argument("results", nargs="?", metavar="RESULTS", help=f"folder of results; default {RunConfig.results}")
+    page = parser.add_argument_group("page")
+    page.add_argument("--html", action="store_true", help="write one HTML file with plots instead of the tables")
+    page.add_argument("--output", metavar="FILE", help=f"the HTML file; default RESULTS/{FILE}")
     add_data_options(parser)
     return parser
 

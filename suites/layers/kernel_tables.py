@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from backends.base import Shape
@@ -90,16 +90,21 @@ def read_kernels(path: Path) -> list[tuple[str, float]]:
             raise ValueError(f"{path} is not a CSV file of kernel times by Nsight Compute: {error!r}") from None
 
 
-def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
-    count: Counter[str] = Counter()
-    spent = dict.fromkeys(GROUPS, 0.0)
+def group_times(kernels: Sequence[tuple[str, float]]) -> dict[str, tuple[float, int]]:
+    """Return the time in ns and the number of the kernels of each group in `GROUPS`."""
+    times = dict.fromkeys(GROUPS, (0.0, 0))
     for name, nanoseconds in kernels:
         group = next(group for group, pattern in GROUPS.items() if re.search(pattern, name))
-        count[group] += 1
-        spent[group] += nanoseconds
-    groups = [f"{spent[group] / 1e6:.2f} ({count[group]})" if count[group] else "" for group in GROUPS]
+        spent, count = times[group]
+        times[group] = spent + nanoseconds, count + 1
+    return times
+
+
+def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
+    times = group_times(kernels)
+    groups = [f"{spent / 1e6:.2f} ({count})" if count else "" for spent, count in times.values()]
     cell, run_shape = record.cell, Shape.parse(shape)
     lengths = str(cell.lengths["distribution"]).replace("full", "")
     head = (cell.backend, cell.precision, lengths, str(run_shape.batch), str(run_shape.sequence))
     notes = configuration(record, options)
-    return (*head, str(len(kernels)), f"{sum(spent.values()) / 1e6:.2f}", *groups, notes)
+    return (*head, str(len(kernels)), f"{sum(spent for spent, _ in times.values()) / 1e6:.2f}", *groups, notes)

@@ -1,0 +1,86 @@
+"""Figures of latency records for the page: rows of all workloads, and the fastest rows of each shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+from suites.html_report.record_facts import Json, rounded, task_differences
+from suites.latency.figures import LatencyRow
+from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
+from suites.records.record import Record
+from suites.statistics.stats import Estimate
+from suites.statistics.validity import Judged
+from suites.tables.distinctions import Distinctions, distinctions
+from suites.tables.markdown import configuration, joined
+
+Number = Callable[[Record], int]
+"""Gives a record's number in the list of records of the page."""
+
+BASELINE = Baseline()
+
+
+def latency_data(records: Sequence[Record], scores: Judged, number: Number) -> Sequence[Json]:
+    """Return an object for each workload of a machine: its names, rows and answers."""
+    by_workload = groupby(rankings(records, scores, BASELINE), key=lambda ranking: ranking.workload)
+    return [
+        {"machine": workload.machine, "name": str(workload), **_workload(list(members), number)}
+        for workload, members in by_workload
+    ]
+
+
+def _workload(members: Sequence[Ranking], number: Number) -> Json:
+    common = distinctions([ranked.row.record for ranking in members for ranked in ranking.rows])
+    rows: list[Json] = []
+    answers: list[Json] = []
+    for ranking in members:
+        first = len(rows)
+        rows += [_row(ranked, common, number) for ranked in ranking.rows]
+        best = next((index for index, ranked in enumerate(ranking.rows) if not ranked.row.problems), None)
+        answers.append(
+            {
+                "batch": ranking.batch,
+                "sequence": ranking.sequence,
+                "winners": [first + index for index, ranked in enumerate(ranking.rows) if ranked.fastest],
+                "lowest": None if best is None else first + best,
+                "rows": len(ranking.rows),
+            }
+        )
+    return {"rows": rows, "answers": answers}
+
+
+def _row(ranked: RankedRow, common: Distinctions, number: Number) -> Json:
+    row, record = ranked.row, ranked.row.record
+    options = joined(record.cell.release, configuration(record, common.of(record)))
+    return {
+        "record": number(record),
+        "batch": row.batch,
+        "sequence": row.sequence,
+        "options": options,
+        "graph": row.graph,
+        "time": _milliseconds(row.best),
+        "processes": row.best.processes,
+        "speedup": rounded(ranked.speedup),
+        "fastest": ranked.verdict.winners,
+        "excluded": ranked.excluded,
+        "invalid": bool(row.problems),
+        "tokens_s": rounded(row.tokens_per_second) if row.pace > 0 else None,
+        "memory_mb": rounded(row.peak_bytes, 1e6),
+        "energy_mj": rounded(row.energy_mj),
+        **_request(row),
+        "cosine": rounded(row.cosine, digits=9),
+        "tasks": task_differences(row),
+    }
+
+
+def _request(row: LatencyRow) -> Mapping[str, float | None]:
+    """Return the parts of a request in ms, with the CUDA graph if that is faster."""
+    return {
+        "enqueue_ms": rounded(row.enqueue(row.graph), 1e6),
+        "step_ms": rounded(row.best.p50, 1e6),
+        "request_ms": rounded(row.end_to_end(row.graph), 1e6),
+    }
+
+
+def _milliseconds(time: Estimate) -> Sequence[float | None]:
+    return [rounded(value, 1e6) for value in (time.p50, time.low, time.high)]
