@@ -203,14 +203,14 @@ def test_controls_keep_the_focus_and_tables_have_the_figures(synthetic: Path, ta
     button = page.get_by_role("button", name="torch_eager", exact=True)
     button.focus()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.textContent") == "torch_eager"
-    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "false"
+    page.locator("button[aria-pressed=false]:focus", has_text="torch_eager").wait_for()
     page.locator("#latency summary").last.click()
     rows = page.locator("#latency table tbody tr")
+    rows.nth(8 * 3 - 1).wait_for()
     assert rows.count() == 8 * 3
     assert rows.first.inner_text().split("\t")[:4] == ["ort fp32", "1", "0.1", "0.1 to 0.1"]
     rows.first.get_by_role("button").click()
-    assert page.locator("#record-command").inner_text() == "python -m suites.run backend=ort"
+    page.locator("#record-command", has_text="python -m suites.run backend=ort").wait_for()
     nothing_reported(shown)
 
 
