@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from backends.finding import Finding
 from backends.graph_store import GraphStore
+from backends.json_codec import from_json
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
@@ -88,14 +89,14 @@ class Artifact:
     sha256: str
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {**asdict(self), "path": str(self.path)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Artifact:
-        return cls(**{**data, "path": Path(data["path"])})
+    def from_json(cls, data: Mapping[str, object]) -> Artifact:
+        return from_json(cls, {**data, "path": str(data["path"])})
 
 
 @dataclass(frozen=True)

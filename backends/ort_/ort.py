@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from backends.options import Switch
 if TYPE_CHECKING:
     import onnxruntime
 
-    from backends.cuda import CudaStream
+    from backends.cuda import CudaStream, PinnedArray
 
 INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
@@ -90,7 +90,7 @@ class OnnxRuntime(Backend):
             return source.onnx
         onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
 
-        def build(path: Path) -> dict[str, Any]:
+        def build(path: Path) -> dict[str, object]:
             return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
 
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
@@ -103,7 +103,7 @@ class OnnxRuntime(Backend):
         yield "load", OrtSession(spec, artifact.path)
 
 
-def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
+def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, object]:
     """Fuse attention, GELU, LayerNorm and embeddings; return the number of fused operators of each kind.
 
     For families without named layers, the optimizer fuses only the patterns that it recognizes.
@@ -145,11 +145,11 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 class ShapeBuffers:
     """Buffers of one shape at fixed addresses, and their IO binding."""
 
-    inputs: dict[str, Any]
-    output: Any
-    binding: Any
-    pinned: dict[str, Any] = field(default_factory=dict)
-    host: Any = None
+    inputs: dict[str, onnxruntime.OrtValue]
+    output: onnxruntime.OrtValue
+    binding: onnxruntime.IOBinding
+    pinned: dict[str, PinnedArray] = field(default_factory=dict)
+    host: PinnedArray | None = None
 
 
 class OrtSession(Session):
@@ -172,7 +172,7 @@ class OrtSession(Session):
         options.log_severity_level = 3
         if spec.threads:
             options.intra_op_num_threads = spec.threads
-        providers: list[Any] = ["CPUExecutionProvider"]
+        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if self._gpu:
             from backends.cuda import CudaStream
 
@@ -270,9 +270,10 @@ class OrtSession(Session):
     def fetch(self) -> Array:
         if self._cuda is None:
             return self._bound.output.numpy()  # type: ignore[no-any-return]
+        assert self._bound.host is not None
         self._cuda.copy_out(self._bound.host.array, self._bound.output.data_ptr())
         self.wait()
-        return self._bound.host.array  # type: ignore[no-any-return]
+        return self._bound.host.array
 
     def capture(self) -> None:
         if not self._can_capture:

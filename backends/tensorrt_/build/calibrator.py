@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from backends.base import Unsupported
 from backends.cuda import DeviceArray
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
+if TYPE_CHECKING:
+    import tensorrt
+
 logger = logging.getLogger(__name__)
 
 
-def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> Any:
+def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> tensorrt.IInt8Calibrator:
     """Return a calibrator that reads its batches from an .npz file.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from backends.base import BuildSpec, Unsupported
 from backends.options import Switch
@@ -70,7 +69,7 @@ class Choices:
     shift: bool = False
     obey: bool = False
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         """Return notes for the record: types of attention and norms, kind of products, variant of GELU, and the
         profiles with unfused padded attention."""
         floating = "fp16" if self.half else "fp32"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 if TYPE_CHECKING:
     import tensorrt as trt
+    from tensorrt import ILogger
 
 PARSING = re.compile(r"Parsing node: (.*)")
 PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
@@ -67,7 +68,7 @@ def _logger(api: TensorRTApi, log: Log) -> trt.ILogger:
         def __init__(self) -> None:
             super().__init__()
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: ILogger.Severity, message: str) -> None:
             log.add(severity, message)
 
     return Logger()

@@ -48,9 +48,10 @@ class LoadedPlan:
         use_device(spec.device.index)
         self.log = Log(api)
         load_plugins(api, spec.options, self.log)
-        self.engine = read_plan(api, plan, spec.options, self.log)
-        if self.engine is None:
+        engine = read_plan(api, plan, spec.options, self.log)
+        if engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
+        self.engine = engine
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
         self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
@@ -58,7 +59,11 @@ class LoadedPlan:
         self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
         self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
         # numpy has no bfloat16. Its bits are the upper half of a float32, so they are copied as uint16.
-        host_types = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
+        host_types: dict[object, type[np.generic]] = {
+            trt.DataType.FLOAT: np.float32,
+            trt.DataType.HALF: np.float16,
+            trt.DataType.INT32: np.int32,
+        }
         self.host_type = host_types.get(self.engine.get_tensor_dtype(self.output), np.uint16)
 
     def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
