@@ -33,6 +33,7 @@ from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.onnx_ import onnx_files
 from backends.options import Switch
+from backends.ort_.description import OrtOptions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -84,7 +85,7 @@ class OnnxRuntime(Backend):
         A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
         """
         assert source.onnx is not None
-        fusion = spec.options.fusion
+        fusion = spec.options_as(OrtOptions).fusion
         fuse = fusion is Switch.on or (fusion is Switch.auto and spec.device.kind == "cuda")
         if not fuse or spec.precision == "int8":
             return source.onnx

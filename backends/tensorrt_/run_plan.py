@@ -26,7 +26,7 @@ class Settings(TypedDict):
     file: str
     plugin_libraries: list[str]
     host_code: bool
-    built_for: object
+    built_for: str
 
 
 def open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

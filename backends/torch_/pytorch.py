@@ -29,7 +29,7 @@ from backends.finding import Finding
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
-from backends.torch_.description import EagerOptions
+from backends.torch_.description import CompileOptions, EagerOptions
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ class Torch(Backend):
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
             torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
-            dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[spec.options.dynamic]
-            compiled = torch.compile(model, mode=spec.options.compile_mode.value, dynamic=dynamic)
+            options = spec.options_as(CompileOptions)
+            dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[options.dynamic]
+            compiled = torch.compile(model, mode=options.compile_mode.value, dynamic=dynamic)
             return TorchSession(compiled, spec.device.kind, spec.device.index)
         return TorchSession(model, spec.device.kind, spec.device.index)
 

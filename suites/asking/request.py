@@ -16,6 +16,7 @@ from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
 from backends.model.reference import ModelReference
+from backends.options import BackendOptions
 from backends.quantization_options import QuantizationOptions
 from suites.asking.cache_folder import existing_cache, user_cache
 from suites.asking.interpreters import interpreter_path
@@ -178,7 +179,7 @@ def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec,
         },
         "options": {
             "cuda_graph": spec.cuda_graph,
-            **spec.options.for_cell(),
+            **spec.options_as(BackendOptions).for_cell(),
             "threads": config.threads,
             **quantization,
             **suite_request.options,

@@ -46,7 +46,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
     use_device(spec.device.index)
-    options, log, free = spec.options, Log(api), free_memory()
+    options, log, free = spec.options_as(TensorRTOptions), Log(api), free_memory()
     with BuildMonitor("starting the builder") as watch:
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)

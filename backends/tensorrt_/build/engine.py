@@ -14,7 +14,7 @@ from backends.config_key import cell_mapping
 from backends.json_codec import from_json
 from backends.profiles import plan_profiles
 from backends.tensorrt_.runtime.installation import PACKAGES
-from backends.tensorrt_.runtime.tensorrt_options import Engines
+from backends.tensorrt_.runtime.tensorrt_options import Engines, TensorRTOptions
 
 BuildPlan = Callable[[BuildSpec, Path], Mapping[str, object]]
 """Builds the engine of a spec, writes its plan to the path, and returns notes for the record. It is called only if the
@@ -43,7 +43,7 @@ def cached_engine(spec: BuildSpec, made_from: Mapping[str, object], build: Build
         made_from: parts of the cache key: digests of the files that define the network, and settings of the network
             that are not options.
     """
-    if spec.options.engines is Engines.one:
+    if spec.options_as(TensorRTOptions).engines is Engines.one:
         return _plan(spec, made_from, build)
     shape_specs = [replace(spec, shapes=(shape,)) for shape in sorted(set(spec.shapes))]
     plans = [_plan(shape_spec, made_from, build) for shape_spec in shape_specs]
@@ -62,13 +62,14 @@ def cached_engine(spec: BuildSpec, made_from: Mapping[str, object], build: Build
 
 def _plan(spec: BuildSpec, made_from: Mapping[str, object], build: BuildPlan) -> Artifact:
     """Return one plan. The cache key has everything that changes the plan, such as TensorRT release, GPU and driver."""
-    libraries = [digest_of(Path(path)) for path in spec.options.plugin_libraries]
+    options = spec.options_as(TensorRTOptions)
+    libraries = [digest_of(Path(path)) for path in options.plugin_libraries]
     key = {
         **made_from,
         **({"plugin_libraries": libraries} if libraries else {}),
         "precision": spec.precision,
-        "profiles": [profile.to_json() for profile in plan_profiles(spec.shapes, spec.options)],
-        "options": {n: value for n, value in cell_mapping(spec.options).items() if n not in OPTIONS_OUTSIDE_KEY},
+        "profiles": [profile.to_json() for profile in plan_profiles(spec.shapes, options)],
+        "options": {n: value for n, value in cell_mapping(options).items() if n not in OPTIONS_OUTSIDE_KEY},
         "gpu": [spec.device.name, list(spec.device.compute_capability)],
         "driver": spec.device.driver,
     }

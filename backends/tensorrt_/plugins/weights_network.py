@@ -18,6 +18,7 @@ from backends.tensorrt_.plugins.plugin_choices import check_exclusions, check_si
 from backends.tensorrt_.plugins.plugin_network import PluginNetwork
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Layout, plugin_layout
+from backends.tensorrt_.runtime.tensorrt_options import PluginOptions
 
 HEAD = 64
 """Head size for which every GPU since compute capability 8.0 has fused attention kernels."""
@@ -33,7 +34,7 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     heads, head_size = (from_json(int, source.arrays.notes[name], name) for name in ("heads", "head_size"))
-    native = target.api.can.packed_attention and spec.options.layout.name == "packed"
+    native = target.api.can.packed_attention and spec.options_as(PluginOptions).layout.name == "packed"
     arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
     hidden_heads = heads * (head_size if native else HEAD)
     layers = from_json(int, source.arrays.notes["layers"], "layers")
@@ -69,8 +70,9 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
 
 def layout_of(spec: BuildSpec, can: Capabilities) -> Layout:
     """Return the layout of the engine's inputs."""
-    longest = max(profile.max.sequence for profile in plan_profiles(spec.shapes, spec.options))
-    return plugin_layout(spec.options, longest, spec.tokens, can.packed_attention)
+    options = spec.options_as(PluginOptions)
+    longest = max(profile.max.sequence for profile in plan_profiles(spec.shapes, options))
+    return plugin_layout(options, longest, spec.tokens, can.packed_attention)
 
 
 def excluded_from_int8(source: Source) -> list[str]:

@@ -17,6 +17,7 @@ from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 
 def read_verified_plan(artifact: Artifact) -> bytes:
@@ -44,11 +45,12 @@ class LoadedPlan:
 
     def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
         trt, self._api = api.trt, api
+        options = spec.options_as(TensorRTOptions)
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
         self.log = Log(api)
-        load_plugins(api, spec.options, self.log)
-        engine = read_plan(api, plan, spec.options, self.log)
+        load_plugins(api, options, self.log)
+        engine = read_plan(api, plan, options, self.log)
         if engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
         self.engine = engine
