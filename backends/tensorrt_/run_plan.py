@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 if TYPE_CHECKING:
-    import tensorrt
+    import tensorrt as trt
 
 
 class Settings(TypedDict):
@@ -78,7 +78,7 @@ def open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, np.nd
     return run
 
 
-def _profile(engine: tensorrt.ICudaEngine, arrays: Mapping[str, np.ndarray]) -> int:
+def _profile(engine: trt.ICudaEngine, arrays: Mapping[str, np.ndarray]) -> int:
     """Return the smallest optimization profile that contains the sizes of all arrays.
 
     Raises:
