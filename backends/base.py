@@ -14,18 +14,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy.typing as npt
 
 from backends.finding import Finding
 from backends.graph_store import GraphStore
+from backends.json_codec import from_json
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 """int32 arrays [batch, sequence] by input name: input_ids, attention_mask and, if it is an input, token_type_ids."""
+
+
+Options = TypeVar("Options")
 
 
 class Unsupported(Exception):
@@ -88,14 +92,14 @@ class Artifact:
     sha256: str
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {**asdict(self), "path": str(self.path)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Artifact:
-        return cls(**{**data, "path": Path(data["path"])})
+    def from_json(cls, data: Mapping[str, object]) -> Artifact:
+        return from_json(cls, {**data, "path": str(data["path"])})
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class BuildSpec:
     """All settings of a cell that affect the artifact or the session.
 
     Attributes:
-        options: an instance of the options class in the description of the backend.
+        options: an instance of the options class in the description of the backend; `options_as` gives it its type.
         quantization: used only if `precision` is "int8" or "fp8".
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
@@ -164,11 +168,17 @@ class BuildSpec:
     shapes: tuple[Shape, ...]
     cuda_graph: bool
     cache: Path
-    options: Any = None
+    options: object = None
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
     tokens: Mapping[Shape, int] = field(default_factory=dict)
     process: int = 0
     threads: int = 0
+
+    def options_as(self, kind: type[Options]) -> Options:
+        """Return `options`. Raise TypeError if they are not of this class: they belong to another backend."""
+        if not isinstance(self.options, kind):
+            raise TypeError(f"the options are {type(self.options).__name__}, not {kind.__name__}")
+        return self.options
 
 
 class Session(abc.ABC):

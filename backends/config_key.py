@@ -9,11 +9,20 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum, EnumMeta
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
-TYPE_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "any value"}
+TYPE_NAMES: dict[object, str] = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Any: "any value",
+}
 
 
 def key(default: T, text: str = "", *, added_later: bool = False, paths: bool = False, in_help: bool = False) -> T:
@@ -27,10 +36,10 @@ def key(default: T, text: str = "", *, added_later: bool = False, paths: bool = 
     """
     metadata = {"help": text, "added_later": added_later, "paths": paths, "in_help": in_help}
     if isinstance(default, list | dict):
-        made_field: Any = field(default_factory=lambda: deepcopy(default), metadata=metadata)
+        made_field: T = field(default_factory=lambda: deepcopy(default), metadata=metadata)
     else:
         made_field = field(default=default, metadata=metadata)
-    return made_field  # type: ignore[no-any-return]
+    return made_field
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Key:
     in_help: bool = False
 
 
-def keys_of(schema: type[Any], prefix: str = "") -> Iterator[Key]:
+def keys_of(schema: type[DataclassInstance], prefix: str = "") -> Iterator[Key]:
     """Yield all keys of a configuration dataclass and of the dataclasses in it, in the order of the source."""
     types = get_type_hints(schema)
     for item in fields(schema):
@@ -65,13 +74,13 @@ def keys_of(schema: type[Any], prefix: str = "") -> Iterator[Key]:
             yield Key(prefix + item.name, _type_name(kind), _typed(_default_of(item)), text, in_help)
 
 
-def _default_of(item: Field[Any]) -> Any:
+def _default_of(item: Field[object]) -> object:
     return item.default if item.default_factory is MISSING else item.default_factory()
 
 
-def _type_name(kind: Any) -> str:
+def _type_name(kind: object) -> str:
     if isinstance(kind, EnumMeta):
-        choices: list[Any] = list(kind)
+        choices: list[object] = list(kind)
         return ", ".join(_typed(member) for member in choices)
     arguments = get_args(kind)
     if get_origin(kind) is list:
@@ -87,7 +96,7 @@ def _plural(name: str) -> str:
     return name if "," in name else f"{first}s{of}{rest}"
 
 
-def _typed(value: Any) -> str:
+def _typed(value: object) -> str:
     """Return a value as typed on the command line. An enum is typed as its name."""
     if isinstance(value, Enum):
         return value.name
@@ -100,7 +109,7 @@ def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def to_json_types(value: Any) -> Any:
+def to_json_types(value: object) -> object:
     """Convert enums and containers of enums to JSON types. An enum becomes its value if it is a text, else its name."""
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str) else value.name
@@ -111,7 +120,7 @@ def to_json_types(value: Any) -> Any:
     return value
 
 
-def cell_mapping(options: Any) -> dict[str, Any]:
+def cell_mapping(options: DataclassInstance) -> dict[str, object]:
     """Return the fields of a dataclass as JSON types, without fields that were added later and have their default."""
     return {
         item.name: to_json_types(getattr(options, item.name))

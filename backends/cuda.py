@@ -158,11 +158,11 @@ class DeviceArray:
 class PinnedArray:
     """Numpy array in page-locked host memory, freed with this object."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: type[np.generic] | np.dtype) -> None:
         element_type = np.dtype(dtype)
         size = int(np.prod(shape)) * element_type.itemsize
         self._pointer = checked(runtime.cudaHostAlloc(size, runtime.cudaHostAllocDefault))
-        buffer = (ctypes.c_byte * size).from_address(int(self._pointer))
+        buffer = memoryview((ctypes.c_byte * size).from_address(int(self._pointer)))
         self.array: Array = np.frombuffer(buffer, dtype=element_type).reshape(shape)
 
     def __del__(self) -> None:

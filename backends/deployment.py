@@ -3,10 +3,10 @@
 The function `deploy` of a backend's `ExportDescription` writes the files; see `Deploy`. The module `runner` is exported
 too. It has the function
 
-    open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[str, Array]], Array]
+    open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, Array]], Array]
 
 which opens the model in `folder` and returns a function from arrays by input name to the last hidden state. `settings`
-is `Deployed.settings`.
+is `Deployed.settings`; `Settings` is a TypedDict of the module.
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.options import BackendOptions
 from backends.quantization_options import Placement
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SourceKind = Enum("SourceKind", ["none", "checkpoint", "onnx"])
 
@@ -91,7 +94,7 @@ class BackendDescription:
     interpreter: Interpreter = MAIN
     cuda_graph: bool = True
     options: type[BackendOptions] = BackendOptions
-    groups: Mapping[str, type[Any]] = field(default_factory=dict)
+    groups: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
     placement: Placement = Placement.gemm
     keeps_parts_by: tuple[str, ...] = ()
     packs_tokens: bool = False

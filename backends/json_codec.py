@@ -16,12 +16,15 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 from backends.json_part import OMITTED, Part, json_fields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ class NotThisType(ValueError):
     """JSON data that does not have the type it should have; the message names the place, as in `job.spec.shapes`."""
 
 
-def to_json(value: object) -> Any:
+def to_json(value: object) -> object:
     """Return `value` as dicts, lists, str, int, float, bool and None.
 
     Raises:
@@ -54,10 +57,8 @@ def to_json(value: object) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Part):
-        return _encode_part(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return to_object(value)
     if isinstance(value, Mapping):
         if any(dataclasses.is_dataclass(name) for name in value):
             return [[to_json(name), to_json(item)] for name, item in value.items()]
@@ -65,6 +66,13 @@ def to_json(value: object) -> Any:
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def to_object(value: DataclassInstance) -> dict[str, object]:
+    """Return a dataclass as `to_json` does."""
+    if isinstance(value, Part):
+        return _encode_part(value)
+    return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
 
 
 def _encode_part(part: Part) -> dict[str, object]:
@@ -91,36 +99,36 @@ def from_json(kind: type[T] | FieldTypes[T], data: object, place: str = "") -> T
     Raises:
         NotThisType: a field is missing, unknown or of another type.
     """
-    result: T = _decode(kind, data, place or getattr(kind, "__name__", str(kind)))
-    return result
+    # `_decode` checks the types at run time, from a type that is a value there.
+    return cast(T, _decode(kind, data, place or getattr(kind, "__name__", str(kind))))
 
 
-def _decode(kind: Any, data: Any, place: str) -> Any:
-    if kind in SCALARS:
+def _decode(kind: object, data: object, place: str) -> object:
+    if isinstance(kind, type) and kind in SCALARS:
         return _scalar(kind, data, place)
     if kind is object or kind is Any:
         return data
     if isinstance(kind, type) and issubclass(kind, Path):
-        return Path(_scalar(str, data, place))
+        return Path(str(_scalar(str, data, place)))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        if data not in kind.__members__:
+        if not isinstance(data, str) or data not in kind.__members__:
             raise NotThisType(f"{place}: {data!r} is none of {', '.join(kind.__members__)}")
         return kind[data]
     if isinstance(kind, FieldTypes):
         return _decode_dataclass(kind.kind, data, place, kind.types)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, place)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _decode_optional(arguments, data, place)
-    if origin in (tuple, list):
+    if origin is tuple or origin is list:
         return _decode_sequence(origin, arguments, data, place)
     if origin is not None and issubclass(origin, Mapping):
         return _decode_mapping(arguments, data, place)
     raise TypeError(f"{place}: {kind} is not supported")
 
 
-def _scalar(kind: Any, data: Any, place: str) -> Any:
+def _scalar(kind: type[T], data: object, place: str) -> T | float:
     if kind is float and type(data) is int:
         return float(data)
     if type(data) is not kind:
@@ -128,12 +136,15 @@ def _scalar(kind: Any, data: Any, place: str) -> Any:
     return data
 
 
-def _decode_dataclass(kind: Any, data: Any, place: str, types: Mapping[str, Any] | None = None) -> Any:
+def _decode_dataclass(
+    kind: type[DataclassInstance], data: object, place: str, types: Mapping[str, object] | None = None
+) -> object:
     if not isinstance(data, Mapping):
         raise NotThisType(f"{place} must be an object, not {type(data).__name__}")
+    types_by_name = _types(kind)
     if issubclass(kind, Part):
-        return _decode_part(kind, data, place)
-    types_by_name, fields = _types(kind), [field for field in dataclasses.fields(kind) if field.init]
+        return _decode_part(kind, data, place, types_by_name)
+    fields = [field for field in dataclasses.fields(kind) if field.init]
     if unknown := set(data) - {field.name for field in fields}:
         raise NotThisType(f"{place}.{min(unknown)} is unknown")
     for field in fields:
@@ -143,15 +154,16 @@ def _decode_dataclass(kind: Any, data: Any, place: str, types: Mapping[str, Any]
         types_by_name = {**types_by_name, **kind.json_types(data)}
     types_by_name = {**types_by_name, **(types or {})}
     decoded = {name: _decode(types_by_name[name], value, f"{place}.{name}") for name, value in data.items()}
-    return kind(**decoded)
+    make: Callable[..., object] = kind
+    return make(**decoded)
 
 
-def _decode_part(kind: Any, data: Mapping[str, object], place: str) -> Part:
-    laid_out, types = kind.from_layout(data), _types(kind)
+def _decode_part(kind: type[Part], data: Mapping[str, object], place: str, types: Mapping[str, object]) -> Part:
+    laid_out = kind.from_layout(data)
     if hasattr(kind, "json_types"):
         types = {**types, **kind.json_types(data)}
     fields = json_fields(kind)
-    decoded: dict[str, Any] = {}
+    decoded: dict[str, object] = {}
     for name, field in fields.items():
         if name in laid_out:
             where = place if field.name in kind.json_flat or field.name in kind.json_items else f"{place}.{name}"
@@ -163,21 +175,23 @@ def _decode_part(kind: Any, data: Mapping[str, object], place: str) -> Part:
             raise NotThisType(f"{place}.{name} is missing")
     if len(decoded) < len(laid_out):
         decoded["unknown"] = {name: value for name, value in laid_out.items() if name not in fields}
-    part: Part = kind(**decoded)
-    return part
+    make: Callable[..., Part] = kind
+    return make(**decoded)
 
 
 @cache
-def _types(kind: Any) -> dict[str, Any]:
+def _types(kind: type) -> dict[str, object]:
     return typing.get_type_hints(kind)
 
 
-def _decode_optional(arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+def _decode_optional(arguments: tuple[object, ...], data: object, place: str) -> object:
     (kind,) = (argument for argument in arguments if argument is not type(None))
     return None if data is None else _decode(kind, data, place)
 
 
-def _decode_sequence(origin: type, arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+def _decode_sequence(
+    origin: Callable[[Iterable[object]], object], arguments: tuple[object, ...], data: object, place: str
+) -> object:
     if not isinstance(data, (list, tuple)):
         raise NotThisType(f"{place} must be a list, not {type(data).__name__}")
     if origin is tuple and arguments[-1] is not Ellipsis:
@@ -191,7 +205,7 @@ def _decode_sequence(origin: type, arguments: tuple[Any, ...], data: Any, place:
     return origin(_decode(kind, item, f"{place}[{index}]") for index, item in enumerate(data))
 
 
-def _decode_mapping(arguments: tuple[Any, ...], data: Any, place: str) -> Any:
+def _decode_mapping(arguments: tuple[object, ...], data: object, place: str) -> object:
     names, items = arguments
     if dataclasses.is_dataclass(names):
         if data == {}:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from backends.config_key import cell_mapping, key
 
@@ -46,7 +46,7 @@ class BackendOptions:
     """Options of one backend for one cell. A subclass has a field for each option, with its default."""
 
     @classmethod
-    def resolved(cls: type[Options], shared: SharedKeys, groups: Mapping[str, Any]) -> Options:
+    def resolved(cls: type[Options], shared: SharedKeys, groups: Mapping[str, object]) -> Options:
         """Return the options of a request.
 
         A field has the value of the option of this name in one of the backend's groups, or of the shared key.
@@ -61,7 +61,7 @@ class BackendOptions:
         values = {**vars(shared), **{name: value for group in groups.values() for name, value in vars(group).items()}}
         return cls(**{item.name: values[item.name] for item in fields(cls)})
 
-    def for_cell(self) -> dict[str, Any]:
+    def for_cell(self) -> dict[str, object]:
         """Return the options as they are in a cell, in JSON types.
 
         An option that was added later is missing at its default, so that the ids of older cells stay the same.

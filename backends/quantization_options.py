@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from backends.config_key import cell_mapping, key
 from backends.options import Switch
@@ -97,7 +96,7 @@ class QuantizationOptions:
         """Whether Q/DQ pairs in the graph say what is quantized, and not the calibrator of a backend."""
         return self.scheme is Scheme.explicit
 
-    def for_cell(self) -> dict[str, Any]:
+    def for_cell(self) -> dict[str, object]:
         """Return the options as they are in a cell, in JSON types. `reduce_range` is resolved: true or false.
 
         An option that is not used, or that was added later and has its default, is missing.

@@ -13,13 +13,15 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import backends
 from backends.description import BackendDescription, Interpreter
 from backends.value_checks import Refused
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from backends.base import Backend
 
 SHARED_FOLDERS = ("model", "inputs", "onnx_", "int8_learning")
@@ -36,7 +38,7 @@ def descriptions() -> Mapping[str, BackendDescription]:
     """
     by_name: dict[str, BackendDescription] = {}
     files: dict[str, Path] = {}
-    groups: dict[str, type[Any]] = {}
+    groups: dict[str, type[DataclassInstance]] = {}
     for file in _description_files():
         for description in _backends_in(file):
             name = description.name
@@ -58,7 +60,7 @@ def describe(name: str) -> BackendDescription:
     return descriptions()[name]
 
 
-def option_groups() -> dict[str, type[Any]]:
+def option_groups() -> dict[str, type[DataclassInstance]]:
     """Return the dataclasses of all groups of options on the command line, by name of the group."""
     return {name: group for description in descriptions().values() for name, group in description.groups.items()}
 
@@ -107,7 +109,7 @@ def _imported(file: Path) -> ModuleType:
     return module
 
 
-def _check_options(file: Path, description: BackendDescription, groups: dict[str, type[Any]]) -> None:
+def _check_options(file: Path, description: BackendDescription, groups: dict[str, type[DataclassInstance]]) -> None:
     """Check the groups of a backend, and add them to `groups`, the groups of the backends before it."""
     seen: dict[str, str] = {}
     for group, schema in description.groups.items():

@@ -264,3 +264,38 @@ def test_functions_are_short() -> None:
 def test_functions_have_few_parameters() -> None:
     """A function that needs more values takes a dataclass."""
     assert {name for name, node in functions() if parameters(node) > MOST_PARAMETERS} == MANY_PARAMETERS
+
+
+USES_OF_ANY = {
+    "backends/base.py": 2,  # dtype of an array; graphs of one session
+    "backends/config_key.py": 1,  # the type as a value: a key that takes any value
+    "backends/cuda.py": 2,  # results of cuda-python, which has no types
+    "backends/json_codec.py": 1,  # the type as a value: a field that takes any value
+    "backends/tensorrt_/equivalent_commands.py": 1,  # options of cells
+    "backends/tensorrt_/run_plan.py": 2,  # results of cuda-python
+    "backends/vendor_tools.py": 1,  # options of cells
+    "suites/records/cell.py": 2,  # lengths and options of all suites, backends and versions
+    "suites/running/deploy_model.py": 1,  # a function that is imported by its name
+    "suites/running/jobs_by_stage.py": 1,  # jobs with answers of different types
+    "suites/schema/config.py": 1,  # OmegaConf accepts no other type for JSON values
+    "suites/schema/config_types.py": 1,  # the type as a value, as in backends/config_key.py
+    "suites/data_out/data_row.py": 5,  # metadata of fields of different types
+    "suites/data_out/frames.py": 1,  # a library that is optional
+    "suites/switching/plot.py": 5,  # matplotlib, which is imported late
+    "suites/worker.py": 1,  # functions of jobs of different types
+}
+"""Number of uses of `Any` by file, without imports. It only shrinks, like the lists above."""
+
+
+def uses_of_any(source: str) -> int:
+    return sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(source)))
+
+
+def test_uses_of_any_are_counted() -> None:
+    assert uses_of_any("from typing import Any\ndef f(x: dict[str, Any]) -> Any:\n    '''Any.'''\n") == 2
+
+
+def test_few_types_are_any() -> None:
+    """Use `object` for a value of unknown type, a Protocol, a TypedDict, or the type of a library."""
+    counts = {path.relative_to(ROOT).as_posix(): uses_of_any(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert {name: count for name, count in counts.items() if count} == USES_OF_ANY

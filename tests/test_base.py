@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
-from backends.base import Backend, Opening, Session, Shape, opened_session
+from backends.base import Backend, BuildSpec, Device, Opening, Session, Shape, opened_session
 from backends.null_.null import Costs, NullSession
+from backends.null_.null_options import NullOptions
+from backends.options import BackendOptions
 from backends.registry import descriptions, load_backend
 
 MODULES = sorted({described.factory.partition(":")[0] for described in descriptions().values()})
@@ -31,6 +34,14 @@ def test_open_runs_all_parts_and_returns_the_session() -> None:
 def test_a_backend_without_opening_and_a_session_without_changing_are_abstract() -> None:
     assert "opening" in Backend.__abstractmethods__
     assert "changing" in Session.__abstractmethods__
+
+
+def test_options_have_the_class_of_their_backend() -> None:
+    options = NullOptions(step_ms=2.0)
+    spec = BuildSpec("fp32", Device(), (), False, Path("cache"), options)
+    assert spec.options_as(NullOptions) is spec.options_as(BackendOptions) is options
+    with pytest.raises(TypeError, match="the options are NullOptions, not Shape"):
+        spec.options_as(Shape)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -53,6 +53,7 @@ def test_a_dataclass_is_equal_after_a_round_trip_through_text() -> None:
         ({"surplus": 1}, "job.surplus is unknown"),
         ({"inner": {}}, "job.inner.path is missing"),
         ({"inner": {"path": "a", "colour": "green"}}, "job.inner.colour: 'green' is none of red, blue"),
+        ({"inner": {"path": "a", "colour": ["red"]}}, "job.inner.colour: ['red'] is none of red, blue"),
         ({"windows": [[1]]}, "job.windows[0] must have 2 items, not 1"),
         ({"samples": [1, "2"]}, "job.samples[1] must be of type int, not str"),
         ({"tokens": {"2x3": 4}}, "job.tokens must be a list of pairs"),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -208,11 +207,11 @@ class InputSource:
         return run
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """Checkpoint and seed, for cache keys."""
         return {"checkpoint": self.identity, "seed": self.seed}
 
-    def cached(self, file: str, more: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+    def cached(self, file: str, more: Mapping[str, object], build: Callable[[Path], Mapping[str, object]]) -> Artifact:
         """Return the .npz that `build` writes, from the cache if possible. Its key is all fields and `more`."""
         key = {**self.key, "lengths": self.lengths.settings(), "texts": list(self.texts), **more}
         return self.cache.get("inputs", key, file, build, versions_of(PACKAGES))
@@ -236,10 +235,11 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     """
     lengths = origin.lengths
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
-        notes: dict[str, Any] = {"tokens": tokens.kind, "shapes": {}}
+        by_shape: dict[str, dict[str, int]] = {}
+        by_batch: dict[str, list[list[int]]] = {}
         fullest: dict[Shape, tuple[int, list[int], list[int], int]] = {}
         for batch_shape in shapes:
             drawn, cut = draw_lengths(lengths, batch_shape, tokens, origin.seed)
@@ -250,15 +250,15 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
                     fullest[shape] = sum(row_lengths), row_lengths, pass_rows, cut
             if len(passes) > 1:
                 counted = [[s.batch, s.sequence, sum(drawn[row] for row in pass_rows)] for s, pass_rows in passes]
-                notes.setdefault("passes", {})[str(batch_shape)] = counted
+                by_batch[str(batch_shape)] = counted
         for shape, (count, row_lengths, pass_rows, cut) in fullest.items():
             feeds, rows = tokens.feeds(row_lengths, shape.sequence, names, pass_rows), reference_rows(shape.batch)
             arrays |= {f"{shape}/{name}": feeds[name] for name in names}
             arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
             arrays |= {f"{shape}/rows": rows}
-            notes["shapes"][str(shape)] = {"tokens": count, "cut": cut}
+            by_shape[str(shape)] = {"tokens": count, "cut": cut}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
-        return notes
+        return {"tokens": tokens.kind, "shapes": by_shape, **({"passes": by_batch} if by_batch else {})}
 
     return origin.cached("inputs.npz", {"shapes": [str(shape) for shape in shapes]}, build)
 

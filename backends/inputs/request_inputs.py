@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -90,11 +89,11 @@ def prepare_request_sets(origin: InputSource, requested: Sequence[Shape], built:
         tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         counted: dict[str, list[int]] = {}
-        notes: dict[str, Any] = {"tokens": tokens.kind, "made_up": []}
+        constructed: list[str] = []
         for index, shape in enumerate(requested):
             run_shape = built[fitting_shape(shape, built)]
             sets, made_up = request_lengths(origin.lengths, requested, index, 2 * SETS, origin.seed)
-            notes["made_up"] += [str(shape)] if made_up else []
+            constructed += [str(shape)] if made_up else []
             for number, row_lengths in enumerate(sets):
                 filled = row_lengths + [FILLER] * (run_shape.batch - len(row_lengths))
                 counted.setdefault(str(run_shape), []).append(sum(filled))
@@ -107,7 +106,7 @@ def prepare_request_sets(origin: InputSource, requested: Sequence[Shape], built:
                     arrays |= {f"{index}/{number}/rows": rows}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         shapes = {name: {"tokens": int(np.median(sums)), "sets": sums} for name, sums in counted.items()}
-        return {**notes, "shapes": shapes}
+        return {"tokens": tokens.kind, "made_up": constructed, "shapes": shapes}
 
     by_shape = {"asked": [str(shape) for shape in requested], "held": [str(shape) for shape in built]}
     return origin.cached("sets.npz", {**by_shape, "sets": [SETS, REFERENCES, TRIES]}, build)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from backends.model.tokenizer import (
     load_tokenizer,
     no_tokens_error,
 )
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 Text = str | Sequence[str]
 """A text, or a pair of texts."""
@@ -93,7 +96,7 @@ def tokenize_texts(
     return features
 
 
-def _check(features: Features, tokenizer: Any, pairs: bool, config: Mapping[str, Any]) -> None:
+def _check(features: Features, tokenizer: PreTrainedTokenizerBase, pairs: bool, config: Mapping[str, object]) -> None:
     """Check that the model accepts the rows.
 
     Raises:
@@ -114,21 +117,23 @@ def _check(features: Features, tokenizer: Any, pairs: bool, config: Mapping[str,
         )
 
 
-def _truncated(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
+def _truncated(
+    tokenizer: PreTrainedTokenizerBase, columns: Sequence[Sequence[str]], longest: int, pad: int
+) -> Features:
     full = tokenizer(*columns)["input_ids"]
     encoding = tokenizer(*columns, truncation="longest_first", max_length=longest, return_token_type_ids=True)
     ids, cut = encoding["input_ids"], sum(len(row) > longest for row in full)
     return Features("text", ids, _types(tokenizer, encoding), range(len(ids)), pad, cut=cut)
 
 
-def _types(tokenizer: Any, encoding: Mapping[str, Any]) -> list[list[int]]:
+def _types(tokenizer: PreTrainedTokenizerBase, encoding: BatchEncoding) -> list[list[int]]:
     """Return the token types that transformers would pass to the model: zeros if the tokenizer does not list them."""
     if gives_token_types(tokenizer):
         return list(encoding["token_type_ids"])
     return [[0] * len(row) for row in encoding["input_ids"]]
 
 
-def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
+def _windows(tokenizer: PreTrainedTokenizerBase, columns: Sequence[Sequence[str]], longest: int, pad: int) -> Features:
     if not tokenizer.is_fast:
         raise Unavailable("question answering needs token offsets, which this tokenizer lacks; save tokenizer.json")
     questions, contexts = columns
@@ -155,13 +160,13 @@ def _windows(tokenizer: Any, columns: Sequence[Sequence[str]], longest: int, pad
     return Features("text", encoding["input_ids"], _types(tokenizer, encoding), texts, pad, context_offsets, cut=cut)
 
 
-def _token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+def _token_offsets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
     """Return the position [begin, end) of each token in each text."""
     mapping = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return [[tuple(span) for span in spans] for spans in mapping]
 
 
-def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, Any]) -> Features:
+def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, object]) -> Features:
     generator, most = np.random.default_rng(seed), vocabulary_of(config) - 1
     first, last = min(2, most), min(3, most)
     low, high = (10, min(400, most + 1)) if most >= 10 else (0, most + 1)

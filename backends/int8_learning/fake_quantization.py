@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -207,11 +206,11 @@ def _chosen(
     return chosen
 
 
-def _before(rounding: ActivationRounding) -> Callable[..., Any]:
+def _before(rounding: ActivationRounding) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     return lambda module, inputs: (rounding(inputs[0]), *inputs[1:])
 
 
-def _after(rounding: ActivationRounding) -> Callable[..., Any]:
+def _after(rounding: ActivationRounding) -> Callable[[torch.nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     return lambda module, inputs, output: rounding(output)
 
 
@@ -220,7 +219,7 @@ def register_attention() -> None:
     largest = torch.ones(())  # probabilities are at most 1
 
     def attend(
-        module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
+        module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: object
     ) -> tuple[Tensor, None]:
         scores = torch.matmul(query, key.transpose(2, 3)) / float(query.size(-1)) ** 0.5
         probabilities = torch.softmax(scores.masked_fill(~attention_mask, float("-inf")), dim=-1)

@@ -11,7 +11,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from backends.inputs.batches import Tokens
 from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.model.checkpoint import input_names
 from backends.model.checkpoint_files import WEIGHTS, weight_files
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ def _train(
     return losses, {place: float(rounding.largest.detach()) for place, rounding in roundings.items()}
 
 
-def _save(folder: Path, path: Path, trained: Mapping[str, Any]) -> None:
+def _save(folder: Path, path: Path, trained: Mapping[str, torch.Tensor]) -> None:
     """Write the checkpoint's file with new encoder weights. Heads, tensor names and types do not change."""
     from safetensors import safe_open
     from safetensors.torch import save_file

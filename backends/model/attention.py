@@ -8,8 +8,6 @@ the given mask unchanged, and also None.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from transformers import AttentionInterface
 
@@ -17,7 +15,7 @@ Tensor = torch.Tensor
 
 
 def fused(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: Any
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: object
 ) -> tuple[Tensor, None]:
     """Call scaled_dot_product_attention on [batch, heads, sequence, d]; return [batch, sequence, heads, d].
 
@@ -28,7 +26,7 @@ def fused(
 
 
 def plain(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: object
 ) -> tuple[Tensor, None]:
     """Compute the same with single operations and an additive mask, which ONNX optimizers recognize as attention.
 

@@ -18,6 +18,9 @@ from backends.model.reference import ModelReference
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
+
+    from backends.model.relative_attention import RelativeEncoder
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def find_checkpoint(model: ModelReference, cache: ArtifactCache) -> Checkpoint:
     return Checkpoint(folder, identity_of(folder, cache.root), weights_digest(folder, cache.root), origin)
 
 
-def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
+def load_encoder(folder: Path, attention: str = "fused") -> PreTrainedModel | RelativeEncoder:
     """Load the encoder in FP32 and evaluation mode, without a pooler or head. Its output is `last_hidden_state`.
 
     Args:
@@ -107,7 +110,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
         )
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("position_ids")):
         raise Unsupported(_missing_weights(folder, missing))
-    encoder: torch.nn.Module = model.float().eval()
+    encoder: PreTrainedModel = model.float().eval()
     return RelativeEncoder(encoder).eval() if relative else encoder
 
 

@@ -6,7 +6,6 @@ import codecs
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.base import Unavailable
 from backends.model.families import names_of_setting
@@ -70,9 +69,11 @@ def read_config(folder: Path) -> dict[str, object]:
     return config
 
 
-def _check_labels(names: Any) -> None:
+def _check_labels(names: object) -> None:
+    if names is None:
+        return
     numbered = isinstance(names, Mapping) and all(str(output).isdecimal() for output in names)
-    if names is not None and not (numbered and all(isinstance(name, str | int) for name in names.values())):
+    if not (numbered and isinstance(names, Mapping) and all(isinstance(name, str | int) for name in names.values())):
         raise Unavailable(
             f"config.json has id2label {json.dumps(names)[:40]}; it must map numbers to names, e.g. "
             '{"0": "negative", "1": "positive"}'

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from backends.base import Unsupported
+from backends.json_codec import from_json
 from backends.model.layer_names import LayerNames
 
-Config = Mapping[str, Any]
+Config = Mapping[str, object]
 
 BERT_NAMES = LayerNames()
 
@@ -157,17 +157,26 @@ def position_offset(config: Config) -> int:
             f"config.json has pad_token_id null; model type {config['model_type']!r} numbers its positions from it: "
             "set pad_token_id, usually to 1"
         )
-    return int(padding) + 1
+    return _whole(config, "pad_token_id", 1) + 1
+
+
+def _whole(config: Config, name: str, default: int) -> int:
+    return from_json(int, config.get(name, default), name)
 
 
 def positions_of(config: Config) -> int:
     """Return the largest number of tokens in a sequence. Raise ValueError as `position_offset` does."""
-    return int(config.get("max_position_embeddings", DEFAULT_POSITIONS)) - position_offset(config)
+    return _whole(config, "max_position_embeddings", DEFAULT_POSITIONS) - position_offset(config)
 
 
-def setting_of(config: Config, name: str) -> Any:
+def setting_of(config: Config, name: str) -> object:
     """Return the field of config.json that BERT calls `name`; None if it is missing."""
     return config.get(name, config.get(family_of(config).settings.get(name, name)))
+
+
+def size_of(config: Config, name: str) -> int:
+    """Return the integer in config.json that BERT calls `name`. Raise ValueError if it is missing or no integer."""
+    return from_json(int, setting_of(config, name), name)
 
 
 def names_of_setting(name: str) -> tuple[str, ...]:
@@ -202,7 +211,7 @@ def _graph_names() -> tuple[LayerNames, ...]:
 def token_types_of(config: Config) -> int:
     """Return the number of token types; 0 if token types are not an input."""
     family = family_of(config)
-    count = int(config.get("type_vocab_size", DEFAULT_TOKEN_TYPES))
+    count = _whole(config, "type_vocab_size", DEFAULT_TOKEN_TYPES)
     if family.token_types == "never" or (family.token_types == "several" and count < 2):
         return 0
     return count
@@ -215,7 +224,7 @@ def input_names_of(config: Config) -> tuple[str, ...]:
 
 def vocabulary_of(config: Config) -> int:
     """Return the number of rows of the token embedding."""
-    return int(config.get("vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary))
+    return _whole(config, "vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary)
 
 
 def padding_id(config: Config) -> int:

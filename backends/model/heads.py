@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backends.base import Array, Unsupported
 from backends.model.checkpoint_files import read_config, weight_files
 from backends.model.labels import label_names, label_places, single_label_fault
+
+if TYPE_CHECKING:
+    import torch
 
 
 def span_head(folder: Path) -> dict[str, Array]:
@@ -67,7 +70,7 @@ def classifier(folder: Path) -> Callable[[Array], Array]:
     return classify
 
 
-def _precomputed_encoder(base: Any) -> Any:
+def _precomputed_encoder(base: torch.nn.Module) -> torch.nn.Module:
     """Return a module that replaces the encoder `base` and returns precomputed hidden states."""
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -78,14 +81,14 @@ def _precomputed_encoder(base: Any) -> Any:
             self.pooler = _pooler(base)
             self.hidden = torch.empty(0)
 
-        def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPooling:
+        def forward(self, *_: object, **__: object) -> BaseModelOutputWithPooling:
             pooled = None if self.pooler is None else self.pooler(self.hidden)
             return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
 
     return PrecomputedEncoder()
 
 
-def _pooler(base: Any) -> Any:
+def _pooler(base: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """Return a function from hidden states [texts, tokens, hidden] to the input of a head; None without a pooler."""
     pooler, activation = getattr(base, "pooler", None), getattr(base, "pooler_activation", None)
     if pooler is None or activation is None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from backends.model.checkpoint_files import read_config
 
@@ -33,7 +32,7 @@ def label_names(folder: Path) -> dict[int, str]:
     return label_names_of_config(read_config(folder))
 
 
-def label_names_of_config(config: Mapping[str, Any]) -> dict[int, str]:
+def label_names_of_config(config: Mapping[str, object]) -> dict[int, str]:
     """Return the label names in the contents of a config.json, by place.
 
     Raises:
@@ -46,8 +45,10 @@ def label_names_of_config(config: Mapping[str, Any]) -> dict[int, str]:
             raise ValueError(f"num_labels in config.json is {count!r}; it must be the number of labels")
         return {place: f"LABEL_{place}" for place in range(count)}
     try:
+        if not isinstance(id2label, Mapping):
+            raise TypeError("id2label is not an object")
         names = {int(place): str(name) for place, name in id2label.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (TypeError, ValueError):
         raise ValueError(
             'id2label in config.json must be an object of places and names, e.g. {"0": "negative", "1": "positive"}'
         ) from None
@@ -58,7 +59,7 @@ def label_names_of_config(config: Mapping[str, Any]) -> dict[int, str]:
     return names
 
 
-def single_label_fault(config: Mapping[str, Any]) -> str:
+def single_label_fault(config: Mapping[str, object]) -> str:
     """Return the reason why the head of a checkpoint does not select one of several labels; empty if it does."""
     problem_type, count = config.get("problem_type"), len(label_names_of_config(config))
     if problem_type == "multi_label_classification":
@@ -161,7 +162,7 @@ def _unknown(names: Mapping[int, str], label: str, reading: str) -> str:
     return f"the label {label[:80]!r} is not one of the checkpoint's labels: {_first_values(names.values())}{allowed}"
 
 
-def _first_values(values: Any) -> str:
+def _first_values(values: Iterable[object]) -> str:
     """Return the first 12 values in one line, for a message."""
     listed = [str(value)[:40] for value in values]
     return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class RelativeEncoder(torch.nn.Module):
@@ -14,7 +17,7 @@ class RelativeEncoder(torch.nn.Module):
     That code needs an additive mask.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.config = model.config
         self.embeddings = model.embeddings

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.base import Unavailable
 from backends.model.checkpoint_files import tokenizer_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -25,7 +28,7 @@ def has_tokenizer(folder: Path) -> bool:
     return bool({path.name for path in tokenizer_files(folder)} & set(VOCABULARIES))
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of the checkpoint with transformers. Run no code from the checkpoint.
 
     Raises:
@@ -47,7 +50,9 @@ def load_tokenizer(folder: Path) -> Any:
         ) from None
 
 
-def special_tokens_of(tokenizer: Any, texts: Iterable[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens_of(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the tokenizer adds before and after a single text; both may be empty."""
     for text in texts:
         bare = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -58,12 +63,14 @@ def special_tokens_of(tokenizer: Any, texts: Iterable[str]) -> tuple[tuple[int, 
     return (), ()
 
 
-def gives_token_types(tokenizer: Any) -> bool:
+def gives_token_types(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Return whether transformers passes the token types of this tokenizer to a model. Otherwise, zeros are used."""
     return "token_type_ids" in tokenizer.model_input_names
 
 
-def ids_out_of_range(tokenizer: Any, rows: Iterable[Sequence[int]], vocabulary: int) -> dict[int, str]:
+def ids_out_of_range(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]], vocabulary: int
+) -> dict[int, str]:
     """Return the ids in `rows` without a row in the model's embedding, each with the text of its token."""
     beyond = sorted({int(token) for row in rows for token in row if token >= vocabulary})
     return {token: str(tokenizer.convert_ids_to_tokens(token)) for token in beyond}

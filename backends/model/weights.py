@@ -19,14 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
+from backends.json_codec import from_json
 from backends.model.checkpoint_files import read_config
-from backends.model.families import Config, check_named_layers, layer_names_of, position_offset, setting_of
+from backends.model.families import Config, check_named_layers, layer_names_of, position_offset, setting_of, size_of
 from backends.model.layer_names import LayerNames
 
 DEFAULT_EPSILON = 1e-12
@@ -45,10 +45,10 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
 
     check_named_layers(read_config(folder), "a network from plain weights (torch_packed, trt_plugin)")
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         from backends.model.checkpoint import load_encoder
 
-        encoder: Any = load_encoder(folder)
+        encoder = load_encoder(folder)
         state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
         arrays, notes = named_weights(state, encoder.config.to_dict())
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
@@ -58,12 +58,12 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 
-def named_weights(state: Mapping[str, Array], config: Config) -> tuple[dict[str, Array], dict[str, Any]]:
+def named_weights(state: Mapping[str, Array], config: Config) -> tuple[dict[str, Array], dict[str, float]]:
     """Return arrays and notes from the state dict of an encoder without a head, and from its config.json."""
     names = layer_names_of(config)
     if (activation := setting_of(config, "hidden_act")) != "gelu":
         raise Unsupported(f"activation {activation!r} is not supported; only GELU with the error function (gelu) is")
-    layers, heads = (int(setting_of(config, name)) for name in ("num_hidden_layers", "num_attention_heads"))
+    layers, heads = (size_of(config, name) for name in ("num_hidden_layers", "num_attention_heads"))
     arrays = _embeddings(state, config, names)
     for layer in range(layers):
 
@@ -86,7 +86,7 @@ def named_weights(state: Mapping[str, Array], config: Config) -> tuple[dict[str,
         for name, role in (("attention", "attention_norm"), ("output", "ffn_norm")):
             arrays |= {f"{layer}/{name}_gamma": part(role, "weight"), f"{layer}/{name}_beta": part(role, "bias")}
     head_size = arrays["0/qkv_weight"].shape[2]
-    epsilon = float(config.get("layer_norm_eps", DEFAULT_EPSILON))
+    epsilon = from_json(float, config.get("layer_norm_eps", DEFAULT_EPSILON), "layer_norm_eps")
     notes = {"layers": layers, "heads": heads, "head_size": head_size, "hidden": heads * head_size}
     return arrays, {**notes, "epsilon": epsilon}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
-from backends.null_.null_options import Behaviour
+from backends.null_.null_options import Behaviour, NullOptions
 from backends.stream import Event
 
 HIDDEN = 8
@@ -30,18 +30,20 @@ class Null(Backend):
     distributions = ("numpy",)
 
     def check(self, spec: BuildSpec) -> None:
-        if spec.options.behaviour is Behaviour.unsupported:
+        behaviour = spec.options_as(NullOptions).behaviour
+        if behaviour is Behaviour.unsupported:
             raise Unsupported("null.behaviour=unsupported was requested")
-        if spec.options.behaviour is Behaviour.unavailable:
+        if behaviour is Behaviour.unavailable:
             raise Unavailable("null.behaviour=unavailable was requested")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         return Artifact(source.checkpoint, source.sha256)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
-        costs = Costs(**{cost.name: getattr(spec.options, cost.name) for cost in fields(Costs)})
-        factors = spec.options.process_factors or [1.0]
-        yield "open", NullSession(spec.options.behaviour.name, costs.times(factors[spec.process % len(factors)]))
+        options = spec.options_as(NullOptions)
+        costs = Costs(**{cost.name: getattr(options, cost.name) for cost in fields(Costs)})
+        factors = options.process_factors or [1.0]
+        yield "open", NullSession(options.behaviour.name, costs.times(factors[spec.process % len(factors)]))
 
 
 class NullEvent:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
 
 from backends.config_key import key
 from backends.options import BackendOptions, SharedKeys
@@ -42,7 +41,7 @@ class NullOptions(BackendOptions):
                 at_least(f"null.{item.name}", getattr(self, item.name), 0)
 
     @classmethod
-    def resolved(cls, shared: SharedKeys, groups: Mapping[str, Any]) -> NullOptions:
+    def resolved(cls, shared: SharedKeys, groups: Mapping[str, object]) -> NullOptions:
         options = super().resolved(shared, groups)
         for factor in options.process_factors:
             positive("null.process_factors", factor)

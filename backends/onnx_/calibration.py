@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backends.base import Array
 from backends.onnx_ import onnx_files
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import CalibraterBase, CalibrationDataReader
 
 ENTROPY_BINS = 1024
 """Bins of the histograms for entropy calibration. onnxruntime's default is 128, which equals the number of quantized
@@ -32,7 +35,7 @@ class CalibrationInputs:
     """
 
     batches: Callable[[], Sequence[Mapping[str, Array]]]
-    key: Mapping[str, Any] = field(default_factory=dict)
+    key: Mapping[str, object] = field(default_factory=dict)
     trained: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -49,7 +52,7 @@ def private_copy(source: Path) -> Iterator[Path]:
         yield onnx_files.link(source, Path(folder))
 
 
-def calibration_reader(batches: Sequence[Mapping[str, Array]]) -> Any:
+def calibration_reader(batches: Sequence[Mapping[str, Array]]) -> CalibrationDataReader:
     """Return a CalibrationDataReader of `batches`."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -63,7 +66,7 @@ def calibration_reader(batches: Sequence[Mapping[str, Array]]) -> Any:
     return Reader()
 
 
-def collect_ranges(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> None:
+def collect_ranges(calibrator: CalibraterBase, batches: Sequence[Mapping[str, Array]]) -> None:
     """Run `batches` through a calibrator, so that it can compute ranges. Its session must exist.
 
     onnxruntime keeps all outputs of all batches until it makes the histograms, so its memory grows with the number of
@@ -78,11 +81,15 @@ def collect_ranges(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> N
     absolute = calibrator.method == "percentile" and calibrator.symmetric
     edges: dict[str, _Edges] = {}
     for name, values in _outputs(calibrator, batches):
-        edges.setdefault(name, _Edges()).widen(values)
-    counts: dict[str, Any] = {}
+        if name not in edges:
+            edges[name] = _Edges(values)
+        edges[name].widen(values)
+    counts: dict[str, tuple[Array, Array]] = {}
     for name, values in _outputs(calibrator, batches):
         batch_counts, bins = np.histogram(
-            np.absolute(values) if absolute else values, calibrator.num_bins, range=edges[name].of(absolute)
+            np.absolute(values) if absolute else values,
+            calibrator.num_bins,
+            range=edges[name].of(absolute),  # type: ignore[arg-type]  # NumPy's types allow float only
         )
         counts[name] = (batch_counts + counts[name][0] if name in counts else batch_counts, bins)
     collector = calibrate.HistogramCollector(
@@ -100,7 +107,7 @@ def collect_ranges(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> N
     calibrator.collector = collector
 
 
-def _outputs(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
+def _outputs(calibrator: CalibraterBase, batches: Sequence[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
     """Yield the name and the flattened values of each tensor to calibrate, for each batch."""
     names = [output.name for output in calibrator.infer_session.get_outputs()]
     for feeds in batches:
@@ -112,19 +119,24 @@ def _outputs(calibrator: Any, batches: Sequence[Mapping[str, Array]]) -> Iterato
 class _Edges:
     """Smallest and largest value of a tensor, and its smallest absolute value, as scalars of the tensor's dtype."""
 
-    low: Any = None
+    def __init__(self, values: Array) -> None:
+        self.low: np.floating = values.min()
+        self.high: np.floating = values.max()
+        self.least: np.floating = np.absolute(values).min()
 
     def widen(self, values: Array) -> None:
-        low, high, least = values.min(), values.max(), np.absolute(values).min()
-        if self.low is None:
-            self.low, self.high, self.least = low, high, least
-        self.low, self.high, self.least = min(self.low, low), max(self.high, high), min(self.least, least)
+        self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
+        self.least = min(self.least, np.absolute(values).min())
 
     @property
-    def threshold(self) -> Any:
-        """The largest absolute value."""
-        return np.array(max(abs(self.low), abs(self.high)), dtype=self.low.dtype)
+    def threshold(self) -> Array:
+        """The largest absolute value, an array without axes."""
+        return np.array(self._largest, dtype=self.low.dtype)
 
-    def of(self, absolute: bool) -> tuple[Any, Any]:
+    @property
+    def _largest(self) -> np.floating:
+        return max(abs(self.low), abs(self.high))
+
+    def of(self, absolute: bool) -> tuple[np.floating, np.floating]:
         """Return the limits of the histogram."""
-        return (self.least, self.threshold[()]) if absolute else (-self.threshold, self.threshold)
+        return (self.least if absolute else -self._largest), self._largest

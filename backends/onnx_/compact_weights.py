@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backends.base import Array
 from backends.onnx_ import onnx_files
+
+if TYPE_CHECKING:
+    import onnx
 
 LARGEST = 127
 """Largest absolute value of symmetric INT8."""
@@ -59,7 +62,7 @@ def quantize_rows(table: Array) -> tuple[Array, Array]:
 class _Rewrite:
     """Rewrite of one model. `finish` removes the initializers that no node reads any more."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._constants |= {node.output[0]: node.attribute[0].t for node in self._graph.node if _is_tensor(node)}
@@ -85,10 +88,10 @@ class _Rewrite:
         for tensor in unused:
             self._graph.initializer.remove(tensor)
 
-    def _quantizes_constant(self, node: Any) -> bool:
+    def _quantizes_constant(self, node: onnx.NodeProto) -> bool:
         return node.op_type == "QuantizeLinear" and all(name in self._constants for name in node.input if name)
 
-    def _quantized(self, node: Any) -> Array:
+    def _quantized(self, node: onnx.NodeProto) -> Array:
         """Return the result of a QuantizeLinear: round half to even, then saturate (the specification of ONNX)."""
         values, scale, *zero = (self._value(name) for name in node.input if name)
         zero_point = zero[0] if zero else np.zeros_like(scale, np.uint8)
@@ -101,7 +104,7 @@ class _Rewrite:
         rounded = np.rint(values / scale) + zero_point.astype(np.float32)
         return np.asarray(rounded.clip(limits.min, limits.max), zero_point.dtype)
 
-    def _gathers(self) -> Iterator[Any]:
+    def _gathers(self) -> Iterator[onnx.NodeProto]:
         for node in self._graph.node:
             if node.op_type != "Gather" or node.input[0] not in self._constants:
                 continue
@@ -110,7 +113,7 @@ class _Rewrite:
             if axis == 0 and table.ndim == 2 and table.dtype == np.float32 and table.size >= LARGE_TABLE:
                 yield node
 
-    def _replace_gather(self, node: Any) -> None:
+    def _replace_gather(self, node: onnx.NodeProto) -> None:
         """Replace a Gather by Gather of INT8 rows, Cast, and a product with the gathered scales."""
         import onnx
 
@@ -142,6 +145,6 @@ class _Rewrite:
         return np.asarray(onnx.numpy_helper.to_array(self._constants[name]))
 
 
-def _is_tensor(node: Any) -> bool:
+def _is_tensor(node: onnx.NodeProto) -> bool:
     """Return whether a node is a Constant with a tensor."""
     return bool(node.op_type == "Constant" and node.attribute[0].name == "value")

@@ -8,8 +8,8 @@ values. The formulas work with any arithmetic: layers of a TensorRT network, nod
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -83,7 +83,13 @@ def _polynomial(x: T, ops: Arithmetic[T], coefficients: Sequence[float]) -> T:
     return ops.multiply(clipped, factor)
 
 
-GELU_VARIANTS: dict[str, Callable[[Any, Arithmetic[Any]], Any]] = {
+class Formula(Protocol):
+    """Function from x to a formula of x, for tensors of any type."""
+
+    def __call__(self, x: T, ops: Arithmetic[T]) -> T: ...
+
+
+GELU_VARIANTS: dict[str, Formula] = {
     "erf": by_erf,
     "sigmoid": by_sigmoid,
     "tanh": by_tanh,

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,7 +67,7 @@ def shift_onnx(
         calibration: inputs for which GELU's largest outputs are taken.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         import onnx_graphsurgeon as gs
 
         graph = gs.import_onnx(onnx_files.load(source.path))

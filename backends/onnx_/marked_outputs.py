@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from backends.base import Array, Artifact, Shape, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.model.checkpoint_files import read_config
-from backends.model.families import setting_of
+from backends.model.families import size_of
 from backends.model.layer_names import POINTS
 from backends.onnx_ import onnx_files
 from backends.onnx_.ranges import points_of
@@ -68,7 +67,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
     """
     inputs = prepare_inputs(origin, (shape,))
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         with np.load(inputs.path, allow_pickle=False) as arrays:
             names = [name.partition("/")[2] for name in arrays.files]
             feeds = {name: arrays[f"{shape}/{name}"] for name in names if name not in ("reference", "rows")}
@@ -76,7 +75,7 @@ def prepare_marked(origin: InputSource, onnx: Artifact, points: Sequence[str], s
             _mark(onnx.path, Path(scratch) / "model.onnx", points)
             reference = _run(Path(scratch) / "model.onnx", feeds)
         config = read_config(origin.folder)
-        intermediate, hidden = (setting_of(config, name) for name in ("intermediate_size", "hidden_size"))
+        intermediate, hidden = (size_of(config, name) for name in ("intermediate_size", "hidden_size"))
         widths = np.asarray([intermediate if point.endswith("/gelu") else hidden for point in points])
         assert widths.sum() == reference.shape[-1]
         named = {f"feeds/{name}": array for name, array in feeds.items()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_graphsurgeon as gs
 
 QUANTIZERS = ["QuantizeLinear", "DequantizeLinear"]
@@ -33,7 +34,7 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
             f"an ONNX file above 2 GB is not converted to {types} here; use fp32, int8 or backend=torch_eager"
         )
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         return _cast(source.path, path, types, keep_fp32)
 
     key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 2}
@@ -41,7 +42,7 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
     return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
 
 
-def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Mapping[str, Any]:
+def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Mapping[str, object]:
     import onnx
     import onnx_graphsurgeon as gs
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
@@ -66,7 +67,7 @@ def _remove_casts_after_dequantize(graph: gs.Graph) -> None:
     import onnx_graphsurgeon as gs
     from onnx import TensorProto
 
-    def dequantized(tensor: Any) -> Any:
+    def dequantized(tensor: gs.Tensor) -> gs.Tensor | None:
         """Return the FP32 output of a DequantizeLinear whose cast gives `tensor`, or None."""
         cast = tensor.inputs[0] if tensor.inputs else None
         fp32 = cast.inputs[0] if cast is not None and cast.op == "Cast" else None
@@ -83,7 +84,7 @@ def _remove_casts_after_dequantize(graph: gs.Graph) -> None:
         graph.nodes.append(cast)
 
 
-def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
+def _half_to_bfloat16(model: onnx.ModelProto, originals: Mapping[str, onnx.TensorProto]) -> None:
     """Change every FP16 type of a converted graph to BF16. Round constants from their FP32 originals if these exist.
 
     onnxruntime's converter places the casts, but it only supports FP16.
@@ -91,7 +92,7 @@ def _half_to_bfloat16(model: Any, originals: Mapping[str, Any]) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    def bfloat16(tensor: Any) -> Any:
+    def bfloat16(tensor: onnx.TensorProto) -> onnx.TensorProto:
         source = originals.get(tensor.name, tensor)
         values = numpy_helper.to_array(source).astype("float32")
         return helper.make_tensor(tensor.name, TensorProto.BFLOAT16, tensor.dims, values.ravel().tolist())

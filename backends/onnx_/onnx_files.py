@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.base import Unsupported
 from backends.cache import digest_of
+
+if TYPE_CHECKING:
+    import onnx
 
 MOST_BYTES = 1_900_000_000
 """Largest size in bytes of the weights inside the file of the graph. The rest of 2 GB is for later additions."""
@@ -38,14 +41,14 @@ def is_large(path: Path) -> bool:
     return data_file(path).exists()
 
 
-def graph_of(path: Path) -> Any:
+def graph_of(path: Path) -> onnx.GraphProto:
     """Read the graph of a model, without the weights in a second file."""
     import onnx
 
     return onnx.load(str(path), load_external_data=False).graph
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> onnx.ModelProto:
     """Read a model with all weights. Write it with `save` after changes.
 
     Raises:
@@ -63,7 +66,7 @@ def load(path: Path) -> Any:
     return onnx.load(str(path))
 
 
-def save_with_weights_of(model: Any, path: Path, source: Path) -> None:
+def save_with_weights_of(model: onnx.ModelProto, path: Path, source: Path) -> None:
     """Write a model with a changed graph and the weights of `source`, which were not loaded."""
     import onnx
 
@@ -73,7 +76,7 @@ def save_with_weights_of(model: Any, path: Path, source: Path) -> None:
         store_weights_digest(path)
 
 
-def save(model: Any, path: Path) -> None:
+def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a model. Its weights go to a second file if they exceed MOST_BYTES."""
     import onnx
 
@@ -140,12 +143,12 @@ def copy(source: Path, path: Path) -> None:
         shutil.copyfile(data_file(source), data_file(path))
 
 
-def _weight_bytes(model: Any) -> int:
+def _weight_bytes(model: onnx.ModelProto) -> int:
     """Return the size of a model's weights in bytes."""
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 
-def _size(tensor: Any) -> int:
+def _size(tensor: onnx.TensorProto) -> int:
     """Return the size of a tensor in bytes from its shape and type. Its values may be in another file."""
     import onnx
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
@@ -54,8 +54,9 @@ def prepare_source(
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = replace(quantization, method=Method.minmax)
     sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
+    size = from_json(CalibrationSize, sizes)
     calibration = CalibrationInputs(
-        lambda: calibration_batches(folder, texts, CalibrationSize(**sizes), seed),
+        lambda: calibration_batches(folder, texts, size, seed),
         {**made_from, **sizes},
         json.loads(learned.read_text(encoding="utf-8")) if learned else {},
     )
@@ -96,7 +97,7 @@ def _quantized(
 def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
     """Export the checkpoint in `folder` as an FP32 ONNX file and check it. The result is cached."""
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         # The import of torch takes seconds. A cell with cached artifacts does not need it.
         from backends.onnx_.export_graph import export
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
@@ -19,6 +19,10 @@ from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibrat
 from backends.onnx_.onnx_casts import matching_names
 from backends.options import Switch
 from backends.quantization_options import Activation, Method, QuantizationOptions
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
@@ -57,7 +61,7 @@ def quantize_onnx(
         Unsupported: FP8 for a model above 2 GB.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         return _quantize(source.path, path, kind, options, calibration)
 
     versions = versions_of(("onnxruntime-gpu", "onnxruntime", "onnx"))
@@ -74,7 +78,7 @@ def quantize_onnx(
 
 def _quantize(
     source: Path, path: Path, kind: str, options: QuantizationOptions, calibration: CalibrationInputs
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     from onnxruntime.quantization import quantize_static
 
     selected, others = _split_nodes(onnx_files.graph_of(source), PLACEMENTS[options.placement.name], options.leave_out)
@@ -108,7 +112,20 @@ def _quantize(
     return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
 
 
-def _settings(kind: str, options: QuantizationOptions) -> dict[str, Any]:
+class Settings(TypedDict):
+    """Arguments of onnxruntime's quantize_static that depend on the recipe alone."""
+
+    quant_format: QuantFormat
+    op_types_to_quantize: list[str]
+    per_channel: bool
+    reduce_range: bool
+    activation_type: QuantType
+    weight_type: QuantType
+    calibrate_method: CalibrationMethod
+    extra_options: dict[str, bool | float | list[str]]
+
+
+def _settings(kind: str, options: QuantizationOptions) -> Settings:
     """Return the arguments of quantize_static that depend on the recipe alone."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
@@ -197,7 +214,7 @@ def _ranges(
     return path
 
 
-def tensor_ranges(graph: Any, trained: Mapping[str, float]) -> dict[str, float]:
+def tensor_ranges(graph: onnx.GraphProto, trained: Mapping[str, float]) -> dict[str, float]:
     """Convert ranges by place ("<node> <input or output> <index>") to ranges by tensor name.
 
     Raises:
@@ -220,7 +237,9 @@ def _opset(path: Path) -> int:
     )
 
 
-def _split_nodes(graph: Any, products: Sequence[str], leave_out: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split_nodes(
+    graph: onnx.GraphProto, products: Sequence[str], leave_out: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Return the names of the nodes to quantize, and of the other MatMul nodes with constant weights."""
     selected = [node.name for node in graph.node if (place := node_at(node.name)) and place[1] in products]
     excluded = matching_names([node.name for node in graph.node], leave_out)

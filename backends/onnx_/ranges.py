@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_
 from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.quantize import tensor_ranges
 from backends.quantization_options import QuantizationOptions
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime.quantization.calibrate import CalibraterBase
 
 PLUGIN_OPERATIONS = {
     "qkv": ("query", "key", "value"),
@@ -51,7 +55,7 @@ def activation_ranges(
 
     method, percentile, leave_out = options.method.name, options.percentile, options.leave_out
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         ranges = _collect(source.path, method, percentile, calibration.batches(), calibration.trained)
         path.write_text(json.dumps(ranges, indent=1), encoding="utf-8")
         return {"left": _excluded_operations(source.path, leave_out)}
@@ -75,7 +79,7 @@ def _collect(
 
     graph = onnx_files.graph_of(source)
     points = points_of([(node.name, node.output[0]) for node in graph.node])
-    calibrators: dict[str, tuple[Any, dict[str, Any]]] = {
+    calibrators: dict[str, tuple[type[CalibraterBase], dict[str, float]]] = {
         "minmax": (calibrate.MinMaxCalibrater, {}),
         "entropy": (calibrate.EntropyCalibrater, {"num_bins": ENTROPY_BINS}),
         "percentile": (calibrate.PercentileCalibrater, {"percentile": percentile}),
@@ -90,12 +94,18 @@ def _collect(
 
 
 def _largest(
-    source: Path, selected: set[str], base: Any, options: Mapping[str, Any], batches: Sequence[Mapping[str, Array]]
+    source: Path,
+    selected: set[str],
+    base: type[CalibraterBase],
+    options: Mapping[str, float],
+    batches: Sequence[Mapping[str, Array]],
 ) -> dict[str, float]:
     """Return the range of each `selected` tensor by the onnxruntime calibrator class `base`."""
 
     class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
-        def select_tensors_to_calibrate(self, model: Any) -> tuple[set[str], dict[str, Any]]:
+        def select_tensors_to_calibrate(
+            self, model: onnx.ModelProto
+        ) -> tuple[set[str], dict[str, onnx.ValueInfoProto]]:
             tensors, infos = super().select_tensors_to_calibrate(model)
             return tensors & selected, infos
 
@@ -117,7 +127,7 @@ def _excluded_operations(source: Path, patterns: Sequence[str]) -> list[str]:
     return sorted(operations)
 
 
-def _points_at(place: str, graph: Any, points: Mapping[str, str]) -> list[str]:
+def _points_at(place: str, graph: onnx.GraphProto, points: Mapping[str, str]) -> list[str]:
     """Return the point of a trained place, if there is one. Attention has a Transpose or Reshape between them."""
     producers = {output: node for node in graph.node for output in node.output}
     (tensor,) = tensor_ranges(graph, {place: 0.0})

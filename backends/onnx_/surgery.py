@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from backends.base import Artifact, versions_of
+from backends.base import Array, Artifact, versions_of
 from backends.cache import ArtifactCache
 from backends.model.layer_names import MERGED_PRODUCT
 from backends.onnx_ import onnx_files
@@ -23,7 +23,7 @@ def apply_rewrites(source: Artifact, rewrites: Sequence[str], cache: ArtifactCac
         ValueError: a rewrite changes nothing.
     """
 
-    def build(path: Path) -> Mapping[str, Any]:
+    def build(path: Path) -> Mapping[str, object]:
         import onnx_graphsurgeon as gs
 
         graph = gs.import_onnx(onnx_files.load(source.path))
@@ -73,7 +73,7 @@ def merged_qkv(graph: gs.Graph) -> int:
 
     changed = 0
     products = [node for node in graph.nodes if node.op == "MatMul" and isinstance(node.inputs[1], gs.Constant)]
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[gs.Node]] = {}
     for node in products:
         groups.setdefault(node.inputs[0].name, []).append(node)
     for group in groups.values():
@@ -134,28 +134,28 @@ class GraphArithmetic:
     def __init__(self, graph: gs.Graph, base: str) -> None:
         self._graph, self._base, self._count = graph, base, 0
 
-    def add(self, x: object, other: object) -> object:
+    def add(self, x: gs.Tensor, other: gs.Tensor | float) -> gs.Tensor:
         return self._node("Add", x, other)
 
-    def multiply(self, x: object, other: object) -> object:
+    def multiply(self, x: gs.Tensor, other: gs.Tensor | float) -> gs.Tensor:
         return self._node("Mul", x, other)
 
-    def power(self, x: object, exponent: float) -> object:
+    def power(self, x: gs.Tensor, exponent: float) -> gs.Tensor:
         return self._node("Pow", x, exponent)
 
-    def erf(self, x: object) -> object:
+    def erf(self, x: gs.Tensor) -> gs.Tensor:
         return self._node("Erf", x)
 
-    def sigmoid(self, x: object) -> object:
+    def sigmoid(self, x: gs.Tensor) -> gs.Tensor:
         return self._node("Sigmoid", x)
 
-    def tanh(self, x: object) -> object:
+    def tanh(self, x: gs.Tensor) -> gs.Tensor:
         return self._node("Tanh", x)
 
-    def clip(self, x: Any, edge: float) -> Any:
+    def clip(self, x: gs.Tensor, edge: float) -> gs.Tensor:
         return self._node("Clip", x, -edge, edge)
 
-    def _node(self, op: str, *inputs: Any) -> Any:
+    def _node(self, op: str, *inputs: gs.Tensor | float) -> gs.Tensor:
         import numpy as np
         import onnx_graphsurgeon as gs
 
@@ -178,18 +178,20 @@ REWRITES = {
 }
 
 
-def _constant(tensor: Any) -> Any:
+def _constant(tensor: gs.Tensor) -> Array | None:
     """Return the values of an initializer or of a Constant node's output; None for any other tensor."""
     import onnx_graphsurgeon as gs
 
     if isinstance(tensor, gs.Constant):
-        return tensor.values
+        values: Array = tensor.values
+        return values
     if tensor.inputs and tensor.inputs[0].op == "Constant":
-        return tensor.inputs[0].attrs["value"].values
+        constant: Array = tensor.inputs[0].attrs["value"].values
+        return constant
     return None
 
 
-def _axis(tensor: Any) -> int | None:
+def _axis(tensor: gs.Tensor) -> int | None:
     """Return the axis if `tensor` is Unsqueeze(Gather(Shape(x), axis)), the size of that axis; otherwise None."""
     gather = tensor.inputs[0].inputs[0].inputs if tensor.inputs and tensor.inputs[0].op == "Unsqueeze" else []
     if not gather or gather[0].op != "Gather" or gather[0].inputs[0].inputs[0].op != "Shape":

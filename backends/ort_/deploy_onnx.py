@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.base import Array, BuildSpec, versions_of
 from backends.deployment import Deployed, Deployment, TensorInfo
@@ -12,7 +11,10 @@ from backends.inputs.samples import Arrange, mean_cosine, padded_rows, sample_ru
 from backends.onnx_ import onnx_files
 from backends.onnx_.compact_weights import compact_weights
 from backends.ort_.ort import INSTALLED
-from backends.ort_.run_onnx import open_model
+from backends.ort_.run_onnx import Settings, open_model
+
+if TYPE_CHECKING:
+    import onnx
 
 FILE = "model.onnx"
 
@@ -28,7 +30,7 @@ def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
     The notes of an INT8 file have the mean cosine of the samples to FP32, for the measured and for the exported file.
     """
     spec, target = deployment.spec, deployment.folder / FILE
-    settings = {"file": FILE, **_provider(spec)}
+    settings = _settings(spec)
     source = deployment.artifact.path
     notes: dict[str, object] = {}
     if spec.precision == "int8":
@@ -41,19 +43,21 @@ def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
     return Deployed((name, version), tuple(files), settings, inputs, outputs, (), notes), padded_rows
 
 
-def _provider(spec: BuildSpec) -> dict[str, object]:
-    """Return the execution provider of a cell and its options. The CUDA provider uses TF32 unless it is turned off."""
+def _settings(spec: BuildSpec) -> Settings:
+    """Return the file, the execution provider of a cell and its options.
+
+    The CUDA provider uses TF32 unless it is turned off.
+    """
     if spec.device.kind != "cuda":
-        return {"provider": "CPUExecutionProvider", "provider_options": {}}
+        return {"file": FILE, "provider": "CPUExecutionProvider", "provider_options": {}}
     return {
+        "file": FILE,
         "provider": "CUDAExecutionProvider",
         "provider_options": {"use_tf32": "1" if spec.precision == "tf32" else "0"},
     }
 
 
-def _write_compact(
-    deployment: Deployment, source: Path, target: Path, settings: Mapping[str, object]
-) -> dict[str, object]:
+def _write_compact(deployment: Deployment, source: Path, target: Path, settings: Settings) -> dict[str, object]:
     """Write a Q/DQ graph with INT8 weights, and with INT8 embeddings if the samples stay as similar to FP32."""
     measured = _cosine(deployment, source.parent, {**settings, "file": source.name})
     counts = compact_weights(source, target)
@@ -68,7 +72,7 @@ def _write_compact(
     }
 
 
-def _cosine(deployment: Deployment, folder: Path, settings: Mapping[str, object]) -> float:
+def _cosine(deployment: Deployment, folder: Path, settings: Settings) -> float:
     """Return the mean cosine of the samples' token vectors to those of the FP32 reference."""
     run = open_model(folder, settings)
     outputs: list[Array] = []
@@ -84,7 +88,7 @@ def _tensors(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]
     return tuple(_tensor(value) for value in graph.input), tuple(_tensor(value) for value in graph.output)
 
 
-def _tensor(value: Any) -> TensorInfo:
+def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     import onnx
 
     tensor = value.type.tensor_type

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,11 +33,12 @@ from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.onnx_ import onnx_files
 from backends.options import Switch
+from backends.ort_.description import OrtOptions
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from backends.cuda import CudaStream
+    from backends.cuda import CudaStream, PinnedArray
 
 INSTALLED = ("onnxruntime-gpu", "onnxruntime")
 
@@ -84,13 +85,13 @@ class OnnxRuntime(Backend):
         A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
         """
         assert source.onnx is not None
-        fusion = spec.options.fusion
+        fusion = spec.options_as(OrtOptions).fusion
         fuse = fusion is Switch.on or (fusion is Switch.auto and spec.device.kind == "cuda")
         if not fuse or spec.precision == "int8":
             return source.onnx
         onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
 
-        def build(path: Path) -> dict[str, Any]:
+        def build(path: Path) -> dict[str, object]:
             return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
 
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
@@ -103,7 +104,7 @@ class OnnxRuntime(Backend):
         yield "load", OrtSession(spec, artifact.path)
 
 
-def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, Any]:
+def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, object]:
     """Fuse attention, GELU, LayerNorm and embeddings; return the number of fused operators of each kind.
 
     For families without named layers, the optimizer fuses only the patterns that it recognizes.
@@ -145,11 +146,11 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 class ShapeBuffers:
     """Buffers of one shape at fixed addresses, and their IO binding."""
 
-    inputs: dict[str, Any]
-    output: Any
-    binding: Any
-    pinned: dict[str, Any] = field(default_factory=dict)
-    host: Any = None
+    inputs: dict[str, onnxruntime.OrtValue]
+    output: onnxruntime.OrtValue
+    binding: onnxruntime.IOBinding
+    pinned: dict[str, PinnedArray] = field(default_factory=dict)
+    host: PinnedArray | None = None
 
 
 class OrtSession(Session):
@@ -172,7 +173,7 @@ class OrtSession(Session):
         options.log_severity_level = 3
         if spec.threads:
             options.intra_op_num_threads = spec.threads
-        providers: list[Any] = ["CPUExecutionProvider"]
+        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if self._gpu:
             from backends.cuda import CudaStream
 
@@ -270,9 +271,10 @@ class OrtSession(Session):
     def fetch(self) -> Array:
         if self._cuda is None:
             return self._bound.output.numpy()  # type: ignore[no-any-return]
+        assert self._bound.host is not None
         self._cuda.copy_out(self._bound.host.array, self._bound.output.data_ptr())
         self.wait()
-        return self._bound.host.array  # type: ignore[no-any-return]
+        return self._bound.host.array
 
     def capture(self) -> None:
         if not self._can_capture:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 
-def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+class Settings(TypedDict):
+    """`settings` in manifest.json: the name of the model, the execution provider and its options."""
+
+    file: str
+    provider: str
+    provider_options: dict[str, str]
+
+
+def open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Open the model of an exported folder.
 
     Args:
         folder: the exported folder.
-        settings: `settings` in manifest.json: `file` is the name of the model, `provider` the execution provider, and
-            `provider_options` its options.
+        settings: `settings` in manifest.json.
 
     Returns:
         A function from int32 arrays [batch, sequence] by input name to the last hidden state, FP32
@@ -39,7 +46,7 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
     if provider not in session.get_providers():
         raise RuntimeError(f"onnxruntime could not load its {provider}; install the CUDA libraries that it needs")
 
-    def run(arrays: Mapping[str, Any]) -> Any:
+    def run(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         (hidden,) = session.run(None, dict(arrays))
         return np.asarray(hidden, np.float32)
 

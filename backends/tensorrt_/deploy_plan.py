@@ -15,8 +15,10 @@ from backends.base import Feeds
 from backends.deployment import Deployed, Deployment, TensorInfo
 from backends.inputs.samples import Arrange, ArrangedInputs
 from backends.profiles import Profile, plan_profiles
+from backends.tensorrt_.run_plan import Settings
 from backends.tensorrt_.runtime.installation import DISTRIBUTIONS
 from backends.tensorrt_.runtime.layout import Layout, Rows
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 FILE = "model.plan"
@@ -28,22 +30,24 @@ def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
     assert isinstance(backend, TensorRTBackend)
     layout = backend.layout(spec) or Rows(deployment.names)
     shutil.copyfile(artifact.path, deployment.folder / FILE)
-    libraries = [Path(path) for path in spec.options.plugin_libraries]
+    options = spec.options_as(TensorRTOptions)
+    libraries = [Path(path) for path in options.plugin_libraries]
     for library in libraries:
         shutil.copyfile(library, deployment.folder / library.name)
     package, version = next(
         ((name, artifact.versions[name]) for name in DISTRIBUTIONS if name in artifact.versions), ("tensorrt", "")
     )
-    profiles = plan_profiles(spec.shapes, spec.options)
+    profiles = plan_profiles(spec.shapes, options)
+    settings: Settings = {
+        "file": FILE,
+        "plugin_libraries": [library.name for library in libraries],
+        "host_code": bool(options.version_compatible),
+        "built_for": f"{package} {version} on {spec.device.name}",
+    }
     deployed = Deployed(
         runtime=(package, version),
         files=(FILE, *(library.name for library in libraries)),
-        settings={
-            "file": FILE,
-            "plugin_libraries": [library.name for library in libraries],
-            "host_code": bool(spec.options.version_compatible),
-            "built_for": f"{package} {version} on {spec.device.name}",
-        },
+        settings=settings,
         inputs=tuple(TensorInfo(name, "int32", _axes(layout, name, profiles)) for name in layout.sizes(profiles[0])),
         outputs=(TensorInfo("the only output", "float", ("tokens", "hidden")),),
         profiles=tuple(_profile(profile) for profile in profiles),

@@ -8,7 +8,7 @@ from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.onnx_network import define_from_onnx
 from backends.tensorrt_.runtime.capabilities import Capabilities
-from backends.tensorrt_.runtime.tensorrt_options import Types
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 
@@ -33,18 +33,20 @@ class TensorRT(TensorRTBackend):
                 raise Unsupported(
                     f"TensorRT {release} has no calibrator for these types; use quantization.scheme=explicit"
                 )
-        if spec.options.types is Types.flags and not can.weak_typing:
+        options = spec.options_as(TensorRTOptions)
+        if options.types is Types.flags and not can.weak_typing:
             raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
-        plan_profiles(spec.shapes, spec.options)
+        plan_profiles(spec.shapes, options)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
         """Return the source form: Q/DQ for explicit quantization, casts where types come from the graph."""
+        options = spec.options_as(TensorRTOptions)
         explicit = spec.precision in ("int8", "fp8") and spec.quantization.explicit
         needs_casts = types_from_graph(spec, self.api.can) and spec.precision not in ("fp32", "tf32")
         return SourceForm(
-            rewrites=tuple(rewrite.name for rewrite in spec.options.rewrites),
+            rewrites=tuple(rewrite.name for rewrite in options.rewrites),
             types=("bf16" if spec.precision == "bf16" else "fp16") if needs_casts else "fp32",
-            keep_fp32=tuple(spec.options.keep_fp32) if needs_casts else (),
+            keep_fp32=tuple(options.keep_fp32) if needs_casts else (),
             quantized=spec.precision if explicit else "",
             calibration=spec.precision == "int8" and not explicit,
         )
@@ -61,4 +63,4 @@ class TensorRT(TensorRTBackend):
 
 def types_from_graph(spec: BuildSpec, can: Capabilities) -> bool:
     """Return whether casts in the ONNX file set the types of computation, and not builder flags."""
-    return spec.options.types is Types.graph or not can.weak_typing
+    return spec.options_as(TensorRTOptions).types is Types.graph or not can.weak_typing

@@ -16,7 +16,7 @@ from backends.tensorrt_.plugins.weights_network import define_from_weights, excl
 from backends.tensorrt_.runtime.installation import INSTALL_COMMAND
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.tensorrt_options import Engines, Part, Products, Types
+from backends.tensorrt_.runtime.tensorrt_options import Engines, Part, PluginOptions, Products, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 CACHE_VERSION = 5
@@ -27,7 +27,7 @@ the previous network are not used."""
 class TensorRTPlugin(TensorRTBackend):
     def check(self, spec: BuildSpec) -> None:
         can = self.api.can
-        options = spec.options
+        options = spec.options_as(PluginOptions)
         if spec.precision not in ("fp32", "fp16", "int8"):
             raise Unsupported(f"the BERT plugins compute in fp32, fp16 and int8, not in {spec.precision}")
         if options.layout.name == "packed" and spec.precision == "fp32":
@@ -73,7 +73,8 @@ class TensorRTPlugin(TensorRTBackend):
         return *release, Finding("plugin library", status, text, "" if loaded else INSTALL_COMMAND)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:
-        return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating_nodes(spec.options))
+        floating = floating_nodes(spec.options_as(PluginOptions))
+        return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         assert source.arrays is not None
@@ -87,8 +88,9 @@ class TensorRTPlugin(TensorRTBackend):
             "epsilon": source.arrays.notes["epsilon"],
             **({"shift": True} if spec.quantization.shift else {}),
         }
-        tuned = {profile.opt for profile in plan_profiles(spec.shapes, spec.options)} & spec.tokens.keys()
-        if spec.options.layout.name == "packed" and tuned:
+        options = spec.options_as(PluginOptions)
+        tuned = {profile.opt for profile in plan_profiles(spec.shapes, options)} & spec.tokens.keys()
+        if options.layout.name == "packed" and tuned:
             made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
         return self.engine(spec, made_from, partial(define_from_weights, source=source))
 
@@ -98,7 +100,7 @@ class TensorRTPlugin(TensorRTBackend):
 
 def _all_int8(spec: BuildSpec) -> bool:
     """Return whether every tensor between the embeddings and the output can be INT8."""
-    options = spec.options
+    options = spec.options_as(PluginOptions)
     packed = options.layout.name == "packed" and options.products in (Products.auto, Products.convolution)
     parts = {options.attention, options.norms}
     return packed and spec.precision == "int8" and Part.fp16 not in parts

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import tensorrt as trt
 
-def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+
+class Settings(TypedDict):
+    """`settings` in manifest.json.
+
+    Attributes:
+        file: name of the plan.
+        plugin_libraries: files of plugins.
+        host_code: whether the plan has code for the host.
+        built_for: the GPU and the release that the plan needs.
+    """
+
+    file: str
+    plugin_libraries: list[str]
+    host_code: bool
+    built_for: str
+
+
+def open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Open the plan of an exported folder. A plan contains code: open only a plan that you trust.
 
     Args:
         folder: the exported folder.
-        settings: `settings` in manifest.json: `file` is the name of the plan, `plugin_libraries` the files of plugins,
-            `host_code` whether the plan has code for the host, `built_for` the GPU and the release that it needs.
+        settings: `settings` in manifest.json.
 
     Returns:
         A function from int32 arrays by input name to the plan's output, FP32. Its axes are those in manifest.json.
@@ -41,7 +59,7 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
     types = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
     host_type = types.get(engine.get_tensor_dtype(output), np.uint16)  # the bits of BF16
 
-    def run(arrays: Mapping[str, Any]) -> Any:
+    def run(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         with _Memory() as memory:
             context.set_optimization_profile_async(_profile(engine, arrays), memory.stream)
             for name, array in arrays.items():
@@ -60,7 +78,7 @@ def open_model(folder: Path, settings: Mapping[str, Any]) -> Callable[[Mapping[s
     return run
 
 
-def _profile(engine: Any, arrays: Mapping[str, Any]) -> int:
+def _profile(engine: trt.ICudaEngine, arrays: Mapping[str, np.ndarray]) -> int:
     """Return the smallest optimization profile that contains the sizes of all arrays.
 
     Raises:
@@ -76,7 +94,7 @@ def _profile(engine: Any, arrays: Mapping[str, Any]) -> int:
     return min(fitting)[1]
 
 
-def _contains(sizes: Any, shape: tuple[int, ...]) -> bool:
+def _contains(sizes: Sequence[Sequence[int]], shape: tuple[int, ...]) -> bool:
     smallest, _, largest = sizes
     return all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
 
@@ -102,18 +120,18 @@ class _Memory:
         self._pointers.append(pointer)
         return pointer
 
-    def copy_in(self, array: Any) -> int:
+    def copy_in(self, array: np.ndarray) -> int:
         pointer = self.allocate(array.nbytes)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._checked(self._cuda.cudaMemcpy(pointer, array.ctypes.data, array.nbytes, kind))
         return pointer
 
-    def copy_out(self, array: Any, pointer: int) -> None:
+    def copy_out(self, array: np.ndarray, pointer: int) -> None:
         self._checked(self._cuda.cudaStreamSynchronize(self.stream))
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._checked(self._cuda.cudaMemcpy(array.ctypes.data, pointer, array.nbytes, kind))
 
-    def _checked(self, returned: Any) -> Any:
+    def _checked(self, returned: tuple[Any, ...]) -> Any:
         status, *values = returned
         if status != self._cuda.cudaError_t.cudaSuccess:
             raise RuntimeError(f"CUDA: {status.name}")

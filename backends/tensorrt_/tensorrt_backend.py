@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from backends.base import Artifact, Backend, BuildSpec, Device, Opening, Unavailable
 from backends.finding import MISSING, OK, Finding
@@ -15,7 +14,7 @@ from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBU
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
-DefineEngine = Callable[[BuildTarget, BuildSpec], tuple[Layout, Mapping[str, Any]]]
+DefineEngine = Callable[[BuildTarget, BuildSpec], tuple[Layout, Mapping[str, object]]]
 """DefineNetwork of backends/tensorrt_/build/build_target.py, with the spec of the engine."""
 
 
@@ -47,10 +46,10 @@ class TensorRTBackend(Backend):
         """Return the layout of a batch in the engine's inputs; None for Rows with the engine's own input names."""
         return None
 
-    def engine(self, spec: BuildSpec, made_from: Mapping[str, Any], define: DefineEngine) -> Artifact:
+    def engine(self, spec: BuildSpec, made_from: Mapping[str, object], define: DefineEngine) -> Artifact:
         """Return the engine of the network that `define` creates, from the cache if it has one; see `cached_engine`."""
 
-        def build(engine_spec: BuildSpec, path: Path) -> Mapping[str, Any]:
+        def build(engine_spec: BuildSpec, path: Path) -> Mapping[str, object]:
             from backends.tensorrt_.build.build import build_plan
 
             return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -28,10 +27,10 @@ def convert_except(model: torch.nn.Module, dtype: torch.dtype, keep_fp32: Sequen
         module.register_forward_pre_hook(_cast_inputs(module_dtype))
 
 
-def _cast_inputs(dtype: torch.dtype) -> Any:
+def _cast_inputs(dtype: torch.dtype) -> Callable[[torch.nn.Module, tuple[object, ...]], tuple[object, ...]]:
     """Return a hook that casts a module's floating-point inputs."""
 
-    def cast(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def cast(_: torch.nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
         return tuple(x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
 
     return cast

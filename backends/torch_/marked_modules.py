@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 
@@ -35,12 +34,12 @@ class MarkedEncoder(torch.nn.Module):
             modules[point].register_forward_hook(self._keep(point))
 
     def _keep(self, point: str) -> Callable[..., None]:
-        def keep(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        def keep(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             self._outputs[point] = output
 
         return keep
 
-    def forward(self, **inputs: Any) -> SimpleNamespace:
+    def forward(self, **inputs: torch.Tensor) -> SimpleNamespace:
         self._outputs.clear()
         self.encoder(**inputs)
         concatenated = torch.cat([self._outputs[point].float() for point in self._points], dim=-1)

@@ -24,6 +24,8 @@ from backends.base import (
 )
 from backends.finding import Finding
 from backends.inputs.packing import Packing, pack
+from backends.json_codec import from_json
+from backends.torch_.description import PackedOptions
 from backends.torch_.pytorch import TorchSteps
 from backends.torch_.torch_findings import torch_findings
 
@@ -69,8 +71,9 @@ class TorchPacked(Backend):
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
             weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, dtype) for name in loaded.files}
-        multiple = spec.options.pad_to_multiple_of
-        return PackedSession(weights, artifact.notes["epsilon"], spec.device.kind, spec.device.index, multiple)
+        multiple = spec.options_as(PackedOptions).pad_to_multiple_of
+        epsilon = from_json(float, artifact.notes["epsilon"], "epsilon")
+        return PackedSession(weights, epsilon, spec.device.kind, spec.device.index, multiple)
 
 
 def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> torch.Tensor:

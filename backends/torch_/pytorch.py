@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 import gc
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from backends.base import (
     Array,
@@ -25,13 +26,15 @@ from backends.base import (
     versions_of,
 )
 from backends.finding import Finding
+from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
-from backends.torch_.description import EagerOptions
+from backends.torch_.description import CompileOptions, EagerOptions
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
     import torch
+    from transformers.modeling_outputs import BaseModelOutput
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -88,14 +91,14 @@ class Torch(Backend):
         if spec.threads:
             torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        model: Any = load_encoder(artifact.path.parent).to(spec.device.kind)
+        model: torch.nn.Module = load_encoder(artifact.path.parent).to(spec.device.kind)
         if isinstance(spec.options, EagerOptions) and spec.options.keep_fp32:
             from backends.torch_.keep_fp32 import convert_except
 
             convert_except(model, dtype, spec.options.keep_fp32)
         else:
             model.to(dtype)
-        if marked := artifact.notes.get("marked"):
+        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
             from backends.torch_.marked_modules import MarkedEncoder
 
             model = MarkedEncoder(model, marked)
@@ -103,8 +106,10 @@ class Torch(Backend):
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
             torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
-            dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[spec.options.dynamic]
-            model = torch.compile(model, mode=spec.options.compile_mode.value, dynamic=dynamic)
+            options = spec.options_as(CompileOptions)
+            dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[options.dynamic]
+            compiled = torch.compile(model, mode=options.compile_mode.value, dynamic=dynamic)
+            return TorchSession(compiled, spec.device.kind, spec.device.index)
         return TorchSession(model, spec.device.kind, spec.device.index)
 
 
@@ -143,11 +148,11 @@ class TorchSteps(Session):
         self._torch = torch
         self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
         self._buffers = Buffers({}, {})
-        self._key: tuple[Any, ...] = ()
-        self._buffers_by_key: dict[tuple[Any, ...], Buffers] = {}
+        self._key: tuple[object, ...] = ()
+        self._buffers_by_key: dict[tuple[object, ...], Buffers] = {}
         self._mode = torch.inference_mode()
         self._mode.__enter__()
-        self._on_stream: AbstractContextManager[Any] = nullcontext()
+        self._on_stream: AbstractContextManager[object] = nullcontext()
         if kind == "cuda":
             from backends.cuda import CudaStream
 
@@ -242,7 +247,7 @@ class TorchSession(TorchSteps):
     then use its fastest kernel. Otherwise the model gets a boolean mask [batch, 1, 1, sequence].
     """
 
-    def __init__(self, model: torch.nn.Module, kind: str, index: int) -> None:
+    def __init__(self, model: Callable[..., BaseModelOutput | SimpleNamespace], kind: str, index: int) -> None:
         super().__init__(kind, index)
         self._model = model
         self._unpadded = False

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any
 
 from backends.base import Device, versions_of
 from backends.finding import MISSING, OK, WARNING, Finding
@@ -31,8 +30,7 @@ def torch_findings(device: Device) -> tuple[Finding, ...]:
         return (Finding("PyTorch", MISSING, f"{text}; it cannot use the GPU", f"{install} --force-reinstall"),)
     if not torch.cuda.is_available():
         return (Finding("PyTorch", MISSING, f"{text}; it finds no usable GPU or driver", "nvidia-smi"),)
-    library: Any = torch.backends.cudnn
-    cudnn = library.version()
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch has no types for it
     found = Finding("cuDNN", OK, str(cudnn)) if cudnn else Finding("cuDNN", WARNING, "PyTorch finds none", install)
     return Finding("PyTorch", OK, text), found
 

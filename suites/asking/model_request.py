@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from backends.base import Unavailable
 from backends.config_key import to_json_types
@@ -65,7 +64,7 @@ def _file_name(text: str) -> str:
     return f"model-{name}" if name == NO_MODEL else name
 
 
-def local_config(config: RunConfig) -> dict[str, Any]:
+def local_config(config: RunConfig) -> dict[str, object]:
     """Check the folder model.path and return its config.json. Return {} if there is no folder.
 
     Raises:
@@ -83,7 +82,7 @@ def local_config(config: RunConfig) -> dict[str, Any]:
         raise Refused(f"model.path={folder}{' ' if missing else ': '}{reason}{advice if missing else ''}") from None
 
 
-def positions(config: RunConfig, checkpoint_config: Mapping[str, Any]) -> int:
+def positions(config: RunConfig, checkpoint_config: Mapping[str, object]) -> int:
     """Return the longest sequence of the model in tokens, from config.json, or from conf/ if config.json is missing.
 
     Raises:
@@ -129,7 +128,7 @@ def model_reference(config: RunConfig, cache: Path, writes: bool = True) -> Mode
         package_of=model.package_of,
         package_sha256=model.package_sha256,
         tokenizer=_tokenizer(config),
-        architecture=to_json_types(model.architecture),
+        architecture={name: to_json_types(value) for name, value in model.architecture.items()},
         seed=config.seed,
         identity=_identity(Path(path), cache, writes) if path else "",
         origin="path" if path else "",

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backends.base import BuildSpec, Shape
 from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
 from backends.model.labels import label_names_of_config, single_label_fault
 from backends.model.reference import ModelReference
+from backends.options import BackendOptions
 from backends.quantization_options import QuantizationOptions
 from suites.asking.cache_folder import existing_cache, user_cache
 from suites.asking.interpreters import interpreter_path
@@ -35,7 +35,7 @@ from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
-from suites.records.cell import short_digest
+from suites.records.cell import CellFields, short_digest
 from suites.schema.config import RunConfig
 from suites.schema.enums import Precision, TaskKind, Weights
 from suites.schema.refusals import Refused, no_such_choice, unwritten, writable
@@ -63,7 +63,7 @@ class Request:
         texts: sentences for calibration and, with a tokenizer, for inputs.
         seed: of inputs and calibration.
         question: the suite's own part of jobs.
-        cell: fields of `Cell` that are known before the probe.
+        cell: fields of the cell that are known before the probe.
     """
 
     suite: str
@@ -87,7 +87,7 @@ class Request:
     question: Question
     judging: Judging
     effort: Effort
-    cell: Mapping[str, Any]
+    cell: CellFields
 
 
 def resolve(config: RunConfig, writes: bool = True) -> Request:
@@ -154,9 +154,7 @@ def quantizes(backend: BackendDescription, precision: str) -> bool:
     return precision in (Precision.int8.name, Precision.fp8.name) and backend.source is SourceKind.onnx
 
 
-def _cell(
-    context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference
-) -> dict[str, Any]:
+def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference) -> CellFields:
     config = context.config
     backend = chosen_backend(config.backend)
     none, random = backend.source is SourceKind.none, config.weights is Weights.random
@@ -181,7 +179,7 @@ def _cell(
         },
         "options": {
             "cuda_graph": spec.cuda_graph,
-            **spec.options.for_cell(),
+            **spec.options_as(BackendOptions).for_cell(),
             "threads": config.threads,
             **quantization,
             **suite_request.options,
@@ -269,7 +267,7 @@ def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:
     return tuple(Shape(batch, sequence) for sequence in sorted(set(config.sequence)) for batch in batches)
 
 
-def _labels(config: RunConfig, model_config: Mapping[str, Any]) -> dict[int, str] | None:
+def _labels(config: RunConfig, model_config: Mapping[str, object]) -> dict[int, str] | None:
     """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
     judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind is TaskKind.sequence_classification
     if not model_config or not judges_head:

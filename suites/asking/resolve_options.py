@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import Any
 
 from backends.config_key import to_json_types
 from backends.description import BackendDescription
@@ -65,12 +64,14 @@ def quantization_of(config: RunConfig, machine: Machine) -> QuantizationOptions:
     on_cpu, chosen = machine.device.kind == "cpu", config.quantization
     _check_used(config, on_cpu)
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
-    automatic: dict[str, Any] = {
-        "activation": Activation.uint8 if on_cpu else Activation.int8,
-        "placement": describe(config.backend).placement,
-        "reduce_range": Switch.on if saturates else Switch.off,
-    }
-    return replace(chosen, **{name: v for name, v in automatic.items() if getattr(chosen, name).name == "auto"})
+    activation, placement, reduce_range = chosen.activation, chosen.placement, chosen.reduce_range
+    if activation.name == "auto":
+        activation = Activation.uint8 if on_cpu else Activation.int8
+    if placement.name == "auto":
+        placement = describe(config.backend).placement
+    if reduce_range is Switch.auto:
+        reduce_range = Switch.on if saturates else Switch.off
+    return replace(chosen, activation=activation, placement=placement, reduce_range=reduce_range)
 
 
 def _check_used(config: RunConfig, on_cpu: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from suites.schema.config import RunConfig
 from suites.schema.config_types import check_types
@@ -12,7 +12,11 @@ from suites.schema.refusals import Refused, did_you_mean
 from suites.schema.run_schema import run_schema
 
 if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
+
+P = ParamSpec("P")
+Loader = TypeVar("Loader", bound="ConfigLoader")
 
 OWN_PARTS = {
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -34,18 +38,23 @@ def install() -> None:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     load = ConfigLoaderImpl.load_configuration
+    ConfigLoaderImpl.load_configuration = _checking(load)  # type: ignore[method-assign, assignment]  # replaced at run time
+
+
+def _checking(load: Callable[Concatenate[Loader, P], DictConfig]) -> Callable[Concatenate[Loader, P], DictConfig]:
+    """Return a method of a loader that loads a configuration and checks it."""
 
     @functools.wraps(load)
-    def checked(self: Any, *arguments: Any, **named: Any) -> Any:
+    def checked(self: Loader, /, *arguments: P.args, **named: P.kwargs) -> DictConfig:
         config = load(self, *arguments, **named)
         check_no_code(config.hydra)
         _check_interpreter(self, config.hydra)
         return config
 
-    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+    return checked
 
 
-def check_no_code(hydra: Mapping[str, Any]) -> None:
+def check_no_code(hydra: DictConfig) -> None:
     """Check that no file changed settings of Hydra that run code.
 
     Args:
@@ -56,7 +65,8 @@ def check_no_code(hydra: Mapping[str, Any]) -> None:
     """
     from omegaconf import OmegaConf
 
-    settings: Any = OmegaConf.to_container(hydra, resolve=False)
+    settings = OmegaConf.to_container(hydra, resolve=False)
+    assert isinstance(settings, dict)
     logging = [settings.get("job_logging") or {}, settings.get("hydra_logging") or {}]
     forbidden = [f"hydra.{name}" for name in ("callbacks", "searchpath") if settings.get(name)]
     forbidden += ["hydra.job.env_set"] if settings.get("job", {}).get("env_set") else []
@@ -68,7 +78,7 @@ def check_no_code(hydra: Mapping[str, Any]) -> None:
         raise Refused(f"a configuration file sets {forbidden[0]}, which can run code; remove it from the file")
 
 
-def _targets(node: Any) -> Iterator[str]:
+def _targets(node: object) -> Iterator[str]:
     """Yield the values of all keys _target_ in nested containers."""
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -80,7 +90,7 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _check_interpreter(loader: Any, hydra: Any) -> None:
+def _check_interpreter(loader: ConfigLoader, hydra: DictConfig) -> None:
     """Check that the chosen interpreter has a file.
 
     The group is optional because its default file may be missing. Therefore Hydra ignores a missing choice.

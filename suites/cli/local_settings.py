@@ -17,7 +17,6 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from suites.asking.user_folders import settings_folder
 from suites.cli.groups import SUITE_GROUP, suite_nodes
@@ -56,18 +55,20 @@ def interpreters() -> dict[str, str]:
     path = settings_file()
     if path is None:
         return {}
-    settings = _read(path)
+    content = _read(path)
     if path != FORMER:
-        _check_keys(path, settings, [GROUP])
-        settings = settings.get(GROUP) or {}
+        _check_keys(path, content, [GROUP])
+    settings = content if path == FORMER else content.get(GROUP) or {}
     if not isinstance(settings, Mapping):
         raise Refused(f"{path}: {GROUP} must be a mapping, e.g. {GROUP}: {{trt: /path/to/python}}")
     _check_keys(path, settings, interpreter_keys(), f"{GROUP}.")
-    given = {name: value for name, value in settings.items() if value is not None}
-    for name, value in given.items():
-        if not isinstance(value, str):
+    paths = {}
+    for name, value in settings.items():
+        if isinstance(value, str):
+            paths[str(name)] = _absolute(path, value)
+        elif value is not None:
             raise Refused(f"{path}: {GROUP}.{name} must be the path of a Python program")
-    return {name: _absolute(path, value) for name, value in given.items()}
+    return paths
 
 
 def settings_file() -> Path | None:
@@ -95,7 +96,7 @@ def _distrust(path: Path) -> str:
     return ""
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[object, object]:
     """Read a mapping from a YAML file.
 
     Raises:
@@ -119,7 +120,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return settings
 
 
-def _check_keys(path: Path, settings: Mapping[Any, Any], allowed: list[str], prefix: str = "") -> None:
+def _check_keys(path: Path, settings: Mapping[object, object], allowed: list[str], prefix: str = "") -> None:
     for key in settings:
         if key not in allowed:
             hint = did_you_mean(str(key), allowed, prefix)

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import TextIO
 
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -22,7 +22,7 @@ class TolerantStream:
     With `plain`, control characters of a terminal are visible as their codes.
     """
 
-    def __init__(self, stream: Any, plain: bool) -> None:
+    def __init__(self, stream: TextIO, plain: bool) -> None:
         self.problem: OSError | None = None
         self._stream, self._plain = stream, plain
 
@@ -65,8 +65,9 @@ class TolerantStream:
     def writelines(self, lines: Iterable[str]) -> None:
         self.write("".join(lines))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def __getattr__(self, name: str) -> object:
+        value: object = getattr(self._stream, name)
+        return value
 
 
 class TolerantOutput:

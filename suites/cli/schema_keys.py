@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 
 from suites.root import CONF
 from suites.schema.run_schema import run_schema
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def type_of(key: str) -> Any:
+    Schema = DataclassInstance | type[DataclassInstance]
+
+
+def type_of(key: str) -> object:
     """Return the type of a dotted key in the schema, or None if the schema does not have the key."""
-    kind: Any = run_schema()
+    kind: object = run_schema()
     for name in key.split("."):
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
     return kind
 
 
-def known_keys(schema: Any, prefix: str = "") -> list[str]:
+def known_keys(schema: Schema, prefix: str = "") -> list[str]:
     """Return all dotted keys of a dataclass schema, in the order of its fields."""
     keys = []
     for item in fields(schema):
@@ -28,7 +33,7 @@ def known_keys(schema: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def keys_not_in_schema(config: Mapping[Any, Any], schema: Any, prefix: str = "") -> list[str]:
+def keys_not_in_schema(config: Mapping[object, object], schema: Schema, prefix: str = "") -> list[str]:
     """Return the dotted keys that a configuration has and its schema does not. Hydra accepts them as `+key=value`."""
     factories = {item.name: item.default_factory for item in fields(schema)}
     added = [f"{prefix}{name}" for name in config if name not in factories]
@@ -42,7 +47,8 @@ def help_text(key: str) -> str:
     """Return the help text of a dotted key; empty if it has none."""
     parent, _, name = key.rpartition(".")
     schema = type_of(parent) if parent else run_schema()
-    return next((str(item.metadata.get("help", "")) for item in fields(schema) if item.name == name), "")
+    items = fields(schema) if is_dataclass(schema) else ()
+    return next((str(item.metadata.get("help", "")) for item in items if item.name == name), "")
 
 
 def entries_of(parent: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from suites.schema.refusals import Refused
 
@@ -45,6 +44,8 @@ def _count(sweep: object) -> int:
     if isinstance(sweep, ChoiceSweep):
         return len(sweep.list)
     if isinstance(sweep, RangeSweep):
-        values: Any = sweep  # The types allow None. After parsing, the fields are numbers.
-        return int(max(0, math.ceil((values.stop - values.start) / values.step)))
+        start, stop = sweep.start, sweep.stop
+        assert start is not None
+        assert stop is not None
+        return int(max(0, math.ceil((stop - start) / sweep.step)))
     return 1

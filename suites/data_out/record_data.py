@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from suites.data_out.data_row import SUITE, DataRow
 from suites.records.parts import Maker
@@ -75,5 +74,5 @@ def _scored(record: Record, task: str) -> DataRow:
     )
 
 
-def _json(data: Mapping[str, Any]) -> str:
+def _json(data: Mapping[str, object]) -> str:
     return json.dumps(data, sort_keys=True)

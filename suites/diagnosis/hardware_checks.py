@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends.finding import MISSING, OK, WARNING, Finding
+from backends.json_codec import from_json
 from suites.measuring.machine import Machine, cpu, gpus
 from suites.schema.refusals import first_line
 
@@ -62,6 +63,7 @@ def _sizes(text: str) -> Iterator[tuple[str, str]]:
 
 def _gpu(machine: Machine) -> Finding:
     facts, (major, minor) = machine.description, machine.device.compute_capability
-    memory = f"{facts['memory_bytes'] / 1e9:.0f} GB, " if "memory_bytes" in facts else ""
+    size = from_json(float, facts.get("memory_bytes", 0), "memory_bytes")
+    memory = f"{size / 1e9:.0f} GB, " if "memory_bytes" in facts else ""
     driver = f"driver {facts.get('driver', '?')}, CUDA {facts.get('cuda_driver', '?')}"
     return Finding("GPU", OK, f"{facts['gpu']}, {memory}{driver}, compute capability {major}.{minor}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backends.finding import MISSING, OK, WARNING, Finding
+from backends.json_codec import NotThisType, from_json
 from suites.asking.interpreters import interpreter_path
 from suites.diagnosis.query_interpreter import NoAnswer, Query
 from suites.schema.refusals import Refused
@@ -71,10 +72,11 @@ def _checked(key: str, given: str, query: Query) -> Python:
         return Python(key, "", Finding(name, MISSING, one_line(str(reason)), fix))
     try:
         facts = query(path, ["-c", PROGRAM])
-        version, python, numpy = tuple(facts["version"]), str(facts["python"]), str(facts["numpy"])
+        version = from_json(tuple[int, ...], facts["version"], "version")
+        python, numpy = str(facts["python"]), str(facts["numpy"])
     except NoAnswer as reason:
         return Python(key, "", Finding(name, MISSING, f"{path}: {reason}", fix))
-    except (KeyError, TypeError):
+    except (KeyError, NotThisType):
         return Python(key, "", Finding(name, MISSING, f"{path} is not a Python", fix))
     if version < LEAST:
         text = f"{path}: Python {python} is too old; workers need {'.'.join(map(str, LEAST))} or newer"

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from suites.root import ROOT
 from suites.running.launch import code_folder, why_not_started
@@ -41,7 +40,7 @@ class Query:
 
     def __call__(
         self, python: str, arguments: Sequence[str], given: str = "", environment: Mapping[str, str] = NOTHING
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         """Run `python ARGUMENTS` and return the JSON object in the last line that it prints.
 
         Args:
@@ -59,7 +58,7 @@ class Query:
 
     def _answer(
         self, python: str, arguments: Sequence[str], given: str, environment: Mapping[str, str]
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         path = os.pathsep.join(filter(None, [environment[CODE], os.environ.get(CODE, "")]))
         try:
             process = subprocess.Popen(
@@ -90,7 +89,7 @@ class Query:
         return _parsed(out, error_text, process.returncode)
 
 
-def _parsed(out: str, error: str, status: int) -> Mapping[str, Any]:
+def _parsed(out: str, error: str, status: int) -> Mapping[str, object]:
     try:
         answer = json.loads((out.strip().splitlines() or [""])[-1])
     except ValueError:

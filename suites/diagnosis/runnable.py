@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from backends.base import BuildSpec, Shape
 from backends.description import BackendDescription, SourceKind
 from backends.finding import MISSING, WARNING, Finding
-from backends.json_codec import to_json
+from backends.json_codec import NotThisType, from_json, to_json
 from backends.quantization_options import QuantizationOptions
 from suites.asking.request import quantizes
 from suites.asking.resolve_options import backend_options, quantization_of
@@ -61,9 +60,10 @@ def missing_for_exports(python: str, query: Query) -> tuple[Mapping[str, Sequenc
         everything = {kind.name: ["a usable interpreter.main"] for kind in SourceKind if kind is not SourceKind.none}
         return everything, Finding("export", MISSING, "interpreter.main cannot be used")
     try:
-        missing = query(python, [*SURVEY, EXPORT])["missing"]
-        names = sorted({str(name) for listed in missing.values() for name in listed})
-    except (NoAnswer, KeyError, TypeError, AttributeError) as reason:
+        answer = query(python, [*SURVEY, EXPORT])
+        missing = from_json(Mapping[str, list[str]], answer["missing"], "missing")
+        names = sorted({name for listed in missing.values() for name in listed})
+    except (NoAnswer, KeyError, NotThisType) as reason:
         everything = {kind.name: ["a usable interpreter.main"] for kind in SourceKind if kind is not SourceKind.none}
         return everything, Finding("export", MISSING, f"{python}: {reason}")
     if names:
@@ -110,7 +110,7 @@ def runnable(
     return results[0]
 
 
-def _survey(backend: BackendDescription, python: str, machine: Machine, query: Query) -> tuple[dict[str, Any], str]:
+def _survey(backend: BackendDescription, python: str, machine: Machine, query: Query) -> tuple[dict[str, object], str]:
     """Return the answer of the backend in its interpreter, with the refusals of the request, and why there is none."""
     jobs, refused = _jobs(backend, machine)
     given = {"device": to_json(machine.device), "jobs": {name: to_json(job) for name, job in jobs.items()}}
@@ -122,7 +122,7 @@ def _survey(backend: BackendDescription, python: str, machine: Machine, query: Q
     return {**answer, "refused": refused}, ""
 
 
-def _answered(backend: BackendDescription, device: str, answer: Mapping[str, Any], failure: str) -> Runnable:
+def _answered(backend: BackendDescription, device: str, answer: Mapping[str, object], failure: str) -> Runnable:
     """Return the answer of a backend. `failure` is why it runs in no precision; "" if there is no such reason.
 
     A missing library is only a warning if the machine has no device for the backend.
@@ -132,7 +132,7 @@ def _answered(backend: BackendDescription, device: str, answer: Mapping[str, Any
         findings = [replace(item, status=WARNING) if item.status == MISSING else item for item in findings]
     faults = [item.text for item in findings if item.status == MISSING]
     failure = failure or (faults[0] if faults else "")
-    refused = answer.get("refused", {})
+    refused = from_json(Mapping[str, str], answer.get("refused", {}), "refused")
     reasons = {
         precision.name: refused.get(precision.name) or failure or _reason(answer, precision.name)
         for precision in Precision
@@ -164,15 +164,18 @@ def _jobs(backend: BackendDescription, machine: Machine) -> tuple[dict[str, Prob
     return jobs, refused
 
 
-def _reason(answer: Mapping[str, Any], precision: str) -> str:
+def _reason(answer: Mapping[str, object], precision: str) -> str:
+    probed = answer.get("probed")
+    found = probed.get(precision) if isinstance(probed, Mapping) else None
     try:
-        probed = answer["probed"][precision]
-        return "" if probed["outcome"] == OK else str(probed["reason"])
-    except (KeyError, TypeError):
+        outcome = from_json(Mapping[str, str], found, precision)
+        return "" if outcome["outcome"] == OK else outcome["reason"]
+    except (KeyError, NotThisType):
         return "its interpreter gave no answer"
 
 
-def _findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
-    for data in answer.get("findings", ()):
+def _findings(answer: Mapping[str, object]) -> Iterator[Finding]:
+    given = answer.get("findings")
+    for data in given if isinstance(given, list) else ():
         with contextlib.suppress(TypeError):  # the interpreter may have printed anything
             yield Finding(**data)

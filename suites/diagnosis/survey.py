@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any
+from typing import TypedDict
 
 from backends.base import Device
 from backends.description import SourceKind
@@ -29,7 +29,14 @@ from suites.worker import probe
 EXPORT = "export"
 
 
-def survey(backend: str, data: Any) -> dict[str, Any]:
+class Given(TypedDict):
+    """JSON on standard input: a device, and a job by precision."""
+
+    device: object
+    jobs: dict[str, object]
+
+
+def survey(backend: str, data: Given) -> dict[str, object]:
     """Return the findings of a backend and whether it can run each job."""
     probed = {precision: _probed(job) for precision, job in data["jobs"].items()}
     try:
@@ -39,7 +46,7 @@ def survey(backend: str, data: Any) -> dict[str, Any]:
     return {"findings": [dataclasses.asdict(finding) for finding in found], "probed": probed}
 
 
-def _probed(data: Any) -> dict[str, str]:
+def _probed(data: object) -> dict[str, str]:
     try:
         answer = probe(from_json(ProbeJob, data, "job"))
         return {"outcome": answer.outcome, "reason": answer.reason}
@@ -52,7 +59,7 @@ def main() -> None:
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if sys.argv[1] == EXPORT:
-        answer: dict[str, Any] = {"missing": {kind.name: missing_packages(kind) for kind in SourceKind}}
+        answer: dict[str, object] = {"missing": {kind.name: missing_packages(kind) for kind in SourceKind}}
     else:
         answer = survey(sys.argv[1], json.load(sys.stdin))
     os.write(answers, f"{json.dumps(answer)}\n".encode())

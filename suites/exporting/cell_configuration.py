@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from backends.base import BuildSpec, Device, Shape
 from backends.options import SharedKeys
@@ -120,7 +119,7 @@ def _check_cell(record: Record, request: Request) -> None:
             )
 
 
-def typed(value: Any) -> str:
+def typed(value: object) -> str:
     """Return a value as Hydra reads it on a command line."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
@@ -165,7 +164,7 @@ LENGTHS = ("distribution", "tokens", "low", "mean", "sigma", "values", "counts",
 """Keys of a cell's lengths that have the same name in the group `lengths`."""
 
 
-def _different_options(cell: Cell, options: Mapping[str, Any]) -> list[str]:
+def _different_options(cell: Cell, options: Mapping[str, object]) -> list[str]:
     """Return words for the options of a cell that are not those in `options`, which has the options of a request.
 
     Raises:

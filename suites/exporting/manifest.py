@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backends.cache import digest_of
 from backends.deployment import Deployed, TensorInfo
@@ -64,7 +63,7 @@ class ExportedModel:
         return LEAST_COSINE[precision] if self.runs_here else min(0.95, LEAST_COSINE[precision])
 
 
-def manifest_of(model: ExportedModel, folder: Path) -> dict[str, Any]:
+def manifest_of(model: ExportedModel, folder: Path) -> dict[str, object]:
     """Return the content of manifest.json for the files in `folder`."""
     record, cell, sampled, deployed = model.record, model.record.cell, model.sampled, model.deployed
     measured = record.artifacts.built_sha256
@@ -111,11 +110,11 @@ def manifest_of(model: ExportedModel, folder: Path) -> dict[str, Any]:
     }
 
 
-def _tensor(tensor: TensorInfo) -> dict[str, Any]:
+def _tensor(tensor: TensorInfo) -> dict[str, object]:
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
 
 
-def _pooling(pooling: Pooling | None) -> dict[str, Any]:
+def _pooling(pooling: Pooling | None) -> dict[str, object]:
     """Return the pooling of sentence vectors. Without a supported one, verify.py compares means over tokens."""
     if pooling is None:
         return {"mode": "mean", "normalized": False, "source": "the pooling of the checkpoint is not supported"}

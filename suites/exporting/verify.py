@@ -15,25 +15,48 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 COLUMNS = "sentence  greatest difference  cosine    cosine to FP32"
 
 
-def sentence_vector(tokens: Any, pooling: str) -> Any:
+class FileEntry(TypedDict):
+    """A file in manifest.json."""
+
+    sha256: str
+
+
+class Pooling(TypedDict):
+    """The pooling of sentence vectors in manifest.json."""
+
+    mode: str
+
+
+class Manifest(TypedDict):
+    """The parts of manifest.json that this check reads."""
+
+    runner: str
+    settings: Mapping[str, object]
+    pooling: Pooling
+    sentences: list[str]
+    minimum_cosine: float
+    files: dict[str, FileEntry]
+
+
+def sentence_vector(tokens: np.ndarray, pooling: str) -> np.ndarray:
     """Return the pooled vector of one sentence from the outputs of its tokens, [tokens, hidden]."""
     reduced = {"mean": tokens.mean(0), "max": tokens.max(0), "cls": tokens[0]}
     return np.asarray(reduced[pooling], np.float64)
 
 
-def cosine(first: Any, second: Any) -> float:
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
     """Return the cosine between two vectors."""
     return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
-def changed_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def changed_files(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
     """Return a line for each file that is missing or differs from its digest in manifest.json."""
     faults = []
     for name, entry in files.items():
@@ -49,12 +72,12 @@ def changed_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[
     return faults
 
 
-def outputs(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[int, Any]:
+def outputs(folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """Run the model; return the output of each batch as FP32 [tokens, hidden], by number of the batch."""
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     run = importlib.import_module(manifest["runner"]).open_model(folder, manifest["settings"])
-    batches: dict[int, dict[str, Any]] = {}
+    batches: dict[int, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         batch, _, tensor = name.partition("/")
         if batch.startswith("run"):
@@ -63,7 +86,7 @@ def outputs(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, Any]
     return {number: run(batch).reshape(-1, hidden) for number, batch in batches.items()}
 
 
-def compare(manifest: Mapping[str, Any], arrays: Mapping[str, Any], hidden: Mapping[int, Any]) -> bool:
+def compare(manifest: Manifest, arrays: Mapping[str, np.ndarray], hidden: Mapping[int, np.ndarray]) -> bool:
     """Print a line for each sentence; return whether all agree."""
     pooling, least, agree = manifest["pooling"]["mode"], float(manifest["minimum_cosine"]), True
     print(COLUMNS)
@@ -81,7 +104,7 @@ def compare(manifest: Mapping[str, Any], arrays: Mapping[str, Any], hidden: Mapp
 
 def main(folder: Path) -> int:
     """Check the model in a folder and return the exit status."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest: Manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     faults = changed_files(folder, manifest["files"])
     for fault in faults:
         print(fault, file=sys.stderr)

@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from suites.cli.cell_commands import command_of_cell
 from suites.latency.figures import LatencyRow
@@ -14,7 +13,7 @@ from suites.layers.result import LayersResult
 from suites.records.record import OK, Record
 from suites.tables.markdown import machine_title
 
-Json = Mapping[str, Any]
+Json = Mapping[str, object]
 """An object of the JSON in the page."""
 
 

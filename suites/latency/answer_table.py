@@ -22,13 +22,14 @@ COLUMNS = (
     "runner-up",
     "its p50 ms",
     "lead",
-    f"times as fast as {BASELINE}",
+    "speed-up",
     "notes",
 )
 
-LEGEND = """\
+LEGEND = f"""\
 - **winner**: the fastest row of a shape, plain or graph. **(tie)**: the runner-up may be as fast.
-- **runner-up**: the fastest row of another backend or precision. **lead**: its time divided by that of the winner."""
+- **runner-up**: the fastest row of another backend or precision. **lead**: its time divided by that of the winner.
+- **speed-up**: time of {BASELINE} divided by that of the winner; empty if it was not measured at the shape."""
 
 
 def answer_table(records: Sequence[Record], scores: Judged) -> str:

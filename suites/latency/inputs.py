@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from backends.base import Artifact, Shape, Source
 from backends.inputs.batches import InputSource, prepare_inputs
+from backends.json_codec import from_json
 from suites.running.job import ExportJob
 from suites.running.null_inputs import null_batches
 from suites.running.prepared import Prepared
@@ -12,7 +15,8 @@ from suites.running.prepared import Prepared
 def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
     """The shapes are those of the passes, if a batch runs in several."""
     inputs = prepare_inputs(origin, job.spec.shapes)
-    return Prepared(source, inputs, tuple(map(Shape.parse, inputs.notes["shapes"])))
+    shapes = from_json(Mapping[str, object], inputs.notes["shapes"], "shapes")
+    return Prepared(source, inputs, tuple(map(Shape.parse, shapes)))
 
 
 def prepare_null(job: ExportJob) -> Artifact:

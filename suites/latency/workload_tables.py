@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
+from backends.json_codec import from_json
 from backends.registry import descriptions
 from suites.records.cell import PROFILES
 from suites.records.measurement import GPU, LATENCY, SUSTAINED
@@ -81,8 +81,9 @@ def _lengths(record: Record) -> str:
     return f"{lengths['distribution']}{details}"
 
 
-def _mean(lengths: Mapping[str, Any]) -> float:
-    values, counts = lengths["values"], lengths.get("counts") or [1] * len(lengths["values"])
+def _mean(lengths: Mapping[str, object]) -> float:
+    values = from_json(list[float], lengths["values"], "values")
+    counts = from_json(list[float], lengths.get("counts") or [1] * len(values), "counts")
     return float(sum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts))
 
 

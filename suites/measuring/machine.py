@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from backends.base import Device
+
+T = TypeVar("T")
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -28,10 +30,10 @@ class Machine:
 
     device: Device
     slug: str
-    description: Mapping[str, Any] = field(default_factory=dict)
+    description: Mapping[str, object] = field(default_factory=dict)
 
 
-def nvml_query(query: Callable[..., Any], *arguments: Any) -> Any:
+def nvml_query(query: Callable[..., T], *arguments: object) -> T | int:
     """Return the result of an NVML query, or 0 if this GPU does not support it (for example energy or power limit)."""
     import pynvml
 
@@ -83,7 +85,7 @@ def cpu() -> Machine:
     cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     features = tuple(name for name in CPU_FEATURES if name in flags.split())
-    description = {**host, "uuid": _host_identity(), "cores": cores, "features": features}
+    description: dict[str, object] = {**host, "uuid": _host_identity(), "cores": cores, "features": features}
     limited = f" limited to {quota:g}" if quota < cores else ""
     description |= {"cpu_quota": quota} if limited else {}
     device = Device("cpu", 0, host["cpu"], features=features)
@@ -128,7 +130,7 @@ def _quota_of(group: Path) -> float:
         return float("inf")
 
 
-def _host() -> dict[str, Any]:
+def _host() -> dict[str, str]:
     model = _cpuinfo("model name") or platform.processor() or platform.machine()
     return {"cpu": model, "system": f"{platform.system()} {platform.release()}", "architecture": platform.machine()}
 

@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from suites.asking.request import Request
 from suites.planning.past_runs import PastRuns
@@ -59,7 +58,7 @@ def estimate(request: Request, past: PastRuns) -> Estimate | None:
     return None
 
 
-def most_similar(cell: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+def most_similar(cell: Mapping[str, object], records: Sequence[Record]) -> list[Record]:
     """Return the records that are most similar to a cell; [] if none has its suite, backend and kind of device."""
     wanted = json_value(cell)
     likeness: dict[tuple[bool, ...], list[Record]] = {}
@@ -70,7 +69,7 @@ def most_similar(cell: Mapping[str, Any], records: Sequence[Record]) -> list[Rec
     return likeness[max(likeness)] if likeness else []
 
 
-def is_same_cell(cell: Mapping[str, Any], record: Record, release: str | None = None) -> bool:
+def is_same_cell(cell: Mapping[str, object], record: Record, release: str | None = None) -> bool:
     """Return whether a record is of a cell.
 
     Args:
@@ -85,9 +84,9 @@ def is_same_cell(cell: Mapping[str, Any], record: Record, release: str | None = 
     return all(past[name] == value for name, value in wanted.items() if value or name != "model_version")
 
 
-def json_value(value: Mapping[str, Any]) -> Mapping[str, Any]:
+def json_value(value: Mapping[str, object]) -> Mapping[str, object]:
     """Return a mapping as it is after it was written to JSON and read again."""
-    converted: Mapping[str, Any] = json.loads(json.dumps(value))
+    converted: Mapping[str, object] = json.loads(json.dumps(value))
     return converted
 
 

@@ -16,6 +16,7 @@ from backends.registry import describe, load_backend
 from suites.asking.request import Request
 from suites.planning.estimate import Estimate, estimate, is_same_cell
 from suites.planning.past_runs import PastRuns
+from suites.records.cell import CellFields
 from suites.records.record import OK, UNSUPPORTED, Record
 from suites.running.engine_notes import engine_key, is_noted
 from suites.running.job import Probed, ProbeJob
@@ -119,7 +120,7 @@ def located(request: Request) -> Request:
         identity = identity_of(folder, request.cache, writes=False)
     except (OSError, Unavailable):
         return request
-    cell = {**request.cell, "model_version": identity[:16]}
+    cell: CellFields = {**request.cell, "model_version": identity[:16]}
     return replace(request, model=replace(model, path=str(folder), identity=identity), cell=cell)
 
 

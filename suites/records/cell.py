@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
-from backends.json_codec import to_json
+from backends.json_codec import to_object
 from backends.json_part import Part
 
 PROFILES = ("profiles", "min", "opt", "max", "ranges")
@@ -23,6 +23,21 @@ PROFILES = ("profiles", "min", "opt", "max", "ranges")
 def short_digest(value: object) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a JSON value. They replace a long value in a cell."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class CellFields(TypedDict):
+    """Fields of a `Cell` that are known before the probe: all but `release`."""
+
+    suite: str
+    model: str
+    weights: str
+    model_version: str
+    backend: str
+    precision: str
+    device: str
+    shapes: tuple[tuple[int, int], ...]
+    lengths: Mapping[str, object]
+    options: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -54,8 +69,7 @@ class Cell(Part):
     options: Mapping[str, Any]
 
     def to_json(self) -> dict[str, object]:
-        data: dict[str, object] = to_json(self)
-        return data
+        return to_object(self)
 
     @cached_property
     def id(self) -> str:

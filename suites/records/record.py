@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from backends.atomic_file import write_atomically
-from backends.json_codec import NotThisType, from_json, to_json
+from backends.json_codec import NotThisType, from_json, to_object
 from backends.json_part import Part
 from suites.records.artifacts import Artifacts
 from suites.records.cell import Cell
@@ -118,8 +118,7 @@ class Record(Part):
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON object of the record, in the current layout and without a digest."""
-        data: dict[str, object] = to_json(replace(self, schema=SCHEMA))
-        return data
+        return to_object(replace(self, schema=SCHEMA))
 
 
 def result_type(suite: str) -> type[Result]:
@@ -177,7 +176,7 @@ def write_record(results: Path, record: Record) -> Path:
             f"the record was not written, because it could not be read again: {error}; choose usual values"
         ) from None
     digest = digest_of(data)
-    measurements = ",\n  ".join(json.dumps(to_json(m), separators=(",", ":")) for m in record.measurements)
+    measurements = ",\n  ".join(json.dumps(to_object(m), separators=(",", ":")) for m in record.measurements)
     del data["measurements"]
     body = json.dumps({**data, "digest": digest}, indent=1)
     write_atomically(path, f'{body[:-2]},\n "measurements": [\n  {measurements}\n ]\n}}\n')

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any
 
 Check = Callable[[object, str], None]
 
@@ -41,7 +40,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
         suite(data.get("scores", {}), "scores")
 
 
-def is_a(expected: str, test: Callable[[Any], bool]) -> Check:
+def is_a(expected: str, test: Callable[[object], bool]) -> Check:
     def check(value: object, where: str) -> None:
         if not test(value):
             raise BadRecord(f"{where} is not {expected}")
@@ -134,6 +133,7 @@ model = is_a(
     lambda value: isinstance(value, str) and value[:1] not in ("/", "\\")
     and not {".", ".."} & set(re.split(r"[/\\]", value)),
 )  # fmt: skip
+window = is_a("start, end and steps", lambda value: isinstance(value, list) and _numbers(value, 0) and len(value) == 3)
 maybe_number = is_a("a number or null", lambda value: value is None or type(value) in (int, float))
 
 
@@ -167,7 +167,7 @@ CELL = fields(
 MEASUREMENT = fields(
     {
         "phase": text, "batch": whole, "sequence": whole, "cuda_graph": flag, "samples": times,
-        "windows": each(is_a("start, end and steps", lambda value: _numbers(value, 0) and len(value) == 3)),
+        "windows": each(window),
         "steady": flag,
     },
     {

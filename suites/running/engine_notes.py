@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from backends.atomic_file import write_atomically
 from backends.base import Artifact
 from backends.cache import key_digest
-from backends.json_codec import to_json
+from backends.json_codec import to_object
 from backends.registry import describe
 from suites.asking.request import Request
 
@@ -28,19 +29,22 @@ def engine_key(request: Request) -> str:
     backend = describe(request.backend)
     if not backend.builds_engine:
         return ""
-    spec = {name: value for name, value in to_json(request.spec).items() if name not in ("cache", "process", "tokens")}
+    spec = {
+        name: value for name, value in to_object(request.spec).items() if name not in ("cache", "process", "tokens")
+    }
+    cell: Mapping[str, object] = request.cell
     return key_digest(
         {
             "backend": request.backend,
             "interpreter": request.interpreter,
             "machine": [request.machine.slug, request.machine.device.uuid],
-            "model": [request.cell[name] for name in ("model", "weights", "model_version")],
+            "model": [cell[name] for name in ("model", "weights", "model_version")],
             "spec": spec,
             "lengths": request.lengths.settings(),
             "texts": request.cell["lengths"]["texts"],
             "seed": request.seed,
             # A suite with several rounds marks other points in each, so its engines are its own.
-            "question": to_json(request.question) if request.question.following(MOST_POINTS) else None,
+            "question": to_object(request.question) if request.question.following(MOST_POINTS) else None,
             # An engine for packed tokens is tuned for the number of tokens of the suite's inputs.
             "suite": request.suite if backend.packs_tokens else "",
         }

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import suites
 from backends.json_codec import from_json, to_json
@@ -205,14 +205,14 @@ def _check_space(stage: str, folder: Path) -> None:
             raise CannotWrite(f"{stage} failed, and {folder} cannot be written: {error.strerror}") from None
 
 
-def read_answer(job: Job[A], data: Any, log_tail: str) -> Answer[A]:
+def read_answer(job: Job[A], data: Mapping[str, object], log_tail: str) -> Answer[A]:
     """Return the answer in the JSON of out.json.
 
     Raises:
         ValueError, KeyError, TypeError: the JSON is not an answer to this job.
     """
     outcome, reason, result = data["outcome"], data["reason"], data["result"]
-    if not isinstance(reason, str) or outcome not in OUTCOMES:
+    if not isinstance(reason, str) or not isinstance(outcome, str) or outcome not in OUTCOMES:
         raise ValueError(f"the outcome {outcome!r} is unknown")
     answer: A | None = from_json(job.answer_type(), result, "result") if outcome == OK else None
     return Answer(outcome, one_line(reason), answer, log_tail)

@@ -12,14 +12,16 @@ import os
 import pwd
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import TypeVar
 
 from backends.json_part import Part
 from suites.asking.request import Request
 from suites.records.record import Record
 from suites.root import ROOT
+
+P = TypeVar("P", bound=Part)
 
 PATH = re.compile(r"(?<![\w.:/<>~-])/(?:[^\s/'\"`:;,=()\[\]{}<>|*?]+/)+[^\s/'\"`:;,=()\[\]{}<>|*?]*")
 """Matches an absolute path with at least one folder, but not a URL and not the end of a relative path."""
@@ -31,8 +33,13 @@ def without_folders(record: Record, request: Request) -> Record:
     """Return the record without folders in its command, reason, log, artifacts, facts, checks and processes."""
     replacements = folder_replacements(request)
     names = ("command", "reason", "log_tail", "artifacts", "facts", "checks", "processes")
-    cleaned: dict[str, Any] = {name: _cleaned(getattr(record, name), replacements) for name in names}
-    return replace(record, **cleaned)
+    return _replaced(record, {name: _cleaned(getattr(record, name), replacements) for name in names})
+
+
+def _replaced(part: P, values: Mapping[str, object]) -> P:
+    """Return a part with other values of some fields."""
+    change: Callable[..., P] = replace
+    return change(part, **values)
 
 
 def folder_replacements(request: Request) -> dict[str, str]:
@@ -77,8 +84,8 @@ def _shortened(match: re.Match[str]) -> str:
 
 def _cleaned(value: object, replacements: Mapping[str, str]) -> object:
     if isinstance(value, Part):
-        parts: dict[str, Any] = {item.name: _cleaned(getattr(value, item.name), replacements) for item in fields(value)}
-        return replace(value, **parts)
+        parts = {item.name: getattr(value, item.name) for item in fields(value)}
+        return _replaced(value, {name: _cleaned(part, replacements) for name, part in parts.items()})
     if isinstance(value, str):
         return clean(value, replacements)
     if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backends.base import Artifact, Shape, SourceForm
-from backends.json_codec import from_json, to_json
+from backends.json_codec import from_json, to_object
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
 from suites.measuring.clock import now_ns
@@ -153,7 +153,7 @@ def artifacts_of(exported: Exported, built: Artifact) -> Artifacts:
         weights |= {"points": exported.points} if exported.points else {}
         weights |= {"identity": exported.identity, "origin": exported.origin}
     stored = {
-        name: {key: value for key, value in to_json(file).items() if key != "path"}
+        name: {key: value for key, value in to_object(file).items() if key != "path"}
         for name, file in files.items()
         if file is not None
     }
@@ -165,8 +165,8 @@ def padded_tokens(inputs: Artifact) -> dict[Shape, int]:
 
     An engine is tuned for the number of tokens that it will run.
     """
-    notes = inputs.notes.get("shapes", {})
-    tokens = {Shape.parse(name): shape_notes["tokens"] for name, shape_notes in notes.items()}
+    notes = from_json(Mapping[str, Mapping[str, object]], inputs.notes.get("shapes", {}), "shapes")
+    tokens = {Shape.parse(name): from_json(int, of_shape["tokens"], name) for name, of_shape in notes.items()}
     return {shape: count for shape, count in tokens.items() if count < shape.batch * shape.sequence}
 
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
 
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import nvml_query
@@ -90,14 +89,15 @@ class TelemetrySampler:
             self._thread.join()
             pynvml.nvmlShutdown()
 
-    def _sample(self, handle: Any) -> None:
+    def _sample(self, handle: object) -> None:
         while not self._stop.wait(self.period_s):
             self.readings.append(_read(handle))
 
 
-def _read(handle: Any) -> Reading:
+def _read(handle: object) -> Reading:
     import pynvml
 
+    processes = nvml_query(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
     return Reading(
         at=now_ns(),
         sm_clock=nvml_query(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
@@ -107,7 +107,7 @@ def _read(handle: Any) -> Reading:
         reasons=nvml_query(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
         energy=nvml_query(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
-        processes=len(nvml_query(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()),
+        processes=0 if not processes or isinstance(processes, int) else len(processes),
         until=now_ns(),
     )
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from suites.schema.refusals import Refused, shortened
 
-ELEMENT_NAMES = {int: "whole numbers", float: "numbers", str: "names", list: "lists"}
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ELEMENT_NAMES: dict[object, str] = {int: "whole numbers", float: "numbers", str: "names", list: "lists"}
 
 
-def check_types(config: Any) -> None:
+def check_types(config: DataclassInstance) -> None:
     """Check the types of all lists and mappings of a configuration.
 
     Args:
@@ -30,19 +33,19 @@ def check_types(config: Any) -> None:
             raise Refused(f"{key}={shortened(str(value))} must be {container} of {element_name}{inner}")
 
 
-def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def _leaves(config: DataclassInstance, prefix: str) -> Iterator[tuple[str, object, object]]:
     types = get_type_hints(type(config))
     for item in fields(config):
         value, kind = getattr(config, item.name), types[item.name]
         if is_dataclass(kind):
-            if not is_dataclass(value):
+            if not is_dataclass(value) or isinstance(value, type):
                 raise Refused(f"{prefix}{item.name}={value} is not a choice of this group; --help lists the choices")
             yield from _leaves(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, kind, value
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: object) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is list:
         return isinstance(value, list) and all(_fits(element, inner[0]) for element in value)
@@ -54,4 +57,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return isinstance(value, kind)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

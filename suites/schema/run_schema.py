@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import field, fields, make_dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.config_key import key
 from backends.registry import interpreters, option_groups
 from backends.value_checks import Refused
 from suites.schema.config import RunConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @cache
@@ -35,7 +38,7 @@ def interpreter_keys() -> list[str]:
     return ["main", *sorted(set(interpreters()) - {"main"})]
 
 
-def _interpreter_schema() -> type[Any]:
+def _interpreter_schema() -> type[DataclassInstance]:
     """Return the dataclass of Python executables. inference-suites.yaml or the user's settings can set them."""
     described = interpreters()
     return make_dataclass(

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from backends.json_codec import from_json
 from suites.records.measurement import GPU, LATENCY, Measurement
 from suites.records.record import Record
 from suites.statistics.stats import Estimate
@@ -180,18 +180,7 @@ def _equal_computation(record: Record) -> str:
 @cache
 def committed_studies() -> tuple[Study, ...]:
     """Return the studies in `FILE`."""
-    return tuple(_from_json(item) for item in json.loads(FILE.read_text(encoding="utf-8")))
-
-
-def _from_json(item: Mapping[str, Any]) -> Study:
-    return Study(
-        **{
-            **item,
-            "path": PathKey(**item["path"]),
-            "medians_ms": tuple(item["medians_ms"]),
-            "records": tuple(item["records"]),
-        }
-    )
+    return from_json(tuple[Study, ...], json.loads(FILE.read_text(encoding="utf-8")), FILE.name)
 
 
 def to_text(found: Iterable[Study]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from backends.base import Shape, Unsupported
 from backends.json_codec import from_json
@@ -22,7 +21,7 @@ NAMED_OPTIONS = (*PROFILES, "cuda_graph", "contexts", "engines", "layout", "pad_
 
 def strategy_name(record: Record, cuda_graph: bool) -> str:
     """Return the name of a strategy: backend, precision, and how requests are served."""
-    options: Mapping[str, Any] = record.cell.options
+    options = record.cell.options
     parts = [record.cell.backend, record.cell.precision]
     parts += [text for text in (profiles_of(record), options.get("layout", "")) if text]
     multiple = options.get("pad_to_multiple_of")

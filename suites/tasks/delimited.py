@@ -11,7 +11,6 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 DELIMITERS = (",", "\t", ";", "|")
 
@@ -75,8 +74,12 @@ class _Reading:
         self.header: list[str] = []
         self.lines: list[Line] = []
         self.problem = ""
-        options: dict[str, Any] = {"strict": True} if quoting else {"quoting": csv.QUOTE_NONE}
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=delimiter,
+            strict=quoting,
+            quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+        )
         number = 1
         try:
             for fields in reader:

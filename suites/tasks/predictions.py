@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array
+from backends.json_codec import from_json
 
 Predictions = Mapping[str, Array]
 
 
 def predictions(
-    kind: str, targets: Mapping[str, Any], outputs: Array, inputs: Mapping[str, Array], checkpoint: Path
+    kind: str, targets: Mapping[str, object], outputs: Array, inputs: Mapping[str, Array], checkpoint: Path
 ) -> dict[str, Array]:
     """Compute the predictions of a task, as arrays by name that need no pickle.
 
@@ -50,21 +50,24 @@ def predictions(
         return {"labels": classifier(checkpoint)(outputs)}
     from suites.tasks.spans import answers
 
-    predicted = answers(outputs, inputs["text"], inputs["offsets"], targets["contexts"])
-    exact, f1 = _squad(predicted, targets["answers"])
+    contexts = from_json(list[str], targets["contexts"], "contexts")
+    predicted = answers(outputs, inputs["text"], inputs["offsets"], contexts)
+    exact, f1 = _squad(predicted, from_json(list[list[str]], targets["answers"], "answers"))
     return {"answers": np.asarray(predicted, np.str_), "exact": exact, "f1": f1}
 
 
-def _classified(embeddings: Array, targets: Mapping[str, Any]) -> Array:
+def _classified(embeddings: Array, targets: Mapping[str, object]) -> Array:
     """Return labels [experiments, texts] of the test texts; each experiment trains its own classifier."""
     from sklearn.linear_model import LogisticRegression
 
     labels, test = np.asarray(targets["labels"]), np.asarray(targets["test"])
 
-    def classifier(picked: Sequence[int]) -> Any:
-        return LogisticRegression(random_state=42, max_iter=100).fit(embeddings[picked], labels[picked])
+    def predicted(picked: Sequence[int]) -> Array:
+        classifier = LogisticRegression(random_state=42, max_iter=100).fit(embeddings[picked], labels[picked])
+        return np.asarray(classifier.predict(embeddings[test]))
 
-    return np.stack([classifier(picked).predict(embeddings[test]) for picked in targets["experiments"]])
+    experiments = from_json(list[list[int]], targets["experiments"], "experiments")
+    return np.stack([predicted(picked) for picked in experiments])
 
 
 def _squad(predicted: Sequence[str], correct: Sequence[Sequence[str]]) -> Array:

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.base import Array
+from backends.json_codec import from_json
 from suites.measuring.output_difference import compare_outputs
 from suites.tasks.predictions import Predictions, predictions
 from suites.tasks.task_scores import TaskFigures, TaskScores
@@ -90,7 +90,7 @@ def _stsb(targets: Mapping[str, object], own: Predictions, other: Predictions, c
     )
 
 
-def _banking77(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
+def _banking77(targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Compare the mean accuracy of classifiers, each trained on a few texts per label."""
     labels = np.asarray(targets["labels"])[np.asarray(targets["test"])]
     correct, correct_reference = ((x["labels"] == labels).mean(0) for x in (own, other))
@@ -100,20 +100,23 @@ def _banking77(targets: Mapping[str, Any], own: Predictions, other: Predictions,
     return replace(compared, changed=float((own["labels"] != other["labels"]).mean()))
 
 
-def _fidelity(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
+def _fidelity(targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
     """Return the rank correlation of the similarities of all pairs of texts with those of FP32; 1 is the same order."""
     value = _rank(own["similarity"], other["similarity"])
     return TaskFigures("rank agreement", value, value - 1.0, reference_value=1.0, gates=False)
 
 
-def _classification(targets: Mapping[str, Any], own: Predictions, other: Predictions, checkpoint: Path) -> TaskFigures:
+def _classification(
+    targets: Mapping[str, object], own: Predictions, other: Predictions, checkpoint: Path
+) -> TaskFigures:
     """Compare the labels that the head of the checkpoint gives for first tokens, with the metric of the task."""
     from sklearn import metrics
 
     from backends.model.labels import label_names, label_places
 
     names = label_names(checkpoint)
-    labels = np.asarray(label_places(names, targets["labels"], targets.get("reading", "auto")))
+    given = from_json(list[str], targets["labels"], "labels")
+    labels = np.asarray(label_places(names, given, str(targets.get("reading", "auto"))))
     binary = len(names) == 2
     measures: dict[str, Callable[[Array, Array], float]] = {
         "accuracy": metrics.accuracy_score,
@@ -125,13 +128,14 @@ def _classification(targets: Mapping[str, Any], own: Predictions, other: Predict
         ),
         "matthews": metrics.matthews_corrcoef,
     }
-    measure = measures[targets["metric"]]
+    metric = str(targets["metric"])
+    measure = measures[metric]
 
     def values(rows: Array) -> tuple[float, float]:
         value, reference = (float(measure(labels[rows], x["labels"][rows])) for x in (own, other))
         return value, reference
 
-    compared = _compared(targets["metric"], len(labels), values)
+    compared = _compared(metric, len(labels), values)
     return replace(compared, changed=float((own["labels"] != other["labels"]).mean()))
 
 

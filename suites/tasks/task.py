@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from backends.json_codec import from_json
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines, shortened
@@ -49,7 +49,7 @@ class Task:
     kind: str
     texts: tuple[str | Sequence[str], ...]
     calibration: tuple[str, ...]
-    targets: Mapping[str, Any] = field(default_factory=dict)
+    targets: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def readout(self) -> str:
@@ -59,7 +59,9 @@ class Task:
     @property
     def labels(self) -> list[str]:
         """Labels that the checkpoint must have."""
-        return sorted(set(self.targets["labels"])) if self.kind == "sequence_classification" else []
+        if self.kind != "sequence_classification":
+            return []
+        return sorted(set(from_json(list[str], self.targets["labels"], "labels")))
 
     @property
     def reading(self) -> str:

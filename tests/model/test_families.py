@@ -20,7 +20,16 @@ from backends.int8_learning.fake_quantization import register_attention, round_e
 from backends.model.checkpoint import Checkpoint, find_checkpoint, load_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
-from backends.model.families import FAMILIES, Family, layer_names_of, node_at, point_at, positions_of, setting_of
+from backends.model.families import (
+    FAMILIES,
+    Family,
+    layer_names_of,
+    node_at,
+    point_at,
+    positions_of,
+    setting_of,
+    size_of,
+)
 from backends.model.layer_names import NODES, POINTS, WEIGHT_PRODUCTS, LayerNames, node_of, node_path
 from backends.model.reference import ModelReference
 from backends.model.weights import encoder_weights
@@ -133,6 +142,10 @@ def test_settings_are_read_under_the_names_of_the_family() -> None:
     assert setting_of({"model_type": "distilbert", "dim": 5}, "hidden_size") == 5
     assert setting_of({"model_type": "bert", "hidden_size": 6, "dim": 5}, "hidden_size") == 6
     assert setting_of({"model_type": "bert", "dim": 5}, "hidden_size") is None
+    assert size_of({"model_type": "distilbert", "dim": 5}, "hidden_size") == 5
+    for dim in ("5", 5.0, None):
+        with pytest.raises(ValueError, match="hidden_size must be of type int"):
+            size_of({"model_type": "distilbert", "dim": dim}, "hidden_size")
 
 
 @pytest.fixture

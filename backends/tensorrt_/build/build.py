@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
@@ -34,7 +34,7 @@ SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocat
 memory access is a different error."""
 
 
-def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, Any]:
+def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, object]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
     Returns:
@@ -46,7 +46,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
     use_device(spec.device.index)
-    options, log, free = spec.options, Log(api), free_memory()
+    options, log, free = spec.options_as(TensorRTOptions), Log(api), free_memory()
     with BuildMonitor("starting the builder") as watch:
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)
@@ -62,7 +62,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         timings = timing_cache_path(spec.cache, spec.device, api.version)
         load_timings(config, timings)
 
-        def build(phase: str) -> tuple[Any, bool]:
+        def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
             watch.enter(phase)
             plan = builder.build_serialized_network(network, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
@@ -32,6 +32,6 @@ class BuildTarget:
     log: Log
 
 
-DefineNetwork = Callable[[BuildTarget], tuple[Layout, Mapping[str, Any]]]
+DefineNetwork = Callable[[BuildTarget], tuple[Layout, Mapping[str, object]]]
 """Fills the network of a target and sets the builder flags for its precision. Returns the layout of the inputs, and
 notes for the record."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,8 @@ from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 logger = logging.getLogger(__name__)
 
 
-def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> Any:
-    """Return a calibrator that reads its batches from an .npz file.
+def calibrator(api: TensorRTApi, inputs: Path, method: str, cache: Path) -> object:
+    """Return an IInt8Calibrator of TensorRT that reads its batches from an .npz file.
 
     Args:
         inputs: the file, see backends.base.Source; `input_ids` is [batches, batch size, sequence].

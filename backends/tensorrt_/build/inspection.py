@@ -7,12 +7,23 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from backends.tensorrt_.runtime.loading import read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Verbosity
+
+InspectedOutput = TypedDict("InspectedOutput", {"Format/Datatype": str}, total=False)
+
+
+class InspectedLayer(TypedDict, total=False):
+    """A layer in the inspector's JSON; it has more fields. With little detail, a layer is only its name."""
+
+    LayerType: str
+    TacticName: str
+    Outputs: list[InspectedOutput]
+
 
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
 """Pattern in the type of a layer that is a matrix product."""
@@ -21,7 +32,7 @@ OPERAND_TYPE = re.compile(r"_(i8|e4m3|bf16|f16|f32)(?:i8|e4m3|bf16|f16|f32)_")
 """Pattern in the name of a product's kernel. The group is the data type of the operands."""
 
 
-def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, Any]:
+def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, object]:
     """Inspect the plan at `path`, write layers.json next to it, and return a summary.
 
     The file is the inspector's JSON. `polygraphy inspect` and TensorRT's own tools read the same data from the plan.
@@ -29,6 +40,7 @@ def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Lo
     """
     trt, can = api.trt, api.can
     engine = read_plan(api, path.read_bytes(), options, log)
+    assert engine is not None, log.last_error()
     memory = engine.device_memory_size if can.memory_size_v1 else engine.device_memory_size_v2
     if options.verbosity is Verbosity.none:
         return {"activation_bytes": memory}
@@ -39,7 +51,7 @@ def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Lo
     return {"activation_bytes": memory, "layers": summary(layers), "product_types": product_types(layers)}
 
 
-def summary(layers: Sequence[Any]) -> dict[str, int]:
+def summary(layers: Sequence[str | InspectedLayer]) -> dict[str, int]:
     """Count the layers by type and output format. Return the 12 most frequent combinations."""
     counts: Counter[str] = Counter()
     for entry in layers:
@@ -51,7 +63,7 @@ def summary(layers: Sequence[Any]) -> dict[str, int]:
     return dict(counts.most_common(12))
 
 
-def product_types(layers: Sequence[Any]) -> dict[str, int]:
+def product_types(layers: Sequence[str | InspectedLayer]) -> dict[str, int]:
     """Count the matrix products of all profiles by the data type of their operands.
 
     The type comes from the kernel's name; it is "other" if the name has none. Products inside a layer of Myelin are not

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.base import BuildSpec, Source, Unsupported
+from backends.json_codec import from_json
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.precision import set_precision
 from backends.tensorrt_.runtime.layout import Layout, Rows
 
 
-def define_from_onnx(target: BuildTarget, spec: BuildSpec, source: Source) -> tuple[Layout, Mapping[str, Any]]:
+def define_from_onnx(target: BuildTarget, spec: BuildSpec, source: Source) -> tuple[Layout, Mapping[str, object]]:
     """Fill the network from the source's ONNX file; see DefineNetwork in backends/tensorrt_/build/build_target.py.
 
     Raises:
@@ -22,7 +22,7 @@ def define_from_onnx(target: BuildTarget, spec: BuildSpec, source: Source) -> tu
     """
     assert source.onnx is not None
     network = target.network
-    parse(target, source.onnx.path, int(source.onnx.notes.get("opset", 0)))
+    parse(target, source.onnx.path, from_json(int, source.onnx.notes.get("opset", 0), "opset"))
     layers_in_fp32 = set_precision(target, spec)
     if not spec.quantization.explicit:
         _calibrate(target, spec, source)

@@ -58,7 +58,7 @@ def check_profiles(api: TensorRTApi, plan: Path, options: TensorRTOptions, devic
     load_plugins(api, options, log)
     engine = read_plan(api, plan.read_bytes(), options, log)
     context = engine.create_execution_context() if engine is not None else None
-    if context is None:
+    if engine is None or context is None:
         return "there is no execution context"
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]

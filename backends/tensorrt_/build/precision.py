@@ -8,7 +8,7 @@ from backends.base import BuildSpec
 from backends.onnx_.onnx_casts import matching_names
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
-from backends.tensorrt_.runtime.tensorrt_options import Types
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -24,7 +24,7 @@ def set_flags(target: BuildTarget, spec: BuildSpec) -> None:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if not can.weak_typing or (can.strong_typing and spec.options.types is Types.graph):
+    if not can.weak_typing or (can.strong_typing and spec.options_as(TensorRTOptions).types is Types.graph):
         return
     if spec.precision in ("fp16", "int8", "fp8"):
         config.set_flag(trt.BuilderFlag.FP16)
@@ -43,13 +43,14 @@ def set_precision(target: BuildTarget, spec: BuildSpec) -> int:
     set_flags(target, spec)
     if not can.weak_typing:
         return 0
-    graph = spec.options.types is Types.graph
+    options = spec.options_as(TensorRTOptions)
+    graph = options.types is Types.graph
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     explicit = spec.quantization.explicit
     if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
         # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
         config.clear_flag(trt.BuilderFlag.INT8)
-    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], spec.options.keep_fp32))
+    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], options.keep_fp32))
     if kept_names:
         obey_layers(target)
         _keep_in_fp32(target.api, [layer for layer in layers if layer.name in kept_names])

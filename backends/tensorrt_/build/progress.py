@@ -8,7 +8,7 @@ import threading
 import time
 from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cuda.bindings import runtime
 
@@ -66,7 +66,7 @@ class BuildMonitor:
             if tenths % 10 == 0:
                 logger.info("%s, %d s", self.phase, tenths // 10)
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         """Return the cost of the build, after the `with` block. `processor_s` counts all threads of this process."""
         spans = pairwise(self._entered)
         return {

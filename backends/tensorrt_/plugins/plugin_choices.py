@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from backends.base import BuildSpec, Unsupported
 from backends.options import Switch
@@ -70,7 +69,7 @@ class Choices:
     shift: bool = False
     obey: bool = False
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         """Return notes for the record: types of attention and norms, kind of products, variant of GELU, and the
         profiles with unfused padded attention."""
         floating = "fp16" if self.half else "fp32"
@@ -95,7 +94,8 @@ class Choices:
 
 def choices_of(spec: BuildSpec, hidden: int) -> Choices:
     """Resolve the options of `spec` for a model of this hidden size."""
-    options, packed = spec.options, spec.options.packed
+    options = spec.options_as(PluginOptions)
+    packed = options.packed
     gelu = _gelu(spec.precision) if options.gelu is Gelu.auto else options.gelu.name
     products = options.products.name
     if products == "auto":
@@ -153,7 +153,7 @@ def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
     Raises:
         Unsupported: an option would have no effect, or products would be FP16 with precision=int8.
     """
-    options, int8 = spec.options, spec.precision == "int8"
+    options, int8 = spec.options_as(PluginOptions), spec.precision == "int8"
     packed, products, obey = options.packed, options.products.name, options.constraints is Constraints.obey
     for invalid, reason in (
         (not int8 and options.attention is not Part.auto,
@@ -183,7 +183,9 @@ def check_padded(spec: BuildSpec) -> None:
     if choices.int8_attention and choices.sequence not in lengths:
         supported = " or ".join(map(str, lengths))
         raise Unsupported(f"padded INT8 attention needs one sequence length, {supported}; use plugin.attention=fp16")
-    for profile in plan_profiles(spec.shapes, spec.options) if choices.half and not choices.int8_attention else ():
+    if not choices.half or choices.int8_attention:
+        return
+    for profile in plan_profiles(spec.shapes, spec.options_as(PluginOptions)):
         if profile.min.sequence <= PADDED_WRONG_SEQUENCE <= profile.max.sequence:
             raise Unsupported(
                 f"padded attention in FP16 gives wrong numbers at {PADDED_WRONG_SEQUENCE} tokens, a length in profile "

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.base import Unsupported
+from backends.base import Array, Unsupported
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
@@ -34,6 +34,8 @@ PORTS = {
 }
 """Version of a plugin's port to interface version 3, by the plugin's version for interface version 2."""
 
+FieldValue = int | float | Array
+
 FP32, FP16, INT8 = 0, 1, 2
 """Values of the plugins' field `type_id`, in every release."""
 
@@ -44,12 +46,12 @@ class Plugin:
 
     Attributes:
         version: version of the plugin for version 2 of the plugin interface.
-        fields: int, float or an FP32 array by field name.
+        fields: values by field name; an array is FP32.
     """
 
     name: str
     version: int
-    fields: Mapping[str, Any]
+    fields: Mapping[str, FieldValue]
 
 
 def add_plugin(layers: BasicLayers, plugin: Plugin, inputs: Sequence[trt.ITensor], layer_name: str) -> trt.ILayer:
@@ -80,7 +82,7 @@ def add_plugin(layers: BasicLayers, plugin: Plugin, inputs: Sequence[trt.ITensor
     raise Unsupported(f"TensorRT {api.version} has no plugin {name} version {version}; use backend=trt")
 
 
-def _field(api: TensorRTApi, name: str, value: Any) -> trt.PluginField:
+def _field(api: TensorRTApi, name: str, value: FieldValue) -> trt.PluginField:
     trt = api.trt
     if isinstance(value, np.ndarray):
         return trt.PluginField(name, np.ascontiguousarray(value, np.float32).ravel(), trt.PluginFieldType.FLOAT32)

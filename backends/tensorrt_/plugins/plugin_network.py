@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import Array
 from backends.onnx_.gelu import GELU_VARIANTS
@@ -18,7 +18,7 @@ from backends.tensorrt_.plugins import plugin_creators
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
 from backends.tensorrt_.plugins.plain_layers import PlainLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices, scale_max
-from backends.tensorrt_.plugins.plugin_creators import Plugin, add_plugin
+from backends.tensorrt_.plugins.plugin_creators import FieldValue, Plugin, add_plugin
 from backends.tensorrt_.plugins.pointwise import Pointwise
 from backends.tensorrt_.plugins.products import Products
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -98,7 +98,7 @@ class PluginNetwork:
             hidden = self.plain.embeddings(self.arrays, ids, segments, self._input("positions"), unread)
             # The packed attention plugin has an input for a mask but does not read it: any tensor will do.
             return self._projected(hidden), [starts, starts, longest]
-        fields = {
+        fields: dict[str, FieldValue] = {
             "bert_embeddings_layernorm_beta": self.arrays["embeddings_beta"],
             "bert_embeddings_layernorm_gamma": self.arrays["embeddings_gamma"],
             "bert_embeddings_word_embeddings": self.arrays["word"],
@@ -142,7 +142,7 @@ class PluginNetwork:
 
     def _context(self, qkv: trt.ITensor, mask: list[trt.ITensor], kind: int, index: int) -> trt.ITensor:
         """Return the output of the attention plugin."""
-        fields: dict[str, Any] = {
+        fields: dict[str, FieldValue] = {
             "hidden_size": self.notes["hidden"],
             "num_heads": self.notes["heads"],
             # Step size of the rounded softmax probabilities. For long texts all of them can be far below 1.
@@ -172,7 +172,7 @@ class PluginNetwork:
             normed = self.plain.skip_norm(tensor, skip, gamma, beta)
             self._mark(normed, f"{index}/{name}")
             return normed
-        fields: dict[str, Any] = {"beta": beta, "gamma": gamma}
+        fields: dict[str, FieldValue] = {"beta": beta, "gamma": gamma}
         fields |= {} if self.choices.interleaved else {"type_id": kind}
         fields |= {} if self.choices.packed else {"ld": len(gamma)}
         plugin = Plugin(plugin_creators.SKIP_NORM, self.choices.version, fields)

@@ -11,7 +11,7 @@ import numpy as np
 from backends.base import Array
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices
-from backends.tensorrt_.plugins.plugin_creators import FP16, FP32, LINEAR, Plugin, add_plugin
+from backends.tensorrt_.plugins.plugin_creators import FP16, FP32, LINEAR, FieldValue, Plugin, add_plugin
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -51,7 +51,8 @@ class Products:
 
     def _plugin(self, tensor: trt.ITensor, weight: Array, bias: Array, name: str) -> trt.ILayer:
         trt = self.layers.api.trt
-        fields = {"out_dims": len(weight), "type_id": FP16 if self.choices.half else FP32, "W": weight.T}
+        kind = FP16 if self.choices.half else FP32
+        fields: dict[str, FieldValue] = {"out_dims": len(weight), "type_id": kind, "W": weight.T}
         product = add_plugin(self.layers, Plugin(LINEAR, 1, fields), [tensor], name).get_output(0)
         offset = self.layers.constant(bias.reshape(*self._ones, -1, 1, 1))
         return self.layers.network.add_elementwise(product, offset, trt.ElementWiseOperation.SUM)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from backends.base import BuildSpec, Source
+from backends.json_codec import from_json
 from backends.model.weights import divide_queries, equalize_ranges, pad_heads
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget
@@ -18,12 +18,13 @@ from backends.tensorrt_.plugins.plugin_choices import check_exclusions, check_si
 from backends.tensorrt_.plugins.plugin_network import PluginNetwork
 from backends.tensorrt_.runtime.capabilities import Capabilities
 from backends.tensorrt_.runtime.layout import Layout, plugin_layout
+from backends.tensorrt_.runtime.tensorrt_options import PluginOptions
 
 HEAD = 64
 """Head size for which every GPU since compute capability 8.0 has fused attention kernels."""
 
 
-def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) -> tuple[Layout, Mapping[str, Any]]:
+def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) -> tuple[Layout, Mapping[str, object]]:
     """Fill the network from the source's weights; see DefineNetwork in backends/tensorrt_/build/build_target.py.
 
     Raises:
@@ -32,11 +33,12 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
-    heads, head_size = (int(source.arrays.notes[name]) for name in ("heads", "head_size"))
-    native = target.api.can.packed_attention and spec.options.layout.name == "packed"
+    heads, head_size = (from_json(int, source.arrays.notes[name], name) for name in ("heads", "head_size"))
+    native = target.api.can.packed_attention and spec.options_as(PluginOptions).layout.name == "packed"
     arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
     hidden_heads = heads * (head_size if native else HEAD)
-    notes = {"layers": int(source.arrays.notes["layers"]), "heads": heads, "hidden": hidden_heads}
+    layers = from_json(int, source.arrays.notes["layers"], "layers")
+    notes = {"layers": layers, "heads": heads, "hidden": hidden_heads}
     hidden, excluded = len(arrays["0/output_gamma"]), excluded_from_int8(source)
     choices = choices_of(spec, hidden)
     check_sizes(choices, len(arrays["position"]), hidden)
@@ -56,9 +58,10 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
         ranges,
         excluded=excluded,
         marked=source.marked,
-        epsilon=source.arrays.notes["epsilon"],
+        epsilon=from_json(float, source.arrays.notes["epsilon"], "epsilon"),
     ).define()
-    choice_notes = {"padded_heads": not native and head_size != HEAD, "native": native, **choices.notes()}
+    padded = not native and head_size != HEAD
+    choice_notes: dict[str, object] = {"padded_heads": padded, "native": native, **choices.notes()}
     if choices.packed and choices.int8_attention:
         qkv_ranges = [ranges[f"{layer}/qkv"] for layer in range(notes["layers"])]
         choice_notes["scale_max_layers"] = sum(scale_max(choices.scale_max, qkv_range) for qkv_range in qkv_ranges)
@@ -67,10 +70,11 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
 
 def layout_of(spec: BuildSpec, can: Capabilities) -> Layout:
     """Return the layout of the engine's inputs."""
-    longest = max(profile.max.sequence for profile in plan_profiles(spec.shapes, spec.options))
-    return plugin_layout(spec.options, longest, spec.tokens, can.packed_attention)
+    options = spec.options_as(PluginOptions)
+    longest = max(profile.max.sequence for profile in plan_profiles(spec.shapes, options))
+    return plugin_layout(options, longest, spec.tokens, can.packed_attention)
 
 
 def excluded_from_int8(source: Source) -> list[str]:
     """Return the computations that stay in floating point, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>"."""
-    return list(source.ranges.notes["left"]) if source.ranges else []
+    return from_json(list[str], source.ranges.notes["left"], "left") if source.ranges else []

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 
-def _if_named(name: str) -> Any:
-    return field(metadata={"name": name})
+def _if_named(name: str) -> bool:
+    specified: bool = field(metadata={"name": name})
+    return specified
 
 
 @dataclass(frozen=True)

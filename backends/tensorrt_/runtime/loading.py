@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backends.base import Unsupported
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import EngineKeys
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
 def load_plugins(api: TensorRTApi, options: EngineKeys, log: Log) -> None:
@@ -28,8 +31,8 @@ def load_plugins(api: TensorRTApi, options: EngineKeys, log: Log) -> None:
         api.loaded_libraries.add(library)
 
 
-def read_plan(api: TensorRTApi, plan: Any, options: EngineKeys, log: Log) -> Any:
-    """Deserialize a plan to a `trt.ICudaEngine`. Return None if that fails; `log` has the reason.
+def read_plan(api: TensorRTApi, plan: bytes | trt.IHostMemory, options: EngineKeys, log: Log) -> trt.ICudaEngine | None:
+    """Deserialize a plan. Return None if that fails; `log` has the reason.
 
     Plans of `version_compatible` engines contain host code. A runtime runs that code only if it is allowed. Allowing it
     is safe here, because the suite itself built the plan.

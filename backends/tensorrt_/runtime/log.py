@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+    Severity: TypeAlias = trt.ILogger.Severity
 
 PARSING = re.compile(r"Parsing node: (.*)")
 PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
@@ -67,7 +69,7 @@ def _logger(api: TensorRTApi, log: Log) -> trt.ILogger:
         def __init__(self) -> None:
             super().__init__()
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: Severity, message: str) -> None:
             log.add(severity, message)
 
     return Logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from types import ModuleType
 
 from backends.tensorrt_.runtime.capabilities import Capabilities
 
@@ -19,7 +19,7 @@ class TensorRTApi:
         loaded_libraries: paths of the plugin libraries that are loaded in this process.
     """
 
-    trt: Any
+    trt: ModuleType
     can: Capabilities
     loaded_libraries: set[str] = field(default_factory=set)
 

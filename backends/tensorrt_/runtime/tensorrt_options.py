@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from backends.config_key import key
 from backends.options import BackendOptions, Layout, Profiles, SharedKeys, Switch
@@ -148,7 +148,7 @@ class TensorRTOptions(EngineKeys, BackendOptions):
     keep_fp32: list[str] = key([])
 
     @classmethod
-    def resolved(cls: type[Options], shared: SharedKeys, groups: Mapping[str, Any]) -> Options:
+    def resolved(cls: type[Options], shared: SharedKeys, groups: Mapping[str, object]) -> Options:
         options = super().resolved(shared, groups)
         largest = list(options.max) or [max(shared.batch), max(shared.sequence)]
         options = replace(
@@ -164,7 +164,7 @@ class TensorRTOptions(EngineKeys, BackendOptions):
             raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
         return options
 
-    def for_cell(self) -> dict[str, Any]:
+    def for_cell(self) -> dict[str, object]:
         """Return the options for a cell. A library is given by its file name and a digest of its content."""
         from backends.cache import digest_of  # imports numpy, which the help of a command does not need
 

@@ -12,7 +12,7 @@ from backends.profiles import choose_profile
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
-from backends.tensorrt_.runtime.tensorrt_options import Contexts
+from backends.tensorrt_.runtime.tensorrt_options import Contexts, TensorRTOptions
 from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
 
 
@@ -76,11 +76,12 @@ def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layou
     """
     trt = api.trt
     use_device(spec.device.index)
-    allowed = min(free_memory(), (spec.options.memory_mb or 1 << 30) << 20)
+    options = spec.options_as(TensorRTOptions)
+    allowed = min(free_memory(), (options.memory_mb or 1 << 30) << 20)
     yield "device", None
     trt.init_libnvinfer_plugins(Log(api).logger, "")
     yield "plugins", None
-    per_profile = spec.options.contexts is Contexts.per_profile
+    per_profile = options.contexts is Contexts.per_profile
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
         content = read_verified_plan(plan_artifact)

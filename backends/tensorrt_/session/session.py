@@ -17,6 +17,7 @@ from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 
 def read_verified_plan(artifact: Artifact) -> bytes:
@@ -44,13 +45,15 @@ class LoadedPlan:
 
     def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
         trt, self._api = api.trt, api
+        options = spec.options_as(TensorRTOptions)
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
         self.log = Log(api)
-        load_plugins(api, spec.options, self.log)
-        self.engine = read_plan(api, plan, spec.options, self.log)
-        if self.engine is None:
+        load_plugins(api, options, self.log)
+        engine = read_plan(api, plan, options, self.log)
+        if engine is None:
             raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
+        self.engine = engine
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
         self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
@@ -58,7 +61,11 @@ class LoadedPlan:
         self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
         self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
         # numpy has no bfloat16. Its bits are the upper half of a float32, so they are copied as uint16.
-        host_types = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.INT32: np.int32}
+        host_types: dict[object, type[np.generic]] = {
+            trt.DataType.FLOAT: np.float32,
+            trt.DataType.HALF: np.float16,
+            trt.DataType.INT32: np.int32,
+        }
         self.host_type = host_types.get(self.engine.get_tensor_dtype(self.output), np.uint16)
 
     def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
