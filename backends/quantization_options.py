@@ -93,7 +93,7 @@ class QuantizationOptions:
 
     @property
     def explicit(self) -> bool:
-        """Whether Q/DQ pairs in the graph say what is quantized, and not the calibrator of a backend."""
+        """Whether Q/DQ pairs in the graph select the quantized values, and not the calibrator of a backend."""
         return self.scheme is Scheme.explicit
 
     def for_cell(self) -> dict[str, object]:

@@ -53,7 +53,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Judging:
-    """What the outputs of a cell are judged by.
+    """Standard by which the outputs of a cell are judged.
 
     Attributes:
         kind: name of a TaskKind.

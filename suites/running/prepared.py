@@ -1,4 +1,4 @@
-"""The result of a suite's `prepare`: what is built from, and what is run."""
+"""The result of a suite's `prepare`: the source of the build, and the inputs of the runs."""
 
 from __future__ import annotations
 

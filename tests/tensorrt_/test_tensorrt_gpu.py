@@ -64,7 +64,7 @@ EFFORT = Effort(warm_up_s=0.1, seconds=0.02, min_samples=2, max_samples=5, toler
 
 @dataclass(frozen=True)
 class LabJob:
-    """The job of a build, and what is measured on its artifact."""
+    """The job of a build, and the measurement of its artifact."""
 
     build: BuildJob
     inputs: Path
