@@ -57,7 +57,9 @@ def test_a_run_reads_a_record_once_and_writes_the_tables_of_its_suite(
     assert sorted(path.relative_to(tmp_path).parts[:3:2] for path in read) == [
         ("gpu-a", "accuracy"), ("gpu-a", "latency"), ("gpu-a", "latency"),
     ]  # fmt: skip
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")] == [Path("gpu-a", "tables", "latency.md")]
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")] == [
+        Path("gpu-a", "tables", "tiny", "latency.md")
+    ]
 
 
 def test_an_accuracy_record_also_updates_the_tables_that_it_judges(make_record: MakeRecord, tmp_path: Path) -> None:

@@ -45,17 +45,23 @@ def test_files_without_permission_are_named(locked: Path, capsys: pytest.Capture
     config = RunConfig()
     config.lengths.distribution = type(config.lengths.distribution).file
     config.lengths.path = str(locked)
-    kinds = (TaskKind.sequence_classification, TaskKind.question_answering, TaskKind.fidelity)
+    text = locked.with_suffix(".txt")
+    text.symlink_to(locked)
+    tasks = [
+        TaskConfig("mine", TaskKind.sequence_classification, str(locked)),
+        TaskConfig("mine", TaskKind.question_answering, str(locked)),
+        TaskConfig("mine", TaskKind.fidelity, str(text)),
+    ]
     with without_rights():
         for read in (
             lambda: resolve_lengths(config),
             lambda: lines("task.calibration", str(locked)),
             lambda: read_trace(str(locked)),
-            *(lambda kind=kind: load_task(TaskConfig("mine", kind, str(locked))) for kind in kinds),
+            *(lambda task=task: load_task(task) for task in tasks),
         ):
             with pytest.raises(Refused, match="cannot be read: Permission denied") as refused:
                 read()
-            assert str(locked) in str(refused.value)
+            assert str(locked.with_suffix("")) in str(refused.value)
         assert batch.main([str(locked)]) == 2
         assert advise.main([str(locked)]) == 2
     error = capsys.readouterr().err
