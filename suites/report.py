@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         results = Path(given or default_folder("results"))
         if given and "=" in given and not results.exists():
             raise Refused(f"{given} is not a folder; write {program('report')} {given.partition('=')[2]}")
+        if options.html and wants_data(options):
+            raise Refused("--html and the options of data are alternatives; run the command once for each")
         if wants_data(options):
             return write_data(options)
         if not machine_folders(results):

@@ -42,7 +42,8 @@ docs/reference.md explains every key. `{run} --cfg job` prints every key with it
 `{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
 
 COMMON_KEYS = (
-    "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.calibration", "task.tolerance",
+    "suite.seconds", "model.path", "model.hub", "model.name", "task.path", "task.text", "task.label",
+    "task.metric", "task.calibration", "task.tolerance",
     "quantization.placement", "quantization.method", "quantization.smooth", "quantization.qat_steps",
     "quantization.leave_out", "lengths.passes", "layers.chunk", "switching.switch", "switching.trace",
     "switching.pad_to",

@@ -189,6 +189,8 @@ class Invocation:
                 file=sys.stderr,
             )
         self.bad += print_bad_records(folders)
+        if measured and self.refusals:
+            print("\n".join(f"refused: {one_line(reason, LONGEST)}" for reason in self.refusals))
 
     def _print_tables(self, suite: str, records: Sequence[Record], folder: MachineFolder) -> None:
         if self.wide:

@@ -56,7 +56,9 @@ class PlanInvocation:
             self.refusals[str(reason)] += 1
             names = (str(config.get(name, "")) for name in ("backend", "precision"))
             backend, precision = (name.rpartition(".")[2] for name in names)
-            planned = PlannedCell(str(choices.get("model") or ""), backend, precision, REFUSED, str(reason))
+            planned = PlannedCell(
+                _model_name(config) or str(choices.get("model") or ""), backend, precision, REFUSED, str(reason)
+            )
         self.ended.append(planned)
         self.arguments.append(list(HydraConfig.get().overrides.task))
         self.running = False
@@ -115,3 +117,9 @@ def print_plan(commands: Iterable[tuple[Sequence[str], str]], devices: int) -> i
             invocation.refusals[f"{place}: {hydra_errors.explain(error)}"] += 1
     invocation.show(devices)
     return invocation.status()
+
+
+def _model_name(config: DictConfig) -> str:
+    """Return the name of the model that a command line gives; empty if it only chooses a file of suites/conf/model."""
+    model = config.get("model") or {}
+    return str(model.get("name") or Path(str(model.get("path") or "")).name)

@@ -9,7 +9,16 @@ import numpy as np
 
 from suites.comparing.conditions import Difference, differences, effort_differences
 from suites.comparing.pairing import Pair, Pairs, cell_differences
-from suites.comparing.shift import FASTER, LEAST_PROCESSES, NO_DIFFERENCE, SLOWER, Shift, has_enough, shift_of
+from suites.comparing.shift import (
+    FASTER,
+    LEAST_PROCESSES,
+    NO_DIFFERENCE,
+    NO_VERDICT,
+    SLOWER,
+    Shift,
+    has_enough,
+    shift_of,
+)
 from suites.comparing.sides import Side
 from suites.records.measurement import GPU
 from suites.records.record import Record
@@ -20,7 +29,7 @@ from suites.statistics.winners import why_excluded
 Setting = tuple[int, int, bool]
 """Batch, sequence, and whether a CUDA graph is replayed."""
 
-VERDICT_ORDER = (SLOWER, FASTER, NO_DIFFERENCE)
+VERDICT_ORDER = (SLOWER, FASTER, NO_DIFFERENCE, NO_VERDICT)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from suites.comparing.comparison import ComparedPair, Comparison, Row, condition_text
-from suites.comparing.shift import FALSE_VERDICTS, FASTER, LEAST_PROCESSES, NO_DIFFERENCE, POWER, SLOWER
+from suites.comparing.shift import FALSE_VERDICTS, FASTER, LEAST_PROCESSES, NO_DIFFERENCE, NO_VERDICT, POWER, SLOWER
 from suites.comparing.sides import Side, counted
 from suites.records.suite_version import VERSION
 from suites.text import one_line
 
 WIDTH = 80
 
-STYLES = {SLOWER: "red", FASTER: "green", NO_DIFFERENCE: ""}
+STYLES = {SLOWER: "red", FASTER: "green", NO_DIFFERENCE: "", NO_VERDICT: "dim"}
 
 COLUMNS = ("shape", "A ms", "B ms", "B/A", f"{1 - FALSE_VERDICTS:.0%} interval", "verdict", "detectable")
 
@@ -92,6 +92,7 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     rows = comparison.rows
     verdicts = [row.shift.verdict for row in rows]
     counts = ", ".join(f"{verdicts.count(name)} {name}" for name in (SLOWER, FASTER, NO_DIFFERENCE))
+    counts += f", {verdicts.count(NO_VERDICT)} {NO_VERDICT}" if NO_VERDICT in verdicts else ""
     yield f"{counted(len(comparison.pairs), 'pair')}, {counted(len(rows), 'row')}: {counts}."
     yield f"{counted(comparison.exceeding, 'row')} slower by more than the tolerance of {comparison.tolerance:.3g}."
     if few := len(rows) - comparison.judged:

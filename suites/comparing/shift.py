@@ -8,6 +8,7 @@ of false verdicts on the committed records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -16,7 +17,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-FASTER, SLOWER, NO_DIFFERENCE = "faster", "slower", "no difference found"
+FASTER, SLOWER, NO_DIFFERENCE, NO_VERDICT = "faster", "slower", "no difference found", "no verdict"
 """Verdicts about side B, compared with side A."""
 
 FALSE_VERDICTS = 0.02
@@ -58,7 +59,9 @@ class Shift:
 
     @property
     def verdict(self) -> str:
-        """One of the three verdicts. Too few processes give `NO_DIFFERENCE`."""
+        """One of the verdicts; `NO_VERDICT` with too few processes."""
+        if math.isnan(self.low):
+            return NO_VERDICT
         if self.low > 1:
             return SLOWER
         return FASTER if self.high < 1 else NO_DIFFERENCE

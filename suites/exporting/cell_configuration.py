@@ -49,7 +49,7 @@ def model_words(record: Record, words: Sequence[str]) -> list[str]:
         hub, _, revision = name.partition("@")
         if kind != "hub":
             raise Refused(
-                f"the record does not say where the files of the model {cell.model} are; add model.path=FOLDER"
+                f"the record does not say where the files of the model '{cell.model}' are; add model.path=FOLDER"
             )
         source = [f"model.hub={typed(hub)}", f"model.revision={typed(revision or 'main')}"]
     return [*named, f"model.name={cell.model}", *source]

@@ -24,14 +24,14 @@ const answers = {
 
 function answerRow(workload, {batch, sequence, winners, lowest, rows}) {
   const cell = `${batch}x${sequence}`;
-  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", "", `${rows} rows compared`]};
+  if (lowest === null) return {record: null, cells: [cell, "no valid row", "", "", "", `${rows} ${rows === 1 ? "row" : "rows"} compared`]};
   const won = winners.map((index) => workload.rows[index]);
   const best = won[0] || workload.rows[lowest];
   const kinds = unique(won.map(kindOf));
   const same = won.length > 1 ? `${won.length} rows share the first place` : "";
   const remarks = won.length ? same : `not decided: the lowest time is that of ${kindOf(best)}; ${best.excluded}`;
   return {record: best.record, best: won.length > 0, cells: [cell, won.length ? kinds.join(", ") : "not decided", number(best.time[0], 4),
-    best.speedup === null ? "" : `${number(best.speedup)}x`, `${number(best.time[1], 4)} to ${number(best.time[2], 4)}`, [remarks, best.options, `${rows} rows compared`].filter(Boolean).join("; ")]};
+    best.speedup === null ? "" : `${number(best.speedup)}x`, `${number(best.time[1], 4)} to ${number(best.time[2], 4)}`, [remarks, best.options, `${rows} ${rows === 1 ? "row" : "rows"} compared`].filter(Boolean).join("; ")]};
 }
 
 /* A select of the batch size that a section shares with its neighbours. */
@@ -78,7 +78,7 @@ function latencySeriesOfKinds(rows) {
   for (const row of rows.slice().sort((a, b) => a.time[0] - b.time[0])) {
     const {backend, precision} = report.data.records[row.record];
     const key = `${backend} ${precision}`;
-    if (!groups.has(key)) groups.set(key, {key, kind: key, label: key, text: key, rows: []});
+    if (!groups.has(key)) groups.set(key, {key, backend, precision, kind: key, label: key, text: key, rows: []});
     groups.get(key).rows.push(row);
   }
   return [...groups.values()];

@@ -54,10 +54,15 @@ def _too_few_samples(row: LatencyRow) -> str:
     return f"it needs {needed} samples, and there are {row.best.count}; measure with suite.min_samples={needed}"
 
 
+def _no_task(row: LatencyRow) -> str:
+    drift = f" ({', '.join(sorted(row.tasks))} measures only drift)" if row.tasks else ""
+    return f"no task with labels or scores judged this row{drift}; run suite=accuracy with such a task, e.g. task=stsb"
+
+
 QUANTITIES: Mapping[str, Quantity] = {
     "p50_ms": Quantity("p50", " ms", 3, lambda row: row.best.p50 / 1e6, lambda row: "it was not measured"),
     "p99_ms": Quantity("p99", " ms", 3, p99_ms, _too_few_samples),
-    "task_loss": Quantity("task loss", "", 4, task_loss, lambda row: "no task scored this row; run suite=accuracy"),
+    "task_loss": Quantity("task loss", "", 4, task_loss, _no_task),
     "cosine": Quantity("cosine", "", 5, lambda row: row.cosine, lambda row: "no output was compared", True),
     "memory_mb": Quantity("memory", " MB", 0, memory_mb, lambda row: "no reading of the memory"),
 }

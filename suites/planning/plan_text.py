@@ -71,7 +71,7 @@ def _totals(plan: SweepPlan) -> Iterator[str]:
     cells = ", ".join(f"{counts[status]} {words.get(status, status)}" for status in order if counts[status])
     yield from _item("cells", f"{len(plan.cells)}: {cells}")
     processes = sum(cell.processes for cell in plan.cells if cell.runs)
-    yield from _item("processes", f"{processes} measuring processes")
+    yield from _item("processes", f"{processes} measuring process{'' if processes == 1 else 'es'}")
     to_build, in_cache = plan.engines()
     yield from _item("engines", f"{to_build} to build, {in_cache} in the cache")
     yield from _item("time", _time(plan))

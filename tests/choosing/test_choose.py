@@ -140,7 +140,10 @@ def test_limits_exclude_rows(make_record: MakeRecord, tmp_path: Path, capsys: Ca
         (("--p50-ms", "0.9"), "ort fp16: p50 1.010 ms is 0.110 ms above --p50-ms 0.9"),
         (("--cosine", "0.99999"), "ort fp16: cosine 0.99998 is 0.00001 below --cosine 0.99999"),
         (("--memory-mb", "5"), "ort fp16: memory is not known for --memory-mb 5: no reading of the memory"),
-        (("--task-loss", "0.01"), "ort fp16: task loss is not known for --task-loss 0.01: no task scored this row"),
+        (
+            ("--task-loss", "0.01"),
+            "ort fp16: task loss is not known for --task-loss 0.01: no task with labels",
+        ),
         (("--p99-ms", "9"), "ort fp16: p99 is not known for --p99-ms 9: it needs 200 samples, and there are 90;"),
     ],
 )

@@ -12,6 +12,7 @@ from suites.comparing.shift import (
     FASTER,
     LEAST_PROCESSES,
     NO_DIFFERENCE,
+    NO_VERDICT,
     POWER,
     SLOWER,
     log_shifts,
@@ -49,7 +50,7 @@ def test_the_tolerance_counts_only_for_a_slower_side() -> None:
 def test_too_few_processes_give_a_ratio_and_no_verdict(count: int) -> None:
     shift = shift_of(STEADY, [2 * time for time in STEADY[:count]])
     assert shift.ratio == pytest.approx(2, rel=0.01)
-    assert shift.verdict == NO_DIFFERENCE
+    assert shift.verdict == NO_VERDICT
     assert all(map(math.isnan, (shift.low, shift.high, shift.smallest)))
 
 
