@@ -73,7 +73,10 @@ def interpreters() -> dict[str, Interpreter]:
 def load_backend(name: str) -> Backend:
     """Return the backend `name`. Import its module only; the module imports the vendor's library at first use."""
     module, _, attribute = describe(name).factory.partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)()
+    try:
+        backend: Backend = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"backend={name}: its factory {module}:{attribute} cannot be imported: {error}") from error
     return backend
 
 
@@ -101,7 +104,7 @@ def _backends_in(file: Path) -> tuple[BackendDescription, ...]:
 def _imported(file: Path) -> ModuleType:
     try:
         module = importlib.import_module(f"backends.{file.parent.name}.description")
-    except Exception as error:  # The file may be of a third party.
+    except (Exception, SystemExit) as error:  # The file may be of a third party.
         line = " ".join(str(error).split())
         raise Refused(f"{file} cannot be read: {type(error).__name__}: {line}") from error
     if Path(str(module.__file__)).resolve() != file.resolve():

@@ -21,15 +21,16 @@ from suites.asking.user_folders import default_folder
 from suites.batch import Line
 from suites.cli.command_line import CommandParser, overrides, run_guarded
 from suites.cli.hydra_errors import check_keys
-from suites.cli.output import run_with_tolerant_output
+from suites.cli.output import run_with_tolerant_output, shows_colours
 from suites.comparing.comparison import compare_sides
 from suites.comparing.comparison_table import table_text, to_json
 from suites.comparing.interleaved_runs import PROCESSES, Plan, is_command, lines_of_records, run_sides
 from suites.comparing.pairing import Pairs, pairs_of
 from suites.comparing.shift import LEAST_PROCESSES
 from suites.comparing.sides import Archive, Kind, Side, find_side
-from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, at_least, shortened, writable
+from suites.schema.config import MOST_PROCESSES, RunConfig
+from suites.schema.refusals import Refused, between, shortened, writable
+from suites.tables.write_tables import print_bad_records
 
 TOLERANCE = 0.02
 """Default of --tolerance. A difference can be certain and still too small to matter."""
@@ -106,8 +107,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.run:
         a, b = _run(a, b, options)
     comparison = compare_sides(a, b, _pairs(a, b), tolerance, options.allow_other_conditions)
-    print(to_json(comparison) if options.json else table_text(comparison, color=sys.stdout.isatty()))
-    return comparison.status
+    print(to_json(comparison) if options.json else table_text(comparison, color=shows_colours()))
+    # A record that cannot be read may be the one that got slower.
+    return max(comparison.status, int(print_bad_records(archive.read_folders) > 0))
 
 
 def _pairs(a: Side, b: Side) -> Pairs:
@@ -119,7 +121,10 @@ def _pairs(a: Side, b: Side) -> Pairs:
 
 def _run(a: Side, b: Side, options: argparse.Namespace) -> tuple[Side, Side]:
     """Measure both sides again."""
-    processes = PROCESSES if options.processes is None else at_least("--processes", options.processes, LEAST_PROCESSES)
+    processes = options.processes
+    if processes is None:
+        processes = PROCESSES
+    between("--processes", processes, LEAST_PROCESSES, MOST_PROCESSES)
     words = overrides(options.words)
     check_keys(words)
     commits = [side for side in (a, b) if side.kind is Kind.commit]

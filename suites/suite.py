@@ -146,9 +146,15 @@ def load_suite(name: str) -> SuiteDescription:
     """Return the description of a suite.
 
     Raises:
-        BadSuite: its suite.py does not define SUITE.
+        BadSuite: its suite.py cannot be imported, or does not define SUITE.
     """
-    module = importlib.import_module(f"suites.{name}.suite")
+    try:
+        module = importlib.import_module(f"suites.{name}.suite")
+    except (Exception, SystemExit) as error:  # The file may be of a third party.
+        if not any((Path(path) / name).is_dir() for path in suites.__path__):
+            raise
+        line = " ".join(str(error).split())
+        raise BadSuite(f"suites/{name}/{FILE} cannot be read: {type(error).__name__}: {line}") from error
     description = getattr(module, "SUITE", None)
     if not isinstance(description, SuiteDescription):
         raise BadSuite(f"{module.__file__} must define SUITE, a SuiteDescription")

@@ -6,6 +6,7 @@ import isolation
 
 # isort: split
 
+import contextlib
 import json
 import os
 import subprocess
@@ -88,6 +89,21 @@ def wait_until(condition: Callable[[], object]) -> None:
     a test that waits in vain."""
     while not condition():
         time.sleep(0.05)
+
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def without_rights() -> Iterator[None]:
+    """Run the block as a user who may not read files of root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 def without_starts(error: str) -> list[str]:

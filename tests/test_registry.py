@@ -173,6 +173,18 @@ def test_a_wrong_description_is_refused_with_its_file(text: str, says: str, desc
     assert "\n" not in str(refused.value)
 
 
+def test_a_factory_that_cannot_be_imported_is_refused(described: Path) -> None:
+    described.write_text(DESCRIPTION.replace("backends.toy_.toy:Toy", "backends.nowhere:Toy"))
+    with pytest.raises(Refused, match=r"backend=toy: its factory backends\.nowhere:Toy cannot be imported"):
+        registry.load_backend("toy")
+
+
+def test_a_description_that_exits_is_refused_with_its_file(described: Path) -> None:
+    described.write_text("raise SystemExit(7)")
+    with pytest.raises(Refused, match="cannot be read: SystemExit: 7"):
+        descriptions()
+
+
 def test_a_group_with_the_name_of_a_key_is_refused(described: Path) -> None:
     described.write_text(DESCRIPTION.replace('"toy": ToyOptions', '"model": ToyOptions'))
     with pytest.raises(Refused, match="the group model, which is a key of the suite"):

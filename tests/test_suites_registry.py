@@ -145,6 +145,13 @@ def test_a_suite_without_a_description_is_refused_with_its_file(module: str, tmp
     assert done.stderr == f"refused: {file} must define SUITE, a SuiteDescription\n"
 
 
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "not python"])
+def test_a_suite_that_cannot_be_imported_is_refused_with_its_file(text: str, tmp_path: Path) -> None:
+    done = run(tmp_path, str(write_suite(tmp_path / "other", suite=text)), "suite=toy", "backend=null")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "suites/toy/suite.py cannot be read: " in done.stderr
+
+
 def test_a_suite_that_is_defined_twice_is_refused_with_both_files(tmp_path: Path) -> None:
     folders = [write_suite(tmp_path / name) for name in ("first", "second")]
     first, second = (folder / "suites" / "toy" / "suite.py" for folder in folders)

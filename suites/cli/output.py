@@ -8,10 +8,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
+
+from backends.atomic_file import write_atomically
+from suites.schema.refusals import Refused, shortened
 
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -143,3 +148,22 @@ def _encodable(text: str, encoding: str | None) -> str:
     except LookupError:
         return text.encode("ascii", "backslashreplace").decode("ascii")
     return text
+
+
+def write_output(option: str, path: Path, content: str | bytes) -> None:
+    """Write a file that the user named with an option. An existing output is replaced, a device or a pipe is not.
+
+    Raises:
+        Refused: the file cannot be written, or it is a JSON file, which may be a record.
+    """
+    name = shortened(str(path))
+    if path.suffix == ".json" and os.path.exists(path):
+        raise Refused(f"{option} {name} exists and may be a record; choose another file")
+    try:
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        else:
+            write_atomically(path, content)
+    except (OSError, ValueError) as error:
+        reason = "its folder is a file" if path.parent.is_file() else getattr(error, "strerror", None) or error
+        raise Refused(f"{option} {name} cannot be written ({reason}); choose another file") from None

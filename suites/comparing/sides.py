@@ -66,6 +66,11 @@ class Archive:
         return self._folders
 
     @property
+    def read_folders(self) -> list[MachineFolder]:
+        """The machines, if their records were needed; empty otherwise."""
+        return self._folders or []
+
+    @property
     def records(self) -> list[Record]:
         return [record for folder in self.folders for record in folder.records(SUITE)]
 

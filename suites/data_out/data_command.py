@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from backends.atomic_file import write_atomically
 from suites.asking.user_folders import default_folder
+from suites.cli.output import write_output
 from suites.data_out.data_row import DataRow
 from suites.data_out.frames import optional_library, parquet_of
 from suites.data_out.loaded_records import selected_records
@@ -28,6 +27,9 @@ FORMATS: dict[str, Callable[[Sequence[DataRow]], str | bytes]] = {
 """Content of a file, by the name of its option."""
 
 STANDARD_OUTPUT = "-"
+
+LARGEST_SIZE = 1_000_000
+"""Largest batch and sequence length of a file of trtexec."""
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +107,8 @@ def _trtexec_file(options: argparse.Namespace) -> TrtexecFile:
         raise Refused("--trtexec needs a name for its times; add --label NAME, e.g. --label trtexec-fp16")
     for name in ("batch", "sequence"):
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise Refused(f"--{name} {value} must be at least 1")
+        if value is not None and not 1 <= value <= LARGEST_SIZE:
+            raise Refused(f"--{name} {shortened(str(value))} must be between 1 and {LARGEST_SIZE}")
     return TrtexecFile(Path(options.trtexec), options.label, options.batch, options.sequence)
 
 
@@ -130,15 +132,8 @@ def _check_outputs(outputs: dict[str, str]) -> None:
 
 def _write(name: str, target: str, content: str | bytes) -> None:
     if target == STANDARD_OUTPUT:
+        if sys.stdout is None:
+            raise Refused(f"--{name} -: standard output is closed; give a file")
         sys.stdout.write(str(content))
         return
-    path = Path(target)
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            # A device or a pipe, such as /dev/stdout, must not be replaced by a file.
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-        else:
-            write_atomically(path, content)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise Refused(f"--{name} {shortened(target)} cannot be written ({reason}); choose another file") from None
+    write_output(f"--{name}", Path(target), content)

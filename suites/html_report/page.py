@@ -11,12 +11,11 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
-from backends.atomic_file import write_atomically
+from suites.cli.output import write_output
 from suites.html_report.page_data import page_data
 from suites.records.results_folder import MachineFolder
 from suites.schema.refusals import Refused
 from suites.tables.write_tables import print_bad_records
-from suites.text import one_line
 
 REQUIREMENT = "plotly>=6,<8"
 """The plotting library, as in the extra `report` of pyproject.toml."""
@@ -34,6 +33,8 @@ def write_page(folders: Sequence[MachineFolder], path: Path) -> Path:
     Raises:
         Refused: plotly is not installed, no record can be used, or the file cannot be written.
     """
+    if str(path) == "-":
+        raise Refused("--output - is not supported, because the page is for a browser; give a file")
     if path.is_dir():
         raise Refused(f"{path} is a folder; name a file, for example --output {path / FILE}")
     library = plotting_library()
@@ -41,11 +42,7 @@ def write_page(folders: Sequence[MachineFolder], path: Path) -> Path:
     if not data["count"]:
         print_bad_records(folders)
         raise Refused("the folder has no usable records; run cells again, or give another folder")
-    try:
-        write_atomically(path, page(data, library))
-    except OSError as error:
-        reason = "its folder is a file" if path.parent.is_file() else one_line(str(error.strerror))
-        raise Refused(f"{path} cannot be written: {reason}; choose --output FILE") from None
+    write_output("--output", path, page(data, library))
     return path
 
 

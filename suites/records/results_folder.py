@@ -14,6 +14,7 @@ from pathlib import Path
 from backends.json_part import unknown_fields
 from suites.records.record import Record, read_record
 from suites.records.record_checks import MACHINE_NAME, BadRecord
+from suites.schema.refusals import Refused
 
 FORMER = "records"
 """Folder of all records in the former layout. No machine has this name."""
@@ -49,7 +50,7 @@ class MachineFolder:
     def suites(self) -> list[str]:
         """Return the sorted names of the suites that have a file."""
         folders = (self.path / "records", self.results / FORMER / self.name)
-        return sorted({name for folder in folders for name in _names(folder) if self._files(name)})
+        return sorted({name for folder in folders for name in self._listed(folder) if self._files(name)})
 
     def records(self, suite: str) -> list[Record]:
         """Return the records of a suite, sorted by file name. Files that are not valid records are added to `bad`."""
@@ -82,10 +83,18 @@ class MachineFolder:
     def _files(self, suite: str) -> list[Path]:
         paths: dict[str, Path] = {}
         for folder in self._folders(suite):
-            for name in _names(folder):
+            for name in self._listed(folder):
                 if name.endswith(".json") and not name.startswith("."):
                     paths.setdefault(name, folder / name)
         return [paths[name] for name in sorted(paths)]
+
+    def _listed(self, folder: Path) -> Sequence[str]:
+        """Return the names in a folder. A folder that exists but cannot be read is added to `bad`."""
+        try:
+            return _names(folder)
+        except OSError as error:
+            self.bad[folder] = f"the folder cannot be read: {error.strerror}"
+            return ()
 
     def _record_at(self, path: Path) -> Record | None:
         if path not in self._read:
@@ -99,9 +108,16 @@ class MachineFolder:
 
 
 def machine_folders(results: Path) -> list[MachineFolder]:
-    """Return the machines that have records in a results folder, sorted by name."""
-    names = {name for name in _names(results) if (results / name / "records").is_dir() and name != FORMER}
-    names |= {name for name in _names(results / FORMER) if (results / FORMER / name).is_dir()}
+    """Return the machines that have records in a results folder, sorted by name.
+
+    Raises:
+        Refused: the folder exists but cannot be read.
+    """
+    try:
+        names = {name for name in _names(results) if (results / name / "records").is_dir() and name != FORMER}
+        names |= {name for name in _names(results / FORMER) if (results / FORMER / name).is_dir()}
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be read ({error.strerror}); correct its permissions") from None
     return [MachineFolder(results, name) for name in sorted(names) if MACHINE_NAME.fullmatch(name)]
 
 
@@ -120,10 +136,10 @@ def read_records(results: Path, suite: str) -> Iterator[Record]:
 
 
 def _names(folder: Path) -> Sequence[str]:
-    """Return the sorted names in a folder; empty if it cannot be read."""
+    """Return the sorted names in a folder; empty if there is no such folder."""
     try:
         return sorted(os.listdir(folder))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
 
 

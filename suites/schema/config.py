@@ -8,7 +8,7 @@ from typing import Any
 from backends.config_key import key
 from backends.options import SharedKeys
 from backends.quantization_options import QuantizationOptions
-from backends.value_checks import Refused, at_least, positive
+from backends.value_checks import Refused, at_least, between, positive
 from suites.schema.enums import (
     DeviceKind,
     LabelReading,
@@ -19,6 +19,9 @@ from suites.schema.enums import (
     Weights,
 )
 from suites.schema.suite_config import LayersConfig, LengthsConfig, SearchConfig, SuiteConfig, SwitchingConfig
+
+MOST_PROCESSES = 1000
+"""Most processes of a cell."""
 
 LARGEST_SEED = (1 << 63) - 1
 """Largest seed that random number generators accept."""
@@ -114,7 +117,7 @@ class RunConfig(SharedKeys):
     def __post_init__(self) -> None:
         if at_least("seed", self.seed, 0) > LARGEST_SEED:
             raise Refused(f"seed={self.seed} is too large; a seed is at most {LARGEST_SEED}")
-        at_least("repeats", self.repeats, 1)
+        between("repeats", self.repeats, 1, MOST_PROCESSES)
         at_least("threads", self.threads, 0)
         at_least("time_limit", self.time_limit, 0)
         at_least("pad_to_multiple_of", self.pad_to_multiple_of, 1)

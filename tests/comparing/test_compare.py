@@ -60,6 +60,19 @@ def refusal(arguments: Sequence[object], capsys: Printed) -> str:
     return printed.err
 
 
+def test_a_record_that_cannot_be_read_is_named_and_gives_status_1(
+    write: Callable[..., Path], tmp_path: Path, capsys: Printed
+) -> None:
+    for backend in ("ort", "trt"):
+        write("a", backend=backend)
+    broken = write("a", backend="trt", precision="fp16")
+    broken.write_text("{")
+    assert main(["ort", "trt", "--records", str(tmp_path / "a")]) == 1
+    printed = capsys.readouterr()
+    assert "1 pair" in printed.out
+    assert printed.err.startswith(f"skipped: {broken}: ")
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_reference_folder_equals_itself(machine: str, capsys: Printed) -> None:
     assert main([str(REFERENCE / machine), str(REFERENCE / machine), "--tolerance", "0", "--json"]) == 0

@@ -96,7 +96,10 @@ def test_a_file_that_is_not_a_record_gives_status_1(
         (["--csv", "-", "--label", "a"], "--label describes a file of trtexec; add --trtexec FILE"),
         (["--batch", "3"], "--batch describes a file of trtexec"),
         (["--csv", "-", "--trtexec", "times.json"], "--trtexec needs a name for its times; add --label NAME"),
-        (["--csv", "-", "--trtexec", "times.json", "--label", "a", "--batch", "0"], "--batch 0 must be at least 1"),
+        (
+            ["--csv", "-", "--trtexec", "times.json", "--label", "a", "--batch", "0"],
+            "--batch 0 must be between 1 and 1000000",
+        ),
         (["--csv", "-", "--trtexec", "no.json", "--label", "a"], "--trtexec no.json is not a file"),
         (["--trtexec-command", "gpu", "--csv", "-"], "prints commands and writes no data; leave out --csv"),
         (["--trtexec-command", "gpu"], "has no cell gpu; give the id of a cell or the file of a record"),

@@ -125,7 +125,7 @@ def test_bad_arguments_are_refused(make_record: MakeRecord, tmp_path: Path, caps
     )
     assert "is a folder; name a file" in refusal(["--html", str(tmp_path), "--output", str(tmp_path)], capsys)
     inside_a_file = path / "report.html"
-    assert "cannot be written: its folder is a file; choose --output FILE" in refusal(
+    assert "cannot be written (its folder is a file); choose another file" in refusal(
         ["--html", str(tmp_path), "--output", str(inside_a_file)], capsys
     )
     path.write_text("{}")
@@ -165,7 +165,9 @@ def test_another_user_cannot_write_into_the_folder(
     assert main(["--html", str(tmp_path), "--output", str(tmp_path / "first.html")]) == 0  # imports all modules
     request.getfixturevalue("another_user")
     line = refusal(["--html", str(tmp_path)], capsys)
-    assert line == f"refused: {tmp_path}/report.html cannot be written: Permission denied; choose --output FILE"
+    assert (
+        line == f"refused: --output {tmp_path}/report.html cannot be written (Permission denied); choose another file"
+    )
     assert not (tmp_path / "report.html").exists()
 
 

@@ -138,7 +138,7 @@ def test_suites_that_do_not_time_single_cells_measure_once(request_of: Callable[
 
 @pytest.mark.parametrize("repeats", [0, -1])
 def test_zero_processes_are_refused(repeats: int, request_of: Callable[..., Request]) -> None:
-    with pytest.raises(Refused, match=f"repeats={repeats} must be at least 1"):
+    with pytest.raises(Refused, match=f"repeats={repeats} must be between 1 and 1000"):
         request_of(f"repeats={repeats}")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import without_rights
 
 from suites import advise, batch
 from suites.asking.resolve_lengths import resolve_lengths
@@ -16,20 +14,6 @@ from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, first_line, lines, numbered_lines
 from suites.switching.traffic import read_trace
 from suites.tasks.task import load_task
-
-NOBODY = 65534
-
-
-@contextlib.contextmanager
-def without_rights() -> Iterator[None]:
-    """Run the block as a user who may not read files of root."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @pytest.fixture
