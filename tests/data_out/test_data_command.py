@@ -98,7 +98,7 @@ def test_a_file_that_is_not_a_record_gives_status_1(
         (["--csv", "-", "--trtexec", "times.json"], "--trtexec needs a name for its times; add --label NAME"),
         (
             ["--csv", "-", "--trtexec", "times.json", "--label", "a", "--batch", "0"],
-            "--batch 0 must be between 1 and 1000000",
+            "--batch 0 must be between 1 and",
         ),
         (["--csv", "-", "--trtexec", "no.json", "--label", "a"], "--trtexec no.json is not a file"),
         (["--trtexec-command", "gpu", "--csv", "-"], "prints commands and writes no data; leave out --csv"),
