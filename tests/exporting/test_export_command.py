@@ -351,7 +351,7 @@ def test_a_model_whose_files_are_gone_is_refused(
     cells: dict[str, Path], tmp_path: Path, run_export: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_export(cells["fp32"], tmp_path / "out", model=None) == 2
-    assert "does not say where the files of the model model are; add model.path=FOLDER" in refused(capsys)
+    assert "does not say where the files of the model 'model' are; add model.path=FOLDER" in refused(capsys)
     assert run_export(cells["fp32"], tmp_path / "out", model=tmp_path / "gone") == 2
     assert "gone has no config.json" in refused(capsys)
 
