@@ -16,7 +16,11 @@ from types import TracebackType
 from typing import TextIO
 
 from backends.atomic_file import write_atomically
-from suites.schema.refusals import Refused, shortened
+from suites.schema.refusals import Refused
+from suites.text import one_line
+
+LONGEST_PATH = 500
+"""Longest part, in characters, of a path in a message."""
 
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -156,7 +160,7 @@ def write_output(option: str, path: Path, content: str | bytes) -> None:
     Raises:
         Refused: the file cannot be written, or it is a JSON file, which may be a record.
     """
-    name = shortened(str(path))
+    name = one_line(str(path), LONGEST_PATH)
     if path.suffix == ".json" and os.path.exists(path):
         raise Refused(f"{option} {name} exists and may be a record; choose another file")
     try:

@@ -107,7 +107,7 @@ def test_new_runs_are_compared(
 def test_bad_options_of_new_runs_are_refused(make_record: MakeRecord, tmp_path: Path, capsys: Printed) -> None:
     path = write_record(tmp_path / "r", make_record(measurements=processes(), command=COMMAND))
     run = [path, path, "--run"]
-    assert "--processes=2 must be at least 3" in refusal([*run, "--processes", "2"], capsys)
+    assert "--processes=2 must be between 3 and 1000" in refusal([*run, "--processes", "2"], capsys)
     assert "--processes x must be a whole number" in refusal([*run, "--processes", "x"], capsys)
     assert "backend= and experiment= are for two commits" in refusal([*run, "backend=ort"], capsys)
     assert "did you mean precision" in refusal([*run, "presicion=fp16"], capsys)
