@@ -257,7 +257,7 @@ class Session(abc.ABC):
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.
 
         Raises:
-            Unsupported: this session cannot capture a graph.
+            Unsupported: a session of this backend cannot capture a graph.
         """
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 

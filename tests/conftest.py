@@ -96,7 +96,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def without_rights() -> Iterator[None]:
-    """Run the block as a user who may not read files of root."""
+    """Run the block as a user who may not read or write files of root."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(NOBODY)

@@ -254,7 +254,7 @@ class TorchSession(TorchSteps):
 
     def close(self) -> None:
         if hasattr(self._model, "_orig_mod"):
-            # Otherwise, the graphs of this session count towards the recompilation limit of the next session.
+            # Otherwise, the graphs of the closed model count towards the recompilation limit of the next one.
             self._torch._dynamo.reset()
         del self._model
         super().close()

@@ -9,8 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import in_process
 import numpy as np
 import pytest
-from conftest import ROOT, json_of, replaced
+from conftest import ROOT, json_of, replaced, without_rights
 from word_models import word_model
 
 from backends.cache import ArtifactCache
@@ -29,7 +28,6 @@ from suites.exporting.target_folder import target_folder
 from suites.records.record import Record, read_record, write_record
 from suites.schema.refusals import Refused
 
-NOBODY = 65534
 ONE_SHAPE = ("batch=[2]", "sequence=[16]", "repeats=1", "suite.seconds=0.01", "suite.warm_up_s=0.01",
              "suite.min_samples=2", "suite.minimum_cosine=0")  # fmt: skip
 
@@ -122,18 +120,6 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     assert len(lines) == 1, lines
     assert lines[0].startswith("refused: "), lines
     return lines[0]
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Run the block as a user who may not write files of root."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
