@@ -21,6 +21,7 @@ import numpy.typing as npt
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
+from backends.model.output import LAST_HIDDEN, Output
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
@@ -158,6 +159,7 @@ class BuildSpec:
     Attributes:
         options: an instance of the options class in the description of the backend; `options_as` gives it its type.
         quantization: used only if `precision` is "int8" or "fp8".
+        output: output of the model.
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
         threads: number of CPU threads; 0 for the default of the library.
@@ -170,6 +172,7 @@ class BuildSpec:
     cache: Path
     options: object = None
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
+    output: Output = LAST_HIDDEN
     tokens: Mapping[Shape, int] = field(default_factory=dict)
     process: int = 0
     threads: int = 0
@@ -251,7 +254,10 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def fetch(self) -> Array:
-        """Return the last hidden state [batch, sequence, hidden] in the type of the model; bfloat16 becomes float32."""
+        """Return the output of the last step (see Output in backends/model/output.py); bfloat16 becomes float32.
+
+        Values of padding tokens are not defined.
+        """
 
     def capture(self) -> None:
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 
 from backends.base import Unsupported
 from backends.json_codec import from_json
+from backends.model.head_names import HeadNames
 from backends.model.layer_names import LayerNames
 
 Config = Mapping[str, object]
 
 BERT_NAMES = LayerNames()
+
+BERT_HEADS = HeadNames()
+ROBERTA_HEADS = HeadNames(("classifier.dense", "tanh", "classifier.out_proj"))
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Family:
         vocabulary: rows of the embedding if config.json gives no vocab_size; the default of transformers.
         settings: names of fields of config.json that differ from BERT's, by BERT's name.
         fusion: model type for the optimizer of onnxruntime.
+        heads: layers of its heads.
     """
 
     token_types: str = "always"
@@ -42,6 +47,7 @@ class Family:
     vocabulary: int = 30522
     settings: Mapping[str, str] = field(default_factory=dict)
     fusion: str = "bert"
+    heads: HeadNames = BERT_HEADS
 
     @property
     def named_layers(self) -> bool:
@@ -70,6 +76,7 @@ DISTILBERT = Family(
         "intermediate_size": "hidden_dim",
         "hidden_act": "activation",
     },
+    heads=HeadNames(("pre_classifier", "relu", "classifier")),
 )
 
 MPNET = Family(
@@ -84,18 +91,19 @@ MPNET = Family(
         attention_norm="attention.LayerNorm",
     ),
     vocabulary=30527,
+    heads=ROBERTA_HEADS,
 )
 
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
     "ernie": Family(),
-    "electra": Family(),
-    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
-    "xlm-roberta": Family(token_types="several", positions_from="padding"),
-    "camembert": Family(token_types="several", positions_from="padding"),
+    "electra": Family(heads=HeadNames(("classifier.dense", "gelu", "classifier.out_proj"))),
+    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265, heads=ROBERTA_HEADS),
+    "xlm-roberta": Family(token_types="several", positions_from="padding", heads=ROBERTA_HEADS),
+    "camembert": Family(token_types="several", positions_from="padding", heads=ROBERTA_HEADS),
     "distilbert": DISTILBERT,
-    "albert": Family(layer_names=None, vocabulary=30000),
+    "albert": Family(layer_names=None, vocabulary=30000, heads=HeadNames(("pooler", "tanh", "classifier"))),
     "mpnet": MPNET,
 }
 

@@ -13,6 +13,9 @@ from pathlib import Path
 import torch
 
 from backends.model.checkpoint import input_names, load_encoder
+from backends.model.heads import Head, head_of
+from backends.model.output import HIDDEN, LAST_HIDDEN, Output
+from backends.model.output_head import OutputHead
 from backends.onnx_ import onnx_files
 from backends.onnx_.reference_check import compare_export
 
@@ -23,14 +26,19 @@ CHECKED_TOKENS = 24
 """Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""
 
 
-def export(folder: Path, path: Path) -> Mapping[str, object]:
-    """Write the encoder of the checkpoint in `folder` to `path`; return the opset and the difference from transformers.
+def export(folder: Path, path: Path, output: Output = LAST_HIDDEN) -> Mapping[str, object]:
+    """Write the model of the checkpoint in `folder` to `path`; return the opset and the difference from transformers.
+
+    The graph has one output with the name of its kind, or last_hidden_state. Nodes after the encoder are in "/head".
 
     Raises:
         ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.
     """
     names = input_names(folder)
-    encoder = PositionalEncoder(load_encoder(folder, attention="plain"), names).eval()
+    encoder = PositionalEncoder(load_encoder(folder, attention="plain"), names, head_of(folder, output)).eval()
+    result = "last_hidden_state" if output.kind == HIDDEN else output.kind
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    axes[result] = {0: "batch", 1: "sequence"} if output.per_token else {0: "batch"}
     example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
@@ -44,23 +52,26 @@ def export(folder: Path, path: Path) -> Mapping[str, object]:
             dynamo=False,
             opset_version=OPSET,
             input_names=list(names),
-            output_names=["last_hidden_state"],
-            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "last_hidden_state")},
+            output_names=[result],
+            dynamic_axes=axes,
         )
     onnx_files.merge_external_data(path)
-    return {"opset": OPSET, "max_difference_from_transformers": compare_export(folder, path, CHECKED_TOKENS)}
+    return {"opset": OPSET, "max_difference_from_transformers": compare_export(folder, path, CHECKED_TOKENS, output)}
 
 
 class PositionalEncoder(torch.nn.Module):
-    """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
+    """Model with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
 
-    def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...], head: Head | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        self.head = None if head is None else OutputHead(head)
         self.names = names
 
     def forward(self, *args: torch.Tensor) -> torch.Tensor:
         inputs = dict(zip(self.names, args, strict=True))
-        mask = inputs.pop("attention_mask")[:, None, None, :].to(torch.float32)
+        tokens = inputs.pop("attention_mask")
+        mask = tokens[:, None, None, :].to(torch.float32)
         hidden: torch.Tensor = self.encoder(**inputs, attention_mask=(1.0 - mask) * MASK_VALUE).last_hidden_state
-        return hidden
+        output: torch.Tensor = hidden if self.head is None else self.head(hidden, tokens)
+        return output

@@ -15,6 +15,7 @@ from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
+from backends.model.output import LAST_HIDDEN, Output
 from backends.model.weights import encoder_weights
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
@@ -35,6 +36,7 @@ def prepare_source(
     seed: int,
     cache: ArtifactCache,
     learned: Path | None = None,
+    output: Output = LAST_HIDDEN,
 ) -> Source:
     """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
 
@@ -48,6 +50,7 @@ def prepare_source(
         seed: seed of the calibration sequences without a tokenizer.
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
             replace calibrated ranges.
+        output: output of the model.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     if quantization.method is Method.search:
@@ -61,7 +64,7 @@ def prepare_source(
         json.loads(learned.read_text(encoding="utf-8")) if learned else {},
     )
     if form.arrays:
-        arrays, ranges = encoder_weights(folder, identity, cache), None
+        arrays, ranges = encoder_weights(folder, identity, cache, output), None
         if form.ranges:
             onnx = export_onnx(folder, identity, cache)
             if alpha := quantization.smooth:
@@ -69,7 +72,7 @@ def prepare_source(
                 arrays = fold_arrays(arrays, onnx, cache)
             ranges = activation_ranges(onnx, quantization, calibration, cache)
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
-    onnx, stacked = export_onnx(folder, identity, cache), None
+    onnx, stacked = export_onnx(folder, identity, cache, output), None
     if form.rewrites:
         onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized:
@@ -94,16 +97,16 @@ def _quantized(
     return quantize_onnx(onnx, kind, quantization, calibration, cache)
 
 
-def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
-    """Export the checkpoint in `folder` as an FP32 ONNX file and check it. The result is cached."""
+def export_onnx(folder: Path, identity: str, cache: ArtifactCache, output: Output = LAST_HIDDEN) -> Artifact:
+    """Export the checkpoint in `folder` as an FP32 ONNX file with this output, and check it. The result is cached."""
 
     def build(path: Path) -> Mapping[str, object]:
         # The import of torch takes seconds. A cell with cached artifacts does not need it.
         from backends.onnx_.export_graph import export
 
-        return export(folder, path)
+        return export(folder, path, output)
 
-    key = {"checkpoint": identity, "form": 3}
+    key = {"checkpoint": identity, "form": 3, **output.for_cell()}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

@@ -197,8 +197,9 @@ class OrtSession(Session):
         self._bound = ShapeBuffers({}, None, None)
         self._key: Key = ()
         self._bound_by_key: dict[Key, ShapeBuffers] = {}
-        hidden = self._session.get_outputs()[0].shape[-1]
-        self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
+        features = self._session.get_outputs()[0].shape[-1]
+        self._features = features if isinstance(features, int) else self._probe_features()
+        self._per_token = spec.output.per_token
 
     def _run_options(self, graph: int) -> onnxruntime.RunOptions:
         run = self._ort.RunOptions()
@@ -208,8 +209,8 @@ class OrtSession(Session):
                 run.add_run_config_entry("gpu_graph_id", str(graph))
         return run
 
-    def _probe_hidden(self) -> int:
-        """Return the hidden size from one run at 1x2, because it is symbolic in the exported file."""
+    def _probe_features(self) -> int:
+        """Return the last size of the output from one run at 1x2, because it is symbolic in the exported file."""
         ones = np.ones((1, 2), np.int32)
         (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._plain)
         return int(output.shape[-1])
@@ -245,7 +246,8 @@ class OrtSession(Session):
         """Allocate and bind the buffers of a new shape."""
         ort = self._ort
         device = ("cuda", 0) if self._gpu else ("cpu", 0)
-        shape = (*feeds["input_ids"].shape, self._hidden)
+        batch, sequence = feeds["input_ids"].shape
+        shape = (batch, sequence, self._features) if self._per_token else (batch, self._features)
         dtype = np.float16 if self._half else np.float32
         inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *device) for k, v in feeds.items()}
         output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *device)

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from backends.base import (
@@ -34,7 +33,6 @@ from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
     import torch
-    from transformers.modeling_outputs import BaseModelOutput
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -86,22 +84,26 @@ class Torch(Backend):
         import torch
 
         from backends.model.checkpoint import load_encoder
+        from backends.model.heads import head_of
+        from backends.model.output_head import ModelWithOutput
 
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         if spec.threads:
             torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        model: torch.nn.Module = load_encoder(artifact.path.parent).to(spec.device.kind)
+        folder = artifact.path.parent
+        encoder: torch.nn.Module = load_encoder(folder)
+        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
+            from backends.torch_.marked_modules import MarkedEncoder
+
+            encoder = MarkedEncoder(encoder, marked)
+        model = ModelWithOutput(encoder, head_of(folder, spec.output)).eval().to(spec.device.kind)
         if isinstance(spec.options, EagerOptions) and spec.options.keep_fp32:
             from backends.torch_.keep_fp32 import convert_except
 
             convert_except(model, dtype, spec.options.keep_fp32)
         else:
             model.to(dtype)
-        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
-            from backends.torch_.marked_modules import MarkedEncoder
-
-            model = MarkedEncoder(model, marked)
         if self.compiled:
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
@@ -163,7 +165,7 @@ class TorchSteps(Session):
 
     @abc.abstractmethod
     def _forward(self) -> torch.Tensor:
-        """Return the last hidden state for the current input buffers, on the device."""
+        """Return the output for the current input buffers, on the device."""
 
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
@@ -214,12 +216,11 @@ class TorchSteps(Session):
         if self.stream is not None:
             self.stream.synchronize()
 
-    def _copy_out(self) -> Array:
-        """Return the last output in host memory."""
+    def _copy_out(self, output: torch.Tensor) -> Array:
+        """Return a tensor of the device in host memory."""
         torch, buffers = self._torch, self._buffers
-        assert buffers.output is not None
         with self._on_stream:
-            output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
+            output = output.float() if output.dtype == torch.bfloat16 else output
             if self.stream is None:
                 return output.numpy()
             if buffers.host is None:
@@ -241,13 +242,13 @@ class TorchSteps(Session):
 
 
 class TorchSession(TorchSteps):
-    """Session of a model of transformers.
+    """Session of a model of transformers (ModelWithOutput in backends/model/output_head.py).
 
     If no sequence is padded, the model gets no attention mask, as in a server that knows its lengths. Attention can
     then use its fastest kernel. Otherwise the model gets a boolean mask [batch, 1, 1, sequence].
     """
 
-    def __init__(self, model: Callable[..., BaseModelOutput | SimpleNamespace], kind: str, index: int) -> None:
+    def __init__(self, model: Callable[..., torch.Tensor], kind: str, index: int) -> None:
         super().__init__(kind, index)
         self._model = model
         self._unpadded = False
@@ -270,10 +271,8 @@ class TorchSession(TorchSteps):
     def _forward(self) -> torch.Tensor:
         inputs = dict(self._buffers.inputs)
         mask = inputs.pop("attention_mask")
-        output: torch.Tensor = self._model(
-            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
-        ).last_hidden_state
-        return output
+        return self._model(**inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool())
 
     def fetch(self) -> Array:
-        return self._copy_out()
+        assert self._buffers.output is not None
+        return self._copy_out(self._buffers.output)

@@ -31,6 +31,7 @@ from suites.asking.model_request import (
 )
 from suites.asking.resolve_lengths import resolve_lengths
 from suites.asking.resolve_options import backend_options, chosen_backend, quantization_of
+from suites.asking.resolve_output import output_of
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.clock import Effort
@@ -119,6 +120,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
         cuda_graph=config.cuda_graph and backend.cuda_graph and own_options.has_graphs(machine.device.kind),
         cache=cache,
         options=own_options,
+        output=output_of(config, suite_request.output, model_config),
         threads=_threads(config),
         quantization=quantization_of(config, machine) if quantized else QuantizationOptions(),
     )
@@ -180,6 +182,7 @@ def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec,
         "options": {
             "cuda_graph": spec.cuda_graph,
             **spec.options_as(BackendOptions).for_cell(),
+            **spec.output.for_cell(),
             "threads": config.threads,
             **quantization,
             **suite_request.options,

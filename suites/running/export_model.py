@@ -13,6 +13,7 @@ from backends.model.checkpoint import Checkpoint, find_checkpoint
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
 from backends.model.families import check_computable, check_named_layers
+from backends.model.heads import head_of
 from backends.model.reference import ModelReference
 from backends.onnx_.onnx_source import prepare_source
 from backends.onnx_.reference_check import check_encoder, check_export
@@ -42,16 +43,20 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         check_named_layers(config, "quantization")
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
+    head_of(checkpoint.folder, job.spec.output)
     source, learned = Source(checkpoint.folder, checkpoint.weights_sha256), None
     if job.source == "onnx":
         learned = _learn(job, checkpoint, cache)
         source = prepare_source(
-            *learned.checkpoint, job.form, job.spec.quantization, job.texts, job.seed, cache, learned.ranges
-        )
+            *learned.checkpoint, job.form, job.spec.quantization, job.texts, job.seed, cache, learned.ranges,
+            job.spec.output,
+        )  # fmt: skip
         if not job.form.arrays or job.form.ranges:
-            checked["export"] = check_export(*learned.checkpoint, longest, cache)
-    device = job.spec.device.kind
-    origin = InputSource(checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, device, cache)
+            checked["export"] = check_export(*learned.checkpoint, longest, cache, job.spec.output)
+    origin = InputSource(
+        checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, job.spec.device.kind, cache,
+        job.spec.output,
+    )  # fmt: skip
     prepared = prepare(job, origin, source)
     return Exported(
         prepared.source,

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.config_key import key
-from backends.options import SharedKeys
+from backends.options import SharedKeys, Switch
 from backends.quantization_options import QuantizationOptions
 from backends.value_checks import Refused, at_least, between, positive
 from suites.schema.enums import (
     DeviceKind,
     LabelReading,
     Metric,
+    OutputKind,
     Precision,
     TaskKind,
     Until,
@@ -80,6 +81,19 @@ class RunConfig(SharedKeys):
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    output: OutputKind = key(
+        OutputKind.auto,
+        "Output of the model, computed with it: hidden states, embedding, logits, spans of answers, or the score of a "
+        "cross-encoder. auto: the output that the checkpoint, or the task of suite=accuracy, is for.",
+    )
+    pooling: list[str] = key(
+        [],
+        "Pooling of output=embedding, instead of the checkpoint's own: mean, cls, max, lasttoken, "
+        "mean_sqrt_len_tokens, weightedmean. Several are concatenated.",
+    )
+    normalize: Switch = key(
+        Switch.auto, "Whether output=embedding has length 1. auto: as the checkpoint says; without its files, on."
+    )
     precision: Precision = key(Precision.fp32, "Precision of the weights and products.")
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
     task: TaskConfig = field(default_factory=TaskConfig)

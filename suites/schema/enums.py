@@ -6,6 +6,7 @@ from enum import Enum
 
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
+OutputKind = Enum("OutputKind", ["auto", "hidden", "embedding", "logits", "spans", "score"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
 Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histogram", "lognormal"])

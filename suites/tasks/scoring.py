@@ -34,8 +34,8 @@ def score(
 
     Args:
         kind: the `kind` of a Task in suites/tasks/task.py; it gives the format of `targets`.
-        readouts: [rows, ...] the outputs of the path, read by backends/inputs/readout.py.
-        inputs: `reference`, the readouts of FP32, and other arrays about the rows that backends/inputs/task_batches.py
+        readouts: [rows, ...] the outputs of the path.
+        inputs: `reference`, the outputs of FP32, and other arrays about the rows that backends/inputs/task_batches.py
             wrote.
         checkpoint: the folder of the checkpoint, for its classification head.
         reference_predictions: the predictions from the reference; None computes them.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.json_codec import from_json
+from backends.model.output import EMBEDDING, LOGITS, SPANS
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines, shortened
@@ -52,9 +53,9 @@ class Task:
     targets: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def readout(self) -> str:
-        """Name of the readout in backends/inputs/readout.py that the task uses."""
-        return {"sequence_classification": "first", "question_answering": "spans"}.get(self.kind, "mean")
+    def output(self) -> str:
+        """Kind of output that the task judges, see Output in backends/model/output.py."""
+        return {"sequence_classification": LOGITS, "question_answering": SPANS}.get(self.kind, EMBEDDING)
 
     @property
     def labels(self) -> list[str]:
