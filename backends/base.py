@@ -21,7 +21,7 @@ import numpy.typing as npt
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
-from backends.model.output import LAST_HIDDEN, Output
+from backends.model_output import LAST_HIDDEN, Output
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
@@ -254,7 +254,7 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def fetch(self) -> Array:
-        """Return the output of the last step (see Output in backends/model/output.py); bfloat16 becomes float32.
+        """Return the output of the last step (see Output in backends/model_output.py); bfloat16 becomes float32.
 
         Values of padding tokens are not defined.
         """

@@ -20,7 +20,6 @@ from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, vocabulary_of
 from backends.model.heads import head_of
-from backends.model.output import LAST_HIDDEN, Output
 from backends.model.tokenizer import (
     check_ids,
     has_tokenizer,
@@ -29,6 +28,7 @@ from backends.model.tokenizer import (
     no_tokens_error,
     special_tokens_of,
 )
+from backends.model_output import LAST_HIDDEN, Output
 
 REFERENCE_ROWS = 8
 """Number of sequences of each batch with a reference output. They are evenly spread and include the first and last."""

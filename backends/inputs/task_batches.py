@@ -16,7 +16,7 @@ from backends.base import Array, Artifact, Shape, versions_of
 from backends.inputs.batches import PACKAGES, InputSource
 from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts
 from backends.model.checkpoint import input_names
-from backends.model.output import SPANS
+from backends.model_output import SPANS
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Array, Unsupported
-from backends.inputs.pooling import pooling_of
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import WEIGHTS, read_config, read_object, weight_files
 from backends.model.families import Config, family_of
 from backends.model.labels import label_names, label_places, single_label_fault
-from backends.model.output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS, Output, label_count
+from backends.model.pooling import pooling_of
+from backends.model_output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS, Output, label_count
 
 ACTIVATIONS = ("tanh", "relu", "gelu")
 LINEAR, NORM, NORMALIZE = "linear", "norm", "normalize"
@@ -48,7 +48,7 @@ class Head:
     """Layers after the encoder.
 
     Attributes:
-        pooling: names from POOLINGS (backends/model/output.py), concatenated; empty if the layers read each token.
+        pooling: names from POOLINGS (backends/model_output.py), concatenated; empty if the layers read each token.
         layers: applied in order.
         epsilon: epsilon of norms.
     """

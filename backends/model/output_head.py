@@ -83,7 +83,7 @@ def pooling_weights(mode: str, positions: torch.Tensor, tokens: torch.Tensor) ->
     """Return the weight of each token in a pooling that is a weighted sum, FP32 like `tokens`.
 
     Args:
-        mode: one of POOLINGS (backends/model/output.py) except max.
+        mode: one of POOLINGS (backends/model_output.py) except max.
         positions: position of each token in its text, [sequence] or as `tokens`.
         tokens: FP32 [batch, ...], 1 at the tokens of a text and 0 elsewhere.
     """

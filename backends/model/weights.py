@@ -30,7 +30,7 @@ from backends.model.checkpoint_files import read_config
 from backends.model.families import Config, check_named_layers, layer_names_of, position_offset, setting_of, size_of
 from backends.model.heads import head_of
 from backends.model.layer_names import LayerNames
-from backends.model.output import LAST_HIDDEN, Output
+from backends.model_output import LAST_HIDDEN, Output
 
 DEFAULT_EPSILON = 1e-12
 """Epsilon of layer normalization of a configuration without layer_norm_eps. It is the value of all such encoders."""

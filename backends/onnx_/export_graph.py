@@ -14,8 +14,8 @@ import torch
 
 from backends.model.checkpoint import input_names, load_encoder
 from backends.model.heads import Head, head_of
-from backends.model.output import HIDDEN, LAST_HIDDEN, Output
 from backends.model.output_head import OutputHead
+from backends.model_output import HIDDEN, LAST_HIDDEN, Output
 from backends.onnx_ import onnx_files
 from backends.onnx_.reference_check import compare_export
 

@@ -15,8 +15,8 @@ from backends.inputs.batches import CalibrationSize, calibration_batches
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
-from backends.model.output import LAST_HIDDEN, Output
 from backends.model.weights import encoder_weights
+from backends.model_output import LAST_HIDDEN, Output
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx

@@ -19,7 +19,7 @@ from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config, weight_files
 from backends.model.families import padding_id, positions_of, token_types_of, vocabulary_of
 from backends.model.heads import head_of
-from backends.model.output import LAST_HIDDEN, Output
+from backends.model_output import LAST_HIDDEN, Output
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ ROWS = 8
 """Sequences in a batch."""
 
 Run = Callable[[Feeds], Array]
-"""Function from feeds [batch, sequence] to an output in FP32, see backends/model/output.py."""
+"""Function from feeds [batch, sequence] to an output in FP32, see backends/model_output.py."""
 
 
 def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:

@@ -203,7 +203,8 @@ class PackedSession(TorchSteps):
         batch, sequence = packing.is_token.shape
         if packing.padded:
             with self._on_stream:
-                starts = self._buffers.inputs["starts"][:-1, None].long()
-                places = starts + self._torch.arange(sequence, device=output.device)
-                output = output[places.clamp_max(len(output) - 1)]
-        return self._copy_out(output[: batch * sequence].reshape(batch, sequence, output.shape[-1]))
+                starts = self._buffers.inputs["starts"][:, None].long()
+                places = starts[:-1] + self._torch.arange(sequence, device=output.device)
+                outside = places >= starts[1:]
+                output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
+        return self._copy_out(output.reshape(batch, sequence, output.shape[-1]))

@@ -37,6 +37,8 @@ def _pool(mode: str, hidden: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -
     if mode == "max":
         return torch.segment_reduce(hidden.float(), "max", offsets=starts, axis=0)
     token = torch.arange(len(hidden), device=hidden.device)
+    # Tokens that belong to no sequence may follow the others. Their values are undefined.
+    hidden = hidden.masked_fill((token >= starts[-1])[:, None], 0)
     member = ((token >= starts[:-1, None]) & (token < starts[1:, None])).float()
     weights = pooling_weights(mode, inputs["positions"], member)
     return (weights.to(hidden.dtype) @ hidden).float()

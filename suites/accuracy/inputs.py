@@ -8,11 +8,11 @@ from typing import cast
 
 from backends.base import Source
 from backends.inputs.batches import InputSource
-from backends.inputs.pooling import pooling_of
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import Text
 from backends.model.heads import check_head
-from backends.model.output import EMBEDDING
+from backends.model.pooling import pooling_of
+from backends.model_output import EMBEDDING
 from suites.accuracy.suite import AccuracyQuestion
 from suites.running.job import ExportJob
 from suites.running.prepared import Prepared

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backends.config_key import to_json_types
 from backends.description import SourceKind
-from backends.model.output import AUTO, EMBEDDING, HIDDEN, POOLINGS, Output, resolve_output
+from backends.model_output import AUTO, EMBEDDING, HIDDEN, POOLINGS, Output, resolve_output
 from backends.options import Switch
 from backends.registry import describe
 from suites.schema.config import RunConfig

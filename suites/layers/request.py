@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.model.output import HIDDEN
+from backends.model_output import HIDDEN
 from suites.asking.suite_request import RequestContext, SuiteRequest, require_model
 from suites.layers.suite import LayersQuestion
 

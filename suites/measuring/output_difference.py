@@ -12,7 +12,7 @@ from backends.base import Array
 SMALLEST_NORM = 1e-30
 """Smallest divisor, so that outputs of zeros give a number."""
 
-FEWEST_FEATURES = 16
+FEWEST_FEATURES = 8
 """Outputs with fewer features are logits, for which a cosine of single rows says little."""
 
 

@@ -12,8 +12,8 @@ from backends.json_codec import to_json
 from backends.model.checkpoint_files import read_config
 from backends.model.families import positions_of
 from backends.model.identity import identity_of
-from backends.model.output import resolve_output
 from backends.model.reference import ModelReference
+from backends.model_output import resolve_output
 from suites.asking.request import Request
 from suites.records.cell import CellFields
 from suites.running.job import Located, LocateJob

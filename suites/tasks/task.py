@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.json_codec import from_json
-from backends.model.output import EMBEDDING, LOGITS, SPANS
+from backends.model_output import EMBEDDING, LOGITS, SPANS
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines, shortened
@@ -54,7 +54,7 @@ class Task:
 
     @property
     def output(self) -> str:
-        """Kind of output that the task judges, see Output in backends/model/output.py."""
+        """Kind of output that the task judges, see Output in backends/model_output.py."""
         return {"sequence_classification": LOGITS, "question_answering": SPANS}.get(self.kind, EMBEDDING)
 
     @property

@@ -15,9 +15,9 @@ import pytest
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
 from backends.deployment import Deployed, TensorInfo
 from backends.inputs.lengths import Lengths
-from backends.inputs.pooling import Pooling
 from backends.json_codec import NotThisType, from_json, to_json
 from backends.json_part import Part
+from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
 from backends.null_.null_options import NullOptions
 from backends.options import Switch

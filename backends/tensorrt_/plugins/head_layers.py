@@ -177,29 +177,29 @@ class HeadLayers:
         """Return [sequence, batch] as [sequence, batch, 1]."""
         return self.layers.reshape(values, (0, 0, 1)).get_output(0)
 
-    def _layer(self, layer: Layer, values: trt.ITensor, rank: int) -> trt.ITensor:
+    def _layer(self, step: Layer, values: trt.ITensor, rank: int) -> trt.ITensor:
         """Apply a layer of the head to [..., features] with `rank` axes."""
         trt, leading = self.layers.api.trt, (1,) * (rank - 1)
-        if layer.kind == LINEAR:
-            assert layer.weight is not None
-            weight = self.layers.constant(layer.weight.reshape(*leading[1:], *layer.weight.shape))
+        if step.kind == LINEAR:
+            assert step.weight is not None
+            weight = self.layers.constant(step.weight.reshape(*leading[1:], *step.weight.shape))
             none, transposed = trt.MatrixOperation.NONE, trt.MatrixOperation.TRANSPOSE
             product = self.network.add_matrix_multiply(values, none, weight, transposed).get_output(0)
-            return product if layer.bias is None else self._binary(product, self._row(layer.bias, leading), "SUM")
-        if layer.kind == NORM:
-            assert layer.weight is not None
-            bias = np.zeros_like(layer.weight) if layer.bias is None else layer.bias
-            scale, shift = (self._row(array, leading) for array in (layer.weight, bias))
+            return product if step.bias is None else self._binary(product, self._row(step.bias, leading), "SUM")
+        if step.kind == NORM:
+            assert step.weight is not None
+            bias = np.zeros_like(step.weight) if step.bias is None else step.bias
+            scale, shift = (self._row(array, leading) for array in (step.weight, bias))
             norm = self.network.add_normalization(values, scale, shift, 1 << (rank - 1))
             norm.epsilon = self.head.epsilon
             return norm.get_output(0)
-        if layer.kind == NORMALIZE:
+        if step.kind == NORMALIZE:
             length = self._unary(self._reduced(self._binary(values, values, "PROD"), "SUM", rank - 1), "SQRT")
             smallest = self._row(np.array([SMALLEST_LENGTH], np.float32), leading)
             return self._binary(values, self._binary(length, smallest, "MAX"), "DIV")
-        if layer.kind == "gelu":
+        if step.kind == "gelu":
             return GELU_VARIANTS["erf"](values, Pointwise(self.layers))
-        activation = getattr(trt.ActivationType, layer.kind.upper())
+        activation = getattr(trt.ActivationType, step.kind.upper())
         return self.network.add_activation(values, activation).get_output(0)
 
     def _row(self, array: Array, leading: tuple[int, ...]) -> trt.ITensor:

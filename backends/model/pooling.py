@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.base import Unavailable, Unsupported
-from backends.inputs.tokenized import Text
 from backends.model.checkpoint_files import read_object
-from backends.model.output import POOLINGS
+from backends.model_output import POOLINGS
 
 MODES = {
     "pooling_mode_cls_token": "cls",
@@ -34,7 +33,7 @@ class Pooling:
     """Pooling and preprocessing of a sentence encoder.
 
     Attributes:
-        modes: names from POOLINGS (backends/model/output.py); several are concatenated.
+        modes: names from POOLINGS (backends/model_output.py); several are concatenated.
         normalized: whether vectors are scaled to length 1.
         source: the file that defines the pooling, or "default".
         dense: folders of the linear layers after the pooling, in order.
@@ -59,7 +58,7 @@ class Pooling:
         """Return the pooling in words, for a record and its table row."""
         return f"{self.mode} pooling{'' if self.source == 'default' else f' ({self.source})'}"
 
-    def texts(self, texts: Sequence[Text]) -> Sequence[Text]:
+    def texts(self, texts: Sequence[str | Sequence[str]]) -> Sequence[str | Sequence[str]]:
         """Return the preprocessed texts, for the tokenizer."""
         if not self.lower_case:
             return texts
