@@ -33,12 +33,12 @@ def check_computable(config: Config) -> None:
             "set both to false if the checkpoint is an encoder"
         )
     positions = config.get("position_embedding_type") or "absolute"
-    if positions != "absolute" and not (rotary and positions in ("rope", "rotary")):
+    if positions != "absolute" and not rotary:
         raise Unsupported(f"{positions} positions are not supported; give a checkpoint with absolute positions")
     if rotary and "longrope" in json.dumps([config.get("rope_parameters"), config.get("rope_scaling")]):
         raise Unsupported(
             "rope_type longrope is not supported: its rotations depend on the length of the batch; "
-            "set rope_type to default, linear, dynamic, yarn or llama3"
+            "give a checkpoint with another rope_type"
         )
     if config.get("quantization_config"):
         raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
