@@ -157,9 +157,12 @@ def _of_config(name: str, config: Config) -> str:
         return name
     field, default = name.split("|")
     value = str(config.get(field) or default)
-    if value not in (*ACTIVATIONS, "cls", "mean"):
-        raise Unsupported(f"config.json has {field} {value[:40]!r}, which is not supported in a head")
-    return value
+    known = {**{activation: activation for activation in ACTIVATIONS}, "cls": "cls", "bos": "cls", "mean": "mean"}
+    if value not in known:
+        raise Unsupported(
+            f"config.json has {field} {value[:40]!r}, which is not supported in a head; use output=embedding"
+        )
+    return known[value]
 
 
 def _tensors(files: Sequence[Path], names: Sequence[str]) -> dict[str, Array]:

@@ -33,7 +33,10 @@ BUDGET = 5e11
 """Multiply-adds of one run over all lengths, some seconds on a CPU. Above it, fewer lengths are compared."""
 
 ROWS = 8
-"""Sequences in a batch."""
+"""Most sequences in a batch."""
+
+MOST_TOKENS, BATCH_TOKENS = 2048, 4096
+"""Longest compared sequence, and about the most tokens of a batch: plain attention needs memory for their square."""
 
 Run = Callable[[Feeds], Array]
 """Function from feeds [batch, sequence] to an output in FP32, see backends/model_output.py."""
@@ -44,7 +47,7 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
 
     Args:
         identity: identity of the checkpoint in `folder`.
-        longest: number of tokens of the longest sequence.
+        longest: number of tokens of the longest sequence. At most MOST_TOKENS are compared.
 
     Returns:
         `difference` (the largest), `lengths` (the number of compared lengths) and `longest`.
@@ -96,7 +99,7 @@ class _Check:
         def build(path: Path) -> Mapping[str, object]:
             difference, count = self.compare(candidate)
             path.write_text(f"{difference}\n", encoding="utf-8")
-            return {"difference": difference, "lengths": count, "longest": self.longest}
+            return {"difference": difference, "lengths": count, "longest": min(self.longest, MOST_TOKENS)}
 
         versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
         fields = {"part": self.part, "checkpoint": self.identity, "longest": self.longest, "form": 1}
@@ -106,7 +109,7 @@ class _Check:
     def compare(self, candidate: Callable[[], Run]) -> tuple[float, int]:
         """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
         config = read_config(self.folder)
-        lengths = checked_lengths(min(self.longest, positions_of(config)), _parameters(self.folder))
+        lengths = checked_lengths(min(self.longest, positions_of(config), MOST_TOKENS), _parameters(self.folder))
         batches = list(padded_batches(lengths, config, input_names(self.folder)))
         outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
         references = _run_all(_transformers(self.folder, self.output), batches)
@@ -147,7 +150,7 @@ def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: 
     generator = np.random.default_rng(0)
     pad, types = padding_id(config), token_types_of(config)
     ordinary = np.setdiff1d(np.arange(min(vocabulary_of(config), 20_000)), [pad])
-    count = -(-len(lengths) // ROWS)
+    count = -(-len(lengths) // max(2, min(ROWS, BATCH_TOKENS // max(lengths))))
     for start in range(count):
         rows = lengths[start::count]
         ids = generator.choice(ordinary, (len(rows), max(rows))).astype(np.int32)

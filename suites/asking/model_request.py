@@ -100,6 +100,11 @@ def positions(config: RunConfig, checkpoint_config: Mapping[str, object]) -> int
     return model.positions if known_model else UNKNOWN_POSITIONS
 
 
+def beyond(sequence: int, most: int, name: object) -> str:
+    """Return the message for a sequence that is longer than the model `name` can read."""
+    return f"sequence={sequence} is beyond the {most} positions of {name}; set sequence= to at most {most}"
+
+
 def model_reference(config: RunConfig, cache: Path, writes: bool = True) -> ModelReference:
     """Return the model for workers: where its checkpoint comes from, and its folder, identity and origin if known.
 

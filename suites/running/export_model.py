@@ -12,9 +12,9 @@ from backends.int8_learning.learn import LearnedRecipe, learn
 from backends.model.checkpoint import Checkpoint, find_checkpoint
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
-from backends.model.families import check_computable, check_named_layers
 from backends.model.heads import head_of
 from backends.model.reference import ModelReference
+from backends.model.supported import PLAIN_WEIGHTS, check_computable, check_named_layers
 from backends.onnx_.onnx_source import prepare_source
 from backends.onnx_.reference_check import check_encoder, check_export
 from suites.running.job import Exported, ExportJob
@@ -41,6 +41,8 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
     check_computable(config)
     if job.source == "onnx" and job.spec.precision in ("int8", "fp8"):
         check_named_layers(config, "quantization")
+    if job.source == "onnx" and job.form.arrays:
+        check_named_layers(config, PLAIN_WEIGHTS)
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
     head_of(checkpoint.folder, job.spec.output)

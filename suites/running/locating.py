@@ -14,6 +14,7 @@ from backends.model.families import positions_of
 from backends.model.identity import identity_of
 from backends.model.reference import ModelReference
 from backends.model_output import resolve_output
+from suites.asking.model_request import beyond
 from suites.asking.request import Request
 from suites.records.cell import CellFields
 from suites.running.job import Located, LocateJob
@@ -71,7 +72,7 @@ def _check_positions(request: Request, folder: Path) -> None:
         raise Refused(f"model.hub={request.model.hub if request.model else ''}: {error}") from None
     longest = max(shape.sequence for shape in request.spec.shapes)
     if longest > most:
-        raise Refused(f"sequence={longest} is beyond the {most} positions of {request.cell['model']}")
+        raise Refused(beyond(longest, most, request.cell["model"]))
 
 
 def checkpoint_changed(request: Request) -> str:
