@@ -56,7 +56,7 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
     from backends.model.checkpoint import run_encoder
 
     teacher, encoder, roundings = student.load()
-    size = CalibrationSize(**sizes, tokens=student.tokens)
+    size = CalibrationSize(**sizes, tokens=student.tokens, lengths=student.lengths)
     batches = calibration_batches(student.folder, student.texts, size, student.seed)
 
     def loss(ranges: Mapping[str, float]) -> float:

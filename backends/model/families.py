@@ -45,7 +45,7 @@ class Family:
 
     @property
     def named_layers(self) -> bool:
-        """Whether Q/DQ placement, plain weights and marked layers support its layers."""
+        """Whether options that need roles of modules support its layers: plain weights, marked layers, some of INT8."""
         return self.layer_names is not None and not self.relative_positions
 
 
@@ -131,13 +131,16 @@ def check_computable(config: Config) -> None:
         raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
 
 
-def check_named_layers(config: Config, feature: str) -> None:
-    """Raise Unsupported if the family lacks the layer names that `feature` needs. `feature` is for the message."""
+def check_named_layers(
+    config: Config, feature: str, instead: str = "backend=torch_eager, torch_compile or ort"
+) -> None:
+    """Raise Unsupported if the family lacks the layer names that `feature` needs.
+
+    Args:
+        feature, instead: for the message: the option, and the option to use instead.
+    """
     if not family_of(config).named_layers:
-        raise Unsupported(
-            f"{feature} is not supported for model type {config['model_type']!r}; "
-            "use backend=torch_eager, torch_compile or ort in a floating point precision"
-        )
+        raise Unsupported(f"{feature} is not supported for model type {config['model_type']!r}; use {instead}")
 
 
 def position_offset(config: Config) -> int:

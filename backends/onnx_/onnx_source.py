@@ -12,6 +12,7 @@ import numpy as np
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
@@ -35,6 +36,7 @@ def prepare_source(
     seed: int,
     cache: ArtifactCache,
     learned: Path | None = None,
+    lengths: Lengths | None = None,
 ) -> Source:
     """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
 
@@ -48,13 +50,16 @@ def prepare_source(
         seed: seed of the calibration sequences without a tokenizer.
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
             replace calibrated ranges.
+        lengths: lengths of calibration sequences; None for sequences of 1 to 4 sentences.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     if quantization.method is Method.search:
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = replace(quantization, method=Method.minmax)
     sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
-    size = from_json(CalibrationSize, sizes)
+    size = replace(from_json(CalibrationSize, sizes), lengths=lengths)
+    if lengths:
+        sizes["lengths"] = lengths.settings()
     calibration = CalibrationInputs(
         lambda: calibration_batches(folder, texts, size, seed),
         {**made_from, **sizes},

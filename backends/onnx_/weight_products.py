@@ -102,8 +102,8 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Return initializers and values of Constant nodes by tensor name."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant":
-            constants |= {node.output[0]: item.t for item in node.attribute if item.name == "value"}
+        if node.op_type == "Constant" and (values := [item.t for item in node.attribute if item.name == "value"]):
+            constants[node.output[0]] = values[0]
     return constants
 
 

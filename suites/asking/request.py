@@ -22,6 +22,7 @@ from suites.asking.cache_folder import existing_cache, user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
+    check_calibration,
     local_config,
     model_name,
     model_reference,
@@ -112,6 +113,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
     cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
     quantized = quantizes(backend, config.precision.name)
+    check_calibration(config, max_positions)
     spec = BuildSpec(
         precision=config.precision.name,
         device=machine.device,
