@@ -78,7 +78,7 @@ def _connect_weights(graph: onnx.GraphProto, products: dict[str, int]) -> None:
         index = products[node.name]
         path = _path_of(node.input[index], producers)
         name = path[0].input[0] if path else node.input[index]
-        passed |= {step.output[0] for step in path}
+        passed |= {name, *(step.output[0] for step in path)}
         steps = [step for step in path if step.op_type != "Identity"]
         direct = "/".join([name, *(step.output[0] for step in steps), *(() if name in initializers else ("weight",))])
         if direct not in initializers:

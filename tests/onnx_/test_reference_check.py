@@ -140,10 +140,10 @@ def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
         assert feeds["token_type_ids"].max() == 1
 
 
-def stage(tmp_path: Path, folder: Path, *overrides: str) -> Exported:
+def stage(tmp_path: Path, folder: Path, *overrides: str, form: SourceForm = SourceForm()) -> Exported:  # noqa: B008
     """Return the answer of the export stage of a cell."""
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
-    return export_stage(export_job(made, SourceForm()))
+    return export_stage(export_job(made, form))
 
 
 def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +163,31 @@ def test_a_feature_that_the_family_lacks_is_unsupported(
     family: str, tmp_path: Path, shared_cache: ArtifactCache
 ) -> None:
     folder = word_model(tmp_path / "model", family)
-    with pytest.raises(Unsupported, match=f"quantization is not supported for model type '{family}'"):
-        stage(tmp_path, folder, "backend=ort", "precision=int8")
+    for option in (
+        "quantization.placement=ffn",
+        "quantization.placement=all",
+        "quantization.smooth=0.5",
+        "quantization.shift=true",
+        "quantization.method=search",
+        "quantization.qat_steps=2",
+    ):
+        text = rf"^{option} is not supported for model type '{family}'; use quantization.placement=gemm, without smooth"
+        with pytest.raises(Unsupported, match=text):
+            stage(tmp_path, folder, "backend=ort", "precision=int8", "quantization.activation=int8", option)
     with pytest.raises(Unsupported, match=f"plain weights .* not supported for model type '{family}'"):
         encoder_weights(folder, "", shared_cache)
     with pytest.raises(Unsupported, match=f"suite=layers is not supported for model type '{family}'"):
         stage(tmp_path, folder, "backend=ort", "suite=layers")
+
+
+@pytest.mark.parametrize("family", OTHER_MODELS)
+def test_int8_of_onnxruntime_needs_no_layer_names(family: str, tmp_path: Path) -> None:
+    form = SourceForm(quantized="int8")
+    folder = word_model(tmp_path / "model", family)
+    onnx_file = stage(tmp_path, folder, "backend=ort", "precision=int8", form=form).source.onnx
+    assert onnx_file is not None
+    assert onnx_file.notes["weight_products_quantized"] == onnx_file.notes["weight_products"]
+    assert onnx_file.notes["quantized"] == (13 if family == "albert" else 12)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
