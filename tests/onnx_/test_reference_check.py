@@ -18,12 +18,14 @@ from word_models import request, word_model
 
 from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
+from backends.inputs.batches import calibration_batches
 from backends.model import attention
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export_graph
 from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
 from suites.running.job import Exported
 from suites.running.stages import export_job
+from suites.schema.refusals import Refused
 from suites.worker import export as export_stage
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -188,6 +190,36 @@ def test_int8_of_onnxruntime_needs_no_layer_names(family: str, tmp_path: Path) -
     assert onnx_file is not None
     assert onnx_file.notes["weight_products_quantized"] == onnx_file.notes["weight_products"]
     assert onnx_file.notes["quantized"] == (13 if family == "albert" else 12)
+
+
+@pytest.mark.parametrize(("sequence", "longest", "different"), [(128, 63, True), (0, 16, False)])
+def test_calibration_can_have_the_lengths_of_the_cell(
+    sequence: int, longest: int, different: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def recorded(*arguments: Any) -> list[dict[str, np.ndarray]]:
+        batches = calibration_batches(*arguments)
+        used.extend(int(n) for batch in batches for n in batch["attention_mask"].sum(1))
+        return batches
+
+    monkeypatch.setattr("backends.onnx_.onnx_source.calibration_batches", recorded)
+    folder = word_model(tmp_path / "model")
+    options = ("backend=ort", "precision=int8", f"quantization.sequence={sequence}", "quantization.samples=8")
+    stage(tmp_path, folder, *options, form=SourceForm(quantized="int8"))
+    assert len(used) == 8
+    assert max(used) == longest
+    assert (len(set(used)) > 1) == different
+
+
+def test_calibration_sequences_beyond_the_model_are_refused(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model", max_position_embeddings=64)
+    own = (f"model.path={folder}", "backend=ort", "precision=int8", "sequence=[32]")
+    with pytest.raises(Refused, match=r"quantization\.sequence=65 is beyond the 64 positions of model; choose fewer"):
+        request(tmp_path, *own, "quantization.sequence=65")
+    for sequence in (0, 64, 128):  # 128 is the default, which ends at the last position
+        cell = request(tmp_path, *own, f"quantization.sequence={sequence}").cell
+        assert cell["options"]["quantization"]["sequence"] == sequence
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
