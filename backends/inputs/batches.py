@@ -1,4 +1,4 @@
-"""Model inputs for every shape of a cell, their FP32 reference outputs, and calibration batches.
+"""Model inputs for every shape of a cell, and their FP32 reference outputs.
 
 All inputs are int32 [batch, sequence], padded on the right. Tokens come from continuous text if the checkpoint has a
 tokenizer; otherwise they are random ids. The length distribution of the cell gives the sequence lengths.
@@ -18,7 +18,7 @@ from backends.cache import ArtifactCache
 from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
-from backends.model.families import padding_id, positions_of, vocabulary_of
+from backends.model.families import padding_id, vocabulary_of
 from backends.model.tokenizer import (
     check_ids,
     has_tokenizer,
@@ -261,51 +261,3 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         return {"tokens": tokens.kind, "shapes": by_shape, **({"passes": by_batch} if by_batch else {})}
 
     return origin.cached("inputs.npz", {"shapes": [str(shape) for shape in shapes]}, build)
-
-
-CALIBRATION_ROWS, CALIBRATION_TOKENS = 8, 4096
-"""Most sequences of a calibration batch, and most of its tokens if sequences are longer than 512 tokens. Attention
-scores of one sequence of 8,192 tokens have 256 MB per head."""
-
-
-@dataclass(frozen=True)
-class CalibrationSize:
-    """Number and kind of calibration sequences.
-
-    Attributes:
-        samples: number of sequences.
-        sequence: longest sequence in tokens.
-        tokens: "text", "random" or "auto" (text if the checkpoint has a tokenizer).
-        lengths: distribution of the lengths up to `sequence`; None for sequences of 1 to 4 sentences.
-    """
-
-    samples: int
-    sequence: int
-    tokens: str = "auto"
-    lengths: Lengths | None = None
-
-    def drawn(self, source: Tokens, longest: int, seed: int) -> list[int]:
-        """Return the number of tokens of each sequence, at most `longest`."""
-        if self.lengths:
-            return draw_lengths(self.lengths, Shape(self.samples, longest), source, seed)[0]
-        inside = (
-            sum(source.natural_length(row + k) - source.around for k in range(1 + row % 4))
-            for row in range(self.samples)
-        )
-        return [min(longest, length + source.around) for length in inside]
-
-
-def calibration_batches(folder: Path, texts: Sequence[str], size: CalibrationSize, seed: int) -> list[dict[str, Array]]:
-    """Return batches of at most 8 calibration sequences, int32 [rows, sequence] by input name.
-
-    Sequences are padded to the longest one, which has at most as many tokens as the model has positions. All batches
-    have the same shape, because calibrators require it; the first sequences fill up the last batch.
-    """
-    source = Tokens.of(folder, size.tokens, texts, seed)
-    names = input_names(folder)
-    drawn = size.drawn(source, min(size.sequence, positions_of(read_config(folder))), seed)
-    longest = max(drawn)
-    count = max(1, min(CALIBRATION_ROWS, CALIBRATION_TOKENS // longest))
-    rows = [row % size.samples for row in range(size.samples + -size.samples % count)]
-    batches = [rows[start : start + count] for start in range(0, len(rows), count)]
-    return [source.feeds([drawn[row] for row in batch], longest, names, batch) for batch in batches]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from backends.base import Artifact, versions_of
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student, relative_error
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest

@@ -11,15 +11,8 @@ from omegaconf import OmegaConf
 
 from backends.base import Artifact, Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import (
-    CalibrationSize,
-    InputSource,
-    Tokens,
-    calibration_batches,
-    draw_lengths,
-    prepare_inputs,
-    split,
-)
+from backends.inputs.batches import InputSource, Tokens, draw_lengths, prepare_inputs, split
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.tensorrt_.profile_step import batch
 from suites.running.stages import padded_tokens

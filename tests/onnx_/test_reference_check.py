@@ -18,7 +18,7 @@ from word_models import request, word_model
 
 from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
-from backends.inputs.batches import calibration_batches
+from backends.inputs.calibration_sequences import calibration_batches
 from backends.model import attention
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export_graph

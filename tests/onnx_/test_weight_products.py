@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import Artifact, SourceForm
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.families import node_at
 from backends.onnx_ import onnx_files
