@@ -52,14 +52,22 @@ OWN_SETTINGS = {
     "electra": {"embedding_size": 32},
     "albert": {"embedding_size": 32},
     "ernie": {"use_task_id": True},
-}
-"""Settings that turn on an optional part of a family."""
+    "nomic_bert": {"vocab_size": 500},
+    "eurobert": {"num_key_value_heads": 1, "pad_token_id": 1},
+    "modernbert": {"local_attention": 16, "pad_token_id": 1},
+    "deberta-v2": {
+        "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
+    },
+}  # fmt: skip
+"""Settings that turn on an optional part of a family, and smaller sizes."""
 
 
 def tiny_architecture(model_type: str) -> dict[str, Any]:
     """Return the settings of a two-layer model, in the names of its family."""
     family = FAMILIES[model_type]
-    positions = {} if family.positions_from == "zero" else {"vocab_size": 500, "max_position_embeddings": 514}
+    small = {"vocab_size": 500} if family.vocabulary > 40_000 else {}
+    positions = small if family.positions_from == "zero" else {"vocab_size": 500, "max_position_embeddings": 514}
     types = {"type_vocab_size": 1} if family.token_types == "several" else {}
     sizes = {family.settings.get(name, name): size for name, size in TINY.items()}
     return {"model_type": model_type, **positions, **types, **sizes, **OWN_SETTINGS.get(model_type, {})}

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from backends.base import Unavailable
+from backends.model.families import FAMILIES
 
 
 def configuration_of(architecture: Mapping[str, object]) -> object:
@@ -21,12 +22,13 @@ def configuration_of(architecture: Mapping[str, object]) -> object:
     from transformers import AutoConfig
 
     settings = dict(architecture)
-    family = settings.pop("model_type", "")
+    family = str(settings.pop("model_type", ""))
     try:
         default = AutoConfig.for_model(family)
     except ValueError:
         raise Unavailable(f"model.architecture.model_type={family} is not a model type of transformers") from None
-    valid = {*default.to_dict(), *(getattr(default, "attribute_map", None) or {})}
+    more = FAMILIES[family].more_settings if family in FAMILIES else ()
+    valid = {*default.to_dict(), *(getattr(default, "attribute_map", None) or {}), *more}
     for name in settings:
         if name not in valid:
             close = difflib.get_close_matches(name, sorted(valid), n=1)

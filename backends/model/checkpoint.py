@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 from backends.base import Feeds, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint_files import all_tensor_names, check_files, read_config
-from backends.model.families import FAMILIES, check_computable, family_of, input_names_of
+from backends.model.families import FAMILIES, family_of, input_names_of
 from backends.model.hub import fetch
 from backends.model.identity import identity_of, weights_digest
 from backends.model.random_weights import random_checkpoint
 from backends.model.reference import ModelReference
+from backends.model.supported import check_computable
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
-
-    from backends.model.relative_attention import RelativeEncoder
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,13 @@ def find_checkpoint(model: ModelReference, cache: ArtifactCache) -> Checkpoint:
     return Checkpoint(folder, identity_of(folder, cache.root), weights_digest(folder, cache.root), origin)
 
 
-def load_encoder(folder: Path, attention: str = "fused") -> PreTrainedModel | RelativeEncoder:
-    """Load the encoder in FP32 and evaluation mode, without a pooler or head. Its output is `last_hidden_state`.
+def load_encoder(folder: Path, attention: str = "fused") -> torch.nn.Module:
+    """Load the encoder in FP32 and evaluation mode, without a pooler or head.
+
+    backends/model/adapted_encoders.py describes its inputs and its output.
 
     Args:
-        attention: "fused" or "plain". backends/model/attention.py describes both and their masks.
+        attention: "fused" for a boolean mask or None, "plain" for an additive mask (backends/model/attention.py).
 
     Raises:
         Unsupported: the project cannot compute the architecture exactly, or the checkpoint lacks weights of the encoder
@@ -75,7 +75,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> PreTrainedModel | Re
     from transformers.utils import logging
 
     from backends.model import attention as implementations
-    from backends.model.relative_attention import RelativeEncoder
+    from backends.model.adapted_encoders import ADAPTERS, OWN_ATTENTION
 
     implementations.register()
     logging.set_verbosity_error()
@@ -84,11 +84,11 @@ def load_encoder(folder: Path, attention: str = "fused") -> PreTrainedModel | Re
     check_computable(own_config)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        relative = family_of(own_config).relative_positions
+        kind = family_of(own_config).attention
         model, info = AutoModel.from_pretrained(
             folder,
             config=config,
-            attn_implementation="eager" if relative else f"suites_{attention}",
+            attn_implementation="eager" if kind in OWN_ATTENTION else f"suites_{attention}",
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -110,8 +110,7 @@ def load_encoder(folder: Path, attention: str = "fused") -> PreTrainedModel | Re
         )
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("position_ids")):
         raise Unsupported(_missing_weights(folder, missing))
-    encoder: PreTrainedModel = model.float().eval()
-    return RelativeEncoder(encoder).eval() if relative else encoder
+    return ADAPTERS[kind](model.float()).eval()
 
 
 def _accepts_pooling_choice(config: object) -> bool:

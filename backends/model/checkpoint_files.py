@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from backends.base import Unavailable
-from backends.model.families import names_of_setting
+from backends.model.families import least_types, names_of_setting
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -59,9 +59,11 @@ def read_config(folder: Path) -> dict[str, object]:
     if not isinstance(model_type, str):
         raise Unavailable(f"config.json has model_type {json.dumps(model_type)[:40]}; it must be a name, e.g. bert")
     for name in (own_name for count in COUNTS for own_name in names_of_setting(count)):
-        value = config.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise Unavailable(f"config.json has {name} {json.dumps(value)[:40]}; it must be an integer of at least 1")
+        value, least = config.get(name, 1), least_types(config) if name == "type_vocab_size" else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise Unavailable(
+                f"config.json has {name} {json.dumps(value)[:40]}; it must be an integer of at least {least}"
+            )
     padding = config.get("pad_token_id")
     if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 0):
         raise Unavailable(f"config.json has pad_token_id {json.dumps(padding)[:40]}; it must be a token id or null")

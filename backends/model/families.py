@@ -7,7 +7,7 @@ backends/model/checkpoint_files.py. backends/model/layer_names.py derives the na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backends.base import Unsupported
 from backends.json_codec import from_json
@@ -24,29 +24,34 @@ class Family:
 
     Attributes:
         token_types: when token types are an input of the model: "always", "several" (only if the checkpoint has more
-            than one type), or "never".
+            than one type), "optional" (as "several", and a checkpoint may have none), or "never".
         positions_from: position of the first token: "zero", "padding" (pad_token_id + 1), or "two" for every padding
             id.
-        relative_positions: whether attention adds a bias that depends on the distance of two tokens. Then transformers
-            computes attention with its own code (backends/model/relative_attention.py).
+        attention: how attention uses positions: "absolute" (not at all, only the embeddings do), "bias", "rotary" or
+            "disentangled". backends/model/adapted_encoders.py has their code.
         layer_names: paths of its modules; None if its layers share weights.
-        vocabulary: rows of the embedding if config.json gives no vocab_size; the default of transformers.
+        vocabulary, positions, types: vocab_size, max_position_embeddings and type_vocab_size of a config.json without
+            these fields; the defaults of transformers.
+        more_settings: fields of config.json that transformers reads without declaring them.
         settings: names of fields of config.json that differ from BERT's, by BERT's name.
         fusion: model type for the optimizer of onnxruntime.
     """
 
     token_types: str = "always"
     positions_from: str = "zero"
-    relative_positions: bool = False
+    attention: str = "absolute"
     layer_names: LayerNames | None = BERT_NAMES
     vocabulary: int = 30522
+    positions: int = 512
+    types: int = 2
+    more_settings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     fusion: str = "bert"
 
     @property
     def named_layers(self) -> bool:
         """Whether options that need roles of modules support its layers: plain weights, marked layers, some of INT8."""
-        return self.layer_names is not None and not self.relative_positions
+        return self.layer_names is not None and self.attention == "absolute"
 
 
 DISTILBERT = Family(
@@ -75,7 +80,7 @@ DISTILBERT = Family(
 MPNET = Family(
     token_types="never",
     positions_from="two",
-    relative_positions=True,
+    attention="bias",
     layer_names=LayerNames(
         query="attention.attn.q",
         key="attention.attn.k",
@@ -86,6 +91,58 @@ MPNET = Family(
     vocabulary=30527,
 )
 
+ROTARY_NAMES = LayerNames(
+    "layers", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    attention_norm="post_attention_layernorm", ffn_up="mlp.up_proj", activation="mlp.act_fn",
+    ffn_down="mlp.down_proj", ffn_norm="post_mlp_layernorm",
+)  # fmt: skip
+
+GTE = Family("optional", attention="rotary", layer_names=ROTARY_NAMES, vocabulary=250048, positions=8192, types=1)
+
+JINA = Family(
+    "several",
+    attention="rotary",
+    layer_names=replace(ROTARY_NAMES, ffn_up="mlp.fc1", activation="mlp.activation_fn", ffn_down="mlp.fc2"),
+    vocabulary=250002,
+    positions=8194,
+    types=1,
+)
+
+EUROBERT = Family(
+    "never",
+    attention="rotary",
+    layer_names=replace(
+        ROTARY_NAMES, word="embed_tokens", attention_norm="input_layernorm", ffn_norm="post_attention_layernorm"
+    ),
+    vocabulary=128256,
+    positions=8192,
+)
+
+MODERNBERT = Family(
+    "never",
+    attention="rotary",
+    layer_names=LayerNames(
+        "layers", "attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "attn_norm", "mlp.Wi", "mlp.act", "mlp.Wo",
+        "mlp_norm", word="embeddings.tok_embeddings", embeddings_norm="embeddings.norm",
+    ),
+    vocabulary=50368,
+    positions=8192,
+    more_settings=("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"),
+)  # fmt: skip
+
+DEBERTA = Family(
+    "optional",
+    attention="disentangled",
+    layer_names=LayerNames(
+        query="attention.self.query_proj", key="attention.self.key_proj", value="attention.self.value_proj"
+    ),
+    vocabulary=128100,
+    types=0,
+    more_settings=(
+        "position_buckets", "share_att_key", "norm_rel_ebd", "embedding_size", "attention_head_size",
+        "conv_kernel_size", "conv_act", "conv_groups",
+    ),
+)  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
@@ -97,11 +154,13 @@ FAMILIES: Mapping[str, Family] = {
     "distilbert": DISTILBERT,
     "albert": Family(layer_names=None, vocabulary=30000),
     "mpnet": MPNET,
+    "gte": GTE,
+    "nomic_bert": Family(attention="rotary", layer_names=ROTARY_NAMES, vocabulary=30528, positions=2048),
+    "jina_embeddings_v3": JINA,
+    "eurobert": EUROBERT,
+    "modernbert": MODERNBERT,
+    "deberta-v2": DEBERTA,
 }
-
-DEFAULT_POSITIONS = 512
-DEFAULT_TOKEN_TYPES = 2
-"""Defaults of transformers for these families, for a config.json without the field."""
 
 
 def family_of(config: Config) -> Family:
@@ -112,44 +171,13 @@ def family_of(config: Config) -> Family:
     return FAMILIES[name]
 
 
-def check_computable(config: Config) -> None:
-    """Check that the project can compute the encoder of `config` exactly.
-
-    Raises:
-        Unsupported: the family is unknown, or it has causal attention, relative positions or quantized weights.
-    """
-    family_of(config)
-    if config.get("is_decoder") or config.get("add_cross_attention"):
-        raise Unsupported(
-            "config.json has is_decoder or add_cross_attention: causal attention is not supported; "
-            "set both to false if the checkpoint is an encoder"
-        )
-    positions = config.get("position_embedding_type") or "absolute"
-    if positions != "absolute":
-        raise Unsupported(f"{positions} positions are not supported; give a checkpoint with absolute positions")
-    if config.get("quantization_config"):
-        raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
-
-
-def check_named_layers(
-    config: Config, feature: str, instead: str = "backend=torch_eager, torch_compile or ort"
-) -> None:
-    """Raise Unsupported if the family lacks the layer names that `feature` needs.
-
-    Args:
-        feature, instead: for the message: the option, and the option to use instead.
-    """
-    if not family_of(config).named_layers:
-        raise Unsupported(f"{feature} is not supported for model type {config['model_type']!r}; use {instead}")
-
-
 def position_offset(config: Config) -> int:
     """Return the row of the position embedding of the first token.
 
     Raises:
         ValueError: the family counts positions from the padding id and config.json has none.
     """
-    family = FAMILIES.get(str(config.get("model_type")), Family())
+    family = _family(config)
     if family.positions_from == "two":
         return 2
     if family.positions_from == "zero":
@@ -163,13 +191,18 @@ def position_offset(config: Config) -> int:
     return _whole(config, "pad_token_id", 1) + 1
 
 
+def _family(config: Config) -> Family:
+    """Return the family of a checkpoint, or BERT for a model type that is not in FAMILIES."""
+    return FAMILIES.get(str(config.get("model_type")), Family())
+
+
 def _whole(config: Config, name: str, default: int) -> int:
     return from_json(int, config.get(name, default), name)
 
 
 def positions_of(config: Config) -> int:
     """Return the largest number of tokens in a sequence. Raise ValueError as `position_offset` does."""
-    return _whole(config, "max_position_embeddings", DEFAULT_POSITIONS) - position_offset(config)
+    return _whole(config, "max_position_embeddings", _family(config).positions) - position_offset(config)
 
 
 def setting_of(config: Config, name: str) -> object:
@@ -180,6 +213,11 @@ def setting_of(config: Config, name: str) -> object:
 def size_of(config: Config, name: str) -> int:
     """Return the integer in config.json that BERT calls `name`. Raise ValueError if it is missing or no integer."""
     return from_json(int, setting_of(config, name), name)
+
+
+def least_types(config: Config) -> int:
+    """Return the smallest type_vocab_size that a checkpoint of the family may have."""
+    return 0 if _family(config).token_types == "optional" else 1
 
 
 def names_of_setting(name: str) -> tuple[str, ...]:
@@ -214,8 +252,8 @@ def _graph_names() -> tuple[LayerNames, ...]:
 def token_types_of(config: Config) -> int:
     """Return the number of token types; 0 if token types are not an input."""
     family = family_of(config)
-    count = _whole(config, "type_vocab_size", DEFAULT_TOKEN_TYPES)
-    if family.token_types == "never" or (family.token_types == "several" and count < 2):
+    count = _whole(config, "type_vocab_size", family.types)
+    if family.token_types == "never" or (family.token_types != "always" and count < 2):
         return 0
     return count
 
@@ -227,7 +265,7 @@ def input_names_of(config: Config) -> tuple[str, ...]:
 
 def vocabulary_of(config: Config) -> int:
     """Return the number of rows of the token embedding."""
-    return _whole(config, "vocab_size", FAMILIES.get(str(config.get("model_type")), Family()).vocabulary)
+    return _whole(config, "vocab_size", _family(config).vocabulary)
 
 
 def padding_id(config: Config) -> int:

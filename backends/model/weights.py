@@ -26,8 +26,9 @@ from backends.base import Array, Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import read_config
-from backends.model.families import Config, check_named_layers, layer_names_of, position_offset, setting_of, size_of
+from backends.model.families import Config, layer_names_of, position_offset, setting_of, size_of
 from backends.model.layer_names import LayerNames
+from backends.model.supported import PLAIN_WEIGHTS, check_named_layers
 
 DEFAULT_EPSILON = 1e-12
 """Epsilon of layer normalization of a configuration without layer_norm_eps. It is the value of all such encoders."""
@@ -43,12 +44,15 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
             load_encoder refuses the checkpoint.
     """
 
-    check_named_layers(read_config(folder), "a network from plain weights (torch_packed, trt_plugin)")
+    check_named_layers(read_config(folder), PLAIN_WEIGHTS)
 
     def build(path: Path) -> Mapping[str, object]:
+        from transformers import PreTrainedModel
+
         from backends.model.checkpoint import load_encoder
 
         encoder = load_encoder(folder)
+        assert isinstance(encoder, PreTrainedModel)  # as of every family with plain weights
         state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
         arrays, notes = named_weights(state, encoder.config.to_dict())
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle

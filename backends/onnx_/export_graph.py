@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
+from backends.model.attention import MASK_VALUE
 from backends.model.checkpoint import input_names, load_encoder
 from backends.onnx_ import onnx_files
 from backends.onnx_.reference_check import compare_export
 
 OPSET = 17
-MASK_VALUE = -10000.0
 
 CHECKED_TOKENS = 24
 """Number of tokens of the longest sequence in the check of a new export. A cell checks it up to its own longest one."""

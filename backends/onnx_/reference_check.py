@@ -31,7 +31,10 @@ BUDGET = 5e11
 """Multiply-adds of one run over all lengths, some seconds on a CPU. Above it, fewer lengths are compared."""
 
 ROWS = 8
-"""Sequences in a batch."""
+"""Most sequences in a batch."""
+
+MOST_TOKENS, BATCH_TOKENS = 2048, 4096
+"""Longest compared sequence, and about the most tokens of a batch: plain attention needs memory for their square."""
 
 Run = Callable[[Feeds], Array]
 """Function from feeds [batch, sequence] to hidden states [batch, sequence, hidden] FP32."""
@@ -42,7 +45,7 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
 
     Args:
         identity: identity of the checkpoint in `folder`.
-        longest: number of tokens of the longest sequence.
+        longest: number of tokens of the longest sequence. At most MOST_TOKENS are compared.
 
     Returns:
         `difference` (the largest), `lengths` (the number of compared lengths) and `longest`.
@@ -90,7 +93,7 @@ class _Check:
         def build(path: Path) -> Mapping[str, object]:
             difference, count = _compare(self.part, self.folder, self.longest, candidate)
             path.write_text(f"{difference}\n", encoding="utf-8")
-            return {"difference": difference, "lengths": count, "longest": self.longest}
+            return {"difference": difference, "lengths": count, "longest": min(self.longest, MOST_TOKENS)}
 
         versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
         fields = {"part": self.part, "checkpoint": self.identity, "longest": self.longest, "form": 1}
@@ -100,7 +103,7 @@ class _Check:
 def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
     """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
     config = read_config(folder)
-    lengths = checked_lengths(min(longest, positions_of(config)), _parameters(folder))
+    lengths = checked_lengths(min(longest, positions_of(config), MOST_TOKENS), _parameters(folder))
     batches = list(padded_batches(lengths, config, input_names(folder)))
     outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
     references = _run_all(_transformers(folder), batches)
@@ -137,7 +140,7 @@ def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: 
     generator = np.random.default_rng(0)
     pad, types = padding_id(config), token_types_of(config)
     ordinary = np.setdiff1d(np.arange(min(vocabulary_of(config), 20_000)), [pad])
-    count = -(-len(lengths) // ROWS)
+    count = -(-len(lengths) // max(2, min(ROWS, BATCH_TOKENS // max(lengths))))
     for start in range(count):
         rows = lengths[start::count]
         ids = generator.choice(ordinary, (len(rows), max(rows))).astype(np.int32)

@@ -111,6 +111,11 @@ def check_calibration(config: RunConfig, positions: int) -> None:
         )
 
 
+def beyond(sequence: int, most: int, name: object) -> str:
+    """Return the message for a sequence that is longer than the model `name` can read."""
+    return f"sequence={sequence} is beyond the {most} positions of {name}; set sequence= to at most {most}"
+
+
 def model_reference(config: RunConfig, cache: Path, writes: bool = True) -> ModelReference:
     """Return the model for workers: where its checkpoint comes from, and its folder, identity and origin if known.
 

@@ -22,6 +22,7 @@ from suites.asking.cache_folder import existing_cache, user_cache
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
+    beyond,
     check_calibration,
     local_config,
     model_name,
@@ -262,7 +263,7 @@ def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:
             if value < (1 if name == "batch" else 2):
                 raise Refused(f"{name}={value} is too small; a {name} is at least {1 if name == 'batch' else 2}")
             if limit is not None and value > limit:
-                raise Refused(f"sequence={value} is beyond the {limit} positions of {model_name(config)}")
+                raise Refused(beyond(value, limit, model_name(config)))
             if value > LARGEST:
                 raise Refused(f"{name}={value} is too large; a {name} is at most {LARGEST:,}")
     batches = sorted(set(config.batch))

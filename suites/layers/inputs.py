@@ -9,7 +9,7 @@ from backends.base import Source, Unsupported
 from backends.description import MARKED_LAYERS
 from backends.inputs.batches import InputSource
 from backends.model.checkpoint_files import read_config
-from backends.model.families import check_named_layers
+from backends.model.supported import check_named_layers
 from backends.onnx_.marked_outputs import mark_onnx, marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx
 from backends.registry import describe

@@ -12,6 +12,7 @@ from backends.json_codec import to_json
 from backends.model.checkpoint_files import read_config
 from backends.model.families import positions_of
 from backends.model.identity import identity_of
+from suites.asking.model_request import beyond
 from suites.asking.request import Request
 from suites.running.job import Located, LocateJob
 from suites.running.launch import Answer
@@ -53,7 +54,7 @@ def _check_positions(request: Request, folder: Path) -> None:
         raise Refused(f"model.hub={request.model.hub if request.model else ''}: {error}") from None
     longest = max(shape.sequence for shape in request.spec.shapes)
     if longest > most:
-        raise Refused(f"sequence={longest} is beyond the {most} positions of {request.cell['model']}")
+        raise Refused(beyond(longest, most, request.cell["model"]))
 
 
 def checkpoint_changed(request: Request) -> str:

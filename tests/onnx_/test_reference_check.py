@@ -173,7 +173,7 @@ def test_a_feature_that_the_family_lacks_is_unsupported(
         "quantization.method=search",
         "quantization.qat_steps=2",
     ):
-        text = rf"^{option} is not supported for model type '{family}'; use quantization.placement=gemm, without smooth"
+        text = rf"^{option} is not supported for model type '{family}', because .*; use quantization.placement=gemm, without smooth"
         with pytest.raises(Unsupported, match=text):
             stage(tmp_path, folder, "backend=ort", "precision=int8", "quantization.activation=int8", option)
     with pytest.raises(Unsupported, match=f"plain weights .* not supported for model type '{family}'"):
