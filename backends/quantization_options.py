@@ -32,8 +32,8 @@ class QuantizationOptions:
     )
     placement: Placement = key(
         Placement.auto,
-        "Products that get Q/DQ. gemm: the six weight products of a layer; ffn: two of them; attention: its products; "
-        "all: all products and the additions after each block; all_but_ffn_residual: all except the addition after the "
+        "Products that get Q/DQ. gemm: all weight products; ffn: two of each layer; attention: its products; all: all "
+        "products and the additions after each block; all_but_ffn_residual: all except the addition after the "
         "feed-forward block. auto: all_but_ffn_residual for TensorRT, gemm for others.",
     )
     method: Method = key(
@@ -43,7 +43,10 @@ class QuantizationOptions:
     )
     percentile: float = key(99.99, "Share of values in percent that method=percentile keeps inside a range.")
     samples: int = key(64, "Number of calibration texts.")
-    sequence: int = key(128, "Longest calibration text in tokens.")
+    sequence: int = key(
+        128,
+        "Longest calibration text in tokens. 0: texts with the lengths of the cell, up to its longest sequence.",
+    )
     activation: Activation = key(
         Activation.auto,
         "Type of activations. TensorRT uses int8; x86 CPUs use uint8. auto follows the device.",
@@ -87,7 +90,8 @@ class QuantizationOptions:
         at_least("quantization.qat_steps", self.qat_steps, 0)
         positive("quantization.qat_rate", self.qat_rate)
         between("quantization.samples", self.samples, 1, MOST_SAMPLES)
-        at_least("quantization.sequence", self.sequence, 2)
+        if self.sequence:
+            at_least("quantization.sequence", self.sequence, 2)
         if not 50 < self.percentile <= 100:
             raise Refused(f"quantization.percentile={self.percentile} must be more than 50 and at most 100")
 
@@ -95,6 +99,19 @@ class QuantizationOptions:
     def explicit(self) -> bool:
         """Whether Q/DQ pairs in the graph select the quantized values, and not the calibrator of a backend."""
         return self.scheme is Scheme.explicit
+
+    @property
+    def by_role(self) -> str:
+        """The first option that needs the roles of products in a layer, as on the command line; empty without one."""
+        needed = {
+            f"placement={self.placement.name}": self.explicit
+            and self.placement not in (Placement.auto, Placement.gemm),
+            f"smooth={self.smooth:g}": self.smooth > 0,
+            f"shift={str(self.shift).lower()}": self.shift,
+            f"method={self.method.name}": self.method is Method.search,
+            f"qat_steps={self.qat_steps}": self.qat_steps > 0,
+        }
+        return next((f"quantization.{option}" for option, applies in needed.items() if applies), "")
 
     def for_cell(self) -> dict[str, object]:
         """Return the options as they are in a cell, in JSON types. `reduce_range` is resolved: true or false.

@@ -306,6 +306,8 @@ def test_the_parent_process_imports_no_large_library() -> None:
             ("backend=ort", "precision=int8", "quantization.scheme=implicit", "quantization.method=percentile"),
             "minmax or",
         ),
+        (("backend=ort", "precision=int8", "quantization.sequence=1"), "quantization.sequence=1 must be at least 2"),
+        (("backend=ort", "precision=int8", "quantization.sequence=513"), "is beyond the 512 positions of minilm"),
         (("backend=null", "backend_interpreter=trt9"), "choices: main, trt"),
     ],
 )

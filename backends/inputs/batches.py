@@ -1,4 +1,4 @@
-"""Model inputs for every shape of a cell, their FP32 reference outputs, and calibration batches.
+"""Model inputs for every shape of a cell, and their FP32 reference outputs.
 
 All inputs are int32 [batch, sequence], padded on the right. Tokens come from continuous text if the checkpoint has a
 tokenizer; otherwise they are random ids. The length distribution of the cell gives the sequence lengths.
@@ -274,35 +274,3 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         return {"tokens": tokens.kind, "shapes": by_shape, **({"passes": by_batch} if by_batch else {})}
 
     return origin.cached("inputs.npz", {"shapes": [str(shape) for shape in shapes]}, build)
-
-
-@dataclass(frozen=True)
-class CalibrationSize:
-    """Number and kind of calibration sequences.
-
-    Attributes:
-        samples: number of sequences.
-        sequence: longest sequence in tokens.
-        tokens: "text", "random" or "auto" (text if the checkpoint has a tokenizer).
-    """
-
-    samples: int
-    sequence: int
-    tokens: str = "auto"
-
-
-def calibration_batches(folder: Path, texts: Sequence[str], size: CalibrationSize, seed: int) -> list[dict[str, Array]]:
-    """Return batches of 8 calibration sequences of 1 to 4 sentences each, int32 [8, sequence] by input name.
-
-    Sequences are padded to the longest one. All batches have the same shape, because calibrators require it; the first
-    sequences fill up the last batch.
-    """
-    source = Tokens.of(folder, size.tokens, texts, seed)
-    names = input_names(folder)
-    rows = [*range(size.samples), *range(-size.samples % 8)]
-    lengths = [
-        min(size.sequence, sum(source.natural_length(r + k) - source.around for k in range(1 + r % 4)) + source.around)
-        for r in rows
-    ]
-    slices = [slice(start, start + 8) for start in range(0, len(rows), 8)]
-    return [source.feeds(lengths[batch], max(lengths), names, rows[batch]) for batch in slices]

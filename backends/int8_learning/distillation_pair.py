@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import Feeds
 from backends.cache import ArtifactCache
+from backends.inputs.lengths import Lengths
 from backends.onnx_.quantize import PLACEMENTS
 from backends.quantization_options import QuantizationOptions
 
@@ -31,6 +32,7 @@ class Student:
         device: "cuda" or "cpu".
         plugins: whether the target is an engine of plugins. Plugins round every tensor that they compute in INT8.
         floating: nodes (NODES of backends/model/layer_names.py) that the backend does not quantize.
+        lengths: lengths of the sequences of a range search; None for sequences of 1 to 4 sentences.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Student:
     plugins: bool
     floating: Sequence[str]
     cache: ArtifactCache
+    lengths: Lengths | None = None
 
     @property
     def nodes(self) -> list[str]:
@@ -74,6 +77,7 @@ class Student:
             "tokens": self.tokens,
             "seed": self.seed,
             **({"exact": True} if self.exact_residual else {}),
+            **({"lengths": self.lengths.settings()} if self.lengths else {}),
         }
 
     def load(self) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, ActivationRounding]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from backends.base import Artifact, versions_of
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student, relative_error
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _search(student: Student, sizes: Mapping[str, int]) -> tuple[dict[str, float
     from backends.model.checkpoint import run_encoder
 
     teacher, encoder, roundings = student.load()
-    size = CalibrationSize(**sizes, tokens=student.tokens)
+    size = CalibrationSize(**sizes, tokens=student.tokens, lengths=student.lengths)
     batches = calibration_batches(student.folder, student.texts, size, student.seed)
 
     def loss(ranges: Mapping[str, float]) -> float:

@@ -59,7 +59,7 @@ class Family:
 
     @property
     def named_layers(self) -> bool:
-        """Whether Q/DQ placement, plain weights and marked layers support its layers."""
+        """Whether options that need roles of modules support its layers: plain weights, marked layers, some of INT8."""
         return self.layer_names is not None and self.attention == "absolute"
 
 

@@ -44,12 +44,17 @@ def check_computable(config: Config) -> None:
         raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
 
 
-def check_named_layers(config: Config, feature: str) -> None:
-    """Raise Unsupported if the family lacks the layer names that `feature` needs. `feature` is for the message."""
+def check_named_layers(
+    config: Config, feature: str, instead: str = "backend=torch_eager, torch_compile, ort or trt"
+) -> None:
+    """Raise Unsupported if the family lacks the layer names that `feature` needs.
+
+    Args:
+        feature, instead: for the message: the feature, and the options to use instead.
+    """
     family = family_of(config)
     if not family.named_layers:
         raise Unsupported(
             f"{feature} is not supported for model type {config['model_type']!r}, because "
-            f"{REASONS[family.attention]}; "
-            "use backend=torch_eager, torch_compile, ort or trt in a floating point precision"
+            f"{REASONS[family.attention]}; use {instead}"
         )

@@ -11,7 +11,8 @@ import numpy as np
 
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
+from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
@@ -36,6 +37,7 @@ def prepare_source(
     seed: int,
     cache: ArtifactCache,
     learned: Path | None = None,
+    lengths: Lengths | None = None,
     output: Output = LAST_HIDDEN,
 ) -> Source:
     """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
@@ -50,6 +52,7 @@ def prepare_source(
         seed: seed of the calibration sequences without a tokenizer.
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
             replace calibrated ranges.
+        lengths: lengths of calibration sequences; None for sequences of 1 to 4 sentences.
         output: output of the model.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
@@ -57,7 +60,9 @@ def prepare_source(
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = replace(quantization, method=Method.minmax)
     sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
-    size = from_json(CalibrationSize, sizes)
+    size = replace(from_json(CalibrationSize, sizes), lengths=lengths)
+    if lengths:
+        sizes["lengths"] = lengths.settings()
     calibration = CalibrationInputs(
         lambda: calibration_batches(folder, texts, size, seed),
         {**made_from, **sizes},

@@ -17,6 +17,7 @@ from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
 from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.weight_products import weight_products, with_direct_weights
 from backends.options import Switch
 from backends.quantization_options import Activation, Method, QuantizationOptions
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DISTRIBUTION_BINS = 2048
 """Bins of the histograms for FP8 ranges. It is onnxruntime's default."""
 
-QUANTIZED_OPERATORS = ["MatMul", "Add"]
+QUANTIZED_OPERATORS = ["MatMul", "Gemm", "Add"]
 """Operator types that can be quantized."""
 
 PLACEMENTS = {
@@ -37,7 +38,10 @@ PLACEMENTS = {
     "all": NODES,
     "all_but_ffn_residual": tuple(name for name in NODES if name != "ffn_residual"),
 }
-"""Nodes of each placement. `all_but_ffn_residual` exists because in trained models a few outputs of the feed-forward
+"""Nodes of each placement, by their role in a layer. A placement with all six weight products of a layer also has all
+other weight products, which the graph's structure gives. So `gemm` needs no roles.
+
+`all_but_ffn_residual` exists because in trained models a few outputs of the feed-forward
 block are a hundred times larger than the others (minilm's first layer: at most 194, and 99.9% of them below 1.4). One
 scale cannot represent both."""
 
@@ -56,6 +60,8 @@ def quantize_onnx(
         options: FP8 uses only the nodes (`placement`, `leave_out`) and `exact_residual`. `method` is not search.
         calibration: inputs to find activation ranges, or learned ranges.
 
+    The notes of the artifact count the quantized nodes, the weight products, and those of them that are quantized.
+
     Raises:
         ValueError: the graph has no node of the placement.
         Unsupported: FP8 for a model above 2 GB.
@@ -69,7 +75,7 @@ def quantize_onnx(
         "source": source.sha256,
         "kind": kind,
         "options": options.for_cell(),
-        "form": 3 if options.method is Method.entropy else 2,
+        "form": 4 if options.method is Method.entropy else 3,
         **({"trained": dict(calibration.trained)} if calibration.trained else {}),
         **calibration.key,
     }
@@ -81,10 +87,17 @@ def _quantize(
 ) -> Mapping[str, object]:
     from onnxruntime.quantization import quantize_static
 
-    selected, others = _split_nodes(onnx_files.graph_of(source), PLACEMENTS[options.placement.name], options.leave_out)
+    graph = onnx_files.graph_of(source)
+    products = weight_products(graph)
+    selected = _selected_nodes(graph, products, PLACEMENTS[options.placement.name], options.leave_out)
+    counts = {
+        "quantized": len(selected),
+        "weight_products": len(products),
+        "weight_products_quantized": len(products.keys() & set(selected)),
+    }
     if not selected and options.leave_out:
         onnx_files.copy(source, path)
-        return {"opset": _opset(path), "quantized": 0, "weight_products_left": len(others)}
+        return {"opset": _opset(path), **counts}
     if not selected:
         raise ValueError(
             f"{source.name} has no node of quantization.placement={options.placement.name}; choose another placement"
@@ -93,7 +106,8 @@ def _quantize(
     if kind == "fp8" and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
     feeds = calibration.batches()
-    with private_copy(source) as link:
+    with private_copy(source) as copied:
+        link = with_direct_weights(copied)
         own_ranges = kind == "fp8" or options.method is not Method.minmax or calibration.trained
         method = "distribution" if kind == "fp8" else options.method.name
         quantize_static(
@@ -109,7 +123,7 @@ def _quantize(
         _bypass_qdq(path, selected)
     if large:
         onnx_files.store_weights_digest(path)
-    return {"opset": _opset(path), "quantized": len(selected), "weight_products_left": len(others)}
+    return {"opset": _opset(path), **counts}
 
 
 class Settings(TypedDict):
@@ -148,7 +162,7 @@ def _settings(kind: str, options: QuantizationOptions) -> Settings:
             "WeightSymmetric": True,
             # The output of a product stays FP32, because rounding it before the bias costs accuracy. This raises the
             # mean cosine of minilm to FP32 from 0.94 to 0.99, and the CPU provider is faster.
-            "OpTypesToExcludeOutputQuantization": ["MatMul", "Add"],
+            "OpTypesToExcludeOutputQuantization": QUANTIZED_OPERATORS,
             "CalibPercentile": options.percentile,
             # TensorRT 8.6 reads no INT8 constants. So weights stay FP32, each with its own Q/DQ pair.
             "AddQDQPairToWeight": True,
@@ -237,13 +251,13 @@ def _opset(path: Path) -> int:
     )
 
 
-def _split_nodes(
-    graph: onnx.GraphProto, products: Sequence[str], leave_out: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Return the names of the nodes to quantize, and of the other MatMul nodes with constant weights."""
-    selected = [node.name for node in graph.node if (place := node_at(node.name)) and place[1] in products]
-    excluded = matching_names([node.name for node in graph.node], leave_out)
-    selected = [name for name in selected if name not in excluded]
-    constants = {initializer.name for initializer in graph.initializer}
-    weight_products = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
-    return selected, [name for name in weight_products if name not in selected]
+def _selected_nodes(
+    graph: onnx.GraphProto, products: Collection[str], roles: Collection[str], leave_out: Sequence[str]
+) -> list[str]:
+    """Return the names of the nodes to quantize: nodes with one of `roles`, and weight products if all are chosen."""
+    names = [node.name for node in graph.node]
+    selected = {name for name in names if (place := node_at(name)) and place[1] in roles}
+    if set(WEIGHT_PRODUCTS) <= set(roles):
+        selected |= set(products)
+    selected -= set(matching_names(names, leave_out))
+    return [name for name in names if name in selected]

@@ -13,6 +13,7 @@ from backends.model.checkpoint_files import check_files, read_config, tokenizer_
 from backends.model.families import positions_of
 from backends.model.identity import identity_of, tokenizer_identity
 from backends.model.reference import ModelReference
+from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
 from suites.records.cell import short_digest
 from suites.schema.config import RunConfig
@@ -98,6 +99,16 @@ def positions(config: RunConfig, checkpoint_config: Mapping[str, object]) -> int
         raise Refused(f"{f'model.path={model.path}' if model.path else 'model.architecture'}: {error}") from None
     known_model = config.weights is Weights.random or not model.names or model.hub in model.names
     return model.positions if known_model else UNKNOWN_POSITIONS
+
+
+def check_calibration(config: RunConfig, positions: int) -> None:
+    """Raise Refused if a longest calibration text that the user chose is beyond the model's positions."""
+    longest = config.quantization.sequence
+    if longest > positions and longest != QuantizationOptions().sequence:
+        raise Refused(
+            f"quantization.sequence={longest} is beyond the {positions} positions of {model_name(config)}; "
+            "choose fewer tokens, or 0 for the lengths of the cell"
+        )
 
 
 def beyond(sequence: int, most: int, name: object) -> str:

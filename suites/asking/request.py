@@ -23,6 +23,7 @@ from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
     beyond,
+    check_calibration,
     local_config,
     model_name,
     model_reference,
@@ -114,6 +115,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
     cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
     quantized = quantizes(backend, config.precision.name)
+    check_calibration(config, max_positions)
     spec = BuildSpec(
         precision=config.precision.name,
         device=machine.device,

@@ -58,6 +58,20 @@ class OpenNotes(Part):
 
 
 @dataclass(frozen=True)
+class GraphNotes(OpenNotes):
+    """Notes about an ONNX file.
+
+    Attributes:
+        weight_products: number of weight products of the encoder; None if nothing was quantized.
+        weight_products_quantized: those of them that have Q/DQ.
+        more: other notes, by name.
+    """
+
+    weight_products: int | None = optional(None)
+    weight_products_quantized: int | None = optional(None)
+
+
+@dataclass(frozen=True)
 class BuiltNotes(OpenNotes):
     """Notes of a backend about its artifact.
 
@@ -134,6 +148,13 @@ class StoredFile(ProducedFile):
 
 
 @dataclass(frozen=True)
+class GraphFile(ProducedFile):
+    """An ONNX file."""
+
+    notes: GraphNotes = field(default_factory=GraphNotes)
+
+
+@dataclass(frozen=True)
 class InputFile(ProducedFile):
     """Inputs of the measurement."""
 
@@ -159,7 +180,7 @@ class Artifacts(Part):
     """
 
     weights: Weights | None = optional(None)
-    onnx: StoredFile | None = optional(None)
+    onnx: GraphFile | None = optional(None)
     arrays: StoredFile | None = optional(None)
     ranges: StoredFile | None = optional(None)
     trained: StoredFile | None = optional(None)
@@ -171,6 +192,11 @@ class Artifacts(Part):
     def input_notes(self) -> InputNotes:
         """Notes about the inputs; without values if there are none."""
         return self.inputs.notes if self.inputs else InputNotes()
+
+    @property
+    def graph_notes(self) -> GraphNotes:
+        """Notes about the ONNX file; without values if there is none."""
+        return self.onnx.notes if self.onnx else GraphNotes()
 
     @property
     def built_notes(self) -> BuiltNotes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from backends.base import Source
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
+from backends.inputs.lengths import Lengths
 from backends.int8_learning.distillation_pair import Student
 from backends.int8_learning.learn import LearnedRecipe, learn
 from backends.model.checkpoint import Checkpoint, find_checkpoint
@@ -17,6 +19,7 @@ from backends.model.reference import ModelReference
 from backends.model.supported import PLAIN_WEIGHTS, check_computable, check_named_layers
 from backends.onnx_.onnx_source import prepare_source
 from backends.onnx_.reference_check import check_encoder, check_export
+from backends.quantization_options import QuantizationOptions
 from suites.running.job import Exported, ExportJob
 from suites.running.prepared import Prepared
 
@@ -39,18 +42,19 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         raise RuntimeError("the checkpoint's files changed while the cell ran; run it again")
     config = read_config(checkpoint.folder)
     check_computable(config)
-    if job.source == "onnx" and job.spec.precision in ("int8", "fp8"):
-        check_named_layers(config, "quantization")
     if job.source == "onnx" and job.form.arrays:
         check_named_layers(config, PLAIN_WEIGHTS)
+    if job.spec.precision in ("int8", "fp8") and (option := job.spec.quantization.by_role):
+        check_named_layers(config, option, "quantization.placement=gemm, without smooth, shift, search and qat_steps")
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
     head_of(checkpoint.folder, job.spec.output)
     source, learned = Source(checkpoint.folder, checkpoint.weights_sha256), None
     if job.source == "onnx":
         learned = _learn(job, checkpoint, cache)
+        quantization, lengths = _calibration(job)
         source = prepare_source(
-            *learned.checkpoint, job.form, job.spec.quantization, job.texts, job.seed, cache, learned.ranges,
+            *learned.checkpoint, job.form, quantization, job.texts, job.seed, cache, learned.ranges, lengths,
             job.spec.output,
         )  # fmt: skip
         if not job.form.arrays or job.form.ranges:
@@ -73,17 +77,27 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
     )
 
 
+def _calibration(job: ExportJob) -> tuple[QuantizationOptions, Lengths | None]:
+    """Return the options, and the lengths of calibration sequences if they are those of the cell, else None."""
+    chosen = job.spec.quantization
+    if chosen.sequence:
+        return chosen, None
+    return replace(chosen, sequence=max(shape.sequence for shape in job.spec.shapes)), job.lengths
+
+
 def _learn(job: ExportJob, checkpoint: Checkpoint, cache: ArtifactCache) -> LearnedRecipe:
+    quantization, lengths = _calibration(job)
     return learn(
         Student(
             checkpoint.folder,
             checkpoint.identity,
-            job.spec.quantization,
+            quantization,
             job.texts,
             job.seed,
             job.spec.device.kind,
             job.form.arrays,
             job.form.floating,
             cache,
+            lengths,
         )
     )

@@ -94,9 +94,10 @@ def configuration(record: Record, options: str) -> str:
 
 
 def products_not_int8(record: Record) -> str:
-    """Return a note if some matrix products of an INT8 engine are not in INT8, or if this is not known.
+    """Return a note if some matrix products of an INT8 row are not in INT8, or if this is not known.
 
-    TensorRT may compute a product in an engine of plugins in another precision. It must obey Q/DQ.
+    TensorRT may compute a product in an engine of plugins in another precision. It must obey Q/DQ, so the graph gives
+    the number of weight products.
     """
     types = record.artifacts.built_notes.product_types or {}
     if record.cell.precision != "int8" or types.keys() == {"i8"}:
@@ -104,7 +105,10 @@ def products_not_int8(record: Record) -> str:
     if not types:
         backend = descriptions().get(record.cell.backend)
         unknown = backend is not None and backend.chooses_int8 and record.artifacts.built is not None
-        return "the number of products in INT8 is not known" if unknown else ""
+        graph = record.artifacts.graph_notes
+        some = graph.weight_products_quantized != graph.weight_products
+        partly = f"{graph.weight_products_quantized} of {graph.weight_products} weight products in INT8" if some else ""
+        return "the number of products in INT8 is not known" if unknown else partly
     return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
 
 

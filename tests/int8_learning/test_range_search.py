@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends.base import SourceForm
 from backends.cache import ArtifactCache, digest_of
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.int8_learning.distillation_pair import Student, relative_error
 from backends.int8_learning.fake_quantization import ActivationRounding
 from backends.int8_learning.range_search import CUT_FACTORS, PASSES, cut_ranges, searched_ranges

@@ -188,7 +188,9 @@ def test_a_new_family_needs_only_an_entry_for_quantization(toy: Toy) -> None:
     options = QuantizationOptions(placement=Placement.all, activation=Activation.int8, reduce_range=Switch.off)
     quantized = quantize_onnx(onnx, "int8", options, CalibrationInputs(lambda: batches), cache)
     assert quantized.notes["quantized"] == 2 * len(NODES)
-    assert quantized.notes["weight_products_left"] == 0
+    assert (
+        quantized.notes["weight_products"] == quantized.notes["weight_products_quantized"] == 2 * len(WEIGHT_PRODUCTS)
+    )
     options = QuantizationOptions(leave_out=["*blocks.1/up/MatMul"])
     ranges = activation_ranges(onnx, options, CalibrationInputs(lambda: batches), cache)
     assert ranges.notes["left"] == ["1/up"]

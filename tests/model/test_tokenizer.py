@@ -16,7 +16,8 @@ from word_models import SPECIALS, WORDS, word_model, word_tokenizer
 
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, InputSource, Tokens, calibration_batches, prepare_inputs
+from backends.inputs.batches import InputSource, Tokens, prepare_inputs
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import tokenize_texts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.onnx_.calibration import calibration_reader, collect_ranges, private_copy
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.quantize import QUANTIZED_OPERATORS

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from backends.base import Array, Artifact, SourceForm
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.model.checkpoint import find_checkpoint
 from backends.model.reference import ModelReference
 from backends.onnx_.compact_weights import compact_weights, quantize_rows

@@ -15,7 +15,7 @@ from conftest import TINY_MODELS
 
 from backends.base import Artifact, SourceForm, Unsupported
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.json_codec import from_json
 from backends.model.checkpoint import find_checkpoint
 from backends.model.reference import ModelReference

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY_MODELS
 
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.layer_names import POINTS
 from backends.onnx_.calibration import CalibrationInputs

@@ -18,12 +18,14 @@ from word_models import request, word_model
 
 from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
+from backends.inputs.calibration_sequences import calibration_batches
 from backends.model import attention
 from backends.model.weights import encoder_weights
 from backends.onnx_ import export_graph
 from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
 from suites.running.job import Exported
 from suites.running.stages import export_job
+from suites.schema.refusals import Refused
 from suites.worker import export as export_stage
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -140,10 +142,10 @@ def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:
         assert feeds["token_type_ids"].max() == 1
 
 
-def stage(tmp_path: Path, folder: Path, *overrides: str) -> Exported:
+def stage(tmp_path: Path, folder: Path, *overrides: str, form: SourceForm = SourceForm()) -> Exported:  # noqa: B008
     """Return the answer of the export stage of a cell."""
     made = request(tmp_path, f"model.path={folder}", "batch=[2]", "sequence=[16]", *overrides)
-    return export_stage(export_job(made, SourceForm()))
+    return export_stage(export_job(made, form))
 
 
 def test_the_export_stage_checks_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +165,60 @@ def test_a_feature_that_the_family_lacks_is_unsupported(
     family: str, tmp_path: Path, shared_cache: ArtifactCache
 ) -> None:
     folder = word_model(tmp_path / "model", family)
-    with pytest.raises(Unsupported, match=f"quantization is not supported for model type '{family}'"):
-        stage(tmp_path, folder, "backend=ort", "precision=int8")
+    for option in (
+        "quantization.placement=ffn",
+        "quantization.placement=all",
+        "quantization.smooth=0.5",
+        "quantization.shift=true",
+        "quantization.method=search",
+        "quantization.qat_steps=2",
+    ):
+        text = rf"^{option} is not supported for model type '{family}', because .*; use quantization.placement=gemm, "
+        with pytest.raises(Unsupported, match=text):
+            stage(tmp_path, folder, "backend=ort", "precision=int8", "quantization.activation=int8", option)
     with pytest.raises(Unsupported, match=f"plain weights .* not supported for model type '{family}'"):
         encoder_weights(folder, "", shared_cache)
     with pytest.raises(Unsupported, match=f"suite=layers is not supported for model type '{family}'"):
         stage(tmp_path, folder, "backend=ort", "suite=layers")
+
+
+@pytest.mark.parametrize("family", OTHER_MODELS)
+def test_int8_of_onnxruntime_needs_no_layer_names(family: str, tmp_path: Path) -> None:
+    form = SourceForm(quantized="int8")
+    folder = word_model(tmp_path / "model", family)
+    onnx_file = stage(tmp_path, folder, "backend=ort", "precision=int8", form=form).source.onnx
+    assert onnx_file is not None
+    assert onnx_file.notes["weight_products_quantized"] == onnx_file.notes["weight_products"]
+
+
+@pytest.mark.parametrize(("sequence", "longest", "different"), [(128, 63, True), (0, 16, False)])
+def test_calibration_can_have_the_lengths_of_the_cell(
+    sequence: int, longest: int, different: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def recorded(*arguments: Any) -> list[dict[str, np.ndarray]]:
+        batches = calibration_batches(*arguments)
+        used.extend(int(n) for batch in batches for n in batch["attention_mask"].sum(1))
+        return batches
+
+    monkeypatch.setattr("backends.onnx_.onnx_source.calibration_batches", recorded)
+    folder = word_model(tmp_path / "model")
+    options = ("backend=ort", "precision=int8", f"quantization.sequence={sequence}", "quantization.samples=8")
+    stage(tmp_path, folder, *options, form=SourceForm(quantized="int8"))
+    assert len(used) == 8
+    assert max(used) == longest
+    assert (len(set(used)) > 1) == different
+
+
+def test_calibration_sequences_beyond_the_model_are_refused(tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model", max_position_embeddings=64)
+    own = (f"model.path={folder}", "backend=ort", "precision=int8", "sequence=[32]")
+    with pytest.raises(Refused, match=r"quantization\.sequence=65 is beyond the 64 positions of model; choose fewer"):
+        request(tmp_path, *own, "quantization.sequence=65")
+    for sequence in (0, 64, 128):  # 128 is the default, which ends at the last position
+        cell = request(tmp_path, *own, f"quantization.sequence={sequence}").cell
+        assert cell["options"]["quantization"]["sequence"] == sequence
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from backends.base import Artifact, SourceForm, Unavailable
 from backends.cache import ArtifactCache
-from backends.inputs.batches import CalibrationSize, calibration_batches
+from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
 from backends.onnx_.calibration import CalibrationInputs

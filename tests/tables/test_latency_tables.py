@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import ROOT, replaced
+from conftest import ROOT, json_of, replaced
 from markdown_rows import rows
 
 from backends.json_codec import to_json
@@ -56,6 +56,27 @@ def test_products_that_int8_left_in_fp16_are_counted(
     (row,) = rows(latency_section([replaced(record, artifacts={**to_json(record.artifacts), "built": built})]))
     assert ("products in INT8" in row["notes"]) == bool(says)
     assert says in row["notes"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "counts", "says"),
+    [
+        ("int8", {"weight_products": 36, "weight_products_quantized": 12}, "12 of 36 weight products in INT8"),
+        ("int8", {"weight_products": 36, "weight_products_quantized": 36}, ""),
+        ("int8", {"weight_products_left": 12}, ""),
+        ("fp32", {}, ""),
+    ],
+)
+def test_weight_products_without_qdq_are_counted(
+    precision: str, counts: dict[str, int], says: str, make_record: MakeRecord
+) -> None:
+    record = make_record(precision=precision)
+    onnx = {"seconds": 1.0, "notes": {"quantized": 12, **counts}}
+    changed = replaced(record, artifacts={**to_json(record.artifacts), "onnx": onnx})
+    (row,) = rows(latency_section([changed]))
+    assert ("products in INT8" in row["notes"]) == bool(says)
+    assert says in row["notes"]
+    assert json_of(changed)["artifacts"]["onnx"] == onnx
 
 
 def test_rows_of_different_machines_are_refused(make_record: MakeRecord) -> None:
