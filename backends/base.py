@@ -50,7 +50,7 @@ class Device:
     name: str = ""
     uuid: str = ""
     compute_capability: tuple[int, int] = (0, 0)
-    features: tuple[str, ...] = ()  # CPU instruction sets that select its INT8 kernels, e.g. "avx512_vnni"
+    features: tuple[str, ...] = ()  # CPU instruction sets that select its kernels, e.g. "avx512_vnni"
     driver: str = ""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
+from backends.config_key import cell_mapping
 from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
@@ -19,6 +20,7 @@ from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
 from backends.model_output import LAST_HIDDEN, Output
 from backends.onnx_.calibration import CalibrationInputs
+from backends.onnx_.dynamic_int8 import quantize_dynamic_int8
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.quantize import quantize_onnx
@@ -59,7 +61,7 @@ def prepare_source(
     if quantization.method is Method.search:
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = replace(quantization, method=Method.minmax)
-    sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
+    sizes = {n: size for n, size in cell_mapping(quantization).items() if n in ("samples", "sequence", "tokens")}
     size = replace(from_json(CalibrationSize, sizes), lengths=lengths)
     if lengths:
         sizes["lengths"] = lengths.settings()
@@ -92,7 +94,9 @@ def prepare_source(
 def _quantized(
     onnx: Artifact, kind: str, quantization: QuantizationOptions, calibration: CalibrationInputs, cache: ArtifactCache
 ) -> Artifact:
-    """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ."""
+    """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ; or quantize dynamically."""
+    if quantization.dynamic:
+        return quantize_dynamic_int8(onnx, quantization, cache)
     if alpha := quantization.smooth:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), calibration, cache)
     if quantization.shift:

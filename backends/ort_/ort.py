@@ -60,8 +60,12 @@ class OnnxRuntime(Backend):
             raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16")
         if spec.precision == "fp8":
             raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
-        if spec.precision == "int8" and not spec.quantization.explicit:
+        if spec.precision == "int8" and not (spec.quantization.explicit or spec.quantization.dynamic):
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
+        if spec.precision == "int8" and spec.quantization.dynamic and spec.device.kind == "cuda":
+            raise Unsupported(
+                "onnxruntime computes dynamic INT8 on a CPU: use device=cpu or quantization.scheme=explicit"
+            )
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return the version of onnxruntime and its execution providers."""
@@ -82,7 +86,7 @@ class OnnxRuntime(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the ONNX file unchanged or, if fusion is on, rewritten by the BERT optimizer of onnxruntime.
 
-        A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
+        An INT8 file stays unchanged: the patterns of the optimizer do not match across its nodes.
         """
         assert source.onnx is not None
         fusion = spec.options_as(OrtOptions).fusion

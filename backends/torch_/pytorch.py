@@ -29,6 +29,7 @@ from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
 from backends.torch_.description import CompileOptions, EagerOptions
+from backends.torch_.dynamic_linear import METHOD, check_int8, quantize_int8
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Torch(Backend):
 
     compiled: bool
     distributions = ("torch",)
-    also_recorded = ("transformers", "triton")
+    also_recorded = ("transformers", "triton", "torchao")
 
     def check(self, spec: BuildSpec) -> None:
-        if spec.precision not in PRECISIONS:
+        if spec.precision == "int8" and self.compiled:
+            check_int8(spec)
+        elif spec.precision not in PRECISIONS:
             raise Unsupported(
                 f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
             )
@@ -70,7 +73,8 @@ class Torch(Backend):
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
-        notes = {"marked": list(source.marked)} if source.marked else {}
+        notes: dict[str, object] = {"marked": list(source.marked)} if source.marked else {}
+        notes |= {"int8": METHOD} if spec.precision == "int8" else {}
         path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.also_recorded)), notes=notes)
 
@@ -104,6 +108,8 @@ class Torch(Backend):
             convert_except(model, dtype, spec.options.keep_fp32)
         else:
             model.to(dtype)
+        if spec.precision == "int8":
+            quantize_int8(model)
         if self.compiled:
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.

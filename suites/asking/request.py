@@ -114,7 +114,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     machine = _machine(config, backend)
     results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
     cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
-    quantized = quantizes(backend, config.precision.name)
+    quantized = quantizes(backend, config)
     check_calibration(config, max_positions)
     spec = BuildSpec(
         precision=config.precision.name,
@@ -154,9 +154,13 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     )
 
 
-def quantizes(backend: BackendDescription, precision: str) -> bool:
-    """Return whether the source of a cell is quantized: in int8 or fp8, for a backend that builds from ONNX."""
-    return precision in (Precision.int8.name, Precision.fp8.name) and backend.source is SourceKind.onnx
+def quantizes(backend: BackendDescription, config: RunConfig) -> bool:
+    """Return whether options of quantization apply: in int8 or fp8, for a backend that builds from ONNX.
+
+    A backend that builds from a checkpoint quantizes with scheme=dynamic only.
+    """
+    dynamic = backend.source is SourceKind.checkpoint and config.quantization.dynamic
+    return config.precision in (Precision.int8, Precision.fp8) and (backend.source is SourceKind.onnx or dynamic)
 
 
 def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference) -> CellFields:
@@ -164,7 +168,7 @@ def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec,
     backend = chosen_backend(config.backend)
     none, random = backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
-    quantization = {"quantization": spec.quantization.for_cell()} if quantizes(backend, spec.precision) else {}
+    quantization = {"quantization": spec.quantization.for_cell()} if quantizes(backend, config) else {}
     return {
         "suite": config.suite.name,
         "model": NO_MODEL if none else model_name(config),
