@@ -97,7 +97,9 @@ def token_classification(
                 raise Refused(f"{place}: {column} must be a list with an entry for each token; use .jsonl or .parquet")
         tokens, own = row[config.text], row[config.label]
         if len(tokens) != len(own):
-            raise Refused(f"{place}: there are {len(tokens)} {config.text} and {len(own)} {config.label}; give one each")
+            raise Refused(
+                f"{place}: {len(tokens)} {config.text} have {len(own)} {config.label}; give one for each token"
+            )
         texts.append([str(token) for token in tokens])
         tags.append([str(tag).strip() for tag in own])
         places.append(place)

@@ -1,4 +1,4 @@
-"""Tasks of texts with scores: similarity of pairs for sentence encoders, and scores from a checkpoint with one output."""
+"""Tasks of texts with scores: similarity of pairs by embeddings, and scores from a checkpoint with one output."""
 
 from __future__ import annotations
 
