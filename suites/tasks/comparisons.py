@@ -156,8 +156,6 @@ def _classification(paths: TwoPaths) -> TaskFigures:
 
 def _multi_label(paths: TwoPaths) -> TaskFigures:
     """Compare F1 over all labels of all texts (micro), and the mean of F1 over the labels that occur (macro)."""
-    from sklearn.metrics import f1_score
-
     from backends.model.labels import label_names, label_places
 
     names, lists = label_names(paths.checkpoint), from_json(list[list[str]], paths.targets["labels"], "labels")
@@ -167,12 +165,16 @@ def _multi_label(paths: TwoPaths) -> TaskFigures:
         row[[next(places) for _ in listed]] = True
     occurring = np.flatnonzero(truth.any(0))
 
-    def macro(correct: Array, predicted: Array) -> float:
-        chosen = correct[:, occurring], predicted[:, occurring]
-        return float(f1_score(*chosen, average="macro", zero_division=0))
+    def f1(correct: Array, predicted: Array) -> Array:
+        """Return F1 of each label from counts. 0 for a label that no selected text has and that is not predicted."""
+        both = (correct & predicted).sum(0)
+        return np.asarray(2 * both / np.maximum(correct.sum(0) + predicted.sum(0), 1))
 
     def micro(correct: Array, predicted: Array) -> float:
-        return float(f1_score(correct, predicted, average="micro", zero_division=0))
+        return float(f1(correct.reshape(-1, 1), predicted.reshape(-1, 1))[0])
+
+    def macro(correct: Array, predicted: Array) -> float:
+        return float(f1(correct[:, occurring], predicted[:, occurring]).mean())
 
     measures = {name: paths.against(truth, "labels", of) for name, of in {"F1 micro": micro, "F1 macro": macro}.items()}
     return replace(compared(len(truth), measures), changed=paths.changed("labels"))

@@ -119,7 +119,7 @@ def test_json_lines_and_a_json_list_are_rows(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', "a.jsonl, line 2: it is not JSON"),
         ("a.jsonl", '{"text": "a"}\n', "line 1: there is no column label"),
         ("a.jsonl", '{"text": null, "label": "a"}\n', "line 1: text is null; it must be a text"),
-        ("a.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: text is a list; it must be a text (task.text and task.pair name two texts)"),
+        ("a.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: text is a list; it must be a text"),
         ("a.jsonl", "[1]\n", "entry 1: it is not a JSON object"),
         ("a.jsonl", "[" * 100_000 + "]" * 100_000, "it is not JSON"),
         ("a.parquet", "PAR1", "a.parquet cannot be read as .parquet"),

@@ -190,8 +190,8 @@ def test_candidates_are_rows_or_lists(tmp_path: Path) -> None:
         ("pairs", "", {}, "data.csv is empty; give a .csv, .tsv, .jsonl or .parquet file"),
         ("pairs", "sentence1,sentence2,score\na,b,high\n", {}, "line 2: score is 'high'; it must be a number"),
         ("pairs", "sentence1,sentence2,score\na,b,nan\n", {}, "line 2: score is 'nan'; it must be a number"),
-        ("pairs", "sentence1,sentence2,score\na,b,3\nc,d,3\n", {}, "has the score 3; a rank correlation needs different "
-         "scores"),
+        ("pairs", "sentence1,sentence2,score\na,b,3\nc,d,3\n", {}, "has the score 3; a rank correlation needs "
+         "different scores"),
         ("pairs", "sentence1,sentence2,score\na,,3\n", {}, "line 2: sentence2 is empty"),
         ("regression", "text,score\na,3\nb,3.0\n", {}, "has the score 3; a rank correlation needs different scores"),
         ("regression", "text,label\na,3\n", {}, "name yours, e.g. task.score=label"),
@@ -226,7 +226,7 @@ def test_faulty_rows_are_refused(kind: str, text: str, changes: dict[str, Any], 
          "has 2; give one relevance for each candidate"),
         ("reranking", {"query": "q", "candidate": ["a"], "relevance": 1}, "must both be lists, or a text and a number"),
         ("reranking", {"query": "q", "candidate": [], "relevance": []}, "the query 'q' has no positive"),
-        ("token_classification", {"tokens": ["a", "b"], "tags": ["O"]}, "2 tokens have 1 tags; give one for each token"),
+        ("token_classification", {"tokens": ["a", "b"], "tags": ["O"]}, "2 tokens have 1 tags; give one"),
         ("token_classification", {"tokens": ["a"], "tags": ["NOUN"]}, "the tags NOUN are not those of entities"),
         ("token_classification", {"words": ["a"], "tags": ["O"]}, "there is no column tokens; its columns are words, "
          "tags; name yours, e.g. task.text=words"),

@@ -148,12 +148,18 @@ def checkpoint(folder: Path, *names: str) -> Path:
 
 
 def test_several_labels_have_micro_and_macro_f1(tmp_path: Path) -> None:
+    from sklearn.metrics import f1_score
+
     folder = checkpoint(tmp_path, "cat", "dog", "fish", "none")
     labels = [["cat"], ["cat", "dog"], [], ["fish"]]
     logits = np.array([[3, 1, -1, -1], [2, -1, -1, -1], [-1, -1, -1, -1], [-1, -1, -1, -1]], np.float32)
     # cat: 2 right. dog: 1 missed, 1 wrong. fish: 1 missed. none occurs nowhere. Micro: 2 * 2 / (3 found + 4 given).
     figures = figures_of("multi_label", {"labels": labels}, logits, checkpoint=folder)
     assert values_of(figures) == pytest.approx({"F1 micro": 4 / 7, "F1 macro": 1 / 3})
+    truth = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    for average in ("micro", "macro"):
+        expected = f1_score(truth, logits[:, :3] > 0, average=average, zero_division=0)
+        assert values_of(figures)[f"F1 {average}"] == pytest.approx(expected)
     other = logits.copy()
     other[3, 2] = 1
     assert figures_of("multi_label", {"labels": labels}, logits, other, checkpoint=folder).changed == 1 / 16
