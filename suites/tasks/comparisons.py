@@ -214,6 +214,12 @@ def _question_answering(paths: TwoPaths) -> TaskFigures:
     )
 
 
+def _mteb(paths: TwoPaths) -> TaskFigures:
+    """Compare the main score of a task of mteb. It has no interval, because mteb gives one figure for all texts."""
+    value, reference = (float(x["score"]) for x in (paths.own, paths.other))
+    return TaskFigures(str(paths.targets["metric"]), value, value - reference, reference_value=reference)
+
+
 COMPARISONS: Mapping[str, Callable[[TwoPaths], TaskFigures]] = {
     "stsb": _pairs,
     "pairs": _pairs,
@@ -226,4 +232,5 @@ COMPARISONS: Mapping[str, Callable[[TwoPaths], TaskFigures]] = {
     "multi_label": _multi_label,
     "token_classification": _token_classification,
     "question_answering": _question_answering,
+    "mteb": _mteb,
 }

@@ -196,6 +196,13 @@ def unit_rows(x: Array) -> Array:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30))
 
 
+def _mteb(outputs: Outputs) -> dict[str, Array]:
+    """Return `score`, the main score of a task of mteb."""
+    from suites.tasks.mteb_task import main_score
+
+    return {"score": np.asarray(main_score(outputs.targets, outputs.values))}
+
+
 PREDICTIONS: Mapping[str, Callable[[Outputs], dict[str, Array]]] = {
     "stsb": _pairs,
     "pairs": _pairs,
@@ -208,4 +215,5 @@ PREDICTIONS: Mapping[str, Callable[[Outputs], dict[str, Array]]] = {
     "multi_label": _multi_label,
     "token_classification": _token_classification,
     "question_answering": _question_answering,
+    "mteb": _mteb,
 }

@@ -25,6 +25,7 @@ from suites.tasks.datasets import (
     text_columns,
 )
 from suites.tasks.finetuned import multi_label, question_answering, sequence_classification, token_classification
+from suites.tasks.mteb_task import mteb
 from suites.tasks.ranked_texts import reranking, retrieval
 from suites.tasks.scored_texts import pairs, regression
 
@@ -50,6 +51,7 @@ LOADERS: Mapping[TaskKind, Callable[[TaskConfig], tuple[Sequence[Text], Mapping[
     TaskKind.reranking: reranking,
     TaskKind.regression: regression,
     TaskKind.question_answering: question_answering,
+    TaskKind.mteb: mteb,
 }
 """Functions that return the texts and targets of a task."""
 
