@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.json_codec import from_json
-from backends.model_output import EMBEDDING, LOGITS, SPANS
+from backends.model_output import EMBEDDING, LOGITS, SCORE, SPANS
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines, shortened
@@ -36,14 +36,14 @@ STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "senten
 SENTENCES = TaskConfig.path
 
 OUTPUTS = {
-    "sequence_classification": "logits",
-    "multi_label": "logits",
-    "regression": "logits",
-    "token_classification": "logits",
-    "question_answering": "spans",
-    "reranking": "score",
+    "sequence_classification": LOGITS,
+    "multi_label": LOGITS,
+    "regression": LOGITS,
+    "token_classification": LOGITS,
+    "question_answering": SPANS,
+    "reranking": SCORE,
 }
-"""Output of a session by the kind of the task that scores it; embedding for the others."""
+"""Kind of output by the kind of the task that judges it; an embedding for the others."""
 
 LOADERS: Mapping[TaskKind, Callable[[TaskConfig], tuple[Sequence[Text], Mapping[str, object]]]] = {
     TaskKind.pairs: pairs,
@@ -93,12 +93,7 @@ class Task:
     @property
     def output(self) -> str:
         """Kind of output that the task judges, see Output in backends/model_output.py."""
-        return {"sequence_classification": LOGITS, "question_answering": SPANS}.get(self.kind, EMBEDDING)
-
-    @property
-    def output(self) -> str:
-        """The output of a session that the task scores."""
-        return OUTPUTS.get(self.kind, "embedding")
+        return OUTPUTS.get(self.kind, EMBEDDING)
 
     @property
     def labels(self) -> list[str]:
