@@ -12,6 +12,7 @@ from suites.records.parts import Maker
 from suites.records.record import Record
 from suites.statistics.validity import past_tolerance, scores_of
 from suites.tables.models import task_names
+from suites.tasks.task_scores import MetricFigures, TaskFigures
 
 
 def record_row(record: Record) -> DataRow:
@@ -61,6 +62,7 @@ def _scored(record: Record, task: str) -> list[DataRow]:
     row = replace(row, excluded=f"invalid: {wrong}" if wrong else "", score_tolerance=scores.tolerance)
     if figures is None:
         return [row]
+    metrics: tuple[TaskFigures | MetricFigures, ...] = (figures, *figures.others)
     return [
         replace(
             row,
@@ -73,7 +75,7 @@ def _scored(record: Record, task: str) -> list[DataRow]:
             difference_high=each.high,
             verdict=each.verdict,
         )
-        for each in (figures, *figures.others)
+        for each in metrics
     ]
 
 

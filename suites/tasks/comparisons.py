@@ -1,6 +1,6 @@
 """Metrics of each kind of task, from the predictions of a path and of FP32.
 
-The metrics are those of scipy, scikit-learn, seqeval and torchmetrics, and those of suites/tasks/ranking.py.
+The metrics are those of scipy, scikit-learn, seqeval and torchmetrics, and those of suites/tasks/ranked_metrics.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from backends.base import Array
 from backends.json_codec import from_json
 from suites.tasks.bootstrap import Measure, compared
 from suites.tasks.predictions import CUTOFF, Predictions, entities_of, gold_tags, reading_of
-from suites.tasks.ranking import average_precision, normalized_gain, recall, reciprocal_rank
+from suites.tasks.ranked_metrics import average_precision, normalized_gain, recall, reciprocal_rank
 from suites.tasks.task_scores import TaskFigures
 
 

@@ -92,16 +92,17 @@ def token_classification(
     keys = column_keys(config, "text", "label")
     texts, tags, places = [], [], []
     for place, row in rows_of(config, list(keys), keys):
+        lists = []
         for column in keys:
-            if not isinstance(row[column], list) or not row[column]:
+            value = row[column]
+            if not isinstance(value, list) or not value:
                 raise Refused(f"{place}: {column} must be a list with an entry for each token; use .jsonl or .parquet")
-        tokens, own = row[config.text], row[config.label]
+            lists.append([str(entry) for entry in value])
+        tokens, own = lists
         if len(tokens) != len(own):
-            raise Refused(
-                f"{place}: {len(tokens)} {config.text} have {len(own)} {config.label}; give one for each token"
-            )
-        texts.append([str(token) for token in tokens])
-        tags.append([str(tag).strip() for tag in own])
+            raise Refused(f"{place}: {len(tokens)} {config.text} have {len(own)} {config.label}; give one for each")
+        texts.append(tokens)
+        tags.append([tag.strip() for tag in own])
         places.append(place)
     flat, places = _flat(tags, places)
     _check_labels(config, names, flat, places)

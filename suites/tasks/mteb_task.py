@@ -108,7 +108,7 @@ def _run(task: AbsTask, embed: Callable[[Sequence[str]], Array]) -> float:
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
 
-    class Encoder(AbsEncoder):
+    class Encoder(AbsEncoder):  # type: ignore[misc]  # mteb is optional, so mypy does not read it
         mteb_model_meta = ModelMeta.create_empty()
 
         def encode(self, inputs: Iterable[Mapping[str, Sequence[str]]], **_: object) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Array
 from backends.json_codec import from_json
-from suites.tasks.ranking import ranked
+from suites.tasks.ranked_metrics import ranked
 
 Predictions = Mapping[str, Array]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends.inputs.readout import spans
 from conftest import TINY_MODELS, Cli, json_of
 
 from backends.base import Shape, Unavailable

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends.inputs.readout import mean
 from conftest import ROOT, Cli, json_of, table_in
 
 from backends.base import Array, Shape

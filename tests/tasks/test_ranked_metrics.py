@@ -14,7 +14,7 @@ import pytest
 from backends.base import Array
 from backends.json_codec import from_json, to_json
 from suites.tasks.predictions import predictions
-from suites.tasks.ranking import average_precision, normalized_gain, ranked, recall, reciprocal_rank
+from suites.tasks.ranked_metrics import average_precision, normalized_gain, ranked, recall, reciprocal_rank
 from suites.tasks.scoring import score
 from suites.tasks.task_scores import TaskFigures, TaskScores
 
