@@ -156,7 +156,7 @@ def score(job: ScoreJob) -> Scored:
 
     kind, targets, checkpoint = job.kind, job.targets, job.checkpoint
     with np.load(job.inputs.path, allow_pickle=False) as arrays:
-        inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
+        inputs = {name: arrays[name] for name in ("reference", "text", "offsets", "words") if name in arrays}
 
     def build(path: Path) -> None:
         reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)

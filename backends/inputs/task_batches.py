@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.inputs.batches import PACKAGES, InputSource
-from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts
+from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts, tokenize_words
 from backends.model.checkpoint import input_names
 from backends.model_output import SPANS
 
@@ -24,20 +24,23 @@ class TaskTexts:
     """Texts of a task.
 
     Attributes:
-        texts: texts, or pairs of texts.
+        texts: texts, pairs of texts, or lists of words.
         random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
             metric of a task.
         most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
+        words: whether each text is a list of words.
     """
 
     texts: Sequence[Text]
     random: bool = False
     most: int = 0
+    words: bool = False
 
     @property
     def key(self) -> dict[str, object]:
         """Texts and their limit, for cache keys."""
-        return {"texts": list(self.texts), **({"most": self.most} if self.most else {})}
+        optional = {"most": self.most, "words": self.words}
+        return {"texts": list(self.texts), **{name: value for name, value in optional.items() if value}}
 
 
 def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: TaskTexts) -> Artifact:
@@ -51,6 +54,8 @@ def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: Tas
         <number>/rows             the rows of the batch; more rows of its inputs only fill the batch
         text                      for "spans": [rows], the text of each row
         offsets                   for "spans": [rows, sequence, 2], position of each token in the context
+        words                     for lists of words: int32 [rows, most words], the first token of each word; -1 for
+                                  words that were cut off and after the last word
 
     The notes give the number of truncated texts.
 
@@ -68,9 +73,13 @@ def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: Tas
         longest = max(shape.sequence for shape in shapes)
         limit, random_seed = min(longest, task.most or longest), seed if task.random else None
         names = input_names(folder)
-        features = tokenize_texts(folder, task.texts, limit, windows, random_seed)
+        if task.words:
+            features = tokenize_words(folder, task.texts, limit)
+            arrays = {"words": features.first_tokens()}
+        else:
+            features = tokenize_texts(folder, task.texts, limit, windows, random_seed)
+            arrays = _windows(features, longest) if windows else {}
         run = origin.reference()
-        arrays: dict[str, Array] = {}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
             feeds = features.feeds([*rows, *rows[:1] * (shape.batch - len(rows))], shape, names)
             output = run(feeds)
@@ -80,7 +89,6 @@ def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: Tas
             scatter_rows(reference, rows, masked(output, feeds["attention_mask"]))
             arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
             arrays[f"{number}/rows"] = np.asarray(rows)
-        arrays |= _windows(features, longest) if windows else {}
         np.savez(path, reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return {"tokens": features.kind, "texts": len(task.texts), "cut": features.cut}
 

@@ -17,7 +17,7 @@ from backends.base import Array, Unsupported
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import WEIGHTS, read_config, read_object, weight_files
 from backends.model.families import Config, family_of
-from backends.model.labels import label_names, label_places, single_label_fault
+from backends.model.labels import label_names, label_places
 from backends.model.pooling import pooling_of
 from backends.model_output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS, Output, label_count
 
@@ -202,11 +202,9 @@ def check_head(folder: Path, output: Output, labels: Sequence[str], reading: str
         reading: as in `label_places`.
 
     Raises:
-        Unsupported: the checkpoint has no such head, or its head does not select one of several labels.
+        Unsupported: the checkpoint has no such head.
         ValueError: the checkpoint does not have the labels, or they can be read in two ways.
     """
-    if output.kind == LOGITS and labels and (problem := single_label_fault(read_config(folder))):
-        raise Unsupported(problem)
     head_of(folder, output)
     if output.kind == LOGITS and labels:
         label_places(label_names(folder), labels, reading)

@@ -17,7 +17,7 @@ class AccuracyQuestion(Question):
         kind: name of a TaskKind.
         labels: labels that the checkpoint must have.
         reading: how labels are read; one of READINGS in backends/model/labels.py.
-        texts: each a str, or a list of two for pairs of texts.
+        texts: each a str, a list of two for pairs of texts, or the list of tokens for token_classification.
     """
 
     kind: str

@@ -14,7 +14,7 @@ from pathlib import Path
 from backends.base import BuildSpec, Shape
 from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
-from backends.model.labels import label_names_of_config, single_label_fault
+from backends.model.labels import HEAD_TASKS, head_fault, label_names_of_config
 from backends.model.reference import ModelReference
 from backends.options import BackendOptions
 from backends.quantization_options import QuantizationOptions
@@ -40,7 +40,7 @@ from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import CellFields, short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Precision, TaskKind, Weights
+from suites.schema.enums import Precision, Weights
 from suites.schema.refusals import Refused, no_such_choice, unwritten, writable
 from suites.suite import Judging, Question, SuiteDescription, load_suite, part, suite_names
 from suites.tasks.task import Task, load_task
@@ -279,11 +279,11 @@ def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:
 
 def _labels(config: RunConfig, model_config: Mapping[str, object]) -> dict[int, str] | None:
     """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
-    judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind is TaskKind.sequence_classification
+    judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind.name in HEAD_TASKS
     if not model_config or not judges_head:
         return None
     try:
-        problem, names = single_label_fault(model_config), label_names_of_config(model_config)
+        problem, names = head_fault(model_config, config.task.kind.name), label_names_of_config(model_config)
     except ValueError as error:
         raise Refused(f"model.path={config.model.path}: {error}") from None
     if problem:

@@ -56,9 +56,13 @@ class TaskConfig:
     tolerance: float = key(0.01, "Largest loss of the metric against FP32 that keeps a row valid.")
     subset: str = key("", "Subset of task.hub.")
     split: str = key("validation", "Split of task.hub.")
-    text: str = key("text", "Column of the text.")
-    pair: str = key("", "Column of the second text, for tasks on pairs of texts.")
-    label: str = key("label", "Column of the label.")
+    text: str = key("text", "Column of the text: a sentence, a query, or the list of tokens.")
+    pair: str = key("", "Column of the second text: of a pair, of positives, or of candidates.")
+    label: str = key("label", "Column of the label, of several labels, or of the tags of tokens.")
+    score: str = key("score", "Column of the score of a pair or text, or of the relevance of a candidate.")
+    separator: str = key(",", "Character between the labels of a text in task=multi_label, if they are not a list.")
+    corpus: str = key("", "File with the documents of task=retrieval. Empty: the positives of all queries.")
+    k: int = key(10, "Number of documents that count in recall@k of task=retrieval.")
     labels: LabelReading = key(
         LabelReading.auto,
         "Meaning of the labels: names are label names of the checkpoint; places are output numbers from 0. auto takes "
@@ -73,6 +77,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         positive("task.tolerance", self.tolerance)
+        at_least("task.k", self.k, 1)
 
 
 @dataclass

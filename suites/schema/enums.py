@@ -10,6 +10,22 @@ OutputKind = Enum("OutputKind", ["auto", "hidden", "embedding", "logits", "spans
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
 Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histogram", "lognormal"])
-TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77", "sequence_classification", "question_answering"])
+TaskKind = Enum(
+    "TaskKind",
+    [
+        "fidelity",
+        "stsb",
+        "banking77",
+        "sequence_classification",
+        "question_answering",
+        "pairs",
+        "retrieval",
+        "reranking",
+        "regression",
+        "multi_label",
+        "token_classification",
+        "mteb",
+    ],
+)
 Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
 LabelReading = Enum("LabelReading", ["auto", "names", "places"])

@@ -188,7 +188,7 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
         ("text,label\n", {}, "has no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
         ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
-        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv or .jsonl file"),
+        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv, .jsonl or .parquet file"),
     ],
 )
 def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused
 from suites.statistics.validity import past_tolerance, shortfall
 from suites.tables.markdown import without_legend
-from suites.tasks.scoring import score, verdict
+from suites.tasks.bootstrap import verdict
+from suites.tasks.scoring import score
 from suites.tasks.task import load_task
 from suites.tasks.task_scores import TaskScores
 
