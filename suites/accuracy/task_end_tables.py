@@ -85,7 +85,7 @@ def _line(record: Record, scope: RunScope, common: Distinctions, others: Sequenc
     wrong = past_tolerance(scores) if scores else ""
     failed = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     reason = failed or (f"invalid: {wrong}" if wrong else "")
-    figures = (f"{score.value:.4f}", f"{score.difference:+.5f}") if score else ("", "")
+    figures: tuple[str, ...] = (f"{score.value:.4f}", f"{score.difference:+.5f}") if score else ("", "")
     options = short_options(configuration(record, common.of(record)))
     named = (scope.mark(record), f"{cell.backend} {cell.precision}", options)
     more = {other.metric: f"{other.value:.4f}" for other in _others(record)}
