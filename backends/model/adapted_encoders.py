@@ -1,8 +1,9 @@
 """Encoders whose attention uses positions, with the interface of the other encoders.
 
 An encoder is called with the keywords `input_ids`, `token_type_ids` if the model has them, and `attention_mask`: None,
-or [batch, 1, 1, sequence], either boolean (true at tokens) or additive (0 at tokens, MASK_VALUE at padding). It returns
-an object with `last_hidden_state` [batch, sequence, hidden]. Hidden states at padding are finite and have no meaning.
+or [batch, 1, 1, sequence], either boolean (true at tokens) or additive (0 at tokens, MASK_VALUE at padding). It also
+takes `position_ids` [1, sequence] if the first position of its family is not 0. It returns an object with
+`last_hidden_state` [batch, sequence, hidden]. Hidden states at padding are finite and have no meaning.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ class BiasedEncoder(torch.nn.Module):
             bias = model.encoder.compute_position_bias(torch.zeros(1, model.config.max_position_embeddings, 1))
         self.bias = torch.nn.Buffer(bias, persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SimpleNamespace:
-        hidden = self.embeddings(input_ids=input_ids)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
+    ) -> SimpleNamespace:
+        hidden = self.embeddings(input_ids=input_ids, position_ids=position_ids)
         if attention_mask is not None and attention_mask.dtype == torch.bool:
             lowest = torch.finfo(hidden.dtype).min
             attention_mask = torch.zeros_like(attention_mask, dtype=hidden.dtype).masked_fill(~attention_mask, lowest)

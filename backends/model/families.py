@@ -35,6 +35,7 @@ class Family:
         more_settings: fields of config.json that transformers reads without declaring them.
         settings: names of fields of config.json that differ from BERT's, by BERT's name.
         fusion: model type for the optimizer of onnxruntime.
+        fused_embeddings: whether that optimizer fuses the embeddings exactly.
     """
 
     token_types: str = "always"
@@ -47,6 +48,7 @@ class Family:
     more_settings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     fusion: str = "bert"
+    fused_embeddings: bool = True
 
     @property
     def named_layers(self) -> bool:
@@ -146,7 +148,7 @@ DEBERTA = Family(
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
-    "ernie": Family(),
+    "ernie": Family(fused_embeddings=False),  # the optimizer would drop the embedding of the task
     "electra": Family(),
     "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
     "xlm-roberta": Family(token_types="several", positions_from="padding"),

@@ -14,6 +14,8 @@ import torch
 
 from backends.model.attention import MASK_VALUE
 from backends.model.checkpoint import input_names, load_encoder
+from backends.model.checkpoint_files import read_config
+from backends.model.families import position_offset
 from backends.onnx_ import onnx_files
 from backends.onnx_.reference_check import compare_export
 
@@ -30,7 +32,8 @@ def export(folder: Path, path: Path) -> Mapping[str, object]:
         ArithmeticError: the exported graph, run by onnxruntime, differs from transformers.
     """
     names = input_names(folder)
-    encoder = PositionalEncoder(load_encoder(folder, attention="plain"), names).eval()
+    first = position_offset(read_config(folder))
+    encoder = PositionalEncoder(load_encoder(folder, attention="plain"), names, first).eval()
     example = {name: torch.ones(2, 16, dtype=torch.int32) for name in names}
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
@@ -52,15 +55,22 @@ def export(folder: Path, path: Path) -> Mapping[str, object]:
 
 
 class PositionalEncoder(torch.nn.Module):
-    """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask."""
+    """Encoder with positional inputs, which the tracer needs. It converts the mask to an additive mask.
 
-    def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...]) -> None:
+    A family whose first position is not 0 gets its positions as numbers: transformers counts the tokens before each
+    token, for which TensorRT has only a loop. Both agree where padding follows the tokens.
+    """
+
+    def __init__(self, encoder: torch.nn.Module, names: tuple[str, ...], first_position: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.names = names
+        self.first_position = first_position
 
     def forward(self, *args: torch.Tensor) -> torch.Tensor:
         inputs = dict(zip(self.names, args, strict=True))
         mask = inputs.pop("attention_mask")[:, None, None, :].to(torch.float32)
+        if self.first_position:
+            inputs["position_ids"] = self.first_position + torch.arange(mask.shape[-1])[None]
         hidden: torch.Tensor = self.encoder(**inputs, attention_mask=(1.0 - mask) * MASK_VALUE).last_hidden_state
         return hidden

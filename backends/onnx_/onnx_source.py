@@ -108,7 +108,7 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
 
         return export(folder, path)
 
-    key = {"checkpoint": identity, "form": 3}
+    key = {"checkpoint": identity, "form": 4}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

@@ -94,7 +94,8 @@ class OnnxRuntime(Backend):
         def build(path: Path) -> dict[str, object]:
             return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
 
-        key = {"source": onnx_file.sha256, "half": half, "gpu": gpu}
+        embeddings = family_of(read_config(source.checkpoint)).fused_embeddings
+        key = {"source": onnx_file.sha256, "half": half, "gpu": gpu, **({} if embeddings else {"embeddings": False})}
         return ArtifactCache(spec.cache).get("ort", key, "model.onnx", build, versions_of((*INSTALLED, "onnx")))
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
@@ -113,15 +114,19 @@ def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> 
         RuntimeError: the optimizer did not fuse the attention of all layers of a family with named layers.
     """
     from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
     from transformers import AutoConfig
 
     family = family_of(read_config(checkpoint))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
+    options = FusionOptions(family.fusion)
+    options.enable_embed_layer_norm = family.fused_embeddings
     model = optimizer.optimize_model(
         str(source),
         model_type=family.fusion,
         num_heads=config.num_attention_heads,
         hidden_size=config.hidden_size,
+        optimization_options=options,
         opt_level=0,
         use_gpu=gpu,
     )

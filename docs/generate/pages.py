@@ -9,6 +9,7 @@ from pathlib import Path
 from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
+from docs.generate.families import family_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, machine_index, result_bars, result_table
@@ -19,6 +20,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "demo": demo_table,
     "choose": choice_example,
     "columns": column_table,
+    "families": family_table,
     "nearest": nearest_example,
     "machines": machine_index,
 }
@@ -27,6 +29,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 PAGES_WITH_BLOCKS = (
     "README.md",
     "README.zh-CN.md",
+    "docs/guides/checkpoint.md",
     "docs/guides/choose.md",
     "docs/guides/data_out.md",
     "results/README.md",

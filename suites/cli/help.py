@@ -50,7 +50,7 @@ COMMON_KEYS = (
 )  # fmt: skip
 """Keys of the suite's groups that --help shows in addition to keys without a group and options with `in_help`."""
 
-WIDTH, COLUMN = 120, 32
+WIDTH, COLUMN, GROUP = 120, 32, 15
 
 
 def help_text() -> str:
@@ -61,8 +61,12 @@ def help_text() -> str:
 
 
 def group_choices() -> str:
-    """Return one line for each group: its name and its choices."""
-    return "\n".join(f"  {group:<12} {', '.join(choices_of(group))}" for group in group_names())
+    """Return the choices of each group after its name."""
+    lines = []
+    for group in group_names():
+        text = textwrap.wrap(", ".join(choices_of(group)), WIDTH - GROUP, break_on_hyphens=False) or [""]
+        lines += [f"  {name:<{GROUP - 3}} {line}" for name, line in zip([group, *[""] * len(text)], text, strict=False)]
+    return "\n".join(lines)
 
 
 def common_keys() -> str:

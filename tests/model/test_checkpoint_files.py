@@ -16,8 +16,9 @@ from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint, load_encoder
 from backends.model.checkpoint_files import WEIGHTS, check_files, read_config, tensor_names, weight_files
 from backends.model.encoder_parts import encoder_parts
-from backends.model.families import check_computable, input_names_of, padding_id, positions_of
+from backends.model.families import input_names_of, padding_id, positions_of
 from backends.model.reference import ModelReference
+from backends.model.supported import check_computable
 from suites.schema.refusals import Refused
 
 
@@ -236,7 +237,7 @@ def test_a_value_that_transformers_rejects_is_named(changes: dict[str, Any], fol
         ({"add_cross_attention": True}, "causal attention is not supported"),
         ({"position_embedding_type": "relative_key"}, "relative_key positions are not supported"),
         ({"quantization_config": {"quant_method": "gptq"}}, "weights are quantized"),
-        ({"model_type": "deberta-v2"}, "model type 'deberta-v2' is not one of bert"),
+        ({"model_type": "deberta"}, "model type 'deberta' is not one of bert"),
         ({"model_type": "gpt2"}, "model type 'gpt2' is not one of bert"),
     ],
 )

@@ -68,8 +68,9 @@ def test_usable_positions_are_those_of_transformers(family: str, tmp_path: Path)
     model = AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         model(input_ids=ids[:, :-1])
-        with pytest.raises((IndexError, RuntimeError)):
-            model(input_ids=ids)
+        if FAMILIES[family].attention in ("absolute", "bias"):  # other families have no table of positions
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=ids)
     # All positions are also usable in the project's encoder and in its export.
     for check in (check_encoder, check_export):
         assert check(folder, family, usable, ArtifactCache(tmp_path))["longest"] == usable
@@ -86,10 +87,10 @@ def test_random_weights_without_a_number_of_positions_have_the_default_of_transf
     overrides = (
         "weights=random",
         f"model.architecture={{model_type: {family}, hidden_size: 64}}",
-        "model.positions=514",
+        "model.positions=9000",
     )
     request(tmp_path, *overrides, f"sequence=[{usable}]")
-    for sequence in (usable + 1, rows + 1, 514):
+    for sequence in (usable + 1, rows + 1, 9000):
         with pytest.raises(Refused, match=f"sequence={sequence} is beyond the {usable} positions"):
             request(tmp_path, *overrides, f"sequence=[{sequence}]")
 

@@ -35,7 +35,8 @@ def test_a_setting_that_the_family_lacks_is_named(changes: dict[str, object], sa
 
 @pytest.mark.parametrize("file", sorted((CONF / "model").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_models_of_conf_have_only_valid_settings(file: Path) -> None:
-    architecture = dict(OmegaConf.load(file).architecture)  # type: ignore[union-attr]
+    architecture = OmegaConf.to_container(OmegaConf.load(file).architecture)  # type: ignore[union-attr]
+    assert isinstance(architecture, dict)
     made = configuration_of(architecture)
     assert all(getattr(made, name) == value for name, value in architecture.items() if name != "model_type")
 
