@@ -225,8 +225,9 @@ def _ranges(
     collect_ranges(calibrator, calibration.batches())
     data_by_tensor = calibrator.compute_data()
     for tensor, largest in tensor_ranges(graph, trained).items():
-        edge = np.array(largest, np.float32)
-        data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
+        if tensor in read:
+            edge = np.array(largest, np.float32)
+            data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     path = source.with_name("ranges.json")
     calibrate.save_tensors_data(data_by_tensor, path)
     return path
