@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from backends.base import Array
 from backends.onnx_ import onnx_files
 
 if TYPE_CHECKING:
+    import onnx
     from onnxruntime.quantization.calibrate import CalibraterBase, CalibrationDataReader
 
 ENTROPY_BINS = 1024
@@ -64,6 +65,19 @@ def calibration_reader(batches: Sequence[Mapping[str, Array]]) -> CalibrationDat
             return next(self._batches, None)
 
     return Reader()
+
+
+def limited_to(base: type[CalibraterBase], tensors: Collection[str]) -> type[CalibraterBase]:
+    """Return a class like the calibrator `base` that only finds ranges of `tensors`."""
+
+    class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
+        def select_tensors_to_calibrate(
+            self, model: onnx.ModelProto
+        ) -> tuple[set[str], dict[str, onnx.ValueInfoProto]]:
+            selected, infos = super().select_tensors_to_calibrate(model)
+            return selected & set(tensors), infos
+
+    return Calibrator
 
 
 def collect_ranges(calibrator: CalibraterBase, batches: Sequence[Mapping[str, Array]]) -> None:

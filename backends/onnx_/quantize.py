@@ -10,12 +10,19 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from backends.base import Array, Artifact, Unsupported, versions_of
+from backends.base import Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.model.families import node_at
 from backends.model.layer_names import NODES, WEIGHT_PRODUCTS
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, calibration_reader, collect_ranges, private_copy
+from backends.onnx_.calibration import (
+    ENTROPY_BINS,
+    CalibrationInputs,
+    calibration_reader,
+    collect_ranges,
+    limited_to,
+    private_copy,
+)
 from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.weight_products import weight_products, with_direct_weights
 from backends.options import Switch
@@ -105,17 +112,15 @@ def _quantize(
     large = onnx_files.is_large(source)
     if kind == "fp8" and large:
         raise Unsupported("an ONNX file above 2 GB is not quantized to FP8 here; use precision=int8")
-    feeds = calibration.batches()
     with private_copy(source) as copied:
         link = with_direct_weights(copied)
-        own_ranges = kind == "fp8" or options.method is not Method.minmax or calibration.trained
         method = "distribution" if kind == "fp8" else options.method.name
         quantize_static(
             str(link),
             str(path),
-            calibration_reader(feeds),
+            calibration_reader(()),  # the file of ranges replaces it
             nodes_to_quantize=selected,
-            calibration_cache_path=_ranges(link, method, options, feeds, calibration.trained) if own_ranges else None,
+            calibration_cache_path=_ranges(link, method, options, calibration, selected),
             use_external_data_format=large,
             **_settings(kind, options),
         )
@@ -188,41 +193,41 @@ def _bypass_qdq(path: Path, quantized: Collection[str]) -> None:
 
 
 def _ranges(
-    source: Path,
-    method: str,
-    options: QuantizationOptions,
-    calibration: Sequence[Mapping[str, Array]],
-    trained: Mapping[str, float],
+    source: Path, method: str, options: QuantizationOptions, calibration: CalibrationInputs, selected: Collection[str]
 ) -> Path:
     """Write a file of ranges next to `source`. quantize_static reads it instead of calibrating.
 
-    Histograms are collected batch by batch, and those for entropy are finer than onnxruntime's. Trained ranges replace
-    calibrated ones.
+    Only inputs of `selected` nodes are calibrated. Histograms are collected batch by batch, and those for entropy are
+    finer than onnxruntime's. Trained ranges replace calibrated ones.
     """
     import numpy as np
     from onnxruntime.quantization import calibrate
 
-    augmented = str(source.with_name("augmented.onnx"))
-    common = (str(source), QUANTIZED_OPERATORS, augmented)
+    graph, trained = onnx_files.graph_of(source), calibration.trained
+    read = {name for node in graph.node if node.name in selected for name in node.input}
+    common = (str(source), QUANTIZED_OPERATORS, str(source.with_name("augmented.onnx")))
     large = onnx_files.is_large(source)
     calibrators = {
-        "minmax": lambda: calibrate.MinMaxCalibrater(*common, use_external_data_format=large),
-        "entropy": lambda: calibrate.EntropyCalibrater(*common, large, num_bins=ENTROPY_BINS),
+        "minmax": lambda: limited_to(calibrate.MinMaxCalibrater, read)(*common, use_external_data_format=large),
+        "entropy": lambda: limited_to(calibrate.EntropyCalibrater, read)(*common, large, num_bins=ENTROPY_BINS),
         # quantize_static also uses symmetric=True. With trained ranges, which are already symmetric, the two ends are
         # found separately.
-        "percentile": lambda: calibrate.PercentileCalibrater(
+        "percentile": lambda: limited_to(calibrate.PercentileCalibrater, read)(
             *common, large, percentile=options.percentile, symmetric=not trained
         ),
-        "distribution": lambda: calibrate.DistributionCalibrater(*common, large, num_bins=DISTRIBUTION_BINS),
+        "distribution": lambda: limited_to(calibrate.DistributionCalibrater, read)(
+            *common, large, num_bins=DISTRIBUTION_BINS
+        ),
     }
     calibrator = calibrators[method]()
     calibrator.augment_graph()
     calibrator.create_inference_session()
-    collect_ranges(calibrator, calibration)
+    collect_ranges(calibrator, calibration.batches())
     data_by_tensor = calibrator.compute_data()
-    for tensor, largest in tensor_ranges(onnx_files.graph_of(source), trained).items():
-        edge = np.array(largest, np.float32)
-        data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
+    for tensor, largest in tensor_ranges(graph, trained).items():
+        if tensor in read:
+            edge = np.array(largest, np.float32)
+            data_by_tensor[tensor] = calibrate.TensorData(lowest=-edge, highest=edge)
     path = source.with_name("ranges.json")
     calibrate.save_tensors_data(data_by_tensor, path)
     return path

@@ -17,7 +17,7 @@ from backends.cache import ArtifactCache
 from backends.model.families import node_at, point_at
 from backends.model.layer_names import POINTS, PROJECTION
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_ranges, private_copy
+from backends.onnx_.calibration import ENTROPY_BINS, CalibrationInputs, collect_ranges, limited_to, private_copy
 from backends.onnx_.onnx_casts import matching_names
 from backends.onnx_.quantize import tensor_ranges
 from backends.quantization_options import QuantizationOptions
@@ -102,16 +102,11 @@ def _largest(
 ) -> dict[str, float]:
     """Return the range of each `selected` tensor by the onnxruntime calibrator class `base`."""
 
-    class Calibrator(base):  # type: ignore[misc]  # onnxruntime has no types; chosen at run time
-        def select_tensors_to_calibrate(
-            self, model: onnx.ModelProto
-        ) -> tuple[set[str], dict[str, onnx.ValueInfoProto]]:
-            tensors, infos = super().select_tensors_to_calibrate(model)
-            return tensors & selected, infos
-
     with private_copy(source) as link:
         augmented, large = str(link.with_name("augmented.onnx")), onnx_files.is_large(link)
-        calibrator = Calibrator(str(link), None, augmented, symmetric=True, use_external_data_format=large, **options)
+        calibrator = limited_to(base, selected)(
+            str(link), None, augmented, symmetric=True, use_external_data_format=large, **options
+        )
         calibrator.augment_graph()
         calibrator.create_inference_session()
         collect_ranges(calibrator, batches)

@@ -12,6 +12,9 @@ def family_table() -> str:
     others = [name for name, family in FAMILIES.items() if not family.named_layers]
     rows = [
         [", ".join(f"`{name}`" for name in every), "every backend and precision"],
-        [", ".join(f"`{name}`" for name in others), "PyTorch, ONNX Runtime and `trt`, floating point only"],
+        [
+            ", ".join(f"`{name}`" for name in others),
+            "PyTorch, ONNX Runtime and `trt`; in INT8 with `quantization.placement=gemm`",
+        ],
     ]
     return markdown(["`model_type` in config.json", "runs with"], rows)

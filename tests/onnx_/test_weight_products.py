@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from backends.inputs.calibration_sequences import CalibrationSize, calibration_b
 from backends.model.checkpoint import load_encoder, run_encoder
 from backends.model.families import node_at
 from backends.onnx_ import onnx_files
-from backends.onnx_.calibration import CalibrationInputs
+from backends.onnx_.calibration import CalibrationInputs, collect_ranges
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.onnx_.quantize import PLACEMENTS, quantize_onnx
 from backends.onnx_.weight_products import in_head, weight_products, with_direct_weights
@@ -199,6 +200,21 @@ def test_products_of_a_head_stay_in_floating_point(tmp_path: Path) -> None:
     assert "answer" in head.input
     exact, rounded = run(source.path, IDS), run(made.path, IDS)
     assert 0 < np.linalg.norm(exact - rounded) < 0.1 * np.linalg.norm(exact)
+
+
+def test_only_inputs_of_quantized_nodes_are_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention scores need memory for the square of the length."""
+    calibrated: set[str] = set()
+
+    def recorded(calibrator: Any, batches: Any) -> None:
+        calibrated.update(calibrator.tensors_to_calibrate)
+        collect_ranges(calibrator, batches)
+
+    monkeypatch.setattr("backends.onnx_.quantize.collect_ranges", recorded)
+    source = Artifact(hand_made(tmp_path / "model.onnx"), "hand made")
+    batches = CalibrationInputs(lambda: [{"ids": IDS}])
+    quantize_onnx(source, "int8", INT8, batches, ArtifactCache(tmp_path / "cache"))
+    assert calibrated == {"x", "a", "b", "c", "pooled"}
 
 
 def test_products_that_are_left_out_are_counted(tiny: Tiny, shared_cache: ArtifactCache) -> None:
