@@ -28,6 +28,7 @@ PAGES_WITH_BLOCKS = (
     "README.md",
     "README.zh-CN.md",
     "docs/guides/choose.md",
+    "docs/guides/cpu.md",
     "docs/guides/data_out.md",
     "results/README.md",
 )
