@@ -38,7 +38,7 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         raise RuntimeError("the checkpoint's files changed while the cell ran; run it again")
     config = read_config(checkpoint.folder)
     check_computable(config)
-    if job.source == "onnx" and job.spec.precision in ("int8", "fp8"):
+    if job.source == "onnx" and job.spec.precision in ("int8", "fp8") and not job.spec.quantization.dynamic:
         check_named_layers(config, "quantization")
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
