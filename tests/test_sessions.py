@@ -122,14 +122,19 @@ def test_int8_of_torch_compile_runs_int8_products(tiny: Tiny, shared_cache: Arti
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8 dynamic"])
-def test_int8_covers_all_weight_products(precision: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
-    folder, sha256 = tiny("bert")
+@pytest.mark.parametrize(
+    ("precision", "model", "products"),
+    [("int8", "bert", 12), ("int8 dynamic", "bert", 12), ("int8 dynamic", "albert", 13)],
+)
+def test_int8_covers_all_weight_products(
+    precision: str, model: str, products: int, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(model)
     requested = spec("ort", precision, shared_cache)
     form = SourceForm(quantized="int8")
     source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
     assert source.onnx is not None
-    assert (source.onnx.notes["quantized"], source.onnx.notes["weight_products_left"]) == (12, 0)
+    assert (source.onnx.notes["quantized"], source.onnx.notes["weight_products_left"]) == (products, 0)
 
 
 def test_openvino_computes_all_weight_products_in_int8(tiny: Tiny, shared_cache: ArtifactCache) -> None:
@@ -174,7 +179,7 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
         ("ort", "int8 dynamic", GPU, "device=cpu"),
         ("openvino", "int8", Device(), "scheme=explicit"),
         ("openvino", "int8 dynamic", Device(), "scheme=explicit"),
-        ("openvino", "fp16", Device(), "in FP32, BF16 and INT8"),
+        ("openvino", "fp16", Device(), "in FP32, BF16 or INT8"),
         ("openvino", "bf16", Device(name="Old CPU"), "Old CPU has no BF16 instructions"),
         ("torch_compile", "int8", Device(), "scheme=dynamic"),
         ("torch_compile", "int8 dynamic", GPU, "backend=trt"),

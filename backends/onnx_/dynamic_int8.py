@@ -40,9 +40,10 @@ def quantize_dynamic_int8(source: Artifact, options: QuantizationOptions, cache:
 
 
 def _quantize(source: Path, path: Path, options: QuantizationOptions) -> Mapping[str, object]:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    products = weight_products(onnx_files.graph_of(source))
+    products = weight_products(_without_aliases(onnx_files.graph_of(source)))
     excluded = matching_names(products, options.leave_out)
     selected = [name for name in products if name not in excluded and not name.startswith(HEAD)]
     left = len(products) - len(selected)
@@ -51,8 +52,12 @@ def _quantize(source: Path, path: Path, options: QuantizationOptions) -> Mapping
         return {"quantized": 0, "weight_products_left": left}
     large = onnx_files.is_large(source)
     with private_copy(source) as link:
+        direct = link.with_name("direct.onnx")
+        model = onnx.load(str(link), load_external_data=False)
+        _without_aliases(model.graph)
+        onnx.save(model, str(direct))
         quantize_dynamic(
-            str(link),
+            str(direct),
             str(path),
             op_types_to_quantize=["MatMul"],
             per_channel=options.per_channel,
@@ -65,6 +70,19 @@ def _quantize(source: Path, path: Path, options: QuantizationOptions) -> Mapping
     if onnx_files.is_large(path):
         onnx_files.store_weights_digest(path)
     return {"quantized": len(selected), "weight_products_left": left}
+
+
+def _without_aliases(graph: onnx.GraphProto) -> onnx.GraphProto:
+    """Connect readers of the Identity of a constant to the constant. The exporter adds one for each shared weight."""
+    constants = {initializer.name for initializer in graph.initializer}
+    aliases = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in constants]
+    names = {node.output[0]: node.input[0] for node in aliases}
+    for node in aliases:
+        graph.node.remove(node)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = names.get(name, name)
+    return graph
 
 
 def weight_products(graph: onnx.GraphProto) -> list[str]:

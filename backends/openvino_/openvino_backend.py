@@ -47,9 +47,7 @@ class OpenVino(Backend):
         if not versions_of(INSTALLED):
             raise Unavailable("openvino is not installed in this interpreter: pip install openvino")
         if spec.precision not in PRECISIONS:
-            raise Unsupported(
-                f"this backend runs OpenVINO on a CPU in FP32, BF16 and INT8; {spec.precision} is not one of them"
-            )
+            raise Unsupported("OpenVINO computes BERT in FP32, BF16 or INT8 here; choose one of them")
         if spec.precision == "int8" and not spec.quantization.explicit:
             raise Unsupported("OpenVINO reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
         chosen = spec.options_as(OpenVinoOptions).float_type

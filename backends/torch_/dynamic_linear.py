@@ -6,10 +6,12 @@ The compiler fuses that computation with its neighbours, and the product is an I
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from backends.base import BuildSpec, Unavailable, Unsupported, versions_of
+from backends.base import BuildSpec, Device, Unavailable, Unsupported, versions_of
+from backends.finding import OK, WARNING, Finding
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,17 @@ def check_int8(spec: BuildSpec) -> None:
         raise Unsupported("PyTorch has no Q/DQ inference path for BERT; use quantization.scheme=dynamic or backend=ort")
     if not versions_of(("torchao",)):
         raise Unavailable("torchao is not installed in this interpreter: pip install torchao")
+
+
+def int8_findings(device: Device) -> tuple[Finding, ...]:
+    """Return the version of torchao on a CPU; nothing on a GPU, where INT8 does not use it."""
+    if device.kind != "cpu":
+        return ()
+    versions = versions_of(("torchao",))
+    if not versions:
+        install = f"{sys.executable} -m pip install torchao"
+        return (Finding("torchao", WARNING, "not installed; INT8 of torch_compile needs it", install),)
+    return (Finding("torchao", OK, f"{versions['torchao']}, for INT8 of torch_compile"),)
 
 
 def quantize_int8(model: torch.nn.Module) -> None:

@@ -29,7 +29,7 @@ from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
 from backends.torch_.description import CompileOptions, EagerOptions
-from backends.torch_.dynamic_linear import METHOD, check_int8, quantize_int8
+from backends.torch_.dynamic_linear import METHOD, check_int8, int8_findings, quantize_int8
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Torch(Backend):
             raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
-        return (*torch_findings(device), *(compiler_findings(device) if self.compiled else ()))
+        own = (*compiler_findings(device), *int8_findings(device)) if self.compiled else ()
+        return (*torch_findings(device), *own)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""

@@ -141,7 +141,7 @@ def abbreviated(text: str, width: int) -> str:
 
 def short_options(options: str) -> str:
     """Return the options of a row without the words that most options share."""
-    return options.replace("quantization.", "").replace("profiles ", "")
+    return options.replace("quantization.", "").replace("profiles ", "").replace("scheme=", "")
 
 
 def selected(important: Sequence[bool]) -> list[int]:

@@ -22,6 +22,10 @@ TOUCHED = "SUITES_TOUCHED"
 """Environment variable with the path of the file for these notes. If it is set, runs write no tables."""
 
 
+MOST_SHOWN = 12
+"""Largest number of cells of a suite whose rows are all shown at the end."""
+
+
 def waits() -> bool:
     """Return whether another command writes the tables of this run."""
     return bool(os.environ.get(TOUCHED))
@@ -72,12 +76,12 @@ def _write(file: Path) -> int:
 
 
 def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> None:
-    """Print the end tables of a machine. They have the fastest rows only, because a batch may have many cells."""
+    """Print the end tables of a machine. With many cells they have the fastest rows only."""
     from suites.tables.terminal import Style, details_text, end_text
 
     for suite, cells in by_suite.items():
         found = (folder.record(suite, cell) for cell in cells)
         own = [record for record in found if record is not None]
         if own:
-            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=False))}\n")
+            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=len(cells) <= MOST_SHOWN))}\n")
     print(details_text(folder.tables))
