@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends.inputs.readout import mean
 from conftest import ROOT, Cli, json_of, table_in
 
 from backends.base import Array, Shape
