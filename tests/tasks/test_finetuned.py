@@ -265,8 +265,9 @@ def test_a_classifier_is_scored_through_the_pipeline(checkpoint: Checkpoint, fas
         assert json_of(record)["scores"]["metric"] == "f1"
         assert (json_of(record)["scores"]["difference"], json_of(record)["scores"]["changed"]) == (0, 0)
         assert json_of(record)["scores"]["cosine_min"] > 0.99999
+    (tmp_path / "texts.csv").write_text("text,label\nthe cat,the cat\n")
     unknown = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
-                  "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
+                  "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}",
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
     assert unknown.returncode == 2
     assert "texts.csv, line 2: the label" in unknown.stderr

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Cli, json_of
+from word_models import word_model
 
+from suites.records.results_folder import read_records
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused
@@ -125,3 +128,17 @@ def test_mteb_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(TaskConfig("STSBenchmark", TaskKind.mteb, "")) == (
         "task=mteb needs the library mteb; pip install mteb (the extra [mteb])"
     )
+
+
+def test_a_task_is_scored_through_the_pipeline(fast_cli: Cli, tmp_path: Path) -> None:
+    folder = word_model(tmp_path / "model")
+    config = own_task(tmp_path)
+    done = fast_cli("-m", "backend=torch_eager,ort", f"model.path={folder}", "suite=accuracy", "task=mteb",
+                    f"task.name={config.name}", f"task.path={config.path}", "batch=[2,3]", "sequence=[8]",
+                    "device=cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "OwnTask, cosine_spearman" in done.stdout
+    first, second = (json_of(record)["scores"] for record in read_records(tmp_path / "results", "accuracy"))
+    assert first["metric"] == second["metric"] == "cosine_spearman"
+    assert first["value"] == second["value"] == first["reference_value"]
+    assert "low" not in first
