@@ -187,7 +187,8 @@ class Session(abc.ABC):
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
     `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
-    `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
+    `fetch` waits for the step and copies its output to host memory. After `capture`, each step replays one CUDA graph
+    until the shape changes.
     """
 
     stream: Stream | None = None
@@ -251,7 +252,10 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def fetch(self) -> Array:
-        """Return the last hidden state [batch, sequence, hidden] in the type of the model; bfloat16 becomes float32."""
+        """Return the last hidden state [batch, sequence, hidden] in the type of the model; bfloat16 becomes float32.
+
+        It is in memory of the session, which the next step or `fetch` may overwrite.
+        """
 
     def capture(self) -> None:
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.

@@ -15,6 +15,7 @@ from suites.latency.figures import LatencyRow
 from suites.latency.limits import QUANTITIES
 from suites.latency.ranking import Baseline, RankedRow
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.stats import CONFIDENCE
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.end_table import WIDTH, abbreviated, heading, short_options
@@ -93,7 +94,8 @@ def _kind(item: RankedRow) -> str:
 
 def _row(item: RankedRow) -> str:
     excluded = f" ({item.row.contender.excluded})" if item.row.contender.excluded else ""
-    return f"{name_of(item.row)}, p50 {milliseconds(item.row.best.p50)} ms{excluded}"
+    request = "request " if item.row.rank is Rank.request else ""
+    return f"{name_of(item.row)}, {request}p50 {milliseconds(item.row.best.p50)} ms{excluded}"
 
 
 def _speedup(choice: Choice, baseline: Baseline) -> str:
@@ -137,7 +139,7 @@ def _command(record: Record) -> Iterator[str]:
         yield from _field("", "Replace the words in <...> by paths of your machine.")
 
 
-def values(choice: Choice, baseline: Baseline) -> dict[str, object]:
+def values(choice: Choice, baseline: Baseline, rank: Rank = Rank.gpu) -> dict[str, object]:
     """Return a choice as a JSON object. Times are in ms, memory is in MB, unknown values are null."""
     ranking = choice.ranking
     workload = ranking.workload
@@ -153,6 +155,7 @@ def values(choice: Choice, baseline: Baseline) -> dict[str, object]:
         "winner": _row_values(choice.winner),
         "runner_up": _row_values(choice.runner_up),
         "tied_variants": choice.variants,
+        "rank": rank.name,
         "baseline": str(baseline),
         "speedup_over_baseline": None if choice.winner is None else choice.winner.speedup,
         "speedup_over_runner_up": choice.over_runner_up,

@@ -8,10 +8,11 @@ from functools import cached_property
 from itertools import groupby
 
 from suites.latency.answer_table import milliseconds
-from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
+from suites.latency.ranking import RANK_NAMES, Baseline, RankedRow, Ranking, rankings
 from suites.latency.workload_tables import workload_row
 from suites.records.cell import PROFILES
 from suites.records.record import OK, Record
+from suites.schema.enums import Rank
 from suites.statistics.validity import Judged, judged, way
 from suites.statistics.winners import no_winner
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
@@ -31,8 +32,10 @@ from suites.tables.end_table import (
 from suites.tables.markdown import configuration, joined, machine_title
 from suites.tables.models import origin_note
 
+TIME = "p50 ms"
+
 COLUMNS = (
-    Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("p50 ms", right=True),
+    Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column(TIME, right=True),
     Column("ratio", right=True), Column("notes", shrinks=3),
 )  # fmt: skip
 
@@ -45,7 +48,8 @@ def latency_end_tables(scope: RunScope) -> list[EndTable]:
     """
     judging = scope.folder.records("accuracy")
     rows = _Rows(scope, Baseline.parse(scope.baseline), judged(judging), sources_of(judging))
-    ranked = [ranking for ranking in rankings(scope.records, rows.scores, rows.baseline) if rows.has_own(ranking)]
+    every = rankings(scope.records, rows.scores, rows.baseline, scope.rank)
+    ranked = [ranking for ranking in every if rows.has_own(ranking)]
     tables, failed = [], [record for record in scope.records if scope.mark(record) and not _has_time(record)]
     for workload, members in groupby(ranked, key=lambda ranking: ranking.workload):
         shapes = list(members)
@@ -53,11 +57,17 @@ def latency_end_tables(scope: RunScope) -> list[EndTable]:
         failed = [record for record in failed if record not in here]
         name, _, details = str(workload).partition(", ")
         groups = [*map(rows.of_shape, shapes), *rows.not_measured(here)]
-        tables.append(EndTable([workload.machine, heading(name, details)], COLUMNS, groups, rows.remarks(shapes)))
+        headings = [workload.machine, heading(name, details)]
+        tables.append(EndTable(headings, _columns(scope.rank), groups, rows.remarks(shapes)))
     if groups := [*rows.in_passes(), *rows.not_measured(failed)]:
         machine = next(machine_title(record) for record in scope.records if scope.mark(record))
         tables.append(EndTable([machine, "Other cells of this run"], COLUMNS, groups))
     return tables
+
+
+def _columns(rank: Rank) -> Sequence[Column]:
+    request = Column("request p50 ms", right=True)
+    return [request if column.name == TIME and rank is Rank.request else column for column in COLUMNS]
 
 
 def _has_time(record: Record) -> bool:
@@ -156,4 +166,5 @@ class _Rows:
         graph = ["graph: time of a replayed CUDA graph"] if any(i.row.graph for r in shapes for i in r.rows) else []
         records = (item.row.record for ranking in shapes for item in ranking.rows)
         origins = sorted({origin_note(record) for record in records if self.scope.mark(record)} - {""})
-        return [OWN_REMARK, ratio, *graph, *origins]
+        ranked = [f"ranked by {RANK_NAMES[self.scope.rank]}"] if self.scope.rank is Rank.request else []
+        return [OWN_REMARK, *ranked, ratio, *graph, *origins]

@@ -14,6 +14,7 @@ from suites.schema.enums import (
     LabelReading,
     Metric,
     Precision,
+    Rank,
     TaskKind,
     Until,
     Weights,
@@ -110,6 +111,11 @@ class RunConfig(SharedKeys):
     rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
     baseline: str = key(
         "torch_eager/fp32", "Rows that the table at the end of a run compares others with, as BACKEND/PRECISION."
+    )
+    rank: Rank = key(
+        Rank.gpu,
+        "Time by which the tables at the end of a run name the fastest row. gpu: a step, on the GPU's clock (on a CPU, "
+        "the host's). request: from token ids to the answer in host memory.",
     )
     results: str = key("results/runs", "Folder of records and tables, by machine.")
     cache: str = key(".cache", "Folder of exported models and engines.")
