@@ -22,7 +22,7 @@ from suites.cli.command_line import CommandParser, add_rank_option, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.latency.choice import choose
 from suites.latency.limits import QUANTITIES, Limit
-from suites.latency.ranking import RANK_NAMES, Baseline, Ranking, rankings
+from suites.latency.ranking import Baseline, Ranking, rankings
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.config import RunConfig
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([values(choice, baseline, rank) for choice in choices], indent=1))
     else:
-        print(f"ranked by {RANK_NAMES[rank]}\n\n{text(choices, baseline, sources_of(judging))}")
+        print(text(choices, baseline, sources_of(judging), rank))
     left_out = print_bad_records(folders)
     return int(left_out > 0 or all(choice.winner is None for choice in choices))
 

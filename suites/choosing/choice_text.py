@@ -13,7 +13,7 @@ from suites.latency.answer_table import milliseconds
 from suites.latency.choice import Choice, name_of
 from suites.latency.figures import LatencyRow
 from suites.latency.limits import QUANTITIES
-from suites.latency.ranking import Baseline, RankedRow
+from suites.latency.ranking import RANK_NAMES, Baseline, RankedRow
 from suites.records.record import Record
 from suites.schema.enums import Rank
 from suites.statistics.stats import CONFIDENCE
@@ -35,13 +35,14 @@ REPLACED = re.compile(r"<[\w.]+>")
 """A word of a recorded command that was replaced, because it was a path of the machine."""
 
 
-def text(choices: Iterable[Choice], baseline: Baseline, sources: Mapping[str, str]) -> str:
+def text(choices: Iterable[Choice], baseline: Baseline, sources: Mapping[str, str], rank: Rank = Rank.gpu) -> str:
     """Return the choices in lines of at most `WIDTH` cells; only a single long word of a command may be longer.
 
     Args:
         sources: names of calibration texts by digest.
+        rank: the time that ranked the rows.
     """
-    blocks = []
+    blocks = [f"Ranked by {RANK_NAMES[rank]}."]
     for workload, members in groupby(choices, key=lambda choice: choice.ranking.workload):
         of_workload = list(members)
         records = {item.row.record.cell.id: item.row.record for choice in of_workload for item in choice.ranking.rows}
