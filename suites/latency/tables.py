@@ -147,12 +147,12 @@ The first table has the answer for each shape. The second has every row; those o
 - **padding**: share of the input tokens that are padding.
 - **build s, engine MB**: build time and size of the TensorRT engine.
 - **version**: library and version of the backend.
+{PARTS_LEGEND}
 {ROW_LEGEND}
 {NOTES_LEGEND}
 - **fastest**: lowest time of its shape, plain or graph. Several rows are fastest if the spread between processes
   explains their difference. A row of one process is compared by the spread between equal processes of its kind
   (`suites/statistics/process_noise.json`).
-{PARTS_LEGEND}
 - **cannot win**: the row was not steady after warm-up, the GPU throttled, or other processes used the device (on a CPU:
   more than 5% of the CPU time). If such a row is faster than all others, no row is called fastest.
 - **invalid**: the outputs contain NaN, or are further from FP32 than the precision explains (cosine below 0.99, for

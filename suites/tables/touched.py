@@ -32,7 +32,7 @@ def touched(results: Path, machine: str, cell: Cell, baseline: str, rank: Rank =
     """Note that the record of this machine and cell was written, if another command writes the tables."""
     if waits():
         with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
-            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, [baseline, rank.name]]) + "\n")
+            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline, rank.name]) + "\n")
 
 
 def tables_at_end(work: Callable[[], int]) -> int:
@@ -59,8 +59,8 @@ def _write(file: Path) -> int:
 
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     cells: dict[tuple[str, str], dict[str, dict[str, tuple[str, str]]]] = {}
-    for results, machine, suite, cell, comparison in map(json.loads, lines):
-        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = comparison
+    for results, machine, suite, cell, baseline, rank in map(json.loads, lines):
+        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline, rank
     folders = []
     for (results, machine), by_suite in cells.items():
         folders.append(folder := MachineFolder(Path(results), machine))
