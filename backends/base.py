@@ -190,7 +190,8 @@ class Session(abc.ABC):
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
     `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
-    `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
+    `fetch` waits for the step and copies its output to host memory. After `capture`, each step replays one CUDA graph
+    until the shape changes.
     """
 
     stream: Stream | None = None
@@ -256,7 +257,7 @@ class Session(abc.ABC):
     def fetch(self) -> Array:
         """Return the output of the last step (see Output in backends/model_output.py); bfloat16 becomes float32.
 
-        Values of padding tokens are not defined.
+        It is in memory of the session, which the next step or `fetch` may overwrite. Values of padding have no meaning.
         """
 
     def capture(self) -> None:

@@ -153,13 +153,21 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass
 class ShapeBuffers:
-    """Buffers of one shape at fixed addresses, and their IO binding."""
+    """Buffers of one shape at fixed addresses, and their IO binding.
+
+    Attributes:
+        inputs, output: buffers on the device. On a CPU they share the memory of `staging` and `host`.
+        staging: inputs in host memory, by name.
+        host: output in host memory.
+        pinned: owners of the memory of `staging` and `host` on a GPU.
+    """
 
     inputs: dict[str, onnxruntime.OrtValue]
     output: onnxruntime.OrtValue
     binding: onnxruntime.IOBinding
-    pinned: dict[str, PinnedArray] = field(default_factory=dict)
-    host: PinnedArray | None = None
+    staging: dict[str, Array] = field(default_factory=dict)
+    host: Array = field(default_factory=lambda: np.empty(0))
+    pinned: list[PinnedArray] = field(default_factory=list)
 
 
 class OrtSession(Session):
@@ -244,33 +252,33 @@ class OrtSession(Session):
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():
-            if self._cuda is None:
-                self._bound.inputs[name].update_inplace(np.ascontiguousarray(values))
-            else:
-                pinned = self._bound.pinned[name].array
-                pinned[...] = values
-                self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
+            staging = self._bound.staging[name]
+            staging[...] = values
+            if self._cuda is not None:
+                self._cuda.copy_in(self._bound.inputs[name].data_ptr(), staging)
 
     def _bind(self, feeds: Feeds) -> ShapeBuffers:
         """Allocate and bind the buffers of a new shape."""
-        ort = self._ort
-        device = ("cuda", 0) if self._gpu else ("cpu", 0)
         batch, sequence = feeds["input_ids"].shape
         shape = (batch, sequence, self._features) if self._per_token else (batch, self._features)
         dtype = np.float16 if self._half else np.float32
-        inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *device) for k, v in feeds.items()}
-        output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *device)
-        binding = self._session.io_binding()
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
-        bound = ShapeBuffers(inputs, output, binding)
+        value, pinned = self._ort.OrtValue, []
         if self._gpu:
             from backends.cuda import PinnedArray
 
-            bound.pinned = {k: PinnedArray(v.shape, np.int32) for k, v in feeds.items()}
-            bound.host = PinnedArray(shape, dtype)
-        return bound
+            pinned = [*(PinnedArray(array.shape, np.int32) for array in feeds.values()), PinnedArray(shape, dtype)]
+            *arrays, host = (buffer.array for buffer in pinned)
+            values = [value.ortvalue_from_shape_and_type(array.shape, array.dtype, "cuda", 0) for array in arrays]
+            output = value.ortvalue_from_shape_and_type(shape, dtype, "cuda", 0)
+        else:
+            arrays, host = [np.zeros(array.shape, np.int32) for array in feeds.values()], np.zeros(shape, dtype)
+            values, output = [value.ortvalue_from_numpy(array) for array in arrays], value.ortvalue_from_numpy(host)
+        staging, inputs = dict(zip(feeds, arrays, strict=True)), dict(zip(feeds, values, strict=True))
+        binding = self._session.io_binding()
+        for name, buffer in inputs.items():
+            binding.bind_ortvalue_input(name, buffer)
+        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
+        return ShapeBuffers(inputs, output, binding, staging, host, pinned)
 
     def step(self) -> None:
         self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
@@ -280,12 +288,10 @@ class OrtSession(Session):
             self.stream.synchronize()
 
     def fetch(self) -> Array:
-        if self._cuda is None:
-            return self._bound.output.numpy()  # type: ignore[no-any-return]
-        assert self._bound.host is not None
-        self._cuda.copy_out(self._bound.host.array, self._bound.output.data_ptr())
-        self.wait()
-        return self._bound.host.array
+        if self._cuda is not None:
+            self._cuda.copy_out(self._bound.host, self._bound.output.data_ptr())
+            self.wait()
+        return self._bound.host
 
     def capture(self) -> None:
         if not self._can_capture:

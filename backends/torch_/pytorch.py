@@ -140,7 +140,13 @@ class CapturedStep:
 
 @dataclass
 class Buffers:
-    """Buffers of one shape at fixed addresses, and the output of the last step."""
+    """Buffers of one shape at fixed addresses, and the output of the last step.
+
+    Attributes:
+        inputs: inputs on the device.
+        staging: inputs in host memory, pinned on a GPU. On a CPU they are `inputs`.
+        host: pinned memory for the output on a GPU.
+    """
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
@@ -199,16 +205,19 @@ class TorchSteps(Session):
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch
         staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        if self._device.type == "cuda":
-            staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
+        if self._device.type == "cpu":
+            return Buffers(staging, staging)
+        staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
         with self._on_stream:
             return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
 
     def _fill(self, arrays: Mapping[str, Array]) -> None:
         with self._on_stream:
             for name, array in arrays.items():
-                self._buffers.staging[name].numpy()[...] = array
-                self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
+                staging, on_device = self._buffers.staging[name], self._buffers.inputs[name]
+                staging.numpy()[...] = array
+                if on_device is not staging:
+                    on_device.copy_(staging, non_blocking=True)
 
     def step(self) -> None:
         captured: CapturedStep | None = self.graphs.current

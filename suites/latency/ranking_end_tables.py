@@ -9,10 +9,11 @@ from itertools import groupby
 
 from suites.latency.answer_table import milliseconds
 from suites.latency.figures import LatencyRow
-from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
+from suites.latency.ranking import RANK_NAMES, Baseline, RankedRow, Ranking, rankings
 from suites.latency.workload_tables import workload_row
 from suites.records.cell import PROFILES
 from suites.records.record import OK, Record
+from suites.schema.enums import Rank
 from suites.statistics.validity import Judged, judged, way
 from suites.statistics.winners import no_winner
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
@@ -33,8 +34,10 @@ from suites.tables.markdown import configuration, joined, machine_title
 from suites.tables.models import origin_note
 from suites.tasks.task_scores import TaskFigures
 
+TIME = "p50 ms"
+
 COLUMNS = (
-    Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("p50 ms", right=True),
+    Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column(TIME, right=True),
     Column("ratio", right=True),
 )  # fmt: skip
 """The first columns. Then follow a column for each task that judged a row, and the notes."""
@@ -51,7 +54,8 @@ def latency_end_tables(scope: RunScope) -> list[EndTable]:
     """
     judging = scope.folder.records("accuracy")
     rows = _Rows(scope, Baseline.parse(scope.baseline), judged(judging), sources_of(judging))
-    ranked = [ranking for ranking in rankings(scope.records, rows.scores, rows.baseline) if rows.has_own(ranking)]
+    every = rankings(scope.records, rows.scores, rows.baseline, scope.rank)
+    ranked = [ranking for ranking in every if rows.has_own(ranking)]
     tables, failed = [], [record for record in scope.records if scope.mark(record) and not _has_time(record)]
     for workload, members in groupby(ranked, key=lambda ranking: ranking.workload):
         shapes = list(members)
@@ -61,10 +65,10 @@ def latency_end_tables(scope: RunScope) -> list[EndTable]:
         metrics = _metrics(shapes)
         groups = [*(rows.of_shape(shape, [*metrics]) for shape in shapes), *rows.not_measured(here, [*metrics])]
         headings = [workload.machine, heading(name, details)]
-        tables.append(EndTable(headings, _columns([*metrics]), groups, rows.remarks(shapes, metrics)))
+        tables.append(EndTable(headings, _columns([*metrics], scope.rank), groups, rows.remarks(shapes, metrics)))
     if groups := [*rows.in_passes(), *rows.not_measured(failed)]:
         machine = next(machine_title(record) for record in scope.records if scope.mark(record))
-        tables.append(EndTable([machine, "Other cells of this run"], _columns([]), groups))
+        tables.append(EndTable([machine, "Other cells of this run"], _columns([], scope.rank), groups))
     return tables
 
 
@@ -80,8 +84,10 @@ def _figures(row: LatencyRow, task: str) -> TaskFigures | None:
     return scores.result.figures if scores and scores.result else None
 
 
-def _columns(tasks: Sequence[str]) -> list[Column]:
-    return [*COLUMNS, *(Column(name, right=True) for name in tasks), Column("notes", shrinks=3)]
+def _columns(tasks: Sequence[str], rank: Rank) -> list[Column]:
+    request = Column("request p50 ms", right=True)
+    times = [request if column.name == TIME and rank is Rank.request else column for column in COLUMNS]
+    return [*times, *(Column(name, right=True) for name in tasks), Column("notes", shrinks=3)]
 
 
 def _score(row: LatencyRow, task: str) -> str:
@@ -188,4 +194,5 @@ class _Rows:
         records = (item.row.record for ranking in shapes for item in ranking.rows)
         origins = sorted({origin_note(record) for record in records if self.scope.mark(record)} - {""})
         scores = [f"{task}: {metric}{RANKS.get(metric, '')}" for task, metric in metrics.items()]
-        return [OWN_REMARK, ratio, *graph, *scores, *origins]
+        ranked = [f"ranked by {RANK_NAMES[self.scope.rank]}"] if self.scope.rank is Rank.request else []
+        return [OWN_REMARK, *ranked, ratio, *graph, *scores, *origins]

@@ -74,6 +74,7 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         checked,
         prepared.points,
         learned.artifacts if learned else {},
+        prepared.tokenization,
     )
 
 

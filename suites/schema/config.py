@@ -15,6 +15,7 @@ from suites.schema.enums import (
     Metric,
     OutputKind,
     Precision,
+    Rank,
     TaskKind,
     Until,
     Weights,
@@ -129,6 +130,11 @@ class RunConfig(SharedKeys):
     rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
     baseline: str = key(
         "torch_eager/fp32", "Rows that the table at the end of a run compares others with, as BACKEND/PRECISION."
+    )
+    rank: Rank = key(
+        Rank.gpu,
+        "Time by which the tables at the end of a run name the fastest row. gpu: a step, on the GPU's clock (on a CPU, "
+        "the host's). request: from token ids to the answer in host memory.",
     )
     results: str = key("results/runs", "Folder of records and tables, by machine.")
     cache: str = key(".cache", "Folder of exported models and engines.")

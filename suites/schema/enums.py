@@ -28,4 +28,5 @@ TaskKind = Enum(
     ],
 )
 Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
+Rank = Enum("Rank", ["gpu", "request"])
 LabelReading = Enum("LabelReading", ["auto", "names", "places"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.records.cell import Cell
+from suites.schema.enums import Rank
 
 if TYPE_CHECKING:
     from suites.records.results_folder import MachineFolder
@@ -31,11 +32,11 @@ def waits() -> bool:
     return bool(os.environ.get(TOUCHED))
 
 
-def touched(results: Path, machine: str, cell: Cell, baseline: str) -> None:
+def touched(results: Path, machine: str, cell: Cell, baseline: str, rank: Rank = Rank.gpu) -> None:
     """Note that the record of this machine and cell was written, if another command writes the tables."""
     if waits():
         with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
-            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline]) + "\n")
+            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline, rank.name]) + "\n")
 
 
 def tables_at_end(work: Callable[[], int]) -> int:
@@ -61,9 +62,9 @@ def _write(file: Path) -> int:
     from suites.tables.write_tables import print_bad_records, write_machine
 
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    for results, machine, suite, cell, baseline in map(json.loads, lines):
-        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline
+    cells: dict[tuple[str, str], dict[str, dict[str, tuple[str, str]]]] = {}
+    for results, machine, suite, cell, baseline, rank in map(json.loads, lines):
+        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline, rank
     folders = []
     for (results, machine), by_suite in cells.items():
         folders.append(folder := MachineFolder(Path(results), machine))
@@ -75,7 +76,7 @@ def _write(file: Path) -> int:
     return print_bad_records(folders)
 
 
-def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> None:
+def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
     """Print the end tables of a machine. With many cells they have the fastest rows only."""
     from suites.tables.terminal import Style, details_text, end_text
 
@@ -83,5 +84,7 @@ def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> 
         found = (folder.record(suite, cell) for cell in cells)
         own = [record for record in found if record is not None]
         if own:
-            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=len(cells) <= MOST_SHOWN))}\n")
+            baseline, rank = [*cells.values()][-1]
+            style = Style(baseline, whole=len(cells) <= MOST_SHOWN, rank=Rank[rank])
+            print(f"{end_text(suite, own, folder, style)}\n")
     print(details_text(folder.tables))
