@@ -11,7 +11,7 @@ from suites.records.record import Record
 from suites.schema.enums import Rank
 from suites.statistics.validity import Judged
 from suites.tables.markdown import machine_title
-from suites.tables.models import model_names
+from suites.tables.models import model_names, output_text
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,23 @@ class Baseline:
 
 @dataclass(frozen=True, order=True)
 class Workload:
-    """Records whose rows can be compared: one machine, one model with its weights, one distribution of lengths."""
+    """Records whose rows can be compared: one machine, one model with its weights and output, one distribution of
+    lengths.
+
+    `output` is as in `output_text`.
+    """
 
     machine: str
     model: str
     weights: str
     lengths: str
     tokens: str
+    output: str = ""
 
     def __str__(self) -> str:
         if self.model == "none":
             return "no model"
-        return f"{self.model}, {self.weights} weights, {self.lengths} lengths, {self.tokens} tokens"
+        return f"{self.model}, {self.weights} weights, {self.lengths} lengths, {self.tokens} tokens{self.output}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def rankings(
         cell = row.record.cell
         machine, lengths = machine_title(row.record), str(cell.lengths.get("distribution", ""))
         return (
-            Workload(machine, names(row.record), cell.weights, lengths, tokens_of(row.record)),
+            Workload(machine, names(row.record), cell.weights, lengths, tokens_of(row.record), output_text(cell)),
             row.sequence,
             row.batch,
         )

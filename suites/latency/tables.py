@@ -28,7 +28,7 @@ from suites.tables.markdown import (
     one_machine,
     products_not_int8,
 )
-from suites.tables.models import model_names, origin_note
+from suites.tables.models import model_names, origin_note, output_text
 from suites.tables.table import Table
 
 KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms [95% CI]")
@@ -164,7 +164,7 @@ def _workload(record: Record, name: str) -> tuple[str, ...]:
     cell = record.cell
     if cell.model == "none":
         return ("no model",)
-    return (name, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths")
+    return (name, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths{output_text(cell)}")
 
 
 def _tokens(records: Sequence[Record]) -> str:
