@@ -29,6 +29,8 @@ from backends.base import (
 )
 from backends.cache import ArtifactCache
 from backends.finding import MISSING, OK, Finding
+from backends.model.checkpoint_files import read_config
+from backends.model.families import family_of
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
 
