@@ -9,7 +9,7 @@ from backends.model.families import family_of
 from backends.onnx_ import onnx_files
 
 
-def fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, object]:
+def fuse_operators(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, object]:
     """Fuse attention, GELU, LayerNorm and embeddings; return the number of fused operators of each kind.
 
     For families without named layers, the optimizer fuses only the patterns that it recognizes.

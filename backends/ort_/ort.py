@@ -95,7 +95,7 @@ class OnnxRuntime(Backend):
         onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
 
         def build(path: Path) -> dict[str, object]:
-            return fuse(onnx_file.path, source.checkpoint, path, half, gpu)
+            return fuse_operators(onnx_file.path, source.checkpoint, path, half, gpu)
 
         embeddings = family_of(read_config(source.checkpoint)).fused_embeddings
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu, **({} if embeddings else {"embeddings": False})}
