@@ -33,6 +33,7 @@ from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
+from backends.ort_.fused_operators import fuse_operators
 
 if TYPE_CHECKING:
     import onnxruntime
