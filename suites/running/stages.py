@@ -82,7 +82,6 @@ class Stages:
                 "cache", "other users can write the compiled kernels in cache=, so kernels are compiled again", True
             )
             compilers = self.folder / "compilers"
-        threads = os.environ.get("RAYON_NUM_THREADS") or self.request.spec.threads
         # The worker sees only its own GPU. Compilers keep their caches in the cache of the project.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
@@ -92,8 +91,7 @@ class Stages:
             # Scoring runs several small fits in parallel. More threads in each would wait for one another, and scoring
             # would take minutes instead of seconds.
             **({"OMP_NUM_THREADS": "1"} if stage == ScoreJob.stage else {}),
-            # Threads of the tokenizer, which this stage times.
-            **({"RAYON_NUM_THREADS": str(threads)} if stage == ExportJob.stage and threads else {}),
+            **(self._tokenizer_threads() if stage == ExportJob.stage else {}),
         }
         self.progress(stage, "starting", False)
         start = now_ns()
@@ -107,6 +105,12 @@ class Stages:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + (now_ns() - start) / 1e9, 3)
         self.log_tail = answer.log_tail
         return answer
+
+    def _tokenizer_threads(self) -> dict[str, str]:
+        """Return environment variables for the stage that times the tokenizer: threads as in a server, or as given."""
+        threads = os.environ.get("RAYON_NUM_THREADS") or self.request.spec.threads
+        given = {"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "true")}
+        return {**given, "RAYON_NUM_THREADS": str(threads)} if threads else given
 
 
 def prepare(request: Request, stages: Stages, form: SourceForm) -> StageResult:
