@@ -2,7 +2,7 @@
 # The suite for CPUs. It is linted by hadolint and has not been built yet.
 #
 #   docker build --build-arg SUITES_COMMIT="$(git rev-parse HEAD)" -t inference-suites .
-#   docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" inference-suites run -m experiment=demo
+#   docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" inference-suites batch demo --builders 0
 FROM python:3.11-slim-bookworm
 
 # torch.compile needs a C++ compiler.

@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 .PHONY: demo test test-all lint docs gpu-test trt86 clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m suites.run -m experiment=demo results=.cache/demo
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} $(BIN)/python -m suites.batch demo --builders 0 results=.cache/demo
 
 test: lint
 	$(PYTEST) -m "not slow"

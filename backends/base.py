@@ -21,6 +21,7 @@ import numpy.typing as npt
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
+from backends.model_output import LAST_HIDDEN, Output
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
@@ -49,7 +50,7 @@ class Device:
     name: str = ""
     uuid: str = ""
     compute_capability: tuple[int, int] = (0, 0)
-    features: tuple[str, ...] = ()  # CPU instruction sets that select its INT8 kernels, e.g. "avx512_vnni"
+    features: tuple[str, ...] = ()  # CPU instruction sets that select its kernels, e.g. "avx512_vnni"
     driver: str = ""
 
 
@@ -158,6 +159,7 @@ class BuildSpec:
     Attributes:
         options: an instance of the options class in the description of the backend; `options_as` gives it its type.
         quantization: used only if `precision` is "int8" or "fp8".
+        output: output of the model.
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
         threads: number of CPU threads; 0 for the default of the library.
@@ -170,6 +172,7 @@ class BuildSpec:
     cache: Path
     options: object = None
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
+    output: Output = LAST_HIDDEN
     tokens: Mapping[Shape, int] = field(default_factory=dict)
     process: int = 0
     threads: int = 0
@@ -187,7 +190,8 @@ class Session(abc.ABC):
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
     `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
-    `fetch` copies the output to host memory. After `capture`, each step replays one CUDA graph until the shape changes.
+    `fetch` waits for the step and copies its output to host memory. After `capture`, each step replays one CUDA graph
+    until the shape changes.
     """
 
     stream: Stream | None = None
@@ -251,7 +255,10 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def fetch(self) -> Array:
-        """Return the last hidden state [batch, sequence, hidden] in the type of the model; bfloat16 becomes float32."""
+        """Return the output of the last step (see Output in backends/model_output.py); bfloat16 becomes float32.
+
+        It is in memory of the session, which the next step or `fetch` may overwrite. Values of padding have no meaning.
+        """
 
     def capture(self) -> None:
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.

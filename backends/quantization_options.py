@@ -1,4 +1,4 @@
-"""Options of static quantization, with their help texts. Needs CPython 3.10 and the standard library only."""
+"""Options of quantization, with their help texts. Needs CPython 3.10 and the standard library only."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from backends.value_checks import Refused, at_least, between, positive
 TokenKind = Enum("TokenKind", ["auto", "text", "random"])
 Activation = Enum("Activation", ["auto", "int8", "uint8"])
 Method = Enum("Method", ["minmax", "entropy", "percentile", "search"])
-Scheme = Enum("Scheme", ["explicit", "implicit"])
+Scheme = Enum("Scheme", ["explicit", "implicit", "dynamic"])
 Placement = Enum("Placement", ["auto", "all", "all_but_ffn_residual", "ffn", "gemm", "attention"])
 
 MOST_SAMPLES = 100_000
 """Largest number of calibration sequences. Each is kept in memory as token ids."""
 
-EXPLICIT_ONLY = ("placement", "percentile", "activation", "per_channel", "reduce_range")
-"""Options for the place and the format of Q/DQ. A calibrator (scheme=implicit) does not use them."""
+UNUSED = {
+    Scheme.explicit: (),
+    Scheme.implicit: ("placement", "percentile", "activation", "per_channel", "reduce_range"),
+    Scheme.dynamic: ("placement", "method", "percentile", "samples", "sequence", "activation"),
+}
+"""Options that a scheme does not use. A calibrator (implicit) selects the place and the format of quantization. Ranges
+of the current inputs (dynamic) need no calibration, and only products with weights are quantized."""
 
 
 @dataclass
 class QuantizationOptions:
-    """Static quantization for precision=int8 and precision=fp8; see backends/onnx_/quantize.py."""
+    """Quantization for precision=int8 and precision=fp8; see backends/onnx_/quantize.py and dynamic_int8.py there."""
 
     scheme: Scheme = key(
         Scheme.explicit,
-        "explicit puts Q/DQ pairs into the ONNX file. implicit: TensorRT's calibrator chooses ranges and places.",
+        "explicit puts Q/DQ pairs into the ONNX file. implicit: TensorRT's calibrator chooses ranges and places. "
+        "dynamic (ort and torch_compile on a CPU): each pass computes the ranges of its activations; no calibration.",
     )
     placement: Placement = key(
         Placement.auto,
@@ -113,11 +119,16 @@ class QuantizationOptions:
         }
         return next((f"quantization.{option}" for option, applies in needed.items() if applies), "")
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether each pass computes the ranges of its activations."""
+        return self.scheme is Scheme.dynamic
+
     def for_cell(self) -> dict[str, object]:
         """Return the options as they are in a cell, in JSON types. `reduce_range` is resolved: true or false.
 
         An option that is not used, or that was added later and has its default, is missing.
         """
         chosen = cell_mapping(self) | {"reduce_range": self.reduce_range is Switch.on}
-        unused = (*(() if self.qat_steps else ("qat_rate",)), *(() if self.explicit else EXPLICIT_ONLY))
+        unused = (*(() if self.qat_steps else ("qat_rate",)), *UNUSED[self.scheme])
         return {name: value for name, value in chosen.items() if name not in unused}

@@ -134,8 +134,12 @@ class Batch:
     def _run_in_turns(self, lines: Sequence[Line], *extra: str) -> None:
         """Measure one line at a time: the first process of each line, then the second of each, as a sweep does.
 
+        A single line runs all its processes at once.
         `suites.run` adds each process to the processes that the record already has.
         """
+        if len(lines) == 1:
+            self.run(lines[0], *extra)
+            return
         repeats = [process_count([*line, *self.common]) for line in lines]
         for process in range(1, max(repeats, default=0) + 1):
             for number, line in enumerate(lines):

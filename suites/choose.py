@@ -18,7 +18,7 @@ from suites.asking.baseline import check_baseline
 from suites.asking.user_folders import default_folder
 from suites.choosing.choice_text import text, values
 from suites.choosing.selection import Selection, parse_shape
-from suites.cli.command_line import CommandParser, run_guarded
+from suites.cli.command_line import CommandParser, add_rank_option, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.latency.choice import choose
 from suites.latency.limits import QUANTITIES, Limit
@@ -26,14 +26,15 @@ from suites.latency.ranking import Baseline, Ranking, rankings
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.schema.config import RunConfig
+from suites.schema.enums import Rank
 from suites.schema.refusals import Refused, at_least, between
 from suites.statistics.validity import judged
 from suites.tables.distinctions import sources_of
 from suites.tables.write_tables import print_bad_records, rejected_cells
 
 LIMITS = {
-    "p50_ms": ("MS", "largest median time of a forward pass in ms"),
-    "p99_ms": ("MS", "largest 99th percentile in ms; it needs 200 samples"),
+    "p50_ms": ("MS", "largest median time in ms, of a forward pass or, with --rank request, of a request"),
+    "p99_ms": ("MS", "largest 99th percentile of this time in ms; it needs 200 samples"),
     "task_loss": ("LOSS", "largest loss of a task's metric against FP32; it needs records of suite=accuracy"),
     "cosine": ("C", "smallest cosine between the outputs and those of FP32, from -1 to 1"),
     "memory_mb": ("MB", "largest memory of the process in MB: device memory, or resident memory on a CPU"),
@@ -58,6 +59,7 @@ def _parser() -> CommandParser:
     limits = parser.add_argument_group("limits")
     for name, (metavar, words) in LIMITS.items():
         limits.add_argument(f"--{name.replace('_', '-')}", type=float, metavar=metavar, help=words)
+    add_rank_option(parser)
     selection = parser.add_argument_group("rows")
     selection.add_argument("--machine", default="", metavar="M", help="any part of the name of the machine")
     selection.add_argument("--model", default="", metavar="M", help="name of the model")
@@ -84,7 +86,8 @@ def _run(options: argparse.Namespace) -> int:
     check_baseline(options.baseline, "--baseline ", {record.cell.backend for record in records})
     baseline = Baseline.parse(options.baseline)
     judging = [record for folder in folders for record in folder.records("accuracy")]
-    ranked = [ranking for folder in folders for ranking in _rankings(folder, baseline)]
+    rank = Rank[options.rank]
+    ranked = [ranking for folder in folders for ranking in _rankings(folder, baseline, rank)]
     if not ranked:
         raise Refused(
             f"{results} has no record of suite=latency with a time; see the reasons with python -m suites.report"
@@ -93,9 +96,9 @@ def _run(options: argparse.Namespace) -> int:
         choose(ranking, limits) for ranking in Selection(options.machine, options.model, options.shape).of(ranked)
     ]
     if options.json:
-        print(json.dumps([values(choice, baseline) for choice in choices], indent=1))
+        print(json.dumps([values(choice, baseline, rank) for choice in choices], indent=1))
     else:
-        print(text(choices, baseline, sources_of(judging)))
+        print(text(choices, baseline, sources_of(judging), rank))
     left_out = print_bad_records(folders)
     return int(left_out > 0 or all(choice.winner is None for choice in choices))
 
@@ -133,8 +136,8 @@ def _latency(folder: MachineFolder) -> list[Record]:
     return [record for record in folder.records("latency") if record.cell.id not in rejected]
 
 
-def _rankings(folder: MachineFolder, baseline: Baseline) -> list[Ranking]:
-    return rankings(_latency(folder), judged(folder.records("accuracy")), baseline)
+def _rankings(folder: MachineFolder, baseline: Baseline, rank: Rank) -> list[Ranking]:
+    return rankings(_latency(folder), judged(folder.records("accuracy")), baseline, rank)
 
 
 if __name__ == "__main__":

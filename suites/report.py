@@ -17,12 +17,13 @@ from pathlib import Path
 from backends.atomic_file import write_atomically
 from suites.asking.user_folders import default_folder
 from suites.choosing.results_index import results_index
-from suites.cli.command_line import CommandParser, program, run_guarded
+from suites.cli.command_line import CommandParser, add_rank_option, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.data_out.data_command import add_data_options, wants_data, write_data
 from suites.html_report.page import FILE, write_page
 from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
+from suites.schema.enums import Rank
 from suites.schema.refusals import Refused
 from suites.switching.plot_files import write_machine_plots
 from suites.tables.write_tables import print_bad_records, print_unknown_fields, write_tables
@@ -50,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
             raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
         if options.html:
             folders = machine_folders(results)
-            written = [write_page(folders, Path(options.output or results / FILE))]
+            written = [write_page(folders, Path(options.output or results / FILE), Rank[options.rank])]
         else:
-            written, folders = write_tables(results)
+            written, folders = write_tables(results, Rank[options.rank])
             written += [plot for folder in folders for plot in write_machine_plots(folder)]
             write_atomically(results / INDEX, f"# Results\n\n{results_index(folders, results)}\n")
             written.append(results / INDEX)
@@ -79,6 +80,7 @@ def _parser() -> CommandParser:
         ),
     )
     parser.add_argument("results", nargs="?", metavar="RESULTS", help=f"folder of results; default {RunConfig.results}")
+    add_rank_option(parser)
     page = parser.add_argument_group("page")
     page.add_argument("--html", action="store_true", help="write one HTML file with plots instead of the tables")
     page.add_argument("--output", metavar="FILE", help=f"the HTML file; default RESULTS/{FILE}")

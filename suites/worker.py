@@ -6,8 +6,8 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
 
       locate: model, cache -> path, origin
       probe: backend, spec, passes -> versions, release, form, outcome, reason
-      export: suite, backend, source, spec, model, form, lengths, texts, seed, question
-          -> source, inputs, shapes, identity, origin, parts, checked, points, learned
+      export: suite, backend, source, spec, model, form, lengths, texts, seed, question, effort
+          -> source, inputs, shapes, identity, origin, parts, checked, points, learned, tokenization
       build: backend, spec, source -> path, sha256, versions, seconds, notes
       measure: suite, backend, spec, artifact, inputs, effort, question
           -> measurements, checks, facts, failures, result, readouts
@@ -156,7 +156,7 @@ def score(job: ScoreJob) -> Scored:
 
     kind, targets, checkpoint = job.kind, job.targets, job.checkpoint
     with np.load(job.inputs.path, allow_pickle=False) as arrays:
-        inputs = {name: arrays[name] for name in ("reference", "text", "offsets") if name in arrays}
+        inputs = {name: arrays[name] for name in ("reference", "text", "offsets", "words") if name in arrays}
 
     def build(path: Path) -> None:
         reference = predictions(kind, targets, inputs["reference"], inputs, checkpoint)

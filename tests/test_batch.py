@@ -147,9 +147,21 @@ def test_a_line_that_is_refused_runs_once(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_sweep_is_split_into_its_cells() -> None:
-    line = ["-m", "backend=null,ort", "sequence=[128],[384]", "trt.tactic_sources=[none]", "experiment=demo"]
+    line = [
+        "-m",
+        "backend=null,ort",
+        "sequence=[128],[384]",
+        "trt.tactic_sources=[none]",
+        "experiment=minilm_precisions",
+    ]
     assert split_sweep(line) == [
-        ["-m", f"backend={backend}", f"sequence={sequence}", "trt.tactic_sources=[none]", "experiment=demo"]
+        [
+            "-m",
+            f"backend={backend}",
+            f"sequence={sequence}",
+            "trt.tactic_sources=[none]",
+            "experiment=minilm_precisions",
+        ]
         for backend in ("null", "ort")
         for sequence in ("[128]", "[384]")
     ]

@@ -21,6 +21,7 @@ from suites.asking.request import resolve
 from suites.cli.display import STARTED
 from suites.cli.local_settings import register
 from suites.records.cell import Cell
+from suites.records.measurement import REQUEST_ENQUEUE, REQUEST_PARTS
 from suites.records.results_folder import read_records
 
 QUICK = ("suite.seconds=0.05", "suite.warm_up_s=0.3", "batch=[2]", "sequence=[16]")
@@ -89,13 +90,14 @@ def test_gpu_columns_are_measured_in_the_stream_and_graphs_have_their_own_column
     assert "| 3.000 [3.000, 3.000] |" in done.stdout
     (record,) = read_records(tmp_path / "results", "latency")
     phases = {(m.phase, m.cuda_graph) for m in record.measurements}
-    assert phases == {(p, g) for p in ("gpu", "enqueue", "latency", "end_to_end", "sustained") for g in (False, True)}
+    every = ("gpu", "enqueue", "latency", "end_to_end", "sustained", *REQUEST_PARTS)
+    assert phases == {(phase, graph) for phase in every for graph in (False, True)}
 
 
 def test_without_a_gpu_its_columns_are_empty(cli: Cli, tmp_path: Path) -> None:
     assert "graph p50" not in cli("backend=null", "--wide", *QUICK).stdout.split("| backend")[1]
     (record,) = read_records(tmp_path / "results", "latency")
-    assert {m.phase for m in record.measurements} == {"latency", "end_to_end"}
+    assert {m.phase for m in record.measurements} == {"latency", "end_to_end", *REQUEST_PARTS} - {REQUEST_ENQUEUE}
 
 
 def test_a_measured_cell_is_reused_and_rerun_measures_it_again(cli: Cli, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from backends.base import Backend, BuildSpec, Device, Shape, Source, SourceForm, Unavailable, Unsupported
 from backends.cache import ArtifactCache
+from backends.description import SourceKind
 from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
@@ -18,7 +21,9 @@ from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.options import Switch
 from backends.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.registry import describe, descriptions, load_backend
+from backends.torch_ import dynamic_linear
 from backends.torch_.description import CompileOptions
+from suites.measuring.machine import cpu
 from suites.measuring.output_difference import compare_with_reference
 
 SHAPES = (Shape(1, 8), Shape(4, 24), Shape(12, 16), Shape(1, 8))
@@ -31,8 +36,11 @@ Tiny = Callable[[str], tuple[Path, str]]
 
 
 def spec(backend: str, precision: str, cache: ArtifactCache, **options: Any) -> BuildSpec:
+    """Return the spec of a precision, which may have a scheme of quantization after it."""
     typed = from_json(describe(backend).options, options)
-    return BuildSpec(precision, Device(), SHAPES, False, cache.root, typed, INT8, threads=1)
+    precision, _, scheme = precision.partition(" ")
+    quantization = replace(INT8, scheme=Scheme[scheme or "explicit"])
+    return BuildSpec(precision, cpu().device, SHAPES, False, cache.root, typed, quantization, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,10 @@ def spec(backend: str, precision: str, cache: ArtifactCache, **options: Any) -> 
         ("ort", "fp32", 0.99999, {}),
         ("ort", "fp32", 0.99999, {"fusion": "on"}),
         ("ort", "int8", 0.98, {}),
+        ("ort", "int8 dynamic", 0.98, {}),
+        ("openvino", "fp32", 0.99999, {}),
+        ("openvino", "int8", 0.98, {}),
+        ("openvino", "int8", 0.98, {"float_type": "fp32"}),
     ],
 )
 @pytest.mark.parametrize("distribution", ["full", "uniform"])
@@ -58,7 +70,7 @@ def test_outputs_match_the_reference(
     inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), sorted(set(SHAPES)))
     loaded, requested = load_backend(backend), spec(backend, precision, shared_cache, **options)
     source = Source(folder, sha256)
-    if backend in ("ort", "torch_packed"):
+    if describe(backend).source is SourceKind.onnx:
         form = loaded.source_form(requested)
         source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
     arrays = np.load(inputs.path)
@@ -80,11 +92,65 @@ def test_outputs_match_the_reference(
             session.capture()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile and torchao warn about torch's own deprecated functions
+def test_int8_of_torch_compile_runs_int8_products(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    folder, sha256 = tiny("bert")
+    lengths, shape = Lengths("uniform", "random", 3), Shape(4, 24)
+    inputs = prepare_inputs(InputSource(folder, sha256, lengths, TEXTS, 0, "cpu", shared_cache), [shape])
+    arrays = np.load(inputs.path)
+    feeds = {name: arrays[f"{shape}/{name}"] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    backend, requested = load_backend("torch_compile"), spec("torch_compile", "int8 dynamic", shared_cache)
+    backend.check(requested)
+    with backend.open(requested, backend.build(requested, Source(folder, sha256))) as session:
+        session.load(feeds)
+        session.step()
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            session.step()
+        check = compare_with_reference(
+            session.fetch(), arrays[f"{shape}/reference"], arrays[f"{shape}/rows"], feeds["attention_mask"]
+        )
+    assert check.cosine is not None
+    assert check.cosine >= 0.98
+    counts = {event.key: event.count for event in profiled.key_averages()}
+    layers = 2
+    assert counts["aten::_int_mm"] == 6 * layers
+    assert not {"aten::mm", "aten::addmm", "mkldnn::_linear_pointwise"} & set(counts)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "model", "products"),
+    [("int8", "bert", 12), ("int8 dynamic", "bert", 12), ("int8 dynamic", "albert", 13)],
+)
+def test_int8_covers_all_weight_products(
+    precision: str, model: str, products: int, tiny: Tiny, shared_cache: ArtifactCache
+) -> None:
+    folder, sha256 = tiny(model)
+    requested = spec("ort", precision, shared_cache)
+    form = SourceForm(quantized="int8")
+    source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
+    assert source.onnx is not None
+    assert (source.onnx.notes["quantized"], source.onnx.notes["weight_products_left"]) == (products, 0)
+
+
+def test_openvino_computes_all_weight_products_in_int8(tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    folder, sha256 = tiny("bert")
+    backend, requested = load_backend("openvino"), spec("openvino", "int8", shared_cache)
+    source = prepare_source(
+        folder, sha256, backend.source_form(requested), requested.quantization, TEXTS, 0, shared_cache
+    )
+    assert backend.build(requested, source).notes["product_types"] == {"i8": 12}
+
+
 def test_each_load_of_the_same_shape_gives_its_own_outputs(tiny: Tiny, shared_cache: ArtifactCache) -> None:
     folder, sha256 = tiny("bert")
     onnx = export_onnx(folder, sha256, shared_cache)
     ones = np.ones((2, 8), np.int32)
-    for name in ("torch_eager", "ort"):
+    for name in ("torch_eager", "ort", "openvino"):
         backend, requested = load_backend(name), spec(name, "fp32", shared_cache)
         outputs = []
         with backend.open(requested, backend.build(requested, Source(folder, sha256, onnx))) as session:
@@ -110,6 +176,13 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
         ("ort", "bf16", GPU, "no bfloat16"),
         ("ort", "fp8", GPU, "backend=trt"),
         ("ort", "int8", GPU, "scheme=explicit"),
+        ("ort", "int8 dynamic", GPU, "device=cpu"),
+        ("openvino", "int8", Device(), "scheme=explicit"),
+        ("openvino", "int8 dynamic", Device(), "scheme=explicit"),
+        ("openvino", "fp16", Device(), "in FP32, BF16 or INT8"),
+        ("openvino", "bf16", Device(name="Old CPU"), "Old CPU has no BF16 instructions"),
+        ("torch_compile", "int8", Device(), "scheme=dynamic"),
+        ("torch_compile", "int8 dynamic", GPU, "backend=trt"),
         ("ort", "fp16", Device(), "CUDA provider"),
         ("ort", "tf32", Device(), "CUDA provider"),
         ("ort", "tf32", GPU, "compute capability 8.0"),
@@ -118,8 +191,9 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
 def test_unsupported_precisions_are_refused_with_advice(
     backend: str, precision: str, device: Device, message: str, tmp_path: Path
 ) -> None:
-    implicit = QuantizationOptions(scheme=Scheme.implicit)
-    requested = BuildSpec(precision, device, SHAPES, False, tmp_path, describe(backend).options(), implicit)
+    precision, _, scheme = precision.partition(" ")
+    quantization = QuantizationOptions(scheme=Scheme[scheme or "implicit"])
+    requested = BuildSpec(precision, device, SHAPES, False, tmp_path, describe(backend).options(), quantization)
     with pytest.raises(Unsupported, match=message):
         load_backend(backend).check(requested)
 
@@ -128,6 +202,25 @@ def test_compiling_without_a_compiler_is_unavailable(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match=r"install g\+\+"):
         load_backend("torch_compile").check(BuildSpec("fp32", Device(), SHAPES, False, tmp_path, CompileOptions()))
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "package"),
+    [("openvino", "fp32", "openvino"), ("torch_compile", "int8 dynamic", "torchao")],
+)
+def test_a_missing_optional_package_is_unavailable(
+    backend: str, precision: str, package: str, shared_cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(describe(backend).factory.partition(":")[0])
+    for place in (module, dynamic_linear):
+        monkeypatch.setattr(place, "versions_of", lambda names: {n: "1" for n in names if n != package})
+    with pytest.raises(Unavailable, match=f"pip install {package}"):
+        load_backend(backend).check(spec(backend, precision, shared_cache))
+
+
+def test_the_float_type_of_openvino_is_for_int8(shared_cache: ArtifactCache) -> None:
+    with pytest.raises(Unsupported, match=r"openvino\.float_type=fp32 is for precision=int8"):
+        load_backend("openvino").check(spec("openvino", "fp32", shared_cache, float_type="fp32"))
 
 
 @pytest.mark.parametrize("name", descriptions())

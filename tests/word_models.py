@@ -17,18 +17,19 @@ SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "s
 
 
 def word_model(folder: Path, family: str = "bert", head: str = "", **config: Any) -> Path:
-    """Write a checkpoint of random weights with a tokenizer of WORDS. `head` is "classification" or "answers"."""
+    """Write a checkpoint of random weights with a tokenizer of WORDS. `head` is classification, tokens or answers."""
     import torch
     from transformers import (
         AutoConfig,
         AutoModel,
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
     )
 
     architecture = {"vocab_size": 60, **{**TINY_MODELS, **OTHER_MODELS}[family], **config}
     kinds = {"": AutoModel, "classification": AutoModelForSequenceClassification,
-             "answers": AutoModelForQuestionAnswering}  # fmt: skip
+             "tokens": AutoModelForTokenClassification, "answers": AutoModelForQuestionAnswering}  # fmt: skip
     torch.manual_seed(0)
     model = kinds[head].from_config(AutoConfig.for_model(architecture.pop("model_type"), **architecture))
     for parameter in model.parameters():

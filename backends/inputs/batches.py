@@ -19,6 +19,7 @@ from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, vocabulary_of
+from backends.model.heads import head_of
 from backends.model.tokenizer import (
     check_ids,
     has_tokenizer,
@@ -27,6 +28,7 @@ from backends.model.tokenizer import (
     no_tokens_error,
     special_tokens_of,
 )
+from backends.model_output import LAST_HIDDEN, Output
 
 REFERENCE_ROWS = 8
 """Number of sequences of each batch with a reference output. They are evenly spread and include the first and last."""
@@ -180,6 +182,7 @@ class InputSource:
         folder: folder of the checkpoint. Its tokenizer, if it has one, tokenizes `texts`.
         identity: identity of the checkpoint, see backends/model/identity.py.
         device: "cuda" or "cpu"; the reference is computed on it.
+        output: output of the model.
     """
 
     folder: Path
@@ -189,27 +192,37 @@ class InputSource:
     seed: int
     device: str
     cache: ArtifactCache
+    output: Output = LAST_HIDDEN
 
     def tokens(self) -> Tokens:
         return Tokens.of(self.folder, self.lengths.tokens, self.texts, self.seed)
 
     def reference(self) -> Callable[[Feeds], Array]:
-        """Load the encoder; return a function from int32 feeds [batch, sequence] to FP32 [batch, sequence, hidden]."""
+        """Load the model; return a function from int32 feeds [batch, sequence] to its output in FP32."""
         import torch
 
         encoder = load_encoder(self.folder).to(self.device)
+        head = head_of(self.folder, self.output)
+        layers: torch.nn.Module | None = None
+        if head is not None:
+            from backends.model.output_head import OutputHead
+
+            layers = OutputHead(head).to(self.device)
         torch.set_float32_matmul_precision("highest")
 
         def run(feeds: Feeds) -> Array:
             with torch.inference_mode():
-                return np.asarray(run_encoder(encoder, feeds).cpu().numpy())
+                output = run_encoder(encoder, feeds)
+                if layers is not None:
+                    output = layers(output, torch.from_numpy(feeds["attention_mask"]).to(output.device))
+                return np.asarray(output.cpu().numpy())
 
         return run
 
     @property
     def key(self) -> Mapping[str, object]:
-        """Checkpoint and seed, for cache keys."""
-        return {"checkpoint": self.identity, "seed": self.seed}
+        """Checkpoint, output and seed, for cache keys."""
+        return {"checkpoint": self.identity, "seed": self.seed, **self.output.for_cell()}
 
     def cached(self, file: str, more: Mapping[str, object], build: Callable[[Path], Mapping[str, object]]) -> Artifact:
         """Return the .npz that `build` writes, from the cache if possible. Its key is all fields and `more`."""
@@ -223,7 +236,7 @@ def reference_rows(batch: int) -> Array:
 
 
 def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
-    """Write an .npz with the feeds of each shape, `reference` [rows, sequence, hidden] FP32 and the `rows` of it.
+    """Write an .npz with the feeds of each shape, `reference` [rows, ...] FP32 and the `rows` of it.
 
     Names are "<batch>x<sequence>/<array>". The notes of the artifact give, by shape, the number of tokens without
     padding and the number of truncated sequences.

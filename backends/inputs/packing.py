@@ -17,7 +17,7 @@ class Packing:
         ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence. Zeros that belong to no
             sequence may follow the tokens.
         starts: int32 [batch + 1], index of the first token of each sequence, and the number of tokens.
-        kept: bool [batch, sequence], true at tokens.
+        is_token: bool [batch, sequence], true at tokens.
     """
 
     ids: Array
@@ -26,11 +26,10 @@ class Packing:
     starts: Array
     is_token: Array
 
-    def restore(self, values: Array) -> Array:
-        """Return [batch, sequence, hidden] from [tokens, hidden], with zeros at padding."""
-        rows = np.zeros((*self.is_token.shape, values.shape[-1]), values.dtype)
-        rows[self.is_token] = values[: self.starts[-1]]
-        return rows
+    @property
+    def padded(self) -> bool:
+        """Whether the batch has padding."""
+        return int(self.starts[-1]) < self.is_token.size
 
 
 def pack(feeds: Feeds, multiple: int = 1) -> Packing:
@@ -48,12 +47,16 @@ def pack(feeds: Feeds, multiple: int = 1) -> Packing:
     check_batch(feeds)
     mask = feeds["attention_mask"]
     lengths = token_lengths(mask)
-    kept = mask.astype(bool)
+    is_token = mask.astype(bool)
     columns = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    zeros = min(-int(starts[-1]) % multiple, kept.size - int(starts[-1]))
-    ids, types, positions = (np.pad(rows[kept], (0, zeros)) for rows in (feeds["input_ids"], segments(feeds), columns))
-    return Packing(ids, types, positions, starts, kept)
+    rows = feeds["input_ids"], segments(feeds), columns
+    if starts[-1] == is_token.size:
+        ids, types, positions = (array.reshape(-1) for array in rows)
+    else:
+        zeros = min(-int(starts[-1]) % multiple, is_token.size - int(starts[-1]))
+        ids, types, positions = (np.pad(array[is_token], (0, zeros)) for array in rows)
+    return Packing(ids, types, positions, starts, is_token)
 
 
 def check_batch(feeds: Feeds) -> None:
@@ -73,8 +76,10 @@ def check_batch(feeds: Feeds) -> None:
             raise ValueError(f"{name} has the shape {array.shape}; give the shape of input_ids, {shape}")
         if not np.issubdtype(array.dtype, np.integer):
             raise ValueError(f"{name} has the type {array.dtype}; give integers")
-    if invalid := np.setdiff1d(feeds["attention_mask"], (0, 1)).tolist():
-        raise ValueError(f"attention_mask has the value {invalid[0]}; give 1 for a token and 0 for padding")
+    mask = feeds["attention_mask"]
+    if (mask >> 1).any():
+        invalid = mask[mask >> 1 != 0].min()
+        raise ValueError(f"attention_mask has the value {invalid}; give 1 for a token and 0 for padding")
 
 
 def segments(feeds: Feeds) -> Array:

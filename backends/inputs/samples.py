@@ -14,9 +14,9 @@ import numpy as np
 
 from backends.base import Array, Artifact, Feeds, Shape, versions_of
 from backends.inputs.batches import PACKAGES, InputSource
-from backends.inputs.pooling import Pooling
 from backends.inputs.tokenized import Features, tokenize_texts
 from backends.model.checkpoint import input_names
+from backends.model.pooling import Pooling
 
 FORM = 1
 """Version of the .npz, for the cache."""

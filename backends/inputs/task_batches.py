@@ -14,92 +14,106 @@ import numpy as np
 
 from backends.base import Array, Artifact, Shape, versions_of
 from backends.inputs.batches import PACKAGES, InputSource
-from backends.inputs.readout import READOUTS
-from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts
+from backends.inputs.tokenized import NO_OFFSETS, Features, Text, tokenize_texts, tokenize_words
 from backends.model.checkpoint import input_names
+from backends.model_output import SPANS
 
 
 @dataclass(frozen=True)
 class TaskTexts:
-    """Texts of a task and the output that is read for each of them.
+    """Texts of a task.
 
     Attributes:
-        texts: texts, or pairs of texts.
-        readout: a name from backends/inputs/readout.py.
+        texts: texts, pairs of texts, or lists of words.
         random: whether to use random ids if the checkpoint has no tokenizer. They are valid for drift, not for the
             metric of a task.
         most: number of tokens to which the checkpoint itself truncates texts; 0 for no limit.
+        words: whether each text is a list of words.
     """
 
     texts: Sequence[Text]
-    readout: str
     random: bool = False
     most: int = 0
+    words: bool = False
 
     @property
     def key(self) -> dict[str, object]:
-        """Texts and readout, for cache keys."""
-        return {"texts": list(self.texts), "readout": self.readout, **({"most": self.most} if self.most else {})}
+        """Texts and their limit, for cache keys."""
+        optional = {"most": self.most, "words": self.words}
+        return {"texts": list(self.texts), **{name: value for name, value in optional.items() if value}}
 
 
 def prepare_task_batches(origin: InputSource, shapes: Sequence[Shape], task: TaskTexts) -> Artifact:
     """Write an .npz with the batches of a task and their FP32 reference outputs. The result is cached.
 
-    A row is a text; for the readout "spans" it is a window of a text. The arrays are:
+    A row is a text; for the output "spans" it is a window of a text. The arrays are:
 
-        readout                   the name of the readout
-        reference                 FP32 [rows, ...], output of the readout
-        head/<name>               weights of the head, if the readout needs one
+        reference                 FP32, the output of each row: [rows, features] or [rows, longest sequence, features]
+                                  with 0 at padding
         <number>/<input>          int32 [batch, sequence], by number of the batch
         <number>/rows             the rows of the batch; more rows of its inputs only fill the batch
-        0/hidden                  FP32 [rows, sequence, hidden], hidden states of the first batch
         text                      for "spans": [rows], the text of each row
         offsets                   for "spans": [rows, sequence, 2], position of each token in the context
+        words                     for lists of words: int32 [rows, most words], the first token of each word; -1 for
+                                  words that were cut off and after the last word
 
     The notes give the number of truncated texts.
 
     Args:
-        origin: the checkpoint; the texts and lengths of `origin` are not used.
+        origin: the checkpoint and its output; the texts and lengths of `origin` are not used.
 
     Raises:
         Unsupported: the checkpoint does not have the head.
         Unavailable: the checkpoint does not have the tokenizer that the texts need.
     """
 
-    folder, seed, readout = origin.folder, origin.seed, task.readout
+    folder, seed, windows = origin.folder, origin.seed, origin.output.kind == SPANS
 
     def build(path: Path) -> Mapping[str, object]:
-        from backends.model.heads import span_head
-
-        head = span_head(folder) if readout == "spans" else {}
         longest = max(shape.sequence for shape in shapes)
         limit, random_seed = min(longest, task.most or longest), seed if task.random else None
         names = input_names(folder)
-        features = tokenize_texts(folder, task.texts, limit, readout == "spans", random_seed)
+        if task.words:
+            features = tokenize_words(folder, task.texts, limit)
+            arrays = {"words": features.first_tokens()}
+        else:
+            features = tokenize_texts(folder, task.texts, limit, windows, random_seed)
+            arrays = _windows(features, longest) if windows else {}
         run = origin.reference()
-        arrays = {f"head/{name}": array for name, array in head.items()}
         for number, (rows, shape) in enumerate(batches([len(row) for row in features.ids], shapes, seed)):
             feeds = features.feeds([*rows, *rows[:1] * (shape.batch - len(rows))], shape, names)
-            hidden = run(feeds)
+            output = run(feeds)
             if not number:
-                size = (2, longest) if readout == "spans" else hidden.shape[-1:]
+                size = (longest, *output.shape[2:]) if origin.output.per_token else output.shape[1:]
                 reference = np.zeros((len(features.ids), *size), np.float32)
-                arrays["0/hidden"] = hidden[: len(rows)]
-            scatter_rows(reference, rows, READOUTS[readout](hidden, feeds["attention_mask"], head))
+            scatter_rows(reference, rows, masked(output, feeds["attention_mask"]))
             arrays |= {f"{number}/{name}": array for name, array in feeds.items()}
             arrays[f"{number}/rows"] = np.asarray(rows)
-        arrays |= _windows(features, longest) if readout == "spans" else {}
-        np.savez(path, readout=np.asarray(readout), reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
+        np.savez(path, reference=reference, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return {"tokens": features.kind, "texts": len(task.texts), "cut": features.cut}
 
-    key = {**origin.key, "shapes": [str(shape) for shape in shapes], **task.key, "form": 2}
+    key = {**origin.key, "shapes": [str(shape) for shape in shapes], **task.key, "form": 3}
     return origin.cache.get("evaluation", key, "inputs.npz", build, versions_of(PACKAGES))
 
 
 def scatter_rows(target: Array, rows: Sequence[int] | Array, values: Array) -> None:
-    """Copy the values of a batch to the rows `rows` of `target`. Shorter values leave the end of a row unchanged."""
-    valid = values[: len(rows)]
-    target[(np.asarray(rows), ..., slice(valid.shape[-1]))] = valid
+    """Copy the values of a batch to the rows `rows` of `target`. Shorter sequences leave the end of a row unchanged."""
+    valid, index = values[: len(rows)], np.asarray(rows)
+    if valid.ndim == 2:
+        target[index] = valid
+    else:
+        target[index, : valid.shape[1]] = valid
+
+
+def masked(output: Array, mask: Array) -> Array:
+    """Return an output in FP32, with 0 at padding if it has values for each token.
+
+    Args:
+        output: [batch, features] or [batch, sequence, features] of any float type.
+        mask: int32 [batch, sequence].
+    """
+    values = output.astype(np.float32)
+    return values if values.ndim == 2 else np.where(mask[..., None] > 0, values, np.float32(0))
 
 
 def batches(lengths: Sequence[int], shapes: Sequence[Shape], seed: int) -> Iterator[tuple[list[int], Shape]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ class Features:
         offsets: for each token of each row, its position [begin, end) in the second text of a pair, or NOWHERE; empty
             if the rows are not windows.
         cut: number of truncated texts.
+        words: for each word of each row, its first token, or -1 if it was cut off; empty if the texts are not lists.
     """
 
     kind: str
@@ -52,6 +53,14 @@ class Features:
     pad: int
     offsets: Sequence[Sequence[tuple[int, int]]] = ()
     cut: int = 0
+    words: Sequence[Sequence[int]] = ()
+
+    def first_tokens(self) -> Array:
+        """Return `words` as an array: int32 [rows, most words], -1 after the last word."""
+        places = np.full((len(self.words), max(map(len, self.words))), -1, np.int32)
+        for row, own in zip(places, self.words, strict=True):
+            row[: len(own)] = own
+        return places
 
     def feeds(self, rows: Sequence[int], shape: Shape, names: Sequence[str]) -> dict[str, Array]:
         """Return the rows `rows`, padded on the right: int32 [batch, sequence] by input name."""
@@ -84,9 +93,7 @@ def tokenize_texts(
     config = read_config(folder)
     if not has_tokenizer(folder):
         if random_seed is None or windows or not all(isinstance(text, str) for text in texts):
-            raise Unavailable(
-                "the task needs a tokenizer.json, which this checkpoint lacks; task=sentences also takes random ids"
-            )
+            raise _no_tokenizer()
         return _random([str(text) for text in texts], longest, random_seed, config)
     tokenizer = load_tokenizer(folder)
     items = [[text] if isinstance(text, str) else list(text) for text in texts]
@@ -94,6 +101,40 @@ def tokenize_texts(
     features = (_windows if windows else _truncated)(tokenizer, columns, longest, padding_id(config))
     _check(features, tokenizer, len(columns) > 1, config)
     return features
+
+
+def _no_tokenizer() -> Unavailable:
+    return Unavailable(
+        "the task needs a tokenizer.json, which this checkpoint lacks; task=sentences also takes random ids"
+    )
+
+
+def tokenize_words(folder: Path, texts: Sequence[Sequence[str]], longest: int) -> Features:
+    """Tokenize texts that are lists of words, with a blank between two words.
+
+    Raises:
+        Unavailable: the checkpoint has no tokenizer that gives the position of tokens, or the model does not accept the
+            tokens.
+    """
+    if not has_tokenizer(folder):
+        raise _no_tokenizer()
+    config, tokenizer = read_config(folder), load_tokenizer(folder)
+    if not tokenizer.is_fast:
+        raise Unavailable("tags of words need token offsets, which this tokenizer lacks; save tokenizer.json")
+    joined = [" ".join(words) for words in texts]
+    features = _truncated(tokenizer, [joined], longest, padding_id(config))
+    _check(features, tokenizer, False, config)
+    encoding = tokenizer(joined, truncation=True, max_length=longest)
+    first: list[list[int]] = []
+    for row, words in enumerate(texts):
+        begin, tokens = 0, []
+        for word in words:
+            letters = word.lstrip()
+            token = encoding.char_to_token(row, begin + len(word) - len(letters)) if letters else None
+            tokens.append(-1 if token is None else token)
+            begin += len(word) + 1
+        first.append(tokens)
+    return replace(features, words=first)
 
 
 def _check(features: Features, tokenizer: PreTrainedTokenizerBase, pairs: bool, config: Mapping[str, object]) -> None:

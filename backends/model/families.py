@@ -11,11 +11,16 @@ from dataclasses import dataclass, field, replace
 
 from backends.base import Unsupported
 from backends.json_codec import from_json
+from backends.model.head_names import HeadNames
 from backends.model.layer_names import LayerNames
 
 Config = Mapping[str, object]
 
 BERT_NAMES = LayerNames()
+
+BERT_HEADS = HeadNames()
+MODERNBERT_HEAD = ("head.dense", "classifier_activation|gelu", "head.norm", "classifier")
+ROBERTA_HEADS = HeadNames(("classifier.dense", "tanh", "classifier.out_proj"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Family:
         more_settings: fields of config.json that transformers reads without declaring them.
         settings: names of fields of config.json that differ from BERT's, by BERT's name.
         fusion: model type for the optimizer of onnxruntime.
+        heads: layers of its heads.
         fused_embeddings: whether that optimizer fuses the embeddings exactly.
     """
 
@@ -48,6 +54,7 @@ class Family:
     more_settings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     fusion: str = "bert"
+    heads: HeadNames = BERT_HEADS
     fused_embeddings: bool = True
 
     @property
@@ -77,6 +84,7 @@ DISTILBERT = Family(
         "intermediate_size": "hidden_dim",
         "hidden_act": "activation",
     },
+    heads=HeadNames(("pre_classifier", "relu", "classifier")),
 )
 
 MPNET = Family(
@@ -91,6 +99,7 @@ MPNET = Family(
         attention_norm="attention.LayerNorm",
     ),
     vocabulary=30527,
+    heads=ROBERTA_HEADS,
 )
 
 ROTARY_NAMES = LayerNames(
@@ -108,6 +117,7 @@ JINA = Family(
     vocabulary=250002,
     positions=8194,
     types=1,
+    heads=ROBERTA_HEADS,
 )
 
 EUROBERT = Family(
@@ -118,6 +128,7 @@ EUROBERT = Family(
     ),
     vocabulary=128256,
     positions=8192,
+    heads=HeadNames(("dense", "gelu", "classifier"), pooling="classifier_pooling|late"),
 )
 
 MODERNBERT = Family(
@@ -130,6 +141,7 @@ MODERNBERT = Family(
     vocabulary=50368,
     positions=8192,
     more_settings=("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"),
+    heads=HeadNames(*(MODERNBERT_HEAD,) * 3, pooling="classifier_pooling|cls"),
 )  # fmt: skip
 
 DEBERTA = Family(
@@ -144,17 +156,18 @@ DEBERTA = Family(
         "position_buckets", "share_att_key", "norm_rel_ebd", "embedding_size", "attention_head_size",
         "conv_kernel_size", "conv_act", "conv_groups",
     ),
+    heads=HeadNames(("pooler.dense", "pooler_hidden_act|gelu", "classifier")),
 )  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(),
     "ernie": Family(fused_embeddings=False),  # the optimizer would drop the embedding of the task
-    "electra": Family(),
-    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265),
-    "xlm-roberta": Family(token_types="several", positions_from="padding"),
-    "camembert": Family(token_types="several", positions_from="padding"),
+    "electra": Family(heads=HeadNames(("classifier.dense", "gelu", "classifier.out_proj"))),
+    "roberta": Family(token_types="several", positions_from="padding", vocabulary=50265, heads=ROBERTA_HEADS),
+    "xlm-roberta": Family(token_types="several", positions_from="padding", heads=ROBERTA_HEADS),
+    "camembert": Family(token_types="several", positions_from="padding", heads=ROBERTA_HEADS),
     "distilbert": DISTILBERT,
-    "albert": Family(layer_names=None, vocabulary=30000),
+    "albert": Family(layer_names=None, vocabulary=30000, heads=HeadNames(("pooler", "tanh", "classifier"))),
     "mpnet": MPNET,
     "gte": GTE,
     "nomic_bert": Family(attention="rotary", layer_names=ROTARY_NAMES, vocabulary=30528, positions=2048),

@@ -19,6 +19,10 @@ READINGS = ("auto", "names", "places")
 """Ways to read the labels of a data set; auto selects the one that fits all labels."""
 
 
+HEAD_TASKS = ("sequence_classification", "multi_label", "regression", "reranking", "token_classification")
+"""Kinds of tasks that judge the outputs of a classification head."""
+
+
 class UnknownLabel(ValueError):
     """Labels that do not fit the checkpoint. `label` is the first wrong label; empty if no single label is wrong."""
 
@@ -59,19 +63,40 @@ def label_names_of_config(config: Mapping[str, object]) -> dict[int, str]:
     return names
 
 
-def single_label_fault(config: Mapping[str, object]) -> str:
-    """Return the reason why the head of a checkpoint does not select one of several labels; empty if it does."""
-    problem_type, count = config.get("problem_type"), len(label_names_of_config(config))
-    if problem_type == "multi_label_classification":
+def head_fault(config: Mapping[str, object], task: str) -> str:
+    """Return the reason why the head of a checkpoint is not for a task; empty if it is, or if the task uses none.
+
+    Args:
+        task: name of a kind of task.
+    """
+    architectures, problem_type = config.get("architectures"), config.get("problem_type")
+    per_token = "ForTokenClassification" in str(architectures)
+    count, several = len(label_names_of_config(config)), problem_type == "multi_label_classification"
+    scores = count == 1 or problem_type == "regression"
+    if task not in HEAD_TASKS:
+        return ""
+    if per_token != (task == "token_classification"):
+        suited = (
+            "a head for tokens: use task=token_classification" if per_token else "no head for tokens: use another task"
+        )
+        return (
+            f"this checkpoint (architectures in config.json: {architectures}) has {suited}, or give another checkpoint"
+        )
+    if task in ("regression", "reranking"):
+        advice = "multi_label" if several else "sequence_classification"
+        return "" if count == 1 else f"task={task} needs a head with one output; this has {count}: use task={advice}"
+    if task == "sequence_classification" and several:
         return (
             "this checkpoint gives several labels to a text (problem_type is multi_label_classification); "
-            "task=sequence_classification needs a head that selects one label"
+            "task=sequence_classification needs a head that selects one label: use task=multi_label"
         )
-    if count == 1 or problem_type == "regression":
+    if task != "token_classification" and scores:
         return (
             "this checkpoint's head gives scores and no labels (one output, as cross-encoders have, or problem_type "
-            "regression); task=sequence_classification needs a head that selects one of several labels"
+            f"regression); task={task} needs a head with several labels: use task=regression or task=reranking"
         )
+    if task == "multi_label" and problem_type == "single_label_classification":
+        return "this checkpoint selects one label for a text (problem_type in config.json); use sequence_classification"
     return ""
 
 

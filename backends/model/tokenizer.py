@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from backends.base import Unavailable
 from backends.model.checkpoint_files import tokenizer_files
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 VOCABULARIES = (
@@ -48,6 +50,31 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"transformers cannot read the checkpoint's tokenizer ({type(error).__name__}: {first_line}); "
             "fetch it again, or save it again as tokenizer.json"
         ) from None
+
+
+def fast_tokenizer(folder: Path) -> Tokenizer | None:
+    """Return the checkpoint's tokenizer of the library `tokenizers`; None if the checkpoint has only a slow one.
+
+    Raises:
+        Unavailable: see `load_tokenizer`.
+    """
+    tokenizer = load_tokenizer(folder)
+    return tokenizer.backend_tokenizer if tokenizer.is_fast else None
+
+
+def tokenizer_threads() -> tuple[int, str]:
+    """Return the number of threads that `tokenizers` uses for a batch in this process, and what sets it.
+
+    Returns:
+        The number, and "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS", or "CPUs" for the default.
+    """
+    # The values that the library reads as off.
+    if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("off", "false", "f", "no", "n", "0"):
+        return 1, "TOKENIZERS_PARALLELISM"
+    given = os.environ.get("RAYON_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given), "RAYON_NUM_THREADS"
+    return len(os.sched_getaffinity(0)), "CPUs"
 
 
 def special_tokens_of(

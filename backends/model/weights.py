@@ -10,6 +10,7 @@ shapes, with hidden size E, N heads of size d, intermediate size I and embedding
     <layer>/attention_gamma, attention_beta [E]
     <layer>/up_weight [I, E], up_bias [I]   <layer>/down_weight [E, I], down_bias [E]
     <layer>/output_gamma, output_beta [E]
+    head/<number>_weight, head/<number>_bias                            layers after the encoder, see heads.py
 
 Row 0 of `position` belongs to the first token, for every family.
 """
@@ -27,21 +28,24 @@ from backends.cache import ArtifactCache
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import read_config
 from backends.model.families import Config, layer_names_of, position_offset, setting_of, size_of
+from backends.model.heads import head_of
 from backends.model.layer_names import LayerNames
 from backends.model.supported import PLAIN_WEIGHTS, check_named_layers
+from backends.model_output import LAST_HIDDEN, Output
 
 DEFAULT_EPSILON = 1e-12
 """Epsilon of layer normalization of a configuration without layer_norm_eps. It is the value of all such encoders."""
 
 
-def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
+def encoder_weights(folder: Path, identity: str, cache: ArtifactCache, output: Output = LAST_HIDDEN) -> Artifact:
     """Write the checkpoint in `folder` as an .npz with the arrays above. The result is cached.
 
-    The notes of the artifact have layers, heads, head_size, hidden and epsilon.
+    The notes of the artifact have layers, heads, head_size, hidden and epsilon, and for another output than hidden
+    states the notes of its head.
 
     Raises:
-        Unsupported: the family has no named layers, the activation is not GELU with the error function, or
-            load_encoder refuses the checkpoint.
+        Unsupported: the checkpoint lacks the head, the family has no named layers, the activation is not GELU with the
+            error function, or load_encoder refuses the checkpoint.
     """
 
     check_named_layers(read_config(folder), PLAIN_WEIGHTS)
@@ -54,11 +58,14 @@ def encoder_weights(folder: Path, identity: str, cache: ArtifactCache) -> Artifa
         encoder = load_encoder(folder)
         assert isinstance(encoder, PreTrainedModel)  # as of every family with plain weights
         state = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
-        arrays, notes = named_weights(state, encoder.config.to_dict())
+        arrays, sizes = named_weights(state, encoder.config.to_dict())
+        notes: dict[str, object] = dict(sizes)
+        if head := head_of(folder, output):
+            arrays, notes = arrays | head.arrays(), notes | {"head": head.notes()}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
         return notes
 
-    key = {"checkpoint": identity, "form": 3}
+    key = {"checkpoint": identity, "form": 3, **output.for_cell()}
     return cache.get("weights", key, "weights.npz", build, versions_of(("torch", "transformers", "numpy")))
 
 

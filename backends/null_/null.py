@@ -202,6 +202,7 @@ class NullSession(Session):
         self._null_stream.synchronize()
 
     def fetch(self) -> Array:
+        self.wait()
         return self._output
 
     def capture(self) -> None:

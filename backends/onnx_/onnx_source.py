@@ -11,13 +11,16 @@ import numpy as np
 
 from backends.base import Artifact, Source, SourceForm, versions_of
 from backends.cache import ArtifactCache
+from backends.config_key import cell_mapping
 from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.json_codec import from_json
 from backends.model.identity import weights_digest
 from backends.model.layer_names import WEIGHT_PRODUCTS
 from backends.model.weights import encoder_weights
+from backends.model_output import LAST_HIDDEN, Output
 from backends.onnx_.calibration import CalibrationInputs
+from backends.onnx_.dynamic_int8 import quantize_dynamic_int8
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.quantize import quantize_onnx
@@ -37,6 +40,7 @@ def prepare_source(
     cache: ArtifactCache,
     learned: Path | None = None,
     lengths: Lengths | None = None,
+    output: Output = LAST_HIDDEN,
 ) -> Source:
     """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
 
@@ -51,12 +55,13 @@ def prepare_source(
         learned: a JSON file of ranges by place in the graph (see backends/int8_learning/fake_quantization.py). They
             replace calibrated ranges.
         lengths: lengths of calibration sequences; None for sequences of 1 to 4 sentences.
+        output: output of the model.
     """
     made_from = {"texts": list(texts), "seed": seed, "checkpoint": identity}
     if quantization.method is Method.search:
         # For the ranges that the search does not cover, such as the attention probabilities.
         quantization = replace(quantization, method=Method.minmax)
-    sizes = {n: size for n, size in quantization.for_cell().items() if n in ("samples", "sequence", "tokens")}
+    sizes = {n: size for n, size in cell_mapping(quantization).items() if n in ("samples", "sequence", "tokens")}
     size = replace(from_json(CalibrationSize, sizes), lengths=lengths)
     if lengths:
         sizes["lengths"] = lengths.settings()
@@ -66,7 +71,7 @@ def prepare_source(
         json.loads(learned.read_text(encoding="utf-8")) if learned else {},
     )
     if form.arrays:
-        arrays, ranges = encoder_weights(folder, identity, cache), None
+        arrays, ranges = encoder_weights(folder, identity, cache, output), None
         if form.ranges:
             onnx = export_onnx(folder, identity, cache)
             if alpha := quantization.smooth:
@@ -74,7 +79,7 @@ def prepare_source(
                 arrays = fold_arrays(arrays, onnx, cache)
             ranges = activation_ranges(onnx, quantization, calibration, cache)
         return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
-    onnx, stacked = export_onnx(folder, identity, cache), None
+    onnx, stacked = export_onnx(folder, identity, cache, output), None
     if form.rewrites:
         onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized:
@@ -89,7 +94,9 @@ def prepare_source(
 def _quantized(
     onnx: Artifact, kind: str, quantization: QuantizationOptions, calibration: CalibrationInputs, cache: ArtifactCache
 ) -> Artifact:
-    """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ."""
+    """Apply SmoothQuant and the shift of GELU if the recipe has them, then insert Q/DQ; or quantize dynamically."""
+    if quantization.dynamic:
+        return quantize_dynamic_int8(onnx, quantization, cache)
     if alpha := quantization.smooth:
         onnx = smooth_onnx(onnx, alpha, tuple(WEIGHT_PRODUCTS), calibration, cache)
     if quantization.shift:
@@ -99,16 +106,16 @@ def _quantized(
     return quantize_onnx(onnx, kind, quantization, calibration, cache)
 
 
-def export_onnx(folder: Path, identity: str, cache: ArtifactCache) -> Artifact:
-    """Export the checkpoint in `folder` as an FP32 ONNX file and check it. The result is cached."""
+def export_onnx(folder: Path, identity: str, cache: ArtifactCache, output: Output = LAST_HIDDEN) -> Artifact:
+    """Export the checkpoint in `folder` as an FP32 ONNX file with this output, and check it. The result is cached."""
 
     def build(path: Path) -> Mapping[str, object]:
         # The import of torch takes seconds. A cell with cached artifacts does not need it.
         from backends.onnx_.export_graph import export
 
-        return export(folder, path)
+        return export(folder, path, output)
 
-    key = {"checkpoint": identity, "form": 4}
+    key = {"checkpoint": identity, "form": 4, **output.for_cell()}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

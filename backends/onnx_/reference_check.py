@@ -18,6 +18,8 @@ from backends.cache import ArtifactCache
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config, weight_files
 from backends.model.families import padding_id, positions_of, token_types_of, vocabulary_of
+from backends.model.heads import head_of
+from backends.model_output import LAST_HIDDEN, Output
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +39,7 @@ MOST_TOKENS, BATCH_TOKENS = 2048, 4096
 """Longest compared sequence, and about the most tokens of a batch: plain attention needs memory for their square."""
 
 Run = Callable[[Feeds], Array]
-"""Function from feeds [batch, sequence] to hidden states [batch, sequence, hidden] FP32."""
+"""Function from feeds [batch, sequence] to an output in FP32, see backends/model_output.py."""
 
 
 def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:
@@ -56,18 +58,20 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
     return _Check("encoder", folder, identity, longest).result({}, cache, lambda: _own(folder))
 
 
-def check_export(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:
-    """Compare the exported FP32 ONNX file, run by onnxruntime on the CPU. See `check_encoder`."""
+def check_export(
+    folder: Path, identity: str, longest: int, cache: ArtifactCache, output: Output = LAST_HIDDEN
+) -> Mapping[str, object]:
+    """Compare the exported FP32 ONNX file with this output, run by onnxruntime on the CPU. See `check_encoder`."""
     from backends.onnx_.onnx_source import export_onnx
 
-    onnx = export_onnx(folder, identity, cache)
-    check = _Check("export", folder, identity, longest)
+    onnx = export_onnx(folder, identity, cache, output)
+    check = _Check("export", folder, identity, longest, output)
     return check.result({"onnx": onnx.sha256}, cache, lambda: _exported(onnx.path))
 
 
-def compare_export(folder: Path, onnx: Path, longest: int) -> float:
+def compare_export(folder: Path, onnx: Path, longest: int, output: Output = LAST_HIDDEN) -> float:
     """Return the largest difference between an ONNX file and transformers. Raise ArithmeticError above TOLERANCE."""
-    return _compare("export", folder, longest, lambda: _exported(onnx))[0]
+    return _Check("export", folder, "", longest, output).compare(lambda: _exported(onnx))[0]
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,14 @@ class _Check:
         part: "encoder" or "export".
         folder, identity: folder and identity of the checkpoint.
         longest: number of tokens of the longest sequence.
+        output: the output that is compared.
     """
 
     part: str
     folder: Path
     identity: str
     longest: int
+    output: Output = LAST_HIDDEN
 
     def result(
         self, key: Mapping[str, object], cache: ArtifactCache, candidate: Callable[[], Run]
@@ -91,41 +97,45 @@ class _Check:
         """Compare, or return the result from the cache. `key` identifies the candidate in addition to the fields."""
 
         def build(path: Path) -> Mapping[str, object]:
-            difference, count = _compare(self.part, self.folder, self.longest, candidate)
+            difference, count = self.compare(candidate)
             path.write_text(f"{difference}\n", encoding="utf-8")
             return {"difference": difference, "lengths": count, "longest": min(self.longest, MOST_TOKENS)}
 
         versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
         fields = {"part": self.part, "checkpoint": self.identity, "longest": self.longest, "form": 1}
-        return cache.get("reference-check", {**fields, **key}, "difference.txt", build, versions).notes
+        key = {**fields, **key, **self.output.for_cell()}
+        return cache.get("reference-check", key, "difference.txt", build, versions).notes
 
-
-def _compare(part: str, folder: Path, longest: int, candidate: Callable[[], Run]) -> tuple[float, int]:
-    """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
-    config = read_config(folder)
-    lengths = checked_lengths(min(longest, positions_of(config), MOST_TOKENS), _parameters(folder))
-    batches = list(padded_batches(lengths, config, input_names(folder)))
-    outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
-    references = _run_all(_transformers(folder), batches)
-    masks = [feeds["attention_mask"].astype(bool) for feeds in batches]
-    if not all(np.isfinite(reference[mask]).all() for mask, reference in zip(masks, references, strict=True)):
-        raise ArithmeticError(
-            "transformers itself gives NaN or Inf for this checkpoint; its weights or its config.json are damaged"
-        )
-    worst, worst_length, size = 0.0, 0, 1.0
-    for mask, reference, output in zip(masks, references, outputs, strict=True):
-        size = max(size, float(np.sqrt(np.mean(reference[mask] ** 2))))
-        by_row = np.where(mask[..., None], np.abs(reference - output), 0).max((1, 2))
-        by_row = np.where(np.isfinite(by_row), by_row, np.inf)
-        if by_row.max() > worst:
-            worst, worst_length = float(by_row.max()), int(mask[by_row.argmax()].sum())
-    if not worst <= TOLERANCE * size:
-        name = "own FP32 encoder" if part == "encoder" else "exported ONNX file"
-        raise ArithmeticError(
-            f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at {worst_length} "
-            f"of {lengths[-1]} tokens; its attention mask or an operation is wrong for this checkpoint"
-        )
-    return worst, len(lengths)
+    def compare(self, candidate: Callable[[], Run]) -> tuple[float, int]:
+        """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
+        config = read_config(self.folder)
+        lengths = checked_lengths(min(self.longest, positions_of(config), MOST_TOKENS), _parameters(self.folder))
+        batches = list(padded_batches(lengths, config, input_names(self.folder)))
+        outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
+        references = _run_all(_transformers(self.folder, self.output), batches)
+        worst, worst_length, size = 0.0, 0, 1.0
+        for feeds, reference, output in zip(batches, references, outputs, strict=True):
+            mask = feeds["attention_mask"].astype(bool)
+            valid = mask[..., None] if self.output.per_token else np.ones((len(mask), 1), bool)
+            if not np.isfinite(reference).all(where=valid):
+                raise ArithmeticError(
+                    "transformers itself gives NaN or Inf for this checkpoint; its weights or its config.json are "
+                    "damaged"
+                )
+            size = max(size, float(np.sqrt(np.mean(reference**2, where=valid))))
+            difference = np.where(valid, np.abs(reference - output), 0)
+            by_row = difference.reshape(len(mask), -1).max(1)
+            by_row = np.where(np.isfinite(by_row), by_row, np.inf)
+            if by_row.max() > worst:
+                worst, worst_length = float(by_row.max()), int(mask[by_row.argmax()].sum())
+        if not worst <= TOLERANCE * size:
+            name = "own FP32 encoder" if self.part == "encoder" else "exported ONNX file"
+            raise ArithmeticError(
+                f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at "
+                f"{worst_length} of {lengths[-1]} tokens; its attention mask or an operation is wrong for this "
+                "checkpoint"
+            )
+        return worst, len(lengths)
 
 
 def checked_lengths(longest: int, parameters: int) -> list[int]:
@@ -160,11 +170,13 @@ def _parameters(folder: Path) -> int:
     return sum(path.stat().st_size for path in weight_files(folder)) // 4
 
 
-def _transformers(folder: Path) -> Run:
-    """Load AutoModel of transformers with its own eager attention, as users call it."""
+def _transformers(folder: Path, output: Output) -> Run:
+    """Load AutoModel of transformers with its own eager attention, as users call it, and the head of `output`."""
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
+
+    from backends.model.output_head import OutputHead
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -172,11 +184,14 @@ def _transformers(folder: Path) -> Run:
         folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False,
         use_safetensors=True,
     ).eval()  # fmt: skip
+    head = head_of(folder, output)
+    layers = None if head is None else OutputHead(head)
 
     def run(feeds: Feeds) -> Array:
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(array).long() for name, array in feeds.items()}
-            return np.asarray(model(**inputs).last_hidden_state.numpy())
+            hidden = model(**inputs).last_hidden_state
+            return np.asarray((hidden if layers is None else layers(hidden, inputs["attention_mask"])).numpy())
 
     return run
 

@@ -58,7 +58,10 @@ def _settings(spec: BuildSpec) -> Settings:
 
 
 def _write_compact(deployment: Deployment, source: Path, target: Path, settings: Settings) -> dict[str, object]:
-    """Write a Q/DQ graph with INT8 weights, and with INT8 embeddings if the samples stay as similar to FP32."""
+    """Write a graph with INT8 weights, and with INT8 embeddings if the samples stay as similar to FP32.
+
+    A dynamic graph has INT8 weights already.
+    """
     measured = _cosine(deployment, source.parent, {**settings, "file": source.name})
     counts = compact_weights(source, target)
     exported = _cosine(deployment, target.parent, settings)
@@ -66,7 +69,9 @@ def _write_compact(deployment: Deployment, source: Path, target: Path, settings:
         counts = compact_weights(source, target, embeddings=False)
         exported = _cosine(deployment, target.parent, settings)
     return {
-        "int8_weights": counts["weights"],
+        "int8_weights": deployment.artifact.notes["quantized"]
+        if deployment.spec.quantization.dynamic
+        else counts["weights"],
         "int8_embeddings": counts["embeddings"],
         "mean_cosine_to_fp32": {"measured_file": measured, "exported_file": exported},
     }

@@ -31,9 +31,9 @@ from backends.cache import ArtifactCache
 from backends.finding import MISSING, OK, Finding
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
-from backends.onnx_ import onnx_files
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
+from backends.ort_.fused_operators import fuse_operators
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -60,8 +60,12 @@ class OnnxRuntime(Backend):
             raise Unsupported(f"tf32 needs compute capability 8.0; {spec.device.name} is older; use fp32 or fp16")
         if spec.precision == "fp8":
             raise Unsupported("onnxruntime has no FP8 MatMul for BERT; use backend=trt with TensorRT 10 or newer")
-        if spec.precision == "int8" and not spec.quantization.explicit:
+        if spec.precision == "int8" and not (spec.quantization.explicit or spec.quantization.dynamic):
             raise Unsupported("onnxruntime reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
+        if spec.precision == "int8" and spec.quantization.dynamic and spec.device.kind == "cuda":
+            raise Unsupported(
+                "onnxruntime computes dynamic INT8 on a CPU: use device=cpu or quantization.scheme=explicit"
+            )
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return the version of onnxruntime and its execution providers."""
@@ -82,7 +86,7 @@ class OnnxRuntime(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the ONNX file unchanged or, if fusion is on, rewritten by the BERT optimizer of onnxruntime.
 
-        A Q/DQ file stays unchanged: the patterns of the optimizer do not match across Q/DQ nodes.
+        An INT8 file stays unchanged: the patterns of the optimizer do not match across its nodes.
         """
         assert source.onnx is not None
         fusion = spec.options_as(OrtOptions).fusion
@@ -92,7 +96,7 @@ class OnnxRuntime(Backend):
         onnx_file, half, gpu = source.onnx, spec.precision == "fp16", spec.device.kind == "cuda"
 
         def build(path: Path) -> dict[str, object]:
-            return _fuse(onnx_file.path, source.checkpoint, path, half, gpu)
+            return fuse_operators(onnx_file.path, source.checkpoint, path, half, gpu)
 
         embeddings = family_of(read_config(source.checkpoint)).fused_embeddings
         key = {"source": onnx_file.sha256, "half": half, "gpu": gpu, **({} if embeddings else {"embeddings": False})}
@@ -105,57 +109,26 @@ class OnnxRuntime(Backend):
         yield "load", OrtSession(spec, artifact.path)
 
 
-def _fuse(source: Path, checkpoint: Path, path: Path, half: bool, gpu: bool) -> dict[str, object]:
-    """Fuse attention, GELU, LayerNorm and embeddings; return the number of fused operators of each kind.
-
-    For families without named layers, the optimizer fuses only the patterns that it recognizes.
-
-    Raises:
-        RuntimeError: the optimizer did not fuse the attention of all layers of a family with named layers.
-    """
-    from onnxruntime.transformers import optimizer
-    from onnxruntime.transformers.fusion_options import FusionOptions
-    from transformers import AutoConfig
-
-    family = family_of(read_config(checkpoint))
-    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
-    options = FusionOptions(family.fusion)
-    options.enable_embed_layer_norm = family.fused_embeddings
-    model = optimizer.optimize_model(
-        str(source),
-        model_type=family.fusion,
-        num_heads=config.num_attention_heads,
-        hidden_size=config.hidden_size,
-        optimization_options=options,
-        opt_level=0,
-        use_gpu=gpu,
-    )
-    fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    if family.named_layers and fused.get("Attention", 0) != config.num_hidden_layers:
-        raise RuntimeError(
-            f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
-            f"{config.num_hidden_layers} layers (fused operators: {fused}); set ort.fusion=off"
-        )
-    if half:
-        model.convert_float_to_float16(keep_io_types=False)
-    model.save_model_to_file(str(path), use_external_data_format=onnx_files.is_large(source))
-    if onnx_files.is_large(path):
-        onnx_files.store_weights_digest(path)
-    return {"fused": fused}
-
-
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass
 class ShapeBuffers:
-    """Buffers of one shape at fixed addresses, and their IO binding."""
+    """Buffers of one shape at fixed addresses, and their IO binding.
+
+    Attributes:
+        inputs, output: buffers on the device. On a CPU they share the memory of `staging` and `host`.
+        staging: inputs in host memory, by name.
+        host: output in host memory.
+        pinned: owners of the memory of `staging` and `host` on a GPU.
+    """
 
     inputs: dict[str, onnxruntime.OrtValue]
     output: onnxruntime.OrtValue
     binding: onnxruntime.IOBinding
-    pinned: dict[str, PinnedArray] = field(default_factory=dict)
-    host: PinnedArray | None = None
+    staging: dict[str, Array] = field(default_factory=dict)
+    host: Array = field(default_factory=lambda: np.empty(0))
+    pinned: list[PinnedArray] = field(default_factory=list)
 
 
 class OrtSession(Session):
@@ -202,8 +175,9 @@ class OrtSession(Session):
         self._bound = ShapeBuffers({}, None, None)
         self._key: Key = ()
         self._bound_by_key: dict[Key, ShapeBuffers] = {}
-        hidden = self._session.get_outputs()[0].shape[-1]
-        self._hidden = hidden if isinstance(hidden, int) else self._probe_hidden()
+        features = self._session.get_outputs()[0].shape[-1]
+        self._features = features if isinstance(features, int) else self._probe_features()
+        self._per_token = spec.output.per_token
 
     def _run_options(self, graph: int) -> onnxruntime.RunOptions:
         run = self._ort.RunOptions()
@@ -213,8 +187,8 @@ class OrtSession(Session):
                 run.add_run_config_entry("gpu_graph_id", str(graph))
         return run
 
-    def _probe_hidden(self) -> int:
-        """Return the hidden size from one run at 1x2, because it is symbolic in the exported file."""
+    def _probe_features(self) -> int:
+        """Return the last size of the output from one run at 1x2, because it is symbolic in the exported file."""
         ones = np.ones((1, 2), np.int32)
         (output,) = self._session.run(None, {i.name: ones for i in self._session.get_inputs()}, self._plain)
         return int(output.shape[-1])
@@ -239,32 +213,33 @@ class OrtSession(Session):
 
     def copy_in(self, feeds: Feeds) -> None:
         for name, values in feeds.items():
-            if self._cuda is None:
-                self._bound.inputs[name].update_inplace(np.ascontiguousarray(values))
-            else:
-                pinned = self._bound.pinned[name].array
-                pinned[...] = values
-                self._cuda.copy_in(self._bound.inputs[name].data_ptr(), pinned)
+            staging = self._bound.staging[name]
+            staging[...] = values
+            if self._cuda is not None:
+                self._cuda.copy_in(self._bound.inputs[name].data_ptr(), staging)
 
     def _bind(self, feeds: Feeds) -> ShapeBuffers:
         """Allocate and bind the buffers of a new shape."""
-        ort = self._ort
-        device = ("cuda", 0) if self._gpu else ("cpu", 0)
-        shape = (*feeds["input_ids"].shape, self._hidden)
+        batch, sequence = feeds["input_ids"].shape
+        shape = (batch, sequence, self._features) if self._per_token else (batch, self._features)
         dtype = np.float16 if self._half else np.float32
-        inputs = {k: ort.OrtValue.ortvalue_from_shape_and_type(v.shape, np.int32, *device) for k, v in feeds.items()}
-        output = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, *device)
-        binding = self._session.io_binding()
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
-        bound = ShapeBuffers(inputs, output, binding)
+        value, pinned = self._ort.OrtValue, []
         if self._gpu:
             from backends.cuda import PinnedArray
 
-            bound.pinned = {k: PinnedArray(v.shape, np.int32) for k, v in feeds.items()}
-            bound.host = PinnedArray(shape, dtype)
-        return bound
+            pinned = [*(PinnedArray(array.shape, np.int32) for array in feeds.values()), PinnedArray(shape, dtype)]
+            *arrays, host = (buffer.array for buffer in pinned)
+            values = [value.ortvalue_from_shape_and_type(array.shape, array.dtype, "cuda", 0) for array in arrays]
+            output = value.ortvalue_from_shape_and_type(shape, dtype, "cuda", 0)
+        else:
+            arrays, host = [np.zeros(array.shape, np.int32) for array in feeds.values()], np.zeros(shape, dtype)
+            values, output = [value.ortvalue_from_numpy(array) for array in arrays], value.ortvalue_from_numpy(host)
+        staging, inputs = dict(zip(feeds, arrays, strict=True)), dict(zip(feeds, values, strict=True))
+        binding = self._session.io_binding()
+        for name, buffer in inputs.items():
+            binding.bind_ortvalue_input(name, buffer)
+        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, output)
+        return ShapeBuffers(inputs, output, binding, staging, host, pinned)
 
     def step(self) -> None:
         self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
@@ -274,12 +249,10 @@ class OrtSession(Session):
             self.stream.synchronize()
 
     def fetch(self) -> Array:
-        if self._cuda is None:
-            return self._bound.output.numpy()  # type: ignore[no-any-return]
-        assert self._bound.host is not None
-        self._cuda.copy_out(self._bound.host.array, self._bound.output.data_ptr())
-        self.wait()
-        return self._bound.host.array
+        if self._cuda is not None:
+            self._cuda.copy_out(self._bound.host, self._bound.output.data_ptr())
+            self.wait()
+        return self._bound.host
 
     def capture(self) -> None:
         if not self._can_capture:

@@ -9,8 +9,6 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from backends.base import Feeds
 from backends.deployment import Deployed, Deployment, TensorInfo
 from backends.inputs.samples import Arrange, ArrangedInputs
@@ -71,7 +69,4 @@ def _profile(profile: Profile) -> dict[str, object]:
 def _arranged(layout: Layout, feeds: Feeds) -> ArrangedInputs:
     """Return a batch in the layout of the plan. The layout itself gives the row of each token in the output."""
     arranged = layout.arrange(feeds)
-    ids = arranged.arrays["input_ids"]
-    rows = np.arange(ids.size).reshape(*ids.shape, *[1] * -layout.hidden_axis)
-    restored = arranged.restore(rows)
-    return ArrangedInputs(arranged.arrays, np.asarray(restored)[..., 0].astype(np.int64))
+    return ArrangedInputs(arranged.arrays, arranged.places())

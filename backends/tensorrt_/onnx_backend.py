@@ -26,6 +26,8 @@ class TensorRT(TensorRTBackend):
             )
         if spec.precision == "fp8" and capability < (8, 9):
             raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
+        if spec.quantization.dynamic:
+            raise Unsupported("TensorRT has no dynamic INT8; use quantization.scheme=explicit")
         if not spec.quantization.explicit:
             if spec.precision != "int8":
                 raise Unsupported("implicit calibration is for INT8 only; use quantization.scheme=explicit")

@@ -32,6 +32,8 @@ class PackedOptions(BackendOptions):
     pad_to_multiple_of: int = key(1, added_later=True)
 
 
+NOT_OF_TORCHAO = "torchao has one scale for each output channel, 8-bit weights, and quantizes every linear module"
+
 BACKENDS = (
     BackendDescription(
         name="torch_eager",
@@ -51,6 +53,7 @@ BACKENDS = (
         time_limit_s=1200.0,
         options=CompileOptions,
         groups={"torch": CompileOptions},
+        unused_quantization=dict.fromkeys(("per_channel", "reduce_range", "leave_out"), NOT_OF_TORCHAO),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
     ),
     # On a CPU it runs one sequence at a time, which checks outputs only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,12 +26,15 @@ from backends.base import (
 from backends.finding import Finding
 from backends.inputs.packing import Packing, pack
 from backends.json_codec import from_json
+from backends.model.heads import Head
 from backends.torch_.description import PackedOptions
 from backends.torch_.pytorch import TorchSteps
 from backends.torch_.torch_findings import torch_findings
 
 if TYPE_CHECKING:
     import torch
+
+    from backends.model.output_head import OutputHead
 
     Tensors = Mapping[str, torch.Tensor]
 
@@ -70,10 +74,15 @@ class TorchPacked(Backend):
             torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
-            weights = {name: torch.from_numpy(loaded[name]).to(spec.device.kind, dtype) for name in loaded.files}
-        multiple = spec.options_as(PackedOptions).pad_to_multiple_of
+            arrays = {name: loaded[name] for name in loaded.files}
+        weights = {name: torch.from_numpy(array).to(spec.device.kind, dtype) for name, array in arrays.items()}
+        head: OutputHead | None = None
+        if notes := from_json(Mapping[str, object], artifact.notes.get("head", {}), "head"):
+            from backends.model.output_head import OutputHead
+
+            head = OutputHead(Head.of_arrays(arrays, notes)).to(spec.device.kind, dtype)
         epsilon = from_json(float, artifact.notes["epsilon"], "epsilon")
-        return PackedSession(weights, epsilon, spec.device.kind, spec.device.index, multiple)
+        return PackedSession(PackedModel(weights, epsilon, head), spec)
 
 
 def encode(weights: Tensors, inputs: Tensors, longest: int, epsilon: float) -> torch.Tensor:
@@ -131,16 +140,41 @@ def attend(
     return attended
 
 
+@dataclass(frozen=True)
+class PackedModel:
+    """Encoder and head on packed tokens.
+
+    Attributes:
+        weights, epsilon: see `encode`.
+        head: None for hidden states.
+    """
+
+    weights: Tensors
+    epsilon: float
+    head: OutputHead | None
+
+    def run(self, inputs: Tensors, longest: int) -> torch.Tensor:
+        """Return [batch, ...], or [tokens, ...] if the output has values for each token; see `encode`."""
+        hidden = encode(self.weights, inputs, longest, self.epsilon)
+        if self.head is None:
+            return hidden
+        from backends.torch_.packed_head import packed_output
+
+        return packed_output(self.head, hidden, inputs)
+
+
 class PackedSession(TorchSteps):
     """Session of an encoder on packed tokens. A CUDA graph is valid for one number of tokens and one padded shape."""
 
-    def __init__(self, weights: Tensors, epsilon: float, kind: str, index: int, multiple: int) -> None:
-        super().__init__(kind, index)
-        self._weights, self._epsilon, self._multiple = weights, epsilon, multiple
+    def __init__(self, model: PackedModel, spec: BuildSpec) -> None:
+        super().__init__(spec.device.kind, spec.device.index)
+        self._model: PackedModel | None = model
+        self._multiple = spec.options_as(PackedOptions).pad_to_multiple_of
+        self._per_token = spec.output.per_token
         self._packing: Packing | None = None
 
     def close(self) -> None:
-        self._weights = {}
+        self._model = None
         super().close()
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
@@ -156,8 +190,21 @@ class PackedSession(TorchSteps):
 
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
-        return encode(self._weights, self._buffers.inputs, self._packing.is_token.shape[1], self._epsilon)
+        assert self._model is not None
+        return self._model.run(self._buffers.inputs, self._packing.is_token.shape[1])
 
     def fetch(self) -> Array:
+        """Return the output. Values for each token are restored to [batch, sequence, ...] on the device."""
         assert self._packing is not None
-        return self._packing.restore(self._copy_out())
+        packing, output = self._packing, self._buffers.output
+        assert output is not None
+        if not self._per_token:
+            return self._copy_out(output)
+        batch, sequence = packing.is_token.shape
+        if packing.padded:
+            with self._on_stream:
+                starts = self._buffers.inputs["starts"][:, None].long()
+                places = starts[:-1] + self._torch.arange(sequence, device=output.device)
+                outside = places >= starts[1:]
+                output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
+        return self._copy_out(output.reshape(batch, sequence, output.shape[-1]))

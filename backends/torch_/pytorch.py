@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from backends.base import (
@@ -30,11 +29,11 @@ from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
 from backends.torch_.description import CompileOptions, EagerOptions
+from backends.torch_.dynamic_linear import METHOD, check_int8, int8_findings, quantize_int8
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 
 if TYPE_CHECKING:
     import torch
-    from transformers.modeling_outputs import BaseModelOutput
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -45,10 +44,12 @@ class Torch(Backend):
 
     compiled: bool
     distributions = ("torch",)
-    also_recorded = ("transformers", "triton")
+    also_recorded = ("transformers", "triton", "torchao")
 
     def check(self, spec: BuildSpec) -> None:
-        if spec.precision not in PRECISIONS:
+        if spec.precision == "int8" and self.compiled:
+            check_int8(spec)
+        elif spec.precision not in PRECISIONS:
             raise Unsupported(
                 f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
             )
@@ -68,11 +69,13 @@ class Torch(Backend):
             raise Unavailable("torch.compile on a CPU needs a C++ compiler: install g++ or use backend=torch_eager")
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
-        return (*torch_findings(device), *(compiler_findings(device) if self.compiled else ()))
+        own = (*compiler_findings(device), *int8_findings(device)) if self.compiled else ()
+        return (*torch_findings(device), *own)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
-        notes = {"marked": list(source.marked)} if source.marked else {}
+        notes: dict[str, object] = {"marked": list(source.marked)} if source.marked else {}
+        notes |= {"int8": METHOD} if spec.precision == "int8" else {}
         path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.also_recorded)), notes=notes)
 
@@ -86,22 +89,28 @@ class Torch(Backend):
         import torch
 
         from backends.model.checkpoint import load_encoder
+        from backends.model.heads import head_of
+        from backends.model.output_head import ModelWithOutput
 
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         if spec.threads:
             torch.set_num_threads(spec.threads)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        model: torch.nn.Module = load_encoder(artifact.path.parent).to(spec.device.kind)
+        folder = artifact.path.parent
+        encoder: torch.nn.Module = load_encoder(folder)
+        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
+            from backends.torch_.marked_modules import MarkedEncoder
+
+            encoder = MarkedEncoder(encoder, marked)
+        model = ModelWithOutput(encoder, head_of(folder, spec.output)).eval().to(spec.device.kind)
         if isinstance(spec.options, EagerOptions) and spec.options.keep_fp32:
             from backends.torch_.keep_fp32 import convert_except
 
             convert_except(model, dtype, spec.options.keep_fp32)
         else:
             model.to(dtype)
-        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
-            from backends.torch_.marked_modules import MarkedEncoder
-
-            model = MarkedEncoder(model, marked)
+        if spec.precision == "int8":
+            quantize_int8(model)
         if self.compiled:
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
@@ -131,7 +140,13 @@ class CapturedStep:
 
 @dataclass
 class Buffers:
-    """Buffers of one shape at fixed addresses, and the output of the last step."""
+    """Buffers of one shape at fixed addresses, and the output of the last step.
+
+    Attributes:
+        inputs: inputs on the device.
+        staging: inputs in host memory, pinned on a GPU. On a CPU they are `inputs`.
+        host: pinned memory for the output on a GPU.
+    """
 
     inputs: dict[str, torch.Tensor]
     staging: dict[str, torch.Tensor]
@@ -163,7 +178,7 @@ class TorchSteps(Session):
 
     @abc.abstractmethod
     def _forward(self) -> torch.Tensor:
-        """Return the last hidden state for the current input buffers, on the device."""
+        """Return the output for the current input buffers, on the device."""
 
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier step has already raised the error
@@ -190,16 +205,19 @@ class TorchSteps(Session):
     def _allocate(self, arrays: Mapping[str, Array]) -> Buffers:
         torch = self._torch
         staging = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        if self._device.type == "cuda":
-            staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
+        if self._device.type == "cpu":
+            return Buffers(staging, staging)
+        staging = {name: tensor.pin_memory() for name, tensor in staging.items()}
         with self._on_stream:
             return Buffers({name: torch.empty_like(t, device=self._device) for name, t in staging.items()}, staging)
 
     def _fill(self, arrays: Mapping[str, Array]) -> None:
         with self._on_stream:
             for name, array in arrays.items():
-                self._buffers.staging[name].numpy()[...] = array
-                self._buffers.inputs[name].copy_(self._buffers.staging[name], non_blocking=True)
+                staging, on_device = self._buffers.staging[name], self._buffers.inputs[name]
+                staging.numpy()[...] = array
+                if on_device is not staging:
+                    on_device.copy_(staging, non_blocking=True)
 
     def step(self) -> None:
         captured: CapturedStep | None = self.graphs.current
@@ -214,12 +232,11 @@ class TorchSteps(Session):
         if self.stream is not None:
             self.stream.synchronize()
 
-    def _copy_out(self) -> Array:
-        """Return the last output in host memory."""
+    def _copy_out(self, output: torch.Tensor) -> Array:
+        """Return a tensor of the device in host memory."""
         torch, buffers = self._torch, self._buffers
-        assert buffers.output is not None
         with self._on_stream:
-            output = buffers.output.float() if buffers.output.dtype == torch.bfloat16 else buffers.output
+            output = output.float() if output.dtype == torch.bfloat16 else output
             if self.stream is None:
                 return output.numpy()
             if buffers.host is None:
@@ -241,13 +258,13 @@ class TorchSteps(Session):
 
 
 class TorchSession(TorchSteps):
-    """Session of a model of transformers.
+    """Session of a model of transformers (ModelWithOutput in backends/model/output_head.py).
 
     If no sequence is padded, the model gets no attention mask, as in a server that knows its lengths. Attention can
     then use its fastest kernel. Otherwise the model gets a boolean mask [batch, 1, 1, sequence].
     """
 
-    def __init__(self, model: Callable[..., BaseModelOutput | SimpleNamespace], kind: str, index: int) -> None:
+    def __init__(self, model: Callable[..., torch.Tensor], kind: str, index: int) -> None:
         super().__init__(kind, index)
         self._model = model
         self._unpadded = False
@@ -270,10 +287,8 @@ class TorchSession(TorchSteps):
     def _forward(self) -> torch.Tensor:
         inputs = dict(self._buffers.inputs)
         mask = inputs.pop("attention_mask")
-        output: torch.Tensor = self._model(
-            **inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool()
-        ).last_hidden_state
-        return output
+        return self._model(**inputs, attention_mask=None if self._unpadded else mask[:, None, None, :].bool())
 
     def fetch(self) -> Array:
-        return self._copy_out()
+        assert self._buffers.output is not None
+        return self._copy_out(self._buffers.output)

@@ -31,6 +31,7 @@ PAGES_WITH_BLOCKS = (
     "README.zh-CN.md",
     "docs/guides/checkpoint.md",
     "docs/guides/choose.md",
+    "docs/guides/cpu.md",
     "docs/guides/data_out.md",
     "results/README.md",
 )

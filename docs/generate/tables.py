@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from suites.accuracy import recipe_tables
 from suites.accuracy import tables as accuracy_tables
+from suites.latency import gpu_and_request, workload_tables
 from suites.latency import tables as latency_tables
-from suites.latency import workload_tables
 from suites.layers import kernel_tables
 from suites.layers import tables as layer_tables
 from suites.switching import pair_tables
@@ -14,6 +14,12 @@ from suites.tables import search_tables
 
 LEGENDS = (
     ("Latency", "latency.md", "How fast is one forward pass?", latency_tables.LEGEND),
+    (
+        "GPU time and request time",
+        "gpu_and_request.md",
+        "Is the row that is fastest on the GPU also the fastest by request time?",
+        gpu_and_request.LEGEND,
+    ),
     ("Workloads", "workloads.md", "How fast is a batch of sequences of different lengths?", workload_tables.LEGEND),
     ("Accuracy", "accuracy.md", "How far are the results on a task from those of FP32?", accuracy_tables.LEGEND),
     (
@@ -39,8 +45,9 @@ table. If a backend does not support a cell, its row has the word `unsupported` 
 
 A run ends with a short table that fits into a terminal of 80 columns. It has the rows of the run, the baseline, and the
 fastest rows that were measured before for the same model and shape. Rows of the run begin with a `*`. `ratio` says how
-many times as fast a row is as the baseline, which is `torch_eager` in FP32; `baseline=ort/fp16` names another. `--wide`
-prints the tables with every column instead, as they are in the files.
+many times as fast a row is as the baseline, which is `torch_eager` in FP32; `baseline=ort/fp16` names another. The time
+is that of a step; with `rank=request` it is that of a request. `--wide` prints the tables with every column instead, as
+they are in the files.
 
 In these files, a line of a table has about 120 characters. Long notes are in a numbered list below the table. A table
 with many columns is split into several parts.

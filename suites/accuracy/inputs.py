@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from backends.base import Source
+from backends.base import Source, Unsupported
 from backends.inputs.batches import InputSource
-from backends.inputs.pooling import pooling_of
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import Text
+from backends.model.checkpoint_files import read_config
 from backends.model.heads import check_head
+from backends.model.labels import head_fault
+from backends.model.pooling import pooling_of
+from backends.model_output import EMBEDDING
 from suites.accuracy.suite import AccuracyQuestion
 from suites.running.job import ExportJob
 from suites.running.prepared import Prepared
@@ -22,12 +25,16 @@ def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
     Raises:
         Unsupported, Unavailable: the checkpoint lacks the head, labels, pooling or tokenizer that the task needs.
     """
-    question = cast(AccuracyQuestion, job.question)
-    readout, drift = question.readout, question.kind == "fidelity"
-    check_head(origin.folder, readout, question.labels, question.reading)
-    pooling = pooling_of(origin.folder) if readout == "mean" else None
-    chosen = pooling.readout if pooling else readout
-    texts = cast("Sequence[Text]", question.texts)
-    texts, longest = (pooling.texts(texts), pooling.longest) if pooling else (texts, 0)
-    inputs = prepare_task_batches(origin, job.spec.shapes, TaskTexts(texts, chosen, drift, longest))
-    return Prepared(source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}) if pooling else inputs)
+    question, output = cast(AccuracyQuestion, job.question), job.spec.output
+    if problem := head_fault(read_config(origin.folder), question.kind):
+        raise Unsupported(problem)
+    check_head(origin.folder, output, question.labels, question.reading)
+    texts, random = cast("Sequence[Text]", question.texts), question.kind == "fidelity"
+    if output.kind != EMBEDDING:
+        task = TaskTexts(texts, random, words=question.kind == "token_classification")
+        return Prepared(source, prepare_task_batches(origin, job.spec.shapes, task))
+    pooling = pooling_of(origin.folder)
+    task = TaskTexts(pooling.texts(texts), random, pooling.longest)
+    inputs = prepare_task_batches(origin, job.spec.shapes, task)
+    note = f"{'+'.join(output.pooling)} pooling" if output.pooling else pooling.note
+    return Prepared(source, replace(inputs, notes={**inputs.notes, "pooling": note}))

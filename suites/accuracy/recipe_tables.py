@@ -40,6 +40,7 @@ LEGEND = f"""\
 Each row is one method to quantize a model to INT8.
 
 - **activations**: *signed* and symmetric, as TensorRT requires, or *unsigned* with a zero point, as x86 CPUs multiply.
+  *dynamic*: each pass computes their ranges.
 - **recipe**: options in which the row differs from most rows. A number in brackets refers to the list below the table.
 - **difference**: score minus that of FP32, with a 95% interval by paired bootstrap. Rows are sorted by it. If the
   intervals of two rows overlap, their order may be chance.
@@ -162,9 +163,9 @@ def _recipe(common: Distinctions, record: Record) -> str:
     are named.
     """
     own = record.cell.options["quantization"]
-    implicit = own.get("scheme") == "implicit"
+    explicit = own.get("scheme", "explicit") == "explicit"
     named = [option.removeprefix("quantization.") for option in common.of(record).split("; ")]
-    shown = "; ".join(o for o in named if o != "qat_rate unset" and not (implicit and o.endswith(" unset")))
+    shown = "; ".join(o for o in named if o != "qat_rate unset" and (explicit or not o.endswith(" unset")))
     if shown or common.caption():
         return shown or COMMON_OPTIONS
     return "; ".join(
@@ -190,8 +191,10 @@ def _task(record: Record) -> str:
 
 
 def _activations(record: Record) -> str:
-    activation = record.cell.options["quantization"].get("activation", "int8")
-    return "unsigned" if activation == "uint8" else "signed"
+    own = record.cell.options["quantization"]
+    if own.get("scheme") == "dynamic":
+        return "dynamic"
+    return "unsigned" if own.get("activation", "int8") == "uint8" else "signed"
 
 
 def _time(record: Record, timed: Mapping[str, Record]) -> tuple[str, Estimate | None, bool]:

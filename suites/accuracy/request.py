@@ -22,5 +22,5 @@ def suite_request(context: RequestContext) -> SuiteRequest:
     lengths = {"task": config.task.name, "evaluated": short_digest(list(task.texts))}
     if task.targets:
         lengths["targets"] = short_digest(dict(task.targets))
-    question = AccuracyQuestion(task.kind, task.readout, tuple(task.labels), task.reading, tuple(task.texts))
-    return SuiteRequest(context.shapes, context.shapes, question, lengths)
+    question = AccuracyQuestion(task.kind, tuple(task.labels), task.reading, tuple(task.texts))
+    return SuiteRequest(context.shapes, context.shapes, question, lengths, output=task.output)

@@ -11,18 +11,16 @@ from suites.tasks.task_scores import TaskScores
 
 @dataclass(frozen=True)
 class AccuracyQuestion(Question):
-    """The texts to run and how their outputs are read.
+    """The texts to run.
 
     Attributes:
         kind: name of a TaskKind.
-        readout: name of a readout in backends/inputs/readout.py.
         labels: labels that the checkpoint must have.
         reading: how labels are read; one of READINGS in backends/model/labels.py.
-        texts: each a str, or a list of two for pairs of texts.
+        texts: each a str, a list of two for pairs of texts, or the list of tokens for token_classification.
     """
 
     kind: str
-    readout: str
     labels: tuple[str, ...]
     reading: str
     texts: tuple[object, ...]

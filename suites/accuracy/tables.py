@@ -20,11 +20,11 @@ from suites.tables.markdown import (
 )
 from suites.tables.models import model_names, origin_note, pooling_note, task_names
 from suites.tables.table import Table
-from suites.tasks.task_scores import TaskFigures
+from suites.tasks.task_scores import MetricFigures, TaskFigures
 
 COLUMNS = (
-    "backend", "precision", "metric", "difference [95% CI]", "verdict", "value", "FP32 value", "changed", "cosine min",
-    "cosine mean", "max difference", "relative error", "NaN or Inf", "version", "notes",
+    "backend", "precision", "metric", "difference [95% CI]", "verdict", "value", "FP32 value", "other metrics",
+    "changed", "cosine min", "cosine mean", "max difference", "relative error", "NaN or Inf", "version", "notes",
 )  # fmt: skip
 
 KEYS = COLUMNS.index("difference [95% CI]") + 1
@@ -33,6 +33,8 @@ LEGEND = f"""\
 - **metric, value**: metric of the task, computed from the row's own outputs.
 - **FP32 value**: the same metric for PyTorch in FP32 on the same texts.
 - **difference**: value minus FP32 value, with a 95% interval by paired bootstrap.
+- **other metrics**: more metrics of the task, each with its value, its difference and the interval. They never make a
+  row invalid.
 - **verdict**: the conclusion that the interval supports. For the project's own sentences (rank agreement) there is no
   interval and no verdict: they show drift only, and never make a row invalid.
 - **changed**: share of predictions that differ from those of FP32.
@@ -99,12 +101,18 @@ def _figures(figures: TaskFigures | None) -> dict[str, str]:
         "difference [95% CI]": f"{figures.difference:+.5f}{_interval(figures)}",
         "verdict": figures.verdict,
         "FP32 value": f"{figures.reference_value:.6f}",
+        "other metrics": "; ".join(map(_other, figures.others)),
         "changed": "" if figures.changed is None else f"{figures.changed:.2%}",
         "cosine min": f"{figures.cosine_min:.5f}",
         "cosine mean": f"{figures.cosine_mean:.5f}",
         "max difference": f"{figures.max_difference:.2e}",
         "relative error": f"{figures.relative_error:.2e}",
     }
+
+
+def _other(figures: MetricFigures) -> str:
+    interval = f"[{figures.low:+.5f}, {figures.high:+.5f}]"
+    return f"{figures.metric} {figures.value:.6f}, {figures.difference:+.5f} {interval}"
 
 
 def _interval(figures: TaskFigures) -> str:

@@ -22,12 +22,13 @@ from suites.tables.end_table import (
 )
 from suites.tables.markdown import configuration, machine_title
 from suites.tables.models import model_names, origin_note, task_names
-from suites.tasks.task_scores import TaskFigures, TaskScores
+from suites.tasks.task_scores import MetricFigures, TaskFigures, TaskScores
 
 COLUMNS = (
     Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("score", right=True),
-    Column("difference", right=True), Column("notes", shrinks=3),
+    Column("difference", right=True),
 )  # fmt: skip
+"""Columns before those of other metrics and the notes."""
 
 REMARKS = (OWN_REMARK, "difference: score minus that of PyTorch in FP32 on the same texts")
 
@@ -47,9 +48,11 @@ def accuracy_end_tables(scope: RunScope) -> list[EndTable]:
             continue
         metric = next((figures.metric for record in records if (figures := _figures(record))), "")
         title = heading(model, ", ".join(text for text in (f"{weights} weights", task, metric) if text))
-        group = _group(records, scope, distinctions(records, sources=sources))
+        others = list(dict.fromkeys(other.metric for record in records for other in _others(record)))
+        columns = (*COLUMNS, *(Column(name, right=True) for name in others), Column("notes", shrinks=3))
+        group = _group(records, scope, distinctions(records, sources=sources), others)
         origins = sorted({origin_note(record) for record in records if scope.mark(record)} - {""})
-        tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [group], [*REMARKS, *origins]))
+        tables.append(EndTable([machine_title(records[0]), title], columns, [group], [*REMARKS, *origins]))
     return tables
 
 
@@ -62,22 +65,29 @@ def _figures(record: Record) -> TaskFigures | None:
     return scores.figures if scores else None
 
 
+def _others(record: Record) -> tuple[MetricFigures, ...]:
+    figures = _figures(record)
+    return figures.others if figures else ()
+
+
 def _loss(record: Record) -> float:
     scores = _scores(record)
     return loss(scores) if scores else float("inf")
 
 
-def _group(records: Sequence[Record], scope: RunScope, common: Distinctions) -> Group:
+def _group(records: Sequence[Record], scope: RunScope, common: Distinctions, others: Sequence[str]) -> Group:
     shown = selected([*map(scope.always_shown, records)])
-    return Group("", [_line(records[index], scope, common) for index in shown], len(records) - len(shown))
+    return Group("", [_line(records[index], scope, common, others) for index in shown], len(records) - len(shown))
 
 
-def _line(record: Record, scope: RunScope, common: Distinctions) -> Line:
+def _line(record: Record, scope: RunScope, common: Distinctions, others: Sequence[str]) -> Line:
     cell, scores, score = record.cell, _scores(record), _figures(record)
     wrong = past_tolerance(scores) if scores else ""
     failed = "" if record.outcome == OK else f"{record.outcome}: {record.reason}"
     reason = failed or (f"invalid: {wrong}" if wrong else "")
-    figures = (f"{score.value:.4f}", f"{score.difference:+.5f}") if score else ("", "")
+    figures: tuple[str, ...] = (f"{score.value:.4f}", f"{score.difference:+.5f}") if score else ("", "")
     options = short_options(configuration(record, common.of(record)))
     named = (scope.mark(record), f"{cell.backend} {cell.precision}", options)
+    more = {other.metric: f"{other.value:.4f}" for other in _others(record)}
+    figures = (*figures, *(more.get(name, "") for name in others))
     return Line([*named, *figures, "" if reason or not score else score.verdict], reason, EXCLUDED if reason else "")

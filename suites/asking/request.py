@@ -14,7 +14,7 @@ from pathlib import Path
 from backends.base import BuildSpec, Shape
 from backends.description import BackendDescription, SourceKind
 from backends.inputs.lengths import Lengths
-from backends.model.labels import label_names_of_config, single_label_fault
+from backends.model.labels import HEAD_TASKS, head_fault, label_names_of_config
 from backends.model.reference import ModelReference
 from backends.options import BackendOptions
 from backends.quantization_options import QuantizationOptions
@@ -33,13 +33,14 @@ from suites.asking.model_request import (
 )
 from suites.asking.resolve_lengths import resolve_lengths
 from suites.asking.resolve_options import backend_options, chosen_backend, quantization_of
+from suites.asking.resolve_output import output_of
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.clock import Effort
 from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
 from suites.records.cell import CellFields, short_digest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Precision, TaskKind, Weights
+from suites.schema.enums import Precision, Weights
 from suites.schema.refusals import Refused, no_such_choice, unwritten, writable
 from suites.suite import Judging, Question, SuiteDescription, load_suite, part, suite_names
 from suites.tasks.task import Task, load_task
@@ -113,7 +114,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     machine = _machine(config, backend)
     results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
     cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
-    quantized = quantizes(backend, config.precision.name)
+    quantized = quantizes(backend, config)
     check_calibration(config, max_positions)
     spec = BuildSpec(
         precision=config.precision.name,
@@ -122,6 +123,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
         cuda_graph=config.cuda_graph and backend.cuda_graph and own_options.has_graphs(machine.device.kind),
         cache=cache,
         options=own_options,
+        output=output_of(config, suite_request.output, model_config),
         threads=_threads(config),
         quantization=quantization_of(config, machine) if quantized else QuantizationOptions(),
     )
@@ -152,9 +154,13 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     )
 
 
-def quantizes(backend: BackendDescription, precision: str) -> bool:
-    """Return whether the source of a cell is quantized: in int8 or fp8, for a backend that builds from ONNX."""
-    return precision in (Precision.int8.name, Precision.fp8.name) and backend.source is SourceKind.onnx
+def quantizes(backend: BackendDescription, config: RunConfig) -> bool:
+    """Return whether options of quantization apply: in int8 or fp8, for a backend that builds from ONNX.
+
+    A backend that builds from a checkpoint quantizes with scheme=dynamic only.
+    """
+    dynamic = backend.source is SourceKind.checkpoint and config.quantization.dynamic
+    return config.precision in (Precision.int8, Precision.fp8) and (backend.source is SourceKind.onnx or dynamic)
 
 
 def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference) -> CellFields:
@@ -162,7 +168,7 @@ def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec,
     backend = chosen_backend(config.backend)
     none, random = backend.source is SourceKind.none, config.weights is Weights.random
     calibration = {"calibration": Path(config.task.calibration).name} if config.task.calibration else {}
-    quantization = {"quantization": spec.quantization.for_cell()} if quantizes(backend, spec.precision) else {}
+    quantization = {"quantization": spec.quantization.for_cell()} if quantizes(backend, config) else {}
     return {
         "suite": config.suite.name,
         "model": NO_MODEL if none else model_name(config),
@@ -183,6 +189,7 @@ def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec,
         "options": {
             "cuda_graph": spec.cuda_graph,
             **spec.options_as(BackendOptions).for_cell(),
+            **spec.output.for_cell(),
             "threads": config.threads,
             **quantization,
             **suite_request.options,
@@ -272,11 +279,11 @@ def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:
 
 def _labels(config: RunConfig, model_config: Mapping[str, object]) -> dict[int, str] | None:
     """Return the labels of a local checkpoint with a head to judge, from its config.json; None for other requests."""
-    judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind is TaskKind.sequence_classification
+    judges_head = load_suite(config.suite.name).judges_tasks and config.task.kind.name in HEAD_TASKS
     if not model_config or not judges_head:
         return None
     try:
-        problem, names = single_label_fault(model_config), label_names_of_config(model_config)
+        problem, names = head_fault(model_config, config.task.kind.name), label_names_of_config(model_config)
     except ValueError as error:
         raise Refused(f"model.path={config.model.path}: {error}") from None
     if problem:

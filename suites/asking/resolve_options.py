@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from backends.config_key import to_json_types
 from backends.description import BackendDescription
 from backends.options import BackendOptions, Layout, Switch
-from backends.quantization_options import Activation, Method, QuantizationOptions
+from backends.quantization_options import Activation, Method, QuantizationOptions, Scheme
 from backends.registry import describe, descriptions
 from suites.measuring.machine import Machine
 from suites.schema.config import RunConfig
@@ -70,7 +70,8 @@ def quantization_of(config: RunConfig, machine: Machine) -> QuantizationOptions:
     if placement.name == "auto":
         placement = describe(config.backend).placement
     if reduce_range is Switch.auto:
-        reduce_range = Switch.on if saturates else Switch.off
+        used = "reduce_range" not in describe(config.backend).unused_quantization
+        reduce_range = Switch.on if saturates and used else Switch.off
     return replace(chosen, activation=activation, placement=placement, reduce_range=reduce_range)
 
 
@@ -92,10 +93,16 @@ def _unused(config: RunConfig, on_cpu: bool) -> Iterator[tuple[str, str]]:
     """Yield the options of quantization that have no effect with the other options, each with the reason."""
     chosen = config.quantization
     unsigned = chosen.activation is Activation.uint8 or (chosen.activation is Activation.auto and on_cpu)
+    implicit, dynamic = chosen.scheme is Scheme.implicit, chosen.dynamic
     unused = (
-        (not chosen.explicit, ("placement", "leave_out", "smooth", "shift", "exact_residual", "qat_steps",
-         "per_channel", "activation", "reduce_range"), "it needs explicit Q/DQ in a graph; use scheme=explicit"),
-        (not chosen.explicit and chosen.method in (Method.percentile, Method.search), ("method",),
+        (not chosen.explicit, ("placement", "smooth", "shift", "exact_residual", "qat_steps", "activation"),
+         "it needs explicit Q/DQ in a graph; use scheme=explicit"),
+        (implicit, ("leave_out", "per_channel", "reduce_range"),
+         "it needs explicit Q/DQ in a graph; use scheme=explicit"),
+        (dynamic, ("method", "percentile", "samples", "sequence", "tokens"),
+         "scheme=dynamic has no calibration; leave it out or use scheme=explicit"),
+        (dynamic and config.precision is Precision.fp8, ("scheme",), "it is for INT8; use scheme=explicit"),
+        (implicit and chosen.method in (Method.percentile, Method.search), ("method",),
          "scheme=implicit does not have it; use minmax or entropy"),
         (config.precision is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
          "reduce_range"), "it is for INT8; FP8 is per tensor, by the distribution of the values"),

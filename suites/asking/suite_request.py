@@ -40,6 +40,7 @@ class SuiteRequest:
         built_shapes: the shapes that are built and run.
         question: the suite's own part of jobs.
         lengths, options: further keys of these parts of the cell.
+        output: the only kind of output that the suite or its task can use; empty for any.
         effort: seconds of the suite's own measurements, fields of Effort in suites/measuring/clock.py.
     """
 
@@ -48,6 +49,7 @@ class SuiteRequest:
     question: Question = field(default_factory=Question)
     lengths: Mapping[str, object] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
+    output: str = ""
     effort: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -13,8 +13,9 @@ from suites.latency.answer_table import milliseconds
 from suites.latency.choice import Choice, name_of
 from suites.latency.figures import LatencyRow
 from suites.latency.limits import QUANTITIES
-from suites.latency.ranking import Baseline, RankedRow
+from suites.latency.ranking import RANK_NAMES, Baseline, RankedRow
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.stats import CONFIDENCE
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.end_table import WIDTH, abbreviated, heading, short_options
@@ -34,13 +35,14 @@ REPLACED = re.compile(r"<[\w.]+>")
 """A word of a recorded command that was replaced, because it was a path of the machine."""
 
 
-def text(choices: Iterable[Choice], baseline: Baseline, sources: Mapping[str, str]) -> str:
+def text(choices: Iterable[Choice], baseline: Baseline, sources: Mapping[str, str], rank: Rank = Rank.gpu) -> str:
     """Return the choices in lines of at most `WIDTH` cells; only a single long word of a command may be longer.
 
     Args:
         sources: names of calibration texts by digest.
+        rank: the time that ranked the rows.
     """
-    blocks = []
+    blocks = [f"Ranked by {RANK_NAMES[rank]}."]
     for workload, members in groupby(choices, key=lambda choice: choice.ranking.workload):
         of_workload = list(members)
         records = {item.row.record.cell.id: item.row.record for choice in of_workload for item in choice.ranking.rows}
@@ -93,7 +95,8 @@ def _kind(item: RankedRow) -> str:
 
 def _row(item: RankedRow) -> str:
     excluded = f" ({item.row.contender.excluded})" if item.row.contender.excluded else ""
-    return f"{name_of(item.row)}, p50 {milliseconds(item.row.best.p50)} ms{excluded}"
+    request = "request " if item.row.rank is Rank.request else ""
+    return f"{name_of(item.row)}, {request}p50 {milliseconds(item.row.best.p50)} ms{excluded}"
 
 
 def _speedup(choice: Choice, baseline: Baseline) -> str:
@@ -137,7 +140,7 @@ def _command(record: Record) -> Iterator[str]:
         yield from _field("", "Replace the words in <...> by paths of your machine.")
 
 
-def values(choice: Choice, baseline: Baseline) -> dict[str, object]:
+def values(choice: Choice, baseline: Baseline, rank: Rank = Rank.gpu) -> dict[str, object]:
     """Return a choice as a JSON object. Times are in ms, memory is in MB, unknown values are null."""
     ranking = choice.ranking
     workload = ranking.workload
@@ -153,6 +156,7 @@ def values(choice: Choice, baseline: Baseline) -> dict[str, object]:
         "winner": _row_values(choice.winner),
         "runner_up": _row_values(choice.runner_up),
         "tied_variants": choice.variants,
+        "rank": rank.name,
         "baseline": str(baseline),
         "speedup_over_baseline": None if choice.winner is None else choice.winner.speedup,
         "speedup_over_runner_up": choice.over_runner_up,

@@ -16,6 +16,8 @@ from typing import NoReturn
 from suites.cli.output import TolerantOutput
 from suites.cli.path_arguments import quoted_path
 from suites.records.suite_version import CODE
+from suites.schema.config import RunConfig
+from suites.schema.enums import Rank
 from suites.schema.refusals import Refused, did_you_mean, is_file, nearest, shortened
 from suites.suite import BadSuite
 from suites.text import one_line
@@ -96,6 +98,15 @@ class CommandParser(argparse.ArgumentParser):
                 key_hint = _key_hint(flag) if takes_keys else ""
                 hint = key_hint or (f"did you mean --{near}? ({helps[f'--{near}']}) " if near else "")
                 raise Refused(f"there is no option {shortened(flag)}; {hint}choices: {', '.join(helps)}")
+
+
+def add_rank_option(parser: argparse.ArgumentParser) -> None:
+    """Add --rank, the time by which rows are compared."""
+    parser.add_argument(
+        "--rank", choices=[*Rank.__members__], default=RunConfig.rank.name,
+        help="time by which the fastest row is found: gpu (a step on the GPU, on a CPU host time) or request (from "
+        "token ids to the answer in host memory); default %(default)s",
+    )  # fmt: skip
 
 
 def program(command: str) -> str:

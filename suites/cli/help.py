@@ -32,8 +32,8 @@ keys and their defaults, as key=value; these are the most common keys:
 examples:
   {run} backend=ort precision=int8
   {run} -m backend=torch_eager,ort precision=fp32,int8
-  {run} -m experiment=demo
-  {run} --plan -m experiment=demo
+  {run} -m experiment=minilm_precisions
+  {run} --plan -m experiment=minilm_precisions
 
 A cell that was measured before on this device is reused; rerun=true measures it again.
 Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.

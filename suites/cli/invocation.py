@@ -122,7 +122,7 @@ class Invocation:
             typical = ended.record.outcome == OK and not ended.reused
             self.remaining.ended(index, FIRST, (now_ns() - began) / 1e9, typical)
             if ended.path is not None:
-                touched(request.results, request.machine.slug, ended.record.cell, config.baseline)
+                touched(request.results, request.machine.slug, ended.record.cell, config.baseline, config.rank)
             if ended.another is None:
                 self.remaining.drop(index)
                 display.end(ended.record.outcome, _line(ended))
@@ -193,11 +193,13 @@ class Invocation:
             print("\n".join(f"refused: {one_line(reason, LONGEST)}" for reason in self.refusals))
 
     def _print_tables(self, suite: str, records: Sequence[Record], folder: MachineFolder) -> None:
+        baseline, rank = RunConfig.baseline, RunConfig.rank
+        if self.configs:
+            baseline, rank = self.configs[-1].baseline, self.configs[-1].rank
         if self.wide:
-            print(terminal_tables(suite, records, folder))
+            print(terminal_tables(suite, records, folder, rank))
             return
-        baseline = self.configs[-1].baseline if self.configs else RunConfig.baseline
-        style = Style(baseline, coloured=shows_colours())
+        style = Style(baseline, coloured=shows_colours(), rank=rank)
         print_styled(f"{end_text(suite, records, folder, style)}\n")
 
 

@@ -17,13 +17,14 @@ PATH_KEYS = (
     "model.tokenizer",
     "task.path",
     "task.calibration",
+    "task.corpus",
     "lengths.path",
     "switching.trace",
     "results",
     "cache",
 )
 
-COLUMN_KEYS = ("task.text", "task.pair", "task.label")
+COLUMN_KEYS = ("task.text", "task.pair", "task.label", "task.score")
 
 SWEEPS = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag)\(.*\)", re.DOTALL)
 """Functions of Hydra's grammar that a sweep may use instead of values."""

@@ -16,6 +16,7 @@ from suites.data_out.loaded_records import selected_records
 from suites.data_out.text_files import csv_of, jsonl_of
 from suites.data_out.tool_commands import tool_commands
 from suites.data_out.trtexec_times import TrtexecFile, trtexec_row
+from suites.schema.enums import Rank
 from suites.schema.refusals import Refused, shortened
 from suites.tables.write_tables import print_bad_records, print_unknown_fields
 
@@ -86,7 +87,7 @@ def write_data(options: argparse.Namespace) -> int:
     # Without RESULTS, --trtexec needs no records.
     if options.results or not imported:
         records = selected_records(
-            Path(options.results or default_folder("results")), options.machine or "", options.suite
+            Path(options.results or default_folder("results")), options.machine or "", options.suite, Rank[options.rank]
         )
         rows = records.rows()
         print_unknown_fields(records.folders)

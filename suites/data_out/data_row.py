@@ -70,7 +70,15 @@ class DataRow:
     p90_ms: float | None = _number("90th percentile of all samples; needs 20 samples.")
     p99_ms: float | None = _number("99th percentile of all samples; needs 200 samples.")
     enqueue_p50_ms: float | None = _number("Host time until the call returns on an idle device.")
-    end_to_end_p50_ms: float | None = _number("Host time with inputs copied in and outputs copied out.")
+    end_to_end_p50_ms: float | None = _number("Request time: token ids in host memory in, answer in host memory out.")
+    request_packing_p50_ms: float | None = _number(
+        "Part of a request: arranging and packing the inputs. Waits separate the parts, so they add up to more."
+    )
+    request_copy_in_p50_ms: float | None = _number("Part of a request: inputs to the device.")
+    request_enqueue_p50_ms: float | None = _number("Part of a request: step until its call returns; empty on a CPU.")
+    request_compute_p50_ms: float | None = _number("Part of a request: from then until the step is done.")
+    request_copy_out_p50_ms: float | None = _number("Part of a request: answer to host memory.")
+    tokenize_p50_ms: float | None = _number("Host time to make the token ids of a batch from texts.")
     transfers_p50_ms: float | None = _number(
         "trtexec only: sum of copies to the GPU, compute, and copies from the GPU."
     )
@@ -79,6 +87,7 @@ class DataRow:
     cosine: float | None = _number("Smallest cosine of the outputs to those of PyTorch in FP32.")
     peak_mb: float | None = _number("Largest memory until the end of the shape: device memory, or resident on a CPU.")
     energy_mj_per_sequence: float | None = _number("Energy of one sequence, where the GPU reports energy.")
+    rank: str = _text("Time by which rows are compared for the column fastest: gpu (p50_ms) or request.")
     fastest: bool | None = _flag("Whether the row is fastest, or ties with the fastest, at its shape.")
     excluded: str = _text("Reason why the row is invalid or cannot be fastest; empty if there is none.")
     task: str = _text("Task of the accuracy suite.")

@@ -9,8 +9,9 @@ from suites.data_out.data_row import DataRow
 from suites.data_out.record_data import record_row
 from suites.latency.figures import LatencyRow, latency_rows
 from suites.latency.ranking import RankedRow, rankings
-from suites.records.measurement import GPU
+from suites.records.measurement import COMPUTE, COPY_IN, COPY_OUT, GPU, PACKING, REQUEST_ENQUEUE
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.validity import Judged
 
 NOT_CHOSEN = "a search tried this cell and did not choose it"
@@ -20,7 +21,9 @@ Place = tuple[str, int, int]
 """Cell id, batch and sequence."""
 
 
-def latency_data(records: Sequence[Record], scores: Judged, not_chosen: Collection[str] = ()) -> list[DataRow]:
+def latency_data(
+    records: Sequence[Record], scores: Judged, not_chosen: Collection[str] = (), rank: Rank = Rank.gpu
+) -> list[DataRow]:
     """Return the rows of latency records of one machine.
 
     A shape without measurements has one row with the outcome of its cell. So has a shape of a cell that runs a batch in
@@ -29,11 +32,12 @@ def latency_data(records: Sequence[Record], scores: Judged, not_chosen: Collecti
     Args:
         scores: task scores by path, from `validity.judged`.
         not_chosen: ids of cells that a search tried and did not choose. They do not compete for the first place.
+        rank: the time by which rows compete for the first place.
     """
     competing = [record for record in records if record.cell.id not in not_chosen]
     ranked: dict[Place, RankedRow] = {
         (item.row.record.cell.id, item.row.batch, item.row.sequence): item
-        for ranking in rankings(competing, scores)
+        for ranking in rankings(competing, scores, rank=rank)
         for item in ranking.rows
     }
     rows = []
@@ -42,17 +46,17 @@ def latency_data(records: Sequence[Record], scores: Judged, not_chosen: Collecti
         measured = {} if passes else {row.shape: row for row in latency_rows([record], scores)}
         for shape in record.cell.shapes:
             if shape in measured:
-                rows += _shape_rows(measured[shape], ranked)
+                rows += _shape_rows(measured[shape], ranked, rank)
             else:
                 row = replace(record_row(record), batch=shape[0], sequence=shape[1], fastest=False)
                 rows.append(replace(row, excluded=PASSES) if passes else row)
     return rows
 
 
-def _shape_rows(row: LatencyRow, ranked: Mapping[Place, RankedRow]) -> list[DataRow]:
+def _shape_rows(row: LatencyRow, ranked: Mapping[Place, RankedRow], rank: Rank) -> list[DataRow]:
     """Return a row for plain steps and one for CUDA graphs, as far as they were measured."""
     place = ranked.get((row.record.cell.id, *row.shape))
-    excluded = place.excluded if place else NOT_CHOSEN
+    best = place.row.graph if place else row.graph
     common = replace(
         record_row(row.record),
         batch=row.batch,
@@ -61,10 +65,12 @@ def _shape_rows(row: LatencyRow, ranked: Mapping[Place, RankedRow]) -> list[Data
         clock="gpu" if row.phase == GPU else "host",
         cosine=row.cosine,
         peak_mb=None if row.peak_bytes is None else row.peak_bytes / 1e6,
-        excluded=excluded,
+        tokenize_p50_ms=_ms(row.tokenize),
+        rank=rank.name,
+        excluded=place.excluded if place else NOT_CHOSEN,
     )
     return [
-        replace(_times(common, row, graph), fastest=bool(place and place.fastest and graph == row.graph))
+        replace(_times(common, row, graph), fastest=bool(place and place.fastest and graph == best))
         for graph in row.times
     ]
 
@@ -80,7 +86,12 @@ def _times(common: DataRow, row: LatencyRow, graph: bool) -> DataRow:
         p90_ms=_ms(row.percentile(90, graph)),
         p99_ms=_ms(row.percentile(99, graph)),
         enqueue_p50_ms=_ms(row.enqueue(graph)),
-        end_to_end_p50_ms=_ms(row.end_to_end(graph)),
+        end_to_end_p50_ms=_ms(row.request(graph)),
+        request_packing_p50_ms=_ms(row.typical(PACKING, graph)),
+        request_copy_in_p50_ms=_ms(row.typical(COPY_IN, graph)),
+        request_enqueue_p50_ms=_ms(row.typical(REQUEST_ENQUEUE, graph)),
+        request_compute_p50_ms=_ms(row.typical(COMPUTE, graph)),
+        request_copy_out_p50_ms=_ms(row.typical(COPY_OUT, graph)),
         sequences_per_second=row.batch / pace * 1e9 if pace else None,
         tokens_per_second=common.tokens / pace * 1e9 if pace and common.tokens is not None else None,
         energy_mj_per_sequence=row.energy_of(graph),

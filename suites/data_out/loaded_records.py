@@ -16,7 +16,8 @@ from suites.data_out.latency_data import latency_data
 from suites.data_out.record_data import accuracy_data
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
-from suites.schema.refusals import Refused, did_you_mean, first_line, shortened
+from suites.schema.enums import Rank
+from suites.schema.refusals import Refused, did_you_mean, first_line, no_such_choice, shortened
 from suites.statistics.validity import judged
 from suites.tables.write_tables import bad_records, rejected_cells
 
@@ -31,8 +32,8 @@ class Records(Sequence[Record]):
         folders: machines with records.
     """
 
-    def __init__(self, folders: Sequence[MachineFolder], suites: Sequence[str]) -> None:
-        self.folders, self._suites = tuple(folders), tuple(suites)
+    def __init__(self, folders: Sequence[MachineFolder], suites: Sequence[str], rank: Rank = Rank.gpu) -> None:
+        self.folders, self._suites, self._rank = tuple(folders), tuple(suites), rank
         self._records = [record for folder in folders for suite in suites for record in folder.records(suite)]
 
     @overload
@@ -79,7 +80,7 @@ class Records(Sequence[Record]):
                 rows += _rows_of(folder, "accuracy", accuracy_data)
             if "latency" in self._suites:
                 scores, not_chosen = judged(folder.records("accuracy")), rejected_cells(folder)
-                make = partial(latency_data, scores=scores, not_chosen=not_chosen)
+                make = partial(latency_data, scores=scores, not_chosen=not_chosen, rank=self._rank)
                 rows += _rows_of(folder, "latency", make)
         return rows
 
@@ -98,7 +99,7 @@ def _rows_of(folder: MachineFolder, suite: str, make: Callable[[Sequence[Record]
 
 
 def load_records(
-    results: str | os.PathLike[str] | None = None, *, machine: str = "", suite: str | None = None
+    results: str | os.PathLike[str] | None = None, *, machine: str = "", suite: str | None = None, rank: str = "gpu"
 ) -> Records:
     """Return the records of a results folder.
 
@@ -108,17 +109,21 @@ def load_records(
         results: folder that runs wrote to, such as "results/reference". None: the default of the key results.
         machine: any part of the name of the machines. Empty: all machines.
         suite: name of the suite. None: all suites.
+        rank: time by which the fastest rows are found: "gpu" or "request".
 
     Raises:
-        Refused: the folder has no records, or none of this machine or suite. The message names those that exist.
+        Refused: the folder has no records, or none of this machine or suite, or there is no such rank. The message
+            names those that exist.
     """
-    records = selected_records(Path(results or default_folder("results")), machine, suite)
+    if rank not in Rank.__members__:
+        raise Refused(no_such_choice("rank", rank, Rank.__members__))
+    records = selected_records(Path(results or default_folder("results")), machine, suite, Rank[rank])
     for line in records.skipped:
         warnings.warn(line, stacklevel=2)
     return records
 
 
-def selected_records(results: Path, machine: str = "", suite: str | None = None) -> Records:
+def selected_records(results: Path, machine: str = "", suite: str | None = None, rank: Rank = Rank.gpu) -> Records:
     """Return the records as `load_records` does, without warnings."""
     folders = machine_folders(results)
     if not folders:
@@ -129,7 +134,7 @@ def selected_records(results: Path, machine: str = "", suite: str | None = None)
     suites = sorted({name for folder in chosen for name in folder.suites()})
     if suite is not None and suite not in suites:
         raise Refused(_missing("suite", suite, suites))
-    return Records(chosen, suites if suite is None else [suite])
+    return Records(chosen, suites if suite is None else [suite], rank)
 
 
 def _missing(kind: str, given: str, names: Sequence[str]) -> str:

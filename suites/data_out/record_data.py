@@ -12,6 +12,7 @@ from suites.records.parts import Maker
 from suites.records.record import Record
 from suites.statistics.validity import past_tolerance, scores_of
 from suites.tables.models import task_names
+from suites.tasks.task_scores import MetricFigures, TaskFigures
 
 
 def record_row(record: Record) -> DataRow:
@@ -48,30 +49,34 @@ def record_row(record: Record) -> DataRow:
 
 
 def accuracy_data(records: Sequence[Record]) -> list[DataRow]:
-    """Return one row for each accuracy record of one machine."""
+    """Return one row for each metric of each accuracy record of one machine."""
     tasks = task_names(records)
-    return [_scored(record, tasks(record)) for record in records]
+    return [row for record in records for row in _scored(record, tasks(record))]
 
 
-def _scored(record: Record, task: str) -> DataRow:
+def _scored(record: Record, task: str) -> list[DataRow]:
     row, scores = replace(record_row(record), task=task), scores_of(record)
     if scores is None:
-        return row
+        return [row]
     wrong, figures = past_tolerance(scores), scores.figures
     row = replace(row, excluded=f"invalid: {wrong}" if wrong else "", score_tolerance=scores.tolerance)
     if figures is None:
-        return row
-    return replace(
-        row,
-        cosine=figures.cosine_min,
-        metric=figures.metric,
-        score=figures.value,
-        reference_score=figures.reference_value,
-        difference=figures.difference,
-        difference_low=figures.low,
-        difference_high=figures.high,
-        verdict=figures.verdict,
-    )
+        return [row]
+    metrics: tuple[TaskFigures | MetricFigures, ...] = (figures, *figures.others)
+    return [
+        replace(
+            row,
+            cosine=figures.cosine_min,
+            metric=each.metric,
+            score=each.value,
+            reference_score=each.reference_value,
+            difference=each.difference,
+            difference_low=each.low,
+            difference_high=each.high,
+            verdict=each.verdict,
+        )
+        for each in metrics
+    ]
 
 
 def _json(data: Mapping[str, object]) -> str:

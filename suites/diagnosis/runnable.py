@@ -148,7 +148,7 @@ def _jobs(backend: BackendDescription, machine: Machine) -> tuple[dict[str, Prob
         try:
             config = run_schema()(backend=backend.name, precision=precision)
             options = backend_options(config)
-            quantized = quantizes(backend, precision.name)
+            quantized = quantizes(backend, config)
             spec = BuildSpec(
                 precision=precision.name,
                 device=machine.device,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from backends.cache import digest_of
 from backends.deployment import Deployed, TensorInfo
-from backends.inputs.pooling import Pooling
 from backends.json_codec import to_json
+from backends.model.pooling import Pooling
 from suites.exporting.target_folder import MANIFEST
 from suites.records.record import Record
 from suites.records.suite_version import maker

@@ -5,6 +5,7 @@ const kindOf = (row) => `${report.data.records[row.record].backend} ${report.dat
 const answers = {
   id: "answers", title: "Answers",
   hint: () => `The fastest path of each shape, from all valid rows of the machine: the filters of precision and backend do not change it. ` +
+    `Paths are compared by ${report.data.rank}. ` +
     `Several rows share the first place if the spread between processes explains their difference. ` +
     `The speed-up is that over ${report.data.baseline}; it is empty where that was not measured at the same shape.`,
   render(body, redraw) {
@@ -123,7 +124,7 @@ function drawPareto(box, series, value, log) {
   const xTicks = ticks(10 ** xRange[0], 10 ** xRange[1], small ? 5 : 8);
   const yTicks = log ? ticks(10 ** yRange[0], 10 ** yRange[1]) : null;
   draw(box, traces, layout(width, height, {margin, annotations,
-    xaxis: {type: "log", range: xRange, title: {text: "ms per forward pass", standoff: 8}, tickmode: "array", tickvals: xTicks, ticktext: xTicks.map((one) => number(one))},
+    xaxis: {type: "log", range: xRange, title: {text: report.data.unit, standoff: 8}, tickmode: "array", tickvals: xTicks, ticktext: xTicks.map((one) => number(one))},
     yaxis: {type: log ? "log" : "linear", range: log ? yRange.slice().reverse() : yRange, title: {text: log ? "1 - cosine to FP32" : "difference from FP32", standoff: 4},
       ...(yTicks ? {tickmode: "array", tickvals: yTicks, ticktext: yTicks.map((one) => number(one))} : {})}}));
 }
@@ -158,7 +159,7 @@ function drawBars(box, categories, bars, axes) {
 
 const breakdown = {
   id: "request", title: "Parts of a request",
-  hint: () => "Enqueue is the host time until the call returns. The step is GPU time, or host time on a CPU. End to end includes the copies of inputs and outputs. The parts overlap, so they do not add up.",
+  hint: () => "Enqueue is the host time until the call returns. The step is GPU time, or host time on a CPU. A request is from token ids to the answer in host memory. Its parts overlap, so they do not add up.",
   render(body, redraw) {
     const valid = filteredRows().filter((row) => !row.invalid && row.request_ms !== null);
     if (!valid.length) return false;
@@ -167,17 +168,17 @@ const breakdown = {
     const rows = series.filter((one) => shown.has(one.key)).map((one) => [one.label, one.rows.find((row) => row.batch === report.state.batch)])
       .filter(([, row]) => row && row.request_ms !== null).sort((a, b) => a[1].request_ms - b[1].request_ms);
     body.append(seriesButtons("latency", series, redraw));
-    const columns = [["path", false], ["enqueue ms", true], ["step ms", true], ["end to end ms", true], ["CUDA graph", false], ["options", false]];
+    const columns = [["path", false], ["packing ms", true], ["copy in ms", true], ["enqueue ms", true], ["step ms", true], ["copy out ms", true], ["request ms", true], ["CUDA graph", false], ["options", false]];
     if (rows.length) {
       const box = plotBox("Parts of a request");
       body.append(box);
-      const parts = [["enqueue", "enqueue_ms"], ["step", "step_ms"], ["end to end", "request_ms"]];
+      const parts = [["packing", "packing_ms"], ["copy in", "copy_in_ms"], ["enqueue", "enqueue_ms"], ["step", "step_ms"], ["copy out", "copy_out_ms"], ["request", "request_ms"]];
       drawBars(box, rows.map(([name]) => name), parts.map(([name, field]) => ({name, values: rows.map(([, row]) => row[field]),
         texts: rows.map(([, row]) => number(row[field])), records: rows.map(([, row]) => row.record),
         hover: rows.map(([, row]) => rowText(row, `${name} ${number(row[field], 4)} ms`))})).filter((bar) => bar.values.some((value) => value !== null)), {title: "ms"});
     }
     body.append(dataTable("Parts of a request", columns, () => valid.filter((row) => row.batch === report.state.batch).sort((a, b) => a.request_ms - b.request_ms)
-      .map((row) => ({record: row.record, cells: [kindOf(row), number(row.enqueue_ms, 4), number(row.step_ms, 4), number(row.request_ms, 4), row.graph ? "yes" : "no", row.options]}))));
+      .map((row) => ({record: row.record, cells: [kindOf(row), ...["packing_ms", "copy_in_ms", "enqueue_ms", "step_ms", "copy_out_ms", "request_ms"].map((field) => number(row[field], 4)), row.graph ? "yes" : "no", row.options]}))));
     return true;
   },
 };

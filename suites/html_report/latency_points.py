@@ -8,7 +8,9 @@ from itertools import groupby
 from suites.html_report.record_facts import Json, rounded, task_differences
 from suites.latency.figures import LatencyRow
 from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
+from suites.records.measurement import COPY_IN, COPY_OUT, PACKING
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.stats import Estimate
 from suites.statistics.validity import Judged
 from suites.tables.distinctions import Distinctions, distinctions
@@ -19,10 +21,13 @@ Number = Callable[[Record], int]
 
 BASELINE = Baseline()
 
+PARTS = {"packing_ms": PACKING, "copy_in_ms": COPY_IN, "copy_out_ms": COPY_OUT}
+"""Parts of a request that the page shows besides the step."""
 
-def latency_data(records: Sequence[Record], scores: Judged, number: Number) -> Sequence[Json]:
+
+def latency_data(records: Sequence[Record], scores: Judged, number: Number, rank: Rank = Rank.gpu) -> Sequence[Json]:
     """Return an object for each workload of a machine: its names, rows and answers."""
-    by_workload = groupby(rankings(records, scores, BASELINE), key=lambda ranking: ranking.workload)
+    by_workload = groupby(rankings(records, scores, BASELINE, rank), key=lambda ranking: ranking.workload)
     return [
         {"machine": workload.machine, "name": str(workload), **_workload(list(members), number)}
         for workload, members in by_workload
@@ -76,9 +81,10 @@ def _row(ranked: RankedRow, common: Distinctions, number: Number) -> Json:
 def _request(row: LatencyRow) -> Mapping[str, float | None]:
     """Return the parts of a request in ms, with the CUDA graph if that is faster."""
     return {
+        **{name: rounded(row.typical(phase, row.graph), 1e6) for name, phase in PARTS.items()},
         "enqueue_ms": rounded(row.enqueue(row.graph), 1e6),
-        "step_ms": rounded(row.best.p50, 1e6),
-        "request_ms": rounded(row.end_to_end(row.graph), 1e6),
+        "step_ms": rounded(row.times[row.graph].p50, 1e6),
+        "request_ms": rounded(row.request(row.graph), 1e6),
     }
 
 

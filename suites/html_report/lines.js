@@ -147,7 +147,7 @@ function tracesOf(line) {
 }
 
 /* A section with a line plot of one figure against the batch size. `figure` returns [value, low, high] of a row. */
-function metricSection({id, title, hint, unit, figure, log = true, relative = false}) {
+function metricSection({id, title, hint, unit: named, figure, log = true, relative = false}) {
   return {id, title, hint, render(body, redraw) {
     const measured = (row) => figure(row)[0] !== null && figure(row)[0] !== undefined && figure(row)[0] > 0;
     const series = latencySeries().map((one) => ({...one, rows: one.rows.filter(measured)})).filter((one) => one.rows.length);
@@ -156,6 +156,7 @@ function metricSection({id, title, hint, unit, figure, log = true, relative = fa
     const drawn = series.filter((one) => shown.has(one.key));
     const styles = stylesOf(latencySeries().filter((one) => shown.has(one.key)));
     const batches = unique(series.flatMap((one) => one.rows.map((row) => row.batch))).sort((a, b) => a - b);
+    const unit = named || report.data.unit;
     const axes = {xLog: true, yLog: log, xTitle: "batch size", yTitle: unit, xTicks: batches,
       xRange: batches.length > 1 ? undefined : [Math.log10(batches[0]) - 0.3, Math.log10(batches[0]) + 0.3]};
     const lines = drawn.map((one) => ({label: one.label, style: styles.get(one.key), points: one.rows.map((row) => {

@@ -14,6 +14,7 @@ from pathlib import Path
 from suites.cli.output import write_output
 from suites.html_report.page_data import page_data
 from suites.records.results_folder import MachineFolder
+from suites.schema.enums import Rank
 from suites.schema.refusals import Refused
 from suites.tables.write_tables import print_bad_records
 
@@ -27,7 +28,7 @@ SCRIPTS = ("elements.js", "filters.js", "plots.js", "lines.js", "charts.js", "sw
 """Scripts in the order in which the page runs them."""
 
 
-def write_page(folders: Sequence[MachineFolder], path: Path) -> Path:
+def write_page(folders: Sequence[MachineFolder], path: Path, rank: Rank = Rank.gpu) -> Path:
     """Write the page of some machines; return its file.
 
     Raises:
@@ -38,7 +39,7 @@ def write_page(folders: Sequence[MachineFolder], path: Path) -> Path:
     if path.is_dir():
         raise Refused(f"{path} is a folder; name a file, for example --output {path / FILE}")
     library = plotting_library()
-    data = page_data(folders)
+    data = page_data(folders, rank)
     if not data["count"]:
         print_bad_records(folders)
         raise Refused("the folder has no usable records; run cells again, or give another folder")

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from suites.html_report.latency_points import BASELINE, latency_data
 from suites.html_report.other_data import kernels_data, layers_data, switching_data
 from suites.html_report.record_facts import Json, record_entry
+from suites.latency.ranking import RANK_NAMES
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
+from suites.schema.enums import Rank
 from suites.statistics.validity import judged
 from suites.switching.plot_files import usable_records
 from suites.tables.series_styles import COLORS, COLORS_ON_DARK, MOST_SERIES
@@ -21,18 +23,23 @@ SUITES = ("latency", "accuracy", "layers", "switching")
 Build = Callable[[Sequence[Record]], Sequence[Json]]
 
 
-def page_data(folders: Sequence[MachineFolder]) -> Json:
+UNITS = {Rank.gpu: "ms per forward pass", Rank.request: "ms per request"}
+
+
+def page_data(folders: Sequence[MachineFolder], rank: Rank = Rank.gpu) -> Json:
     """Return the data of the page.
 
     As in the tables, cells that a search tried and rejected are left out. A record that gives no figures because its
     content is wrong is added to the list of bad files of its folder.
     """
-    page = _Page()
+    page = _Page(rank)
     for folder in folders:
         page.add(folder)
     return {
         "styles": {"light": COLORS, "dark": COLORS_ON_DARK, "most": MOST_SERIES},
         "baseline": str(BASELINE),
+        "rank": RANK_NAMES[rank],
+        "unit": UNITS[rank],
         "count": sum(len(folder.records(suite)) for folder in folders for suite in SUITES),
         "records": page.entries,
         **page.parts,
@@ -42,7 +49,8 @@ def page_data(folders: Sequence[MachineFolder]) -> Json:
 class _Page:
     """Parts of the page that grow machine by machine. Entries are the records that figures link to."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Rank) -> None:
+        self._rank = rank
         self.entries: list[Json] = []
         self.parts: dict[str, list[Json]] = {
             name: [] for name in ("workloads", "switching", "layers", "kernels", "without_result")
@@ -67,7 +75,7 @@ class _Page:
             return switching_data(records, scores, self.number)
 
         def latency(records: Sequence[Record]) -> Sequence[Json]:
-            return latency_data([r for r in records if r.cell.id not in rejected], scores, self.number)
+            return latency_data([r for r in records if r.cell.id not in rejected], scores, self.number, self._rank)
 
         self.parts["workloads"] += _built(folder, "latency", latency)
         self.parts["switching"] += _built(

@@ -5,8 +5,8 @@ const single = (field) => (row) => [row[field]];
 
 const SECTIONS = [
   answers,
-  metricSection({id: "latency", title: "Latency", unit: "ms per forward pass", figure: latencyFigure, relative: true,
-    hint: () => "Median time with inputs on the device, with its 95% interval, plain or as a CUDA graph, whichever is faster."}),
+  metricSection({id: "latency", title: "Latency", figure: latencyFigure, relative: true,
+    hint: () => `Median ${report.data.rank}, with its 95% interval, plain or as a CUDA graph, whichever is faster.`}),
   pareto,
   metricSection({id: "throughput", title: "Throughput", unit: "tokens per second", figure: single("tokens_s"),
     hint: () => "Forward passes back to back. Padding does not count."}),

@@ -8,6 +8,7 @@ from suites.latency.choice import Choice, choose, name_of
 from suites.latency.figures import LatencyRow
 from suites.latency.ranking import Baseline, rankings
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.validity import Judged
 from suites.tables.markdown import fitted
 
@@ -32,10 +33,12 @@ LEGEND = f"""\
 - **speed-up**: time of {BASELINE} divided by that of the winner; empty if it was not measured at the shape."""
 
 
-def answer_table(records: Sequence[Record], scores: Judged) -> str:
+def answer_table(records: Sequence[Record], scores: Judged, rank: Rank = Rank.gpu) -> str:
     """Return the table for the records of one model; empty without a measured row."""
-    rows = [_row(choose(ranking, [])) for ranking in rankings(records, scores, BASELINE)]
-    return fitted(COLUMNS, rows, 2) if rows else ""
+    rows = [_row(choose(ranking, [])) for ranking in rankings(records, scores, BASELINE, rank)]
+    request = rank is Rank.request
+    columns = [name.replace("p50", "request p50") if request else name for name in COLUMNS]
+    return fitted(columns, rows, 2) if rows else ""
 
 
 def _row(choice: Choice) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement
+from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, REQUEST_PARTS, SUSTAINED, Measurement
 from suites.records.parts import Check
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
 from suites.statistics.validity import Judged, Scores, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, why_excluded
@@ -29,12 +30,14 @@ class LatencyRow:
     Attributes:
         batch, sequence: sequences of a forward pass, and their length in tokens with padding.
         tasks: scores of the path by task.
+        rank: the time by which the row is compared with others.
     """
 
     record: Record
     batch: int
     sequence: int
     tasks: Mapping[str, Scores] = field(default_factory=dict)
+    rank: Rank = Rank.gpu
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,29 +74,68 @@ class LatencyRow:
         """Return the host time until the call returns on an idle device."""
         return self.typical(ENQUEUE, graph)
 
-    def end_to_end(self, graph: bool) -> float | None:
-        """Return the host time with inputs copied in and outputs copied out."""
+    def request(self, graph: bool) -> float | None:
+        """Return the host time of a request: token ids in host memory in, answer in host memory out."""
         return self.typical(END_TO_END, graph)
 
-    def percentile(self, q: float, graph: bool) -> float | None:
-        """Return a percentile over the samples of all processes, or None if there are too few samples."""
-        return percentile([sample for samples in self.samples(self.phase, graph) for sample in samples], q)
+    def parts(self, graph: bool) -> Mapping[str, float]:
+        """Return the host time of each part of a request, by phase in the order of a request; empty without any."""
+        times = {phase: self.typical(phase, graph) for phase in REQUEST_PARTS}
+        return {phase: time for phase, time in times.items() if time is not None}
+
+    @property
+    def tokenize(self) -> float | None:
+        """Host time of tokenizing the texts of the batch; None if it was not measured."""
+        samples = self.record.artifacts.tokenization_notes.samples_ns.get(self.shape_name, ())
+        return typical([samples]) if samples else None
+
+    @property
+    def best_request(self) -> tuple[bool, float] | None:
+        """The lower of the request times without and with CUDA graph: whether it is with one, and the time."""
+        times = {graph: time for graph in (False, True) if (time := self.request(graph)) is not None}
+        return best_time(times) if times else None
+
+    @property
+    def text_request(self) -> float | None:
+        """Host time of a request with texts in: of tokenization and of the best request."""
+        return None if self.tokenize is None or self.best_request is None else self.tokenize + self.best_request[1]
+
+    def percentile(self, q: float, graph: bool, phase: str = "") -> float | None:
+        """Return a percentile over the samples of all processes, or None if there are too few samples.
+
+        Args:
+            phase: the phase of the samples; empty for that of `times`.
+        """
+        return percentile([sample for samples in self.samples(phase or self.phase, graph) for sample in samples], q)
 
     @cached_property
     def times(self) -> Mapping[bool, Estimate]:
         """Median time of a forward pass by CUDA graph; one of both may be missing."""
-        by_graph = {graph: self.samples(self.phase, graph) for graph in (False, True)}
+        return self._estimates(self.phase)
+
+    @property
+    def ranked_phase(self) -> str:
+        """The phase of the times by which the row is compared."""
+        return END_TO_END if self.rank is Rank.request else self.phase
+
+    @cached_property
+    def ranked_times(self) -> Mapping[bool, Estimate]:
+        """The times by which the row is compared, by CUDA graph: those of steps or of requests; empty without any."""
+        return self.times if self.ranked_phase == self.phase else self._estimates(self.ranked_phase)
+
+    def _estimates(self, phase: str) -> Mapping[bool, Estimate]:
+        by_graph = {graph: self.samples(phase, graph) for graph in (False, True)}
         return {graph: estimate(samples) for graph, samples in by_graph.items() if samples}
 
     @property
     def graph(self) -> bool:
         """Whether the best time is that of a CUDA graph."""
-        return best_time(self.times)[0]
+        return best_time(self.ranked_times)[0]
 
     @property
     def best(self) -> Estimate:
-        """The lower of the times without and with CUDA graph."""
-        return best_time(self.times)[1]
+        """The lower of the times without and with CUDA graph, by the row's rank."""
+        return best_time(self.ranked_times)[1]
 
     @property
     def pace(self) -> float:
@@ -167,8 +209,9 @@ class LatencyRow:
     @cached_property
     def contender(self) -> Contender:
         """The best time with the spread between processes, and the reason why the row cannot win."""
-        time = comparable(self.record, self.best, self.graph, self.batch * self.sequence)
-        return Contender(time, "; ".join(why_excluded(self.record, {self.shape})))
+        request = self.rank is Rank.request
+        time = comparable(self.record, self.best, self.graph, self.batch * self.sequence, request)
+        return Contender(time, "; ".join(why_excluded(self.record, {self.shape}, request)))
 
 
 @dataclass(frozen=True)
@@ -184,13 +227,18 @@ class Verdict:
     cannot_win: str = ""
 
 
-def latency_rows(records: Iterable[Record], scores: Judged) -> list[LatencyRow]:
-    """Return a row for each measured shape of each record. `scores` are those of `validity.judged`."""
+def latency_rows(records: Iterable[Record], scores: Judged, rank: Rank = Rank.gpu) -> list[LatencyRow]:
+    """Return a row for each shape of each record with a time of this rank.
+
+    Args:
+        scores: those of `validity.judged`.
+    """
     rows = []
     for record in records:
-        measured = {m.shape for m in record.measurements}
+        phases = (END_TO_END,) if rank is Rank.request else (GPU, LATENCY)
+        measured = {m.shape for m in record.measurements if m.phase in phases}
         tasks = scores.get(way(record), {})
-        rows += [LatencyRow(record, *shape, tasks) for shape in record.cell.shapes if shape in measured]
+        rows += [LatencyRow(record, *shape, tasks, rank) for shape in record.cell.shapes if shape in measured]
     return rows
 
 

@@ -34,8 +34,8 @@ class Quantity:
 
 
 def p99_ms(row: LatencyRow) -> float | None:
-    """Return the 99th percentile of the mode, plain or CUDA graph, that `row.best` is the time of."""
-    time = row.percentile(99, row.graph)
+    """Return the 99th percentile of the times, plain or CUDA graph, that `row.best` is the median of."""
+    time = row.percentile(99, row.graph, row.ranked_phase)
     return None if time is None else time / 1e6
 
 

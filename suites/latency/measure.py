@@ -16,8 +16,20 @@ from suites.measuring.clock import Effort, Samples
 from suites.measuring.cpu_load import cpu_load, read_cpu
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
+from suites.measuring.request_clock import time_request_parts
 from suites.records.facts import Facts, ShapeFacts
-from suites.records.measurement import END_TO_END, ENQUEUE, GPU, LATENCY, SUSTAINED, Measurement, Telemetry
+from suites.records.measurement import (
+    COMPUTE,
+    END_TO_END,
+    ENQUEUE,
+    GPU,
+    LATENCY,
+    REQUEST_ENQUEUE,
+    REQUEST_PARTS,
+    SUSTAINED,
+    Measurement,
+    Telemetry,
+)
 from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.schema.refusals import first_line
@@ -103,6 +115,11 @@ def _phases(session: Session, shape: Shape, feeds: Feeds, effort: Effort, graph:
         samples_by_phase[ENQUEUE] = enqueue
         samples_by_phase[SUSTAINED] = clock.time_sustained(session, effort)
     samples_by_phase[END_TO_END] = clock.time_end_to_end(session, feeds, effort)
+    parts = dict(zip(REQUEST_PARTS, time_request_parts(session, feeds, effort), strict=True))
+    if session.stream is None:
+        # A step on a CPU returns when it is done: all of it is compute.
+        parts[COMPUTE] = parts.pop(REQUEST_ENQUEUE)
+    samples_by_phase |= parts
     load = Telemetry(cpu=cpu_load(before, read_cpu()))
     return [
         Measurement(phase, shape.batch, shape.sequence, graph, samples.values, samples.windows, steady, (), load)

@@ -8,9 +8,10 @@ from itertools import groupby
 
 from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
 from suites.records.record import Record
+from suites.schema.enums import Rank
 from suites.statistics.validity import Judged
 from suites.tables.markdown import machine_title
-from suites.tables.models import model_names
+from suites.tables.models import model_names, output_text
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,23 @@ class Baseline:
 
 @dataclass(frozen=True, order=True)
 class Workload:
-    """Records whose rows can be compared: one machine, one model with its weights, one distribution of lengths."""
+    """Records whose rows can be compared: one machine, one model with its weights and output, one distribution of
+    lengths.
+
+    `output` is as in `output_text`.
+    """
 
     machine: str
     model: str
     weights: str
     lengths: str
     tokens: str
+    output: str = ""
 
     def __str__(self) -> str:
         if self.model == "none":
             return "no model"
-        return f"{self.model}, {self.weights} weights, {self.lengths} lengths, {self.tokens} tokens"
+        return f"{self.model}, {self.weights} weights, {self.lengths} lengths, {self.tokens} tokens{self.output}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,13 @@ class RankedRow:
         return self.row.contender.excluded and f"cannot win: {self.row.contender.excluded}"
 
 
+RANK_NAMES = {
+    Rank.gpu: "GPU time of a step with inputs on the device (on a CPU, host time)",
+    Rank.request: "request time, from token ids to the answer in host memory",
+}
+"""Description of the time that each rank compares."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Rows of one workload and shape. The valid rows come first; both groups are sorted by time, fastest first."""
@@ -90,23 +103,26 @@ class Ranking:
         return [row for row in self.rows if row.fastest]
 
 
-def rankings(records: Iterable[Record], scores: Judged, baseline: Baseline | None = None) -> list[Ranking]:
+def rankings(
+    records: Iterable[Record], scores: Judged, baseline: Baseline | None = None, rank: Rank = Rank.gpu
+) -> list[Ranking]:
     """Return a ranking for each workload and shape with a measured row, sorted by workload, sequence and batch.
 
     Args:
         records: records of suite=latency. Records whose batches run in several passes are skipped.
         scores: task scores by path, from `validity.judged`.
         baseline: rows that define a speed-up of 1.
+        rank: the time by which rows are sorted and compared. A row without such a time has no place.
     """
     single_pass = [record for record in records if "passes" not in record.cell.lengths]
     names = model_names(single_pass)
-    rows = latency_rows(single_pass, scores)
+    rows = latency_rows(single_pass, scores, rank)
 
     def place(row: LatencyRow) -> tuple[Workload, int, int]:
         cell = row.record.cell
         machine, lengths = machine_title(row.record), str(cell.lengths.get("distribution", ""))
         return (
-            Workload(machine, names(row.record), cell.weights, lengths, tokens_of(row.record)),
+            Workload(machine, names(row.record), cell.weights, lengths, tokens_of(row.record), output_text(cell)),
             row.sequence,
             row.batch,
         )

@@ -9,8 +9,11 @@ from itertools import groupby
 from suites.latency.answer_table import LEGEND as ANSWER_LEGEND
 from suites.latency.answer_table import answer_table, milliseconds
 from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
+from suites.latency.request_parts import LEGEND as PARTS_LEGEND
+from suites.latency.request_parts import parts_table
 from suites.records.cell import PROFILES
 from suites.records.record import OK, Record
+from suites.schema.enums import Rank
 from suites.statistics.stats import Estimate
 from suites.statistics.validity import Judged, Scores, judged
 from suites.statistics.winners import mark
@@ -25,7 +28,7 @@ from suites.tables.markdown import (
     one_machine,
     products_not_int8,
 )
-from suites.tables.models import model_names, origin_note
+from suites.tables.models import model_names, origin_note, output_text
 from suites.tables.table import Table
 
 KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms [95% CI]")
@@ -33,8 +36,8 @@ KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms
 
 FIGURES = (
     "seq/s", "cosine", "tokens/s", "peak MB", "mJ/seq", "processes", "samples", "p90 ms", "p99 ms", "graph p99 ms",
-    "enqueue µs", "graph enqueue µs", "end-to-end ms", "graph end-to-end ms", "threads", "padding", "build s",
-    "engine MB", "version",
+    "enqueue µs", "graph enqueue µs", "request p50 ms", "graph request p50 ms", "tokenize p50 ms",
+    "text request p50 ms", "threads", "padding", "build s", "engine MB", "version",
 )  # fmt: skip
 
 COLUMNS = (*KEYS, *FIGURES, "notes")
@@ -50,7 +53,7 @@ class Row:
     figures: LatencyRow | None = None
 
 
-def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
+def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = (), rank: Rank = Rank.gpu) -> str:
     """Return one section for each machine, with one table for each model; empty without latency records.
 
     Records of the accuracy suite add task scores, and mark the rows whose loss is too large. Batches that ran in
@@ -60,11 +63,14 @@ def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -
     scores, sources = judged(judging), sources_of(judging)
     if not single_pass:
         return ""
-    return by_machine("Latency", LEGEND, single_pass, lambda group: latency_section(group, scores, sources))
+    return by_machine("Latency", LEGEND, single_pass, lambda group: latency_section(group, scores, sources, rank))
 
 
 def latency_section(
-    records: Sequence[Record], scores: Judged | None = None, sources: Mapping[str, str] | None = None
+    records: Sequence[Record],
+    scores: Judged | None = None,
+    sources: Mapping[str, str] | None = None,
+    rank: Rank = Rank.gpu,
 ) -> str:
     """Return the section of one machine.
 
@@ -80,20 +86,23 @@ def latency_section(
     for workload, group in groupby(sorted(records, key=workload_of), key=workload_of):
         of_workload = list(group)
         common = distinctions(of_workload, PROFILES, sources)
-        columns, rows = workload_rows(of_workload, common, scores or {})
+        columns, rows = workload_rows(of_workload, common, scores or {}, rank)
         title = f"### {', '.join(workload)}, {_tokens(of_workload)} tokens"
         table = fitted(columns, [[row.get(name, "") for name in columns] for row in rows], len(KEYS))
-        answer = answer_table(of_workload, scores or {})
-        answers = ["", "#### Fastest row of each shape", "", answer, "", "#### All rows"] if answer else []
+        answer = answer_table(of_workload, scores or {}, rank)
+        by_request = " by request time" if rank is Rank.request else ""
+        answers = ["", f"#### Fastest row of each shape{by_request}", "", answer, "", "#### All rows"] if answer else []
+        parts = parts_table(of_workload, common)
         lines += ["", title, *answers, *common.caption(), "", table]
+        lines += ["", "#### Parts of a request", "", parts] if parts else []
     return "\n".join(lines)
 
 
 def workload_rows(
-    records: Sequence[Record], common: Distinctions, scores: Judged
+    records: Sequence[Record], common: Distinctions, scores: Judged, rank: Rank = Rank.gpu
 ) -> tuple[Sequence[str], list[Mapping[str, str]]]:
     """Return the columns of a table, and its rows by column; notes are separated as in `rows.notes_cell`."""
-    rows = [row for record in records for row in _rows(record, common, scores)]
+    rows = [row for record in records for row in _rows(record, common, scores, rank)]
     tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
     position = COLUMNS.index("cosine") + 1
     return (*COLUMNS[:position], *tasks, *COLUMNS[position:]), _with_fastest(rows)
@@ -128,7 +137,9 @@ The first table has the answer for each shape. The second has every row; those o
 - **name of a task**: score on that task, and the difference from FP32 in brackets.
 - **p90 ms, p99 ms**: percentiles over the samples of all processes; empty below 20 and 200 samples.
 - **enqueue µs**: host time until the call returns, on an idle device.
-- **end-to-end ms**: host time with inputs copied in and outputs copied out.
+- **request p50 ms**: median host time of a request: token ids in host memory in, answer in host memory out.
+- **tokenize p50 ms**: median time to make the token ids of the batch from texts. All rows with these texts share it.
+- **text request p50 ms**: tokenize, and request, plain or graph, whichever is faster.
 - **peak MB**: largest memory of the process until the end of that shape: device memory, or resident memory on a CPU.
 - **mJ/seq**: energy of passes that run back to back, from the GPU's counter.
 - **processes, samples**: fresh processes that measured, and the samples of p50 in all of them.
@@ -136,6 +147,7 @@ The first table has the answer for each shape. The second has every row; those o
 - **padding**: share of the input tokens that are padding.
 - **build s, engine MB**: build time and size of the TensorRT engine.
 - **version**: library and version of the backend.
+{PARTS_LEGEND}
 {ROW_LEGEND}
 {NOTES_LEGEND}
 - **fastest**: lowest time of its shape, plain or graph. Several rows are fastest if the spread between processes
@@ -152,7 +164,7 @@ def _workload(record: Record, name: str) -> tuple[str, ...]:
     cell = record.cell
     if cell.model == "none":
         return ("no model",)
-    return (name, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths")
+    return (name, f"{cell.weights} weights", f"{cell.lengths['distribution']} lengths{output_text(cell)}")
 
 
 def _tokens(records: Sequence[Record]) -> str:
@@ -161,12 +173,12 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, common: Distinctions, scores: Judged) -> list[Row]:
+def _rows(record: Record, common: Distinctions, scores: Judged, rank: Rank) -> list[Row]:
     """Return a row for each measured shape, and a row with the reason if the cell did not end well."""
     cell, options = record.cell, configuration(record, common.of(record))
-    rows = [_row(figures, options) for figures in latency_rows([record], scores)]
+    rows = [_row(figures, options) for figures in latency_rows([record], scores, rank)]
     if not rows or record.outcome != OK:
-        notes = notes_cell(options, f"{record.outcome}: {record.reason}")
+        notes = notes_cell(options, f"{record.outcome}: {record.reason or 'it has no time to rank'}")
         named = {"backend": cell.backend, "precision": cell.precision, "notes": notes}
         rows.append(Row((1 << 30, 0, True, 0.0, f"{cell.backend} {cell.precision} {cell.id}"), named))
     return rows
@@ -183,7 +195,7 @@ def _row(row: LatencyRow, options: str) -> Row:
         str(row.best.processes), str(row.best.count),
         _ms(row.percentile(90, False)), _ms(row.percentile(99, False)), _ms(row.percentile(99, True)),
         _microseconds(row.enqueue(False)), _microseconds(row.enqueue(True)),
-        _ms(row.end_to_end(False)), _ms(row.end_to_end(True)),
+        _ms(row.request(False)), _ms(row.request(True)), _ms(row.tokenize), _ms(row.text_request),
         str(row.threads or ""), _padding(row), *_engine(row.record), cell.release,
         notes_cell(options, *_notes(row), invalid),
     )  # fmt: skip
@@ -250,7 +262,8 @@ def _notes(row: LatencyRow) -> list[str]:
 
 
 TABLES = {
-    "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy")),
+    "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy", "rank")),
+    "gpu_and_request": Table("suites.latency.gpu_and_request:gpu_and_request_tables", ("records", "accuracy")),
     "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
     "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",), separate=True),
 }

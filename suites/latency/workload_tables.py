@@ -14,7 +14,7 @@ from suites.statistics.validity import ComputedPath, Scores, judged, problems, w
 from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, by_machine, configuration, fitted, notes_cell, one_machine
-from suites.tables.models import model_names, origin_note
+from suites.tables.models import model_names, origin_note, output_text
 
 COLUMNS = (
     "backend", "precision", "layout", "batch", "max length", "batch ms", "seq/s", "speedup", "tokens/s", "tokens",
@@ -61,13 +61,13 @@ def _section(records: Sequence[Record], scores: Mapping[ComputedPath, Mapping[st
     names = model_names(records)
 
     def workload_of(record: Record) -> tuple[str, str, str]:
-        return names(record), record.cell.weights, _lengths(record)
+        return names(record), record.cell.weights, f"{_lengths(record)} lengths{output_text(record.cell)}"
 
     for (model, weights, lengths), members in groupby(sorted(records, key=workload_of), key=workload_of):
         group = list(members)
         common = distinctions(group, (*PROFILES, "layout"))
         rows = [row for record in group for row in _rows(record, common, scores.get(way(record), {}))]
-        title, table = f"### {model}, {weights} weights, {lengths} lengths", fitted(COLUMNS, _marked(rows), KEYS)
+        title, table = f"### {model}, {weights} weights, {lengths}", fitted(COLUMNS, _marked(rows), KEYS)
         lines += ["", title, *common.caption(), "", table]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.model_output import HIDDEN
 from suites.asking.suite_request import RequestContext, SuiteRequest, require_model
 from suites.layers.suite import LayersQuestion
 
@@ -13,4 +14,4 @@ def suite_request(context: RequestContext) -> SuiteRequest:
     """
     require_model(context.config)
     chunk, largest = context.config.layers.chunk, context.shapes[-1:]
-    return SuiteRequest(largest, largest, LayersQuestion(0, chunk), options={"marked": chunk})
+    return SuiteRequest(largest, largest, LayersQuestion(0, chunk), options={"marked": chunk}, output=HIDDEN)

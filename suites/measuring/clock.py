@@ -67,11 +67,16 @@ def is_steady(samples: list[int], tolerance: float) -> bool:
 
 def warm_up(session: Session, effort: Effort) -> bool:
     """Step until the times are steady or `effort.warm_up_s` has passed. Return whether they became steady."""
+    chunk = steps_within(session, effort.warm_up_s / 10, 10)
+    return until_steady(lambda: _device_times(session, chunk) if session.stream else [_host_time(session)], effort)
+
+
+def until_steady(stretch: Callable[[], list[int]], effort: Effort) -> bool:
+    """Repeat `stretch`, which returns samples in ns, as `warm_up` does. Return whether the samples became steady."""
     samples: list[int] = []
     start = now_ns()
-    chunk = steps_within(session, effort.warm_up_s / 10, 10)
     while True:
-        samples.extend(_device_times(session, chunk) if session.stream else [_host_time(session)])
+        samples.extend(stretch())
         elapsed = (now_ns() - start) / 1e9
         if elapsed >= effort.warm_up_s / 10 and is_steady(samples, effort.tolerance):
             return True
@@ -92,7 +97,7 @@ def time_device(session: Session, effort: Effort) -> Samples:
     def stretch() -> list[int]:
         return _device_times(session, chunk)
 
-    return _sample(stretch, effort)
+    return sampled(stretch, effort)
 
 
 def time_enqueue(session: Session, effort: Effort) -> tuple[Samples, Samples]:
@@ -108,22 +113,31 @@ def time_enqueue(session: Session, effort: Effort) -> tuple[Samples, Samples]:
         enqueue.append(returned - start)
         return [done - start]
 
-    latency = _sample(stretch, effort)
+    latency = sampled(stretch, effort)
     return Samples(tuple(enqueue), latency.windows), latency
 
 
 def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:
-    """Measure the host time of copying inputs in, one step and copying outputs out."""
+    """Measure the host time of a request: token ids in host memory in, answer in host memory out, without waits."""
 
     def stretch() -> list[int]:
         start = now_ns()
         session.load(feeds)
         session.step()
-        session.wait()
         session.fetch()
         return [now_ns() - start]
 
-    return _sample(stretch, effort)
+    return sampled(stretch, effort)
+
+
+def time_calls(action: Callable[[], object], effort: Effort) -> Samples:
+    """Measure the host time of repeated calls, after calls that warm it up."""
+
+    def stretch() -> list[int]:
+        return [time_once(action)]
+
+    until_steady(stretch, effort)
+    return sampled(stretch, effort)
 
 
 def time_sustained(session: Session, effort: Effort) -> Samples:
@@ -140,7 +154,7 @@ def time_sustained(session: Session, effort: Effort) -> Samples:
         session.wait()
         return [(now_ns() - start) // chunk]
 
-    samples = _sample(stretch, replace(effort, min_samples=1))
+    samples = sampled(stretch, replace(effort, min_samples=1))
     windows = tuple((start, end, count * chunk) for start, end, count in samples.windows)
     return Samples(samples.values, windows)
 
@@ -187,7 +201,7 @@ def _device_times(session: Session, count: int) -> list[int]:
     return [after.nanoseconds_since(before) for before, after in marks]
 
 
-def _sample(stretch: Callable[[], list[int]], effort: Effort) -> Samples:
+def sampled(stretch: Callable[[], list[int]], effort: Effort) -> Samples:
     """Call `stretch` until the limits of `effort` are reached. Consecutive calls form windows of about 0.1 s."""
     values: list[int] = []
     windows: list[tuple[int, int, int]] = []

@@ -12,6 +12,9 @@ from backends.base import Array
 SMALLEST_NORM = 1e-30
 """Smallest divisor, so that outputs of zeros give a number."""
 
+FEWEST_FEATURES = 8
+"""Outputs with fewer features are logits, for which a cosine of single rows says little."""
+
 
 @dataclass(frozen=True)
 class OutputDifference:
@@ -53,8 +56,9 @@ class ReferenceDifference:
 
     Attributes:
         nonfinite: number of NaN and Inf in the whole output; if there are any, the others are None.
-        cosine: smallest cosine of mean-pooled hidden states over sequences.
-        token_cosine: smallest cosine over single tokens.
+        cosine: smallest cosine over sequences: of mean-pooled hidden states, or of embeddings. For logits, see
+            `_compare_logits`.
+        token_cosine: smallest cosine over single tokens; None for one output for each sequence.
         max_difference: largest absolute difference.
     """
 
@@ -79,21 +83,37 @@ def compare_with_reference(output: Array, reference: Array, rows: Array, mask: A
     """Compare an output with the FP32 reference, over tokens that are not padding.
 
     Args:
-        output: [batch, sequence, hidden] of any float type.
-        reference: [rows, sequence, hidden] FP32.
+        output: [batch, sequence, features] or [batch, features] of any float type.
+        reference: FP32, the rows `rows` of such an output.
         rows: indices [rows] of the sequences of the batch that `reference` contains.
         mask: int32 [batch, sequence].
     """
-    valid = mask.astype(bool)
+    valid = mask.astype(bool) if output.ndim == 3 else np.ones(len(output), bool)
     if nonfinite := int(np.count_nonzero(~np.isfinite(output[valid]))):
         return ReferenceDifference(nonfinite)
+    values, expected = output[rows].astype(np.float64), reference.astype(np.float64)
+    if output.shape[-1] < FEWEST_FEATURES:
+        return _compare_logits(values[valid[rows]], expected[valid[rows]])
+    if output.ndim == 2:
+        difference = compare_outputs(values, expected)
+        return ReferenceDifference(0, float(difference.cosines.min()), max_difference=difference.max_difference)
     tokens = valid[rows]
-    hidden, expected = output[rows].astype(np.float64), reference.astype(np.float64)
-    pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (hidden, expected)]
-    difference = compare_outputs(hidden[tokens], expected[tokens])
+    pooled = [np.where(tokens[..., None], x, 0).sum(1) / tokens.sum(1)[:, None] for x in (values, expected)]
+    difference = compare_outputs(values[tokens], expected[tokens])
     return ReferenceDifference(
         nonfinite=0,
         cosine=float(compare_outputs(*pooled).cosines.min()),
         token_cosine=float(difference.cosines.min()),
         max_difference=difference.max_difference,
     )
+
+
+def _compare_logits(output: Array, reference: Array) -> ReferenceDifference:
+    """Compare logits, whose single rows have too few values for a cosine.
+
+    The cosine is 2 a·b / (a·a + b·b) of all values a and b. It is 1 only if they are equal, also for a single value.
+    """
+    difference = compare_outputs(output, reference)
+    sizes = max(float((output**2).sum() + (reference**2).sum()), SMALLEST_NORM)
+    cosine = 2 * float((output * reference).sum()) / sizes
+    return ReferenceDifference(0, cosine, max_difference=difference.max_difference)

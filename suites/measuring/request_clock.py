@@ -49,6 +49,34 @@ def time_request(session: Session, feeds: Feeds) -> RequestTimes:
     return RequestTimes(parts, copied - begin, returned - copied, done - copied, done - start, session.replays)
 
 
+def time_request_parts(session: Session, feeds: Feeds, effort: Effort) -> tuple[Samples, ...]:
+    """Measure the parts of requests of one shape on an idle device, with a wait after each part.
+
+    The requests of `clock.time_end_to_end` have no waits: the host prepares a part while the device works on the part
+    before it. So the sum of the parts is an upper bound of the time of such a request.
+
+    Returns:
+        Samples of each part, from the same requests:
+
+        - packing: the change of shape. It arranges the inputs, packs them if the session does so, and finds a graph.
+        - copy in: `copy_in`, until the inputs are on the device.
+        - enqueue: the step until its call returns. On a CPU, this is the whole step.
+        - compute: from then until the step is done.
+        - copy out: `fetch`, with the unpacking on the host if the session does so.
+    """
+    values: list[tuple[int, ...]] = []
+
+    def stretch() -> list[int]:
+        times = time_request(session, feeds)
+        copied_out = clock.time_once(session.fetch)
+        packing, compute = sum(times.parts.values()), times.step - times.enqueue
+        values.append((packing, times.copy, times.enqueue, compute, copied_out))
+        return [times.whole + copied_out]
+
+    windows = clock.sampled(stretch, effort).windows
+    return tuple(Samples(part, windows) for part in zip(*values, strict=True))
+
+
 def time_on_device(session: Session, before: Feeds, after: Feeds, ahead: int) -> tuple[int, int] | None:
     """Return the device times in ns of the first and the second step after a change of shape.
 
@@ -103,16 +131,7 @@ def warm_up(session: Session, circle: Sequence[Feeds], effort: Effort) -> bool:
     Returns:
         Whether the time became steady.
     """
-    samples: list[int] = []
-    start = clock.now_ns()
-    while True:
-        samples_of_round, _ = time_requests(session, circle)
-        samples.append(sum(samples_of_round.values))
-        elapsed = (clock.now_ns() - start) / 1e9
-        if elapsed >= effort.warm_up_s / 10 and clock.is_steady(samples, effort.tolerance):
-            return True
-        if elapsed >= effort.warm_up_s:
-            return False
+    return clock.until_steady(lambda: [sum(time_requests(session, circle)[0].values)], effort)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from backends.registry import describe, load_backend
 from suites.asking.request import Request
 from suites.planning.estimate import Estimate, estimate, is_same_cell
 from suites.planning.past_runs import PastRuns
-from suites.records.cell import CellFields
 from suites.records.record import OK, UNSUPPORTED, Record
 from suites.running.engine_notes import engine_key, is_noted
 from suites.running.job import Probed, ProbeJob
+from suites.running.locating import with_checkpoint
 from suites.running.pipeline import process_count
 from suites.running.reuse import reusable
 from suites.worker import probe
@@ -120,8 +120,7 @@ def located(request: Request) -> Request:
         identity = identity_of(folder, request.cache, writes=False)
     except (OSError, Unavailable):
         return request
-    cell: CellFields = {**request.cell, "model_version": identity[:16]}
-    return replace(request, model=replace(model, path=str(folder), identity=identity), cell=cell)
+    return with_checkpoint(request, replace(model, path=str(folder), identity=identity))
 
 
 def earlier_record(request: Request, past: PastRuns, release: str | None) -> Record | None:

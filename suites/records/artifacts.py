@@ -162,6 +162,28 @@ class InputFile(ProducedFile):
 
 
 @dataclass(frozen=True)
+class TokenizationNotes(Part):
+    """Times of the tokenizer on texts of each shape.
+
+    Attributes:
+        threads: number of threads of the tokenizer.
+        threads_from: what set this number: "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM", or "CPUs" for the default.
+        samples_ns: host time of each batch, from texts to arrays of token ids, by name of a shape.
+    """
+
+    threads: int | None = optional(None)
+    threads_from: str = optional("")
+    samples_ns: Mapping[str, tuple[int, ...]] = optional_mapping()
+
+
+@dataclass(frozen=True)
+class TokenizationFile(ProducedFile):
+    """Times of the tokenizer."""
+
+    notes: TokenizationNotes = field(default_factory=TokenizationNotes)
+
+
+@dataclass(frozen=True)
 class BuiltFile(ProducedFile):
     """Artifact of the backend."""
 
@@ -177,6 +199,7 @@ class Artifacts(Part):
         arrays: plain weights, for a backend that builds its own network.
         ranges: activation ranges of calibration.
         trained, searched: files of training and of a range search.
+        tokenization: times of the tokenizer. Cells with the same texts and shapes share them.
     """
 
     weights: Weights | None = optional(None)
@@ -186,6 +209,7 @@ class Artifacts(Part):
     trained: StoredFile | None = optional(None)
     searched: StoredFile | None = optional(None)
     inputs: InputFile | None = optional(None)
+    tokenization: TokenizationFile | None = optional(None)
     built: BuiltFile | None = optional(None)
 
     @property
@@ -197,6 +221,11 @@ class Artifacts(Part):
     def graph_notes(self) -> GraphNotes:
         """Notes about the ONNX file; without values if there is none."""
         return self.onnx.notes if self.onnx else GraphNotes()
+
+    @property
+    def tokenization_notes(self) -> TokenizationNotes:
+        """Times of the tokenizer; without values if it was not measured."""
+        return self.tokenization.notes if self.tokenization else TokenizationNotes()
 
     @property
     def built_notes(self) -> BuiltNotes:

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from backends.json_codec import to_object
 from backends.json_part import Part
+from backends.model_output import HIDDEN
 
 PROFILES = ("profiles", "min", "opt", "max", "ranges")
 """Options that select the shapes for which an engine is tuned."""
@@ -70,6 +71,11 @@ class Cell(Part):
 
     def to_json(self) -> dict[str, object]:
         return to_object(self)
+
+    @property
+    def output(self) -> str:
+        """Kind of output, see Output in backends/model_output.py. Cells without one have hidden states."""
+        return str(self.options.get("output", HIDDEN))
 
     @cached_property
     def id(self) -> str:

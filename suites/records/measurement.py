@@ -12,12 +12,18 @@ from suites.measuring.cpu_load import CpuLoad
 
 GPU, ENQUEUE, LATENCY, END_TO_END, SUSTAINED = "gpu", "enqueue", "latency", "end_to_end", "sustained"
 REPLAY = "replay"
+PACKING, COPY_IN, REQUEST_ENQUEUE, COMPUTE, COPY_OUT = REQUEST_PARTS = (
+    "request packing", "request copy in", "request enqueue", "request compute", "request copy out",
+)  # fmt: skip
 """Phases of a measurement:
 
 - `gpu`: device time of a step, by events;
 - `enqueue`: host time of enqueueing a step on an idle device;
 - `latency`: host time of a step until it is done, with the inputs on the device;
-- `end_to_end`: host time of copying inputs in, a step, and copying outputs out;
+- `end_to_end`: host time of a request, from token ids in host memory to the answer in host memory, without waits
+  between its parts;
+- `REQUEST_PARTS`: host time of each part of a request, with a wait after each part (time_request_parts in
+  suites/measuring/request_clock.py);
 - `sustained`: host time per step, back to back without events between the steps;
 - `replay`: host time of a request in a trace of suite=switching.
 """

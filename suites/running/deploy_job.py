@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from backends.base import Artifact, BuildSpec
 from backends.deployment import Deployed
-from backends.inputs.pooling import Pooling
+from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
 from suites.running.job import Job, spec_type
 

@@ -24,10 +24,10 @@ from backends.cache import ArtifactCache
 from backends.deployment import Deploy, Deployed, Deployment
 from backends.inputs.batches import InputSource
 from backends.inputs.lengths import Lengths
-from backends.inputs.pooling import Pooling, pooling_of
 from backends.inputs.samples import prepare_samples, read_samples, sample_runs
 from backends.model.checkpoint import find_checkpoint, input_names
 from backends.model.checkpoint_files import SENTENCE_FILES, tokenizer_files
+from backends.model.pooling import Pooling, pooling_of
 from backends.registry import describe, load_backend
 from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 

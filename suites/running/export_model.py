@@ -14,6 +14,7 @@ from backends.int8_learning.learn import LearnedRecipe, learn
 from backends.model.checkpoint import Checkpoint, find_checkpoint
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
+from backends.model.heads import head_of
 from backends.model.reference import ModelReference
 from backends.model.supported import PLAIN_WEIGHTS, check_computable, check_named_layers
 from backends.onnx_.onnx_source import prepare_source
@@ -47,17 +48,21 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         check_named_layers(config, option, "quantization.placement=gemm, without smooth, shift, search and qat_steps")
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
+    head_of(checkpoint.folder, job.spec.output)
     source, learned = Source(checkpoint.folder, checkpoint.weights_sha256), None
     if job.source == "onnx":
         learned = _learn(job, checkpoint, cache)
         quantization, lengths = _calibration(job)
         source = prepare_source(
-            *learned.checkpoint, job.form, quantization, job.texts, job.seed, cache, learned.ranges, lengths
-        )
+            *learned.checkpoint, job.form, quantization, job.texts, job.seed, cache, learned.ranges, lengths,
+            job.spec.output,
+        )  # fmt: skip
         if not job.form.arrays or job.form.ranges:
-            checked["export"] = check_export(*learned.checkpoint, longest, cache)
-    device = job.spec.device.kind
-    origin = InputSource(checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, device, cache)
+            checked["export"] = check_export(*learned.checkpoint, longest, cache, job.spec.output)
+    origin = InputSource(
+        checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, job.spec.device.kind, cache,
+        job.spec.output,
+    )  # fmt: skip
     prepared = prepare(job, origin, source)
     return Exported(
         prepared.source,
@@ -69,6 +74,7 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         checked,
         prepared.points,
         learned.artifacts if learned else {},
+        prepared.tokenization,
     )
 
 

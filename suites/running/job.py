@@ -65,6 +65,7 @@ class Exported:
         checked: results of the checks against transformers, by name.
         points: number of points of the model that can be marked; 0 if the suite marks none.
         learned: files of training or of a range search, by name.
+        tokenization: times of the tokenizer; None if they were not measured.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class Exported:
     checked: Mapping[str, object] = field(default_factory=dict)
     points: int = 0
     learned: Mapping[str, Artifact] = field(default_factory=dict)
+    tokenization: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class ExportJob(BackendJob[Exported]):
         form: the source that the backend builds from.
         texts: sentences for calibration and, with a tokenizer, for inputs.
         seed: of inputs and calibration.
+        effort: of times that the stage measures; None if the cell is not measured.
     """
 
     stage: ClassVar[str] = "export"
@@ -186,6 +189,7 @@ class ExportJob(BackendJob[Exported]):
     texts: tuple[str, ...]
     seed: int
     question: Question
+    effort: Effort | None = None
 
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:

@@ -12,8 +12,11 @@ from backends.json_codec import to_json
 from backends.model.checkpoint_files import read_config
 from backends.model.families import positions_of
 from backends.model.identity import identity_of
+from backends.model.reference import ModelReference
+from backends.model_output import resolve_output
 from suites.asking.model_request import beyond
 from suites.asking.request import Request
+from suites.records.cell import CellFields
 from suites.running.job import Located, LocateJob
 from suites.running.launch import Answer
 from suites.schema.refusals import Refused
@@ -44,7 +47,22 @@ def locate_checkpoint(request: Request, run: Run) -> Request | Answer[Located]:
     identity = identity_of(found.path, request.cache)
     _check_positions(request, found.path)
     located = replace(model, path=str(found.path), origin=found.origin, identity=identity)
-    return replace(request, model=located, cell={**request.cell, "model_version": identity[:16]})
+    return with_checkpoint(request, located)
+
+
+def with_checkpoint(request: Request, model: ModelReference) -> Request:
+    """Return the request with everything that depends on the files of its checkpoint, `model.path`."""
+    folder = Path(model.path)
+    output = resolve_output(request.spec.output, read_config(folder), folder)
+    others = {
+        name: value for name, value in request.cell["options"].items() if name not in request.spec.output.for_cell()
+    }
+    cell: CellFields = {
+        **request.cell,
+        "model_version": model.identity[:16],
+        "options": {**others, **output.for_cell()},
+    }
+    return replace(request, model=model, spec=replace(request.spec, output=output), cell=cell)
 
 
 def _check_positions(request: Request, folder: Path) -> None:

@@ -16,9 +16,11 @@ class Prepared:
         inputs: an .npz for the suite's `measure`.
         shapes: the shapes to build and to measure; empty for those of the job.
         points: number of points of the model that can be marked; 0 if the suite marks none.
+        tokenization: times of the tokenizer; None if they are not measured.
     """
 
     source: Source
     inputs: Artifact
     shapes: tuple[Shape, ...] = ()
     points: int = 0
+    tokenization: Artifact | None = None

@@ -82,6 +82,7 @@ class Stages:
                 "cache", "other users can write the compiled kernels in cache=, so kernels are compiled again", True
             )
             compilers = self.folder / "compilers"
+        threads = os.environ.get("RAYON_NUM_THREADS") or self.request.spec.threads
         # The worker sees only its own GPU. Compilers keep their caches in the cache of the project.
         environment = {
             "CUDA_VISIBLE_DEVICES": device.uuid,
@@ -91,6 +92,8 @@ class Stages:
             # Scoring runs several small fits in parallel. More threads in each would wait for one another, and scoring
             # would take minutes instead of seconds.
             **({"OMP_NUM_THREADS": "1"} if stage == ScoreJob.stage else {}),
+            # Threads of the tokenizer, which this stage times.
+            **({"RAYON_NUM_THREADS": str(threads)} if stage == ExportJob.stage and threads else {}),
         }
         self.progress(stage, "starting", False)
         start = now_ns()
@@ -139,6 +142,7 @@ def export_job(request: Request, form: SourceForm) -> ExportJob:
         texts=request.texts,
         seed=request.seed,
         question=request.question,
+        effort=request.effort if request.until == "measure" else None,
     )
 
 
@@ -146,7 +150,7 @@ def artifacts_of(exported: Exported, built: Artifact) -> Artifacts:
     """Return the artifacts of a record: everything but their paths."""
     source = exported.source
     files = {"onnx": source.onnx, "arrays": source.arrays, "ranges": source.ranges, **exported.learned,
-             "inputs": exported.inputs, "built": built}  # fmt: skip
+             "inputs": exported.inputs, "tokenization": exported.tokenization, "built": built}  # fmt: skip
     weights: dict[str, object] = {"sha256": source.sha256}
     if exported.identity:
         weights |= {"parts": list(exported.parts), "checked": dict(exported.checked)}

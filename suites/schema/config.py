@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.config_key import key
-from backends.options import SharedKeys
+from backends.options import SharedKeys, Switch
 from backends.quantization_options import QuantizationOptions
 from backends.value_checks import Refused, at_least, between, positive
 from suites.schema.enums import (
     DeviceKind,
     LabelReading,
     Metric,
+    OutputKind,
     Precision,
+    Rank,
     TaskKind,
     Until,
     Weights,
@@ -55,9 +57,13 @@ class TaskConfig:
     tolerance: float = key(0.01, "Largest loss of the metric against FP32 that keeps a row valid.")
     subset: str = key("", "Subset of task.hub.")
     split: str = key("validation", "Split of task.hub.")
-    text: str = key("text", "Column of the text.")
-    pair: str = key("", "Column of the second text, for tasks on pairs of texts.")
-    label: str = key("label", "Column of the label.")
+    text: str = key("text", "Column of the text: a sentence, a query, or the list of tokens.")
+    pair: str = key("", "Column of the second text: of a pair, of positives, or of candidates.")
+    label: str = key("label", "Column of the label, of several labels, or of the tags of tokens.")
+    score: str = key("score", "Column of the score of a pair or text, or of the relevance of a candidate.")
+    separator: str = key(",", "Character between the labels of a text in task=multi_label, if they are not a list.")
+    corpus: str = key("", "File with the documents of task=retrieval. Empty: the positives of all queries.")
+    k: int = key(10, "Number of documents that count in recall@k of task=retrieval.")
     labels: LabelReading = key(
         LabelReading.auto,
         "Meaning of the labels: names are label names of the checkpoint; places are output numbers from 0. auto takes "
@@ -72,6 +78,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         positive("task.tolerance", self.tolerance)
+        at_least("task.k", self.k, 1)
 
 
 @dataclass
@@ -80,6 +87,19 @@ class RunConfig(SharedKeys):
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    output: OutputKind = key(
+        OutputKind.auto,
+        "Output of the model, computed with it: hidden states, embedding, logits, spans of answers, or the score of a "
+        "cross-encoder. auto: the output that the checkpoint, or the task of suite=accuracy, is for.",
+    )
+    pooling: list[str] = key(
+        [],
+        "Pooling of output=embedding, instead of the checkpoint's own: mean, cls, max, lasttoken, "
+        "mean_sqrt_len_tokens, weightedmean. Several are concatenated.",
+    )
+    normalize: Switch = key(
+        Switch.auto, "Whether output=embedding has length 1. auto: as the checkpoint says; without its files, on."
+    )
     precision: Precision = key(Precision.fp32, "Precision of the weights and products.")
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -110,6 +130,11 @@ class RunConfig(SharedKeys):
     rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
     baseline: str = key(
         "torch_eager/fp32", "Rows that the table at the end of a run compares others with, as BACKEND/PRECISION."
+    )
+    rank: Rank = key(
+        Rank.gpu,
+        "Time by which the tables at the end of a run name the fastest row. gpu: a step, on the GPU's clock (on a CPU, "
+        "the host's). request: from token ids to the answer in host memory.",
     )
     results: str = key("results/runs", "Folder of records and tables, by machine.")
     cache: str = key(".cache", "Folder of exported models and engines.")

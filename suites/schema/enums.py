@@ -6,9 +6,27 @@ from enum import Enum
 
 Until = Enum("Until", ["export", "build", "measure"])
 Precision = Enum("Precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
+OutputKind = Enum("OutputKind", ["auto", "hidden", "embedding", "logits", "spans", "score"])
 DeviceKind = Enum("DeviceKind", ["auto", "cpu", "cuda"])
 Weights = Enum("Weights", ["trained", "random"])
 Distribution = Enum("Distribution", ["full", "uniform", "texts", "file", "histogram", "lognormal"])
-TaskKind = Enum("TaskKind", ["fidelity", "stsb", "banking77", "sequence_classification", "question_answering"])
+TaskKind = Enum(
+    "TaskKind",
+    [
+        "fidelity",
+        "stsb",
+        "banking77",
+        "sequence_classification",
+        "question_answering",
+        "pairs",
+        "retrieval",
+        "reranking",
+        "regression",
+        "multi_label",
+        "token_classification",
+        "mteb",
+    ],
+)
 Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
+Rank = Enum("Rank", ["gpu", "request"])
 LabelReading = Enum("LabelReading", ["auto", "names", "places"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from backends.json_codec import from_json
-from suites.records.measurement import GPU, LATENCY, Measurement
+from suites.records.measurement import END_TO_END, GPU, LATENCY, Measurement
 from suites.records.record import Record
 from suites.statistics.stats import Estimate
 
@@ -34,11 +34,12 @@ RANGES = ("method", "percentile", "samples", "sequence", "tokens", "qat_steps", 
 
 @dataclass(frozen=True, order=True)
 class PathKey:
-    """Machine, device, backend, precision and CUDA graph setting of a computed path.
+    """Machine, device, backend, precision and CUDA graph setting of a computed path, and its kind of time.
 
     Attributes:
         machine: slug of the machine, as in records.
         device: "cpu" or "cuda".
+        request: whether times are those of requests instead of steps.
     """
 
     machine: str
@@ -46,6 +47,7 @@ class PathKey:
     backend: str
     precision: str
     cuda_graph: bool
+    request: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -103,7 +105,11 @@ def noise_of(path: PathKey, tokens: int) -> Noise | None:
 
 def find_noise(available: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
     """Return the noise of a path from the given studies; see `noise_of`."""
-    near = [s for s in available if (s.path.device, s.path.cuda_graph) == (path.device, path.cuda_graph)]
+
+    def kind(other: PathKey) -> tuple[str, bool, bool]:
+        return other.device, other.cuda_graph, other.request
+
+    near = [s for s in available if kind(s.path) == kind(path)]
     here = [study for study in near if study.path.machine == path.machine]
     choices = (
         [s for s in here if s.path == path],
@@ -149,15 +155,17 @@ def _largest(group: Sequence[Study], tokens: int) -> Noise:
 def _of_group(group: Sequence[Record]) -> Iterable[Study]:
     several = [record for record in group if len({m.process for m in record.measurements}) >= LEAST]
     for records in [[record] for record in several] or ([list(group)] if len(group) >= LEAST else []):
-        shapes: dict[tuple[int, int, bool], list[float]] = {}
+        shapes: dict[tuple[int, int, bool, bool], list[float]] = {}
         for record in records:
-            for m in main_measurements(record.measurements):
-                shapes.setdefault((m.batch, m.sequence, m.cuda_graph), []).append(float(np.median(m.samples)) / 1e6)
+            requests = [m for m in record.measurements if m.phase == END_TO_END]
+            for m in [*main_measurements(record.measurements), *requests]:
+                key = m.batch, m.sequence, m.cuda_graph, m.phase == END_TO_END
+                shapes.setdefault(key, []).append(float(np.median(m.samples)) / 1e6)
         cell, machine = records[0].cell, records[0].environment.machine
         ids = tuple(sorted(record.cell.id for record in records))
-        for (batch, sequence, graph), medians in shapes.items():
+        for (batch, sequence, graph, request), medians in shapes.items():
             if len(medians) >= LEAST:
-                path = PathKey(machine, cell.device, cell.backend, cell.precision, graph)
+                path = PathKey(machine, cell.device, cell.backend, cell.precision, graph, request)
                 yield Study(path, batch, sequence, tuple(round(median, 6) for median in medians), ids)
 
 
@@ -185,4 +193,8 @@ def committed_studies() -> tuple[Study, ...]:
 
 def to_text(found: Iterable[Study]) -> str:
     """Return the content of the file: one study per line, so diffs are readable."""
-    return "[\n " + ",\n ".join(json.dumps(asdict(study)) for study in found) + "\n]\n"
+    values = [asdict(study) for study in found]
+    for value in values:
+        if not value["path"]["request"]:
+            del value["path"]["request"]
+    return "[\n " + ",\n ".join(map(json.dumps, values)) + "\n]\n"

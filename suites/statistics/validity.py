@@ -50,8 +50,10 @@ class Scores:
 Judged = Mapping[ComputedPath, Mapping[str, Scores]]
 """Outcomes of tasks by path and task."""
 
-SPEED_OPTIONS = {"cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of"}
-"""Options that change the speed of a path but not its outputs."""
+SPEED_OPTIONS = {
+    "cuda_graph", "threads", "contexts", "engines", "memory_mb", "pad_to", "pad_to_multiple_of", "output",
+}  # fmt: skip
+"""Options that change the speed of a path but not its hidden states. A task judges a path for all its outputs."""
 
 CALIBRATED = ("int8", "fp8")
 """Precisions whose outputs also depend on the texts and the seed of calibration. In TensorRT they also depend on the

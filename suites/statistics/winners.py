@@ -28,7 +28,7 @@ class Contender:
     excluded: str = ""
 
 
-def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) -> Estimate:
+def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int, request: bool = False) -> Estimate:
     """Return a time that can be compared with that of another process, or another device of the same name.
 
     Args:
@@ -36,12 +36,11 @@ def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) ->
         time: estimate in any unit.
         cuda_graph: whether the time is of a replay of a CUDA graph.
         tokens: batch times sequence length.
+        request: whether the time is of a request instead of a step.
     """
     cell, machine = record.cell, record.environment.machine
-    with_noise = widened(
-        time, noise_of(PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph), tokens)
-    )
-    return replace(with_noise, device=record.environment.uuid)
+    path = PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph, request)
+    return replace(widened(time, noise_of(path, tokens)), device=record.environment.uuid)
 
 
 def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:
@@ -145,11 +144,17 @@ def cannot_win_note(row: Contender, lowest: float) -> str:
     return f"cannot win{', though its time is the lowest' if row.time.p50 == lowest else ''}: {row.excluded}"
 
 
-def why_excluded(record: Record, shapes: Collection[tuple[int, int]]) -> list[str]:
-    """Return the reasons why a row at these shapes cannot win, each as a phrase."""
+def why_excluded(record: Record, shapes: Collection[tuple[int, int]], request: bool = False) -> list[str]:
+    """Return the reasons why a row at these shapes cannot win, each as a phrase.
+
+    Args:
+        request: whether the rows are compared by times of requests. These depend on the host also on a GPU.
+    """
     measurements = [m for m in record.measurements if m.shape in shapes]
     reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
-    return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *_others_on_cpu(record, measurements)]
+    share = cpu_others(measurements) if request or record.cell.device == "cpu" else 0.0
+    others = [f"other processes took {share:.0%} of the CPU time"] if share else []
+    return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *others]
 
 
 def cpu_others(measurements: Sequence[Measurement]) -> float:
@@ -173,9 +178,3 @@ def _throttled(measurements: Sequence[Measurement]) -> list[str]:
 def _others_on_gpu(measurements: Sequence[Measurement]) -> list[str]:
     others = max((m.telemetry.other_processes or 0 for m in measurements), default=0)
     return [f"{others} other process{'es' if others > 1 else ''} on the GPU"] if others else []
-
-
-def _others_on_cpu(record: Record, measurements: Sequence[Measurement]) -> list[str]:
-    """Return the reason only for rows timed on the CPU: times of the GPU's clock do not depend on the host."""
-    share = cpu_others(measurements) if record.cell.device == "cpu" else 0.0
-    return [f"other processes took {share:.0%} of the CPU time"] if share else []

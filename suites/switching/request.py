@@ -58,7 +58,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         question,
         lengths,
         {"pad_to": pad_to} if config.switching.pad_to else {},
-        {name: getattr(config.suite, name) for name in ("pairs_s", "replay_s")},
+        effort={name: getattr(config.suite, name) for name in ("pairs_s", "replay_s")},
     )
 
 

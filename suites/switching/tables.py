@@ -19,7 +19,7 @@ from suites.switching.strategies import Labels
 from suites.switching.traffic import switch_of
 from suites.switching.transition_tables import changes, steady_times
 from suites.tables.markdown import by_machine, fitted, notes_cell, one_machine
-from suites.tables.models import model_names, origin_note
+from suites.tables.models import model_names, origin_note, output_text
 from suites.tables.table import Table
 
 LEGEND = """\
@@ -132,7 +132,8 @@ def workload(record: Record) -> tuple[str, ...]:
     shapes = " ".join(f"{batch}x{sequence}" for batch, sequence in cell.shapes)
     lengths = cell.lengths.get("choice", cell.lengths["distribution"])
     requests = [str(cell.lengths.get(name, "")) for name in ("traffic", "seed", "tokenizer")]
-    return cell.model, f"{cell.weights} weights", f"{lengths} lengths", shapes, " ".join(requests).strip()
+    described = f"{lengths} lengths{output_text(cell)}"
+    return cell.model, f"{cell.weights} weights", described, shapes, " ".join(requests).strip()
 
 
 def costs_of(record: Record, scores: Judged) -> list[Costs]:

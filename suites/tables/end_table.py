@@ -14,6 +14,7 @@ from rich.text import Text
 
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
+from suites.schema.enums import Rank
 from suites.text import one_line
 
 WIDTH = 80
@@ -53,6 +54,7 @@ class RunScope:
         own: ids of the cells that this run measured or reused.
         baseline: the rows that others are compared with, as BACKEND/PRECISION.
         whole: show all rows of this run. Otherwise only the fastest ones are shown, for commands with many cells.
+        rank: the time that ranks rows.
     """
 
     folder: MachineFolder
@@ -60,6 +62,7 @@ class RunScope:
     own: frozenset[str]
     baseline: str
     whole: bool = True
+    rank: Rank = Rank.gpu
 
     def mark(self, record: Record) -> str:
         """Return the first cell of a line."""
@@ -141,7 +144,7 @@ def abbreviated(text: str, width: int) -> str:
 
 def short_options(options: str) -> str:
     """Return the options of a row without the words that most options share."""
-    return options.replace("quantization.", "").replace("profiles ", "")
+    return options.replace("quantization.", "").replace("profiles ", "").replace("scheme=", "")
 
 
 def selected(important: Sequence[bool]) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from backends.model_output import HIDDEN
+from suites.records.cell import Cell
 from suites.records.record import Record
 
 Name = Callable[[Record], str]
@@ -21,6 +23,11 @@ def model_names(records: Iterable[Record]) -> Name:
         return f"{cell.model} ({(version if '@' in version else version[:8]) or 'no version'})"
 
     return name
+
+
+def output_text(cell: Cell) -> str:
+    """Return the output of a cell for a heading, after a comma; empty for hidden states."""
+    return "" if cell.output == HIDDEN else f", output={cell.output}"
 
 
 def task_names(records: Iterable[Record]) -> Name:

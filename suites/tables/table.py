@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
+from suites.schema.enums import Rank
 
-RECORDS, FOLDER = "records", "folder"
+RECORDS, FOLDER, RANK = "records", "folder", "rank"
 
 NO_MODEL = "no-model"
 """Folder of the tables of backends without a model."""
@@ -30,7 +31,7 @@ class Table:
     Attributes:
         function: "module:name" of the function. It returns an empty text if the records contribute nothing.
         arguments: arguments of the function in order: "records" for the records of the suite, "folder" for the folder
-            of the machine, or the name of another suite for its records.
+            of the machine, "rank" for the time that ranks rows, or the name of another suite for its records.
         more_suites: other suites whose records the function reads from the folder.
         separate: whether the table has all models of the machine and is only written to its file: a single record
             cannot give it, and a terminal does not show it. All other tables have one model each.
@@ -55,11 +56,11 @@ class Table:
     @property
     def other_suites(self) -> tuple[str, ...]:
         """Suites whose records the table reads besides those of its own suite."""
-        return (*(name for name in self.arguments if name not in (RECORDS, FOLDER)), *self.more_suites)
+        return (*(name for name in self.arguments if name not in (RECORDS, FOLDER, RANK)), *self.more_suites)
 
-    def text(self, records: Sequence[Record], folder: MachineFolder) -> str:
+    def text(self, records: Sequence[Record], folder: MachineFolder, rank: Rank = Rank.gpu) -> str:
         """Return the table in markdown; empty if the records contribute nothing to it."""
         module, _, name = self.function.partition(":")
-        values = {RECORDS: records, FOLDER: folder}
+        values: dict[str, object] = {RECORDS: records, FOLDER: folder, RANK: rank}
         arguments = [values[item] if item in values else folder.records(item) for item in self.arguments]
         return str(getattr(importlib.import_module(module), name)(*arguments))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
+from suites.schema.enums import Rank
 from suites.suite import part, suite_names
 from suites.tables.end_table import EndTable, RunScope, rendered
 from suites.tables.write_tables import message, rejected_cells, terminal_tables, usable_records
@@ -22,11 +23,13 @@ class Style:
         baseline: the rows that others are compared with, as BACKEND/PRECISION.
         whole: show all rows of the command, also the slow ones.
         coloured: add escape sequences for colours.
+        rank: the time that ranks rows.
     """
 
     baseline: str
     whole: bool = True
     coloured: bool = False
+    rank: Rank = Rank.gpu
 
 
 def end_text(suite: str, own: Sequence[Record], folder: MachineFolder, style: Style) -> str:
@@ -39,18 +42,18 @@ def end_text(suite: str, own: Sequence[Record], folder: MachineFolder, style: St
     """
     place = str(getattr(part(suite, "tables"), "END_TABLES", "")) if suite in suite_names() else ""
     if not place:
-        return terminal_tables(suite, own, folder)
+        return terminal_tables(suite, own, folder, style.rank)
     module, _, name = place.partition(":")
     make: Callable[[RunScope], list[EndTable]] = getattr(importlib.import_module(module), name)
     ids = frozenset(record.cell.id for record in own)
     rejected = rejected_cells(folder) - ids if suite in ("accuracy", "latency") else set()
     records = [record for record in _merged(folder.records(suite), own) if record.cell.id not in rejected]
     try:
-        tables = make(RunScope(folder, records, ids, style.baseline, style.whole))
+        tables = make(RunScope(folder, records, ids, style.baseline, style.whole, style.rank))
     except Exception:
         try:
             usable = usable_records(suite, records, folder)
-            tables = make(RunScope(folder, usable, ids, style.baseline, style.whole))
+            tables = make(RunScope(folder, usable, ids, style.baseline, style.whole, style.rank))
         except Exception as error:
             folder.bad[folder.tables / f"{suite}.md"] = f"the end table was not made: {message(error)}"
             return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.records.cell import Cell
+from suites.schema.enums import Rank
 
 if TYPE_CHECKING:
     from suites.records.results_folder import MachineFolder
@@ -22,16 +23,20 @@ TOUCHED = "SUITES_TOUCHED"
 """Environment variable with the path of the file for these notes. If it is set, runs write no tables."""
 
 
+MOST_SHOWN = 12
+"""Largest number of cells of a suite whose rows are all shown at the end."""
+
+
 def waits() -> bool:
     """Return whether another command writes the tables of this run."""
     return bool(os.environ.get(TOUCHED))
 
 
-def touched(results: Path, machine: str, cell: Cell, baseline: str) -> None:
+def touched(results: Path, machine: str, cell: Cell, baseline: str, rank: Rank = Rank.gpu) -> None:
     """Note that the record of this machine and cell was written, if another command writes the tables."""
     if waits():
         with open(os.environ[TOUCHED], "a", encoding="utf-8") as stream:
-            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline]) + "\n")
+            stream.write(json.dumps([str(results), machine, cell.suite, cell.id, baseline, rank.name]) + "\n")
 
 
 def tables_at_end(work: Callable[[], int]) -> int:
@@ -57,9 +62,9 @@ def _write(file: Path) -> int:
     from suites.tables.write_tables import print_bad_records, write_machine
 
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    for results, machine, suite, cell, baseline in map(json.loads, lines):
-        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline
+    cells: dict[tuple[str, str], dict[str, dict[str, tuple[str, str]]]] = {}
+    for results, machine, suite, cell, baseline, rank in map(json.loads, lines):
+        cells.setdefault((results, machine), {}).setdefault(suite, {})[cell] = baseline, rank
     folders = []
     for (results, machine), by_suite in cells.items():
         folders.append(folder := MachineFolder(Path(results), machine))
@@ -71,13 +76,15 @@ def _write(file: Path) -> int:
     return print_bad_records(folders)
 
 
-def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, str]]) -> None:
-    """Print the end tables of a machine. They have the fastest rows only, because a batch may have many cells."""
+def _print(folder: MachineFolder, by_suite: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
+    """Print the end tables of a machine. With many cells they have the fastest rows only."""
     from suites.tables.terminal import Style, details_text, end_text
 
     for suite, cells in by_suite.items():
         found = (folder.record(suite, cell) for cell in cells)
         own = [record for record in found if record is not None]
         if own:
-            print(f"{end_text(suite, own, folder, Style([*cells.values()][-1], whole=False))}\n")
+            baseline, rank = [*cells.values()][-1]
+            style = Style(baseline, whole=len(cells) <= MOST_SHOWN, rank=Rank[rank])
+            print(f"{end_text(suite, own, folder, style)}\n")
     print(details_text(folder.tables))

@@ -15,6 +15,7 @@ from backends.atomic_file import write_atomically
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.records.search_result import SearchResult
+from suites.schema.enums import Rank
 from suites.suite import has_part, part, suite_names
 from suites.tables.markdown import without_legend
 from suites.tables.table import Table
@@ -47,7 +48,7 @@ MAX_BAD_LINES = 20
 """Largest number of lines about bad records; the others are only counted."""
 
 
-def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> dict[str, str]:
+def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder, rank: Rank = Rank.gpu) -> dict[str, str]:
     """Return the tables of records of one suite and machine, by path in the folder of tables, without empty tables.
 
     A record that a table cannot be made from is skipped. A table that still fails is skipped and named in `folder.bad`.
@@ -56,10 +57,10 @@ def tables_of(suite: str, records: Sequence[Record], folder: MachineFolder) -> d
     for name, table in tables_by_suite().get(suite, {}).items():
         for file, members in table.files(name, records).items():
             try:
-                texts[file] = table.text(members, folder)
+                texts[file] = table.text(members, folder, rank)
             except Exception:
                 try:
-                    texts[file] = table.text(usable_records(suite, members, folder), folder)
+                    texts[file] = table.text(usable_records(suite, members, folder), folder, rank)
                 except Exception as error:
                     folder.bad[folder.tables / file] = f"the table was not made: {message(error)}"
     return {file: text for file, text in texts.items() if text}
@@ -91,11 +92,11 @@ def message(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)
 
 
-def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder) -> str:
+def terminal_tables(suite: str, records: Sequence[Record], folder: MachineFolder, rank: Rank = Rank.gpu) -> str:
     """Return the tables of records for a terminal, without the legends."""
     own = tables_by_suite().get(suite, {})
     shown = {name for name, table in own.items() if not table.separate and table.suffix == ".md"}
-    texts = {file: text for file, text in tables_of(suite, records, folder).items() if Path(file).stem in shown}
+    texts = {file: text for file, text in tables_of(suite, records, folder, rank).items() if Path(file).stem in shown}
     rows = [f"## {section}" for text in texts.values() for section in without_legend(text).split("\n## ")[1:]]
     files = ", ".join(str(folder.tables / file) for file in texts)
     return "\n".join([*rows, f"The columns are explained in {files}"]) if texts else ""
@@ -113,7 +114,7 @@ def rejected_cells(folder: MachineFolder) -> set[str]:
     }
 
 
-def write_machine(folder: MachineFolder, suites: Collection[str] | None = None) -> list[Path]:
+def write_machine(folder: MachineFolder, suites: Collection[str] | None = None, rank: Rank = Rank.gpu) -> list[Path]:
     """Write the tables of suites of one machine (None: all), and the tables that change with them; return the files."""
     written = []
     all_suites = tables_by_suite()
@@ -123,7 +124,7 @@ def write_machine(folder: MachineFolder, suites: Collection[str] | None = None) 
     for suite in (suite for suite in all_suites if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):
             continue
-        for file, text in tables_of(suite, records, folder).items():
+        for file, text in tables_of(suite, records, folder, rank).items():
             (folder.tables / file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(folder.tables / file, text)
             written.append(folder.tables / file)
@@ -134,10 +135,10 @@ def write_machine(folder: MachineFolder, suites: Collection[str] | None = None) 
     return written
 
 
-def write_tables(results: Path) -> tuple[list[Path], list[MachineFolder]]:
+def write_tables(results: Path, rank: Rank = Rank.gpu) -> tuple[list[Path], list[MachineFolder]]:
     """Write the tables of all machines and suites that have records; return the files and the machines."""
     folders = machine_folders(results)
-    return [path for folder in folders for path in write_machine(folder)], folders
+    return [path for folder in folders for path in write_machine(folder, rank=rank)], folders
 
 
 def bad_records(folders: Iterable[MachineFolder]) -> list[str]:

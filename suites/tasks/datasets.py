@@ -1,15 +1,21 @@
-"""Rows of a data set, from a file or from the hub. Each row has a place (file and line) for error messages."""
+"""Rows of a data set, from a file or from the hub. Each row has a place (file and line) for error messages.
+
+pyarrow reads Parquet and Arrow files, and the library datasets reads the hub. The standard library reads text: pandas
+and pyarrow do not give the line of a faulty row, accept a row that is too short, and change the type of values.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from suites.schema.config import TaskConfig
 from suites.schema.refusals import Refused, decoded, is_file, read_bytes, shortened
 from suites.tasks.delimited import Malformed, read_delimited
 
@@ -20,34 +26,69 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 INDEX_COLUMNS = ("id", "idx", "index", "guid")
 """Names of columns that number the rows."""
 
-TABLES = (".csv", ".tsv", ".tab", *JSON_LINES)
+COLUMNAR = (".parquet", ".arrow", ".feather")
+"""Extensions of the files that pyarrow reads."""
+
+TABLES = (".csv", ".tsv", ".tab", *JSON_LINES, *COLUMNAR)
 """Extensions of tables that `from_table` reads. A .txt file is a table or has one text per line."""
 
-OTHER_FORMATS = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".pkl")
+OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".pkl")
 """Common formats of tables that this module does not read."""
 
+EXPECTED = "a .csv, .tsv, .jsonl or .parquet file"
 
-def from_table(path: Path, columns: Sequence[str], keys: Mapping[str, str] | None = None) -> Rows:
-    """Yield the rows of a file with a header (.csv, .tsv, .txt), or with one JSON object per line (.jsonl).
+
+def from_table(
+    path: Path, columns: Sequence[str], keys: Mapping[str, str] | None = None, key: str = "task.path"
+) -> Rows:
+    """Yield the rows of a file with a header (.csv, .tsv, .txt), with one JSON object per line (.jsonl), or of Parquet.
 
     The header of a text file gives the delimiter.
 
     Args:
         columns: the columns that every row must have.
         keys: for each column that the user can name, the key of the configuration with this name.
+        key: the key of the configuration that names the file.
 
     Raises:
-        Refused: there is no such file, it is not UTF-8, or a line is not a row with these columns.
+        Refused: there is no such file, it is empty or not UTF-8, or a line is not a row with these columns.
     """
     suffix = path.suffix.lower()
     if not is_file(path):
         if os.path.isdir(path):
-            raise Refused(f"task.path={path} is a folder; give a .csv, .tsv or .jsonl file")
-        raise Refused(f"task.path={path.parent} has no {path.name}")
+            raise Refused(f"{key}={path} is a folder; give {EXPECTED}")
+        raise Refused(f"{key}={path.parent} has no {path.name}")
     if suffix in OTHER_FORMATS:
-        raise Refused(f"{path}: {suffix} files are not supported; save the table as .csv, .tsv or .jsonl")
-    text = decoded(str(path), read_bytes("task.path", path))
+        raise Refused(f"{path}: {suffix} files are not supported; save the table as .csv, .tsv, .jsonl or .parquet")
+    data = read_bytes(key, path)
+    if not data.strip():
+        raise Refused(f"{path} is empty; give {EXPECTED} with one row for each example")
+    if suffix in COLUMNAR:
+        yield from _from_columns(path, data, columns, keys or {})
+        return
+    text = decoded(str(path), data)
     yield from _from_json(path, text) if suffix in JSON_LINES else _with_header(path, text, columns, keys or {})
+
+
+def _from_columns(path: Path, data: bytes, columns: Sequence[str], keys: Mapping[str, str]) -> Rows:
+    """Yield the rows of a Parquet or Arrow file. Values keep their types; a list of the file is a list."""
+    try:
+        import pyarrow
+        from pyarrow import feather, parquet
+    except ImportError:
+        raise Refused(
+            f"{path}: pyarrow is not installed; pip install pyarrow (the extra [data]), or save the table as .csv"
+        ) from None
+    read = parquet.read_table if path.suffix.lower() == ".parquet" else feather.read_table
+    try:
+        table = read(pyarrow.BufferReader(data))
+    except (pyarrow.ArrowException, OSError) as error:
+        fault = shortened((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
+        raise Refused(f"{path} cannot be read as {path.suffix.lower()} ({fault}); write the file again") from None
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise Refused(_no_columns(str(path), missing, table.column_names, keys))
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path}, row {number}", row
 
 
 def _with_header(path: Path, text: str, columns: Sequence[str], keys: Mapping[str, str]) -> Rows:
@@ -120,17 +161,7 @@ def _from_json(path: Path, text: str) -> Rows:
             where = f"{path}, entry {entry}" if whole else place
             if not isinstance(row, dict):
                 raise Refused(f"{where}: it is not a JSON object with a value for each column")
-            for column, value in row.items():
-                if isinstance(value, dict | list):
-                    row[column] = None if not value else _Nested(value)
             yield where, row
-
-
-class _Nested:
-    """List or object in a column that must be a text."""
-
-    def __init__(self, value: object) -> None:
-        self.kind = "list" if isinstance(value, list) else "object"
 
 
 def from_hub(hub: str, split: str, subset: str = "") -> Rows:
@@ -157,6 +188,43 @@ def from_hub(hub: str, split: str, subset: str = "") -> Rows:
         yield f"{hub}, {split} row {number}", row
 
 
+def rows_of(config: TaskConfig, columns: Sequence[str], keys: Mapping[str, str]) -> Rows:
+    """Yield the rows of `task.path`, or without it those of `task.hub`. All rows have the `columns`.
+
+    Raises:
+        Refused: neither is given, a row lacks a column (the message names those that exist), or there are no rows.
+    """
+    if not config.path and not config.hub:
+        raise Refused(f"task={config.name} needs task.path=FILE, or task.hub= with .subset, .split and its columns")
+    path = Path(config.path)
+    rows = from_table(path, columns, keys) if config.path else from_hub(config.hub, config.split, config.subset)
+    place = ""
+    for place, row in rows:
+        if missing := [column for column in columns if column not in row]:
+            raise Refused(_no_columns(place, missing, [str(name) for name in row], keys))
+        yield place, row
+    if not place:
+        raise Refused(f"{config.path or config.hub} has no texts; give a data set with at least one row")
+
+
+def column_keys(config: TaskConfig, *names: str) -> dict[str, str]:
+    """Return the key of the configuration for each column that the keys task.NAME name.
+
+    Raises:
+        Refused: a key is empty, or two keys name the same column.
+    """
+    keys: dict[str, str] = {}
+    for name in names:
+        column = str(getattr(config, name))
+        if not column:
+            example = {"pair": "text2"}.get(name, name)
+            raise Refused(f"task.{name}= is empty; give the name of a column, e.g. task.{name}={example}")
+        if column in keys:
+            raise Refused(f"{keys[column]} and task.{name} are both {column}; give two columns, or remove task.{name}")
+        keys[column] = f"task.{name}"
+    return keys
+
+
 def text_columns(
     rows: Rows, columns: Sequence[str], keys: Mapping[str, str] | None = None
 ) -> Iterable[tuple[str, dict[str, str]]]:
@@ -171,12 +239,35 @@ def text_columns(
     for place, row in rows:
         if missing := [column for column in columns if column not in row]:
             raise Refused(_no_columns(place, missing, [str(name) for name in row], keys or {}))
-        for column in columns:
-            value = row[column]
-            if value is None:
-                raise Refused(f"{place}: {column} is null; it must be a text")
-            if isinstance(value, _Nested):
-                raise Refused(f"{place}: {column} is a JSON {value.kind}; it must be a text")
-            if not str(value).strip():
-                raise Refused(f"{place}: {column} is empty")
-        yield place, {column: str(row[column]).strip() for column in columns}
+        yield place, {column: text_of(place, column, row[column]) for column in columns}
+
+
+def text_of(place: str, column: str, value: object) -> str:
+    """Return a value as stripped text.
+
+    Raises:
+        Refused: it is empty, or not a text.
+    """
+    if value is None:
+        raise Refused(f"{place}: {column} is null; it must be a text")
+    if isinstance(value, dict | list):
+        kind = "list" if isinstance(value, list) else "object"
+        raise Refused(f"{place}: {column} is a {kind}; it must be a text (task.text and task.pair name two texts)")
+    if not (text := str(value).strip()):
+        raise Refused(f"{place}: {column} is empty; give a text, or remove the row")
+    return text
+
+
+def number_of(place: str, column: str, value: object) -> float:
+    """Return a value as a finite number.
+
+    Raises:
+        Refused: it is not one.
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise Refused(f"{place}: {column} is {shortened(str(value))!r}; it must be a number")
+    return number

@@ -9,8 +9,11 @@ from pathlib import Path
 from backends.model.labels import UnknownLabel, label_places
 from suites.schema.config import TaskConfig
 from suites.schema.enums import LabelReading, Metric
-from suites.schema.refusals import Refused, decoded, is_file, read_bytes
-from suites.tasks.datasets import from_hub, from_table, text_columns
+from suites.schema.refusals import Refused, decoded, is_file, read_bytes, shortened
+from suites.tasks.datasets import column_keys, from_hub, rows_of, text_columns, text_of
+
+ENTITY_TAGS = ("B-", "I-", "E-", "S-", "L-", "U-")
+"""Begin of the tags that seqeval reads."""
 
 
 def sequence_classification(
@@ -28,34 +31,106 @@ def sequence_classification(
     Raises:
         Refused: a column is missing, a text is empty, a label does not belong to the checkpoint, or there are no texts.
     """
-    if not config.path and not config.hub:
-        raise Refused("task=sequence_classification needs task.path=FILE, or task.hub= with .subset, .text and .label")
-    for key in ("text", "label"):
-        if not getattr(config, key):
-            raise Refused(f"task.{key}= is empty; give the name of a column, e.g. task.{key}={key}")
-    keys = {getattr(config, name): f"task.{name}" for name in ("text", "pair", "label") if getattr(config, name)}
+    keys = column_keys(config, "text", *(["pair"] if config.pair else []), "label")
     columns = list(keys)
-    if config.pair == config.text:
-        raise Refused(f"task.text and task.pair are both {config.text}; give two columns, or remove task.pair")
-    path = Path(config.path)
-    rows = from_table(path, columns, keys) if config.path else from_hub(config.hub, config.split, config.subset)
-    examples = list(text_columns(rows, columns, keys))
-    if not examples:
-        raise Refused(f"{config.path or config.hub} has no texts")
+    examples = list(text_columns(rows_of(config, columns, keys), columns, keys))
     labels = [row[config.label] for _, row in examples]
-    if names:
-        _check_labels(config, names, labels, [place for place, _ in examples])
+    _check_labels(config, names, labels, [place for place, _ in examples])
     if config.metric is not Metric.accuracy and len(set(labels)) == 1:
         raise Refused(
             f"every text of {config.path or config.hub} has the label {labels[0]!r}, and "
             f"task.metric={config.metric.name} needs several labels; use task.metric=accuracy or other data"
         )
     texts = [[row[column] for column in columns[:-1]] for _, row in examples]
-    reading = {} if config.labels is LabelReading.auto else {"reading": config.labels.name}
-    return texts, {"labels": labels, "metric": config.metric.name, **reading}
+    return texts, {"labels": labels, "metric": config.metric.name, **_reading(config)}
 
 
-def _check_labels(config: TaskConfig, names: Mapping[int, str], labels: Sequence[str], places: Sequence[str]) -> None:
+def multi_label(config: TaskConfig, names: Mapping[int, str] | None) -> tuple[list[list[str]], dict[str, object]]:
+    """Read texts of one part or two with any number of labels.
+
+    Args:
+        names: the labels of the checkpoint by index; None if unknown.
+
+    Returns:
+        The parts of each text, and targets: `labels` (a list for each text) and `reading`, as for
+        `sequence_classification`.
+
+    Raises:
+        Refused: a column is missing, a text is empty, a label does not belong to the checkpoint, or no text has one.
+    """
+    keys = column_keys(config, "text", *(["pair"] if config.pair else []), "label")
+    *columns, label = keys
+    texts, labels, places = [], [], []
+    for place, row in rows_of(config, list(keys), keys):
+        texts.append([text_of(place, column, row[column]) for column in columns])
+        value = row[label]
+        parts = value if isinstance(value, list) else str(value or "").split(config.separator or None)
+        labels.append([text for part in parts if (text := str(part).strip())])
+        places.append(place)
+    if not any(labels):
+        raise Refused(f"no text of {config.path or config.hub} has a label; name the column of labels with task.label")
+    _check_labels(config, names, *_flat(labels, places))
+    return texts, {"labels": labels, **_reading(config)}
+
+
+def token_classification(
+    config: TaskConfig, names: Mapping[int, str] | None
+) -> tuple[list[list[str]], dict[str, object]]:
+    """Read lists of tokens with a tag for each token.
+
+    Args:
+        names: the labels of the checkpoint by index; None if unknown.
+
+    Returns:
+        The tokens of each text, and targets: `tags` (a list for each text) and `reading`, as for
+        `sequence_classification`.
+
+    Raises:
+        Refused: a column is missing or has no lists, tokens and tags differ in number, a tag does not belong to the
+            checkpoint, or the tags are not those of entities.
+    """
+    keys = column_keys(config, "text", "label")
+    texts, tags, places = [], [], []
+    for place, row in rows_of(config, list(keys), keys):
+        lists = []
+        for column in keys:
+            value = row[column]
+            if not isinstance(value, list) or not value:
+                raise Refused(f"{place}: {column} must be a list with an entry for each token; use .jsonl or .parquet")
+            lists.append([str(entry) for entry in value])
+        tokens, own = lists
+        if len(tokens) != len(own):
+            raise Refused(f"{place}: {len(tokens)} {config.text} have {len(own)} {config.label}; give one for each")
+        texts.append(tokens)
+        tags.append([tag.strip() for tag in own])
+        places.append(place)
+    flat, places = _flat(tags, places)
+    _check_labels(config, names, flat, places)
+    known = [*names.values()] if names else [tag for tag in set(flat) if not tag.isdigit()]
+    if known and not any(tag[:2] in ENTITY_TAGS for tag in known):
+        raise Refused(
+            f"the tags {shortened(', '.join(sorted(known)))} are not those of entities; F1 of entities needs tags such "
+            "as B-PER, I-PER and O: give a checkpoint and data with them"
+        )
+    return texts, {"tags": tags, **_reading(config)}
+
+
+def _flat(lists: Sequence[Sequence[str]], places: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return all entries of the lists, and the place of the list of each entry."""
+    return [entry for listed in lists for entry in listed], [
+        place for listed, place in zip(lists, places, strict=True) for _ in listed
+    ]
+
+
+def _reading(config: TaskConfig) -> dict[str, str]:
+    return {} if config.labels is LabelReading.auto else {"reading": config.labels.name}
+
+
+def _check_labels(
+    config: TaskConfig, names: Mapping[int, str] | None, labels: Sequence[str], places: Sequence[str]
+) -> None:
+    if not names:
+        return
     try:
         label_places(names, labels, config.labels.name)
     except UnknownLabel as error:

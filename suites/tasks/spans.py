@@ -16,13 +16,13 @@ def answers(scores: Array, text: Array, offsets: Array, contexts: Sequence[str])
     """Return the best answer from each context.
 
     Args:
-        scores: [windows, 2, sequence] of each token as first and as last token.
+        scores: [windows, sequence, 2] of each token as first and as last token.
         text: [windows] index of the context of each window.
         offsets: [windows, sequence, 2] start and end of each token in its context; -1 for tokens outside it.
     """
     best: list[tuple[float, tuple[int, int]]] = [(-np.inf, (0, 0))] * len(contexts)
     covered = [np.zeros(len(context) + 1, np.int32) for context in contexts]
-    for (first, last), index, token_offsets in zip(scores, text, offsets, strict=True):
+    for (first, last), index, token_offsets in zip(scores.swapaxes(1, 2), text, offsets, strict=True):
         inside = np.flatnonzero(token_offsets[:, 0] >= 0)
         if not inside.size:
             continue

@@ -6,11 +6,12 @@ A task comes from `task.path` (a folder with the files of its authors) or, witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.json_codec import from_json
+from backends.model_output import EMBEDDING, LOGITS, SCORE, SPANS
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused, is_file, lines, shortened
@@ -23,11 +24,49 @@ from suites.tasks.datasets import (
     from_table_without_header,
     text_columns,
 )
-from suites.tasks.finetuned import question_answering, sequence_classification
+from suites.tasks.finetuned import multi_label, question_answering, sequence_classification, token_classification
+from suites.tasks.mteb_task import mteb
+from suites.tasks.ranked_texts import reranking, retrieval
+from suites.tasks.scored_texts import pairs, regression
+
+Text = str | Sequence[str]
 
 STSB_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
 SENTENCES = TaskConfig.path
+
+OUTPUTS = {
+    "sequence_classification": LOGITS,
+    "multi_label": LOGITS,
+    "regression": LOGITS,
+    "token_classification": LOGITS,
+    "question_answering": SPANS,
+    "reranking": SCORE,
+}
+"""Kind of output by the kind of the task that judges it; an embedding for the others."""
+
+LOADERS: Mapping[TaskKind, Callable[[TaskConfig], tuple[Sequence[Text], Mapping[str, object]]]] = {
+    TaskKind.pairs: pairs,
+    TaskKind.retrieval: retrieval,
+    TaskKind.reranking: reranking,
+    TaskKind.regression: regression,
+    TaskKind.question_answering: question_answering,
+    TaskKind.mteb: mteb,
+}
+"""Functions that return the texts and targets of a task."""
+
+LABELED: Mapping[TaskKind, Callable[..., tuple[Sequence[Text], Mapping[str, object]]]] = {
+    TaskKind.sequence_classification: sequence_classification,
+    TaskKind.multi_label: multi_label,
+    TaskKind.token_classification: token_classification,
+}
+"""The same for tasks with labels of the checkpoint, which are the second argument."""
+
+OPTIONAL_KEYS = {
+    "pair": ("pairs", "retrieval", "reranking", "regression", "sequence_classification", "multi_label"),
+    "corpus": ("retrieval",),
+}
+"""Kinds that read a key which is empty by default."""
 
 SHOTS, EXPERIMENTS, SEED = 8, 10, 42
 """BANKING77 as in MTEB: train a classifier on 8 texts per label, 10 times; each shuffle uses the same seed."""
@@ -47,21 +86,23 @@ class Task:
     """
 
     kind: str
-    texts: tuple[str | Sequence[str], ...]
+    texts: tuple[Text, ...]
     calibration: tuple[str, ...]
     targets: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def readout(self) -> str:
-        """Name of the readout in backends/inputs/readout.py that the task uses."""
-        return {"sequence_classification": "first", "question_answering": "spans"}.get(self.kind, "mean")
+    def output(self) -> str:
+        """Kind of output that the task judges, see Output in backends/model_output.py."""
+        return OUTPUTS.get(self.kind, EMBEDDING)
 
     @property
     def labels(self) -> list[str]:
         """Labels that the checkpoint must have."""
-        if self.kind != "sequence_classification":
-            return []
-        return sorted(set(from_json(list[str], self.targets["labels"], "labels")))
+        if self.kind == "sequence_classification":
+            return sorted(set(from_json(list[str], self.targets["labels"], "labels")))
+        name = {"multi_label": "labels", "token_classification": "tags"}.get(self.kind)
+        lists = from_json(list[list[str]], self.targets[name], name) if name else []
+        return sorted({label for listed in lists for label in listed})
 
     @property
     def reading(self) -> str:
@@ -78,6 +119,9 @@ def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Ta
     Raises:
         Refused: a file is missing or malformed (the message names the file and the line), or the hub cannot be reached.
     """
+    for key, kinds in OPTIONAL_KEYS.items():
+        if (value := getattr(config, key)) and config.kind.name not in kinds:
+            raise Refused(f"task={config.name} does not read task.{key}={value}; remove it, or choose another task")
     if config.kind is TaskKind.stsb:
         return _stsb(config)
     if config.kind is TaskKind.banking77:
@@ -86,10 +130,8 @@ def load_task(config: TaskConfig, labels: Mapping[int, str] | None = None) -> Ta
         _refuse_table(config)
         texts = tuple(lines("task.path", config.path))
         return Task("fidelity", texts, _calibration(config) or texts)
-    if config.kind is TaskKind.sequence_classification:
-        judged, targets = sequence_classification(config, labels)
-    else:
-        judged, targets = question_answering(config)
+    loaded = LABELED[config.kind](config, labels) if config.kind in LABELED else LOADERS[config.kind](config)
+    judged, targets = loaded
     # A fine-tuned model is not calibrated with the texts that measure its accuracy.
     return Task(config.kind.name, tuple(judged), _calibration(config) or tuple(lines("task.path", SENTENCES)), targets)
 

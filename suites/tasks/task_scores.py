@@ -12,6 +12,22 @@ from suites.suite import Result
 
 
 @dataclass(frozen=True)
+class MetricFigures(Part):
+    """A metric in addition to that of the task, with the attributes of TaskFigures.
+
+    `low` and `high` are NaN if the interval cannot be computed.
+    """
+
+    metric: str
+    value: float
+    difference: float
+    reference_value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    verdict: str = optional("")
+
+
+@dataclass(frozen=True)
 class TaskFigures(Part):
     """Figures of finite outputs. `metric` is the metric of the task.
 
@@ -27,6 +43,7 @@ class TaskFigures(Part):
         changed: share of predictions that differ from those of FP32; None for a metric without predictions.
         exact_match, reference_exact_match: share of exact answers of the path and of FP32; None for other tasks.
         gates: whether the figure can make a path invalid.
+        others: more metrics of the task, which do not make a path invalid.
     """
 
     metric: str
@@ -44,6 +61,7 @@ class TaskFigures(Part):
     exact_match: float | None = optional(None)
     reference_exact_match: float | None = optional(None)
     gates: bool = optional(True)
+    others: tuple[MetricFigures, ...] = optional(())
 
     @property
     def interval(self) -> tuple[float, float] | None:

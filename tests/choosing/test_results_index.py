@@ -25,6 +25,8 @@ def test_the_index_has_date_commit_command_headline_and_links(make_record: MakeR
     assert "2 of latency" in text
     assert "2026-01-02; commit abcdef012345" in text
     (link,) = [line for line in text.splitlines() if line.startswith("- **tiny**")]
-    assert link == "- **tiny**: [latency](gpu-a/tables/tiny/latency.md)"
+    assert link == (
+        "- **tiny**: [gpu_and_request](gpu-a/tables/tiny/gpu_and_request.md), [latency](gpu-a/tables/tiny/latency.md)"
+    )
     assert (tmp_path / "gpu-a/tables/tiny/latency.md").exists()
     assert results_index(machine_folders(tmp_path), tmp_path) in text

@@ -20,7 +20,7 @@ RUN = ("python", "-m", "suites.run")
          ("backend=ort", "precision=int8", "quantization.method=entropy")),
         # The cell does not have the value of this key, so the command stays whole.
         (("-m", "backend=ort,trt", "suite.seconds=1,2"), ("-m", "backend=ort,trt", "suite.seconds=1,2")),
-        (("-m", "experiment=demo", "precision=fp32,int8"), ("-m", "experiment=demo", "precision=int8")),
+        (("-m", "experiment=bert_fp16", "precision=fp32,int8"), ("-m", "experiment=bert_fp16", "precision=int8")),
         (("-m", "backend=[", "precision=fp32,int8"), ("-m", "backend=[", "precision=fp32,int8")),
     ],
 )  # fmt: skip

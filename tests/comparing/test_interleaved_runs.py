@@ -46,7 +46,7 @@ def test_processes_run_in_the_order_a_b_b_a() -> None:
             [],
             [["backend=null", "profiles=a"], ["backend=null", "profiles=b"]],
         ),
-        ((*COMMAND[:3], "-m", "experiment=demo"), [], [["-m", "experiment=demo"]]),
+        ((*COMMAND[:3], "-m", "experiment=minilm_precisions"), [], [["-m", "experiment=minilm_precisions"]]),
         ((*COMMAND[:3], "model.path=<model.path>"), ["model.path=dir"], [["model.path=dir"]]),
     ],
 )

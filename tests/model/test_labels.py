@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.model.labels import UnknownLabel, label_names_of_config, label_places, single_label_fault
+from backends.model.labels import UnknownLabel, head_fault, label_names_of_config, label_places
 from suites.schema.config import TaskConfig
 from suites.schema.enums import LabelReading, Metric, TaskKind
 from suites.schema.refusals import Refused
@@ -107,8 +107,35 @@ def test_a_configured_interpretation_is_used() -> None:
     ],
 )
 def test_heads_without_a_choice_of_label_are_recognized(config: dict[str, Any], says: str) -> None:
-    assert says in single_label_fault(config)
-    assert bool(says) == bool(single_label_fault(config))
+    assert says in head_fault(config, "sequence_classification")
+    assert bool(says) == bool(head_fault(config, "sequence_classification"))
+
+
+TOKENS = {"architectures": ["BertForTokenClassification"], "id2label": {"0": "O", "1": "B-X"}}
+SEVERAL = {"id2label": {"0": "x", "1": "y"}, "problem_type": "multi_label_classification"}
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "says"),
+    [
+        ({"num_labels": 1}, "regression", ""),
+        ({"num_labels": 1}, "reranking", ""),
+        ({"num_labels": 3}, "regression", "needs a head with one output; this has 3: use task=sequence_classification"),
+        (SEVERAL, "reranking", "task=reranking needs a head with one output; this has 2: use task=multi_label"),
+        (SEVERAL, "multi_label", ""),
+        ({"num_labels": 3}, "multi_label", ""),
+        ({"num_labels": 1}, "multi_label", "use task=regression or task=reranking"),
+        ({"num_labels": 3, "problem_type": "single_label_classification"}, "multi_label", "selects one label"),
+        (TOKENS, "token_classification", ""),
+        ({"num_labels": 3}, "token_classification", "has no head for tokens: use another task, or"),
+        (TOKENS, "sequence_classification", "has a head for tokens: use task=token_classification"),
+        (TOKENS, "regression", "has a head for tokens: use task=token_classification"),
+        (TOKENS, "stsb", ""),
+    ],
+)
+def test_a_head_is_for_a_task(config: dict[str, Any], task: str, says: str) -> None:
+    assert says in head_fault(config, task)
+    assert bool(says) == bool(head_fault(config, task))
 
 
 @pytest.mark.parametrize(

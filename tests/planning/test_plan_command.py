@@ -83,7 +83,7 @@ def test_recorded_cells_are_found_and_the_others_estimated_from_them(cli: Cli, t
         ("-m", "backend=null,nul", "batch=[0]"),
         ("backend=null", "interpreter.main=/no/such/python"),
         ("backend=null", "results=/dev/null"),
-        ("experiment=demo",),
+        ("experiment=minilm_precisions",),
     ],
 )
 def test_bad_input_has_the_same_refusal_as_a_run(arguments: tuple[str, ...], cli: Cli) -> None:

@@ -57,9 +57,11 @@ def test_a_run_reads_a_record_once_and_writes_the_tables_of_its_suite(
     assert sorted(path.relative_to(tmp_path).parts[:3:2] for path in read) == [
         ("gpu-a", "accuracy"), ("gpu-a", "latency"), ("gpu-a", "latency"),
     ]  # fmt: skip
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")] == [
-        Path("gpu-a", "tables", "tiny", "latency.md")
-    ]
+    tables = Path("gpu-a", "tables", "tiny")
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")} == {
+        tables / "latency.md",
+        tables / "gpu_and_request.md",
+    }
 
 
 def test_an_accuracy_record_also_updates_the_tables_that_it_judges(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -159,5 +161,5 @@ def test_a_finished_cell_is_noted_immediately(
         invocation, "run_request", lambda *_: CellResult(record, tmp_path / "record.json", reused=False)
     )
     Invocation(configs=[RunConfig()]).measure()
-    noted = [str(tmp_path), "gpu-a", "latency", record.cell.id, RunConfig.baseline]
+    noted = [str(tmp_path), "gpu-a", "latency", record.cell.id, RunConfig.baseline, "gpu"]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [noted]

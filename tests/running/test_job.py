@@ -15,9 +15,9 @@ import pytest
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
 from backends.deployment import Deployed, TensorInfo
 from backends.inputs.lengths import Lengths
-from backends.inputs.pooling import Pooling
 from backends.json_codec import NotThisType, from_json, to_json
 from backends.json_part import Part
+from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
 from backends.null_.null_options import NullOptions
 from backends.options import Switch
@@ -81,7 +81,7 @@ CHECK = Check(batch=8, sequence=128, cuda_graph=True, nonfinite=1, cosine=None)
 
 def export_job(suite: str) -> ExportJob:
     lengths = Lengths("histogram", "text", 4, values=(8, 16), counts=(3, 1), passes=2, multiple=8)
-    return ExportJob(suite, "ort", "onnx", SPEC, MODEL, FORM, lengths, ("a", "b"), 7, QUESTIONS[suite])
+    return ExportJob(suite, "ort", "onnx", SPEC, MODEL, FORM, lengths, ("a", "b"), 7, QUESTIONS[suite], EFFORT)
 
 
 def measure_job(suite: str) -> MeasureJob:
@@ -94,7 +94,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     "export": (
         export_job("latency"),
         Exported(SOURCE, INPUTS, SHAPES, "d", "path", ("*attention*",), {"encoder": {"longest": 16}}, 11,
-                 {"trained": INPUTS}),
+                 {"trained": INPUTS}, INPUTS),
     ),
     "build": (BuildJob("ort", SPEC, SOURCE), INPUTS),
     "measure": (

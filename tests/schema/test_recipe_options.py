@@ -9,6 +9,8 @@ import pytest
 from backends.base import Device
 from backends.options import Switch
 from backends.quantization_options import Activation, Method, Placement, Scheme
+from backends.registry import describe
+from suites.asking.request import quantizes
 from suites.asking.resolve_options import quantization_of
 from suites.measuring.machine import Machine
 from suites.schema.config import RunConfig
@@ -58,6 +60,11 @@ def config(backend: str, precision: Precision = Precision.int8, **keys: Any) -> 
         ("trt", GPU, {"qat_steps": 3, "method": Method.search}, "qat_steps=3: method=search tries ranges"),
         ("ort", CPU, {"method": Method.search}, "method=search: it searches symmetric ranges"),
         ("ort", CPU, {"shift": True}, "shift=True: zero points have the same effect"),
+        ("ort", CPU, {"scheme": Scheme.dynamic, "method": Method.entropy}, "method=entropy: scheme=dynamic has no"),
+        ("ort", CPU, {"scheme": Scheme.dynamic, "samples": 8}, "samples=8: scheme=dynamic has no calibration"),
+        ("ort", CPU, {"scheme": Scheme.dynamic, "smooth": 0.5}, "smooth=0.5: it needs explicit Q/DQ"),
+        ("ort", CPU, {"scheme": Scheme.dynamic, "activation": Activation.int8}, "activation=int8: it needs explicit"),
+        ("torch_compile", CPU, {"scheme": Scheme.dynamic, "per_channel": False}, "per_channel=False: torchao has one"),
         ("ort", CPU, {"percentile": 99.0}, "only method=percentile uses it"),
         ("ort", CPU, {"qat_rate": 1e-3}, "only training uses it"),
     ],
@@ -72,6 +79,8 @@ def test_a_key_without_effect_is_refused(backend: str, machine: Machine, keys: d
 def test_fp8_refuses_keys_of_int8() -> None:
     with pytest.raises(Refused, match="qat_steps=3: it is for INT8"):
         quantization_of(config("trt", Precision.fp8, qat_steps=3), GPU)
+    with pytest.raises(Refused, match="scheme=dynamic: it is for INT8"):
+        quantization_of(config("trt", Precision.fp8, scheme=Scheme.dynamic), GPU)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,7 @@ def test_fp8_refuses_keys_of_int8() -> None:
         ("ort", CPU, {"activation": Activation.int8, "shift": True, "reduce_range": Switch.off}),
         ("ort", CPU, {"method": Method.percentile, "percentile": 99.0}),
         ("ort", CPU, {"qat_steps": 3, "qat_rate": 1e-3}),
+        ("ort", CPU, {"scheme": Scheme.dynamic, "per_channel": False, "leave_out": ["*"]}),
         ("ort", CPU, {"activation": Activation.int8, "method": Method.search}),
         ("trt_plugin", GPU, {"method": Method.search, "leave_out": ["*"]}),
         ("trt", GPU, {"exact_residual": True, "method": Method.search}),
@@ -90,6 +100,15 @@ def test_fp8_refuses_keys_of_int8() -> None:
 def test_a_key_with_an_effect_is_in_the_cell(backend: str, machine: Machine, keys: dict[str, Any]) -> None:
     quantization = quantization_of(config(backend, **keys), machine)
     assert set(keys) <= set(quantization.for_cell())
+
+
+def test_dynamic_quantization_has_only_its_own_keys_in_the_cell() -> None:
+    own = quantization_of(config("ort", scheme=Scheme.dynamic), Machine(Device(features=("avx2",)), "cpu"))
+    assert own.for_cell() == {"scheme": "dynamic", "per_channel": True, "reduce_range": True}
+    torch = config("torch_compile", scheme=Scheme.dynamic)
+    assert quantizes(describe("torch_compile"), torch)
+    assert not quantization_of(torch, Machine(Device(features=("avx2",)), "cpu")).for_cell()["reduce_range"]
+    assert not quantizes(describe("torch_compile"), config("torch_compile"))
 
 
 def test_newer_keys_at_their_defaults_are_not_in_the_cell() -> None:

@@ -211,9 +211,12 @@ def test_records_that_differ_only_in_ranges_are_a_study(make_record: MakeRecord)
 
     equal = [record(f"m{number}", (1_000_000 + number,) * 20) for number in range(5)]
     other = record("m9", (9_000_000,) * 20, placement="all")
-    plain, graph = studies([*equal, other])
+    plain, plain_requests, graph, graph_requests = studies([*equal, other])
     assert plain.medians_ms == (1.0, 1.000001, 1.000002, 1.000003, 1.000004)
     assert (plain.path.cuda_graph, graph.path.cuda_graph) == (False, True)
+    assert (plain_requests.path, graph_requests.path) == tuple(
+        replace(study.path, request=True) for study in (plain, graph)
+    )
     assert studies(equal[:4]) == []
 
 

@@ -18,7 +18,7 @@ from suites.records.results_folder import MachineFolder
 from suites.suite import part, suite_names
 from suites.tables.end_table import OTHERS_SHOWN, Column, EndTable, Group, Line, rendered
 from suites.tables.terminal import Style, end_text
-from suites.tables.touched import tables_at_end, touched
+from suites.tables.touched import MOST_SHOWN, tables_at_end, touched
 
 GOLDEN = ROOT / "tests" / "golden" / "end_table.txt"
 REFERENCE = ROOT / "results" / "reference"
@@ -84,6 +84,22 @@ def test_the_baseline_can_be_named(make_record: MakeRecord, tmp_path: Path) -> N
     assert not re.search(r"\d\.\d\dx ", missing)
 
 
+def test_the_score_of_a_task_is_next_to_the_time(make_record: MakeRecord, tmp_path: Path) -> None:
+    own = [timed(make_record, (ms,) * 3, backend="ort", precision=name) for ms, name in ((1, "int8"), (3, "fp32"))]
+    assert "agreement" not in of_run(own, [], tmp_path)
+    scores = {"metric": "rank agreement", "value": 0.9876, "difference": -0.0124, "nonfinite": 0, "tolerance": 0.01,
+              "reference_value": 1.0, "gates": False}  # fmt: skip
+    judged = make_record(suite="accuracy", backend="ort", precision="int8", measurements=(),
+                         lengths={"distribution": "full", "tokens": "auto", "task": "sentences"},
+                         scores=scores)  # fmt: skip
+    write_record(tmp_path, judged)
+    text = of_run(own, [], tmp_path, "ort/fp32")
+    assert "sentences: rank agreement with PyTorch in FP32" in text
+    (header,) = (line for line in text.splitlines() if "p50 ms" in line)
+    shown = [line[header.index("sentences") :][: len("sentences")].strip() for line in lines_of(text)]
+    assert shown == ["0.9876", ""]
+
+
 def test_all_rows_of_the_run_are_shown_and_few_others(make_record: MakeRecord, tmp_path: Path) -> None:
     def several(backend: str) -> list[Record]:
         return [timed(make_record, (2 + 0.1 * n,) * 3, backend=backend, options={"seed": n}) for n in range(12)]
@@ -96,6 +112,20 @@ def test_all_rows_of_the_run_are_shown_and_few_others(make_record: MakeRecord, t
         "latency", several("ort"), MachineFolder(tmp_path, "gpu-a"), Style("torch_eager/fp32", whole=False)
     )
     assert len(lines_of(short)) == OTHERS_SHOWN + 2
+
+
+def test_a_batch_of_few_cells_ends_with_all_its_rows(
+    make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        for n in range(MOST_SHOWN):
+            record = timed(make_record, (1 + 0.1 * n,) * 3, backend="ort", options={"seed": n})
+            write_record(tmp_path, record)
+            touched(tmp_path, "gpu-a", record.cell, "trt/fp16")
+        return 0
+
+    assert tables_at_end(work) == 0
+    assert len(lines_of(capsys.readouterr().out)) == MOST_SHOWN
 
 
 def test_a_batch_ends_with_the_fastest_rows(
@@ -207,7 +237,8 @@ def test_a_run_ends_with_the_short_table_and_wide_prints_every_column(fast_cli: 
     assert "| p50 ms [95% CI]" in wide.stdout
     assert "The columns are explained in" in wide.stdout
     swept = fast_cli("-m", "--wide", *QUICK[:-1], "sequence=[16],[32]")
-    assert swept.stdout.count("| null ") == 2
+    all_rows, parts = swept.stdout.split("#### Parts of a request")
+    assert [text.count("| null ") for text in (all_rows, parts)] == [2, 2]
 
 
 @pytest.mark.parametrize(

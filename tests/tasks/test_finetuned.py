@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 from conftest import TINY_MODELS, Cli, json_of
 
-from backends.base import Shape, Unavailable, Unsupported
+from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource
 from backends.inputs.lengths import Lengths
-from backends.inputs.readout import spans
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import NO_OFFSETS, tokenize_texts
-from backends.model.checkpoint import load_encoder, run_encoder
-from backends.model.heads import check_head, classifier, span_head
 from backends.model.identity import identity_of
+from backends.model_output import Output
 from suites.records.results_folder import read_records
 from suites.schema.config import TaskConfig
 from suites.schema.enums import TaskKind
@@ -78,38 +76,6 @@ def ids(batch: int, length: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("family", list(TINY_MODELS))
-def test_a_head_on_hidden_states_gives_the_output_of_the_whole_model(family: str, checkpoint: Checkpoint) -> None:
-    import torch
-    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
-
-    feeds = ids(40, 9)
-    inputs = {name: torch.from_numpy(array).long() for name, array in feeds.items()}
-    folder = checkpoint("classification", family)
-    with torch.inference_mode():
-        hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        expected = AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.argmax(-1).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
-    assert len(set(expected.tolist())) > 1 or family == "ernie"
-
-    folder = checkpoint("answers", family)
-    with torch.inference_mode():
-        hidden = run_encoder(load_encoder(folder), feeds).numpy()
-        outputs = AutoModelForQuestionAnswering.from_pretrained(folder).eval()(**inputs)
-    scores = spans(hidden, feeds["attention_mask"], span_head(folder))
-    np.testing.assert_allclose(scores[:, 0], outputs.start_logits.numpy(), atol=2e-5)
-    np.testing.assert_allclose(scores[:, 1], outputs.end_logits.numpy(), atol=2e-5)
-
-
-def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tuple[Path, str]]) -> None:
-    folder, _ = tiny("bert")
-    with pytest.raises(Unsupported, match=r"no classification head: it lacks classifier\.bias"):
-        check_head(folder, "first", [])
-    with pytest.raises(Unsupported, match="no question answering head"):
-        check_head(folder, "spans", [])
-    check_head(folder, "mean", [])
-
-
 def test_pairs_are_cut_and_counted_and_have_different_token_types(checkpoint: Checkpoint) -> None:
     features = tokenize_texts(checkpoint("classification"), [["the cat", "sat"], ["a " * 30, "dog"]], 12)
     assert features.cut == 1
@@ -135,8 +101,8 @@ def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -
 def test_a_task_refuses_random_token_ids(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> None:
     origin = InputSource(*tiny("bert"), Lengths(), [], 0, "cpu", shared_cache)
     with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
-        prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean"))
-    made = prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], "mean", random=True))
+        prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"]))
+    made = prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], random=True))
     assert made.notes["tokens"] == "random"
 
 
@@ -144,11 +110,11 @@ def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> No
     from suites.tasks.scoring import score
 
     folder = checkpoint("classification")
-    hidden = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
-    predictions = classifier(folder)(hidden)
+    logits = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    predictions = logits.argmax(-1)
     names = [LABELS[place] if place != 2 else LABELS[0] for place in predictions.tolist()]
     assert len(set(names)) == 2
-    scores = score("sequence_classification", {"labels": names, "metric": "f1"}, hidden, {"reference": hidden}, folder)
+    scores = score("sequence_classification", {"labels": names, "metric": "f1"}, logits, {"reference": logits}, folder)
     targets = np.where(predictions == 2, 0, predictions)
     each = [
         2 * ((predictions == k) & (targets == k)).sum() / ((predictions == k).sum() + (targets == k).sum())
@@ -185,8 +151,8 @@ def test_the_best_span_is_forward_within_the_context_and_over_all_windows() -> N
     scores[0, 0, 3], scores[0, 1, 4] = 2, 1
     scores[1, 0, 2], scores[1, 1, 3] = 9, 9
     scores[2, 0, 3], scores[2, 1, 3] = 1, 1
-    assert answers(scores[[0, 2]], np.array([0, 1]), offsets[[0, 2]], contexts) == ["sat", "dog"]
-    assert answers(scores, np.array([0, 0, 1]), offsets, contexts) == ["cat sat", "dog"]
+    assert answers(scores[[0, 2]].swapaxes(1, 2), np.array([0, 1]), offsets[[0, 2]], contexts) == ["sat", "dog"]
+    assert answers(scores.swapaxes(1, 2), np.array([0, 0, 1]), offsets, contexts) == ["cat sat", "dog"]
 
 
 def labelled(folder: Path, rows: str, **changes: Any) -> TaskConfig:
@@ -197,7 +163,7 @@ def labelled(folder: Path, rows: str, **changes: Any) -> TaskConfig:
 
 def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
     task = load_task(labelled(tmp_path, "text,label,other\nthe cat,good,x\nthe dog,bad,y\n"))
-    assert (task.texts, task.labels, task.readout) == ((["the cat"], ["the dog"]), ["bad", "good"], "first")
+    assert (task.texts, task.labels, task.output) == ((["the cat"], ["the dog"]), ["bad", "good"], "logits")
     pairs = load_task(labelled(tmp_path, "one,two,label\nthe cat,sat,1\n", text="one", pair="two"))
     assert pairs.texts == (["the cat", "sat"],)
 
@@ -222,7 +188,7 @@ def test_a_table_of_texts_and_labels_is_a_task(tmp_path: Path) -> None:
         ("text,label\n", {}, "has no texts"),
         ("text,label\n", {"path": ""}, "needs task.path=FILE"),
         ("text,label\n", {"path": "/nowhere/texts.csv"}, "task.path=/nowhere has no texts.csv"),
-        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv or .jsonl file"),
+        ("text,label\n", {"path": "/"}, "task.path=/ is a folder; give a .csv, .tsv, .jsonl or .parquet file"),
     ],
 )
 def test_a_bad_table_is_refused(rows: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -252,7 +218,7 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
     task = load_task(squad(tmp_path / "dev.json", ("who sat", "the cat sat", ["the cat", "cat"])))
     assert task.texts == (["who sat", "the cat sat"],)
     assert task.targets == {"contexts": ["the cat sat"], "answers": [["the cat", "cat"]]}
-    assert task.readout == "spans"
+    assert task.output == "spans"
 
 
 @pytest.mark.parametrize(
@@ -299,8 +265,9 @@ def test_a_classifier_is_scored_through_the_pipeline(checkpoint: Checkpoint, fas
         assert json_of(record)["scores"]["metric"] == "f1"
         assert (json_of(record)["scores"]["difference"], json_of(record)["scores"]["changed"]) == (0, 0)
         assert json_of(record)["scores"]["cosine_min"] > 0.99999
+    (tmp_path / "texts.csv").write_text("text,label\nthe cat,the cat\n")
     unknown = fast_cli("backend=ort", f"model.path={folder}", "model.name=mine", "suite=accuracy",
-                  "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}", "task.label=text",
+                  "task=sequence_classification", f"task.path={tmp_path / 'texts.csv'}",
                   "batch=[3]", "sequence=[8]", "device=cpu")  # fmt: skip
     assert unknown.returncode == 2
     assert "texts.csv, line 2: the label" in unknown.stderr
@@ -327,9 +294,9 @@ def test_scores_of_answers_are_computed_as_in_squad(checkpoint: Checkpoint, shar
     folder = checkpoint("answers")
     texts = [["who", "the cat sat"], ["where", "a red dog was on it"]]
     made = prepare_task_batches(
-        InputSource(folder, identity_of(folder), Lengths(), [], 0, "cpu", shared_cache),
+        InputSource(folder, identity_of(folder), Lengths(), [], 0, "cpu", shared_cache, Output("spans")),
         (Shape(2, 16),),
-        TaskTexts(texts, "spans"),
+        TaskTexts(texts),
     )
     inputs = dict(np.load(made.path))
     predictions = answers(inputs["reference"], inputs["text"], inputs["offsets"], [context for _, context in texts])
@@ -349,8 +316,8 @@ def test_answers_are_whole_words_if_offsets_omit_letters() -> None:
     offsets = np.array([[[0, 6], [8, 9], [11, 11], [13, 15], [17, 20], [-1, -1]]])
 
     def span_text(begin: int, end: int) -> str:
-        scores = np.zeros((1, 2, 6))
-        scores[0, 0, begin], scores[0, 1, end] = 9, 9
+        scores = np.zeros((1, 6, 2))
+        scores[0, begin, 0], scores[0, end, 1] = 9, 9
         return answers(scores, np.array([0]), offsets, [context])[0]
 
     assert span_text(1, 1) == "is"
@@ -365,8 +332,8 @@ def test_spans_of_covered_words_are_not_extended_at_the_edge_of_a_window() -> No
     context = "London, \u2603Paris"
     offsets = np.array([[[0, 3], [-1, -1]], [[3, 6], [9, 14]]])
     scores = np.zeros((2, 2, 2))
-    scores[1, 0, 0], scores[1, 1, 0] = 9, 9
+    scores[1, 0, 0], scores[1, 0, 1] = 9, 9
     assert answers(scores, np.array([0, 0]), offsets, [context]) == ["don"]
-    scores[1] = [[0, 9], [0, 9]]
+    scores[1] = [[0, 0], [9, 9]]
     assert answers(scores, np.array([0, 0]), offsets, [context]) == ["Paris"]
     assert answers(np.zeros((1, 2, 2)), np.array([0]), np.full((1, 2, 2), -1), [context]) == [""]

@@ -12,7 +12,6 @@ import pytest
 from conftest import ROOT, Cli, json_of, table_in
 
 from backends.base import Array, Shape
-from backends.inputs.readout import mean
 from backends.inputs.task_batches import batches
 from backends.json_codec import from_json, to_json
 from suites.records.results_folder import read_records
@@ -21,7 +20,8 @@ from suites.schema.enums import TaskKind
 from suites.schema.refusals import Refused
 from suites.statistics.validity import past_tolerance, shortfall
 from suites.tables.markdown import without_legend
-from suites.tasks.scoring import score, verdict
+from suites.tasks.bootstrap import verdict
+from suites.tasks.scoring import score
 from suites.tasks.task import load_task
 from suites.tasks.task_scores import TaskScores
 
@@ -228,11 +228,6 @@ def test_batches_contain_every_text_once_in_the_requested_shapes() -> None:
     assert {shape for _, shape in made} <= set(shapes)
     for rows, shape in made:
         assert shape.sequence == (16 if max(lengths[row] for row in rows) <= 16 else 64)
-
-
-def test_pooling_ignores_padding() -> None:
-    hidden = np.array([[[1.0, 2], [3, 4], [np.nan, 9]]], np.float16)
-    assert mean(hidden, np.array([[1, 1, 0]]), {}).tolist() == [[2, 3]]
 
 
 def score_outputs(kind: str, task_targets: dict[str, object], outputs: Array, reference: Array) -> dict[str, Any]:

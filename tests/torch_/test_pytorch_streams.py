@@ -72,7 +72,8 @@ class Steps(TorchSteps):
         return self._buffers.inputs["x"] * 2.0
 
     def fetch(self) -> Array:
-        return self._copy_out()
+        assert self._buffers.output is not None
+        return self._copy_out(self._buffers.output)
 
 
 @pytest.fixture

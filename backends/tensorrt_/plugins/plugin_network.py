@@ -12,10 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backends.base import Array
+from backends.model.heads import Head
 from backends.onnx_.gelu import GELU_VARIANTS
 from backends.onnx_.gelu_shift import bias_correction, centred_range
 from backends.tensorrt_.plugins import plugin_creators
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
+from backends.tensorrt_.plugins.head_layers import HeadLayers
 from backends.tensorrt_.plugins.plain_layers import PlainLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices, scale_max
 from backends.tensorrt_.plugins.plugin_creators import FieldValue, Plugin, add_plugin
@@ -39,6 +41,8 @@ class PluginNetwork:
         excluded: computations that are excluded from INT8, "<layer>/<entry of backends/onnx_/ranges.py's COMPUTED>".
         marked: points whose tensors are concatenated to the output. If empty, the output is the last hidden state.
         epsilon: epsilon of the norms that are not plugins.
+        head: layers after the encoder; None for hidden states.
+        most_tokens, rounded: see HeadLayers.
     """
 
     api: TensorRTApi
@@ -50,7 +54,11 @@ class PluginNetwork:
     excluded: Collection[str] = ()
     marked: Sequence[str] = ()
     epsilon: float = 1e-12
+    head: Head | None = None
+    most_tokens: int = 0
+    rounded: bool = False
     _marked_tensors: dict[str, trt.ITensor] = field(default_factory=dict)
+    _inputs: dict[str, trt.ITensor] = field(default_factory=dict)
 
     @property
     def native(self) -> bool:
@@ -85,7 +93,8 @@ class PluginNetwork:
         # INT8 attention over padded sequences requires a sequence length that is fixed at build time.
         trt = self.api.trt
         sizes = (-1,) if self.choices.packed else (self.choices.sequence, -1)
-        return self.network.add_input(name, trt.int32, sizes)
+        self._inputs[name] = self.network.add_input(name, trt.int32, sizes)
+        return self._inputs[name]
 
     def _embeddings(self) -> tuple[trt.ITensor, list[trt.ITensor]]:
         """Return the embeddings after their norm, and the further inputs of attention."""
@@ -240,7 +249,7 @@ class PluginNetwork:
             self._marked_tensors[point] = tensor
 
     def _output(self, hidden: trt.ITensor) -> None:
-        """Mark the output: the last hidden state, or the marked tensors concatenated.
+        """Mark the output: that of the head, the last hidden state, or the marked tensors concatenated.
 
         The output is floating point, also if the tensors are INT8.
         """
@@ -252,10 +261,25 @@ class PluginNetwork:
             joined = self.network.add_concatenation(outputs)
             joined.axis = 1 if self.choices.packed else 2
             result = joined.get_output(0)
-        result.name = "last_hidden_state"
+        if self.head is not None:
+            result = self._head_layers(self.head).output(result)
+        result.name = "last_hidden_state" if self.head is None else "output"
         self.network.mark_output(result)
-        if can.weak_typing and self.choices.half:
+        if can.weak_typing and self.choices.half and (self.head is None or not self.head.pooling):
             result.dtype = trt.DataType.HALF
+
+    def _head_layers(self, head: Head) -> HeadLayers:
+        packed = self.choices.packed
+        return HeadLayers(
+            self.layers,
+            head,
+            self._inputs["cu_seqlens" if packed else "input_mask"],
+            packed,
+            self._inputs["input_ids"],
+            width=len(self.arrays["0/output_gamma"]),
+            most_tokens=self.most_tokens if packed else self.choices.sequence,
+            rounded=self.rounded,
+        )
 
     def _floating(self, tensor: trt.ITensor) -> trt.ITensor:
         trt, can = self.api.trt, self.api.can

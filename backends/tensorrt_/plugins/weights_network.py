@@ -10,6 +10,7 @@ import numpy as np
 
 from backends.base import BuildSpec, Source
 from backends.json_codec import from_json
+from backends.model.heads import Head
 from backends.model.weights import divide_queries, equalize_ranges, pad_heads
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget
@@ -33,6 +34,8 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
     assert source.arrays is not None
     with np.load(source.arrays.path, allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
+    head_notes = from_json(Mapping[str, object], source.arrays.notes.get("head", {}), "head")
+    head = Head.of_arrays(arrays, head_notes) if head_notes else None
     heads, head_size = (from_json(int, source.arrays.notes[name], name) for name in ("heads", "head_size"))
     native = target.api.can.packed_attention and spec.options_as(PluginOptions).layout.name == "packed"
     arrays = divide_queries(arrays) if native else pad_heads(arrays, HEAD)
@@ -59,6 +62,9 @@ def define_from_weights(target: BuildTarget, spec: BuildSpec, source: Source) ->
         excluded=excluded,
         marked=source.marked,
         epsilon=from_json(float, source.arrays.notes["epsilon"], "epsilon"),
+        head=head,
+        most_tokens=most_tokens(spec),
+        rounded=spec.options_as(PluginOptions).pad_to_multiple_of > 1,
     ).define()
     padded = not native and head_size != HEAD
     choice_notes: dict[str, object] = {"padded_heads": padded, "native": native, **choices.notes()}
@@ -73,6 +79,12 @@ def layout_of(spec: BuildSpec, can: Capabilities) -> Layout:
     options = spec.options_as(PluginOptions)
     longest = max(profile.max.sequence for profile in plan_profiles(spec.shapes, options))
     return plugin_layout(options, longest, spec.tokens, can.packed_attention)
+
+
+def most_tokens(spec: BuildSpec) -> int:
+    """Return the largest number of tokens in a batch of any profile."""
+    largest = [profile.max for profile in plan_profiles(spec.shapes, spec.options_as(PluginOptions))]
+    return max(shape.batch * shape.sequence for shape in largest)
 
 
 def excluded_from_int8(source: Source) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,20 +27,44 @@ class ArrangedBatch:
 
     Attributes:
         arrays: contiguous int32 arrays by input name.
-        restore: converts the engine's output to [batch, sequence, hidden].
+        shape: batch and sequence.
+        by_position: whether the engine's output has the axes [sequence, batch].
+        starts: start of each sequence [batch + 1] in an output of packed tokens with padding; None for other outputs.
     """
 
     arrays: Mapping[str, Array]
-    restore: Callable[[Array], Array]
+    shape: tuple[int, int]
+    by_position: bool = False
+    starts: Array | None = None
+
+    def restore(self, output: Array) -> Array:
+        """Return an output with a value for each token as [batch, sequence, features], without a copy.
+
+        Args:
+            output: the output of a batch that is not packed, or that has no padding.
+        """
+        batch, sequence = self.shape
+        if self.by_position:
+            return output.reshape(sequence, batch, -1).swapaxes(0, 1)
+        return output.reshape(batch, sequence, -1)
+
+    def places(self) -> Array:
+        """Return the row of each token in the output as [tokens, features]: int64 [batch, sequence].
+
+        The rows of padding tokens have no meaning.
+        """
+        if self.starts is not None:
+            return self.starts[:-1, None].astype(np.int64) + np.arange(self.shape[1])
+        return self.restore(np.arange(math.prod(self.shape)))[..., 0]
 
 
 class Layout(abc.ABC):
     """Layout of an engine's inputs: their sizes over a profile, and the conversion of a batch.
 
-    `hidden_axis` is the axis of the output that has the hidden size.
+    `token_axes` is the number of axes before the features in an output with values for each token.
     """
 
-    hidden_axis = -3
+    token_axes = 2
 
     @abc.abstractmethod
     def sizes(self, profile: Profile) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
@@ -61,8 +86,6 @@ class Layout(abc.ABC):
 class Rows(Layout):
     """Layout of an exported graph: every input [batch, sequence], the output [batch, sequence, hidden]."""
 
-    hidden_axis = -1
-
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
 
@@ -76,7 +99,8 @@ class Rows(Layout):
         return Profile(*(Shape(*size) for size in sizes[self.names[0]]))
 
     def arrange(self, feeds: Feeds) -> ArrangedBatch:
-        return ArrangedBatch({name: np.ascontiguousarray(feeds[name]) for name in self.names}, lambda output: output)
+        arrays = {name: np.ascontiguousarray(feeds[name]) for name in self.names}
+        return ArrangedBatch(arrays, feeds["input_ids"].shape)
 
 
 class Columns(Layout):
@@ -96,7 +120,7 @@ class Columns(Layout):
         token_lengths(feeds["attention_mask"])
         named = {"input_ids": feeds["input_ids"], "segment_ids": segments(feeds), "input_mask": feeds["attention_mask"]}
         arrays = {name: np.ascontiguousarray(array.T) for name, array in named.items()}
-        return ArrangedBatch(arrays, lambda output: np.ascontiguousarray(output[..., 0, 0].swapaxes(0, 1)))
+        return ArrangedBatch(arrays, feeds["input_ids"].shape, by_position=True)
 
 
 class Packed(Layout):
@@ -111,6 +135,8 @@ class Packed(Layout):
             a shape is batch x sequence.
         multiple: as in `pack`.
     """
+
+    token_axes = 1
 
     def __init__(self, positions: bool = False, tokens: Mapping[Shape, int] | None = None, multiple: int = 1) -> None:
         self.positions, self.tokens, self.multiple = positions, tokens or {}, multiple
@@ -142,11 +168,8 @@ class Packed(Layout):
             "cu_seqlens": packed.starts,
             "max_seqlen": np.zeros(packed.is_token.shape[1], np.int32),
         }
-
-        def restore(output: Array) -> Array:
-            return packed.restore(output.reshape(len(packed.ids), -1))
-
-        return ArrangedBatch({name: np.ascontiguousarray(array) for name, array in arrays.items()}, restore)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return ArrangedBatch(contiguous, packed.is_token.shape, starts=packed.starts if packed.padded else None)
 
 
 def plugin_layout(

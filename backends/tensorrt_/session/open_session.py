@@ -140,7 +140,7 @@ def _check_memory(
     activation_bytes = sum(plan.activation_bytes for plan, _ in contexts)
     context_bytes = max(activation_bytes, sum(used) + used[-1] * (len(contexts) - len(used)) if used else 0)
     weight_bytes = sum(plan.weight_bytes for plan in plans)
-    buffer_bytes = sum(4 * sum(plan.buffer_sizes(only).values()) for plan, only in contexts)
+    buffer_bytes = sum(4 * sum(plan.buffer_sizes(only)) for plan, only in contexts)
     needed = context_bytes + weight_bytes + buffer_bytes
     if needed > allowed:
         single = len(contexts) == 1

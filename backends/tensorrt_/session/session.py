@@ -67,17 +67,21 @@ class LoadedPlan:
             trt.DataType.INT32: np.int32,
         }
         self.host_type = host_types.get(self.engine.get_tensor_dtype(self.output), np.uint16)
+        self.per_token = spec.output.per_token
+        leading = self.layout.token_axes if self.per_token else 1
+        self.features = math.prod(tuple(self.engine.get_tensor_shape(self.output))[leading:])
 
-    def buffer_sizes(self, only: Sequence[int]) -> dict[str, int]:
-        """Return the largest number of values of each input and of the output, by name.
+    def buffer_sizes(self, only: Sequence[int]) -> tuple[int, int]:
+        """Return the largest number of values of all inputs together (see `places_of`), and of the output.
 
         Args:
             only: indices of the profiles to include.
         """
-        input_sizes = {name: max(math.prod(self.ranges[index][name][2]) for index in only) for name in self.inputs}
-        hidden = self.engine.get_tensor_shape(self.output)[self.layout.hidden_axis]
-        tokens = max(self.profiles[index].max.batch * self.profiles[index].max.sequence for index in only)
-        return {**input_sizes, self.output: tokens * hidden}
+        largest = [{name: sizes[2] for name, sizes in self.ranges[index].items()} for index in only]
+        inputs = max(places_of(sizes).size for sizes in largest)
+        shapes = [self.profiles[index].max for index in only]
+        rows = max(shape.batch * (shape.sequence if self.per_token else 1) for shape in shapes)
+        return inputs, rows * self.features
 
     @property
     def activation_bytes(self) -> int:
@@ -94,7 +98,36 @@ class LoadedPlan:
         return ranges
 
 
-NO_BATCH = ArrangedBatch({}, lambda output: output)
+ALIGNMENT = 64
+"""Inputs begin at multiples of this number of int32 values: TensorRT needs multiples of 256 bytes."""
+
+
+@dataclass(frozen=True)
+class InputPlaces:
+    """Places of the inputs of one batch in the common buffer.
+
+    Attributes:
+        starts: index of the first value, by input name.
+        size: number of values up to the end of the last input.
+    """
+
+    starts: Mapping[str, int]
+    size: int
+
+
+def places_of(sizes: Mapping[str, Sizes]) -> InputPlaces:
+    """Return the places of inputs of these sizes, one after the other, so that a batch needs a single copy."""
+    starts, end = {}, 0
+    for name, input_sizes in sizes.items():
+        starts[name] = end
+        end += -(-math.prod(input_sizes) // ALIGNMENT) * ALIGNMENT
+    return InputPlaces(starts, end)
+
+
+NO_BATCH = ArrangedBatch({}, (0, 0))
+
+NO_ROWS: tuple[tuple[int, int], Array] = (0, 0), np.zeros(0, int)
+"""Shape of the last output whose sequences were copied one by one, and the number of values of each."""
 
 
 @dataclass(frozen=True)
@@ -128,29 +161,29 @@ class TensorRTSession(Session):
         self._batch = NO_BATCH
         self._stepped = False
         self._in_context: dict[str, tuple[int, ...]] = {}
-        self._pinned: dict[str, PinnedArray] = {}
-        self._device: dict[str, DeviceArray] = {}
+        self._places = places_of({})
+        self._filled = NO_ROWS
 
     def allocate(self) -> None:
         """Allocate buffers for the largest sizes of any profile, on the device and pinned on the host."""
-        plan = self._plan
-        values = plan.buffer_sizes(self._usable)
-        self._pinned = {name: PinnedArray((values[name],), np.int32) for name in plan.inputs}
-        self._pinned_output = PinnedArray((values[plan.output],), plan.host_type)
-        sizes = {name: buffer.array.nbytes for name, buffer in self._pinned.items()}
-        sizes[plan.output] = self._pinned_output.array.nbytes
-        self._device = {name: DeviceArray(size) for name, size in sizes.items()}
-        for name, buffer in self._device.items():
-            if not self._context.set_tensor_address(name, buffer.pointer):
-                raise RuntimeError(f"TensorRT does not accept the address of {name}: {self._log.last_error()}")
+        inputs, outputs = self._plan.buffer_sizes(self._usable)
+        self._pinned_inputs = PinnedArray((inputs,), np.int32)
+        self._pinned_output = PinnedArray((outputs,), self._plan.host_type)
+        self._device_inputs = DeviceArray(self._pinned_inputs.array.nbytes)
+        self._device_output = DeviceArray(self._pinned_output.array.nbytes)
+        self._set_address(self._plan.output, self._device_output.pointer)
+
+    def _set_address(self, name: str, address: int) -> None:
+        if not self._context.set_tensor_address(name, address):
+            raise RuntimeError(f"TensorRT does not accept the address of {name}: {self._log.last_error()}")
 
     def close(self) -> None:
         with suppress(RuntimeError):  # an earlier failure was reported when it occurred
             self.wait()
         self.graphs.clear()
         self._context = None
-        self._device, self._pinned = {}, {}
-        del self._plan, self._pinned_output
+        for name in ("_pinned_inputs", "_pinned_output", "_device_inputs", "_device_output", "_plan"):
+            vars(self).pop(name, None)
 
     def _step_without_graph(self) -> None:
         if self.replays:
@@ -167,16 +200,18 @@ class TensorRTSession(Session):
         if changed:
             self.graphs.drop()
         self.graphs.select(tuple(sizes.items()))
+        self._places = places_of(sizes)
         yield "arrange"
         if changed and not self.replays:
             yield from self._change(Shape(*feeds["input_ids"].shape), sizes)
         self._batch = batch
 
     def copy_in(self, feeds: Feeds) -> None:
+        host = self._pinned_inputs.array
         for name, array in self._batch.arrays.items():
-            host = self._pinned[name].array[: array.size]
-            host[...] = array.reshape(-1)
-            self._stream.copy_in(self._device[name].pointer, host)
+            start = self._places.starts[name]
+            host[start : start + array.size] = array.reshape(-1)
+        self._stream.copy_in(self._device_inputs.pointer, host[: self._places.size])
 
     def _change(self, shape: Shape, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Set `sizes` in the context, in the profile that contains `shape` and has the fewest shapes."""
@@ -192,6 +227,7 @@ class TensorRTSession(Session):
         for name, input_sizes in sizes.items():
             if not self._context.set_input_shape(name, input_sizes):
                 raise ValueError(f"{name} of sizes {input_sizes} is outside the profile {profile}")
+            self._set_address(name, self._device_inputs.pointer + 4 * self._places.starts[name])
         self._in_context = dict(sizes)
         yield "input shape"
 
@@ -210,13 +246,35 @@ class TensorRTSession(Session):
         self._stream.synchronize()
 
     def fetch(self) -> Array:
+        """Return the output. Packed tokens are copied from the device to their places in [batch, sequence, features].
+
+        Values of padding tokens are then 0.
+        """
         captured: CapturedStep | None = self.graphs.current
         sizes = captured.output if captured else self._output_sizes()
-        host = self._pinned_output.array[: math.prod(sizes)]
-        self._stream.copy_out(host, self._device[self._plan.output].pointer)
+        if self._plan.per_token and self._batch.starts is not None:
+            host = self._copy_rows(self._batch.starts, self._batch.shape)
+        else:
+            self._filled = NO_ROWS
+            host = self._pinned_output.array[: math.prod(sizes)]
+            self._stream.copy_out(host, self._device_output.pointer)
         self.wait()
         values = (host.astype(np.uint32) << 16).view(np.float32) if self._plan.host_type == np.uint16 else host
-        return self._batch.restore(values.reshape(sizes))
+        return self._batch.restore(values) if self._plan.per_token else values.reshape(self._batch.shape[0], -1)
+
+    def _copy_rows(self, starts: Array, shape: tuple[int, int]) -> Array:
+        """Enqueue one copy for each sequence of packed tokens, and set values at padding to 0."""
+        (batch, sequence), width = shape, self._plan.features
+        host = self._pinned_output.array[: batch * sequence * width].reshape(batch, sequence * width)
+        lengths = np.diff(starts) * width
+        # Padding was set to 0 before, except where the last output had tokens.
+        filled = self._filled[1] if self._filled[0] == shape else np.full(batch, sequence * width)
+        begin = starts[:-1] * (width * host.itemsize)
+        for row, (first, length, previous) in enumerate(zip(begin.tolist(), lengths.tolist(), filled, strict=True)):
+            self._stream.copy_out(host[row, :length], self._device_output.pointer + first)
+            host[row, length:previous] = 0
+        self._filled = shape, lengths
+        return host
 
     def _output_sizes(self) -> tuple[int, ...]:
         return tuple(self._context.get_tensor_shape(self._plan.output))

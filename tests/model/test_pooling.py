@@ -11,8 +11,7 @@ import pytest
 from word_models import WORDS, request, word_model
 
 from backends.base import SourceForm, Unavailable, Unsupported
-from backends.inputs.pooling import Pooling, pooling_of
-from backends.inputs.readout import READOUTS
+from backends.model.pooling import Pooling, pooling_of
 from suites.accuracy.suite import AccuracyQuestion
 from suites.accuracy.tables import accuracy_section
 from suites.records.record import Record
@@ -44,37 +43,51 @@ NORMALIZED = ("Transformer", "Pooling", "Normalize")
 
 
 @pytest.mark.parametrize(
-    ("pooling", "modules", "mode", "normalized", "readout"),
+    ("pooling", "modules", "modes", "normalized"),
     [
-        ({**OFF, "pooling_mode_cls_token": True}, NORMALIZED, "cls", True, "first"),
-        ({**OFF, "pooling_mode_mean_tokens": True}, NORMALIZED, "mean", True, "mean"),
-        ({**OFF, "pooling_mode_max_tokens": True}, NORMALIZED[:2], "max", False, "max"),
-        ({"pooling_mode": "cls"}, NORMALIZED[:2], "cls", False, "first"),
-        ({"pooling_mode": ["mean"]}, NORMALIZED, "mean", True, "mean"),
+        ({**OFF, "pooling_mode_cls_token": True}, NORMALIZED, ("cls",), True),
+        ({**OFF, "pooling_mode_mean_tokens": True}, NORMALIZED, ("mean",), True),
+        ({**OFF, "pooling_mode_max_tokens": True}, NORMALIZED[:2], ("max",), False),
+        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED[:2], ("mean_sqrt_len_tokens",), False),
+        ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, ("cls", "max"), True),
+        ({"pooling_mode": "cls"}, NORMALIZED[:2], ("cls",), False),
+        ({"pooling_mode": ["mean"]}, NORMALIZED, ("mean",), True),
+        ({"pooling_mode": "lasttoken"}, NORMALIZED, ("lasttoken",), True),
     ],
 )
 def test_pooling_is_read_from_the_files(
-    pooling: Any, modules: tuple[str, ...], mode: str, normalized: bool, readout: str, tmp_path: Path
+    pooling: Any, modules: tuple[str, ...], modes: tuple[str, ...], normalized: bool, tmp_path: Path
 ) -> None:
     read = pooling_of(sentence_encoder(tmp_path / "model", pooling, *modules))
-    assert read == Pooling(mode, normalized, "1_Pooling/config.json")
-    assert read.readout == readout
-    assert read.note == f"{mode} pooling (1_Pooling/config.json)"
+    assert read == Pooling(modes, normalized, "1_Pooling/config.json")
+    assert read.note == f"{'+'.join(modes)} pooling (1_Pooling/config.json)"
+
+
+def test_a_pooling_file_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    both = {**OFF, "pooling_mode": "cls", "pooling_mode_mean_tokens": True}
+    with pytest.raises(Unavailable, match=r"1_Pooling/config\.json contradicts itself: pooling_mode is cls, but"):
+        pooling_of(sentence_encoder(tmp_path / "model", both, *NORMALIZED))
+
+
+@pytest.mark.parametrize(
+    "modules", [("Pooling", "Transformer"), ("Transformer", "Normalize", "Pooling"), (*NORMALIZED, "Pooling")]
+)
+def test_modules_in_another_order_are_refused(modules: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="must have one Pooling module after the Transformer"):
+        pooling_of(sentence_encoder(tmp_path / "model", {"pooling_mode": "cls"}, *modules))
 
 
 def test_pooling_without_files_is_the_normalized_mean(tmp_path: Path) -> None:
-    assert pooling_of(tmp_path) == Pooling("mean", True, "default")
+    assert pooling_of(tmp_path) == Pooling(("mean",), True, "default")
     assert pooling_of(tmp_path).note == "mean pooling"
 
 
 @pytest.mark.parametrize(
     ("pooling", "modules", "says"),
     [
-        (OFF, NORMALIZED, "requests no pooling; it must be one of cls, mean, max"),
-        ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED, "requests mean_sqrt_len_tokens"),
-        ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, "cls and max"),
-        ({"pooling_mode": "lasttoken"}, NORMALIZED, "requests lasttoken"),
-        ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "Dense"), "the module 'Dense' after the encoder"),
+        (OFF, NORMALIZED, "requests no pooling; it must be one or more of mean, cls, max"),
+        ({"pooling_mode": "attention"}, NORMALIZED, "requests attention"),
+        ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "LSTM"), "the module 'LSTM' after the encoder"),
     ],
 )
 def test_other_pooling_is_unsupported(pooling: Any, modules: tuple[str, ...], says: str, tmp_path: Path) -> None:
@@ -115,12 +128,6 @@ def test_a_pooling_folder_must_be_inside_the_checkpoint(path: str, tmp_path: Pat
         pooling_of(tmp_path)
 
 
-def test_maximum_pooling_ignores_padding() -> None:
-    hidden = np.array([[[1.0, -5.0], [3.0, -2.0], [9.0, 9.0]]], np.float32)
-    mask = np.array([[1, 1, 0]], np.int32)
-    assert READOUTS["max"](hidden, mask, {}).tolist() == [[3.0, -2.0]]
-
-
 def pairs(folder: Path) -> Path:
     """Write files in the format of STS-B with pairs of words."""
     generator = np.random.default_rng(0)
@@ -143,13 +150,12 @@ def test_a_task_of_similarity_uses_the_pooling_of_the_checkpoint(tmp_path: Path)
     answer = export_stage(export_job(made, SourceForm()))
     assert answer.inputs.notes["pooling"] == "cls pooling (1_Pooling/config.json)"
     with np.load(answer.inputs.path) as arrays:
-        assert str(arrays["readout"]) == "first"
         vector = arrays["reference"][0]
     assert isinstance(made.question, AccuracyQuestion)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         expected = model(**tokenizer(made.question.texts[0], return_tensors="pt")).last_hidden_state[0, 0]
-    np.testing.assert_allclose(vector, expected.numpy(), atol=2e-5)
+    np.testing.assert_allclose(vector, expected.numpy() / np.linalg.norm(expected.numpy()), atol=2e-5)
 
 
 def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path) -> None:
@@ -162,19 +168,6 @@ def test_texts_are_tokenized_with_the_settings_of_the_checkpoint(tmp_path: Path)
     assert inputs.notes["cut"] == inputs.notes["texts"]
     with np.load(inputs.path) as arrays:
         assert arrays["0/attention_mask"].sum(1).tolist() == [4] * 4
-
-
-def test_few_shot_labels_are_learned_from_vectors_with_the_checkpoints_pooling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from suites.tasks import predictions as module
-
-    outputs, given = np.array([[3.0, 4.0], [0.0, 2.0]]), []
-    monkeypatch.setattr(module, "_classified", lambda vectors, targets: given.append(vectors.tolist()) or outputs)
-    for modules in (NORMALIZED, NORMALIZED[:2]):
-        folder = sentence_encoder(tmp_path / "model", {"pooling_mode": "mean"}, *modules)
-        module.predictions("banking77", {}, outputs, {}, folder)
-    assert given == [[[0.6, 0.8], [0.0, 1.0]], [[3.0, 4.0], [0.0, 2.0]]]
 
 
 def test_a_row_names_its_pooling(make_record: Any) -> None:

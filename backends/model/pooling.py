@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.base import Unavailable, Unsupported
-from backends.inputs.tokenized import Text
 from backends.model.checkpoint_files import read_object
+from backends.model_output import POOLINGS
 
 MODES = {
     "pooling_mode_cls_token": "cls",
@@ -21,11 +21,11 @@ MODES = {
 }
 """Pooling mode by its switch in 1_Pooling/config.json. Newer files give the mode as `pooling_mode`."""
 
+ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
+"""Supported modules of modules.json, in their order."""
+
 PROMPTS, READING = "config_sentence_transformers.json", "sentence_bert_config.json"
 """Files that define the prompt before a text, and how a text is preprocessed."""
-
-READOUTS = {"cls": "first", "mean": "mean", "max": "max"}
-"""Readout (backends/inputs/readout.py) of each supported mode."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,32 @@ class Pooling:
     """Pooling and preprocessing of a sentence encoder.
 
     Attributes:
-        mode: "mean", "cls" or "max".
+        modes: names from POOLINGS (backends/model_output.py); several are concatenated.
         normalized: whether vectors are scaled to length 1.
         source: the file that defines the pooling, or "default".
-        lowered: whether texts are converted to lower case before tokenization.
+        dense: folders of the linear layers after the pooling, in order.
+        lower_case: whether texts are converted to lower case before tokenization.
         longest: number of tokens to which texts are truncated; 0 if the files give none.
     """
 
-    mode: str = "mean"
+    modes: tuple[str, ...] = ("mean",)
     normalized: bool = True
     source: str = "default"
+    dense: tuple[str, ...] = ()
     lower_case: bool = False
     longest: int = 0
 
     @property
-    def readout(self) -> str:
-        return READOUTS[self.mode]
+    def mode(self) -> str:
+        """Return the modes, joined by "+"."""
+        return "+".join(self.modes)
 
     @property
     def note(self) -> str:
         """Return the pooling in words, for a record and its table row."""
         return f"{self.mode} pooling{'' if self.source == 'default' else f' ({self.source})'}"
 
-    def texts(self, texts: Sequence[Text]) -> Sequence[Text]:
+    def texts(self, texts: Sequence[str | Sequence[str]]) -> Sequence[str | Sequence[str]]:
         """Return the preprocessed texts, for the tokenizer."""
         if not self.lower_case:
             return texts
@@ -90,25 +93,35 @@ def _check_prompt(folder: Path) -> None:
 def _pooling_module(folder: Path) -> Pooling:
     if not (folder / "modules.json").is_file():
         files = sorted(folder.glob("*_Pooling/config.json"))
-        return Pooling(_mode(files[0]), True, _short_path(files[0])) if files else Pooling()
-    path, normalized = "", False
-    for module in _modules(folder / "modules.json"):
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling":
-            path = str(module.get("path", ""))
-        elif kind == "Normalize":
-            normalized = True
-        elif kind != "Transformer":
+        return Pooling(_modes(files[0]), True, _short_path(files[0])) if files else Pooling()
+    kinds = [(str(module.get("type", "")).rpartition(".")[2], str(module.get("path", "")))
+             for module in _modules(folder / "modules.json")]  # fmt: skip
+    names = [kind for kind, _ in kinds]
+    for kind in names:
+        if kind not in ORDER:
             raise Unsupported(
                 f"modules.json has the module {kind!r} after the encoder, which is not supported; "
-                "give a checkpoint with only Transformer, Pooling and Normalize modules"
+                f"give a checkpoint with only {', '.join(ORDER)} modules"
             )
+    if names != sorted(names, key=ORDER.index) or names.count("Pooling") > 1:
+        raise Unavailable(
+            f"modules.json lists {', '.join(names)}; it must have one Pooling module after the Transformer, then Dense "
+            "modules, then Normalize: correct it"
+        )
+    normalized, dense = "Normalize" in names, tuple(path for kind, path in kinds if kind == "Dense")
+    for kind, path in kinds:
+        if kind in ("Pooling", "Dense") and not _is_inside(folder, path):
+            raise Unavailable(f"modules.json lists the folder {path!r}, which has no config.json; fetch it again")
+    path = next((path for kind, path in kinds if kind == "Pooling"), "")
     if not path:
-        return Pooling("mean", normalized, "modules.json without a pooling module")
-    file = folder / path / "config.json"
-    if Path(path).is_absolute() or ".." in Path(path).parts or not file.is_file():
-        raise Unavailable(f"modules.json lists the folder {path!r}, which has no config.json; fetch it again")
-    return Pooling(_mode(file), normalized, _short_path(file))
+        return Pooling(("mean",), normalized, "modules.json without a pooling module", dense)
+    return Pooling(_modes(folder / path / "config.json"), normalized, _short_path(folder / path / "config.json"), dense)
+
+
+def _is_inside(folder: Path, path: str) -> bool:
+    return bool(path) and not Path(path).is_absolute() and ".." not in Path(path).parts and (
+        folder / path / "config.json"
+    ).is_file()  # fmt: skip
 
 
 def _short_path(file: Path) -> str:
@@ -125,13 +138,19 @@ def _modules(path: Path) -> list[Mapping[str, object]]:
     return modules
 
 
-def _mode(file: Path) -> str:
-    """Return the pooling mode: "mean", "cls" or "max"."""
+def _modes(file: Path) -> tuple[str, ...]:
+    """Return the pooling modes of a 1_Pooling/config.json, in the order in which sentence-transformers joins them."""
     settings = read_object(file)
     value = settings.get("pooling_mode")
-    listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    modes = [str(mode) for mode in listed] or [mode for switch, mode in MODES.items() if settings.get(switch)]
-    if len(modes) != 1 or modes[0] not in READOUTS:
+    named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    switched = [mode for switch, mode in MODES.items() if settings.get(switch) is True]
+    modes = [str(mode) for mode in named] or switched
+    if named and switched and set(modes) != set(switched):
+        raise Unavailable(
+            f"{_short_path(file)} contradicts itself: pooling_mode is {'+'.join(modes)}, but its switches select "
+            f"{'+'.join(switched)}; correct the file"
+        )
+    if not modes or not set(modes) <= set(POOLINGS):
         requested = " and ".join(modes) or "no pooling"
-        raise Unsupported(f"{_short_path(file)} requests {requested}; it must be one of {', '.join(READOUTS)}")
-    return modes[0]
+        raise Unsupported(f"{_short_path(file)} requests {requested}; it must be one or more of {', '.join(POOLINGS)}")
+    return tuple(modes)

@@ -1,0 +1,63 @@
+"""Dynamic INT8 of linear modules by torchao, for torch.compile on a CPU.
+
+Each weight is INT8 with one scale for each output channel. Each pass computes a scale for each token of an activation.
+The compiler fuses that computation with its neighbours, and the product is an INT8 kernel of oneDNN (`aten::_int_mm`).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+from backends.base import BuildSpec, Device, Unavailable, Unsupported, versions_of
+from backends.finding import OK, WARNING, Finding
+
+if TYPE_CHECKING:
+    import torch
+
+METHOD = "torchao, Int8DynamicActivationInt8WeightConfig"
+"""Note of the record about the method."""
+
+HEAD = "head"
+"""Name of the module of a head, which stays in floating point."""
+
+
+def check_int8(spec: BuildSpec) -> None:
+    """
+    Raises:
+        Unsupported: the device or the scheme has no INT8 here.
+        Unavailable: torchao is not installed.
+    """
+    if spec.device.kind != "cpu":
+        raise Unsupported("INT8 of torch_compile is for CPUs; on a GPU use backend=trt")
+    if not spec.quantization.dynamic:
+        raise Unsupported("PyTorch has no Q/DQ inference path for BERT; use quantization.scheme=dynamic or backend=ort")
+    if not versions_of(("torchao",)):
+        raise Unavailable("torchao is not installed in this interpreter: pip install torchao")
+
+
+def int8_findings(device: Device) -> tuple[Finding, ...]:
+    """Return the version of torchao on a CPU; nothing on a GPU, where INT8 does not use it."""
+    if device.kind != "cpu":
+        return ()
+    versions = versions_of(("torchao",))
+    if not versions:
+        install = f"{sys.executable} -m pip install torchao"
+        return (Finding("torchao", WARNING, "not installed; INT8 of torch_compile needs it", install),)
+    return (Finding("torchao", OK, f"{versions['torchao']}, for INT8 of torch_compile"),)
+
+
+def quantize_int8(model: torch.nn.Module) -> None:
+    """Replace the weights of all linear modules of `model` by INT8 tensors, except those of a head."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao warns of its GPU extensions, which a CPU does not need
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+        quantize_(
+            model,
+            Int8DynamicActivationInt8WeightConfig(),
+            filter_fn=lambda module, name: isinstance(module, torch.nn.Linear) and HEAD not in name.split("."),
+        )
