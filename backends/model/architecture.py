@@ -28,7 +28,7 @@ def configuration_of(architecture: Mapping[str, object]) -> object:
     except ValueError:
         raise Unavailable(f"model.architecture.model_type={family} is not a model type of transformers") from None
     more = FAMILIES[family].more_settings if family in FAMILIES else ()
-    valid = {*default.to_dict(), *(getattr(default, "attribute_map", None) or {}), *more}
+    valid = {"num_labels", *default.to_dict(), *(getattr(default, "attribute_map", None) or {}), *more}
     for name in settings:
         if name not in valid:
             close = difflib.get_close_matches(name, sorted(valid), n=1)

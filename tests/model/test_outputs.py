@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import OTHER_MODELS, TINY_MODELS
 
-from backends.base import Array, BuildSpec, Device, Shape, Source, Unsupported
+from backends.base import Array, BuildSpec, Device, Shape, Source, Unavailable, Unsupported
 from backends.cache import ArtifactCache
+from backends.model.checkpoint import find_checkpoint
 from backends.model.heads import check_head, head_of
 from backends.model.identity import identity_of
+from backends.model.reference import ModelReference
 from backends.model_output import POOLINGS, Output, resolve_output
 from backends.onnx_.onnx_source import prepare_source
 from backends.quantization_options import QuantizationOptions
@@ -251,3 +253,19 @@ def test_the_files_of_a_checkpoint_say_what_it_is_for(
         (tmp_path / file).write_text("{}")
     assert resolve_output(Output("auto"), config, tmp_path).kind == kind
     assert resolve_output(Output("embedding"), config, tmp_path) == Output("embedding", per_token=False)
+
+
+def test_random_weights_can_have_a_head(shared_cache: ArtifactCache) -> None:
+    architecture = {**MODELS["bert"], "architectures": ["BertForSequenceClassification"], "num_labels": 1}
+    folder = find_checkpoint(ModelReference("random", architecture=architecture), shared_cache).folder
+    output = resolve_output(Output("auto"), architecture)
+    assert output.kind == "score"
+    scores = outputs_of("torch_eager", folder, output, batch(folder), shared_cache)
+    assert scores.shape == (len(LENGTHS), 1)
+    assert len(set(scores.ravel().tolist())) == len(LENGTHS)
+
+
+def test_random_weights_without_a_supported_head_are_unavailable(tmp_path: Path) -> None:
+    architecture = {**MODELS["bert"], "architectures": ["BertForMultipleChoice"]}
+    with pytest.raises(Unavailable, match="random weights can have the heads ForSequenceClassification, ForToken"):
+        find_checkpoint(ModelReference("random", architecture=architecture), ArtifactCache(tmp_path))

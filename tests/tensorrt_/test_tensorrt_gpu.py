@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import PYTHON_WITH_TENSORRT as PYTHON
+from conftest import TINY_MODELS
 
 from backends.base import Artifact, BuildSpec, Shape
 from backends.cache import ArtifactCache
@@ -21,6 +22,9 @@ from backends.inputs.batches import InputSource, prepare_inputs
 from backends.inputs.lengths import Lengths
 from backends.inputs.request_inputs import prepare_request_sets
 from backends.json_codec import from_json, to_json
+from backends.model.checkpoint import find_checkpoint
+from backends.model.reference import ModelReference
+from backends.model_output import LAST_HIDDEN, Output
 from backends.onnx_.marked_outputs import marked_points, prepare_marked
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.quantization_options import QuantizationOptions
@@ -94,19 +98,21 @@ class Lab:
         self.folder, self.sha256, self.cache, self.jobs = folder, sha256, cache, jobs
         self.messages: list[tuple[str, bool]] = []
 
-    def origin(self) -> InputSource:
-        return InputSource(self.folder, self.sha256, UNEVEN, [], 0, "cpu", self.cache)
+    def origin(self, output: Output = LAST_HIDDEN) -> InputSource:
+        return InputSource(self.folder, self.sha256, UNEVEN, [], 0, "cpu", self.cache, output)
 
-    def job(self, precision: str = "fp16", backend: str = "trt", **options: Any) -> LabJob:
+    def job(
+        self, precision: str = "fp16", backend: str = "trt", output: Output = LAST_HIDDEN, **options: Any
+    ) -> LabJob:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
         recipe = from_json(QuantizationOptions, quantization)
         typed = from_json(describe(backend).options, {**OPTIONS, **options})
-        spec = BuildSpec(precision, gpus()[0].device, SHAPES, True, self.cache.root, typed, recipe)
+        spec = BuildSpec(precision, gpus()[0].device, SHAPES, True, self.cache.root, typed, recipe, output)
         probed = self.run(ProbeJob(backend, spec)).result
         assert probed is not None
         assert probed.form is not None, probed
-        source = prepare_source(self.folder, self.sha256, probed.form, recipe, ["a line"], 0, self.cache)
-        inputs = prepare_inputs(self.origin(), SHAPES)
+        source = prepare_source(self.folder, self.sha256, probed.form, recipe, ["a line"], 0, self.cache, output=output)
+        inputs = prepare_inputs(self.origin(output), SHAPES)
         spec = replace(spec, tokens={shape: inputs.notes["shapes"][str(shape)]["tokens"] for shape in SHAPES})
         return LabJob(BuildJob(backend, spec, source), inputs.path, probed.release)
 
@@ -154,7 +160,44 @@ def test_outputs_match_the_reference_plain_and_as_a_graph(
     assert notes["engine_bytes"] > 0
     assert notes["layers"]
     assert (notes["layers_in_fp32"] > 0) == bool(options.get("keep_fp32"))
-    assert any(text.startswith("building") for text, _ in lab.messages) or built.seconds < 2
+
+
+def embedding(*pooling: str, normalize: bool = True) -> Output:
+    return Output("embedding", pooling, normalize, per_token=False)
+
+
+LOGITS, SPANS = Output("logits", per_token=False), Output("spans")
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "output", "options", "least"),
+    [
+        ("trt_plugin", "fp16", embedding("mean"), {}, 0.9999),
+        ("trt_plugin", "fp16", embedding("mean", "weightedmean"), {"pad_to_multiple_of": 8}, 0.9999),
+        ("trt_plugin", "fp16", embedding("cls", "lasttoken", normalize=False), {}, 0.9999),
+        ("trt_plugin", "int8", embedding("mean"), {}, 0.98),
+        ("trt_plugin", "fp16", embedding("mean", "max", "lasttoken"), {"layout": "fixed"}, 0.9999),
+        ("trt_plugin", "fp16", LOGITS, {}, 0.999),
+        ("trt_plugin", "fp16", SPANS, {}, 0.999),
+        ("trt", "fp16", embedding("mean"), {}, 0.9999),
+        ("trt", "fp16", LOGITS, {}, 0.999),
+    ],
+)
+def test_outputs_after_the_encoder_match_the_reference(
+    backend: str, precision: str, output: Output, options: dict[str, Any], least: float,
+    shared_cache: ArtifactCache, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Pooling and heads are layers of the engine. The head has random weights."""
+    head = "BertForQuestionAnswering" if output == SPANS else "BertForSequenceClassification"
+    labels = {"num_labels": 2 if output == SPANS else 3}
+    architecture = {**TINY_MODELS["bert"], "architectures": [head], **labels}
+    checkpoint = find_checkpoint(ModelReference("random", architecture=architecture), shared_cache)
+    lab = Lab(checkpoint.folder, checkpoint.identity, shared_cache, tmp_path)
+    profiles = {"profiles": "per_shape" if options.get("layout") == "fixed" else "dynamic"}
+    _, result = lab.measured(lab.job(precision, backend, output, **profiles, **options))
+    assert len(result.checks) == 8
+    assert [check.nonfinite for check in result.checks] == [0] * 8
+    assert min(check.cosine or 0.0 for check in result.checks) >= least
 
 
 @pytest.mark.parametrize(
@@ -376,8 +419,10 @@ def test_a_bad_batch_is_refused_and_the_next_shape_is_measured(layout: str, lab:
 
 
 def test_a_truncated_plan_is_not_run_and_is_rebuilt_with_a_message(lab: Lab) -> None:
-    job = lab.job()
+    # Its own cache: another test process must not read the damaged plan, and the first build must not find a plan.
+    job = lab.job().with_cache(lab.jobs / "own-cache")
     built = lab.built(job)
+    assert any(text.startswith("building") for text, _ in lab.messages) or built.seconds < 2
     plan = built.path
     content = plan.read_bytes()
     plan.write_bytes(content[:-100])
