@@ -134,7 +134,7 @@ def test_int8_covers_all_weight_products(
     form = SourceForm(quantized="int8")
     source = prepare_source(folder, sha256, form, requested.quantization, TEXTS, 0, shared_cache)
     assert source.onnx is not None
-    assert (source.onnx.notes["quantized"], source.onnx.notes["weight_products_left"]) == (products, 0)
+    assert source.onnx.notes["weight_products_quantized"] == source.onnx.notes["weight_products"] == products
 
 
 def test_openvino_computes_all_weight_products_in_int8(tiny: Tiny, shared_cache: ArtifactCache) -> None:

@@ -25,7 +25,7 @@ from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.onnx_.quantize import PLACEMENTS, quantize_onnx
 from backends.onnx_.weight_products import in_head, weight_products, with_direct_weights
 from backends.options import Switch
-from backends.quantization_options import Activation, Placement, QuantizationOptions
+from backends.quantization_options import Activation, Method, Placement, QuantizationOptions
 
 INT8 = QuantizationOptions(
     samples=8, sequence=24, placement=Placement.gemm, activation=Activation.uint8, reduce_range=Switch.on
@@ -213,7 +213,8 @@ def test_only_inputs_of_quantized_nodes_are_calibrated(tmp_path: Path, monkeypat
     monkeypatch.setattr("backends.onnx_.quantize.collect_ranges", recorded)
     source = Artifact(hand_made(tmp_path / "model.onnx"), "hand made")
     batches = CalibrationInputs(lambda: [{"ids": IDS}])
-    quantize_onnx(source, "int8", INT8, batches, ArtifactCache(tmp_path / "cache"))
+    options = replace(INT8, method=Method.percentile)
+    quantize_onnx(source, "int8", options, batches, ArtifactCache(tmp_path / "cache"))
     assert calibrated == {"x", "a", "b", "c", "pooled"}
 
 
