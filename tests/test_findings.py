@@ -84,7 +84,7 @@ def test_compilers(
 
 def test_only_torch_compile_needs_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "versions_of", lambda names: {})
-    assert [item.name for item in TorchCompile().findings(CPU)] == ["PyTorch", "compilers"]
+    assert [item.name for item in TorchCompile().findings(CPU)] == ["PyTorch", "compilers", "torchao"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Distinctions:
     def of(self, record: Record) -> str:
         """Return the options in which this record differs from the common values; a missing option is "unset"."""
         options, usual = named_options(record, self.sources), self.common[_kind(record)]
-        values = {name: options.get(name, "") for name in (*options, *usual) if name in usual}
+        values = {name: options.get(name, "") for name in (*options, *usual) if name in usual and _has(options, name)}
         shown = {name: value for name, value in values.items() if value != usual[name] and (value or usual[name])}
         return "; ".join(f"{name}={value}" if value else f"{name} unset" for name, value in shown.items())
 
@@ -98,10 +98,15 @@ def _project_texts() -> dict[str, str]:
 
 def _differing(rows: Sequence[Mapping[str, str]], in_columns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     for name in dict.fromkeys(name for row in rows for name in row if name not in in_columns):
-        counts = Counter(row.get(name, "") for row in rows)
+        counts = Counter(row.get(name, "") for row in rows if _has(row, name))
         (value, count), *others = counts.most_common()
         if others or name in RARE:
             yield name, value if count > max(2, len(rows) / 2) else None
+
+
+def _has(options: Mapping[str, str], name: str) -> bool:
+    """Return whether rows can differ in an option. Dynamic quantization does not have most options of a recipe."""
+    return name in options or options.get("quantization.scheme") != "dynamic" or not name.startswith("quantization.")
 
 
 def _kind(record: Record) -> Kind:

@@ -37,6 +37,21 @@ def test_a_row_shows_unusual_options(options: list[Options], said: list[str], ma
     assert [texts.of(record) for record in records] == said
 
 
+def test_dynamic_quantization_differs_from_static_in_its_scheme_only(make_record: MakeRecord) -> None:
+    static = {"scheme": "explicit", "method": "minmax", "samples": 64, "per_channel": True}
+    dynamic = {"scheme": "dynamic", "per_channel": True}
+    rows = [static, {**static, "method": "entropy"}, dynamic, {**dynamic, "per_channel": False}]
+    records = made(make_record, *({"quantization": row} for row in rows), precision="int8")
+    texts = distinctions(records)
+    names = [texts.of(record).replace("quantization.", "") for record in records]
+    assert names == [
+        "scheme=explicit; method=minmax",
+        "scheme=explicit; method=entropy",
+        "scheme=dynamic",
+        "scheme=dynamic; per_channel=False",
+    ]
+
+
 def test_options_that_most_rows_share_are_shown_once(make_record: MakeRecord) -> None:
     records = made(make_record, *[{"level": 3, "sources": "all", "kept": "yes"}] * 3, {"level": 5, "kept": "yes"})
     assert distinctions(records).caption() == ["", CAPTION, "", "- null fp32: level=3, sources=all"]
