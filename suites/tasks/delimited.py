@@ -1,7 +1,8 @@
 """Delimited text files with a header: detect the delimiter and the quoting of a file, and read its rows.
 
-The csv module splits the lines. This module decides how to read quotes: spreadsheets and pandas quote a field that
-contains a delimiter or a quote, but in the tab-separated files of GLUE the quotes are part of the text.
+The csv module splits the lines; pandas accepts a line that is too short and a quote within a field, and counts rows
+instead of lines. This module decides how to read quotes: spreadsheets and pandas quote a field that contains a
+delimiter or a quote, but in the tab-separated files of GLUE the quotes are part of the text.
 """
 
 from __future__ import annotations
