@@ -159,10 +159,10 @@ class BuildSpec:
     Attributes:
         options: an instance of the options class in the description of the backend; `options_as` gives it its type.
         quantization: used only if `precision` is "int8" or "fp8".
-        output: output of the model.
         tokens: number of tokens without padding of a batch, by shape; only shapes with padding are listed.
         process: number of the measuring process, from 0.
         threads: number of CPU threads; 0 for the default of the library.
+        output: output of the model.
     """
 
     precision: str
@@ -172,10 +172,10 @@ class BuildSpec:
     cache: Path
     options: object = None
     quantization: QuantizationOptions = field(default_factory=QuantizationOptions)
-    output: Output = LAST_HIDDEN
     tokens: Mapping[Shape, int] = field(default_factory=dict)
     process: int = 0
     threads: int = 0
+    output: Output = LAST_HIDDEN
 
     def options_as(self, kind: type[Options]) -> Options:
         """Return `options`. Raise TypeError if they are not of this class: they belong to another backend."""

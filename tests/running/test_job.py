@@ -19,6 +19,7 @@ from backends.json_codec import NotThisType, from_json, to_json
 from backends.json_part import Part
 from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
+from backends.model_output import Output
 from backends.null_.null_options import NullOptions
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
@@ -59,7 +60,19 @@ FOLDER = Path("/cache")
 INPUTS = Artifact(FOLDER / "inputs.npz", "a" * 64, {"numpy": "2.0"}, 1.5, {"tokens": "text", "shapes": {}})
 GPU = Device("cuda", 1, "NVIDIA H100", "GPU-0", (9, 0), ("avx512_vnni",), "580.1")
 OPTIONS, QUANTIZATION = OrtOptions(fusion=Switch.off), QuantizationOptions(samples=8, leave_out=["*Norm*"])
-SPEC = BuildSpec("int8", GPU, SHAPES, True, FOLDER, OPTIONS, QUANTIZATION, {Shape(8, 128): 700}, 2, 3)
+SPEC = BuildSpec(
+    "int8",
+    GPU,
+    SHAPES,
+    True,
+    FOLDER,
+    OPTIONS,
+    QUANTIZATION,
+    {Shape(8, 128): 700},
+    2,
+    3,
+    Output("embedding", ("cls",), True, False),
+)
 SOURCE = Source(FOLDER / "model", "b" * 64, onnx=INPUTS, ranges=INPUTS, marked=("embeddings", "0/probs"))
 FORM = SourceForm(("gelu",), "fp16", ("*Norm*",), "int8", True, False, True, ("softmax",))
 MODEL = ModelReference(
@@ -67,7 +80,7 @@ MODEL = ModelReference(
     architecture={"model_type": "bert", "num_hidden_layers": 2}, seed=3, identity="d" * 64, origin="path",
 )  # fmt: skip
 QUESTIONS: dict[str, Question] = {
-    "accuracy": AccuracyQuestion("stsb", "mean", ("no", "yes"), "argmax", ("a text", ["a", "pair"])),
+    "accuracy": AccuracyQuestion("stsb", ("no", "yes"), "argmax", ("a text", ["a", "pair"])),
     "latency": Question(),
     "layers": LayersQuestion(4, 8),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),

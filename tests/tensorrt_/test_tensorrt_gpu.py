@@ -107,7 +107,7 @@ class Lab:
         quantization = {**INT8, **options.pop("quantization", {})} if precision == "int8" else {}
         recipe = from_json(QuantizationOptions, quantization)
         typed = from_json(describe(backend).options, {**OPTIONS, **options})
-        spec = BuildSpec(precision, gpus()[0].device, SHAPES, True, self.cache.root, typed, recipe, output)
+        spec = BuildSpec(precision, gpus()[0].device, SHAPES, True, self.cache.root, typed, recipe, output=output)
         probed = self.run(ProbeJob(backend, spec)).result
         assert probed is not None
         assert probed.form is not None, probed
