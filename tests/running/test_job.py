@@ -123,7 +123,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     "sample": (
         SampleJob(MODEL, ("a", "b"), 128, 7, FOLDER),
         Sampled(INPUTS, FOLDER / "model", "d", "path", "b" * 64, ("input_ids",), ("vocab.txt",), ("modules.json",),
-                Pooling("cls", False, "modules.json", True, 256)),
+                Pooling(("cls",), False, "modules.json", (), True, 256)),
     ),
     "deploy": (
         DeployJob("ort", SPEC, INPUTS, INPUTS.path, ("input_ids",), FOLDER / "served", True),
