@@ -87,7 +87,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         interpreter="", main_interpreter="", time_limit=1, minimum_cosine=0.5, until="measure", repeats=1, rerun=False,
         results=tmp_path, cache=tmp_path, source="onnx",
         spec=BuildSpec("fp32", Device(), (Shape(1, 8),), False, tmp_path), model=None, lengths=Lengths(), texts=(),
-        seed=0, question=AccuracyQuestion("stsb", "mean", (), "", ()), judging=Judging("stsb", {}, 0.01, 0.05),
+        seed=0, question=AccuracyQuestion("stsb", (), "", ()), judging=Judging("stsb", {}, 0.01, 0.05),
         effort=Effort(1, 1, 2, 2, 0.1), cell=cell,
     )  # fmt: skip
 
