@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,17 +47,27 @@ def pack(feeds: Feeds, multiple: int = 1) -> Packing:
     """
     check_batch(feeds)
     mask = feeds["attention_mask"]
-    lengths = token_lengths(mask)
-    is_token = mask.astype(bool)
-    columns = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+    if mask.all():
+        positions, starts, is_token = _without_padding(mask.shape)
+        return Packing(feeds["input_ids"].reshape(-1), segments(feeds).reshape(-1), positions, starts, is_token)
+    lengths, is_token = token_lengths(mask), mask.astype(bool)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    rows = feeds["input_ids"], segments(feeds), columns
-    if starts[-1] == is_token.size:
-        ids, types, positions = (array.reshape(-1) for array in rows)
-    else:
-        zeros = min(-int(starts[-1]) % multiple, is_token.size - int(starts[-1]))
-        ids, types, positions = (np.pad(array[is_token], (0, zeros)) for array in rows)
+    zeros = min(-int(starts[-1]) % multiple, mask.size - int(starts[-1]))
+    rows = feeds["input_ids"], segments(feeds), np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+    ids, types, positions = (np.pad(array[is_token], (0, zeros)) for array in rows)
     return Packing(ids, types, positions, starts, is_token)
+
+
+@lru_cache(maxsize=64)
+def _without_padding(shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Return positions, starts and `is_token` of a batch without padding; read-only, because batches share them."""
+    batch, sequence = shape
+    positions = np.tile(np.arange(sequence, dtype=np.int32), batch)
+    starts = np.arange(0, batch * sequence + 1, sequence, dtype=np.int32)
+    arrays = positions, starts, np.ones(shape, bool)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 def check_batch(feeds: Feeds) -> None:
@@ -74,17 +85,18 @@ def check_batch(feeds: Feeds) -> None:
     for name, array in feeds.items():
         if array.shape != shape:
             raise ValueError(f"{name} has the shape {array.shape}; give the shape of input_ids, {shape}")
-        if not np.issubdtype(array.dtype, np.integer):
+        if array.dtype.kind not in "iu":
             raise ValueError(f"{name} has the type {array.dtype}; give integers")
     mask = feeds["attention_mask"]
-    if (mask >> 1).any():
-        invalid = mask[mask >> 1 != 0].min()
+    if mask.max() > 1 or mask.min() < 0:
+        invalid = mask[(mask < 0) | (mask > 1)].min()
         raise ValueError(f"attention_mask has the value {invalid}; give 1 for a token and 0 for padding")
 
 
 def segments(feeds: Feeds) -> Array:
     """Return the token types; zeros for families without token types."""
-    return feeds.get("token_type_ids", np.zeros_like(feeds["input_ids"]))
+    types = feeds.get("token_type_ids")
+    return np.zeros_like(feeds["input_ids"]) if types is None else types
 
 
 def token_lengths(mask: Array) -> Array:

@@ -77,25 +77,31 @@ class TensorRTPlugin(TensorRTBackend):
         return SourceForm(arrays=True, ranges=spec.precision == "int8", floating=floating)
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        assert source.arrays is not None
-        ranges = source.ranges.sha256 if source.ranges else ""
-        made_from = {
-            "arrays": source.arrays.sha256,
-            "ranges": ranges,
-            "left": excluded_from_int8(source),
-            "marked": list(source.marked),
-            "form": CACHE_VERSION,
-            "epsilon": source.arrays.notes["epsilon"],
-            **({"shift": True} if spec.quantization.shift else {}),
-        }
-        options = spec.options_as(PluginOptions)
-        tuned = {profile.opt for profile in plan_profiles(spec.shapes, options)} & spec.tokens.keys()
-        if options.layout.name == "packed" and tuned:
-            made_from["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
-        return self.engine(spec, made_from, partial(define_from_weights, source=source))
+        return self.engine(spec, engine_key(spec, source), partial(define_from_weights, source=source))
 
     def layout(self, spec: BuildSpec) -> Layout | None:
         return layout_of(spec, self.api.can)
+
+
+def engine_key(spec: BuildSpec, source: Source) -> dict[str, object]:
+    """Return everything but the options that an engine depends on, for its key in the cache."""
+    assert source.arrays is not None
+    options, notes = spec.options_as(PluginOptions), source.arrays.notes
+    key: dict[str, object] = {
+        "arrays": source.arrays.sha256,
+        "ranges": source.ranges.sha256 if source.ranges else "",
+        "left": excluded_from_int8(source),
+        "marked": list(source.marked),
+        "form": CACHE_VERSION,
+        "epsilon": notes["epsilon"],
+        **({"shift": True} if spec.quantization.shift else {}),
+    }
+    if "head" in notes:
+        key |= {"head": notes["head"], "rounded": options.pad_to_multiple_of > 1}
+    tuned = {profile.opt for profile in plan_profiles(spec.shapes, options)} & spec.tokens.keys()
+    if options.layout.name == "packed" and tuned:
+        key["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}
+    return key
 
 
 def _all_int8(spec: BuildSpec) -> bool:

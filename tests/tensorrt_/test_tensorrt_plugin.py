@@ -18,11 +18,12 @@ from fake_api import ALL, capabilities, fake_api
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.json_codec import from_json, to_json
+from backends.model.heads import Head, Layer
 from backends.onnx_.onnx_source import prepare_source
 from backends.options import Layout, Profiles, Switch
 from backends.profiles import Profile
 from backends.quantization_options import QuantizationOptions, Scheme
-from backends.tensorrt_.plugin_backend import TensorRTPlugin
+from backends.tensorrt_.plugin_backend import TensorRTPlugin, engine_key
 from backends.tensorrt_.plugins.weights_network import layout_of
 from backends.tensorrt_.runtime.tensorrt_options import Constraints, EngineKeys, PluginKeys, PluginOptions
 from suites.asking.resolve_lengths import resolve_lengths
@@ -165,6 +166,19 @@ def test_an_engine_of_packed_tokens_is_tuned_for_their_number(tmp_path: Path, mo
     sizes = layout_of(replace(spec(), tokens={Shape(8, 128): 300}), backend.api.can).sizes(PROFILE)
     assert sizes["input_ids"] == ((8,), (300,), (1024,))
     assert "positions" not in sizes
+
+
+def test_engines_of_different_outputs_have_different_keys(tmp_path: Path) -> None:
+    """Poolings and norms to length 1 have no weights, so the arrays of these engines are the same."""
+    mean, cls = Head(("mean",), (Layer("normalize"),)).notes(), Head(("cls",), (Layer("normalize"),)).notes()
+    notes: list[dict[str, object]] = [{}, {"head": mean}, {"head": cls}, {"head": Head(("mean",), ()).notes()}]
+    sources = [
+        Source(tmp_path, "0", arrays=Artifact(tmp_path, "1", notes={"epsilon": 1e-12, **more})) for more in notes
+    ]
+    keys = [json.dumps(engine_key(spec(), source), sort_keys=True) for source in sources]
+    assert len(set(keys)) == len(keys)
+    rounded = engine_key(spec(pad_to_multiple_of=8), sources[1])
+    assert json.dumps(rounded, sort_keys=True) not in keys
 
 
 def test_without_plugins_positions_are_an_input() -> None:

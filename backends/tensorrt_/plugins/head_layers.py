@@ -148,8 +148,7 @@ class HeadLayers:
         inside = self._reduced(self._members, "SUM", 0)
         valid = self._binary(inside, self.layers.constant(np.full((1, 1), 0.5, np.float32)), "GREATER")
         column = self.layers.reshape(valid, (-1, 1)).get_output(0)
-        zero = self.layers.constant(np.zeros((1, 1), np.float32))
-        return self.network.add_select(column, hidden, zero).get_output(0)
+        return self.network.add_select(column, hidden, self._zero).get_output(0)
 
     def _pool_padded(self, mode: str, hidden: trt.ITensor) -> trt.ITensor:
         """Return one vector for each sequence [batch, E] from [sequence, batch, E]."""
@@ -162,8 +161,11 @@ class HeadLayers:
             return self._reduced(self._binary(hidden, self._column(offset), "SUM"), "MAX", 0, keep=False)
         count = self._reduced(mask, "SUM", 0)
         if mode == "lasttoken":
+            # The last token is the only one whose position, from 1, is not below the number of tokens.
             following = self.layers.constant(np.arange(1, self.most_tokens + 1, dtype=np.float32)[:, None])
-            weights = self._floating(self._binary(following, count, "EQUAL"))
+            half = self.layers.constant(np.full((1, 1), 0.5, np.float32))
+            inside = self._binary(self._binary(following, count, "SUB"), half, "SUM")
+            weights = self._binary(mask, self._floating(self._binary(inside, self._zero, "GREATER")), "PROD")
         elif mode == "weightedmean":
             positions = self.layers.constant(np.arange(1, self.most_tokens + 1, dtype=np.float32)[:, None])
             weighted = self._binary(mask, positions, "PROD")
@@ -172,6 +174,10 @@ class HeadLayers:
             divisor = self._unary(count, "SQRT") if mode == "mean_sqrt_len_tokens" else count
             weights = self._binary(mask, divisor, "DIV")
         return self._reduced(self._binary(hidden, self._column(weights), "PROD"), "SUM", 0, keep=False)
+
+    @property
+    def _zero(self) -> trt.ITensor:
+        return self.layers.constant(np.zeros((1, 1), np.float32))
 
     def _column(self, values: trt.ITensor) -> trt.ITensor:
         """Return [sequence, batch] as [sequence, batch, 1]."""
