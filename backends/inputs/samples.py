@@ -50,7 +50,7 @@ class Sample:
 
     Attributes:
         ids, types: int32 [tokens], with special tokens.
-        reference: last hidden state in FP32 by transformers, [tokens, hidden].
+        reference: output in FP32 by transformers: [tokens, features], or [1, features] of one output for each text.
         pad: id of padding.
     """
 
@@ -73,11 +73,11 @@ def prepare_samples(origin: InputSource, longest: int, pooling: Pooling) -> Arti
         names, run = input_names(origin.folder), origin.reference()
         arrays: dict[str, Array] = {}
         for row, ids in enumerate(features.ids):
-            hidden = run(features.feeds([row], Shape(1, len(ids)), names))[0]
+            output = np.atleast_2d(run(features.feeds([row], Shape(1, len(ids)), names))[0])
             arrays |= {
                 f"{row}/ids": np.asarray(ids, np.int32),
                 f"{row}/types": np.asarray(features.types[row], np.int32),
-                f"{row}/reference": hidden.astype(np.float32),
+                f"{row}/reference": output.astype(np.float32),
                 f"{row}/pad": np.asarray(features.pad),
             }
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle
@@ -105,7 +105,11 @@ def sample_shape(samples: Sequence[Sample], shapes: Sequence[Shape]) -> Shape:
 
 
 def sample_runs(
-    samples: Sequence[Sample], shapes: Sequence[Shape], names: Sequence[str], arrange: Arrange
+    samples: Sequence[Sample],
+    shapes: Sequence[Shape],
+    names: Sequence[str],
+    arrange: Arrange,
+    per_token: bool = True,
 ) -> Iterator[tuple[ArrangedInputs, list[tuple[int, Array]]]]:
     """Yield the batches in which the samples run, each with its samples: their number and their rows in the output.
 
@@ -114,6 +118,7 @@ def sample_runs(
     Args:
         shapes: the built shapes.
         names: names of the encoder's inputs.
+        per_token: whether the output has a row for each token, and not for each text.
     """
     shape = sample_shape(samples, shapes)
     ids, types = [sample.ids.tolist() for sample in samples], [sample.types.tolist() for sample in samples]
@@ -122,11 +127,12 @@ def sample_runs(
         rows = [(start + offset) % len(samples) for offset in range(shape.batch)]
         arranged = arrange(features.feeds(rows, shape, names))
         new = range(min(shape.batch, len(samples) - start))
-        yield arranged, [(rows[row], arranged.places[row, : len(ids[rows[row]])]) for row in new]
+        places = arranged.places if per_token else np.arange(shape.batch)[:, None]
+        yield arranged, [(rows[row], places[row, : len(ids[rows[row]])]) for row in new]
 
 
 def mean_cosine(outputs: Sequence[Array], references: Sequence[Array]) -> float:
-    """Return the mean over samples of the cosine between the means over their tokens."""
+    """Return the mean over samples of the cosine between the means over their rows."""
     cosines = []
     for output, reference in zip(outputs, references, strict=True):
         first, second = output.mean(0, dtype=np.float64), reference.mean(0, dtype=np.float64)

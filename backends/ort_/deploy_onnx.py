@@ -78,12 +78,13 @@ def _write_compact(deployment: Deployment, source: Path, target: Path, settings:
 
 
 def _cosine(deployment: Deployment, folder: Path, settings: Settings) -> float:
-    """Return the mean cosine of the samples' token vectors to those of the FP32 reference."""
+    """Return the mean cosine of the samples' vectors to those of the FP32 reference."""
     run = open_model(folder, settings)
     outputs: list[Array] = []
-    for arranged, parts in sample_runs(deployment.samples, deployment.spec.shapes, deployment.names, padded_rows):
-        hidden = run(arranged.arrays)
-        outputs += [hidden.reshape(-1, hidden.shape[-1])[places] for _, places in parts]
+    spec, per_token = deployment.spec, deployment.spec.output.per_token
+    for arranged, parts in sample_runs(deployment.samples, spec.shapes, deployment.names, padded_rows, per_token):
+        output = run(arranged.arrays)
+        outputs += [output.reshape(-1, output.shape[-1])[places] for _, places in parts]
     return mean_cosine(outputs, [sample.reference for sample in deployment.samples])
 
 
@@ -100,4 +101,6 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     axes = [axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim]
     # The exporter names the hidden axis after a node.
-    return TensorInfo(value.name, dtype, tuple(axis if axis in AXES or axis.isdecimal() else "hidden" for axis in axes))
+    return TensorInfo(
+        value.name, dtype, tuple(axis if axis in AXES or axis.isdecimal() else "features" for axis in axes)
+    )

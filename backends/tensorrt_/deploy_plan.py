@@ -47,7 +47,7 @@ def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
         files=(FILE, *(library.name for library in libraries)),
         settings=settings,
         inputs=tuple(TensorInfo(name, "int32", _axes(layout, name, profiles)) for name in layout.sizes(profiles[0])),
-        outputs=(TensorInfo("the only output", "float", ("tokens", "hidden")),),
+        outputs=(TensorInfo("the only output", "float", ("tokens" if spec.output.per_token else "batch", "features")),),
         profiles=tuple(_profile(profile) for profile in profiles),
         notes={"gpu": spec.device.name, "driver": spec.device.driver},
     )

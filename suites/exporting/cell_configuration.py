@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from backends.base import BuildSpec, Device, Shape
+from backends.model_output import Output, resolve_output
 from backends.options import SharedKeys
 from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
@@ -27,7 +28,7 @@ from suites.schema.refusals import Refused, shortened
 NOT_COMPARED = ("threads", "cuda_graph", "marked")
 """Options of a cell that do not change the exported files."""
 
-OTHER_OPTIONS = ("quantization", "pad_to")
+OTHER_OPTIONS = ("quantization", "pad_to", "output", "pooling", "normalize")
 """Options of a cell that are not options of a backend."""
 
 QUANTIZED = ("int8", "fp8")
@@ -63,7 +64,8 @@ def sampling_request(record: Record, words: Sequence[str]) -> Request:
     key = describe(record.cell.backend).interpreter.key
     cell = ["backend=torch_eager", "device=cpu", "precision=fp32", f"backend_interpreter={key}"]
     seed = record.cell.lengths.get("seed", 0)
-    return resolve(_config([*model_words(record, words), *cell, *_shape_words(record.cell), f"seed={seed}", *words]))
+    return resolve(_config([*model_words(record, words), *cell, *_shape_words(record.cell), f"seed={seed}",
+                            *_output_words(record.cell), *words]))  # fmt: skip
 
 
 def cell_request(record: Record, words: Sequence[str]) -> Request:
@@ -91,7 +93,8 @@ def engine_spec(record: Record, words: Sequence[str], cache: Path) -> BuildSpec:
     options = backend_options(_config([*base, *_different_options(cell, first), *words]))
     shapes = tuple(Shape(*size) for size in cell.options.get("pad_to") or cell.shapes)
     device = Device("cuda", 0, gpu.gpu or "", gpu.uuid, driver=gpu.driver or "")
-    return BuildSpec(cell.precision, device, shapes, False, cache, options)
+    output = resolve_output(Output(cell.output), {})
+    return BuildSpec(cell.precision, device, shapes, False, cache, options, output=output)
 
 
 def _check_cell(record: Record, request: Request) -> None:
@@ -156,7 +159,18 @@ def _cell_words(cell: Cell) -> list[str]:
         f"device={cell.device}",
         f"seed={cell.lengths.get('seed', 0)}",
         *_shape_words(cell),
+        *_output_words(cell),
         *(f"lengths.{name}={typed(value)}" for name, value in lengths.items()),
+    ]
+
+
+def _output_words(cell: Cell) -> list[str]:
+    """Return words for the output of a cell; it is named also for hidden states, because the default may be another."""
+    pooling, normalize = cell.options.get("pooling"), cell.options.get("normalize")
+    return [
+        f"output={cell.output}",
+        *([f"pooling={typed(pooling)}"] if pooling else []),
+        *([f"normalize={'on' if normalize else 'off'}"] if normalize is not None else []),
     ]
 
 

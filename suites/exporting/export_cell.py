@@ -116,7 +116,7 @@ class CellExport:
         """Return the sample texts, after a check that the weights are those of the record."""
         assert located.model is not None
         longest = max(sequence for _, sequence in self.record.cell.shapes)
-        job = SampleJob(located.model, SENTENCES, longest, located.seed, located.cache)
+        job = SampleJob(located.model, SENTENCES, longest, located.seed, located.cache, located.spec.output)
         sampled = _result(stages, job, located.main_interpreter)
         measured = weights.sha256 if (weights := self.record.artifacts.weights) else sampled.weights_sha256
         if sampled.weights_sha256 != measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.model_output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS
 from suites.exporting.manifest import ExportedModel
 
 PACKAGES = {"CPUExecutionProvider": "onnxruntime numpy", "CUDAExecutionProvider": "onnxruntime-gpu numpy"}
@@ -36,10 +37,8 @@ run = open_model(folder, manifest["settings"])
 | --- | --- | --- |
 {inputs}
 
-The output is the last hidden state. {layout}{profiles}
-
-Sentence vectors: {pooling}.
-{tokenizer}"""
+The output is {output}. {layout}{profiles}
+{pooling}{tokenizer}"""
 
 IMPORTS = """import json
 from pathlib import Path
@@ -57,11 +56,18 @@ encoded = tokenizer.encode_batch(["A man is playing a guitar on the street."])
 arrays = {{
 {arrays}
 }}
-hidden = run(arrays)  # FP32 [batch, sequence, hidden]
 {pooled}"""
 
 SOURCES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Attribute of an encoding of the library tokenizers, by input of the model."""
+
+OUTPUTS = {
+    HIDDEN: "the last hidden state",
+    EMBEDDING: "the embedding of each text",
+    LOGITS: "the logits of the labels",
+    SPANS: "the logits of the first and the last token of an answer",
+    SCORE: "the score of each text or pair",
+}
 
 POOLED = {
     "mean": 'mask = arrays["attention_mask"][..., None]\nvectors = (hidden * mask).sum(1) / mask.sum(1)',
@@ -84,7 +90,7 @@ def folder_readme(model: ExportedModel) -> str:
     normalized = pooling is not None and pooling.normalized
     words = f"{mode} over the tokens without padding" if mode != "cls" else "the output of the first token"
     source = pooling.source if pooling else "the pooling of the checkpoint is not supported"
-    code = _code(model, mode, normalized)
+    code = _code(model, _run_code(model, mode, normalized))
     return TEXT.format(
         model=cell.model,
         backend=cell.backend,
@@ -100,17 +106,29 @@ def folder_readme(model: ExportedModel) -> str:
         inputs="\n".join(f"| {t.name} | {t.dtype} | {' x '.join(t.shape)} |" for t in deployed.inputs),
         layout=f"Its type is {deployed.outputs[0].dtype}, its shape {' x '.join(deployed.outputs[0].shape)}.",
         profiles=_profiles(model),
-        pooling=f"{words}{', scaled to length 1' if normalized else ''} ({source})",
+        output=OUTPUTS[cell.output],
+        pooling=f"\nSentence vectors: {words}{', scaled to length 1' if normalized else ''} ({source}).\n"
+        if cell.output == HIDDEN
+        else "",
         tokenizer=_tokenizer(model),
     )
 
 
-def _code(model: ExportedModel, mode: str, normalized: bool) -> str:
+def _run_code(model: ExportedModel, mode: str, normalized: bool) -> str:
+    """Return the code that runs the model and, from hidden states, computes sentence vectors."""
+    if model.record.cell.output != HIDDEN:
+        name = "vectors" if model.record.cell.output == EMBEDDING else "output"
+        return f"{name} = run(arrays)  # FP32, one row for each text"
+    pooled = POOLED[mode] + (NORMALIZED if normalized else "") if mode in POOLED else "# pool: " + mode
+    return f"hidden = run(arrays)  # FP32 [batch, sequence, hidden]\n{pooled}"
+
+
+def _code(model: ExportedModel, run: str) -> str:
     names = [tensor.name for tensor in model.deployed.inputs]
     if not set(names) <= set(SOURCES) or "tokenizer.json" not in model.sampled.tokenizer:
         return "# The inputs of one batch are in expected.npz, as run0/NAME.\n" + (
             'stored = np.load("expected.npz")\n'
-            'hidden = run({name[5:]: stored[name] for name in stored if name.startswith("run0/")})'
+            'output = run({name[5:]: stored[name] for name in stored if name.startswith("run0/")})'
         )
     lines = [
         f'    "{name}": np.array([row.{SOURCES[name]} for row in encoded], np.{tensor.dtype}),'
@@ -120,7 +138,7 @@ def _code(model: ExportedModel, mode: str, normalized: bool) -> str:
     lower, longest = bool(pooling and pooling.lower_case), pooling.longest if pooling else 0
     return ROWS.format(
         arrays="\n".join(lines),
-        pooled=POOLED[mode] + (NORMALIZED if normalized else ""),
+        pooled=run,
         truncation=f"\ntokenizer.enable_truncation({longest})" if longest else "",
         lower="  # convert texts to lower case first" if lower else "",
     )

@@ -98,6 +98,7 @@ def manifest_of(model: ExportedModel, folder: Path) -> dict[str, object]:
         "profiles": [dict(profile) for profile in deployed.profiles],
         "notes": dict(deployed.notes),
         "tokenizer": list(sampled.tokenizer),
+        "output": cell.output,
         "pooling": _pooling(sampled.pooling),
         "sentences": list(SENTENCES),
         "expected": "outputs of this model" if model.runs_here else "FP32 reference, because the model did not run",

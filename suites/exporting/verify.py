@@ -46,9 +46,12 @@ class Manifest(TypedDict):
 
 
 def sentence_vector(tokens: np.ndarray, pooling: str) -> np.ndarray:
-    """Return the pooled vector of one sentence from the outputs of its tokens, [tokens, hidden]."""
-    reduced = {"mean": tokens.mean(0), "max": tokens.max(0), "cls": tokens[0]}
-    return np.asarray(reduced[pooling], np.float64)
+    """Return the pooled vector of one sentence from the outputs of its tokens, [tokens, features].
+
+    An output with one row for each sentence is its vector.
+    """
+    reduced = {"max": tokens.max(0), "cls": tokens[0], "lasttoken": tokens[-1]}
+    return np.concatenate([reduced.get(mode, tokens.mean(0)) for mode in pooling.split("+")]).astype(np.float64)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -73,7 +76,7 @@ def changed_files(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
 
 
 def outputs(folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    """Run the model; return the output of each batch as FP32 [tokens, hidden], by number of the batch."""
+    """Run the model; return the output of each batch as FP32 [rows, features], by number of the batch."""
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     run = importlib.import_module(manifest["runner"]).open_model(folder, manifest["settings"])

@@ -11,6 +11,7 @@ from backends.base import Artifact, BuildSpec
 from backends.deployment import Deployed
 from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
+from backends.model_output import LAST_HIDDEN, Output
 from suites.running.job import Job, spec_type
 
 
@@ -46,6 +47,7 @@ class SampleJob(Job[Sampled]):
     Attributes:
         longest: number of tokens to which texts are truncated.
         seed: of random token ids for a checkpoint without a tokenizer.
+        output: output of the model.
     """
 
     stage: ClassVar[str] = "sample"
@@ -56,6 +58,7 @@ class SampleJob(Job[Sampled]):
     longest: int
     seed: int
     cache: Path
+    output: Output = LAST_HIDDEN
 
     def cache_root(self) -> Path:
         return self.cache

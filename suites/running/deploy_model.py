@@ -4,10 +4,10 @@ expected.npz has these arrays:
 
     run<r>/<input>         inputs of batch r, in the layout of the model
     sample<n>/run          the batch of sample n
-    sample<n>/rows         rows of its tokens in the batch's output as [tokens, hidden]
+    sample<n>/rows         its rows in the batch's output as [rows, features]: of its tokens, or the one of the text
     sample<n>/ids          its token ids
-    sample<n>/expected     output of the exported model, FP32 [tokens, hidden]
-    sample<n>/reference    output of transformers in FP32, [tokens, hidden]
+    sample<n>/expected     output of the exported model, FP32 [rows, features]
+    sample<n>/reference    output of transformers in FP32, [rows, features]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def sample(job: SampleJob) -> Sampled:
     except Unsupported:
         pooling = None
     longest = min(job.longest, (pooling.longest if pooling else 0) or job.longest)
-    origin = InputSource(folder, checkpoint.identity, Lengths(), job.texts, job.seed, "cpu", cache)
+    origin = InputSource(folder, checkpoint.identity, Lengths(), job.texts, job.seed, "cpu", cache, job.output)
     return Sampled(
         samples=prepare_samples(origin, longest, pooling or Pooling()),
         folder=folder,
@@ -80,7 +80,8 @@ def deploy(job: DeployJob) -> Deployed:
     if job.runs_here:
         run = _imported(f"{export.runner}:open_model")(job.folder, deployed.settings)
     arrays: dict[str, Array] = {}
-    for number, (batch, parts) in enumerate(sample_runs(samples, job.spec.shapes, job.names, arrange)):
+    runs = sample_runs(samples, job.spec.shapes, job.names, arrange, job.spec.output.per_token)
+    for number, (batch, parts) in enumerate(runs):
         arrays |= {f"run{number}/{name}": array for name, array in batch.arrays.items()}
         hidden = run(batch.arrays) if run else None
         for index, rows in parts:

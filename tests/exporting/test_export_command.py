@@ -56,12 +56,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cells(checkpoint: Path, shared_cache: ArtifactCache, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the record of ONNX Runtime on the CPU by precision, and `torch`, the record of torch_eager."""
+    """Return the record of ONNX Runtime on the CPU by precision, and `torch`, the record of torch_eager.
+
+    The output in FP32 is the embedding, and that in INT8 the hidden states.
+    """
     results = tmp_path_factory.mktemp("cells")
     common = [f"model.path={checkpoint}", "device=cpu", f"results={results}", f"cache={shared_cache.root}", *ONE_SHAPE]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("suites.running.stages.call", in_process.stage)
-        for words in (["-m", "backend=ort", "precision=fp32,int8", "quantization.samples=8"], ["backend=torch_eager"]):
+        for words in (
+            ["backend=ort", "precision=fp32"],
+            ["backend=ort", "precision=int8", "quantization.samples=8", "output=hidden"],
+            ["backend=torch_eager"],
+        ):
             done = in_process.command_line([*words, *common], ROOT, {})
             assert done.returncode == 0, done.stderr + done.stdout
     records = {path: read_record(path) for path in results.glob("*/records/latency/*.json")}
@@ -185,18 +192,21 @@ def test_the_expected_outputs_have_the_ids_of_the_tokenizer(served: dict[str, Pa
 
     sentences = manifest_of(served["fp32"])["sentences"]
     ids = AutoTokenizer.from_pretrained(checkpoint)(sentences)["input_ids"]
-    arrays = np.load(served["fp32"] / "expected.npz")
-    assert [arrays[f"sample{number}/ids"].tolist() for number in range(3)] == ids
-    for number, row in enumerate(ids):
-        expected, reference = arrays[f"sample{number}/expected"], arrays[f"sample{number}/reference"]
-        assert expected.shape == reference.shape == (len(row), 64)
-        np.testing.assert_allclose(expected, reference, atol=1e-4)
+    for precision, output, tolerance in (("fp32", "embedding", 1e-4), ("int8", "hidden", 0.5)):
+        assert manifest_of(served[precision])["output"] == output
+        arrays = np.load(served[precision] / "expected.npz")
+        assert [arrays[f"sample{number}/ids"].tolist() for number in range(3)] == ids
+        for number, row in enumerate(ids):
+            expected, reference = arrays[f"sample{number}/expected"], arrays[f"sample{number}/reference"]
+            assert expected.shape == reference.shape == (1 if output == "embedding" else len(row), 64)
+            np.testing.assert_allclose(expected, reference, atol=tolerance)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_code_in_the_readme_gives_the_expected_vector(
-    served: dict[str, Path], tmp_path: Path, checkpoint: Path
+    precision: str, served: dict[str, Path], tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(served["fp32"], tmp_path / "copy"))
+    folder = Path(shutil.copytree(served[precision], tmp_path / "copy"))
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     (folder / "serve.py").write_text(f"{code}\nprint(vectors.tolist())\n")
     done = subprocess.run([sys.executable, "serve.py"], cwd=folder, capture_output=True, text=True)
