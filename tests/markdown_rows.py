@@ -7,9 +7,9 @@ import re
 
 def rows(text: str) -> list[dict[str, str]]:
     """Rows of all tables by column: the parts of a split table are joined, and numbers replaced by their notes. Tables
-    of winners are left out."""
+    of winners and of the parts of requests are left out."""
     sections = re.split(r"^#+ .*$", text, flags=re.MULTILINE)
-    return [row for section in sections for row in section_rows(section) if "winner" not in row]
+    return [row for section in sections for row in section_rows(section) if not {"winner", "packing"} & row.keys()]
 
 
 def section_rows(section: str) -> list[dict[str, str]]:

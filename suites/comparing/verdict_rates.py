@@ -57,10 +57,10 @@ class Rates:
 
 
 def kinds_of_path(studies: Sequence[Study]) -> dict[str, list[Study]]:
-    """Return the studies of one cell each, by kind of path: these are processes of equal code on one device."""
+    """Return the studies of steps of one cell each, by kind of path: processes of equal code on one device."""
     kinds: dict[str, list[Study]] = {"GPU, CUDA graph": [], "GPU, no graph": [], "CPU": []}
     for study in studies:
-        if len(study.records) == 1:
+        if len(study.records) == 1 and not study.path.request:
             device = study.path.device
             name = "CPU" if device == "cpu" else "GPU, CUDA graph" if study.path.cuda_graph else "GPU, no graph"
             kinds[name].append(study)

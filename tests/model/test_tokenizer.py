@@ -4,9 +4,7 @@ line."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +19,10 @@ from backends.inputs.calibration_sequences import CalibrationSize, calibration_b
 from backends.inputs.lengths import Lengths
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import tokenize_texts
-from backends.model.heads import classifier, span_head
+from backends.model.heads import head_of
 from backends.model.identity import identity_of
 from backends.model.tokenizer import has_tokenizer, load_tokenizer
+from backends.model_output import Output
 
 TEXTS = ["the cat sat on a mat", "who saw the red dog", "it ran to sea"]
 ALL = ("input_ids", "attention_mask", "token_type_ids")
@@ -112,7 +111,7 @@ def test_a_token_without_an_embedding_is_refused_only_if_it_is_used(wide: Path, 
         lambda: calibration_batches(wide, used, CalibrationSize(8, 16), 0),
         lambda: tokenize_texts(wide, used, 16),
         lambda: tokenize_texts(wide, [["who", "the extra cat"]], 16, windows=True),
-        lambda: prepare_task_batches(source([]), [Shape(2, 16)], TaskTexts(used, "mean")),
+        lambda: prepare_task_batches(source([]), [Shape(2, 16)], TaskTexts(used)),
     ):
         with pytest.raises(Unavailable, match=says):
             use()
@@ -190,27 +189,10 @@ def test_heads_are_read_in_every_saved_dtype(kind: torch.dtype, tmp_path: Path) 
     folder = word_model(tmp_path / "model", head="answers")
     stored = {name: tensor.to(kind) for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(stored, folder / "model.safetensors", {"format": "pt"})
-    head = span_head(folder)
-    assert head["weight"].dtype == np.float32
-    np.testing.assert_array_equal(head["weight"], stored["qa_outputs.weight"].float().numpy())
-    np.testing.assert_array_equal(head["bias"], stored["qa_outputs.bias"].float().numpy())
-
-
-Encode = Callable[..., Any]
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "ernie", "albert", "mpnet"])
-def test_a_classifier_gives_the_labels_of_transformers(family: str, tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    from backends.model.checkpoint import load_encoder, run_encoder
-
-    folder = word_model(tmp_path / "model", family, "classification", num_labels=4)
-    ids = np.random.default_rng(0).integers(4, 20, (16, 9)).astype(np.int32)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    with torch.inference_mode():
-        expected = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.argmax(-1)
-        hidden = run_encoder(load_encoder(folder), feeds).numpy()
-    assert classifier(folder)(hidden[:, 0]).tolist() == expected.tolist()
-    assert len(set(expected.tolist())) > 1 or family == "electra"
+    head = head_of(folder, Output("spans"))
+    assert head is not None
+    (layer,) = head.layers
+    assert layer.weight is not None
+    assert layer.weight.dtype == np.float32
+    np.testing.assert_array_equal(layer.weight, stored["qa_outputs.weight"].float().numpy())
+    np.testing.assert_array_equal(layer.bias, stored["qa_outputs.bias"].float().numpy())
