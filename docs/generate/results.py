@@ -30,12 +30,16 @@ H100_CELLS = (
 """Cells that at least five fresh processes measured."""
 H100_COLUMNS = ("backend", "precision", "p50 ms [95% CI]", "graph p50 ms [95% CI]", "seq/s", "cosine", "notes")
 
-CPU = "cpu-amd-epyc-2-cores"
+CPU = "cpu-intel-r-xeon-r-processor-2-cores"
 CPU_CELLS = (
-    "minilm-torch_eager-fp32-2addc498e8fe",
-    "minilm-torch_eager-int8-8b2c4c146011",
-    "minilm-ort-fp32-371a1682cf3b",
-    "minilm-ort-int8-ac4e82cb2e08",
+    "minilm-torch_eager-fp32-faec7c2df727",
+    "minilm-torch_compile-fp32-58bed64f1a8c",
+    "minilm-torch_compile-int8-84cdfe3b551d",
+    "minilm-ort-fp32-4012d3d11f14",
+    "minilm-ort-int8-698c2a9a5a09",
+    "minilm-ort-int8-77c5cc0bc9ef",
+    "minilm-openvino-fp32-ff07c9427c6a",
+    "minilm-openvino-int8-f5fa1562ebf9",
 )
 CPU_SHAPE = "8x128:"
 """First word of the title of the shape that the README shows."""
