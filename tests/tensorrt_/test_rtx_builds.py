@@ -34,6 +34,7 @@ FORMS = {
     "fp16": SourceForm(types="fp16"),
     "bf16": SourceForm(types="bf16"),
     "int8": SourceForm(types="fp16", quantized="int8"),
+    "fp8": SourceForm(types="fp16", quantized="fp8"),
 }
 HIDDEN, TOKENS, SEQUENCE, BATCH = 64, 128, 16, 8
 """Sizes of the networks with only a head."""
@@ -89,7 +90,7 @@ def test_an_exported_graph_with_its_pooling_is_built(
     assert plan is not None, build.errors
     kinds = [build.network.get_layer(number).type for number in range(build.network.num_layers)]
     quantized = kinds.count(rtx.LayerType.QUANTIZE)
-    assert quantized > 0 if precision == "int8" else quantized == 0
+    assert quantized > 0 if precision in ("int8", "fp8") else quantized == 0
     assert next(iter(build.network.get_output(0).shape)) == -1
 
 
