@@ -41,6 +41,7 @@ class Family:
         settings: names of fields of config.json that differ from BERT's, by BERT's name.
         fusion: model type for the optimizer of onnxruntime.
         heads: layers of its heads.
+        gated: whether its feed-forward network has a third product, whose output multiplies the activation (GLU).
         fused_embeddings: whether that optimizer fuses the embeddings exactly.
     """
 
@@ -56,6 +57,7 @@ class Family:
     fusion: str = "bert"
     heads: HeadNames = BERT_HEADS
     fused_embeddings: bool = True
+    gated: bool = False
 
     @property
     def named_layers(self) -> bool:
@@ -108,7 +110,9 @@ ROTARY_NAMES = LayerNames(
     ffn_down="mlp.down_proj", ffn_norm="post_mlp_layernorm",
 )  # fmt: skip
 
-GTE = Family("optional", attention="rotary", layer_names=ROTARY_NAMES, vocabulary=250048, positions=8192, types=1)
+GTE = Family(
+    "optional", attention="rotary", layer_names=ROTARY_NAMES, vocabulary=250048, positions=8192, types=1, gated=True
+)
 
 JINA = Family(
     "several",
@@ -129,6 +133,7 @@ EUROBERT = Family(
     vocabulary=128256,
     positions=8192,
     heads=HeadNames(("dense", "gelu", "classifier"), pooling="classifier_pooling|late"),
+    gated=True,
 )
 
 MODERNBERT = Family(
@@ -142,6 +147,7 @@ MODERNBERT = Family(
     positions=8192,
     more_settings=("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"),
     heads=HeadNames(*(MODERNBERT_HEAD,) * 3, pooling="classifier_pooling|cls"),
+    gated=True,
 )  # fmt: skip
 
 DEBERTA = Family(
@@ -170,7 +176,7 @@ FAMILIES: Mapping[str, Family] = {
     "albert": Family(layer_names=None, vocabulary=30000, heads=HeadNames(("pooler", "tanh", "classifier"))),
     "mpnet": MPNET,
     "gte": GTE,
-    "nomic_bert": Family(attention="rotary", layer_names=ROTARY_NAMES, vocabulary=30528, positions=2048),
+    "nomic_bert": Family(attention="rotary", layer_names=ROTARY_NAMES, vocabulary=30528, positions=2048, gated=True),
     "jina_embeddings_v3": JINA,
     "eurobert": EUROBERT,
     "modernbert": MODERNBERT,

@@ -66,4 +66,12 @@ BACKENDS = (
         options=PackedOptions,
         packs_tokens=True,
     ),
+    BackendDescription(
+        name="torch_operations",
+        factory="backends.torch_.torch_operations:TorchOperations",
+        source=SourceKind.none,
+        devices=("cpu", "cuda"),
+        time_limit_s=1200.0,
+        outputs=(),
+    ),
 )

@@ -35,7 +35,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     RECORD(data, "")
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
-    needed = name in ("search", "layers") and data["outcome"] == "ok"
+    needed = name in ("search", "layers", "ceilings") and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
@@ -236,6 +236,7 @@ _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
 
 SCORES: Mapping[str, Check] = {
     "accuracy": _judged,
+    "ceilings": fields({"ceilings": each(fields({"name": text, "samples": each(positive, 1)}))}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),

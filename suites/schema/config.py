@@ -20,7 +20,14 @@ from suites.schema.enums import (
     Until,
     Weights,
 )
-from suites.schema.suite_config import LayersConfig, LengthsConfig, SearchConfig, SuiteConfig, SwitchingConfig
+from suites.schema.suite_config import (
+    CeilingsConfig,
+    LayersConfig,
+    LengthsConfig,
+    SearchConfig,
+    SuiteConfig,
+    SwitchingConfig,
+)
 
 MOST_PROCESSES = 1000
 """Most processes of a cell."""
@@ -105,6 +112,7 @@ class RunConfig(SharedKeys):
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     backend: str = key("torch_eager", "Backend that runs the model, one of the names that --help lists.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backends.config_key import key
 from backends.quantization_options import TokenKind
-from backends.value_checks import at_least, between, positive
+from backends.value_checks import Refused, at_least, between, positive
 from suites.schema.enums import Distribution
 
 
@@ -66,6 +66,24 @@ class LayersConfig:
     def __post_init__(self) -> None:
         at_least("layers.chunk", self.chunk, 1)
         positive("layers.threshold", self.threshold)
+
+
+@dataclass
+class CeilingsConfig:
+    """Keys of suite=ceilings."""
+
+    sizes: list[int] = key(
+        [],
+        "Rows of the square matrices that are multiplied, multiples of 16. Empty: 4096, 8192 and 16384 on a GPU, 1024 "
+        "and 2048 on a CPU.",
+    )
+    megabytes: int = key(256, "Size of each array that is copied, in MiB. It must be larger than all caches.")
+
+    def __post_init__(self) -> None:
+        at_least("ceilings.megabytes", self.megabytes, 1)
+        for size in self.sizes:
+            if size < 16 or size % 16:
+                raise Refused(f"ceilings.sizes={size} is not a multiple of 16, which INT8 and FP8 products need")
 
 
 @dataclass

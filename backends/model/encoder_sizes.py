@@ -1,0 +1,89 @@
+"""Sizes of an encoder from its config.json, and the number of operations of a forward pass.
+
+Needs CPython 3.10 and the standard library alone: records hold these sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backends.base import Unsupported
+from backends.json_codec import from_json
+from backends.json_part import Part, optional
+from backends.model.families import family_of, setting_of, size_of
+
+
+@dataclass(frozen=True)
+class EncoderSizes(Part):
+    """Sizes that decide the number of operations.
+
+    Attributes:
+        hidden: features of a token between layers.
+        attention, key_value: features of queries, and of keys or values; both are `hidden` in most families.
+        intermediate: features between the products of the feed-forward network.
+        gated: whether this network has a third product, whose output multiplies the activation (GLU).
+        embedding: features of the token embedding if a product maps them to `hidden`, else 0.
+    """
+
+    layers: int
+    hidden: int
+    attention: int
+    key_value: int
+    intermediate: int
+    gated: bool = optional(False)
+    embedding: int = optional(0)
+
+    def operations(self, tokens: int, sequence: float) -> float:
+        """Return the multiplications and additions in the matrix products of a forward pass.
+
+        With E = hidden, A = attention, K = key_value, I = intermediate and F = 2, or 3 if gated, a token takes in each
+        layer 2 (2 E A + 2 E K) for queries, output, keys and values, 2 F E I for the feed-forward network, and 4 A S
+        for its scores with S keys and the weighted sum of S values. For BERT, with A = K = E and F = 2, this is
+        2 (4 E^2 + 2 E I) + 4 E S. A mapped embedding adds 2 times its features times E for each token.
+
+        The formula is that of Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters Using
+        Megatron-LM, 2021, appendix "Floating-point operations", for a forward pass without its vocabulary and with
+        I in place of 4 E. Norms, activations, softmax, embeddings and the head are not counted: they are no matrix
+        products of tokens. Attention within a window counts as attention over all keys, as the backends compute it.
+
+        Args:
+            tokens: tokens that are computed, over all sequences.
+            sequence: keys that each token attends to. For packed sequences of several lengths, their mean length gives
+                a lower bound.
+        """
+        projections = 2 * self.hidden * (2 * self.attention + 2 * self.key_value)
+        network = 2 * (3 if self.gated else 2) * self.hidden * self.intermediate
+        layer = projections + network + 4 * self.attention * sequence
+        return tokens * (self.layers * layer + 2 * self.embedding * self.hidden)
+
+
+def encoder_sizes(config: Mapping[str, object]) -> EncoderSizes | None:
+    """Return the sizes of the encoder of a config.json; None if its operations are not counted.
+
+    The formula does not cover a model type that the project does not know, attention with products of its own for
+    distances (DeBERTa), and a config.json without one of the sizes.
+    """
+    try:
+        family = family_of(config)
+        if family.attention == "disentangled":
+            return None
+        hidden, heads = size_of(config, "hidden_size"), size_of(config, "num_attention_heads")
+        head = _size(config, "head_dim", hidden // heads)
+        embedding = _size(config, "embedding_size", hidden)
+        return EncoderSizes(
+            layers=size_of(config, "num_hidden_layers"),
+            hidden=hidden,
+            attention=heads * head,
+            key_value=_size(config, "num_key_value_heads", heads) * head,
+            intermediate=size_of(config, "intermediate_size"),
+            gated=family.gated,
+            embedding=0 if embedding == hidden else embedding,
+        )
+    except (Unsupported, ValueError, ZeroDivisionError):
+        return None
+
+
+def _size(config: Mapping[str, object], name: str, default: int) -> int:
+    value = config.get(name)
+    return default if value is None else from_json(int, value, name)
