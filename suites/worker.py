@@ -7,7 +7,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
       locate: model, cache -> path, origin
       probe: backend, spec, passes -> versions, release, form, outcome, reason
       export: suite, backend, source, spec, model, form, lengths, texts, seed, question, effort
-          -> source, inputs, shapes, identity, origin, parts, checked, points, learned, tokenization
+          -> source, inputs, shapes, identity, origin, parts, checked, points, learned, tokenization, sizes
       build: backend, spec, source -> path, sha256, versions, seconds, notes
       measure: suite, backend, spec, artifact, inputs, effort, question
           -> measurements, checks, facts, failures, result, readouts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from backends.base import Unsupported
 from backends.json_codec import from_json
 from backends.json_part import Part, optional
-from backends.model.families import family_of, setting_of, size_of
+from backends.model.families import family_of, size_of
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from backends.base import Array, Artifact, Backend, BuildSpec, Device, Opening, Source, Unavailable, versions_of
+from backends.base import (
+    Array,
+    Artifact,
+    Backend,
+    BuildSpec,
+    Device,
+    Opening,
+    Source,
+    Unavailable,
+    Unsupported,
+    versions_of,
+)
 from backends.operations import (
     AND_WAIT,
     GRAPH_LAUNCH,
@@ -33,10 +45,22 @@ GPU_ONLY = {
 Work = Callable[[], "torch.Tensor"]
 
 
+def missing_product(device: Device, precision: str) -> str:
+    """Return why a device has no products in this precision; empty if it has them."""
+    if device.kind == "cpu":
+        return GPU_ONLY.get(precision, "")
+    least, has = LEAST_CAPABILITY[precision], device.compute_capability
+    if has >= least:
+        return ""
+    return f"{precision} needs compute capability {least[0]}.{least[1]}; {device.name} has {has[0]}.{has[1]}"
+
+
 class TorchOperations(Backend):
     distributions = ("torch",)
 
     def check(self, spec: BuildSpec) -> None:
+        if reason := missing_product(spec.device, spec.precision):
+            raise Unsupported(reason)
         if not versions_of(("torch",)):
             raise Unavailable("torch is not installed in this interpreter: pip install torch==2.13.0")
 
@@ -62,7 +86,7 @@ class TorchOperationSession(TorchSteps, OperationSession):
         self._work: Work = lambda: self._torch.empty(0)
 
     def operations(self, sizes: Sequence[int], size_in_bytes: int) -> tuple[list[Operation], list[LeftOut]]:
-        reasons = {precision: self._reason(precision) for precision in LEAST_CAPABILITY}
+        reasons = {precision: missing_product(self._description, precision) for precision in LEAST_CAPABILITY}
         left_out = [LeftOut(PRODUCT, precision, reason) for precision, reason in reasons.items() if reason]
         products = [
             Operation(PRODUCT, precision, size) for precision, reason in reasons.items() if not reason for size in sizes
@@ -75,15 +99,6 @@ class TorchOperationSession(TorchSteps, OperationSession):
             *(Operation(name, "", size_in_bytes) for name in copies),
             *(Operation(f"{name}{wait}") for name in launches for wait in ("", AND_WAIT)),
         ], left_out
-
-    def _reason(self, precision: str) -> str:
-        """Return why the device has no products in this precision; empty if it has them."""
-        if self._description.kind == "cpu":
-            return GPU_ONLY.get(precision, "")
-        least, has = LEAST_CAPABILITY[precision], self._description.compute_capability
-        if has >= least:
-            return ""
-        return f"it needs compute capability {least[0]}.{least[1]}; {self._description.name} has {has[0]}.{has[1]}"
 
     def select(self, operation: Operation) -> None:
         self._buffers.output, self._work = None, lambda: self._torch.empty(0)
@@ -123,13 +138,12 @@ class TorchOperationSession(TorchSteps, OperationSession):
             host = host.pin_memory() if pinned else host
             to, origin = (on_device, host) if operation.name.endswith("to device") else (host, on_device)
             return lambda: to.copy_(origin, non_blocking=pinned)
-        nothing = torch.empty(0, device=device)
+        return partial(self._launch, torch.empty(0, device=device))
 
-        def launch() -> torch.Tensor:
-            torch.cuda._sleep(0)  # a kernel that waits for 0 cycles
-            return nothing
-
-        return launch
+    def _launch(self, nothing: torch.Tensor) -> torch.Tensor:
+        """Launch a kernel that waits for 0 cycles."""
+        self._torch.cuda._sleep(0)
+        return nothing
 
     def _forward(self) -> torch.Tensor:
         return self._work()

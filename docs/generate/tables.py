@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from suites.accuracy import recipe_tables
 from suites.accuracy import tables as accuracy_tables
+from suites.ceilings import tables as ceiling_tables
 from suites.latency import gpu_and_request, workload_tables
 from suites.latency import tables as latency_tables
 from suites.layers import kernel_tables
@@ -32,6 +33,12 @@ LEGENDS = (
     ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layer_tables.LEGEND),
     ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
     ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
+    (
+        "Ceilings",
+        "ceilings.md",
+        "How fast are the products, copies and launches of this machine?",
+        ceiling_tables.LEGEND,
+    ),
     ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernel_tables.LEGEND),
 )
 """Title, file in the `tables` folder of a machine, question and legend of each table."""

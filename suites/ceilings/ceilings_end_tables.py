@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from suites.ceilings.result import Ceiling, CeilingsResult
-from suites.ceilings.tables import digits, size_text
+from suites.ceilings.tables import size_text
 from suites.records.record import OK
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
-from suites.tables.markdown import machine_title
+from suites.tables.markdown import digits, machine_title
 
 COLUMNS = (Column("operation"), Column("precision"), Column("size", right=True), Column("figure", right=True),
            Column("unit"), Column("notes"))  # fmt: skip

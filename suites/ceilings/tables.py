@@ -9,7 +9,7 @@ from backends.operations import PRODUCT, Operation
 from suites.ceilings.result import Ceiling, CeilingsResult
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, fitted, joined, one_machine
+from suites.tables.markdown import by_machine, digits, fitted, joined, one_machine
 from suites.tables.table import Table
 
 COLUMNS = ("operation", "precision", "size", "figure", "unit", "p50 µs", "p10 µs", "p90 µs", "samples", "notes")
@@ -59,11 +59,6 @@ def size_text(operation: Operation) -> str:
     if not operation.size:
         return ""
     return f"{operation.size:,}" if operation.name == PRODUCT else f"{operation.size >> 20:,} MiB"
-
-
-def digits(value: float) -> str:
-    """Return a number with three significant digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def _row(ceiling: Ceiling) -> list[str]:

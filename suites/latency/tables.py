@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from suites.latency.achieved import achieved, ceiling
 from suites.latency.answer_table import LEGEND as ANSWER_LEGEND
 from suites.latency.answer_table import answer_table, milliseconds
 from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
@@ -23,6 +24,7 @@ from suites.tables.markdown import (
     ROW_LEGEND,
     by_machine,
     configuration,
+    digits,
     fitted,
     notes_cell,
     one_machine,
@@ -35,9 +37,9 @@ KEYS = ("backend", "precision", "batch", "seq", "p50 ms [95% CI]", "graph p50 ms
 """Columns that are in the first part of a table."""
 
 FIGURES = (
-    "seq/s", "cosine", "tokens/s", "peak MB", "mJ/seq", "processes", "samples", "p90 ms", "p99 ms", "graph p99 ms",
-    "enqueue µs", "graph enqueue µs", "request p50 ms", "graph request p50 ms", "tokenize p50 ms",
-    "text request p50 ms", "threads", "padding", "build s", "engine MB", "version",
+    "seq/s", "cosine", "tokens/s", "TFLOP/s", "% of ceiling", "peak MB", "mJ/seq", "processes", "samples", "p90 ms",
+    "p99 ms", "graph p99 ms", "enqueue µs", "graph enqueue µs", "request p50 ms", "graph request p50 ms",
+    "tokenize p50 ms", "text request p50 ms", "threads", "padding", "build s", "engine MB", "version",
 )  # fmt: skip
 
 COLUMNS = (*KEYS, *FIGURES, "notes")
@@ -53,17 +55,25 @@ class Row:
     figures: LatencyRow | None = None
 
 
-def latency_tables(records: Iterable[Record], accuracy: Iterable[Record] = (), rank: Rank = Rank.gpu) -> str:
+def latency_tables(
+    records: Iterable[Record],
+    accuracy: Iterable[Record] = (),
+    rank: Rank = Rank.gpu,
+    ceilings: Sequence[Record] = (),
+) -> str:
     """Return one section for each machine, with one table for each model; empty without latency records.
 
-    Records of the accuracy suite add task scores, and mark the rows whose loss is too large. Batches that ran in
+    Records of the accuracy suite add task scores, and mark the rows whose loss is too large. Records of suite=ceilings
+    of the machine add the share of its fastest product. Batches that ran in
     several passes are in suites/latency/workload_tables.py.
     """
     single_pass, judging = [record for record in records if "passes" not in record.cell.lengths], list(accuracy)
     scores, sources = judged(judging), sources_of(judging)
     if not single_pass:
         return ""
-    return by_machine("Latency", LEGEND, single_pass, lambda group: latency_section(group, scores, sources, rank))
+    return by_machine(
+        "Latency", LEGEND, single_pass, lambda group: latency_section(group, scores, sources, rank, ceilings)
+    )
 
 
 def latency_section(
@@ -71,6 +81,7 @@ def latency_section(
     scores: Judged | None = None,
     sources: Mapping[str, str] | None = None,
     rank: Rank = Rank.gpu,
+    ceilings: Sequence[Record] = (),
 ) -> str:
     """Return the section of one machine.
 
@@ -86,7 +97,7 @@ def latency_section(
     for workload, group in groupby(sorted(records, key=workload_of), key=workload_of):
         of_workload = list(group)
         common = distinctions(of_workload, PROFILES, sources)
-        columns, rows = workload_rows(of_workload, common, scores or {}, rank)
+        columns, rows = workload_rows(of_workload, common, scores or {}, rank, ceilings)
         title = f"### {', '.join(workload)}, {_tokens(of_workload)} tokens"
         table = fitted(columns, [[row.get(name, "") for name in columns] for row in rows], len(KEYS))
         answer = answer_table(of_workload, scores or {}, rank)
@@ -99,10 +110,14 @@ def latency_section(
 
 
 def workload_rows(
-    records: Sequence[Record], common: Distinctions, scores: Judged, rank: Rank = Rank.gpu
+    records: Sequence[Record],
+    common: Distinctions,
+    scores: Judged,
+    rank: Rank = Rank.gpu,
+    ceilings: Sequence[Record] = (),
 ) -> tuple[Sequence[str], list[Mapping[str, str]]]:
     """Return the columns of a table, and its rows by column; notes are separated as in `rows.notes_cell`."""
-    rows = [row for record in records for row in _rows(record, common, scores, rank)]
+    rows = [row for record in records for row in _rows(record, common, scores, rank, ceilings)]
     tasks = sorted({name for row in rows for name in row.cells} - set(COLUMNS))
     position = COLUMNS.index("cosine") + 1
     return (*COLUMNS[:position], *tasks, *COLUMNS[position:]), _with_fastest(rows)
@@ -134,6 +149,9 @@ The first table has the answer for each shape. The second has every row; those o
 - **seq/s, tokens/s**: throughput of passes that run back to back, plain or graph, whichever is faster. Padding does not
   count.
 - **cosine**: smallest cosine, over 8 sequences, between mean-pooled outputs and the FP32 reference.
+- **TFLOP/s** (INT8: TOP/s): operations of the model's products per second of passes back to back, by the formula in
+  `backends/model/encoder_sizes.py`. Padding counts where it is computed; with packed tokens it does not.
+- **% of ceiling**: share of the fastest product of that precision in `ceilings.md` of the same machine.
 - **name of a task**: score on that task, and the difference from FP32 in brackets.
 - **p90 ms, p99 ms**: percentiles over the samples of all processes; empty below 20 and 200 samples.
 - **enqueue µs**: host time until the call returns, on an idle device.
@@ -173,10 +191,10 @@ def _tokens(records: Sequence[Record]) -> str:
     return " or ".join(sorted(kinds or {str(r.cell.lengths["tokens"]) for r in records}))
 
 
-def _rows(record: Record, common: Distinctions, scores: Judged, rank: Rank) -> list[Row]:
+def _rows(record: Record, common: Distinctions, scores: Judged, rank: Rank, ceilings: Sequence[Record]) -> list[Row]:
     """Return a row for each measured shape, and a row with the reason if the cell did not end well."""
     cell, options = record.cell, configuration(record, common.of(record))
-    rows = [_row(figures, options) for figures in latency_rows([record], scores, rank)]
+    rows = [_row(figures, options, ceilings) for figures in latency_rows([record], scores, rank)]
     if not rows or record.outcome != OK:
         notes = notes_cell(options, f"{record.outcome}: {record.reason or 'it has no time to rank'}")
         named = {"backend": cell.backend, "precision": cell.precision, "notes": notes}
@@ -184,13 +202,14 @@ def _rows(record: Record, common: Distinctions, scores: Judged, rank: Rank) -> l
     return rows
 
 
-def _row(row: LatencyRow, options: str) -> Row:
+def _row(row: LatencyRow, options: str, ceilings: Sequence[Record]) -> Row:
     cell, wrong = row.record.cell, row.problems
     invalid = f"**invalid**: {'; '.join(wrong)}" if wrong else ""
     values = (
         cell.backend, cell.precision, str(row.batch), str(row.sequence),
         _median(row.times.get(False)), _median(row.times.get(True)),
-        _rate(row.batch, row.pace), _cosine(row), _rate(row.tokens, row.pace), _megabytes(row.peak_bytes),
+        _rate(row.batch, row.pace), _cosine(row), _rate(row.tokens, row.pace), *_achieved(row, ceilings),
+        _megabytes(row.peak_bytes),
         "" if row.energy_mj is None else f"{row.energy_mj:.2f}",
         str(row.best.processes), str(row.best.count),
         _ms(row.percentile(90, False)), _ms(row.percentile(99, False)), _ms(row.percentile(99, True)),
@@ -234,6 +253,14 @@ def _rate(count: int, nanoseconds: float) -> str:
     return f"{count / nanoseconds * 1e9:,.0f}" if nanoseconds > 0 else ""
 
 
+def _achieved(row: LatencyRow, ceilings: Sequence[Record]) -> tuple[str, str]:
+    """Return the operations per second and their share of the ceiling; empty if they are not known."""
+    rate, most = achieved(row), ceiling(row, ceilings)
+    if rate is None:
+        return "", ""
+    return digits(rate), "" if most is None else f"{digits(100 * rate / most)}%"
+
+
 def _megabytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:,.0f}"
 
@@ -262,7 +289,7 @@ def _notes(row: LatencyRow) -> list[str]:
 
 
 TABLES = {
-    "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy", "rank")),
+    "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy", "rank", "ceilings")),
     "gpu_and_request": Table("suites.latency.gpu_and_request:gpu_and_request_tables", ("records", "accuracy")),
     "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
     "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",), separate=True),

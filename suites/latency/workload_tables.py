@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from backends.json_codec import from_json
-from backends.registry import descriptions
+from suites.latency.achieved import packs_tokens
 from suites.records.cell import PROFILES
 from suites.records.measurement import GPU, LATENCY, SUSTAINED
 from suites.records.record import OK, Record
@@ -111,19 +111,13 @@ def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> 
     ]
 
 
-def _packs_tokens(record: Record) -> bool:
-    """Return whether the cell computed tokens without padding. The backend may be missing on this machine."""
-    backend, layout = descriptions().get(record.cell.backend), record.cell.options.get("layout", "")
-    return layout == "packed" or (layout == "" and backend is not None and backend.packs_tokens)
-
-
 def workload_row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
     """Return the row of a measured cell at one of its shapes."""
     notes, name = record.artifacts.input_notes, f"{batch}x{longest}"
     whole = ((batch, longest, notes.shapes[name].tokens),) if name in notes.shapes else ()
     passes = notes.passes.get(name, whole)
     shapes, tokens = [(rows, longest) for rows, longest, _ in passes], sum(count for *_, count in passes)
-    packed = _packs_tokens(record)
+    packed = packs_tokens(record)
     computed = tokens if packed else sum(rows * longest for rows, longest in shapes)
     time = fastest_time(record, shapes, (GPU, LATENCY)).p50
     pace = fastest_time(record, shapes, (SUSTAINED, LATENCY))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from backends.json_part import Part, optional, optional_mapping
+from backends.model.encoder_sizes import EncoderSizes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Weights(Part):
         checked: comparisons with transformers, by name.
         points: number of points of the model that can be marked; None if the suite marks none.
         identity, origin: of the checkpoint; empty without a model.
+        sizes: of the encoder; None in older records, without a model, or if its operations are not counted.
     """
 
     sha256: str = optional("")
@@ -42,6 +44,7 @@ class Weights(Part):
     points: int | None = optional(None)
     identity: str = optional("")
     origin: str = optional("")
+    sizes: EncoderSizes | None = optional(None)
 
 
 @dataclass(frozen=True)

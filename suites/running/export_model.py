@@ -14,6 +14,7 @@ from backends.int8_learning.learn import LearnedRecipe, learn
 from backends.model.checkpoint import Checkpoint, find_checkpoint
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
+from backends.model.encoder_sizes import encoder_sizes
 from backends.model.heads import head_of
 from backends.model.reference import ModelReference
 from backends.model.supported import PLAIN_WEIGHTS, check_computable, check_named_layers
@@ -75,6 +76,7 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         prepared.points,
         learned.artifacts if learned else {},
         prepared.tokenization,
+        encoder_sizes(config),
     )
 
 

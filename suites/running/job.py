@@ -13,6 +13,7 @@ from typing import ClassVar, Generic, TypeVar
 from backends.base import Artifact, BuildSpec, Shape, Source, SourceForm
 from backends.inputs.lengths import Lengths
 from backends.json_codec import FieldTypes
+from backends.model.encoder_sizes import EncoderSizes
 from backends.model.reference import ModelReference
 from backends.registry import describe
 from suites.measuring.clock import Effort
@@ -60,7 +61,7 @@ class Exported:
         source: the source of the build stage.
         inputs: an .npz in the format of the suite's inputs.py.
         shapes: the shapes to build and to measure. They differ from those of the job if a batch runs in passes.
-        identity, origin: of the checkpoint; empty without a model.
+        identity, origin, sizes: of the checkpoint; empty or None without a model.
         parts: name patterns of the parts of the encoder.
         checked: results of the checks against transformers, by name.
         points: number of points of the model that can be marked; 0 if the suite marks none.
@@ -78,6 +79,7 @@ class Exported:
     points: int = 0
     learned: Mapping[str, Artifact] = field(default_factory=dict)
     tokenization: Artifact | None = None
+    sizes: EncoderSizes | None = None
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ def artifacts_of(exported: Exported, built: Artifact) -> Artifacts:
         weights |= {"parts": list(exported.parts), "checked": dict(exported.checked)}
         weights |= {"points": exported.points} if exported.points else {}
         weights |= {"identity": exported.identity, "origin": exported.origin}
+        weights |= {"sizes": to_object(exported.sizes)} if exported.sizes else {}
     stored = {
         name: {key: value for key, value in to_object(file).items() if key != "path"}
         for name, file in files.items()

@@ -117,6 +117,11 @@ def joined(*texts: str) -> str:
     return "; ".join(text for text in texts if text)
 
 
+def digits(value: float) -> str:
+    """Return a positive number with at least three significant digits."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
 def notes_cell(*notes: str) -> str:
     """Return a cell of a "notes" column. `fitted` may move each of its notes to the list below the table."""
     return NOTE.join(note for note in notes if note)

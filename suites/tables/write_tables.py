@@ -38,10 +38,15 @@ def tables_by_suite() -> Mapping[str, Mapping[str, Table]]:
     return {**own, SEARCH: SEARCH_TABLES}
 
 
-def marked_by_accuracy() -> set[str]:
-    """Return the suites whose tables use records of the accuracy suite to mark rows. They change after its runs."""
+COMPLETING = ("accuracy", "ceilings")
+"""Suites whose records add to the rows of other suites: task scores and marks, and shares of ceilings."""
+
+
+def completed_by(requested: Collection[str]) -> set[str]:
+    """Return the suites whose tables change after runs of these suites, because their rows use records of them."""
+    used = set(requested) & set(COMPLETING)
     return {suite for suite, tables in tables_by_suite().items() for table in tables.values()
-            if "accuracy" in table.arguments}  # fmt: skip
+            if used & set(table.arguments)}  # fmt: skip
 
 
 MAX_BAD_LINES = 20
@@ -119,7 +124,7 @@ def write_machine(folder: MachineFolder, suites: Collection[str] | None = None, 
     written = []
     all_suites = tables_by_suite()
     requested = all_suites if suites is None else suites
-    changed = {*requested, *(marked_by_accuracy() if "accuracy" in requested else ())}
+    changed = {*requested, *completed_by(requested)}
     passed = rejected_cells(folder) if {"accuracy", "latency"} & changed else set()
     for suite in (suite for suite in all_suites if suite in changed):
         if not (records := [record for record in folder.records(suite) if record.cell.id not in passed]):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import tiny_architecture
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,7 +15,6 @@ from backends.model.checkpoint import load_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_sizes import EncoderSizes, encoder_sizes
 from backends.model.families import FAMILIES
-from conftest import tiny_architecture
 
 BATCH, SEQUENCE = 2, 16
 COUNTED = sorted(set(FAMILIES) - {"deberta-v2"})

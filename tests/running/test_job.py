@@ -17,6 +17,7 @@ from backends.deployment import Deployed, TensorInfo
 from backends.inputs.lengths import Lengths
 from backends.json_codec import NotThisType, from_json, to_json
 from backends.json_part import Part
+from backends.model.encoder_sizes import EncoderSizes
 from backends.model.pooling import Pooling
 from backends.model.reference import ModelReference
 from backends.model_output import Output
@@ -26,6 +27,7 @@ from backends.ort_.description import OrtOptions
 from backends.quantization_options import QuantizationOptions
 from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
+from suites.ceilings.suite import CeilingsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
@@ -82,6 +84,7 @@ MODEL = ModelReference(
 QUESTIONS: dict[str, Question] = {
     "accuracy": AccuracyQuestion("stsb", ("no", "yes"), "argmax", ("a text", ["a", "pair"])),
     "latency": Question(),
+    "ceilings": CeilingsQuestion((256, 512), 16),
     "layers": LayersQuestion(4, 8),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }
@@ -107,7 +110,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     "export": (
         export_job("latency"),
         Exported(SOURCE, INPUTS, SHAPES, "d", "path", ("*attention*",), {"encoder": {"longest": 16}}, 11,
-                 {"trained": INPUTS}, INPUTS),
+                 {"trained": INPUTS}, INPUTS, EncoderSizes(2, 64, 64, 32, 128, True, 32)),
     ),
     "build": (BuildJob("ort", SPEC, SOURCE), INPUTS),
     "measure": (
