@@ -77,7 +77,7 @@ class CeilingsConfig:
         "Rows of the square matrices that are multiplied, multiples of 16. Empty: 4096, 8192 and 16384 on a GPU, 1024 "
         "and 2048 on a CPU.",
     )
-    megabytes: int = key(256, "Size of each array that is copied, in MiB. It must be larger than all caches.")
+    megabytes: int = key(512, "Size of each array that is copied, in MiB. It must be larger than all caches.")
 
     def __post_init__(self) -> None:
         at_least("ceilings.megabytes", self.megabytes, 1)
