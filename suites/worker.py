@@ -13,7 +13,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
           -> measurements, checks, facts, failures, result, readouts
       start: measure, number -> result
       score: kind, targets, readouts, inputs, checkpoint, identity, cache -> scores
-      sample: model, texts, longest, seed, cache
+      sample: model, texts, longest, seed, cache, output
           -> samples, folder, identity, origin, weights_sha256, names, tokenizer, sentence_files, pooling
       deploy: backend, spec, artifact, samples, names, folder, runs_here
           -> runtime, files, settings, inputs, outputs, profiles, notes

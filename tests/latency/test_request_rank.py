@@ -185,8 +185,10 @@ def test_findings_about_requests_agree_with_the_records() -> None:
         for graph, request in [best]
     }
     packed, torch_packed, ort = beyond["trt_plugin", "packed"], beyond["torch_packed", ""], beyond["ort", ""]
-    assert f"is {packed:.2f} ms for packed plugins, {torch_packed:.2f} ms for packed PyTorch and {ort:.3f} ms" in text
-    assert f"transposes: {beyond['trt_plugin', 'fixed']:.2f} ms" in text
+    assert f"takes more than {int(min(packed, torch_packed))} ms beyond its step through packed plugins" in text
+    assert ort < 1
+    assert "and less than 1 ms through ONNX Runtime" in text
+    assert beyond["trt_plugin", "fixed"] > packed
 
 
 def test_phases_of_committed_records_stay_readable() -> None:

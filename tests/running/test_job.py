@@ -124,7 +124,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
         Scored(TaskScores(0, TaskFigures("spearman", 0.8, 0.1, 0.7, 1.0, 1.0, 0.1, 0.2))),
     ),
     "sample": (
-        SampleJob(MODEL, ("a", "b"), 128, 7, FOLDER),
+        SampleJob(MODEL, ("a", "b"), 128, 7, FOLDER, OUTPUT),
         Sampled(INPUTS, FOLDER / "model", "d", "path", "b" * 64, ("input_ids",), ("vocab.txt",), ("modules.json",),
                 Pooling(("cls",), False, "modules.json", (), True, 256)),
     ),
