@@ -62,6 +62,7 @@ FOLDER = Path("/cache")
 INPUTS = Artifact(FOLDER / "inputs.npz", "a" * 64, {"numpy": "2.0"}, 1.5, {"tokens": "text", "shapes": {}})
 GPU = Device("cuda", 1, "NVIDIA H100", "GPU-0", (9, 0), ("avx512_vnni",), "580.1")
 OPTIONS, QUANTIZATION = OrtOptions(fusion=Switch.off), QuantizationOptions(samples=8, leave_out=["*Norm*"])
+OUTPUT = Output("embedding", ("cls",), True, False)
 SPEC = BuildSpec(
     "int8",
     GPU,
@@ -73,7 +74,7 @@ SPEC = BuildSpec(
     {Shape(8, 128): 700},
     2,
     3,
-    Output("embedding", ("cls",), True, False),
+    OUTPUT,
 )
 SOURCE = Source(FOLDER / "model", "b" * 64, onnx=INPUTS, ranges=INPUTS, marked=("embeddings", "0/probs"))
 FORM = SourceForm(("gelu",), "fp16", ("*Norm*",), "int8", True, False, True, ("softmax",))
