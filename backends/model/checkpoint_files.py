@@ -82,19 +82,20 @@ def _check_labels(names: object) -> None:
         )
 
 
-def read_object(path: Path) -> dict[str, object]:
-    """Read a JSON file that contains an object. Raise Unavailable, with the name of the file, if it does not."""
+def read_object(path: Path, name: str = "") -> dict[str, object]:
+    """Read a JSON file that contains an object. Raise Unavailable, with `name` or that of the file, if it does not."""
+    name = name or path.name
     try:
         content = path.read_bytes()
         value = json.loads(content.decode("utf-8"))
     except OSError as error:
-        raise Unavailable(f"{path.name} cannot be read: {error.strerror}") from None
+        raise Unavailable(f"{name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         if content.startswith(POINTER):
-            raise Unavailable(_pointer_message(path.name)) from None
-        raise Unavailable(f"{path.name} is not JSON: {error}") from None
+            raise Unavailable(_pointer_message(name)) from None
+        raise Unavailable(f"{name} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Unavailable(f"{path.name} contains {json.dumps(value)[:40]}; it must contain a JSON object")
+        raise Unavailable(f"{name} contains {json.dumps(value)[:40]}; it must contain a JSON object")
     return value
 
 

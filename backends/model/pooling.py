@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backends.base import Unavailable, Unsupported
 from backends.model.checkpoint_files import read_object
-from backends.model_output import POOLINGS
+from backends.model_output import POOLINGS, Output
 
 MODES = {
     "pooling_mode_cls_token": "cls",
@@ -57,6 +57,12 @@ class Pooling:
     def note(self) -> str:
         """Return the pooling in words, for a record and its table row."""
         return f"{self.mode} pooling{'' if self.source == 'default' else f' ({self.source})'}"
+
+    def changed_by(self, output: Output) -> Pooling:
+        """Return the pooling of an output that names its own; other poolings leave out the Dense layers."""
+        normalized = self.normalized if output.normalize is None else output.normalize
+        dense = () if output.pooling else self.dense
+        return replace(self, modes=output.pooling or self.modes, normalized=normalized, source="options", dense=dense)
 
     def texts(self, texts: Sequence[str | Sequence[str]]) -> Sequence[str | Sequence[str]]:
         """Return the preprocessed texts, for the tokenizer."""
@@ -140,7 +146,7 @@ def _modules(path: Path) -> list[Mapping[str, object]]:
 
 def _modes(file: Path) -> tuple[str, ...]:
     """Return the pooling modes of a 1_Pooling/config.json, in the order in which sentence-transformers joins them."""
-    settings = read_object(file)
+    settings = read_object(file, _short_path(file))
     value = settings.get("pooling_mode")
     named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     switched = [mode for switch, mode in MODES.items() if settings.get(switch) is True]

@@ -46,6 +46,9 @@ def sample(job: SampleJob) -> Sampled:
         pooling = pooling_of(folder)
     except Unsupported:
         pooling = None
+    changed = bool(job.output.pooling) or job.output.normalize is not None
+    if changed:
+        pooling = (pooling or Pooling()).changed_by(job.output)
     longest = min(job.longest, (pooling.longest if pooling else 0) or job.longest)
     origin = InputSource(folder, checkpoint.identity, Lengths(), job.texts, job.seed, "cpu", cache, job.output)
     return Sampled(
@@ -56,7 +59,9 @@ def sample(job: SampleJob) -> Sampled:
         weights_sha256=checkpoint.weights_sha256,
         names=input_names(folder),
         tokenizer=tuple(path.name for path in tokenizer_files(folder)),
-        sentence_files=tuple(
+        sentence_files=()
+        if changed
+        else tuple(
             sorted({str(path.relative_to(folder)) for pattern in SENTENCE_FILES for path in folder.glob(pattern)})
         ),
         pooling=pooling,

@@ -12,6 +12,7 @@ from word_models import WORDS, request, word_model
 
 from backends.base import SourceForm, Unavailable, Unsupported
 from backends.model.pooling import Pooling, pooling_of
+from backends.model_output import Output
 from suites.accuracy.suite import AccuracyQuestion
 from suites.accuracy.tables import accuracy_section
 from suites.records.record import Record
@@ -175,3 +176,18 @@ def test_a_row_names_its_pooling(make_record: Any) -> None:
     inputs = {"inputs": {"notes": {"pooling": "cls pooling (1_Pooling/config.json)"}}}
     record: Record = make_record(suite="accuracy", lengths=lengths, artifacts=inputs)
     assert "cls pooling (1_Pooling/config.json)" in accuracy_section([record])
+
+
+def test_a_broken_pooling_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text("{")
+    with pytest.raises(Unavailable, match=r"^1_Pooling/config\.json is not JSON"):
+        pooling_of(tmp_path)
+
+
+def test_the_pooling_of_a_cell_replaces_that_of_the_files() -> None:
+    stored = Pooling(("mean",), True, "1_Pooling/config.json", ("2_Dense",), longest=64)
+    assert stored.changed_by(Output("embedding", ("cls", "mean"), False)) == Pooling(
+        ("cls", "mean"), False, "options", longest=64
+    )
+    assert stored.changed_by(Output("embedding", normalize=False)).dense == ("2_Dense",)
