@@ -26,8 +26,10 @@ def model_names(records: Iterable[Record]) -> Name:
 
 
 def output_text(cell: Cell) -> str:
-    """Return the output of a cell for a heading, after a comma; empty for hidden states."""
-    return "" if cell.output == HIDDEN else f", output={cell.output}"
+    """Return the output of a cell for a heading, after a comma, with a pooling of its own; empty for hidden states."""
+    pooling = f", pooling={'+'.join(cell.options['pooling'])}" if "pooling" in cell.options else ""
+    normalize = f", normalize={'on' if cell.options['normalize'] else 'off'}" if "normalize" in cell.options else ""
+    return "" if cell.output == HIDDEN else f", output={cell.output}{pooling}{normalize}"
 
 
 def task_names(records: Iterable[Record]) -> Name:
