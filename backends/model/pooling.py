@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.base import Unavailable, Unsupported
-from backends.model.checkpoint_files import read_object
+from backends.model.checkpoint_files import read_config, read_object
+from backends.model.families import setting_of
 from backends.model_output import POOLINGS, Output
 
 MODES = {
@@ -144,9 +145,21 @@ def _modules(path: Path) -> list[Mapping[str, object]]:
     return modules
 
 
+def _check_dimension(file: Path, dimension: object) -> None:
+    """Raise Unavailable if a pooling file is for another hidden size than that of the checkpoint."""
+    if isinstance(dimension, int) and (file.parent.parent / "config.json").is_file():
+        hidden = setting_of(read_config(file.parent.parent), "hidden_size")
+        if isinstance(hidden, int) and hidden != dimension:
+            raise Unavailable(
+                f"{_short_path(file)} has word_embedding_dimension {dimension}, but the hidden size in config.json is "
+                f"{hidden}; give the files of one checkpoint"
+            )
+
+
 def _modes(file: Path) -> tuple[str, ...]:
     """Return the pooling modes of a 1_Pooling/config.json, in the order in which sentence-transformers joins them."""
     settings = read_object(file, _short_path(file))
+    _check_dimension(file, settings.get("word_embedding_dimension"))
     value = settings.get("pooling_mode")
     named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     switched = [mode for switch, mode in MODES.items() if settings.get(switch) is True]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from backends.base import Unavailable, Unsupported
 from backends.config_key import to_json_types
 from backends.description import SourceKind
-from backends.model_output import AUTO, EMBEDDING, HIDDEN, POOLINGS, Output, resolve_output
+from backends.model.pooling import pooling_of
+from backends.model_output import AUTO, EMBEDDING, HIDDEN, LOGITS, POOLINGS, SCORE, SPANS, Output, resolve_output
 from backends.options import Switch
 from backends.registry import describe
 from suites.schema.config import RunConfig
@@ -31,10 +33,34 @@ def output_of(config: RunConfig, required: str, checkpoint_config: Mapping[str, 
             raise Refused(f"backend={config.backend} runs no model, so it has no output={requested.kind}")
         return Output()
     if config.weights is Weights.random:
-        return resolve_output(
-            requested, {name: to_json_types(value) for name, value in config.model.architecture.items()}
+        return _of_random_weights(requested, config)
+    if not checkpoint_config:
+        return requested
+    folder = Path(config.model.path)
+    output = resolve_output(requested, checkpoint_config, folder)
+    if output.kind == EMBEDDING and not output.pooling:
+        _check_pooling(folder)
+    return output
+
+
+def _of_random_weights(requested: Output, config: RunConfig) -> Output:
+    architecture = {name: to_json_types(value) for name, value in config.model.architecture.items()}
+    if requested.kind in (LOGITS, SPANS, SCORE) and "architectures" not in architecture:
+        raise Refused(
+            f"output={requested.kind} with weights=random needs a head: name its class, for example "
+            "+model.architecture.architectures=[BertForSequenceClassification] +model.architecture.num_labels=1"
         )
-    return resolve_output(requested, checkpoint_config, Path(config.model.path)) if checkpoint_config else requested
+    return resolve_output(requested, architecture)
+
+
+def _check_pooling(folder: Path) -> None:
+    """Refuse a folder whose files about the pooling are damaged or contradict one another, before work starts."""
+    try:
+        pooling_of(folder)
+    except Unsupported:
+        return  # the export stage gives the reason in the record
+    except Unavailable as reason:
+        raise Refused(f"model.path={folder}: {reason}") from None
 
 
 def _requested(config: RunConfig, required: str) -> Output:
@@ -45,6 +71,8 @@ def _requested(config: RunConfig, required: str) -> Output:
     for mode in pooling:
         if mode not in POOLINGS:
             raise Refused(no_such_choice("pooling", mode, POOLINGS))
+    if len(set(pooling)) < len(pooling):
+        raise Refused(f"pooling={list(pooling)} has a pooling twice; name each once")
     normalize = {Switch.auto: None, Switch.on: True, Switch.off: False}[config.normalize]
     chosen = required or kind
     if pooling or normalize is not None:
