@@ -63,7 +63,7 @@ def fast_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def tokenizer_threads() -> tuple[int, str]:
-    """Return the number of threads that `tokenizers` uses for a batch in this process, and what sets it.
+    """Return the number of threads that `tokenizers` uses for a batch in this process, and its source.
 
     Returns:
         The number, and "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS", or "CPUs" for the default.

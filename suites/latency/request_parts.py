@@ -24,7 +24,7 @@ LEGEND = """\
 - **packing**: arranging the inputs, without padding if the backend packs tokens. **copy in, copy out**: copies to and
   from the device; a backend that packs tokens may unpack its output in the second one. **enqueue, compute**: the step
   until its call returns, and from then until it is done. On a CPU, compute is the whole step.
-- The line below this table names the threads of the tokenizer, and what set their number."""
+- The line below this table names the threads of the tokenizer, and the source of their number."""
 
 
 def parts_table(records: Sequence[Record], common: Distinctions) -> str:

@@ -170,7 +170,7 @@ class TokenizationNotes(Part):
 
     Attributes:
         threads: number of threads of the tokenizer.
-        threads_from: what set this number: "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM", or "CPUs" for the default.
+        threads_from: source of this number: "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM", or "CPUs" for the default.
         samples_ns: host time of each batch, from texts to arrays of token ids, by name of a shape.
     """
 
