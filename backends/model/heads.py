@@ -106,10 +106,9 @@ def head_of(folder: Path, output: Output) -> Head | None:
 
 
 def _embedding_head(folder: Path, output: Output) -> Head:
-    stored = pooling_of(folder)
-    normalize = stored.normalized if output.normalize is None else output.normalize
-    layers = [layer for path in stored.dense for layer in _dense_layers(folder / path)] if not output.pooling else []
-    return Head(output.pooling or stored.modes, (*layers, *((Layer(NORMALIZE),) if normalize else ())))
+    pooling = pooling_of(folder).changed_by(output)
+    layers = [layer for path in pooling.dense for layer in _dense_layers(folder / path)]
+    return Head(pooling.modes, (*layers, *((Layer(NORMALIZE),) if pooling.normalized else ())))
 
 
 def _dense_layers(folder: Path) -> list[Layer]:

@@ -60,7 +60,9 @@ class Pooling:
         return f"{self.mode} pooling{'' if self.source == 'default' else f' ({self.source})'}"
 
     def changed_by(self, output: Output) -> Pooling:
-        """Return the pooling of an output that names its own; other poolings leave out the Dense layers."""
+        """Return the pooling of an output, which may name its own; other poolings leave out the Dense layers."""
+        if not output.pooling and output.normalize is None:
+            return self
         normalized = self.normalized if output.normalize is None else output.normalize
         dense = () if output.pooling else self.dense
         return replace(self, modes=output.pooling or self.modes, normalized=normalized, source="options", dense=dense)

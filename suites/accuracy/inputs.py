@@ -33,8 +33,7 @@ def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
     if output.kind != EMBEDDING:
         task = TaskTexts(texts, random, words=question.kind == "token_classification")
         return Prepared(source, prepare_task_batches(origin, job.spec.shapes, task))
-    pooling = pooling_of(origin.folder)
+    pooling = pooling_of(origin.folder).changed_by(output)
     task = TaskTexts(pooling.texts(texts), random, pooling.longest)
     inputs = prepare_task_batches(origin, job.spec.shapes, task)
-    note = f"{'+'.join(output.pooling)} pooling" if output.pooling else pooling.note
-    return Prepared(source, replace(inputs, notes={**inputs.notes, "pooling": note}))
+    return Prepared(source, replace(inputs, notes={**inputs.notes, "pooling": pooling.note}))
