@@ -166,10 +166,10 @@ class Packed(Layout):
             "segment_ids": packed.segments,
             **({"positions": packed.positions} if self.positions else {}),
             "cu_seqlens": packed.starts,
-            "max_seqlen": np.zeros(packed.is_token.shape[1], np.int32),
+            "max_seqlen": np.zeros(packed.shape[1], np.int32),
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        return ArrangedBatch(contiguous, packed.is_token.shape, starts=packed.starts if packed.padded else None)
+        return ArrangedBatch(contiguous, packed.shape, starts=packed.starts if packed.padded else None)
 
 
 def plugin_layout(
