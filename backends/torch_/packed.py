@@ -28,8 +28,8 @@ from backends.inputs.packing import Packing, pack
 from backends.json_codec import from_json
 from backends.model.heads import Head
 from backends.torch_.description import PackedOptions
-from backends.torch_.pytorch import TorchSteps
 from backends.torch_.torch_findings import torch_findings
+from backends.torch_.torch_session import TorchSteps
 
 if TYPE_CHECKING:
     import torch
@@ -179,13 +179,10 @@ class PackedSession(TorchSteps):
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         self._packing = pack(feeds, self._multiple)
-        self._use(self._arrays(), self._packing.shape)
+        self._use(self._arrays(feeds), self._packing.shape, self._packing.padded)
         yield "set shape"
 
-    def copy_in(self, feeds: Feeds) -> None:
-        self._fill(self._arrays())
-
-    def _arrays(self) -> dict[str, Array]:
+    def _arrays(self, feeds: Feeds) -> Mapping[str, Array]:
         return {name: getattr(self._packing, name) for name in ("ids", "segments", "positions", "starts")}
 
     def _forward(self) -> torch.Tensor:
@@ -193,18 +190,15 @@ class PackedSession(TorchSteps):
         assert self._model is not None
         return self._model.run(self._buffers.inputs, self._packing.shape[1])
 
-    def fetch(self) -> Array:
-        """Return the output. Values for each token are restored to [batch, sequence, ...] on the device."""
+    def _in_shape(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the output. Values for each token are restored to [batch, sequence, ...]."""
         assert self._packing is not None
-        packing, output = self._packing, self._buffers.output
-        assert output is not None
         if not self._per_token:
-            return self._copy_out(output)
-        batch, sequence = packing.shape
-        if packing.padded:
-            with self._on_stream:
-                starts = self._buffers.inputs["starts"][:, None].long()
-                places = starts[:-1] + self._torch.arange(sequence, device=output.device)
-                outside = places >= starts[1:]
-                output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
-        return self._copy_out(output.reshape(batch, sequence, output.shape[-1]))
+            return output
+        batch, sequence = self._packing.shape
+        if self._packing.padded:
+            starts = self._buffers.inputs["starts"][:, None].long()
+            places = starts[:-1] + self._torch.arange(sequence, device=output.device)
+            outside = places >= starts[1:]
+            output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
+        return output.reshape(batch, sequence, output.shape[-1])
