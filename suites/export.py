@@ -41,7 +41,8 @@ def _parser() -> CommandParser:
         "Write a folder with everything that serves the model of a record.\n\n"
         "The folder has the ONNX file, OpenVINO's model or the TensorRT plan, the tokenizer, the pooling,\n"
         "manifest.json with versions and digests, expected outputs of three sentences, and verify.py, which checks\n"
-        "the folder with the runtime and numpy alone. Files come from the cache; missing files are exported and built again.\n"
+        "the folder with the runtime and numpy alone. Files come from the cache; missing files are exported and\n"
+        "built again.\n"
         "Exit status: 0 the folder is written, 1 a stage failed, 2 the command was refused.",
         (
             "minilm-ort-int8-0123456789ab.json served model.path=models/minilm",

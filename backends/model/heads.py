@@ -23,6 +23,9 @@ from backends.model_output import EMBEDDING, HIDDEN, SCORE, SPANS, Output, label
 ACTIVATIONS = ("tanh", "relu", "gelu")
 LINEAR, NORM, NORMALIZE = "linear", "norm", "normalize"
 
+LATE = "late"
+"""Pooling of a head that is the mean of the logits of all tokens."""
+
 DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu"}
 """Activation of a Dense module of sentence-transformers by the class in its config.json."""
 
@@ -50,11 +53,13 @@ class Head:
         pooling: names from POOLINGS (backends/model_output.py), concatenated; empty if the layers read each token.
         layers: applied in order.
         epsilon: epsilon of norms.
+        token_layers: number of layers before the pooling. They read each token.
     """
 
     pooling: tuple[str, ...]
     layers: tuple[Layer, ...]
     epsilon: float = 1e-5
+    token_layers: int = 0
 
     def arrays(self) -> dict[str, Array]:
         """Return the weights by name: head/<layer>_weight and head/<layer>_bias."""
@@ -66,7 +71,15 @@ class Head:
         return {name: value for name, value in named.items() if value is not None}
 
     def notes(self) -> dict[str, object]:
-        """Return everything but the weights, in JSON types."""
+        """Return everything but the weights, in JSON types.
+
+        Raises:
+            Unsupported: layers read each token before the pooling, which packed paths do not have.
+        """
+        if self.token_layers:
+            raise Unsupported(
+                "a head with layers before its pooling is not supported on packed tokens; use backend=ort"
+            )
         kinds = [layer.kind for layer in self.layers]
         return {"pooling": list(self.pooling), "layers": kinds, "epsilon": self.epsilon}
 
@@ -93,7 +106,7 @@ def head_of(folder: Path, output: Output) -> Head | None:
     if output.kind == EMBEDDING:
         return _embedding_head(folder, output)
     config = read_config(folder)
-    names, pooling = _layers_of(config, output)
+    names, pooling, token_layers = _layers_of(config, output)
     weights = _tensors(weight_files(folder), _weight_names(names))
     layers = []
     for name in names:
@@ -103,7 +116,7 @@ def head_of(folder: Path, output: Output) -> Head | None:
         weight = weights[f"{name}.weight"]
         layers.append(Layer(NORM if weight.ndim == 1 else LINEAR, weight, weights.get(f"{name}.bias")))
     epsilon = from_json(float, config.get("norm_eps", config.get("layer_norm_eps", 1e-5)), "norm_eps")
-    return Head(pooling, tuple(layers), epsilon)
+    return Head(pooling, tuple(layers), epsilon, token_layers)
 
 
 def check_output(folder: Path, output: Output) -> None:
@@ -121,7 +134,7 @@ def check_output(folder: Path, output: Output) -> None:
             _dense_activation(folder / path)
         return
     config = read_config(folder)
-    names, _ = _layers_of(config, output)
+    names, *_ = _layers_of(config, output)
     shapes = _shapes(weight_files(folder), _weight_names(names))
     if missing := [name for name in _weight_names(names) if name.endswith(".weight") and name not in shapes]:
         kind = {"qa_outputs": "question answering head (qa_outputs)"}.get(names[-1], "classification head")
@@ -132,12 +145,16 @@ def check_output(folder: Path, output: Output) -> None:
     _check_labels(shapes[f"{names[-1]}.weight"][0], config, output)
 
 
-def _layers_of(config: Config, output: Output) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the layers of a head (see HeadNames), and the poolings before it."""
+def _layers_of(config: Config, output: Output) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Return the names of the layers of a head (see HeadNames), its poolings, and the number of layers before them."""
     heads = family_of(config).heads
     names = heads.spans if output.kind == SPANS else heads.token_classifier if output.per_token else heads.classifier
-    pooling = () if output.per_token else (_of_config(heads.pooling, config),)
-    return tuple(_of_config(name, config) for name in names), pooling
+    layers = tuple(_of_config(name, config) for name in names)
+    if output.per_token:
+        return layers, (), 0
+    pooling = _of_config(heads.pooling, config)
+    # The last layer is linear, so it gives the same for the mean of its inputs as the mean of its outputs.
+    return (layers, ("mean",), len(layers) - 1) if pooling == LATE else (layers, (pooling,), 0)
 
 
 def _weight_names(names: Sequence[str]) -> list[str]:
@@ -178,7 +195,7 @@ def _of_config(name: str, config: Config) -> str:
         return name
     field, default = name.split("|")
     value = str(config.get(field) or default)
-    known = {**{activation: activation for activation in ACTIVATIONS}, "cls": "cls", "bos": "cls", "mean": "mean"}
+    known = {**{name: name for name in (*ACTIVATIONS, "cls", "mean", LATE)}, "bos": "cls"}
     if value not in known:
         raise Unsupported(
             f"config.json has {field} {value[:40]!r}, which is not supported in a head; use output=embedding"
