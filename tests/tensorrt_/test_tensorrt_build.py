@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,9 +63,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     return simulated
 
 
-def built(stage: Stage, tmp_path: Path) -> bytes:
+def built(stage: Stage, tmp_path: Path, **options: Any) -> bytes:
     layout: Any = SimpleNamespace(sizes=lambda profile: {})
-    build.build_plan(stage.api, SPEC, tmp_path / "plan", lambda target: (layout, {}))
+    spec = replace(SPEC, options=replace(OPTIONS, **options))
+    build.build_plan(stage.api, spec, tmp_path / "plan", lambda target: (layout, {}))
     return (tmp_path / "plan").read_bytes()
 
 
@@ -113,6 +115,22 @@ def test_products_are_counted_by_the_type_that_they_multiply() -> None:
         *({"LayerType": "CaskConvolution", "TacticName": name} for name in names),
     ]
     assert product_types(layers) == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
+
+
+@pytest.mark.parametrize(("threads", "given"), [(0, False), (8, True)])
+def test_the_builder_gets_the_number_of_threads(threads: int, given: bool, stage: Stage, tmp_path: Path) -> None:
+    stage.builder.max_threads = None
+    built(stage, tmp_path, builder_threads=threads)
+    assert stage.builder.max_threads == (threads if given else None)
+
+
+def test_the_tactic_heuristic_needs_a_release_with_it(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=r"trt.tactic_heuristic needs TensorRT 8.6"):
+        built(stage, tmp_path, tactic_heuristic=True)
+    stage.api = fake_api({"tactic_heuristic"}, module=stage.api.trt)
+    built(stage, tmp_path, tactic_heuristic=True)
+    flag = stage.api.trt.BuilderFlag.ENABLE_TACTIC_HEURISTIC
+    assert flag in [call.args[0] for call in stage.config.set_flag.call_args_list]
 
 
 def test_a_refused_profile_fails_with_the_reason(stage: Stage, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _network_flags(api: TensorRTApi, options: TensorRTOptions) -> int:
 
 
 def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions) -> trt.IBuilderConfig:
-    trt = api.trt
+    trt, can = api.trt, api.can
     config = builder.create_builder_config()
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
@@ -133,6 +133,12 @@ def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOpt
         config.max_aux_streams = options.aux_streams
     if options.timing_iterations:
         config.avg_timing_iterations = options.timing_iterations
+    if options.builder_threads:
+        builder.max_threads = options.builder_threads
+    if options.tactic_heuristic:
+        if not can.tactic_heuristic:
+            raise Unsupported("trt.tactic_heuristic needs TensorRT 8.6; use a lower trt.optimization_level")
+        config.set_flag(trt.BuilderFlag.ENABLE_TACTIC_HEURISTIC)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.version_compatible:
