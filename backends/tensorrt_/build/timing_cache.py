@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import Device
+from backends.cache import TIMINGS
 from backends.cache_files import locked
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 def timing_cache_path(cache: Path, device: Device, version: str) -> Path:
     """Return the file for builds with TensorRT `version` on `device`, in the folder `cache`."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {version}")
-    return cache / "timing" / f"{name}.bin"
+    return cache / TIMINGS / f"{name}.bin"
 
 
 def load_timings(config: trt.IBuilderConfig, path: Path) -> None:
