@@ -179,7 +179,7 @@ class PackedSession(TorchSteps):
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         self._packing = pack(feeds, self._multiple)
-        self._use(self._arrays(), self._packing.is_token.shape)
+        self._use(self._arrays(), self._packing.shape)
         yield "set shape"
 
     def copy_in(self, feeds: Feeds) -> None:
@@ -191,7 +191,7 @@ class PackedSession(TorchSteps):
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
         assert self._model is not None
-        return self._model.run(self._buffers.inputs, self._packing.is_token.shape[1])
+        return self._model.run(self._buffers.inputs, self._packing.shape[1])
 
     def fetch(self) -> Array:
         """Return the output. Values for each token are restored to [batch, sequence, ...] on the device."""
@@ -200,7 +200,7 @@ class PackedSession(TorchSteps):
         assert output is not None
         if not self._per_token:
             return self._copy_out(output)
-        batch, sequence = packing.is_token.shape
+        batch, sequence = packing.shape
         if packing.padded:
             with self._on_stream:
                 starts = self._buffers.inputs["starts"][:, None].long()
