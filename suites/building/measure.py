@@ -29,8 +29,9 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     Args:
         run: its arrays are inputs and references, as for suite=latency.
     """
-    variant = cast(BuildingQuestion, question).variant
-    shape, steps = variant.shapes[-1], dict[str, int]()
+    asked = cast(BuildingQuestion, question)
+    variant, steps = asked.variant, dict[str, int]()
+    shape = variant.shapes[-1]
     feeds, reference, rows = inputs_of(run.arrays, shape)
     with run.session(steps) as session:
         run.progress(str(shape))
@@ -59,7 +60,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         tactics=tactics,
         layers=len(tactics),
     )
-    check = Check.of(difference, (shape.batch, shape.sequence), graph, f"build {question.number + 1}")
+    check = Check.of(difference, (shape.batch, shape.sequence), graph, f"build {asked.number + 1}")
     result = BuildingResult((Build(variant.kind, variant.setting, engine),))
     return Measured(checks=(check,), facts=Facts().opened(steps), result=result)
 

@@ -10,6 +10,7 @@ from backends.base import BuildSpec
 from backends.cache import TIMINGS as TIMINGS_FOLDER
 from backends.cache_files import make_private_folder
 from backends.json_codec import from_json, to_object
+from backends.options import BackendOptions
 from suites.suite import FIRST, TIMINGS, BuildRound
 
 FOLDER = "builds"
@@ -21,7 +22,8 @@ def spec_of_round(spec: BuildSpec, build: BuildRound, job: Path) -> BuildSpec:
 
     A round with a new cache removes the engine of the round before it; only the first engine is kept.
     """
-    options = from_json(type(spec.options), {**to_object(spec.options), **build.options}, "options")
+    current = spec.options_as(BackendOptions)
+    options = from_json(type(current), {**to_object(current), **build.options}, "options")
     first, other = job / FOLDER / "first", job / FOLDER / "other"
     cache = first if build.cache == FIRST else other
     if cache is other:

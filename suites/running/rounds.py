@@ -34,7 +34,7 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
         if following is None:
             break
         request = replace(request, question=following)
-        staged = prepare(request, stages, form, compared and compared.exported)
+        staged = prepare(request, stages, form, None if compared is None else compared.exported)
     found = [result for result in results if result is not None]
     staged = compared or staged
     if not found:

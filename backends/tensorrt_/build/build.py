@@ -11,6 +11,7 @@ from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
+from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
@@ -34,6 +35,10 @@ SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocat
 memory access is a different error."""
 
 
+BUILDING = "building"
+"""Phase in which TensorRT times tactics and makes the plan."""
+
+
 def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, object]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
@@ -53,18 +58,20 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         watch.enter("defining the network")
         network = builder.create_network(_network_flags(api, options))
         config = _builder_config(api, builder, options)
-        monitor(api, config, watch)
+        monitor(api, config, watch, log)
         target = BuildTarget(api, builder, network, config, log)
         layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
         for profile in profiles:
             _add_profile(target, layout.sizes(profile))
         timings = timing_cache_path(spec.cache, spec.device, api.version)
-        load_timings(config, timings)
+        warm, durations = load_timings(config, timings), durations_path(timings)
+        kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
             watch.enter(phase)
+            watch.expect(estimated_seconds(durations, kind))
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 return plan, True
@@ -74,7 +81,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             log.errors += errors
             return plan, not errors or _short_of_memory(log)
 
-        plan, settled = build("building")
+        plan, settled = build(BUILDING)
         if not settled:
             # The timings of the tactics led to this plan: discard them and time all tactics again.
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
@@ -84,6 +91,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
         save_timings(config, timings)
+        note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
