@@ -78,7 +78,7 @@ def sentences(result: BuildingResult) -> Iterator[str]:
     shortest, best = shortest_near_best(result)
     text = f"The shortest build within 2% of the best latency: {shortest.name}, {shortest.seconds:.1f} s and "
     text += f"{shortest.milliseconds:.4g} ms."
-    if best != shortest:
+    if best.milliseconds < shortest.milliseconds:
         text += f" The best latency: {best.name}, {best.seconds:.1f} s and {best.milliseconds:.4g} ms."
     yield text
     cold, warm = engines_of(result, FIRST, BUILT_AGAIN), engines_of(result, SAVED_TIMINGS)

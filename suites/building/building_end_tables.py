@@ -9,7 +9,7 @@ from suites.records.record import OK
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import NOTE, inline, machine_title
 
-COLUMNS = (Column("build", shrinks=1), Column("timings"), Column("build s", right=True), Column("file MB", right=True),
+COLUMNS = (Column("build", shrinks=1), Column("build s", right=True), Column("file MB", right=True),
            Column("p50 ms", right=True), Column("output"), Column("notes"))  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def building_end_tables(scope: RunScope) -> list[EndTable]:
             continue
         result, remarks = record.result, []
         if record.outcome != OK or not isinstance(result, BuildingResult):
-            lines = [Line(["all", *[""] * 5, ""], f"{record.outcome}: {record.reason}", EXCLUDED)]
+            lines = [Line(["all", *[""] * 5], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
             lines = [_line(row) for row in rows_of(result)]
             remarks = list(sentences(result))
@@ -32,8 +32,8 @@ def building_end_tables(scope: RunScope) -> list[EndTable]:
 
 
 def _line(row: list[str]) -> Line:
-    name, timings, _, seconds, size, time, _, _, output, _, notes = row
+    name, _, _, seconds, size, time, _, _, output, _, notes = row
     if not time:
-        return Line([name, timings, *[""] * 5], inline(notes), EXCLUDED)
+        return Line([name, *[""] * 5], inline(notes), EXCLUDED)
     short = [note for note in notes.split(NOTE) if not note.startswith(EXAMPLE)]
-    return Line([name, timings, seconds, size, time, output, "; ".join(short)])
+    return Line([name, seconds, size, time, output, "; ".join(short)])

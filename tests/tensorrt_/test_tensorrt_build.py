@@ -33,7 +33,7 @@ class Stage:
         self.opening: list[bool] = [True]
         self.free = 100 << 30
         self.errors: list[str] = []
-        self.estimates: list[float | None] = []
+        self.estimates: list[tuple[str, float | None]] = []
         self.notes: list[tuple[BuildKind, float]] = []
         self.opening_error = "the process ended at profile 1"
         self.config = MagicMock()
@@ -53,7 +53,9 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     simulated = Stage()
     watch = SimpleNamespace(
-        enter=lambda phase: None, notes=dict, expect=simulated.estimates.append, seconds_in=lambda phase: 12.5
+        enter=lambda phase, seconds=None: simulated.estimates.append((phase, seconds)),
+        notes=dict,
+        seconds_in=lambda phase: 12.5,
     )
     log = SimpleNamespace(
         logger=None, errors=simulated.errors, peak_bytes=0, lines=list,
@@ -85,7 +87,7 @@ def test_a_plan_that_opens_is_kept(stage: Stage, tmp_path: Path) -> None:
 
 def test_the_seconds_of_a_build_are_noted_by_its_kind(stage: Stage, tmp_path: Path) -> None:
     built(stage, tmp_path)
-    assert stage.estimates == [40.0]
+    assert ("building", 40.0) in stage.estimates
     assert stage.notes == [(BuildKind("fp16", 7, 1, 3, True), 12.5)]
 
 
@@ -108,8 +110,7 @@ def test_a_build_notes_the_time_of_its_phases(monkeypatch: pytest.MonkeyPatch) -
     clocks = SimpleNamespace(perf_counter=wall.__next__, process_time=processor.__next__)
     monkeypatch.setattr(progress, "time", clocks)
     with progress.BuildMonitor("waiting") as watch:
-        watch.enter("working")
-        watch.expect(40.0)
+        watch.enter("working", 40.0)
         watch.detail = lambda: "layer 2 of up to 9, 0/up (CaskConvolution)"
         assert watch.text(5) == "working, 5 of about 43 s: layer 2 of up to 9, 0/up (CaskConvolution)"
         watch.enter("ending")

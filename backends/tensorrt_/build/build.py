@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,22 +56,19 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)
         watch.enter("defining the network")
-        network = builder.create_network(_network_flags(api, options))
-        config = _builder_config(api, builder, options)
+        target = _empty_target(api, builder, options, log)
+        network, config = target.network, target.config
         monitor(api, config, watch, log)
-        target = BuildTarget(api, builder, network, config, log)
         layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
-        for profile in profiles:
-            _add_profile(target, layout.sizes(profile))
+        _add_profiles(target, [layout.sizes(profile) for profile in profiles])
         timings = timing_cache_path(spec.cache, spec.device, api.version)
         warm, durations = load_timings(config, timings), durations_path(timings)
         kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
-            watch.enter(phase)
-            watch.expect(estimated_seconds(durations, kind))
+            watch.enter(phase, estimated_seconds(durations, kind))
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 return plan, True
@@ -112,12 +109,18 @@ def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Buil
         raise _failure(api, log, spec, free) from None
 
 
-def _add_profile(target: BuildTarget, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> None:
-    optimization_profile = target.builder.create_optimization_profile()
-    for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
-        optimization_profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
-    if target.config.add_optimization_profile(optimization_profile) < 0:
-        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
+def _empty_target(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions, log: Log) -> BuildTarget:
+    network = builder.create_network(_network_flags(api, options))
+    return BuildTarget(api, builder, network, _builder_config(api, builder, options), log)
+
+
+def _add_profiles(target: BuildTarget, profiles: Sequence[Mapping[str, tuple[Sizes, Sizes, Sizes]]]) -> None:
+    for sizes in profiles:
+        optimization_profile = target.builder.create_optimization_profile()
+        for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
+            optimization_profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
+        if target.config.add_optimization_profile(optimization_profile) < 0:
+            raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
 
 
 def _network_flags(api: TensorRTApi, options: TensorRTOptions) -> int:

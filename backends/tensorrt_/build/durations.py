@@ -30,9 +30,9 @@ class BuildKind:
         )
 
 
-def durations_path(timings: Path) -> Path:
+def durations_path(timing_cache: Path) -> Path:
     """Return the file of the seconds, next to the file of a timing cache."""
-    return timings.with_suffix(".seconds.json")
+    return timing_cache.with_suffix(".seconds.json")
 
 
 def estimated_seconds(path: Path, kind: BuildKind) -> float | None:

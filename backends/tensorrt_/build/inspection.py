@@ -62,12 +62,12 @@ def read_tactics(plan: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     layers: Sequence[str | InspectedLayer] = json.loads(path.read_text(encoding="utf-8"))["Layers"]
-    return tuple(layer if isinstance(layer, str) else _tactic(layer) for layer in layers)
+    return tuple(entry if isinstance(entry, str) else _tactic(entry) for entry in layers)
 
 
-def _tactic(layer: InspectedLayer) -> str:
-    chosen = (layer.get("LayerType", ""), layer.get("TacticName", ""), layer.get("TacticValue", ""))
-    return f"{layer.get('Name', '?')}: {' '.join(text for text in chosen if text)}"
+def _tactic(entry: InspectedLayer) -> str:
+    chosen = (entry.get("LayerType", ""), entry.get("TacticName", ""), entry.get("TacticValue", ""))
+    return f"{entry.get('Name', '?')}: {' '.join(text for text in chosen if text)}"
 
 
 def summary(layers: Sequence[str | InspectedLayer]) -> dict[str, int]:

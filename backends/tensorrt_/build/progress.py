@@ -51,15 +51,12 @@ class BuildMonitor:
         self._thread.start()
         return self
 
-    def enter(self, phase: str) -> None:
-        """Start `phase`, which ends the phase before it and its estimate."""
+    def enter(self, phase: str, seconds: float | None = None) -> None:
+        """Start `phase`, which ends the phase before it. `seconds` are those that it is expected to take, if known."""
         self._entered.append((phase, time.perf_counter()))
-        self.phase, self.estimate = phase, None
-
-    def expect(self, seconds: float | None) -> None:
-        """Set the expected seconds of the current phase; None if they are not known."""
         (_, start), (_, begin) = self._entered[0], self._entered[-1]
         self.estimate = None if seconds is None else begin - start + seconds
+        self.phase = phase
 
     def seconds_in(self, phase: str) -> float:
         """Return the seconds of a phase that has ended."""
@@ -103,8 +100,8 @@ def monitor(api: TensorRTApi, config: trt.IBuilderConfig, watch: BuildMonitor, l
     """Make TensorRT report progress, which `watch` logs: by a monitor, or in older releases by messages to `log`."""
     trt, can = api.trt, api.can
     if not can.progress:
-        reader = BuildLog()
-        log.listener, watch.detail = reader.read, lambda: reader.text
+        messages = BuildLog()
+        log.listener, watch.detail = messages.read, lambda: messages.text
         return
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
