@@ -6,7 +6,7 @@ Each folder of backends has a file `description.py` with the tuple `BACKENDS` of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -81,6 +81,7 @@ class BackendDescription:
             only this value has none.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
         export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
             the vendor's own tools that are equivalent to a cell. Empty if there are none.
@@ -102,5 +103,6 @@ class BackendDescription:
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)
     export: ExportDescription | None = None
     tools: str = ""
