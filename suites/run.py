@@ -1,7 +1,8 @@
 """Run one cell, or with -m each cell of a sweep: `python -m suites.run`.
 
-Hydra composes the configuration. With -m, hydra/launcher= runs the cells of a sweep on other nodes. The exit status is 0 if every cell ended as ok or unsupported, 1 if a cell failed,
-timed out or was unavailable, and 2 if a request was refused. No large library is imported before a cell starts.
+Hydra composes the configuration. With -m, hydra/launcher=NAME runs the cells of a sweep as jobs of a launcher. The exit
+status is 0 if every cell ended as ok or unsupported, 1 if a cell failed, timed out or was unavailable, and 2 if a
+request was refused. No large library is imported before a cell starts.
 """
 
 from __future__ import annotations

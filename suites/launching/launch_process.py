@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backends.json_codec import from_json, to_json
 from suites.launching.cell_job import CellJob
-from suites.launching.launchers import import_launcher, launcher_settings
+from suites.launching.launchers import check_cluster, import_launcher, launcher_settings
 from suites.launching.sweep_folder import CellAnswer, Launch, SweepFolder
 from suites.schema.refusals import Refused, first_line
 from suites.text import one_line
@@ -34,6 +34,7 @@ def main(path: Path) -> int:
     launch = folder.read_launch()
     try:
         import_launcher(launch.choice.name)
+        check_cluster(launch.choice)
         results = _launch(launch)
     except Exception as error:  # a launcher, and the library that it uses, raise any type of error
         folder.write_failure(reason_of(error))

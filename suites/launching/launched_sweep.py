@@ -78,9 +78,7 @@ class LaunchedSweep:
         job_name = f"suites-{uuid.uuid4().hex[:12]}"
         environment = {name: os.environ.get(name) for name in RESTORED}
         cells = tuple(tuple(words) for words in self.cells)
-        launch = Launch(
-            self.choice, job_name, str(folder.path), str(Path.cwd()), cells, tuple(self.lost), environment
-        )
+        launch = Launch(self.choice, job_name, str(folder.path), str(Path.cwd()), cells, tuple(self.lost), environment)
         folder.write_launch(launch)
         with tempfile.TemporaryDirectory(prefix="suites-launch-") as code, _ended_with_this(launch) as mark:
             process = _start(folder, Path(code), mark)
@@ -118,7 +116,7 @@ class LaunchedSweep:
 
 @contextlib.contextmanager
 def _ended_with_this(launch: Launch) -> Iterator[str]:
-    """Yield a mark for SUITES_CALL. Processes with the mark, and jobs in a queue, end with the block or this process."""
+    """Yield a mark for SUITES_CALL. Processes with it, and jobs in a queue, end with the block or this process."""
     cancel = ["scancel", f"--name={launch.job_name}"] if launch.choice.name == "submitit_slurm" else []
     watcher = Watcher(launch.job_name, cancel)
     try:

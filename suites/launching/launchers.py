@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from suites.schema.refusals import Refused, first_line, no_such_choice, shortene
 
 GROUP = "hydra/launcher"
 SETTINGS = "hydra.launcher."
+
+CONNECT_SECONDS = 10
 
 BASIC = "basic"
 """Hydra's own launcher, which is the default: the cells run in this process, in turns."""
@@ -127,10 +130,28 @@ def import_launcher(name: str) -> None:
     try:
         importlib.import_module(launcher.needs)
         importlib.import_module(launcher.module)
-        if name != "joblib":
-            importlib.import_module(f"{launcher.module.rpartition('.')[0]}._core" if name == "ray" else launcher.module)
     except Exception as error:  # a broken package raises any type of error
         raise Refused(f"{GROUP}={name} cannot be imported: {first_line(error)}; {installation(name)}") from None
+
+
+def check_cluster(choice: Choice) -> None:
+    """Check that the address of a Ray cluster answers. Ray itself would try to connect for many minutes.
+
+    Raises:
+        Refused: nothing listens at the address.
+    """
+    typed = [word.partition("=")[2] for word in choice.settings if _key(word) == f"{SETTINGS}ray.init.address"]
+    address = (typed[-1] if typed else os.environ.get("RAY_ADDRESS", "")).strip("'\"")
+    matched = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if choice.name != "ray" or not matched:
+        return
+    try:
+        socket.create_connection((matched[1], int(matched[2])), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise Refused(
+            f"no Ray cluster answers at {shortened(address)} ({error}); run ray start --head there, or correct "
+            "RAY_ADDRESS or hydra.launcher.ray.init.address"
+        ) from None
 
 
 def launcher_settings(choice: Choice, job_name: str) -> list[str]:

@@ -81,6 +81,7 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._owner: int | None = None
 
     @classmethod
     def create(cls, results: Path) -> SweepFolder:
@@ -101,6 +102,9 @@ class SweepFolder:
 
     def remove(self) -> None:
         """Remove the folder, and its parent if that is empty."""
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
