@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from backends.atomic_file import write_atomically
 from suites.asking.baseline import check_baseline
+from suites.asking.request import resolve
 from suites.asking.user_folders import chosen_folder
 from suites.cli.command_line import FLAGS, REFUSED, overrides
 from suites.cli.composing import check_architecture, checked_config
 from suites.cli.hydra_cells import WIDE
 from suites.cli.invocation import Invocation
 from suites.launching.launched_sweep import LaunchedSweep
-from suites.launching.launchers import Choice
+from suites.launching.launchers import LAUNCHERS, Choice
 from suites.launching.sweep_folder import CellAnswer, RecordFile
 from suites.records.record import read_record
 from suites.records.record_checks import MACHINE_NAME, WORD
@@ -28,7 +29,9 @@ REFUSAL = "refused: "
 
 
 class LaunchedInvocation(Invocation):
-    """Cells that run as jobs of a launcher. A node checks what depends on its devices and files, when a cell starts.
+    """Cells that run as jobs of a launcher.
+
+    Devices and files of a cluster's node are checked on the node, when the cell starts there.
 
     Args:
         choice: the launcher.
@@ -51,6 +54,8 @@ class LaunchedInvocation(Invocation):
             run_config = checked_config(config)
             check_architecture(run_config)
             check_baseline(run_config.baseline)
+            if LAUNCHERS[self._choice.name].same_host:
+                resolve(run_config)
             words = list(HydraConfig.get().overrides.task)
             # An experiment may be a sweep, which needs the flag also with one value for each key.
             flags = ["-m"] if any(word.startswith("experiment=") for word in words) else []

@@ -37,14 +37,14 @@ def main(path: Path) -> int:
         check_cluster(launch.choice)
         results = _launch(launch)
     except Exception as error:  # a launcher, and the library that it uses, raise any type of error
-        folder.write_failure(reason_of(error))
+        folder.write_failure(reason_of(error, launch.choice.name))
         raise
     for cell, result in zip(launch.pending, results, strict=True):
         if folder.read_answer(cell) is None:
             try:
                 folder.write_answer(from_json(CellAnswer, result.return_value))
             except Exception as error:
-                folder.write_failure(f"the job of cell {cell + 1} failed: {reason_of(error)}")
+                folder.write_failure(f"the job of cell {cell + 1} failed: {reason_of(error, launch.choice.name)}")
     return 0
 
 
@@ -74,13 +74,23 @@ def _launch(launch: Launch) -> Sequence[JobReturn]:
     return launcher.launch([[f"cell={cell}"] for cell in launch.pending], 0)
 
 
-def reason_of(error: Exception) -> str:
+def _settings(name: str) -> list[str]:
+    """Return the settings of a launcher that Hydra knows."""
+    from hydra.core.config_store import ConfigStore
+
+    node = ConfigStore.instance().load(f"hydra/launcher/{name}.yaml").node
+    return [f"hydra.launcher.{key}" for key in node if not str(key).startswith("_")]
+
+
+def reason_of(error: Exception, name: str) -> str:
     """Return one line with the cause of an error of a launcher. Some errors contain the traceback of another node."""
     from suites.cli.hydra_errors import composition_errors, explain
 
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, composition_errors()):
+        if unknown := re.search(r"Could not override '(hydra\.launcher\.[^']+)'", str(error)):
+            return f"there is no setting {unknown.group(1)}; its settings: {', '.join(_settings(name))}"
         return explain(error)
     causes = re.findall(r"^\s*((?:[\w.]+\.)?\w*(?:Error|Exception|error): .+)$", str(error), re.MULTILINE)
     return one_line(causes[-1] if causes else first_line(error), LONGEST_REASON)
