@@ -192,8 +192,8 @@ class Session(abc.ABC):
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
     `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
-    `fetch` waits for the step and copies its output to host memory. After `capture`, each step replays one CUDA graph
-    until the shape changes.
+    `fetch` waits for the step and copies its output to host memory. `answer` does all of this for one request.
+    After `capture`, each step replays one CUDA graph until the shape changes.
     """
 
     stream: Stream | None = None
@@ -261,6 +261,18 @@ class Session(abc.ABC):
 
         It is in memory of the session, which the next step or `fetch` may overwrite. Values of padding have no meaning.
         """
+
+    def answer(self, feeds: Feeds) -> Array:
+        """Serve a request: token ids in host memory in, answer in host memory out; see `fetch`.
+
+        A session overrides it if it serves a whole request faster than `load`, `step` and `fetch`.
+        """
+        return self._answer_in_parts(feeds)
+
+    def _answer_in_parts(self, feeds: Feeds) -> Array:
+        self.load(feeds)
+        self.step()
+        return self.fetch()
 
     def capture(self) -> None:
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.

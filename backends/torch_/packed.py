@@ -32,8 +32,8 @@ from backends.model.heads import Head
 from backends.torch_.description import PackedOptions
 from backends.torch_.fp8 import INPUT_RANGES, check_fp8, ranges_in, ranges_of
 from backends.torch_.packed_products import packed_products_left_out, packed_ranges
-from backends.torch_.pytorch import TorchSteps
 from backends.torch_.torch_findings import torch_findings
+from backends.torch_.torch_session import TorchSteps
 
 if TYPE_CHECKING:
     import torch
@@ -93,15 +93,18 @@ class TorchPacked(Backend):
         dtype = {"fp16": torch.float16, "fp8": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
-        weights = {name: torch.from_numpy(array).to(spec.device.kind, dtype) for name, array in arrays.items()}
+        epsilon = from_json(float, artifact.notes["epsilon"], "epsilon")
+        ranges = ranges_in(artifact) if spec.precision == "fp8" else {}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        products = fp8_products(tensors, ranges)
+        for name in products:
+            del tensors[f"{name}_weight"]
+        weights = {name: tensor.to(spec.device.kind, dtype) for name, tensor in tensors.items()}
         head: OutputHead | None = None
         if notes := from_json(Mapping[str, object], artifact.notes.get("head", {}), "head"):
             from backends.model.output_head import OutputHead
 
             head = OutputHead(Head.of_arrays(arrays, notes)).to(spec.device.kind, dtype)
-        epsilon = from_json(float, artifact.notes["epsilon"], "epsilon")
-        ranges = ranges_in(artifact) if spec.precision == "fp8" else {}
-        products = fp8_products({name: torch.from_numpy(array) for name, array in arrays.items()}, ranges)
         model = PackedModel(weights, epsilon, head, products.to(spec.device.kind))
         return PackedSession(compiled(model, spec), spec)
 
@@ -128,32 +131,26 @@ class PackedSession(TorchSteps):
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         self._packing = pack(feeds, self._multiple)
-        self._use(self._arrays(), self._packing.is_token.shape)
+        self._use(self._arrays(feeds), self._packing.shape, self._packing.padded)
         yield "set shape"
 
-    def copy_in(self, feeds: Feeds) -> None:
-        self._fill(self._arrays())
-
-    def _arrays(self) -> dict[str, Array]:
+    def _arrays(self, feeds: Feeds) -> Mapping[str, Array]:
         return {name: getattr(self._packing, name) for name in ("ids", "segments", "positions", "starts")}
 
     def _forward(self) -> torch.Tensor:
         assert self._packing is not None
         assert self._model is not None
-        return self._model(self._buffers.inputs, self._packing.is_token.shape[1])
+        return self._model(self._buffers.inputs, self._packing.shape[1])
 
-    def fetch(self) -> Array:
-        """Return the output. Values for each token are restored to [batch, sequence, ...] on the device."""
+    def _in_shape(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the output. Values for each token are restored to [batch, sequence, ...]."""
         assert self._packing is not None
-        packing, output = self._packing, self._buffers.output
-        assert output is not None
         if not self._per_token:
-            return self._copy_out(output)
-        batch, sequence = packing.is_token.shape
-        if packing.padded:
-            with self._on_stream:
-                starts = self._buffers.inputs["starts"][:, None].long()
-                places = starts[:-1] + self._torch.arange(sequence, device=output.device)
-                outside = places >= starts[1:]
-                output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
-        return self._copy_out(output.reshape(batch, sequence, output.shape[-1]))
+            return output
+        batch, sequence = self._packing.shape
+        if self._packing.padded:
+            starts = self._buffers.inputs["starts"][:, None].long()
+            places = starts[:-1] + self._torch.arange(sequence, device=output.device)
+            outside = places >= starts[1:]
+            output = output[places.clamp_max(len(output) - 1)].masked_fill(outside[..., None], 0)
+        return output.reshape(batch, sequence, output.shape[-1])

@@ -23,7 +23,7 @@ class PackedModel:
     """Encoder and head on packed tokens.
 
     Attributes:
-        weights: tensors with the names and shapes of backends/model/weights.py.
+        weights: tensors with the names and shapes of backends/model/weights.py, without the weights of `products`.
         epsilon: epsilon of layer normalization.
         head: None for hidden states.
         products: matrix products in FP8, by name (see `product_weights`). The other products have the type of the
@@ -68,7 +68,7 @@ def fp8_products(weights: Tensors, ranges: Mapping[str, float]) -> torch.nn.Modu
     """Return the FP8 products of an encoder, by name. A product stays out if its sizes do not fit.
 
     Args:
-        weights: see PackedModel, in FP32.
+        weights: all weights in FP32, see PackedModel.
         ranges: largest inputs of the products that become FP8.
 
     Raises:
@@ -93,9 +93,9 @@ def encode(model: PackedModel, inputs: Tensors, longest: int) -> torch.Tensor:
     gelu = sigmoid_gelu if model.products else functional.gelu
     x = weights["word"][inputs["ids"]] + weights["type"][inputs["segments"]] + weights["position"][inputs["positions"]]
     x = norm(x, "embeddings")
-    if "projection_weight" in weights:
+    if "projection_bias" in weights:
         x = product(x, "projection")
-    for layer in range(sum(name.endswith("/qkv_weight") for name in weights)):
+    for layer in range(sum(name.endswith("/qkv_bias") for name in weights)):
         qkv = product(x, f"{layer}/qkv").reshape(len(x), *weights[f"{layer}/qkv_bias"].shape)
         query, key, value = qkv.unbind(1)
         context = attend(query, key, value, inputs["starts"], longest).flatten(1)

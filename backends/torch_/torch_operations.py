@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backends.base import (
-    Array,
     Artifact,
     Backend,
     BuildSpec,
@@ -29,7 +28,7 @@ from backends.operations import (
     OperationSession,
 )
 from backends.torch_.gpu_precisions import LEAST_CAPABILITY, missing_capability
-from backends.torch_.pytorch import TorchSteps
+from backends.torch_.torch_session import TorchSteps
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +141,5 @@ class TorchOperationSession(TorchSteps, OperationSession):
     def _forward(self) -> torch.Tensor:
         return self._work()
 
-    def fetch(self) -> Array:
-        assert self._buffers.output is not None
-        output = self._buffers.output
-        return self._copy_out(output if output.dtype == self._torch.int32 else output.float())
+    def _in_shape(self, output: torch.Tensor) -> torch.Tensor:
+        return output if output.dtype == self._torch.int32 else output.float()
