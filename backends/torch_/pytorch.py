@@ -13,21 +13,22 @@ from backends.base import (
     Device,
     Opening,
     Source,
+    SourceForm,
     Unavailable,
     Unsupported,
     versions_of,
 )
 from backends.finding import Finding
-from backends.json_codec import from_json
 from backends.model.checkpoint_files import weight_files
 from backends.options import Switch
-from backends.torch_.description import CompileOptions, EagerOptions
-from backends.torch_.dynamic_linear import METHOD, check_int8, int8_findings, quantize_int8
+from backends.torch_.description import CompileOptions
+from backends.torch_.dynamic_linear import METHOD, check_int8, int8_findings
+from backends.torch_.fp8 import INPUT_RANGES, check_fp8, ranges_of
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 from backends.torch_.torch_session import TorchSession
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -43,6 +44,8 @@ class Torch(Backend):
     def check(self, spec: BuildSpec) -> None:
         if spec.precision == "int8" and self.compiled:
             check_int8(spec)
+        elif spec.precision == "fp8" and self.compiled:
+            check_fp8(spec.device)
         elif spec.precision not in PRECISIONS:
             raise Unsupported(
                 f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
@@ -66,10 +69,14 @@ class Torch(Backend):
         own = (*compiler_findings(device), *int8_findings(device)) if self.compiled else ()
         return (*torch_findings(device), *own)
 
+    def source_form(self, spec: BuildSpec) -> SourceForm:
+        return SourceForm(linear_ranges=spec.precision == "fp8")
+
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         """Return the weights of the checkpoint unchanged. PyTorch compiles in the process that runs the model."""
         notes: dict[str, object] = {"marked": list(source.marked)} if source.marked else {}
         notes |= {"int8": METHOD} if spec.precision == "int8" else {}
+        notes |= {INPUT_RANGES: ranges_of(source)} if spec.precision == "fp8" else {}
         path = weight_files(source.checkpoint)[0]
         return Artifact(path, source.sha256, versions_of((*self.distributions, *self.also_recorded)), notes=notes)
 
@@ -82,29 +89,12 @@ class Torch(Backend):
     def _load(self, spec: BuildSpec, artifact: Artifact) -> TorchSession:
         import torch
 
-        from backends.model.checkpoint import load_encoder
-        from backends.model.heads import head_of
-        from backends.model.output_head import ModelWithOutput
+        from backends.torch_.model_precision import load_model
 
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         if spec.threads:
             torch.set_num_threads(spec.threads)
-        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
-        folder = artifact.path.parent
-        encoder: torch.nn.Module = load_encoder(folder)
-        if marked := from_json(tuple[str, ...], artifact.notes.get("marked", ()), "marked"):
-            from backends.torch_.marked_modules import MarkedEncoder
-
-            encoder = MarkedEncoder(encoder, marked)
-        model = ModelWithOutput(encoder, head_of(folder, spec.output)).eval().to(spec.device.kind)
-        if isinstance(spec.options, EagerOptions) and spec.options.keep_fp32:
-            from backends.torch_.keep_fp32 import convert_except
-
-            convert_except(model, dtype, spec.options.keep_fp32)
-        else:
-            model.to(dtype)
-        if spec.precision == "int8":
-            quantize_int8(model)
+        model = load_model(spec, artifact)
         if self.compiled:
             # One specialized graph per shape, as in a server with fixed shapes. Above the default limit of 8 graphs,
             # torch.compile would silently fall back to eager.
