@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from backends.base import (
     Artifact,
@@ -26,9 +25,6 @@ from backends.torch_.dynamic_linear import METHOD, check_int8, int8_findings
 from backends.torch_.fp8 import INPUT_RANGES, check_fp8, ranges_of
 from backends.torch_.torch_findings import compiler_findings, torch_findings
 from backends.torch_.torch_session import TorchSession
-
-if TYPE_CHECKING:
-    pass
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
