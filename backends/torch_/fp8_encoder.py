@@ -9,9 +9,8 @@ import torch
 from transformers.activations import GELUActivation
 
 from backends.model.families import family_of, size_of
-from backends.model.layer_names import node_of
-from backends.onnx_.onnx_casts import matching_names
 from backends.torch_.fp8_linear import Fp8Linear, SigmoidGelu, fits
+from backends.torch_.left_out import left_out
 from backends.torch_.merged_linear import PRODUCT, merge_linears, shared_inputs
 
 
@@ -85,9 +84,7 @@ def fp8_layers(encoder: torch.nn.Module, ranges: Mapping[str, float], leave_out:
     Layers stay in FP16 if `leave_out` names them, if the sizes of their weights do not fit, or if calibration does not
     reach them.
     """
-    leaves = [name for name, module in encoder.named_modules() if name and not any(module.children())]
-    nodes = {f"/{node_of(name, 'MatMul')}": name for name in leaves}
-    excluded = {nodes[node] for node in matching_names(list(nodes), leave_out)}
+    excluded = left_out(encoder, leave_out)
     return [
         name
         for name, module in encoder.named_modules()

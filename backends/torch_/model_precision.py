@@ -64,4 +64,4 @@ def _convert(model: ModelWithOutput, spec: BuildSpec) -> None:
     elif model.head is not None:
         model.head.half()
     if spec.precision == "int8":
-        quantize_int8(model)
+        quantize_int8(model, spec.quantization.leave_out)
