@@ -35,7 +35,7 @@ from suites.cli.plan_invocation import print_plan
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import gpu_uuids
 from suites.root import CONF
-from suites.running.batch_gpus import BatchGpus, device_of
+from suites.running.batch_gpus import KEY, BatchGpus, device_of
 from suites.running.process_tree import CALL, Guard
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
@@ -92,12 +92,25 @@ class Batch:
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
-        command = [*self._python(), "-m", "suites.run", *flags, *rest, *self.common, *self.gpus.current(extra)]
+        command = [
+            *self._python(),
+            "-m",
+            "suites.run",
+            *flags,
+            *rest,
+            *self.common,
+            *(f"{KEY}0" if word == f"{KEY}{device}" else word for word in extra),
+        ]
         began = now_ns()
         if "until=build" not in extra:
             self.begun.add(text)
         # The guard ends the new process if this process is killed.
-        environment = {**os.environ, **self._search_path(), CALL: f"{Guard.start()}-{began}"}
+        environment = {
+            **os.environ,
+            **self._search_path(),
+            **self.gpus.environment(device),
+            CALL: f"{Guard.start()}-{began}",
+        }
         process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,

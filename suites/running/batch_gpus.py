@@ -1,4 +1,7 @@
-"""GPUs of a batch, one of which may disappear while the batch runs. The numbers of the others then change."""
+"""GPUs of a batch, one of which may disappear while the batch runs.
+
+The numbers of the others then change at any moment, so processes select their GPU by its UUID.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,9 @@ class BatchGpus:
             self._gone.add(device)
         return not self.gone(device)
 
-    def current(self, words: Sequence[str]) -> list[str]:
-        """Return words with the number that their GPU has now. The GPU must exist."""
-        present = list(self._present()) if self._uuids else []
-        return [
-            f"{KEY}{present.index(self._uuids[int(word.removeprefix(KEY))])}"
-            if present and word.startswith(KEY)
-            else word
-            for word in words
-        ]
+    def environment(self, device: str) -> dict[str, str]:
+        """Return the variable that shows a process only one GPU, which then has number 0; {} without GPUs."""
+        return {"CUDA_VISIBLE_DEVICES": self._uuids[int(device)]} if device and self._uuids else {}
 
 
 def device_of(words: Sequence[str]) -> str:
