@@ -79,7 +79,7 @@ def _settings(name: str) -> list[str]:
     from hydra.core.config_store import ConfigStore
 
     node = ConfigStore.instance().load(f"hydra/launcher/{name}.yaml").node
-    return [f"hydra.launcher.{key!s}" for key in node if not str(key).startswith("_")]
+    return [f"hydra.launcher.{key}" for key in map(str, node) if not key.startswith("_")]
 
 
 def reason_of(error: Exception, name: str) -> str:
