@@ -22,7 +22,6 @@ from backends.model_output import Output
 from backends.onnx_.onnx_source import prepare_source
 from backends.options import Switch
 from backends.quantization_options import Activation, Placement, QuantizationOptions
-from backends.tensorrt_.build.timing_cache import load_timings, save_timings
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
 from backends.tensorrt_.plugins.head_layers import HeadLayers
 
@@ -162,22 +161,3 @@ def test_the_layers_after_packed_and_padded_encoders_are_built(
     features = 3 if layers is CLASSIFIER else HIDDEN * max(1, len(pooling))
     assert tuple(output.shape)[-1] == features
     assert len(output.shape) == (2 if packed or pooling else 3)
-
-
-def test_timings_that_the_builder_cannot_read_are_set_aside(
-    rtx: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without a GPU the builder has an empty timing cache."""
-    build, path = Build(rtx), tmp_path / "timing" / "file.bin"
-    config = build.builder.create_builder_config()
-    assert not load_timings(config, path)
-    save_timings(config, path)
-    content = b"timings of another release" * 20
-    path.write_bytes(content)
-    assert not load_timings(config, path)
-    assert path.with_suffix(".rejected").read_bytes() == content
-    assert not path.exists()
-    save_timings(config, path)
-    assert path.stat().st_size < len(content)
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert "renamed to file.rejected" in line

@@ -68,7 +68,7 @@ def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
 def _timings_in(config: trt.IBuilderConfig, content: bytes) -> trt.ITimingCache | None:
     """Return the timings in the content of a file; None if TensorRT cannot read it.
 
-    Some releases return an empty cache for content that they cannot read.
+    TensorRT-RTX returns an empty cache for content that it does not use.
     """
     timings, empty = config.create_timing_cache(content), config.create_timing_cache(b"")
     if timings is None or _size(timings) <= _size(empty) < len(content):
