@@ -116,6 +116,7 @@ class SourceForm:
         arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
         ranges: whether to add the largest activations to the plain weights.
         floating: names from NODES in backends/model/layer_names.py; these nodes are never quantized.
+        linear_ranges: whether to add the largest inputs of linear layers. No graph is exported then.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -126,6 +127,7 @@ class SourceForm:
     arrays: bool = False
     ranges: bool = False
     floating: tuple[str, ...] = ()
+    linear_ranges: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Source:
         onnx: the exported graph, with the properties of the SourceForm.
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/model/weights.py.
-        ranges: the largest activations, see backends/onnx_/ranges.py.
+        ranges: the largest activations, see backends/onnx_/ranges.py and backends/onnx_/linear_ranges.py.
         marked: points (see backends/model/layer_names.py) whose values the output concatenates. `onnx` already has this
             output.
     """

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import suites
 from backends.json_part import Part
+from backends.model_output import Output
 
 if TYPE_CHECKING:
     from backends.base import Shape
@@ -128,6 +129,25 @@ def without_starts(result: Result, starts: Sequence[FirstUseCosts]) -> Result:
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """A model as a cell uses it.
+
+    Attributes:
+        backend: name of the backend.
+        config: contents of its config.json, or the settings of random weights.
+        output: the output that the cell requests.
+    """
+
+    backend: str
+    config: Mapping[str, object]
+    output: Output
+
+
+def any_model(question: Question, use: ModelUse) -> None:
+    """Accept every model."""
+
+
+@dataclass(frozen=True)
 class SuiteDescription:
     """Facts about a suite that other parts of the project need.
 
@@ -143,6 +163,7 @@ class SuiteDescription:
         started: puts the costs of all extra processes into a result.
         joined: joins the results of all rounds, in order.
         judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
+        check_model: raises Unsupported for a model that the suite cannot measure.
     """
 
     timed: bool = False
@@ -156,6 +177,7 @@ class SuiteDescription:
     started: Callable[[Result, Sequence[FirstUseCosts]], Result] = without_starts
     joined: Callable[[Sequence[Result]], Result] = only
     judged: Callable[[Result, Judging], Result] = unchanged
+    check_model: Callable[[Question, ModelUse], None] = any_model
 
 
 @cache

@@ -16,7 +16,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
       sample: model, texts, longest, seed, cache, output
           -> samples, folder, identity, origin, weights_sha256, names, tokenizer, sentence_files, pooling
       deploy: backend, spec, artifact, samples, names, folder, runs_here
-          -> runtime, files, settings, inputs, outputs, profiles, notes
+          -> runtime, packages, files, settings, inputs, outputs, profiles, notes
 
 - The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. The keys of `result` follow
   the arrow above; it is null if the outcome is not "ok". A worker that ends without writing the file has failed.

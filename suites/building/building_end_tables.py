@@ -26,8 +26,8 @@ def building_end_tables(scope: RunScope) -> list[EndTable]:
             lines = [_line(row) for row in rows_of(result)]
             remarks = list(sentences(result))
         cell = record.cell
-        title = heading("building", f"{cell.model}, {cell.backend} {cell.precision}, {cell.release}")
-        tables.append(EndTable([machine_title(record), title], COLUMNS, [Group("", lines)], remarks))
+        titles = heading("building", f"{cell.model}, {cell.backend} {cell.precision}, {cell.release}")
+        tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables
 
 

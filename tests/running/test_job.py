@@ -133,7 +133,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     ),
     "deploy": (
         DeployJob("ort", SPEC, INPUTS, INPUTS.path, ("input_ids",), FOLDER / "served", True),
-        Deployed(("onnxruntime", "1.2"), ("model.onnx",), {"file": "model.onnx"},
+        Deployed(("onnxruntime", "1.2"), ("onnxruntime", "numpy"), ("model.onnx",), {"file": "model.onnx"},
                  (TensorInfo("input_ids", "int32", ("batch", "16")),), (TensorInfo("hidden", "float32", ("64",)),),
                  ({"min": [1, 16]},), {"int8_weights": 3}),
     ),
