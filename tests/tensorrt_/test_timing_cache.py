@@ -32,12 +32,15 @@ class Timings:
 
 
 class Config:
-    """Mock of a builder's configuration, which cannot read content that starts with "bad"."""
+    """Mock of a builder's configuration, which cannot read content that starts with "bad" or "unread". It returns None
+    for the former, and an empty cache for the latter."""
 
     def __init__(self) -> None:
         self.timings = Timings(b"")
 
     def create_timing_cache(self, content: bytes) -> Timings | None:
+        if content.startswith(b"unread"):
+            return Timings(b"")
         return None if content.startswith(b"bad") else Timings(content)
 
     def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
@@ -76,7 +79,7 @@ def test_timings_of_a_build_replace_older_ones(tmp_path: Path) -> None:
     assert path.read_bytes() == b"kept:1 layer:good"
 
 
-@pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
+@pytest.mark.parametrize("content", [b"bad content", b"unreadable", b"other GPU"])
 def test_a_timing_cache_that_is_not_accepted_is_set_aside_with_one_line(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +101,7 @@ def test_a_timing_cache_that_is_not_accepted_is_set_aside_with_one_line(
     )
 
 
-@pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
+@pytest.mark.parametrize("content", [b"bad content", b"unreadable", b"other GPU"])
 def test_a_timing_cache_that_another_release_wrote_during_a_build_is_not_mixed(content: bytes, tmp_path: Path) -> None:
     path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
     config = Config()
@@ -121,7 +124,7 @@ def test_a_timing_cache_that_another_builder_replaced_meanwhile_stays(
     create = config.create_timing_cache
 
     def slowly(content: bytes) -> Timings | None:
-        path.write_bytes(b"layer:1")
+        path.write_bytes(b"layer:1")  # by another builder, meanwhile
         return create(content)
 
     monkeypatch.setattr(config, "create_timing_cache", slowly)

@@ -13,6 +13,9 @@ FUSED = re.compile(r"^After .*: (\d+) layers")
 TIMING = re.compile(r"Timing Runner: (.+?) \((\w+)\[?")
 """Message before the tactics of a layer are timed: the layer, and the kind of the kernels."""
 
+LONGEST = 40
+"""Characters of the name of a layer that are shown. The name of a fused layer lists all layers in it."""
+
 
 class BuildLog:
     """Reader of the messages of one build.
@@ -32,7 +35,8 @@ class BuildLog:
         if timing := TIMING.search(message):
             layer, kind = timing.groups()
             self._timed.add(layer)
-            self.text = f"{self._profile}{self._share()}{layer} ({kind})"
+            name = layer if len(layer) <= LONGEST else f"{layer[:LONGEST]}..."
+            self.text = f"{self._profile}{self._share()}{name} ({kind})"
         elif fused := FUSED.search(message):
             self._layers = int(fused[1])
         elif profile := PROFILE.search(message):

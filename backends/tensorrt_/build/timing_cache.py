@@ -38,7 +38,7 @@ def load_timings(config: trt.IBuilderConfig, path: Path) -> bool:
     A file of another release or GPU, or a damaged one, is set aside.
     """
     content = path.read_bytes() if path.exists() else b""
-    timings = config.create_timing_cache(content)
+    timings = _timings_in(config, content)
     if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
         with locked(_lock_of(path)):
@@ -57,12 +57,27 @@ def save_timings(config: trt.IBuilderConfig, path: Path) -> None:
         timings = config.get_timing_cache()
         content = path.read_bytes() if path.exists() else b""
         if content:
-            others = config.create_timing_cache(content)
+            others = _timings_in(config, content)
             if others is None or not timings.combine(others, ignore_mismatch=False):
                 _set_aside(path, content)
         partial = path.with_suffix(".partial")  # a fixed name: killed builders leave at most one file
         partial.write_bytes(memoryview(timings.serialize()))
         os.replace(partial, path)
+
+
+def _timings_in(config: trt.IBuilderConfig, content: bytes) -> trt.ITimingCache | None:
+    """Return the timings in the content of a file; None if TensorRT cannot read it.
+
+    TensorRT-RTX returns an empty cache for content that it does not use.
+    """
+    timings, empty = config.create_timing_cache(content), config.create_timing_cache(b"")
+    if timings is None or _size(timings) <= _size(empty) < len(content):
+        return None
+    return timings
+
+
+def _size(timings: trt.ITimingCache) -> int:
+    return len(memoryview(timings.serialize()))
 
 
 def _lock_of(path: Path) -> Path:
