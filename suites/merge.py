@@ -237,7 +237,7 @@ def _parser() -> CommandParser:
         "cell and device, one record wins whole: ok before other outcomes, then the newer version of the timing, then\n"
         "more processes, then the later date. Records of another device of that name are those of another machine.\n"
         "Exit status: 0 all files are joined, 1 this version cannot use a file, 2 the command was refused.",
-        ("results/node1 results/node2", "results/node1 results/node2 --output results/all"),
+        ("node1_results node2_results", "node1_results node2_results --output all_results"),
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folder of results")
     parser.add_argument(

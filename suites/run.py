@@ -31,7 +31,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     arguments, choice = split_launcher(arguments)
     if choice is not None and PLAN not in arguments:
-        from suites.cli.launched_invocation import LaunchedInvocation
+        from suites.launching.launched_invocation import LaunchedInvocation
 
         invocation: Invocation | PlanInvocation = LaunchedInvocation(choice, arguments)
     else:

@@ -58,7 +58,7 @@ class PackedOptions(BackendOptions):
 
 NOT_OF_FP8 = "FP8 of PyTorch quantizes the linear layers of a checkpoint, not a graph"
 UNUSED_FP8 = dict.fromkeys(("placement", "smooth", "exact_residual"), NOT_OF_FP8)
-NOT_OF_TORCHAO = "torchao has one scale for each output channel, 8-bit weights, and quantizes every linear module"
+NOT_OF_TORCHAO = "torchao has one scale for each output channel and 8-bit weights"
 
 BACKENDS = (
     BackendDescription(
@@ -79,7 +79,8 @@ BACKENDS = (
         time_limit_s=1200.0,
         options=CompileOptions,
         groups={"torch": TorchKeys},
-        unused_quantization=dict.fromkeys(("per_channel", "reduce_range", "leave_out"), NOT_OF_TORCHAO),
+        keeps_parts_by=("quantization.leave_out",),
+        unused_quantization=dict.fromkeys(("per_channel", "reduce_range"), NOT_OF_TORCHAO),
         unused_fp8=UNUSED_FP8,
         calibrates=("fp8",),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
@@ -93,6 +94,7 @@ BACKENDS = (
         time_limit_s=1200.0,
         options=PackedOptions,
         groups={"torch": TorchKeys},
+        keeps_parts_by=("quantization.leave_out",),
         unused_fp8=UNUSED_FP8,
         packs_tokens=True,
     ),

@@ -72,9 +72,17 @@ class Fp8Linear(torch.nn.Module):
         self.inverse = torch.nn.Buffer(torch.tensor(1 / input_scale))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output for `x`. The weight is passed in columns, the only order that cuBLAS has for FP8."""
-        rows = to_e4m3(x.reshape(-1, x.shape[-1]), self.inverse)
-        product = torch._scaled_mm(
+        """Return the output for `x`, which is FP16, or E4M3 if it is already rounded with the scale of this layer."""
+        return self.product(self.rounded(x)).reshape(*x.shape[:-1], -1)
+
+    def rounded(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` as E4M3 [rows, in_features]."""
+        rows = x.reshape(-1, x.shape[-1])
+        return rows if x.dtype == E4M3 else to_e4m3(rows, self.inverse)
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the output for rounded rows. The weight is passed in columns, the only order of cuBLAS for FP8."""
+        return torch._scaled_mm(
             rows,
             self.weight.t(),
             scale_a=self.input_scale,
@@ -83,7 +91,6 @@ class Fp8Linear(torch.nn.Module):
             out_dtype=torch.float16,
             use_fast_accum=True,
         )
-        return product.reshape(*x.shape[:-1], -1)
 
 
 def to_e4m3(x: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:

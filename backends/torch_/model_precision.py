@@ -15,7 +15,7 @@ from backends.options import Switch
 from backends.torch_.description import CompileOptions, EagerOptions
 from backends.torch_.dynamic_linear import quantize_int8
 from backends.torch_.fp8 import ranges_in
-from backends.torch_.fp8_encoder import convert_to_fp8
+from backends.torch_.fp8_encoder import Conversion, convert_to_fp8
 from backends.torch_.keep_fp32 import convert_except
 from backends.torch_.marked_modules import MarkedEncoder
 from backends.torch_.merged_linear import merge_linears, shared_inputs
@@ -34,8 +34,10 @@ def load_model(spec: BuildSpec, artifact: Artifact) -> ModelWithOutput:
     encoder = load_encoder(folder)
     merge = spec.options.merge_qkv if isinstance(spec.options, CompileOptions) else Switch.off
     if spec.precision == "fp8":
-        leave_out, ranges = spec.quantization.leave_out, ranges_in(artifact)
-        convert_to_fp8(encoder, ranges, _any_inputs(folder), leave_out, merge is not Switch.off)
+        # Marked outputs need the values of GELU in FP16.
+        fuse = spec.device.kind == "cuda" and "marked" not in artifact.notes
+        choices = Conversion(spec.quantization.leave_out, merge is not Switch.off, fuse)
+        convert_to_fp8(encoder, ranges_in(artifact), _any_inputs(folder), choices)
     elif merge is Switch.on:
         linears = [name for name, module in encoder.named_modules() if isinstance(module, torch.nn.Linear)]
         merge_linears(encoder, shared_inputs(encoder, _any_inputs(folder), linears))
@@ -62,4 +64,4 @@ def _convert(model: ModelWithOutput, spec: BuildSpec) -> None:
     elif model.head is not None:
         model.head.half()
     if spec.precision == "int8":
-        quantize_int8(model)
+        quantize_int8(model, spec.quantization.leave_out)

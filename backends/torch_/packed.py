@@ -88,7 +88,7 @@ class TorchPacked(Backend):
 
         if spec.threads:
             torch.set_num_threads(spec.threads)
-        from backends.torch_.packed_encoder import PackedModel, compiled, fp8_products
+        from backends.torch_.packed_encoder import PackedModel, compiled, fp8_products, fuses
 
         dtype = {"fp16": torch.float16, "fp8": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
         with np.load(artifact.path, allow_pickle=False) as loaded:
@@ -105,7 +105,8 @@ class TorchPacked(Backend):
             from backends.model.output_head import OutputHead
 
             head = OutputHead(Head.of_arrays(arrays, notes)).to(spec.device.kind, dtype)
-        model = PackedModel(weights, epsilon, head, products.to(spec.device.kind))
+        products = products.to(spec.device.kind)
+        model = PackedModel(weights, epsilon, head, products, fuses(weights, products))
         return PackedSession(compiled(model, spec), spec)
 
 

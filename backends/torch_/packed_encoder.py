@@ -28,12 +28,14 @@ class PackedModel:
         head: None for hidden states.
         products: matrix products in FP8, by name (see `product_weights`). The other products have the type of the
             weights.
+        fused: whether the layers are computed by the kernels of fp8_kernels.py; see `fuses`.
     """
 
     weights: Tensors
     epsilon: float
     head: OutputHead | None = None
     products: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
+    fused: bool = False
 
     def run(self, inputs: Tensors, longest: int) -> torch.Tensor:
         """Return [batch, ...], or [tokens, ...] if the output has values for each token; see `encode`."""
@@ -82,6 +84,17 @@ def fp8_products(weights: Tensors, ranges: Mapping[str, float]) -> torch.nn.Modu
     return products
 
 
+def fuses(weights: Tensors, products: torch.nn.ModuleDict) -> bool:
+    """Return whether fp8_kernels.py supports an encoder: on a GPU, with all products of its layers in FP8."""
+    biases = [
+        name.removesuffix("_bias")
+        for name in weights
+        if name.endswith(("qkv_bias", "output_bias", "up_bias", "down_bias"))
+    ]
+    d = weights["0/qkv_bias"].shape[2]
+    return weights["0/qkv_bias"].is_cuda and all(name in products for name in biases) and d in (16, 32, 64, 128)
+
+
 def encode(model: PackedModel, inputs: Tensors, longest: int) -> torch.Tensor:
     """Return the last hidden state [tokens, hidden] of packed tokens.
 
@@ -95,7 +108,12 @@ def encode(model: PackedModel, inputs: Tensors, longest: int) -> torch.Tensor:
     x = norm(x, "embeddings")
     if "projection_bias" in weights:
         x = product(x, "projection")
-    for layer in range(sum(name.endswith("/qkv_bias") for name in weights)):
+    layers = sum(name.endswith("/qkv_bias") for name in weights)
+    if model.fused:
+        from backends.torch_.packed_fp8 import fused_layers
+
+        return fused_layers(model, x, layers, inputs["starts"], longest)
+    for layer in range(layers):
         qkv = product(x, f"{layer}/qkv").reshape(len(x), *weights[f"{layer}/qkv_bias"].shape)
         query, key, value = qkv.unbind(1)
         context = attend(query, key, value, inputs["starts"], longest).flatten(1)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,26 +30,22 @@ class Launcher:
         package: name of its package on PyPI.
         module: module with its class.
         needs: module of the library that it uses.
-        extra: the optional dependencies of this project that install it.
         same_host: whether all its jobs run on the host of the command.
     """
 
     package: str
     module: str
     needs: str
-    extra: str
     same_host: bool
 
 
-_SUBMITIT = ("hydra-submitit-launcher", "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit", "slurm")
+_SUBMITIT = ("hydra-submitit-launcher", "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit")
 
 LAUNCHERS: Mapping[str, Launcher] = {
-    "joblib": Launcher(
-        "hydra-joblib-launcher", "hydra_plugins.hydra_joblib_launcher.joblib_launcher", "joblib", "joblib", True
-    ),
+    "joblib": Launcher("hydra-joblib-launcher", "hydra_plugins.hydra_joblib_launcher.joblib_launcher", "joblib", True),
     "submitit_local": Launcher(*_SUBMITIT, True),
     "submitit_slurm": Launcher(*_SUBMITIT, False),
-    "ray": Launcher("hydra-ray-launcher", "hydra_plugins.hydra_ray_launcher.ray_launcher", "ray", "ray", False),
+    "ray": Launcher("hydra-ray-launcher", "hydra_plugins.hydra_ray_launcher.ray_launcher", "ray", False),
 }
 """Launchers by their name in the group hydra/launcher."""
 
@@ -115,9 +112,8 @@ def _check_installed(name: str) -> None:
 
 
 def installation(name: str) -> str:
-    """Return how to install a launcher."""
-    launcher = LAUNCHERS[name]
-    return f"run pip install 'inference-suites[{launcher.extra}]', or pip install {launcher.package} {launcher.needs}"
+    """Return how to install a launcher with the library that it uses."""
+    return f"run {sys.executable} -m pip install {LAUNCHERS[name].package}"
 
 
 def import_launcher(name: str) -> None:

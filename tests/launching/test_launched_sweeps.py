@@ -110,22 +110,28 @@ class Sweep:
     def __init__(self, at: Place, words: Sequence[str], folder: Path) -> None:
         self.mark = uuid.uuid4().hex
         self.output = folder / "output.txt"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "suites.run", "-m", *at.words, *words, *QUICK,
-             f"results={folder / 'results'}", f"cache={folder / 'cache'}"],
-            cwd=ROOT,
-            stdout=self.output.open("w"),
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **at.environment, VARIABLE: self.mark},
-        )  # fmt: skip
+        own = (*QUICK, f"results={folder / 'results'}", f"cache={folder / 'cache'}")
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "suites.run", "-m", *at.words, *words, *own],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **at.environment, VARIABLE: self.mark},
+            )
+
+    def wait(self) -> int:
+        """Wait until the sweep has ended, and return its exit status."""
         assert self.process.stderr is not None
-        self.lines: Iterator[str] = iter(self.process.stderr)
+        self.process.stderr.close()
+        return self.process.wait()
 
     def read_until(self, condition: Callable[[list[str]], bool]) -> list[str]:
         """Read lines until the condition holds for them or the sweep has ended."""
+        assert self.process.stderr is not None
         lines: list[str] = []
-        for line in self.lines:
+        for line in self.process.stderr:
             lines.append(line)
             if condition(lines):
                 break
@@ -172,7 +178,7 @@ def test_a_lost_node_loses_no_finished_record(name: str, tmp_path: Path, request
     assert len(before) >= 4
     at.end_node()
     lines = first + sweep.read_until(lambda lines: False)
-    assert sweep.process.wait() == 1, "".join(lines)
+    assert sweep.wait() == 1, "".join(lines)
     outcomes = records(tmp_path)
     assert sorted(outcomes.values()) == ["failed"] + ["ok"] * 11
     assert {path: path.read_bytes() for path in before} == before
@@ -203,7 +209,7 @@ def test_a_killed_sweep_loses_nothing(name: str, tmp_path: Path, request: pytest
         sweep, last = Sweep(at, words, tmp_path), chosen.randint(0, 12)
         sweep.read_until(lambda lines, last=last: len(lines) >= last)  # type: ignore[misc]
         sweep.process.send_signal(signal.SIGKILL)
-        sweep.process.wait()
+        assert sweep.wait() == -signal.SIGKILL
         wait_until(lambda mark=sweep.mark: not marked_processes.with_variable(VARIABLE, mark))
         wait_until(lambda: not command_lines_with(str(tmp_path)))
         assert finished <= set(records(tmp_path))
@@ -211,6 +217,6 @@ def test_a_killed_sweep_loses_nothing(name: str, tmp_path: Path, request: pytest
         assert no_lock_is_held(Path(os.environ["SUITES_LOCK_DIR"]))
     whole = Sweep(at, words, tmp_path)
     whole.read_until(lambda lines: False)
-    assert whole.process.wait() == 0
+    assert whole.wait() == 0
     assert list(records(tmp_path).values()) == ["ok"] * 4
     assert not (tmp_path / "results" / PARENT).exists()

@@ -26,7 +26,7 @@ from backends.quantization_options import QuantizationOptions
 from backends.registry import describe, load_backend
 from backends.torch_.description import CompileOptions
 from backends.torch_.fp8 import INPUT_RANGES
-from backends.torch_.fp8_encoder import convert_to_fp8
+from backends.torch_.fp8_encoder import Conversion, convert_to_fp8
 from backends.torch_.fp8_linear import LARGEST, Fp8Linear, scale_of, sigmoid_gelu, to_e4m3
 from backends.torch_.merged_linear import MergedLinear
 from backends.torch_.model_precision import load_model
@@ -51,7 +51,7 @@ def converted(folder: Path, leave_out: tuple[str, ...] = (), merge: bool = True)
     """Return an encoder in FP8, calibrated with `batch`."""
     encoder = load_encoder(folder)
     inputs = {name: torch.zeros(1, 2, dtype=torch.int32) for name in batch(folder) if name != "attention_mask"}
-    convert_to_fp8(encoder, largest_inputs(encoder, [batch(folder)]), inputs, leave_out, merge)
+    convert_to_fp8(encoder, largest_inputs(encoder, [batch(folder)]), inputs, Conversion(leave_out, merge))
     return encoder
 
 
@@ -141,7 +141,7 @@ def test_layers_stay_in_fp16_if_a_pattern_names_them_or_their_sizes_do_not_fit(t
     with pytest.raises(ValueError, match="no/such"):
         converted(folder, ("*/no/such/*",))
     small = torch.nn.ModuleList([torch.nn.Linear(16, 24), torch.nn.Linear(16, 32)])
-    convert_to_fp8(small, {"0": 1.0, "1": 1.0}, {}, [], False)
+    convert_to_fp8(small, {"0": 1.0, "1": 1.0}, {}, Conversion(merge=False))
     assert [type(module) for module in small] == [torch.nn.Linear, Fp8Linear]
 
 

@@ -18,9 +18,9 @@ from suites.launching.launched_sweep import LaunchedSweep
 from suites.launching.launchers import LAUNCHERS, Choice
 from suites.launching.sweep_folder import CellAnswer, RecordFile
 from suites.records.record import read_record
-from suites.records.record_checks import MACHINE_NAME, WORD
+from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord
 from suites.running.pipeline import CellResult
-from suites.schema.refusals import Refused
+from suites.schema.refusals import Refused, first_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,7 +92,13 @@ class LaunchedInvocation(Invocation):
             if message.startswith(REFUSAL):
                 self.refusals[message.removeprefix(REFUSAL)] += 1
             self.display.say(f"{place}  {message}")
-        stored = [self._stored(answer.cell, file) for file in answer.records]
+        stored = []
+        for file in answer.records:
+            try:
+                stored.append(self._stored(answer.cell, file))
+            except (Refused, BadRecord, OSError) as error:
+                self._failed += 1
+                self.display.say(f"failed  {place}: its record cannot be used: {first_line(error)}")
         self.ended += stored
         if answer.status == REFUSED and not any(text.startswith(REFUSAL) for text in answer.messages):
             self.refusals[f"cell {answer.cell + 1} was refused on {answer.host}"] += 1
@@ -100,7 +106,13 @@ class LaunchedInvocation(Invocation):
             self._failed += 1
 
     def _stored(self, cell: int, file: RecordFile) -> CellResult:
-        """Write a record to the results of this command, unless the node has written it there."""
+        """Write a record to the results of this command, unless the node has written it there.
+
+        Raises:
+            Refused: the names of the record are not valid.
+            BadRecord: this version cannot use the record. Its file remains.
+            OSError: the file cannot be written.
+        """
         if not (MACHINE_NAME.fullmatch(file.machine) and WORD.fullmatch(file.suite)) or "/" in file.cell:
             raise Refused(f"a node returned a record with a name that is not valid: {file.machine}/{file.cell}")
         path = self._results(cell) / file.machine / "records" / file.suite / f"{file.cell}.json"
