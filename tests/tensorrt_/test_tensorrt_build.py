@@ -154,7 +154,7 @@ def test_the_log_of_a_build_gives_profile_layer_and_share() -> None:
     reader.read(
         "Timing Runner: 0/up + PWN((Unnamed Layer* 6) [Constant], (Unnamed Layer* 7)) (CaskConvolution[0x80000009])"
     )
-    assert reader.text.endswith(", 0/up + PWN((Unnamed Layer* 6) [Constant... (CaskConvolution)")
+    assert reader.text.endswith(", 0/up + PWN((Unnamed Layer* 6) [Constant]... (CaskConvolution)")
     reader.read("Constructing optimization profile number 2 [3/4].")
     reader.read("Timing Runner: PWN(a) (PointWiseV2)")
     assert reader.text == "profile 3 of 4, layer 1 of up to 9, PWN(a) (PointWiseV2)"

@@ -10,7 +10,7 @@ PROFILE = re.compile(r"optimization profile number (\d+) \[(\d+)/(\d+)\]")
 FUSED = re.compile(r"^After .*: (\d+) layers")
 """Message after each step of fusion: the number of layers that remain."""
 
-TIMING = re.compile(r"Timing Runner: (.+?) \((\w+)\[?")
+TIMING = re.compile(r"Timing Runner: (.+) \((\w+)(?:\[\w+\])?\)")
 """Message before the tactics of a layer are timed: the layer, and the kind of the kernels."""
 
 LONGEST = 40
