@@ -239,7 +239,8 @@ CUBIC = {**CONVOLUTION, "gelu": "cubic"}
 @pytest.mark.parametrize(
     ("precision", "options", "expected_notes"),
     [
-        ("fp16", {}, {**MATMUL, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
+        ("fp16", {}, {**MATMUL, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid", "flat_gelu": True}),
+        ("fp16", {"flat_gelu": "off"}, {**MATMUL, "attention": "fp16", "norms": "fp16", "gelu": "sigmoid"}),
         ("int8", {}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 2}),
         ("int8", {"scale_max": "off"}, {**CUBIC, "attention": "int8", "norms": "fp16", "scale_max_layers": 0}),
         ("int8", {"attention": "fp16", "gelu": "erf"},

@@ -129,9 +129,21 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         scale_max=options.scale_max.name,
         unfused=() if packed else tuple(str(profile) for profile in profiles if not _has_only(profile, fused)),
         shift=spec.quantization.shift,
-        flat_gelu=options.flat_gelu,
+        flat_gelu=_flat_gelu(options, gelu, products),
         obey=options.constraints is Constraints.obey,
     )
+
+
+def _flat_gelu(options: PluginOptions, gelu: str, products: str) -> bool:
+    """Return whether GELU is computed on tensors of two dimensions, which have fewer formats for TensorRT to time.
+
+    A formula after a convolution is fused into it, unless the sizes change between them. With constraints=obey
+    TensorRT 8.6 has no kernel for erf on two dimensions.
+    """
+    if options.flat_gelu is not Switch.auto:
+        return options.flat_gelu is Switch.on
+    obey = options.constraints is Constraints.obey
+    return options.packed and products == "matmul" and gelu not in ("cubic", "plugin") and not obey
 
 
 def _gelu(precision: str) -> str:
@@ -169,7 +181,7 @@ def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
          f"plugin.products={products} multiplies in FP16; INT8 needs convolution or fully_connected"),
         (int8 and options.gelu is Gelu.plugin,
          "plugin.gelu=plugin is for FP16 and FP32; INT8 needs another formula, such as cubic"),
-        (options.flat_gelu and (options.interleaved or options.gelu is Gelu.plugin),
+        (options.flat_gelu is Switch.on and (options.interleaved or options.gelu is Gelu.plugin),
          "plugin.flat_gelu needs a formula of GELU in layers and tensors that are not interleaved"),
         (obey and (spec.precision == "fp32" or products == "plugin"),
          "plugin.constraints=obey is only for FP16 and INT8, and for products that TensorRT chooses kernels for"),

@@ -129,9 +129,10 @@ class PluginKeys:
         "in another order. plugin is the cubic by TensorRT's plugin, in FP16 arithmetic, so it is less exact.",
         in_help=True,
     )
-    flat_gelu: bool = key(
-        False,
-        "Compute GELU on tensors [tokens, features], for which TensorRT has fewer formats and kernels to time.",
+    flat_gelu: Switch = key(
+        Switch.auto,
+        "Compute GELU on tensors [tokens, features], for which TensorRT compiles and times fewer kernels. auto: on for "
+        "packed tokens if GELU is not fused into a convolution.",
         added_later=True,
     )
     attention: Part = key(Part.auto, "Precision of attention with precision=int8. auto: INT8 if there is a kernel.")
