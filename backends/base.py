@@ -116,6 +116,7 @@ class SourceForm:
         arrays: whether to give plain weights instead of a graph, for a backend that builds its own network.
         ranges: whether to add the largest activations to the plain weights.
         floating: names from NODES in backends/model/layer_names.py; these nodes are never quantized.
+        linear_ranges: whether to add the largest inputs of linear layers. No graph is exported then.
     """
 
     rewrites: tuple[str, ...] = ()
@@ -126,6 +127,7 @@ class SourceForm:
     arrays: bool = False
     ranges: bool = False
     floating: tuple[str, ...] = ()
+    linear_ranges: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Source:
         onnx: the exported graph, with the properties of the SourceForm.
         calibration: an .npz of int32 arrays [batches, batch, sequence] by input name.
         arrays: the weights by name, see backends/model/weights.py.
-        ranges: the largest activations, see backends/onnx_/ranges.py.
+        ranges: the largest activations, see backends/onnx_/ranges.py and backends/onnx_/linear_ranges.py.
         marked: points (see backends/model/layer_names.py) whose values the output concatenates. `onnx` already has this
             output.
     """
@@ -190,8 +192,8 @@ class Session(abc.ABC):
     `load` prepares the session for a shape and copies the inputs in; `set_shape` and `copy_in` are its two parts.
     `set_shape` runs `changing` to its end; a session implements only `changing`.
     `step` enqueues one forward pass on the inputs that were loaded last. `wait` returns when all enqueued work is done.
-    `fetch` waits for the step and copies its output to host memory. After `capture`, each step replays one CUDA graph
-    until the shape changes.
+    `fetch` waits for the step and copies its output to host memory. `answer` does all of this for one request.
+    After `capture`, each step replays one CUDA graph until the shape changes.
     """
 
     stream: Stream | None = None
@@ -260,6 +262,18 @@ class Session(abc.ABC):
         It is in memory of the session, which the next step or `fetch` may overwrite. Values of padding have no meaning.
         """
 
+    def answer(self, feeds: Feeds) -> Array:
+        """Serve a request: token ids in host memory in, answer in host memory out; see `fetch`.
+
+        A session overrides it if it serves a whole request faster than `load`, `step` and `fetch`.
+        """
+        return self._answer_in_parts(feeds)
+
+    def _answer_in_parts(self, feeds: Feeds) -> Array:
+        self.load(feeds)
+        self.step()
+        return self.fetch()
+
     def capture(self) -> None:
         """Record one step as a CUDA graph. Call it after a step without a graph at this shape.
 
@@ -306,6 +320,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         """Open a session in parts; yield the name of each part when it is done, and with the last one the session."""
+
+    def tactics(self, artifact: Artifact) -> tuple[str, ...]:
+        """Return the implementation that the build chose for each layer, one text for each layer; empty if unknown."""
+        return ()
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return facts about the installed library for a diagnosis of this machine. It may import the library.

@@ -6,7 +6,7 @@ Each folder of backends has a file `description.py` with the tuple `BACKENDS` of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -79,8 +79,11 @@ class BackendDescription:
         chooses_int8: whether its builder may compute a product of an INT8 engine in another precision.
         unused_quantization: reasons why an option of quantization has no effect, by its name, or by name=value if
             only this value has none.
+        unused_fp8: the same for precision=fp8 only.
+        calibrates: precisions in which a backend that builds from a checkpoint uses calibration.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
         export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
             the vendor's own tools that are equivalent to a cell. Empty if there are none.
@@ -100,7 +103,10 @@ class BackendDescription:
     packs_tokens: bool = False
     chooses_int8: bool = False
     unused_quantization: Mapping[str, str] = field(default_factory=dict)
+    unused_fp8: Mapping[str, str] = field(default_factory=dict)
+    calibrates: tuple[str, ...] = ()
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)
     export: ExportDescription | None = None
     tools: str = ""

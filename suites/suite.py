@@ -22,16 +22,42 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import suites
 from backends.json_part import Part
 from backends.model_output import Output
+
+if TYPE_CHECKING:
+    from backends.base import Shape
 
 FILE = "suite.py"
 
 
 class BadSuite(Exception):
     """A suite's folder has no usable description; the message names the file."""
+
+
+@dataclass(frozen=True)
+class BuildRound:
+    """The build of one round of a suite that compares builds.
+
+    Attributes:
+        options: options of the backend that differ from those of the cell, in JSON types.
+        shapes: the shapes that the engine is built for.
+        cache: FIRST for the engine and the timings of the first round, EMPTY for a new cache without timings, TIMINGS
+            for a new cache with the timings of the first round.
+        title: the build in words, for the progress of the cell.
+    """
+
+    options: Mapping[str, object]
+    shapes: tuple[Shape, ...]
+    cache: str
+    title: str
+
+
+FIRST, EMPTY, TIMINGS = "first", "empty", "timings"
+"""Values of `BuildRound.cache`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,14 @@ class Question:
         Args:
             points: number of points of the model that can be marked.
         """
+        return None
+
+    def build_round(self) -> BuildRound | None:
+        """Return the build of this round, from the export of the first round; None to build as the cell says."""
+        return None
+
+    def failed(self, outcome: str, reason: str) -> Result | None:
+        """Return the result of a round that did not end well; None if the cell then fails."""
         return None
 
 

@@ -185,13 +185,16 @@ def deploy(job: DeployJob) -> Deployed:
 
 
 def _run(job: MeasureJob) -> MeasureRun:
+    backend = load_backend(job.backend)
     return MeasureRun(
-        partial(load_backend(job.backend).opening, job.spec, job.artifact),
+        partial(backend.opening, job.spec, job.artifact),
         job.spec.shapes,
         np.load(job.inputs, allow_pickle=False),
         job.effort,
         job.spec.cuda_graph,
         _progress,
+        job.artifact,
+        partial(backend.tactics, job.artifact),
     )
 
 

@@ -18,19 +18,16 @@ class Packing:
         ids, segments, positions: int32 [tokens]; positions count from 0 in each sequence. Zeros that belong to no
             sequence may follow the tokens.
         starts: int32 [batch + 1], index of the first token of each sequence, and the number of tokens.
-        is_token: bool [batch, sequence], true at tokens.
+        shape: batch and sequence of the batch with its padding.
+        padded: whether the batch has padding.
     """
 
     ids: Array
     segments: Array
     positions: Array
     starts: Array
-    is_token: Array
-
-    @property
-    def padded(self) -> bool:
-        """Whether the batch has padding."""
-        return int(self.starts[-1]) < self.is_token.size
+    shape: tuple[int, int]
+    padded: bool
 
 
 def pack(feeds: Feeds, multiple: int = 1) -> Packing:
@@ -46,28 +43,32 @@ def pack(feeds: Feeds, multiple: int = 1) -> Packing:
             the message gives the number of the sequence.
     """
     check_batch(feeds)
-    mask = feeds["attention_mask"]
+    ids, mask = feeds["input_ids"], feeds["attention_mask"]
     if mask.all():
-        positions, starts, is_token = _without_padding(mask.shape)
-        return Packing(feeds["input_ids"].reshape(-1), segments(feeds).reshape(-1), positions, starts, is_token)
-    lengths, is_token = token_lengths(mask), mask.astype(bool)
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    zeros = min(-int(starts[-1]) % multiple, mask.size - int(starts[-1]))
-    rows = feeds["input_ids"], segments(feeds), np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
-    ids, types, positions = (np.pad(array[is_token], (0, zeros)) for array in rows)
-    return Packing(ids, types, positions, starts, is_token)
+        positions, starts = _without_padding(mask.shape)
+        return Packing(ids.reshape(-1), segments(feeds).reshape(-1), positions, starts, mask.shape, False)
+    lengths = token_lengths(mask)
+    starts = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    tokens = int(starts[-1])
+    size = min(-(-tokens // multiple) * multiple, mask.size)
+    places = np.flatnonzero(mask)
+    packed = np.zeros((3, size), np.int32)
+    packed[0, :tokens] = ids.reshape(-1)[places]
+    packed[1, :tokens] = segments(feeds).reshape(-1)[places]
+    packed[2, :tokens] = np.arange(tokens, dtype=np.int32) - np.repeat(starts[:-1], lengths)
+    return Packing(packed[0], packed[1], packed[2], starts, mask.shape, True)
 
 
 @lru_cache(maxsize=64)
-def _without_padding(shape: tuple[int, int]) -> tuple[Array, Array, Array]:
-    """Return positions, starts and `is_token` of a batch without padding; read-only, because batches share them."""
+def _without_padding(shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Return positions and starts of a batch without padding; read-only, because batches share them."""
     batch, sequence = shape
     positions = np.tile(np.arange(sequence, dtype=np.int32), batch)
     starts = np.arange(0, batch * sequence + 1, sequence, dtype=np.int32)
-    arrays = positions, starts, np.ones(shape, bool)
-    for array in arrays:
+    for array in (positions, starts):
         array.flags.writeable = False
-    return arrays
+    return positions, starts
 
 
 def check_batch(feeds: Feeds) -> None:
@@ -88,7 +89,7 @@ def check_batch(feeds: Feeds) -> None:
         if array.dtype.kind not in "iu":
             raise ValueError(f"{name} has the type {array.dtype}; give integers")
     mask = feeds["attention_mask"]
-    if mask.max() > 1 or mask.min() < 0:
+    if np.bitwise_or.reduce(mask, axis=None) not in (0, 1):
         invalid = mask[(mask < 0) | (mask > 1)].min()
         raise ValueError(f"attention_mask has the value {invalid}; give 1 for a token and 0 for padding")
 
@@ -106,9 +107,11 @@ def token_lengths(mask: Array) -> Array:
         ValueError: a row has no token, or a token after padding.
     """
     lengths = mask.sum(1)
-    if empty := np.flatnonzero(lengths == 0).tolist():
-        raise ValueError(f"sequence {empty[0]} of the batch has no token; remove it")
-    prefix = np.arange(mask.shape[1]) < lengths[:, None]
-    if broken := np.flatnonzero((mask.astype(bool) != prefix).any(1)).tolist():
-        raise ValueError(f"sequence {broken[0]} of the batch has tokens after padding; move its tokens to the front")
+    if not lengths.all():
+        raise ValueError(f"sequence {lengths.argmin()} of the batch has no token; remove it")
+    broken = (mask[:, 1:] > mask[:, :-1]).any(1) | (mask[:, 0] == 0)
+    if broken.any():
+        raise ValueError(
+            f"sequence {broken.argmax()} of the batch has tokens after padding; move its tokens to the front"
+        )
     return np.asarray(lengths)

@@ -22,6 +22,7 @@ from backends.model_output import LAST_HIDDEN, Output
 from backends.onnx_.calibration import CalibrationInputs
 from backends.onnx_.dynamic_int8 import quantize_dynamic_int8
 from backends.onnx_.gelu_shift import SHIFTED_RANGES, shift_onnx
+from backends.onnx_.linear_ranges import linear_ranges
 from backends.onnx_.onnx_casts import cast_onnx
 from backends.onnx_.quantize import quantize_onnx
 from backends.onnx_.ranges import activation_ranges
@@ -42,7 +43,7 @@ def prepare_source(
     lengths: Lengths | None = None,
     output: Output = LAST_HIDDEN,
 ) -> Source:
-    """Return the source that `form` requests: an ONNX file (exported, rewritten, quantized, cast) or plain weights.
+    """Return what `form` requests: an ONNX file (exported, rewritten, quantized, cast), plain weights, or ranges only.
 
     The result of each step is cached.
 
@@ -65,14 +66,14 @@ def prepare_source(
     size = replace(from_json(CalibrationSize, sizes), lengths=lengths)
     if lengths:
         sizes["lengths"] = lengths.settings()
+    trained = json.loads(learned.read_text(encoding="utf-8")) if learned else {}
     calibration = CalibrationInputs(
-        lambda: calibration_batches(folder, texts, size, seed),
-        {**made_from, **sizes},
-        json.loads(learned.read_text(encoding="utf-8")) if learned else {},
+        lambda: calibration_batches(folder, texts, size, seed), {**made_from, **sizes}, trained
     )
-    if form.arrays:
-        arrays, ranges = encoder_weights(folder, identity, cache, output), None
-        if form.ranges:
+    if form.arrays or form.linear_ranges:
+        arrays = encoder_weights(folder, identity, cache, output) if form.arrays else None
+        ranges = linear_ranges(folder, identity, calibration, cache) if form.linear_ranges else None
+        if arrays and form.ranges:
             onnx = export_onnx(folder, identity, cache)
             if alpha := quantization.smooth:
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), calibration, cache)

@@ -11,7 +11,7 @@ from functools import partial
 from backends.base import Artifact, BuildSpec, Device, Source, SourceForm, Unsupported
 from backends.finding import MISSING, OK, Finding
 from backends.profiles import plan_profiles
-from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, floating_nodes
+from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, choices_of, floating_nodes
 from backends.tensorrt_.plugins.weights_network import define_from_weights, excluded_from_int8, layout_of
 from backends.tensorrt_.runtime.installation import INSTALL_COMMAND
 from backends.tensorrt_.runtime.layout import Layout
@@ -95,6 +95,7 @@ def engine_key(spec: BuildSpec, source: Source) -> dict[str, object]:
         "form": CACHE_VERSION,
         "epsilon": notes["epsilon"],
         **({"shift": True} if spec.quantization.shift else {}),
+        **({"flat_gelu": True} if choices_of(spec, 0).flat_gelu else {}),
     }
     if "head" in notes:
         key |= {"head": notes["head"], "rounded": options.pad_to_multiple_of > 1}

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec, Device, Unavailable, Unsupported, versions_of
 from backends.finding import OK, WARNING, Finding
 
 if TYPE_CHECKING:
-    import torch
+    from backends.model.output_head import ModelWithOutput
 
 METHOD = "torchao, Int8DynamicActivationInt8WeightConfig"
 """Note of the record about the method."""
-
-HEAD = "head"
-"""Name of the module of a head, which stays in floating point."""
 
 
 def check_int8(spec: BuildSpec) -> None:
@@ -48,16 +46,23 @@ def int8_findings(device: Device) -> tuple[Finding, ...]:
     return (Finding("torchao", OK, f"{versions['torchao']}, for INT8 of torch_compile"),)
 
 
-def quantize_int8(model: torch.nn.Module) -> None:
-    """Replace the weights of all linear modules of `model` by INT8 tensors, except those of a head."""
+def quantize_int8(model: ModelWithOutput, leave_out: Sequence[str]) -> None:
+    """Replace the weights of the linear modules of the encoder by INT8 tensors.
+
+    Args:
+        leave_out: name patterns of products that stay in floating point, see left_out.py.
+    """
     import torch
+
+    from backends.torch_.left_out import left_out
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchao warns of its GPU extensions, which a CPU does not need
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
+        excluded = left_out(model.encoder, leave_out)
         quantize_(
-            model,
+            model.encoder,
             Int8DynamicActivationInt8WeightConfig(),
-            filter_fn=lambda module, name: isinstance(module, torch.nn.Linear) and HEAD not in name.split("."),
+            filter_fn=lambda module, name: isinstance(module, torch.nn.Linear) and name not in excluded,
         )

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backends.base import (
-    Array,
     Artifact,
     Backend,
     BuildSpec,
@@ -28,14 +27,11 @@ from backends.operations import (
     Operation,
     OperationSession,
 )
-from backends.torch_.pytorch import TorchSteps
+from backends.torch_.gpu_precisions import LEAST_CAPABILITY, missing_capability
+from backends.torch_.torch_session import TorchSteps
 
 if TYPE_CHECKING:
     import torch
-
-LEAST_CAPABILITY = {"fp32": (0, 0), "tf32": (8, 0), "fp16": (5, 3), "bf16": (8, 0), "fp8": (8, 9), "int8": (7, 5)}
-"""Smallest compute capability of a GPU with products in a precision, from the table of arithmetic instructions in
-NVIDIA's CUDA C++ Programming Guide."""
 
 GPU_ONLY = {
     "tf32": "TF32 is a number format of GPU tensor cores",
@@ -49,10 +45,7 @@ def missing_product(device: Device, precision: str) -> str:
     """Return why a device has no products in this precision; empty if it has them."""
     if device.kind == "cpu":
         return GPU_ONLY.get(precision, "")
-    least, has = LEAST_CAPABILITY[precision], device.compute_capability
-    if has >= least:
-        return ""
-    return f"{precision} needs compute capability {least[0]}.{least[1]}; {device.name} has {has[0]}.{has[1]}"
+    return missing_capability(device, precision)
 
 
 class TorchOperations(Backend):
@@ -148,7 +141,5 @@ class TorchOperationSession(TorchSteps, OperationSession):
     def _forward(self) -> torch.Tensor:
         return self._work()
 
-    def fetch(self) -> Array:
-        assert self._buffers.output is not None
-        output = self._buffers.output
-        return self._copy_out(output if output.dtype == self._torch.int32 else output.float())
+    def _in_shape(self, output: torch.Tensor) -> torch.Tensor:
+        return output if output.dtype == self._torch.int32 else output.float()

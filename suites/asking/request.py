@@ -157,10 +157,12 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
 def quantizes(backend: BackendDescription, config: RunConfig) -> bool:
     """Return whether options of quantization apply: in int8 or fp8, for a backend that builds from ONNX.
 
-    A backend that builds from a checkpoint quantizes with scheme=dynamic only.
+    A backend that builds from a checkpoint quantizes with scheme=dynamic, and in the precisions that it calibrates.
     """
-    dynamic = backend.source is SourceKind.checkpoint and config.quantization.dynamic
-    return config.precision in (Precision.int8, Precision.fp8) and (backend.source is SourceKind.onnx or dynamic)
+    from_checkpoint = config.quantization.dynamic or config.precision.name in backend.calibrates
+    return config.precision in (Precision.int8, Precision.fp8) and (
+        backend.source is SourceKind.onnx or (backend.source is SourceKind.checkpoint and from_checkpoint)
+    )
 
 
 def _cell(context: RequestContext, suite_request: SuiteRequest, spec: BuildSpec, model: ModelReference) -> CellFields:

@@ -54,14 +54,15 @@ def backend_options(config: RunConfig) -> BackendOptions:
 def quantization_of(config: RunConfig, machine: Machine) -> QuantizationOptions:
     """Return the quantization options with `auto` resolved.
 
-    On a GPU activations are signed and symmetric, as TensorRT needs. x86 CPUs multiply unsigned by signed bytes.
+    On a GPU activations are signed and symmetric, as TensorRT needs. x86 CPUs multiply unsigned by signed bytes (INT8).
     Without VNNI the 16-bit sums of two such products can saturate. Weights of 7 bits avoid it (onnxruntime's
     quantization guide).
 
     Raises:
         Refused: the selected backend or method does not use an option.
     """
-    on_cpu, chosen = machine.device.kind == "cpu", config.quantization
+    fp8, chosen = config.precision is Precision.fp8, config.quantization
+    on_cpu = machine.device.kind == "cpu" and not fp8
     _check_used(config, on_cpu)
     saturates = on_cpu and not {"avx_vnni", "avx512_vnni", "asimddp"} & set(machine.device.features)
     activation, placement, reduce_range = chosen.activation, chosen.placement, chosen.reduce_range
@@ -82,7 +83,10 @@ def _check_used(config: RunConfig, on_cpu: bool) -> None:
     """
     chosen, defaults = config.quantization, QuantizationOptions()
     changed = {name for name, value in vars(defaults).items() if getattr(chosen, name) != value}
-    for name, reason in (*describe(config.backend).unused_quantization.items(), *_unused(config, on_cpu)):
+    backend = describe(config.backend)
+    fp8 = config.precision is Precision.fp8
+    own = backend.unused_fp8 if fp8 and backend.unused_fp8 else backend.unused_quantization
+    for name, reason in (*own.items(), *_unused(config, on_cpu)):
         option, _, value = name.partition("=")
         typed = to_json_types(getattr(chosen, option))
         if option in changed and value in ("", typed):
@@ -105,7 +109,7 @@ def _unused(config: RunConfig, on_cpu: bool) -> Iterator[tuple[str, str]]:
         (implicit and chosen.method in (Method.percentile, Method.search), ("method",),
          "scheme=implicit does not have it; use minmax or entropy"),
         (config.precision is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",
-         "reduce_range"), "it is for INT8; FP8 is per tensor, by the distribution of the values"),
+         "reduce_range"), "it is for INT8; FP8 has one scale for each tensor"),
         (chosen.method is not Method.percentile, ("percentile",), "only method=percentile uses it"),
         (chosen.qat_steps > 0, ("smooth", "shift"), "training learns ranges for unchanged tensors; choose one"),
         (chosen.method is Method.search, ("smooth", "shift", "qat_steps"),

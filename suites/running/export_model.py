@@ -45,14 +45,14 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
     source, learned = Source(checkpoint.folder, checkpoint.weights_sha256), None
-    if job.source == "onnx":
+    if job.source == "onnx" or job.form.linear_ranges:
         learned = _learn(job, checkpoint, cache)
         quantization, lengths = _calibration(job)
         source = prepare_source(
             *learned.checkpoint, job.form, quantization, job.texts, job.seed, cache, learned.ranges, lengths,
             job.spec.output,
         )  # fmt: skip
-        if not job.form.arrays or job.form.ranges:
+        if job.form.ranges or not (job.form.arrays or job.form.linear_ranges):
             checked["export"] = check_export(*learned.checkpoint, longest, cache, job.spec.output)
     origin = InputSource(
         checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, job.spec.device.kind, cache,

@@ -43,7 +43,7 @@ from backends.onnx_.reference_check import check_encoder, check_export
 from backends.options import Switch
 from backends.quantization_options import Activation, Placement, QuantizationOptions
 from backends.torch_.marked_modules import MarkedEncoder
-from backends.torch_.packed import encode
+from backends.torch_.packed_encoder import PackedModel, encode
 from suites.schema.refusals import Refused
 
 Tiny = Callable[[str], tuple[Path, str]]
@@ -178,7 +178,7 @@ def test_a_new_family_needs_only_an_entry_for_plain_weights(toy: Toy) -> None:
     inputs = {"ids": ids, "segments": ids * 0, "positions": torch.arange(6), "starts": torch.tensor([0, 6])}
     with torch.inference_mode():
         expected = load_encoder(folder)(input_ids=ids[None]).last_hidden_state[0]
-        torch.testing.assert_close(encode(weights, inputs, 6, 1e-12), expected, atol=2e-6, rtol=0)
+        torch.testing.assert_close(encode(PackedModel(weights, 1e-12), inputs, 6), expected, atol=2e-6, rtol=0)
 
 
 def test_a_new_family_needs_only_an_entry_for_quantization(toy: Toy) -> None:

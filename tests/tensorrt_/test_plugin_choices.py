@@ -46,6 +46,25 @@ def test_int8_is_used_only_with_kernels_for_it(requested: BuildSpec, hidden: int
 
 
 @pytest.mark.parametrize(
+    ("requested", "flat"),
+    [
+        (spec("fp16"), True),
+        (spec("fp16", flat_gelu="off"), False),
+        (spec("fp16", gelu="plugin"), False),
+        (spec("fp16", constraints="obey"), False),
+        (spec("fp16", gelu="cubic"), False),
+        (spec("fp16", products="convolution"), False),
+        (spec("fp16", products="convolution", flat_gelu="on"), True),
+        (spec("fp16", layout="fixed"), False),
+        (spec("int8"), False),
+    ],
+)
+def test_gelu_is_flat_where_it_is_a_kernel_of_its_own(requested: BuildSpec, flat: bool) -> None:
+    choices = choices_of(requested, 768)
+    assert (choices.flat_gelu, choices.notes().get("flat_gelu", False)) == (flat, flat)
+
+
+@pytest.mark.parametrize(
     ("requested", "gelu_and_products"),
     [
         (spec("fp16"), ("sigmoid", "matmul")),

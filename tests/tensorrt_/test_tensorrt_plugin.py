@@ -71,6 +71,8 @@ def plugin_backend_of(weak: bool) -> TensorRTPlugin:
         ),
         (True, spec("int8", layout="fixed", products="plugin"), "products=plugin multiplies in FP16"),
         (True, spec("int8", products="matmul"), "products=matmul multiplies in FP16"),
+        (True, spec("int8", gelu="plugin"), "plugin.gelu=plugin is for FP16 and FP32"),
+        (True, spec(gelu="plugin", flat_gelu="on"), "plugin.flat_gelu needs a formula"),
         (True, spec(attention="int8"), "plugin.attention is for precision=int8 only"),
         (True, spec(norms="fp16"), "plugin.norms is for precision=int8 only"),
         (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is for INT8 attention over packed"),
@@ -178,6 +180,7 @@ def test_engines_of_different_outputs_have_different_keys(tmp_path: Path) -> Non
     keys = [json.dumps(engine_key(spec(), source), sort_keys=True) for source in sources]
     assert len(set(keys)) == len(keys)
     rounded = engine_key(spec(pad_to_multiple_of=8), sources[1])
+    assert engine_key(spec(), sources[0]) == {**engine_key(spec(flat_gelu="off"), sources[0]), "flat_gelu": True}
     assert json.dumps(rounded, sort_keys=True) not in keys
 
 

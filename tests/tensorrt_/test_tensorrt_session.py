@@ -18,7 +18,7 @@ from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupport
 from backends.json_codec import from_json
 from backends.tensorrt_.runtime.layout import Rows
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
-from backends.tensorrt_.session import open_session, session
+from backends.tensorrt_.session import loaded_plan, open_session, session
 
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
@@ -83,11 +83,16 @@ class Engine:
 
 
 class Graph:
+    """Mock of a CUDA graph: the calls of `work` are captured, and `launch` repeats them as one call."""
+
     def __init__(self, stream: Any, work: Callable[[], None]) -> None:
+        self.calls, begin = stream.calls, len(stream.calls)
         work()
-        self.calls = stream.calls
-        self.calls[-1] = ("capture", *self.calls[-1][1:])
-        self.captured = self.calls[-1][1:]
+        captured = self.calls[begin:]
+        del self.calls[begin:]
+        copies = [name for name, *_ in captured if name != "run"]
+        (self.captured,) = [(*call[1:], *copies) for call in captured if call[0] == "run"]
+        self.calls.append(("capture", *self.captured))
 
     def launch(self) -> None:
         self.calls.append(("launch", *self.captured))
@@ -101,9 +106,9 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ses
     api.trt.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
     api.trt.TensorIOMode.OUTPUT = "output"
     api.trt.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)
-    nothing = dict.fromkeys(("copy_in", "copy_out", "synchronize"), lambda *_: None)
-    stream = SimpleNamespace(handle=0, calls=calls, contexts=CONTEXTS, **nothing)
-    monkeypatch.setattr(session, "use_device", lambda index: None)
+    copies = {name: lambda *_, name=name: calls.append((name,)) for name in ("copy_in", "copy_out")}
+    stream = SimpleNamespace(handle=0, calls=calls, contexts=CONTEXTS, synchronize=lambda: None, **copies)
+    monkeypatch.setattr(loaded_plan, "use_device", lambda index: None)
     monkeypatch.setattr(session, "CudaGraph", Graph)
     monkeypatch.setattr(session, "DeviceArray", lambda size: SimpleNamespace(pointer=size))
     monkeypatch.setattr(session, "PinnedArray", lambda shape, kind: SimpleNamespace(array=np.zeros(shape, kind)))
@@ -132,12 +137,20 @@ def feeds(batch: int, sequence: int) -> Feeds:
 
 
 def calls_at(session: Session, *shapes: tuple[int, int]) -> list[tuple[Any, ...]]:
-    """Run one step at each of `shapes`, and return the calls."""
+    """Run one step at each of `shapes`, and return the calls but those of the copies."""
     calls = session.stream.calls  # type: ignore[union-attr]
     calls.clear()
     for shape in shapes:
         session.load(feeds(*shape))
         session.step()
+    return [call for call in calls if call != ("copy_in",)]
+
+
+def calls_of_request(session: Session, *shape: int) -> list[tuple[Any, ...]]:
+    """Serve one request, and return all calls."""
+    calls = session.stream.calls  # type: ignore[union-attr]
+    calls.clear()
+    assert session.answer(feeds(*shape)).shape == (*shape, HIDDEN)
     return list(calls)
 
 
@@ -197,6 +210,44 @@ def test_a_context_of_one_profile_keeps_a_graph_of_each_shape(
     assert session.fetch().shape == (4, 16, HIDDEN)
     with pytest.raises(RuntimeError, match="a plain step at this shape"):
         session.capture()
+
+
+def test_a_request_with_a_graph_is_one_launch(opened: Callable[..., Session]) -> None:
+    session = opened()
+    plain = [("shape", 1, (1, 8)), ("copy_in",), ("run", 1, (1, 8)), ("copy_out",)]
+    assert calls_of_request(session, 1, 8) == plain
+    session.capture()
+    request = 1, (1, 8), "copy_in", "copy_out"
+    assert calls_of_request(session, 1, 8) == [("capture", *request), ("launch", *request)]
+    assert calls_of_request(session, 1, 8) == [("launch", *request)]
+    # The step alone still has a graph of its own.
+    assert calls_at(session, (1, 8)) == [("launch", 1, (1, 8))]
+    assert ("run", 1, (4, 16)) in calls_of_request(session, 4, 16)
+
+
+def test_a_request_of_another_context_is_served_there(opened: Callable[..., Session]) -> None:
+    session = opened(contexts="per_profile")
+    calls_at(session, (1, 8), (4, 16))
+    session.capture()
+    assert calls_of_request(session, 4, 16)[-1] == ("launch", 2, (4, 16), "copy_in", "copy_out")
+    assert calls_of_request(session, 1, 8) == [("copy_in",), ("run", 1, (1, 8)), ("copy_out",)]
+
+
+def test_a_kept_graph_serves_requests_though_the_context_has_another_shape(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "num_optimization_profiles", 1)
+    monkeypatch.setitem(globals(), "PROFILES", PROFILES[1:])
+    session = opened()
+    session.keeps_graphs = True
+    for shape in ((2, 8), (4, 16)):
+        calls_at(session, shape)
+        session.capture()
+    # The request of 2 x 8 was not captured before the context changed its shape, so its parts run one by one.
+    assert calls_of_request(session, 2, 8) == [("copy_in",), ("launch", 1, (2, 8)), ("copy_out",)]
+    assert calls_of_request(session, 4, 16)[-1] == ("launch", 1, (4, 16), "copy_in", "copy_out")
+    assert calls_of_request(session, 2, 8) == [("copy_in",), ("launch", 1, (2, 8)), ("copy_out",)]
+    assert calls_of_request(session, 4, 16) == [("launch", 1, (4, 16), "copy_in", "copy_out")]
 
 
 def test_each_of_several_contexts_keeps_its_profile_and_shape(opened: Callable[..., Session]) -> None:

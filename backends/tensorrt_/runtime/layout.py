@@ -21,6 +21,32 @@ PLUGIN_POSITIONS = 384
 for longer sequences."""
 
 
+ALIGNMENT = 64
+"""Inputs begin at multiples of this number of int32 values: TensorRT needs multiples of 256 bytes."""
+
+
+@dataclass(frozen=True)
+class InputPlaces:
+    """Places of the inputs of one batch in the common buffer.
+
+    Attributes:
+        starts: index of the first value, by input name.
+        size: number of values up to the end of the last input.
+    """
+
+    starts: Mapping[str, int]
+    size: int
+
+
+def places_of(sizes: Mapping[str, Sizes]) -> InputPlaces:
+    """Return the places of inputs of these sizes, one after the other, so that a batch needs a single copy."""
+    starts, end = {}, 0
+    for name, input_sizes in sizes.items():
+        starts[name] = end
+        end += -(-math.prod(input_sizes) // ALIGNMENT) * ALIGNMENT
+    return InputPlaces(starts, end)
+
+
 @dataclass(frozen=True)
 class ArrangedBatch:
     """Batch in the layout of an engine's inputs.
@@ -166,10 +192,10 @@ class Packed(Layout):
             "segment_ids": packed.segments,
             **({"positions": packed.positions} if self.positions else {}),
             "cu_seqlens": packed.starts,
-            "max_seqlen": np.zeros(packed.is_token.shape[1], np.int32),
+            "max_seqlen": np.zeros(packed.shape[1], np.int32),
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        return ArrangedBatch(contiguous, packed.is_token.shape, starts=packed.starts if packed.padded else None)
+        return ArrangedBatch(contiguous, packed.shape, starts=packed.starts if packed.padded else None)
 
 
 def plugin_layout(

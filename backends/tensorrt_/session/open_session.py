@@ -13,7 +13,8 @@ from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import Contexts, TensorRTOptions
-from backends.tensorrt_.session.session import LoadedPlan, TensorRTSession, read_verified_plan
+from backends.tensorrt_.session.loaded_plan import LoadedPlan, read_verified_plan
+from backends.tensorrt_.session.session import TensorRTSession
 
 
 class MultiContextSession(Session):
@@ -42,9 +43,7 @@ class MultiContextSession(Session):
             session.keeps_graphs = False
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
-        self._current = self._owners[choose_profile(self._profiles, Shape(*feeds["input_ids"].shape))]
-        if self.keeps_graphs:
-            self._current.keeps_graphs = True
+        self._choose(feeds)
         yield "context"
         yield from self._current.changing(feeds)
 
@@ -59,6 +58,16 @@ class MultiContextSession(Session):
 
     def fetch(self) -> Array:
         return self._current.fetch()
+
+    def answer(self, feeds: Feeds) -> Array:
+        self._choose(feeds)
+        return self._current.answer(feeds)
+
+    def _choose(self, feeds: Feeds) -> None:
+        """Make the context that contains the shape of `feeds` the current one."""
+        self._current = self._owners[choose_profile(self._profiles, Shape(*feeds["input_ids"].shape))]
+        if self.keeps_graphs:
+            self._current.keeps_graphs = True
 
     def capture(self) -> None:
         self._current.capture()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,119 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends.base import Array, Artifact, BuildSpec, Feeds, Session, Shape, Unsupported
-from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray, use_device
+from backends.base import Array, Feeds, Session, Shape, Unsupported
+from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray
 from backends.profiles import Profile, choose_profile
-from backends.tensorrt_.runtime.layout import ArrangedBatch, Layout, Rows, Sizes
-from backends.tensorrt_.runtime.loading import load_plugins, read_plan
-from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
-from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
-
-
-def read_verified_plan(artifact: Artifact) -> bytes:
-    """Read a plan from its file and check its digest.
-
-    A plan contains code that runs with the user's rights. For this reason only a plan that the suite built is opened.
-
-    Raises:
-        RuntimeError: the file differs from the plan that was built.
-    """
-    plan = artifact.path.read_bytes()
-    if hashlib.sha256(plan).hexdigest() != artifact.sha256:
-        raise RuntimeError("the plan differs from the one that was built; run the cell again to rebuild it")
-    return plan
-
-
-class LoadedPlan:
-    """Deserialized plan, with the names of its inputs and output, and its profiles.
-
-    `weight_bytes` is the size of the plan, which consists almost entirely of weights.
-
-    Args:
-        layout: layout of a batch in the inputs; Rows by default.
-    """
-
-    def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
-        trt, self._api = api.trt, api
-        options = spec.options_as(TensorRTOptions)
-        self.weight_bytes = len(plan)
-        use_device(spec.device.index)
-        self.log = Log(api)
-        load_plugins(api, options, self.log)
-        engine = read_plan(api, plan, options, self.log)
-        if engine is None:
-            raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
-        self.engine = engine
-        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
-        outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
-        self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
-        self.layout = layout or Rows(tuple(self.inputs))
-        self.ranges = [self._read_ranges(index) for index in range(self.engine.num_optimization_profiles)]
-        self.profiles = [self.layout.profile(ranges) for ranges in self.ranges]
-        # numpy has no bfloat16. Its bits are the upper half of a float32, so they are copied as uint16.
-        host_types: dict[object, type[np.generic]] = {
-            trt.DataType.FLOAT: np.float32,
-            trt.DataType.HALF: np.float16,
-            trt.DataType.INT32: np.int32,
-        }
-        self.host_type = host_types.get(self.engine.get_tensor_dtype(self.output), np.uint16)
-        self.per_token = spec.output.per_token
-        leading = self.layout.token_axes if self.per_token else 1
-        self.features = math.prod(tuple(self.engine.get_tensor_shape(self.output))[leading:])
-
-    def buffer_sizes(self, only: Sequence[int]) -> tuple[int, int]:
-        """Return the largest number of values of all inputs together (see `places_of`), and of the output.
-
-        Args:
-            only: indices of the profiles to include.
-        """
-        largest = [{name: sizes[2] for name, sizes in self.ranges[index].items()} for index in only]
-        inputs = max(places_of(sizes).size for sizes in largest)
-        shapes = [self.profiles[index].max for index in only]
-        rows = max(shape.batch * (shape.sequence if self.per_token else 1) for shape in shapes)
-        return inputs, rows * self.features
-
-    @property
-    def activation_bytes(self) -> int:
-        """Device memory of one execution context, in bytes."""
-        can = self._api.can
-        return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
-
-    def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
-        """Return the min, opt and max sizes of each input in a profile."""
-        ranges = {}
-        for name in self.inputs:
-            min_sizes, opt_sizes, max_sizes = self.engine.get_tensor_profile_shape(name, index)
-            ranges[name] = (tuple(min_sizes), tuple(opt_sizes), tuple(max_sizes))
-        return ranges
-
-
-ALIGNMENT = 64
-"""Inputs begin at multiples of this number of int32 values: TensorRT needs multiples of 256 bytes."""
-
-
-@dataclass(frozen=True)
-class InputPlaces:
-    """Places of the inputs of one batch in the common buffer.
-
-    Attributes:
-        starts: index of the first value, by input name.
-        size: number of values up to the end of the last input.
-    """
-
-    starts: Mapping[str, int]
-    size: int
-
-
-def places_of(sizes: Mapping[str, Sizes]) -> InputPlaces:
-    """Return the places of inputs of these sizes, one after the other, so that a batch needs a single copy."""
-    starts, end = {}, 0
-    for name, input_sizes in sizes.items():
-        starts[name] = end
-        end += -(-math.prod(input_sizes) // ALIGNMENT) * ALIGNMENT
-    return InputPlaces(starts, end)
-
+from backends.tensorrt_.runtime.layout import ArrangedBatch, places_of
+from backends.tensorrt_.session.loaded_plan import LoadedPlan
 
 NO_BATCH = ArrangedBatch({}, (0, 0))
 
@@ -130,12 +21,19 @@ NO_ROWS: tuple[tuple[int, int], Array] = (0, 0), np.zeros(0, int)
 """Shape of the last output whose sequences were copied one by one, and the number of values of each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class CapturedStep:
-    """CUDA graph of one step, and the sizes of its output."""
+    """CUDA graph of one step.
+
+    Attributes:
+        output: sizes of its output.
+        request: graph of a request: the copy of the inputs, the step, and the copy of its output. The first request
+            after the capture captures it.
+    """
 
     graph: CudaGraph
     output: tuple[int, ...]
+    request: CudaGraph | None = None
 
 
 class TensorRTSession(Session):
@@ -199,19 +97,26 @@ class TensorRTSession(Session):
         changed = sizes != _sizes(previous)
         if changed:
             self.graphs.drop()
+            self._places = places_of(sizes)
         self.graphs.select(tuple(sizes.items()))
-        self._places = places_of(sizes)
         yield "arrange"
         if changed and not self.replays:
             yield from self._change(Shape(*feeds["input_ids"].shape), sizes)
         self._batch = batch
 
     def copy_in(self, feeds: Feeds) -> None:
-        host = self._pinned_inputs.array
+        self._fill()
+        self._enqueue_copy_in()
+
+    def _fill(self) -> None:
+        """Write the loaded batch to pinned memory."""
+        host, starts = self._pinned_inputs.array, self._places.starts
         for name, array in self._batch.arrays.items():
-            start = self._places.starts[name]
+            start = starts[name]
             host[start : start + array.size] = array.reshape(-1)
-        self._stream.copy_in(self._device_inputs.pointer, host[: self._places.size])
+
+    def _enqueue_copy_in(self) -> None:
+        self._stream.copy_in(self._device_inputs.pointer, self._pinned_inputs.array[: self._places.size])
 
     def _change(self, shape: Shape, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Set `sizes` in the context, in the profile that contains `shape` and has the fewest shapes."""
@@ -237,10 +142,13 @@ class TensorRTSession(Session):
         captured: CapturedStep | None = self.graphs.current
         if captured is not None:
             captured.graph.launch()
-        elif not self._context.execute_async_v3(int(self._stream.handle)):
-            raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
         else:
+            self._enqueue_step()
             self._stepped = True
+
+    def _enqueue_step(self) -> None:
+        if not self._context.execute_async_v3(int(self._stream.handle)):
+            raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
 
     def wait(self) -> None:
         self._stream.synchronize()
@@ -251,14 +159,48 @@ class TensorRTSession(Session):
         Values of padding tokens are then 0.
         """
         captured: CapturedStep | None = self.graphs.current
-        sizes = captured.output if captured else self._output_sizes()
         if self._plan.per_token and self._batch.starts is not None:
             host = self._copy_rows(self._batch.starts, self._batch.shape)
         else:
-            self._filled = NO_ROWS
-            host = self._pinned_output.array[: math.prod(sizes)]
-            self._stream.copy_out(host, self._device_output.pointer)
+            host = self._enqueue_copy_out(captured.output if captured else self._output_sizes())
         self.wait()
+        return self._in_shape(host)
+
+    def answer(self, feeds: Feeds) -> Array:
+        """Serve a request; see Session.answer. With a CUDA graph, one launch runs the copies and the step."""
+        self.set_shape(feeds)
+        captured: CapturedStep | None = self.graphs.current
+        rows = self._plan.per_token and self._batch.starts is not None
+        if captured is None or rows or not self._capture_request(captured):
+            return self._answer_in_parts(feeds)
+        assert captured.request is not None
+        self._fill()
+        self._filled = NO_ROWS
+        captured.request.launch()
+        self.wait()
+        return self._in_shape(self._pinned_output.array[: math.prod(captured.output)])
+
+    def _capture_request(self, captured: CapturedStep) -> bool:
+        """Return whether the graph of a request exists. Capture it if the context has the sizes of the batch."""
+        if captured.request is None and self._stepped and self._in_context == _sizes(self._batch):
+            self.wait()
+            captured.request = CudaGraph(self._stream, lambda: self._enqueue_request(captured.output))
+        return captured.request is not None
+
+    def _enqueue_request(self, output: tuple[int, ...]) -> None:
+        self._enqueue_copy_in()
+        self._enqueue_step()
+        self._enqueue_copy_out(output)
+
+    def _enqueue_copy_out(self, sizes: tuple[int, ...]) -> Array:
+        """Enqueue the copy of the whole output, and return the pinned memory that it fills."""
+        self._filled = NO_ROWS
+        host = self._pinned_output.array[: math.prod(sizes)]
+        self._stream.copy_out(host, self._device_output.pointer)
+        return host
+
+    def _in_shape(self, host: Array) -> Array:
+        """Return values in pinned memory as the output of the batch."""
         values = (host.astype(np.uint32) << 16).view(np.float32) if self._plan.host_type == np.uint16 else host
         return self._batch.restore(values) if self._plan.per_token else values.reshape(self._batch.shape[0], -1)
 
@@ -293,7 +235,7 @@ class TensorRTSession(Session):
         self.graphs.drop()
         if not self._stepped or self._in_context != _sizes(self._batch):
             raise RuntimeError("capture needs a plain step at this shape first")
-        self.graphs.add(CapturedStep(CudaGraph(self._stream, self.step), self._output_sizes()))
+        self.graphs.add(CapturedStep(CudaGraph(self._stream, self._enqueue_step), self._output_sizes()))
 
 
 def _sizes(batch: ArrangedBatch) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,141 @@
+"""Linear layers in FP8: E4M3 weights and inputs with static scales, products by `torch._scaled_mm`, FP16 outputs.
+
+A scale is the largest absolute value divided by LARGEST: one scale for a weight, and one for its input, from
+calibration. The weight is rounded once. The rounding of the input is plain elementwise code, so torch.compile fuses it
+with the norm, the activation or the addition before it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from backends.base import Unsupported
+from backends.onnx_.gelu import by_sigmoid
+
+E4M3 = torch.float8_e4m3fn
+
+LARGEST = 448.0
+"""Largest value of E4M3. Larger values are limited to it, because a conversion may turn them into NaN."""
+
+MULTIPLE = 16
+"""cuBLAS multiplies FP8 matrices only if both sizes of the weight are multiples of this number."""
+
+
+def scale_of(largest: float, name: str) -> float:
+    """Return the scale of a tensor.
+
+    Args:
+        largest: its largest absolute value.
+        name: description of the tensor for the message.
+
+    Raises:
+        Unsupported: no scale is possible, because `largest` is zero, infinite or NaN.
+    """
+    scale = largest / LARGEST
+    if not math.isfinite(scale) or scale < torch.finfo(torch.float32).tiny:
+        raise Unsupported(
+            f"FP8 has no scale for {name}: its largest absolute value is {largest:g}; check the checkpoint and the "
+            "calibration texts, or name the layer in quantization.leave_out"
+        )
+    return scale
+
+
+def fits(module: torch.nn.Linear) -> bool:
+    """Return whether an FP8 product is possible with the sizes of a layer."""
+    return module.in_features % MULTIPLE == 0 and module.out_features % MULTIPLE == 0
+
+
+class Fp8Linear(torch.nn.Module):
+    """A linear layer x W^T + b in FP8: FP16 [..., in_features] to FP16 [..., out_features]."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, largest_input: float, name: str) -> None:
+        """
+        Args:
+            weight: FP32 [out_features, in_features].
+            bias: [out_features], or None.
+            largest_input: largest absolute input in calibration.
+            name: name of the layer for messages.
+
+        Raises:
+            Unsupported: see `scale_of`.
+        """
+        super().__init__()
+        input_scale = scale_of(largest_input, f"the input of {name}")
+        weight_scale = scale_of(weight.abs().max().item(), f"the weight of {name}")
+        self.weight = torch.nn.Buffer(to_e4m3(weight, torch.tensor(1 / weight_scale)))
+        self.bias = None if bias is None else torch.nn.Buffer(bias.half())
+        # Scales are tensors and not numbers, so that layers of the same sizes share one compiled kernel.
+        self.input_scale = torch.nn.Buffer(torch.tensor(input_scale))
+        self.weight_scale = torch.nn.Buffer(torch.tensor(weight_scale))
+        self.inverse = torch.nn.Buffer(torch.tensor(1 / input_scale))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output for `x`, which is FP16, or E4M3 if it is already rounded with the scale of this layer."""
+        return self.product(self.rounded(x)).reshape(*x.shape[:-1], -1)
+
+    def rounded(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` as E4M3 [rows, in_features]."""
+        rows = x.reshape(-1, x.shape[-1])
+        return rows if x.dtype == E4M3 else to_e4m3(rows, self.inverse)
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the output for rounded rows. The weight is passed in columns, the only order of cuBLAS for FP8."""
+        return torch._scaled_mm(
+            rows,
+            self.weight.t(),
+            scale_a=self.input_scale,
+            scale_b=self.weight_scale,
+            bias=self.bias,
+            out_dtype=torch.float16,
+            use_fast_accum=True,
+        )
+
+
+def to_e4m3(x: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    """Round x * inverse to E4M3, limited to LARGEST. `inverse` is FP32 []."""
+    return (x.float() * inverse).clamp(-LARGEST, LARGEST).to(E4M3)
+
+
+class SigmoidGelu(torch.nn.Module):
+    """GELU by the formula `by_sigmoid` of backends/onnx_/gelu.py, computed in FP32.
+
+    The kernel of GELU and the rounding to FP8 has so many instructions with erf that they decide its time.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sigmoid_gelu(x)
+
+
+def sigmoid_gelu(x: torch.Tensor) -> torch.Tensor:
+    """Return GELU of `x` in the type of `x`; see `SigmoidGelu`."""
+    return by_sigmoid(x.float(), TensorArithmetic()).to(x.dtype)
+
+
+class TensorArithmetic:
+    """Operations of backends/onnx_/gelu.py on tensors."""
+
+    def add(self, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
+        return x + other
+
+    def multiply(self, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
+        return x * other
+
+    def divide(self, x: torch.Tensor, other: float) -> torch.Tensor:
+        return x / other
+
+    def power(self, x: torch.Tensor, exponent: float) -> torch.Tensor:
+        return x**exponent
+
+    def erf(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.erf(x)
+
+    def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x)
+
+    def tanh(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x)
+
+    def clip(self, x: torch.Tensor, edge: float) -> torch.Tensor:
+        return x.clamp(-edge, edge)
