@@ -17,7 +17,7 @@ import torch
 from backends.model.attention import MASK_VALUE
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Tensor = torch.Tensor
 
@@ -91,21 +91,46 @@ class RotaryTable(torch.nn.Module):
     """Cosines and sines of all positions, computed once in FP32.
 
     The module of transformers computes them in each step. FP16 cannot represent the angles of a long sequence, neither
-    in a converted module nor in a converted graph.
+    in a converted module nor in a converted graph. With LongRoPE, batches up to the original length have other angles
+    than longer ones, so there are two tables.
     """
 
     def __init__(self, rotary: torch.nn.Module, layer_types: tuple[str, ...], positions: int) -> None:
         super().__init__()
+        self.short: dict[str, int] = {}
         for layer_type in layer_types:
-            table = rotary(torch.zeros(1), torch.arange(positions)[None], *([layer_type] if layer_type else []))
-            for name, values in zip(("cosines", "sines"), table, strict=True):
-                self.register_buffer(f"{name}_{layer_type}", values, persistent=False)
+            short = _original_length(rotary.config, layer_type)
+            lengths = {"": positions}
+            if 0 < short < positions:
+                self.short[layer_type], lengths["short_"] = short, short
+            for kind, length in lengths.items():
+                table = rotary(torch.zeros(1), torch.arange(length)[None], *([layer_type] if layer_type else []))
+                for name, values in zip(("cosines", "sines"), table, strict=True):
+                    padded = torch.nn.functional.pad(values, (0, 0, 0, positions - length))
+                    self.register_buffer(f"{kind}{name}_{layer_type}", padded, persistent=False)
 
     def forward(self, x: Tensor, position_ids: Tensor, layer_type: str = "") -> tuple[Tensor, Tensor]:
         """Return cosines and sines [1, sequence, d] in the type of `x`."""
-        length = position_ids.shape[1]
-        cosines, sines = (getattr(self, f"{name}_{layer_type}")[:, :length] for name in ("cosines", "sines"))
+        cosines, sines = (self._values(name, layer_type, position_ids) for name in ("cosines", "sines"))
         return cosines.to(x.dtype), sines.to(x.dtype)
+
+    def _values(self, name: str, layer_type: str, position_ids: Tensor) -> Tensor:
+        length = position_ids.shape[1]
+        values: Tensor = getattr(self, f"{name}_{layer_type}")[:, :length]
+        if layer_type not in self.short:
+            return values
+        short: Tensor = getattr(self, f"short_{name}_{layer_type}")[:, :length]
+        # A comparison of tensors, because a tracer would keep the result of a comparison of numbers.
+        long = position_ids[:1, -1:, None] >= self.short[layer_type]
+        return torch.where(long, values, short)
+
+
+def _original_length(config: PretrainedConfig, layer_type: str) -> int:
+    """Return the length up to which LongRoPE uses its short factors; 0 for other rotations."""
+    parameters = config.rope_parameters
+    if layer_type:
+        parameters = parameters.get(layer_type, parameters)
+    return parameters["original_max_position_embeddings"] if parameters.get("rope_type") == "longrope" else 0
 
 
 class WindowEncoder(torch.nn.Module):

@@ -39,8 +39,11 @@ def label_names(folder: Path) -> dict[int, str]:
 def label_names_of_config(config: Mapping[str, object]) -> dict[int, str]:
     """Return the label names in the contents of a config.json, by place.
 
+    The numbers in id2label may have gaps: the smallest one is the first output. `check_output` in heads.py checks that
+    the head has as many outputs as there are names.
+
     Raises:
-        ValueError: id2label is not an object with a name for each place from 0.
+        ValueError: id2label is not an object of different numbers and their names, or num_labels is no number.
     """
     id2label = config.get("id2label")
     if not id2label:
@@ -51,16 +54,16 @@ def label_names_of_config(config: Mapping[str, object]) -> dict[int, str]:
     try:
         if not isinstance(id2label, Mapping):
             raise TypeError("id2label is not an object")
-        names = {int(place): str(name) for place, name in id2label.items()}
+        names = {int(number): str(name) for number, name in id2label.items()}
     except (TypeError, ValueError):
         raise ValueError(
-            'id2label in config.json must be an object of places and names, e.g. {"0": "negative", "1": "positive"}'
+            'id2label in config.json must be an object of numbers and names, e.g. {"0": "negative", "1": "positive"}'
         ) from None
-    if set(names) != set(range(len(id2label))):
+    if len(names) < len(id2label):
         raise ValueError(
-            f"id2label in config.json names the outputs {_first_values(sorted(names))}; it must name all, from 0"
+            f"id2label in config.json has a number twice (of {_first_values(id2label)}); give each output its own"
         )
-    return names
+    return {place: names[number] for place, number in enumerate(sorted(names))}
 
 
 def head_fault(config: Mapping[str, object], task: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from backends.base import Unsupported
@@ -23,8 +22,8 @@ def check_computable(config: Config) -> None:
     """Check that the project can compute the encoder of `config` exactly.
 
     Raises:
-        Unsupported: the family is unknown, or it has causal attention, positions that transformers ignores or that
-            depend on the length, or quantized weights.
+        Unsupported: the family is unknown, or it has causal attention, positions that transformers ignores, or
+            quantized weights.
     """
     rotary = family_of(config).attention == "rotary"
     if config.get("is_decoder") or config.get("add_cross_attention"):
@@ -35,11 +34,6 @@ def check_computable(config: Config) -> None:
     positions = config.get("position_embedding_type") or "absolute"
     if positions != "absolute" and not rotary:
         raise Unsupported(f"{positions} positions are not supported; give a checkpoint with absolute positions")
-    if rotary and "longrope" in json.dumps([config.get("rope_parameters"), config.get("rope_scaling")]):
-        raise Unsupported(
-            "rope_type longrope is not supported: its rotations depend on the length of the batch; "
-            "give a checkpoint with another rope_type"
-        )
     if config.get("quantization_config"):
         raise Unsupported("the checkpoint's weights are quantized (quantization_config); give the original weights")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
 
     Nodes whose name matches one of the patterns `keep_fp32` stay in FP32 between casts. So do Q/DQ nodes, because their
     scales are FP32 below opset 19, and the nodes that read them. With a cast between a DequantizeLinear and its
-    product, TensorRT would not recognize an INT8 product.
+    product, TensorRT would not recognize an INT8 product. Norms that add squares stay in FP32 too.
 
     Raises:
         ValueError: a pattern matches no node.
@@ -37,7 +37,7 @@ def cast_onnx(source: Artifact, types: str, keep_fp32: Sequence[str], cache: Art
     def build(path: Path) -> Mapping[str, object]:
         return _cast(source.path, path, types, keep_fp32)
 
-    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 2}
+    key = {"source": source.sha256, "types": types, "keep_fp32": list(keep_fp32), "form": 3}
     artifact = cache.get("typed", key, "model.onnx", build, versions_of(("onnxruntime-gpu", "onnxruntime", "onnx")))
     return Artifact(**{**vars(artifact), "notes": {**source.notes, **artifact.notes}})
 
@@ -48,11 +48,14 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     model = onnx.load(str(source))
-    kept = matching_names([node.name for node in model.graph.node], keep_fp32)
+    names = [node.name for node in model.graph.node]
+    kept = matching_names(names, keep_fp32)
+    norms = sums_of_squares(names, ("ReduceMean", "ReduceSum"))
     blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
-    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=kept, keep_io_types=False)
+    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=[*kept, *norms], keep_io_types=False)
     graph = gs.import_onnx(model)
     _remove_casts_after_dequantize(graph)
+    _remove_casts_between(graph, set(norms))
     # The converter appends its casts at the end of the list of nodes.
     model = gs.export_onnx(graph.cleanup().toposort())
     if types == "bf16":
@@ -82,6 +85,21 @@ def _remove_casts_after_dequantize(graph: gs.Graph) -> None:
         node.inputs, node.outputs = sources, [fp32]
         cast = gs.Node("Cast", f"{node.name}/Cast", {"to": TensorProto.FLOAT16}, inputs=[fp32], outputs=[half])
         graph.nodes.append(cast)
+
+
+def _remove_casts_between(graph: gs.Graph, names: Set[str]) -> None:
+    """Let nodes of these names, which compute in FP32, read each other's outputs without a cast to FP16 and back."""
+
+    def before_cast(tensor: gs.Tensor | None) -> gs.Tensor | None:
+        """Return the input of the cast that gives `tensor`, or None."""
+        node = tensor.inputs[0] if tensor is not None and tensor.inputs else None
+        return node.inputs[0] if node is not None and node.op == "Cast" else None
+
+    for node in [node for node in graph.nodes if node.name in names]:
+        for place, tensor in enumerate(node.inputs):
+            exact = before_cast(before_cast(tensor))
+            if exact is not None and exact.inputs and exact.inputs[0].name in names:
+                node.inputs[place] = exact
 
 
 def _half_to_bfloat16(model: onnx.ModelProto, originals: Mapping[str, onnx.TensorProto]) -> None:
@@ -121,3 +139,21 @@ def matching_names(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         if not any(fnmatch(name, pattern) for name in names):
             raise ValueError(f"{pattern} matches none of {len(names)} names, e.g. {', '.join(names[-3:])}")
     return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def sums_of_squares(names: Sequence[str], reductions: Sequence[str]) -> list[str]:
+    """Return the names of the nodes of norms that add squares: RMSNorm of EuroBERT, and the norm to length 1.
+
+    Such a norm is a scope, such as /encoder/norm, with a Sqrt and a reduction. FP16 overflows at 65,504, so
+    the square of a value of 256 would be infinite. LayerNormalization is one node, whose kernels add in FP32.
+
+    Args:
+        names: names of all nodes or layers, SCOPE/OPERATOR or SCOPE/OPERATOR_NUMBER.
+        reductions: operators that add the squares: ReduceMean in RMSNorm, ReduceSum in the norm to length 1.
+    """
+
+    def scopes(*operators: str) -> set[str]:
+        return {scope for scope, _, operator in (name.rpartition("/") for name in names) if operator in operators}
+
+    found = scopes("Sqrt") & scopes(*reductions)
+    return [name for name in names if name.rpartition("/")[0] in found]

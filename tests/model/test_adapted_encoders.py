@@ -21,6 +21,7 @@ from backends.model.adapted_encoders import OWN_ATTENTION
 from backends.model.checkpoint import find_checkpoint, input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.families import FAMILIES, family_of, positions_of, token_types_of
+from backends.model.identity import identity_of
 from backends.model.reference import ModelReference
 from backends.model.supported import check_computable, check_named_layers
 from backends.onnx_.export_graph import OPSET
@@ -195,25 +196,30 @@ def test_rotations_are_exact_in_fp16(models: Models) -> None:
         assert float((found.float() - expected).abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("kind", "supported"), [("linear", True), ("dynamic", True), ("yarn", True), ("longrope", False)]
-)
-def test_rotations_that_depend_on_the_length_are_unsupported(
-    kind: str, supported: bool, tmp_path: Path, shared_cache: ArtifactCache
+LONGROPE = {
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0 + 0.1 * number for number in range(16)],
+    "long_factor": [4.0 + number for number in range(16)],
+}
+"""Factors of a model with 32 features in each head."""
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "longrope"])
+@pytest.mark.parametrize("backend", ["torch_eager", "ort"])
+def test_scaled_rotations_are_those_of_transformers(
+    kind: str, backend: str, tmp_path: Path, shared_cache: ArtifactCache
 ) -> None:
-    config = {**OTHER_MODELS["gte"], "rope_parameters": {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}}
-    if not supported:
-        with pytest.raises(Unsupported, match="rope_type longrope is not supported"):
-            check_computable(config)
-        return
-    check_computable(config)
+    """Batches are longer and shorter than the original length."""
+    parameters = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
     if kind == "yarn":
-        config["rope_parameters"]["original_max_position_embeddings"] = 64
-    folder = word_model(tmp_path / "model", "gte", max_position_embeddings=128,
-                        rope_parameters=config["rope_parameters"])  # fmt: skip
-    feeds = feeds_of(folder, [128, 70])
-    (output,) = outputs("torch_eager", folder, "", shared_cache, [feeds])
-    assert difference(output, transformers_output(folder, feeds), feeds) < 1e-5
+        parameters["original_max_position_embeddings"] = 64
+    parameters |= LONGROPE if kind == "longrope" else {}
+    folder = word_model(tmp_path / "model", "gte", max_position_embeddings=128, rope_parameters=parameters)
+    check_computable(read_config(folder))
+    batches = [feeds_of(folder, lengths) for lengths in ([128, 70], [64, 3], [65, 64])]
+    identity = identity_of(folder)
+    for feeds, output in zip(batches, outputs(backend, folder, identity, shared_cache, batches), strict=True):
+        assert difference(output, transformers_output(folder, feeds), feeds) < 1e-5
 
 
 def test_an_unknown_model_type_lists_the_families() -> None:

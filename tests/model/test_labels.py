@@ -143,14 +143,20 @@ def test_a_head_is_for_a_task(config: dict[str, Any], task: str, says: str) -> N
     [
         {"id2label": ["a", "b"]},
         {"id2label": {"first": "a"}},
-        {"id2label": {"0": "a", "3": "b"}},
-        {"id2label": {"1": "a", "2": "b"}},
+        {"id2label": {"1": "a", "01": "b"}},
         {"num_labels": "two"},
     ],
 )
 def test_placeholder_label_names_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
         label_names_of_config(config)
+
+
+@pytest.mark.parametrize("numbers", [("0", "1", "2"), ("2", "0", "1"), ("1", "2", "3"), ("10", "4", "7")])
+def test_the_numbers_of_labels_may_have_gaps_and_any_order(numbers: tuple[str, ...]) -> None:
+    names = dict(zip(numbers, "abc", strict=True))
+    ordered = [names[number] for number in sorted(numbers, key=int)]
+    assert label_names_of_config({"id2label": names}) == dict(enumerate(ordered))
 
 
 def test_a_name_of_several_outputs_is_refused() -> None:

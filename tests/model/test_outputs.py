@@ -211,6 +211,13 @@ def test_a_head_with_another_number_of_labels_is_unsupported(
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(Unsupported, match=r"the checkpoint's head has 3 outputs, but config\.json has 4 labels"):
         head_of(folder, Output("logits", per_token=False))
+    config["id2label"] = {"7": "c", "1": "a", "3": "b"}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_output(folder, Output("logits", per_token=False))
+    config["id2label"] = {"0": "a", "2": "b"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Unsupported, match=r"3 outputs, but config\.json has 2 labels; correct id2label"):
+        check_output(folder, Output("logits", per_token=False))
 
 
 @pytest.mark.parametrize("pooling", ["bos", "mean", "late"])

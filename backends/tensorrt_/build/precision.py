@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec
-from backends.onnx_.onnx_casts import matching_names
+from backends.onnx_.onnx_casts import matching_names, sums_of_squares
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
@@ -38,7 +38,10 @@ def set_flags(target: BuildTarget, spec: BuildSpec) -> None:
 
 
 def set_precision(target: BuildTarget, spec: BuildSpec) -> int:
-    """Set the flags, and keep the layers that match `keep_fp32` in FP32. Return the number of these layers."""
+    """Set the flags, and keep the layers that match `keep_fp32` in FP32. Return the number of these layers.
+
+    RMSNorm stays in FP32 too: in FP16 its sums overflow.
+    """
     trt, can, network, config = target.api.trt, target.api.can, target.network, target.config
     set_flags(target, spec)
     if not can.weak_typing:
@@ -50,10 +53,13 @@ def set_precision(target: BuildTarget, spec: BuildSpec) -> int:
     if spec.precision == "int8" and explicit and not any(layer.type == trt.LayerType.QUANTIZE for layer in layers):
         # Nothing in the graph is quantized. With the flag TensorRT would require ranges.
         config.clear_flag(trt.BuilderFlag.INT8)
-    kept_names = set() if graph else set(matching_names([layer.name for layer in layers], options.keep_fp32))
-    if kept_names:
+    if graph:
+        return 0
+    names = [layer.name for layer in layers]
+    kept_names = set(matching_names(names, options.keep_fp32))
+    if in_fp32 := kept_names | set(sums_of_squares(names, ("ReduceMean",))):
         obey_layers(target)
-        _keep_in_fp32(target.api, [layer for layer in layers if layer.name in kept_names])
+        _keep_in_fp32(target.api, [layer for layer in layers if layer.name in in_fp32])
     return len(kept_names)
 
 
