@@ -321,6 +321,10 @@ class Backend(abc.ABC):
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         """Open a session in parts; yield the name of each part when it is done, and with the last one the session."""
 
+    def tactics(self, artifact: Artifact) -> tuple[str, ...]:
+        """Return the implementation that the build chose for each layer, one text for each layer; empty if unknown."""
+        return ()
+
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return facts about the installed library for a diagnosis of this machine. It may import the library.
 

@@ -28,6 +28,10 @@ logger = logging.getLogger("backends.cache")
 """Warnings for the user: one line for each entry that is damaged or not trusted."""
 
 
+TIMINGS = "timing"
+"""Folder in the root of a cache with the times that builders measured. It is not content-addressed."""
+
+
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     sha = hashlib.sha256()

@@ -34,6 +34,7 @@ class Deployed:
 
     Attributes:
         runtime: name of the package that runs it, and its version: those that made the expected outputs.
+        packages: packages to install to run it, as for pip.
         files: names of the files of the model.
         settings: settings for `open_model`.
         inputs, outputs: of the model.
@@ -42,6 +43,7 @@ class Deployed:
     """
 
     runtime: tuple[str, str]
+    packages: tuple[str, ...]
     files: tuple[str, ...]
     settings: Mapping[str, object]
     inputs: tuple[TensorInfo, ...]

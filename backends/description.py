@@ -6,7 +6,7 @@ Each folder of backends has a file `description.py` with the tuple `BACKENDS` of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -83,6 +83,7 @@ class BackendDescription:
         calibrates: precisions in which a backend that builds from a checkpoint uses calibration.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
         export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
             the vendor's own tools that are equivalent to a cell. Empty if there are none.
@@ -106,5 +107,6 @@ class BackendDescription:
     calibrates: tuple[str, ...] = ()
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)
     export: ExportDescription | None = None
     tools: str = ""

@@ -33,8 +33,9 @@ from suites.cli.hydra_errors import check_keys
 from suites.cli.output import run_with_tolerant_output
 from suites.cli.plan_invocation import print_plan
 from suites.measuring.clock import now_ns
-from suites.measuring.machine import gpus
+from suites.measuring.machine import gpu_uuids
 from suites.root import CONF
+from suites.running.batch_gpus import KEY, BatchGpus, device_of
 from suites.running.process_tree import CALL, Guard
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
@@ -63,6 +64,8 @@ class Batch:
         code: folder with the code that runs, such as a git worktree; None: the code of this process.
         cells: number of lines, for the progress.
         begun: the lines of which a process has started to score or to measure.
+        gpus: the GPUs. Lines of a GPU that disappears run on the other GPUs.
+        returned: the lines of GPUs that disappeared, by their text.
     """
 
     common: Sequence[str]
@@ -75,20 +78,39 @@ class Batch:
     code: Path | None = None
     cells: int = 0
     begun: set[str] = field(default_factory=set)
+    gpus: BatchGpus = field(default_factory=BatchGpus)
+    returned: dict[str, Line] = field(default_factory=dict)
 
     def run(self, line: Line, *extra: str) -> None:
         """Run one line to its end, print its messages on one line, and note whether it failed."""
         text = shlex.join(line)
+        device = device_of(extra)
         if self.stopped or text in self.refused:
+            return
+        if self.gpus.gone(device) or not self.gpus.check(device):
+            self._return(line, extra)
             return
         flags = [word for word in line if word.startswith("-")]
         rest = [word for word in line if not word.startswith("-")]
-        command = [*self._python(), "-m", "suites.run", *flags, *rest, *self.common, *extra]
+        command = [
+            *self._python(),
+            "-m",
+            "suites.run",
+            *flags,
+            *rest,
+            *self.common,
+            *(f"{KEY}0" if word == f"{KEY}{device}" else word for word in extra),
+        ]
         began = now_ns()
         if "until=build" not in extra:
             self.begun.add(text)
         # The guard ends the new process if this process is killed.
-        environment = {**os.environ, **self._search_path(), CALL: f"{Guard.start()}-{began}"}
+        environment = {
+            **os.environ,
+            **self._search_path(),
+            **self.gpus.environment(device),
+            CALL: f"{Guard.start()}-{began}",
+        }
         process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
@@ -100,6 +122,9 @@ class Batch:
         self.processes.add(process)
         _, error = process.communicate()
         self.processes.discard(process)
+        if process.returncode and not self.stopped and not self.gpus.check(device):
+            self._return(line, extra)
+            return
         if process.returncode and text not in self.failed:
             self.failed.append(text)
         if process.returncode == REFUSED:
@@ -108,6 +133,12 @@ class Batch:
         messages = " | ".join(map(one_line, lines)) or "(no message)"
         place = f"cell {len(self.begun)} of {self.cells}  " if self.cells and "until=build" not in extra else ""
         print(f"{place}{(now_ns() - began) / 1e9:.0f} s  {' '.join(extra)}  {messages}", flush=True)
+
+    def _return(self, line: Line, extra: Sequence[str]) -> None:
+        """Keep a line whose GPU has disappeared for the other GPUs."""
+        if "until=build" not in extra:
+            self.returned[shlex.join(line)] = line
+            print(f"gpu={device_of(extra)} has disappeared; another GPU runs: {shlex.join(line)}", flush=True)
 
     def _python(self) -> list[str]:
         # With -P the current folder, which may have the project too, does not hide the code of `PYTHONPATH`.
@@ -126,7 +157,7 @@ class Batch:
             builders: engines that are built at the same time; 0 builds none in advance.
             ahead: engines that are built before any of them is measured.
         """
-        while engines := self._build_next(waiting, device, builders, ahead):
+        while not self.gpus.gone(device) and (engines := self._build_next(waiting, device, builders, ahead)):
             lines = [line for lines in engines for line in lines]
             self._run_together([line for line in lines if not is_timed_line(line)], max(1, builders), *_on(device))
             self._run_in_turns([line for line in lines if is_timed_line(line)], *_on(device))
@@ -175,7 +206,7 @@ class Batch:
         built: Queue[list[Line] | None] = Queue()
 
         def build(device: str) -> None:
-            while lines := self._next_engine(waiting):
+            while not self.gpus.gone(device) and (lines := self._next_engine(waiting)):
                 self.run(lines[0], "until=build", *_on(device))
                 built.put(lines)
 
@@ -380,10 +411,12 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
         raise Refused(
             f"{options.file} has no lines; write one cell or sweep per line, with the arguments of python -m suites.run"
         )
-    devices = [str(index) for index, _ in enumerate(gpus())] or [""]
+    uuids = gpu_uuids()
+    devices = [str(index) for index, _ in enumerate(uuids)] or [""]
     at_least("--builders", options.builders, 0)
     at_least("--measuring", options.measuring, 0)
-    ahead = max(1, options.builders) if options.ahead is None else at_least("--ahead", options.ahead, 1)
+    if options.ahead is not None:
+        at_least("--ahead", options.ahead, 1)
     if options.measuring and (options.measuring >= len(devices) or options.builders < 1):
         raise Refused(
             f"--measuring {options.measuring} needs another device that builds, and --builders of at least 1; "
@@ -392,10 +425,25 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
     if options.plan:
         commands = (([*words, *common], f"line {number}") for number, words in _numbered_commands(file))
         return print_plan(commands, len(devices))
-    batch = Batch(common, now_ns() + options.seconds * 1e9, cells=len(lines))
+    batch = Batch(common, now_ns() + options.seconds * 1e9, cells=len(lines), gpus=BatchGpus(uuids, gpu_uuids))
+    engines = group_by_engine(lines)
+    while engines and devices:
+        engines = _run_engines(batch, engines, devices, options)
+        devices = [device for device in devices if not batch.gpus.gone(device)]
+    batch.failed += [shlex.join(line) for lines in engines for line in lines]
+    for text in batch.failed:
+        print(f"failed: {text}")
+    return int(bool(batch.failed))
+
+
+def _run_engines(
+    batch: Batch, engines: Sequence[list[Line]], devices: Sequence[str], options: argparse.Namespace
+) -> list[list[Line]]:
+    """Run engines on the devices. Return the engines of GPUs that disappeared meanwhile."""
+    waiting = iter(engines)
+    ahead = options.ahead or max(1, options.builders)
     with ThreadPoolExecutor(len(devices)) as pool:
-        waiting = iter(group_by_engine(lines))
-        if options.measuring:
+        if options.measuring and options.measuring < len(devices):
             building, measuring = devices[: -options.measuring], devices[-options.measuring :]
             running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
         else:
@@ -406,9 +454,8 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
         except KeyboardInterrupt:
             batch.stop()  # otherwise the end of the block would wait for all remaining lines
             raise
-    for line in batch.failed:
-        print(f"failed: {line}")
-    return int(bool(batch.failed))
+    returned, batch.returned = [*batch.returned.values()], {}
+    return [*group_by_engine(returned), *waiting]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Write everything that serves the model of a record: `python -m suites.export RECORD DIR`.
 
-DIR gets the ONNX file or the TensorRT plan, the files of the tokenizer and of the pooling, manifest.json with versions
-and digests, the expected outputs of three sentences, and verify.py, which checks the folder with the runtime and numpy
-alone. Files come from the cache; missing files are exported and built again.
+DIR gets the ONNX file, OpenVINO's model or the TensorRT plan, the files of the tokenizer and of the pooling,
+manifest.json with versions and digests, the expected outputs of three sentences, and verify.py, which checks the folder
+with the runtime and numpy alone. Files come from the cache; missing files are exported and built again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "export",
         "Write a folder with everything that serves the model of a record.\n\n"
-        "The folder has the ONNX file or the TensorRT plan, the tokenizer, the pooling, manifest.json with versions\n"
-        "and digests, expected outputs of three sentences, and verify.py, which checks the folder with the runtime\n"
-        "and numpy alone. Files come from the cache; missing files are exported and built again.\n"
+        "The folder has the ONNX file, OpenVINO's model or the TensorRT plan, the tokenizer, the pooling,\n"
+        "manifest.json with versions and digests, expected outputs of three sentences, and verify.py, which checks\n"
+        "the folder with the runtime and numpy alone. Files come from the cache; missing files are exported and\n"
+        "built again.\n"
         "Exit status: 0 the folder is written, 1 a stage failed, 2 the command was refused.",
         (
             "minilm-ort-int8-0123456789ab.json served model.path=models/minilm",

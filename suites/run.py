@@ -1,7 +1,8 @@
 """Run one cell, or with -m each cell of a sweep: `python -m suites.run`.
 
-Hydra composes the configuration. The exit status is 0 if every cell ended as ok or unsupported, 1 if a cell failed,
-timed out or was unavailable, and 2 if a request was refused. No large library is imported before a cell starts.
+Hydra composes the configuration. With -m, hydra/launcher=NAME runs the cells of a sweep as jobs of a launcher. The exit
+status is 0 if every cell ended as ok or unsupported, 1 if a cell failed, timed out or was unavailable, and 2 if a
+request was refused. No large library is imported before a cell starts.
 """
 
 from __future__ import annotations
@@ -26,8 +27,15 @@ def _run(arguments: Sequence[str]) -> int:
     from suites.cli.hydra_cells import PLAN, WIDE, compose_cells, shows_only
     from suites.cli.invocation import Invocation
     from suites.cli.plan_invocation import PlanInvocation
+    from suites.launching.launchers import split_launcher
 
-    invocation = PlanInvocation() if PLAN in arguments else Invocation(wide=WIDE in arguments)
+    arguments, choice = split_launcher(arguments)
+    if choice is not None and PLAN not in arguments:
+        from suites.launching.launched_invocation import LaunchedInvocation
+
+        invocation: Invocation | PlanInvocation = LaunchedInvocation(choice, arguments)
+    else:
+        invocation = PlanInvocation() if PLAN in arguments else Invocation(wide=WIDE in arguments)
     try:
         compose_cells(arguments, invocation.check)
         invocation.measure()

@@ -22,15 +22,42 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import suites
 from backends.json_part import Part
+from backends.model_output import Output
+
+if TYPE_CHECKING:
+    from backends.base import Shape
 
 FILE = "suite.py"
 
 
 class BadSuite(Exception):
     """A suite's folder has no usable description; the message names the file."""
+
+
+@dataclass(frozen=True)
+class BuildRound:
+    """The build of one round of a suite that compares builds.
+
+    Attributes:
+        options: options of the backend that differ from those of the cell, in JSON types.
+        shapes: the shapes that the engine is built for.
+        cache: FIRST for the engine and the timings of the first round, EMPTY for a new cache without timings, TIMINGS
+            for a new cache with the timings of the first round.
+        title: the build in words, for the progress of the cell.
+    """
+
+    options: Mapping[str, object]
+    shapes: tuple[Shape, ...]
+    cache: str
+    title: str
+
+
+FIRST, EMPTY, TIMINGS = "first", "empty", "timings"
+"""Values of `BuildRound.cache`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,14 @@ class Question:
         Args:
             points: number of points of the model that can be marked.
         """
+        return None
+
+    def build_round(self) -> BuildRound | None:
+        """Return the build of this round, from the export of the first round; None to build as the cell says."""
+        return None
+
+    def failed(self, outcome: str, reason: str) -> Result | None:
+        """Return the result of a round that did not end well; None if the cell then fails."""
         return None
 
 
@@ -94,6 +129,25 @@ def without_starts(result: Result, starts: Sequence[FirstUseCosts]) -> Result:
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """A model as a cell uses it.
+
+    Attributes:
+        backend: name of the backend.
+        config: contents of its config.json, or the settings of random weights.
+        output: the output that the cell requests.
+    """
+
+    backend: str
+    config: Mapping[str, object]
+    output: Output
+
+
+def any_model(question: Question, use: ModelUse) -> None:
+    """Accept every model."""
+
+
+@dataclass(frozen=True)
 class SuiteDescription:
     """Facts about a suite that other parts of the project need.
 
@@ -109,6 +163,7 @@ class SuiteDescription:
         started: puts the costs of all extra processes into a result.
         joined: joins the results of all rounds, in order.
         judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
+        check_model: raises Unsupported for a model that the suite cannot measure.
     """
 
     timed: bool = False
@@ -122,6 +177,7 @@ class SuiteDescription:
     started: Callable[[Result, Sequence[FirstUseCosts]], Result] = without_starts
     joined: Callable[[Sequence[Result]], Result] = only
     judged: Callable[[Result, Judging], Result] = unchanged
+    check_model: Callable[[Question, ModelUse], None] = any_model
 
 
 @cache

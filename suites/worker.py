@@ -16,7 +16,7 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
       sample: model, texts, longest, seed, cache, output
           -> samples, folder, identity, origin, weights_sha256, names, tokenizer, sentence_files, pooling
       deploy: backend, spec, artifact, samples, names, folder, runs_here
-          -> runtime, files, settings, inputs, outputs, profiles, notes
+          -> runtime, packages, files, settings, inputs, outputs, profiles, notes
 
 - The worker writes JOBDIR/out.json at its end, atomically: {"outcome", "reason", "result"}. The keys of `result` follow
   the arrow above; it is null if the outcome is not "ok". A worker that ends without writing the file has failed.
@@ -185,13 +185,16 @@ def deploy(job: DeployJob) -> Deployed:
 
 
 def _run(job: MeasureJob) -> MeasureRun:
+    backend = load_backend(job.backend)
     return MeasureRun(
-        partial(load_backend(job.backend).opening, job.spec, job.artifact),
+        partial(backend.opening, job.spec, job.artifact),
         job.spec.shapes,
         np.load(job.inputs, allow_pickle=False),
         job.effort,
         job.spec.cuda_graph,
         _progress,
+        job.artifact,
+        partial(backend.tactics, job.artifact),
     )
 
 

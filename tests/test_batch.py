@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, command_lines_with, wait_until
@@ -223,7 +224,7 @@ def test_some_gpus_build_and_others_measure(
     file = tmp_path / "cells.txt"
     file.write_text("-m backend=null null.step_ms=1,2,3\n")
     ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(batch, "gpus", lambda: ["a", "b", "c"])
+    monkeypatch.setattr(batch, "gpu_uuids", lambda: ["a", "b", "c"])
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((line[-1], *extra)))
     assert batch.main([str(file), "--builders", "2", "--measuring", "1"]) == 0
     steps = [f"null.step_ms={step}" for step in (1, 2, 3)]
@@ -233,6 +234,41 @@ def test_some_gpus_build_and_others_measure(
     assert all(ran.index((step, "gpu=2")) > [line for line, *_ in ran].index(step) for step in steps)
     assert batch.main([str(file), "--measuring", "3"]) == 2
     assert "--measuring 3 needs another device that builds" in capsys.readouterr().err
+
+
+def test_cells_of_a_gpu_that_disappears_run_on_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first cell that starts on the first GPU fails, because the GPU disappears."""
+    file = tmp_path / "cells.txt"
+    file.write_text("-m backend=null null.step_ms=1,2,3,4\n")
+    present = ["a", "b"]
+    ended: list[str] = []
+
+    class Process:
+        def __init__(self, command: list[str], env: dict[str, str], **unused: object) -> None:
+            device = env["CUDA_VISIBLE_DEVICES"]
+            assert command[-1] == "gpu=0"
+            self.returncode = int(device == "a")
+            if device == "a":
+                present.remove("a")
+            else:
+                ended.append(next(word for word in command if "step_ms" in word))
+
+        def communicate(self) -> tuple[str, str]:
+            return "", ""
+
+    monkeypatch.setattr(batch, "gpu_uuids", lambda: list(present))
+    monkeypatch.setattr(batch, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=None, PIPE=None))
+    assert batch.main([str(file), "--builders", "0", "suite=accuracy"]) == 0
+    assert sorted(ended) == [f"null.step_ms={step}" for step in (1, 2, 3, 4)]
+    assert "gpu=0 has disappeared; another GPU runs: " in capsys.readouterr().out
+    present.clear()
+    file.write_text("backend=null\n")
+    uuids = iter([["a"], []])
+    monkeypatch.setattr(batch, "gpu_uuids", lambda: next(uuids, []))
+    assert batch.main([str(file), "--builders", "0"]) == 1
+    assert "failed: backend=null" in capsys.readouterr().out
 
 
 def test_a_batch_that_ends_stops_all_processes_that_it_started(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def modules(name: str) -> list[str]:
 
 
 def overrides(command: str) -> list[str]:
-    """Return the key=value arguments of a command; for a sweep those of its first cell."""
-    words = [word for word in shlex.split(command)[3:] if re.match(r"[\w.]+=", word)]
+    """Return the key=value arguments of a command; for a sweep those of its first cell, without its launcher."""
+    words = [word for word in shlex.split(command)[3:] if re.match(r"(?!hydra\.)[\w.]+=", word)]
     return [re.sub(r"^(\w[\w.]*=)([^\[,]+),.*$", r"\1\2", word) for word in words]
 
 

@@ -179,7 +179,12 @@ def _pointer_message(name: str) -> str:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Return the names of the tensors in a .safetensors file.
+    """Return the names of the tensors in a .safetensors file. Raise Unavailable as `tensor_shapes` does."""
+    return list(tensor_shapes(path))
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in a .safetensors file by name. Reads only the header.
 
     Raises:
         Unavailable: the header is invalid, or the size of the file does not match the header.
@@ -189,15 +194,17 @@ def tensor_names(path: Path) -> list[str]:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
             raise Unavailable(f"{path.name} is not a complete safetensors file; fetch it again")
+        shapes: dict[str, tuple[int, ...]] = {}
         try:
             header = json.loads(stream.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
             complete = size == 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             complete = False
     if not complete:
         raise Unavailable(f"{path.name} is not a complete safetensors file ({size:,} bytes); fetch it again")
-    return [name for name in header if name != "__metadata__"]
+    return shapes
 
 
 def all_tensor_names(folder: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ Needs CPython 3.10 and the standard library alone: records hold these sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.base import Unsupported
 from backends.json_codec import from_json
@@ -24,6 +24,10 @@ class EncoderSizes(Part):
         intermediate: features between the products of the feed-forward network.
         gated: whether this network has a third product, whose output multiplies the activation (GLU).
         embedding: features of the token embedding if a product maps them to `hidden`, else 0.
+        distances: embeddings of distances with which attention has products; 0 without them.
+        distance_products: number of these products in a layer: content with position (c2p), position with content
+            (p2c).
+        convolution: features of a token's neighbourhood that a convolution after the first layer reads; 0 without it.
     """
 
     layers: int
@@ -33,6 +37,9 @@ class EncoderSizes(Part):
     intermediate: int
     gated: bool = optional(False)
     embedding: int = optional(0)
+    distances: int = optional(0)
+    distance_products: int = optional(0)
+    convolution: int = optional(0)
 
     def operations(self, tokens: int, sequence: float) -> float:
         """Return the multiplications and additions in the matrix products of a forward pass.
@@ -41,6 +48,11 @@ class EncoderSizes(Part):
         layer 2 (2 E A + 2 E K) for queries, output, keys and values, 2 F E I for the feed-forward network, and 4 A S
         for its scores with S keys and the weighted sum of S values. For BERT, with A = K = E and F = 2, this is
         2 (4 E^2 + 2 E I) + 4 E S. A mapped embedding adds 2 times its features times E for each token.
+
+        Disentangled attention (DeBERTa) adds 2 A D for each of its products of queries or keys with D embeddings of
+        distances: D is twice position_buckets, or without buckets twice max_relative_positions. The projections of
+        these embeddings depend on weights only, so exported graphs compute them once, and they are not counted. A
+        convolution with width W and G groups adds 2 E (E / G) W for each token, once.
 
         The formula is that of Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters Using
         Megatron-LM, 2021, appendix "Floating-point operations", for a forward pass without its vocabulary and with
@@ -54,24 +66,22 @@ class EncoderSizes(Part):
         """
         projections = 2 * self.hidden * (2 * self.attention + 2 * self.key_value)
         network = 2 * (3 if self.gated else 2) * self.hidden * self.intermediate
-        layer = projections + network + 4 * self.attention * sequence
-        return tokens * (self.layers * layer + 2 * self.embedding * self.hidden)
+        attention = 4 * self.attention * sequence + 2 * self.attention * self.distances * self.distance_products
+        outside = 2 * self.hidden * (self.embedding + self.convolution)
+        return tokens * (self.layers * (projections + network + attention) + outside)
 
 
 def encoder_sizes(config: Mapping[str, object]) -> EncoderSizes | None:
     """Return the sizes of the encoder of a config.json; None if its operations are not counted.
 
-    The formula does not cover a model type that the project does not know, attention with products of its own for
-    distances (DeBERTa), and a config.json without one of the sizes.
+    The formula does not cover a model type that the project does not know, and a config.json without one of the sizes.
     """
     try:
         family = family_of(config)
-        if family.attention == "disentangled":
-            return None
         hidden, heads = size_of(config, "hidden_size"), size_of(config, "num_attention_heads")
         head = _size(config, "head_dim", hidden // heads)
         embedding = _size(config, "embedding_size", hidden)
-        return EncoderSizes(
+        sizes = EncoderSizes(
             layers=size_of(config, "num_hidden_layers"),
             hidden=hidden,
             attention=heads * head,
@@ -80,8 +90,25 @@ def encoder_sizes(config: Mapping[str, object]) -> EncoderSizes | None:
             gated=family.gated,
             embedding=0 if embedding == hidden else embedding,
         )
+        return _with_distances(sizes, config) if family.attention == "disentangled" else sizes
     except (Unsupported, ValueError, ZeroDivisionError):
         return None
+
+
+def _with_distances(sizes: EncoderSizes, config: Mapping[str, object]) -> EncoderSizes:
+    """Return the sizes of DeBERTa, with its products of distances and its convolution."""
+    convolution = sizes.hidden // _size(config, "conv_groups", 1) * max(_size(config, "conv_kernel_size", 0), 0)
+    # Files have a list of names, or names joined by "|".
+    names = config.get("pos_att_type")
+    products = [name for name in ("c2p", "p2c") if isinstance(names, list | tuple | str) and name in names]
+    if not config.get("relative_attention") or not products:
+        return replace(sizes, convolution=convolution)
+    span = _size(config, "position_buckets", -1)
+    if span < 1:
+        span = _size(config, "max_relative_positions", -1)
+    if span < 1:
+        span = _size(config, "max_position_embeddings", family_of(config).positions)
+    return replace(sizes, convolution=convolution, distances=2 * span, distance_products=len(products))
 
 
 def _size(config: Mapping[str, object], name: str, default: int) -> int:

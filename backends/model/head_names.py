@@ -13,7 +13,8 @@ class HeadNames:
     (backends/model/heads.py), or "FIELD|NAME" for the activation that a field of config.json names, with its default.
 
     Attributes:
-        classifier: head of ForSequenceClassification, after the pooling.
+        classifier: head of ForSequenceClassification, after the pooling; with the pooling "late" all but its last layer
+            are before it.
         token_classifier: head of ForTokenClassification; it reads every token.
         spans: head of ForQuestionAnswering; it reads every token.
         pooling: pooling before `classifier`, or "FIELD|NAME" as for an activation.

@@ -7,7 +7,7 @@ also contains, on packed tokens (backends/torch_/packed_head.py), or as layers o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,16 @@ import numpy as np
 
 from backends.base import Array, Unsupported
 from backends.json_codec import from_json
-from backends.model.checkpoint_files import WEIGHTS, read_config, read_object, weight_files
+from backends.model.checkpoint_files import WEIGHTS, read_config, read_object, tensor_shapes, weight_files
 from backends.model.families import Config, family_of
-from backends.model.labels import label_names, label_places
 from backends.model.pooling import pooling_of
-from backends.model_output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS, Output, label_count
+from backends.model_output import EMBEDDING, HIDDEN, SCORE, SPANS, Output, label_count
 
 ACTIVATIONS = ("tanh", "relu", "gelu")
 LINEAR, NORM, NORMALIZE = "linear", "norm", "normalize"
+
+LATE = "late"
+"""Pooling of a head that is the mean of the logits of all tokens."""
 
 DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu"}
 """Activation of a Dense module of sentence-transformers by the class in its config.json."""
@@ -51,11 +53,13 @@ class Head:
         pooling: names from POOLINGS (backends/model_output.py), concatenated; empty if the layers read each token.
         layers: applied in order.
         epsilon: epsilon of norms.
+        token_layers: number of layers before the pooling. They read each token.
     """
 
     pooling: tuple[str, ...]
     layers: tuple[Layer, ...]
     epsilon: float = 1e-5
+    token_layers: int = 0
 
     def arrays(self) -> dict[str, Array]:
         """Return the weights by name: head/<layer>_weight and head/<layer>_bias."""
@@ -67,7 +71,15 @@ class Head:
         return {name: value for name, value in named.items() if value is not None}
 
     def notes(self) -> dict[str, object]:
-        """Return everything but the weights, in JSON types."""
+        """Return everything but the weights, in JSON types.
+
+        Raises:
+            Unsupported: layers read each token before the pooling, which packed paths do not have.
+        """
+        if self.token_layers:
+            raise Unsupported(
+                "a head with layers before its pooling is not supported on packed tokens; use backend=ort"
+            )
         kinds = [layer.kind for layer in self.layers]
         return {"pooling": list(self.pooling), "layers": kinds, "epsilon": self.epsilon}
 
@@ -86,23 +98,67 @@ def head_of(folder: Path, output: Output) -> Head | None:
     """Return the layers that give `output` from the hidden states of a checkpoint; None for hidden states.
 
     Raises:
-        Unsupported: the checkpoint lacks the head or its files define a pooling that is not supported.
+        Unsupported, Unavailable: as `check_output`.
+    """
+    check_output(folder, output)
+    if output.kind == HIDDEN:
+        return None
+    if output.kind == EMBEDDING:
+        return _embedding_head(folder, output)
+    config = read_config(folder)
+    names, pooling, token_layers = _layers_of(config, output)
+    weights = _tensors(weight_files(folder), _weight_names(names))
+    layers = []
+    for name in names:
+        if name in ACTIVATIONS:
+            layers.append(Layer(name))
+            continue
+        weight = weights[f"{name}.weight"]
+        layers.append(Layer(NORM if weight.ndim == 1 else LINEAR, weight, weights.get(f"{name}.bias")))
+    epsilon = from_json(float, config.get("norm_eps", config.get("layer_norm_eps", 1e-5)), "norm_eps")
+    return Head(pooling, tuple(layers), epsilon, token_layers)
+
+
+def check_output(folder: Path, output: Output) -> None:
+    """Check that a checkpoint has the layers that give `output`. Reads only headers of the weights, without torch.
+
+    Raises:
+        Unsupported: the checkpoint lacks the head, its number of outputs differs from the labels in config.json, or
+            its files define a pooling that is not supported.
         Unavailable: a file of the checkpoint is malformed.
     """
     if output.kind == HIDDEN:
-        return None
-    config = read_config(folder)
+        return
     if output.kind == EMBEDDING:
-        return _embedding_head(folder, output)
-    names = family_of(config).heads
-    if output.kind == SPANS:
-        return _named_head(folder, config, names.spans, ())
+        for path in pooling_of(folder).changed_by(output).dense:
+            _dense_activation(folder / path)
+        return
+    config = read_config(folder)
+    names, *_ = _layers_of(config, output)
+    shapes = _shapes(weight_files(folder), _weight_names(names))
+    if missing := [name for name in _weight_names(names) if name.endswith(".weight") and name not in shapes]:
+        kind = {"qa_outputs": "question answering head (qa_outputs)"}.get(names[-1], "classification head")
+        raise Unsupported(
+            f"this checkpoint has no {kind}: it lacks {', '.join(missing)}; give a fine-tuned checkpoint, or "
+            "output=embedding or output=hidden"
+        )
+    _check_labels(shapes[f"{names[-1]}.weight"][0], config, output)
+
+
+def _layers_of(config: Config, output: Output) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Return the names of the layers of a head (see HeadNames), its poolings, and the number of layers before them."""
+    heads = family_of(config).heads
+    names = heads.spans if output.kind == SPANS else heads.token_classifier if output.per_token else heads.classifier
+    layers = tuple(_of_config(name, config) for name in names)
     if output.per_token:
-        head = _named_head(folder, config, names.token_classifier, ())
-    else:
-        head = _named_head(folder, config, names.classifier, (_of_config(names.pooling, config),))
-    _check_labels(head, config, output)
-    return head
+        return layers, (), 0
+    pooling = _of_config(heads.pooling, config)
+    # The last layer is linear, so it gives the same for the mean of its inputs as the mean of its outputs.
+    return (layers, ("mean",), len(layers) - 1) if pooling == LATE else (layers, (pooling,), 0)
+
+
+def _weight_names(names: Sequence[str]) -> list[str]:
+    return [f"{name}.{kind}" for name in names if name not in ACTIVATIONS for kind in ("weight", "bias")]
 
 
 def _embedding_head(folder: Path, output: Output) -> Head:
@@ -113,6 +169,14 @@ def _embedding_head(folder: Path, output: Output) -> Head:
 
 def _dense_layers(folder: Path) -> list[Layer]:
     """Return the layers of a Dense module of sentence-transformers."""
+    activation = _dense_activation(folder)
+    weights = _tensors([folder / WEIGHTS], ("linear.weight", "linear.bias"))
+    linear = Layer(LINEAR, weights["linear.weight"], weights.get("linear.bias"))
+    return [linear, Layer(activation)] if activation else [linear]
+
+
+def _dense_activation(folder: Path) -> str:
+    """Return the activation of a Dense module of sentence-transformers; empty for none."""
     settings = read_object(folder / "config.json")
     name = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
     if name not in DENSE_ACTIVATIONS:
@@ -122,32 +186,7 @@ def _dense_layers(folder: Path) -> list[Layer]:
         )
     if not (folder / WEIGHTS).is_file():
         raise Unsupported(f"{folder.name} has no {WEIGHTS}; save the checkpoint with safetensors")
-    weights = _tensors([folder / WEIGHTS], ("linear.weight", "linear.bias"))
-    linear = Layer(LINEAR, weights["linear.weight"], weights.get("linear.bias"))
-    activation = DENSE_ACTIVATIONS[name]
-    return [linear, Layer(activation)] if activation else [linear]
-
-
-def _named_head(folder: Path, config: Config, names: Sequence[str], pooling: tuple[str, ...]) -> Head:
-    """Return the layers with these names (see HeadNames), with their weights."""
-    chosen = [_of_config(name, config) for name in names]
-    modules = [name for name in chosen if name not in ACTIVATIONS]
-    weights = _tensors(weight_files(folder), [f"{name}.{kind}" for name in modules for kind in ("weight", "bias")])
-    if missing := [f"{name}.weight" for name in modules if f"{name}.weight" not in weights]:
-        kind = {"qa_outputs": "question answering head (qa_outputs)"}.get(names[-1], "classification head")
-        raise Unsupported(
-            f"this checkpoint has no {kind}: it lacks {', '.join(missing)}; give a fine-tuned checkpoint, or "
-            "output=embedding or output=hidden"
-        )
-    layers = []
-    for name in chosen:
-        if name in ACTIVATIONS:
-            layers.append(Layer(name))
-            continue
-        weight = weights[f"{name}.weight"]
-        layers.append(Layer(NORM if weight.ndim == 1 else LINEAR, weight, weights.get(f"{name}.bias")))
-    epsilon = config.get("norm_eps", config.get("layer_norm_eps", 1e-5))
-    return Head(pooling, tuple(layers), from_json(float, epsilon, "norm_eps"))
+    return DENSE_ACTIVATIONS[name]
 
 
 def _of_config(name: str, config: Config) -> str:
@@ -156,7 +195,7 @@ def _of_config(name: str, config: Config) -> str:
         return name
     field, default = name.split("|")
     value = str(config.get(field) or default)
-    known = {**{activation: activation for activation in ACTIVATIONS}, "cls": "cls", "bos": "cls", "mean": "mean"}
+    known = {**{name: name for name in (*ACTIVATIONS, "cls", "mean", LATE)}, "bos": "cls"}
     if value not in known:
         raise Unsupported(
             f"config.json has {field} {value[:40]!r}, which is not supported in a head; use output=embedding"
@@ -165,45 +204,44 @@ def _of_config(name: str, config: Config) -> str:
 
 
 def _tensors(files: Sequence[Path], names: Sequence[str]) -> dict[str, Array]:
-    """Return tensors of a checkpoint in FP32 by name. In the files a name may have a prefix, such as "bert."."""
+    """Return tensors of a checkpoint in FP32 by name."""
     from safetensors import safe_open
 
     found: dict[str, Array] = {}
     for path in files:
         # Read with torch, because numpy has no bfloat16.
         with safe_open(path, "pt") as tensors:
-            for stored in tensors.keys():  # noqa: SIM118  not a mapping
-                for name in names:
-                    if stored == name or stored.endswith(f".{name}"):
-                        found[name] = np.asarray(tensors.get_tensor(stored).float().numpy())
+            for name, stored in _stored_names(tensors.keys(), names):
+                found[name] = np.asarray(tensors.get_tensor(stored).float().numpy())
     return found
 
 
-def _check_labels(head: Head, config: Config, output: Output) -> None:
-    """Check that the last layer has as many outputs as config.json has labels, and one for a score."""
-    weight = head.layers[-1].weight
-    assert weight is not None
-    labels = label_count(config)
-    if len(weight) != labels:
+def _shapes(files: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors of a checkpoint by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        shapes = tensor_shapes(path)
+        found |= {name: shapes[stored] for name, stored in _stored_names(shapes, names)}
+    return found
+
+
+def _stored_names(stored: Iterable[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of a name and its name in a file, where it may have a prefix, such as "bert."."""
+    for full in stored:
+        yield from ((name, full) for name in names if full == name or full.endswith(f".{name}"))
+
+
+def _check_labels(outputs: int, config: Config, output: Output) -> None:
+    """Check that a head has as many outputs as config.json has labels, one for a score, and two for spans."""
+    labels = 2 if output.kind == SPANS else label_count(config)
+    if output.kind == SPANS and outputs != labels:
         raise Unsupported(
-            f"the checkpoint's head has {len(weight)} outputs, but config.json has {labels} labels; correct id2label "
+            f"output=spans needs a head with two outputs, for the first and the last token; this has {outputs}"
+        )
+    if outputs != labels:
+        raise Unsupported(
+            f"the checkpoint's head has {outputs} outputs, but config.json has {labels} labels; correct id2label "
             "or num_labels in config.json"
         )
     if output.kind == SCORE and labels != 1:
         raise Unsupported(f"output=score needs a head with one output; this one has {labels}: use output=logits")
-
-
-def check_head(folder: Path, output: Output, labels: Sequence[str], reading: str = "auto") -> None:
-    """Check that the checkpoint has the head for `output`, and that the labels of a data set fit it.
-
-    Args:
-        labels: labels of the data set; empty if it has none.
-        reading: as in `label_places`.
-
-    Raises:
-        Unsupported: the checkpoint has no such head.
-        ValueError: the checkpoint does not have the labels, or they can be read in two ways.
-    """
-    head_of(folder, output)
-    if output.kind == LOGITS and labels:
-        label_places(label_names(folder), labels, reading)

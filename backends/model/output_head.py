@@ -11,14 +11,14 @@ from backends.model.heads import LINEAR, NORM, NORMALIZE, Head, Layer
 
 
 class OutputHead(torch.nn.Module):
-    """Pooling, then the layers of a head.
+    """Layers of a head that read each token, pooling, then its other layers.
 
     Its weights have the type of the model. Poolings and norms to length 1 are computed in FP32.
     """
 
     def __init__(self, head: Head) -> None:
         super().__init__()
-        self.pooling = head.pooling
+        self.pooling, self.token_layers = head.pooling, head.token_layers
         self.layers = torch.nn.ModuleList(HeadLayer(layer, head.epsilon) for layer in head.layers)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -29,9 +29,11 @@ class OutputHead(torch.nn.Module):
             mask: [batch, sequence], 1 or true at tokens; None without padding.
         """
         values = hidden
+        for layer in self.layers[: self.token_layers]:
+            values = layer(values)
         if self.pooling:
-            values = torch.cat([pool(mode, hidden, mask) for mode in self.pooling], -1)
-        for layer in self.layers:
+            values = torch.cat([pool(mode, values, mask) for mode in self.pooling], -1)
+        for layer in self.layers[self.token_layers :]:
             values = layer(values)
         return values
 

@@ -30,6 +30,8 @@ class Arithmetic(Protocol[T]):
 
     def multiply(self, x: T, other: T | float) -> T: ...
 
+    def divide(self, x: T, other: float) -> T: ...
+
     def power(self, x: T, exponent: float) -> T: ...
 
     def erf(self, x: T) -> T: ...
@@ -47,6 +49,21 @@ def by_erf(x: T, ops: Arithmetic[T]) -> T:
     """Compute x / 2 * (1 + erf(x / sqrt(2))), the definition of GELU, with which checkpoints were trained."""
     twice_phi = ops.add(ops.erf(ops.multiply(x, math.sqrt(0.5))), 1.0)
     return ops.multiply(ops.multiply(x, 0.5), twice_phi)
+
+
+def by_exported_erf(x: T, ops: Arithmetic[T]) -> T:
+    """Compute GELU with the operations of an ONNX export by PyTorch: x * (erf(x / sqrt(2)) + 1) * 0.5.
+
+    TensorRT's documentation lists GELU with erf among the patterns that it fuses. Parsers of ONNX give it this order.
+    """
+    twice_phi = ops.add(ops.erf(ops.divide(x, math.sqrt(2))), 1.0)
+    return ops.multiply(ops.multiply(x, twice_phi), 0.5)
+
+
+def by_ordered_erf(x: T, ops: Arithmetic[T]) -> T:
+    """Compute GELU with erf, and the last three operations in the order of `by_cubic`, which TensorRT 8.6 fuses."""
+    phi = ops.multiply(ops.add(ops.erf(ops.multiply(x, math.sqrt(0.5))), 1.0), 0.5)
+    return ops.multiply(phi, x)
 
 
 def by_sigmoid(x: T, ops: Arithmetic[T]) -> T:
@@ -91,6 +108,8 @@ class Formula(Protocol):
 
 GELU_VARIANTS: dict[str, Formula] = {
     "erf": by_erf,
+    "exported_erf": by_exported_erf,
+    "ordered_erf": by_ordered_erf,
     "sigmoid": by_sigmoid,
     "tanh": by_tanh,
     "cubic": by_cubic,

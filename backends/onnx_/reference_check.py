@@ -6,6 +6,7 @@ difference. The eager attention of transformers is the independent reference.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ import numpy as np
 from backends.base import Array, Feeds, versions_of
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
-from backends.model.checkpoint_files import read_config, weight_files
-from backends.model.families import padding_id, positions_of, token_types_of, vocabulary_of
+from backends.model.checkpoint_files import read_config
+from backends.model.families import padding_id, token_types_of, vocabulary_of
 from backends.model.heads import head_of
 from backends.model_output import LAST_HIDDEN, Output
+from backends.onnx_.compared_lengths import Lengths, lengths_to_compare
 
 if TYPE_CHECKING:
     import torch
@@ -27,16 +29,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest allowed absolute difference in FP32, for hidden states with a root mean square of at most 1."""
 
-MOST_LENGTHS, FEWEST_LENGTHS = 64, 8
+ROWS, BATCH_TOKENS = 8, 4096
+"""Most sequences in a batch, and about the most tokens."""
 
-BUDGET = 5e11
-"""Multiply-adds of one run over all lengths, some seconds on a CPU. Above it, fewer lengths are compared."""
-
-ROWS = 8
-"""Most sequences in a batch."""
-
-MOST_TOKENS, BATCH_TOKENS = 2048, 4096
-"""Longest compared sequence, and about the most tokens of a batch: plain attention needs memory for their square."""
+LOGGER = logging.getLogger(__name__)
 
 Run = Callable[[Feeds], Array]
 """Function from feeds [batch, sequence] to an output in FP32, see backends/model_output.py."""
@@ -47,10 +43,11 @@ def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCach
 
     Args:
         identity: identity of the checkpoint in `folder`.
-        longest: number of tokens of the longest sequence. At most MOST_TOKENS are compared.
+        longest: number of tokens of the longest sequence. Fewer are compared if it needs too much memory or time.
 
     Returns:
-        `difference` (the largest), `lengths` (the number of compared lengths) and `longest`.
+        `difference` (the largest), `lengths` (the number of compared lengths), `longest` (the longest of them), and
+        `limit`, the reason why it is not the requested one.
 
     Raises:
         ArithmeticError: the encoder differs from transformers by more than TOLERANCE.
@@ -71,7 +68,8 @@ def check_export(
 
 def compare_export(folder: Path, onnx: Path, longest: int, output: Output = LAST_HIDDEN) -> float:
     """Return the largest difference between an ONNX file and transformers. Raise ArithmeticError above TOLERANCE."""
-    return _Check("export", folder, "", longest, output).compare(lambda: _exported(onnx))[0]
+    check = _Check("export", folder, "", longest, output)
+    return check.compare(lambda: _exported(onnx), lengths_to_compare(folder, longest))
 
 
 @dataclass(frozen=True)
@@ -96,21 +94,36 @@ class _Check:
     ) -> Mapping[str, object]:
         """Compare, or return the result from the cache. `key` identifies the candidate in addition to the fields."""
 
+        lengths = lengths_to_compare(self.folder, self.longest)
+        compared = max(lengths.many + lengths.longer)
+        limit = {"limit": lengths.limit} if compared < lengths.longest else {}
+
         def build(path: Path) -> Mapping[str, object]:
-            difference, count = self.compare(candidate)
+            if limit:
+                LOGGER.warning(
+                    "compared with transformers up to %d tokens, because attention of %d tokens needs more %s",
+                    compared, lengths.longest, lengths.limit,
+                )  # fmt: skip
+            difference = self.compare(candidate, lengths)
             path.write_text(f"{difference}\n", encoding="utf-8")
-            return {"difference": difference, "lengths": count, "longest": min(self.longest, MOST_TOKENS)}
+            return {
+                "difference": difference,
+                "lengths": len(lengths.many + lengths.longer),
+                "longest": compared,
+                **limit,
+            }
 
         versions = versions_of(("torch", "transformers", "numpy", "onnxruntime-gpu", "onnxruntime"))
         fields = {"part": self.part, "checkpoint": self.identity, "longest": self.longest, "form": 1}
-        key = {**fields, **key, **self.output.for_cell()}
+        more = {"longer": lengths.longer} if lengths.longer or limit else {}
+        key = {**fields, **more, **key, **self.output.for_cell()}
         return cache.get("reference-check", key, "difference.txt", build, versions).notes
 
-    def compare(self, candidate: Callable[[], Run]) -> tuple[float, int]:
-        """Return the largest difference between `candidate` and transformers, and the number of compared lengths."""
-        config = read_config(self.folder)
-        lengths = checked_lengths(min(self.longest, positions_of(config), MOST_TOKENS), _parameters(self.folder))
-        batches = list(padded_batches(lengths, config, input_names(self.folder)))
+    def compare(self, candidate: Callable[[], Run], lengths: Lengths) -> float:
+        """Return the largest difference between `candidate` and transformers."""
+        config, names = read_config(self.folder), input_names(self.folder)
+        groups = [group for group in (lengths.many, lengths.longer) if group]
+        batches = [batch for group in groups for batch in padded_batches(group, config, names)]
         outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
         references = _run_all(_transformers(self.folder, self.output), batches)
         worst, worst_length, size = 0.0, 0, 1.0
@@ -132,17 +145,10 @@ class _Check:
             name = "own FP32 encoder" if self.part == "encoder" else "exported ONNX file"
             raise ArithmeticError(
                 f"the {name} differs from transformers by {worst:.2e} (at most {TOLERANCE * size:.0e}) at "
-                f"{worst_length} of {lengths[-1]} tokens; its attention mask or an operation is wrong for this "
+                f"{worst_length} of {groups[-1][-1]} tokens; its attention mask or an operation is wrong for this "
                 "checkpoint"
             )
-        return worst, len(lengths)
-
-
-def checked_lengths(longest: int, parameters: int) -> list[int]:
-    """Return the lengths to compare, from 1 to `longest`: all, or evenly spread ones if all would exceed BUDGET."""
-    affordable = int(BUDGET / max(1, parameters * longest))
-    count = min(longest, MOST_LENGTHS, max(FEWEST_LENGTHS, affordable))
-    return sorted({int(length) for length in np.linspace(1, longest, count).round()})
+        return worst
 
 
 def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: Sequence[str]) -> Iterator[Feeds]:
@@ -163,11 +169,6 @@ def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: 
 
 def _run_all(run: Run, batches: Sequence[Feeds]) -> list[Array]:
     return [run(feeds) for feeds in batches]
-
-
-def _parameters(folder: Path) -> int:
-    """Return an upper bound of the parameters that each token is multiplied with, from the bytes of the weights."""
-    return sum(path.stat().st_size for path in weight_files(folder)) // 4
 
 
 def _transformers(folder: Path, output: Output) -> Run:

@@ -140,6 +140,9 @@ class GraphArithmetic:
     def multiply(self, x: gs.Tensor, other: gs.Tensor | float) -> gs.Tensor:
         return self._node("Mul", x, other)
 
+    def divide(self, x: gs.Tensor, other: float) -> gs.Tensor:
+        return self._node("Div", x, other)
+
     def power(self, x: gs.Tensor, exponent: float) -> gs.Tensor:
         return self._node("Pow", x, exponent)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from backends.config_key import key
-from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, SourceKind
+from backends.description import HIDDEN_STATES, MARKED_LAYERS, BackendDescription, ExportDescription, SourceKind
 from backends.options import BackendOptions
 
 FloatType = Enum("FloatType", ["auto", "fp32", "bf16"])
@@ -33,5 +33,8 @@ BACKENDS = (
         groups={"openvino": OpenVinoOptions},
         keeps_parts_by=("quantization.leave_out",),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
+        export=ExportDescription(
+            "backends.openvino_.deploy_openvino:deploy_openvino", "backends.openvino_.run_openvino"
+        ),
     ),
 )

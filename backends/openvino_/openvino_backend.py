@@ -100,17 +100,21 @@ def product_types(spec: BuildSpec, onnx: Artifact) -> Mapping[str, int]:
     return dict(types)
 
 
-def _compiled(spec: BuildSpec, path: Path) -> openvino.CompiledModel:
-    """Compile the file at `path` for one request at a time, with dynamic shapes and without a cache."""
-    import openvino
-
-    settings: dict[str, object] = {
+def properties(spec: BuildSpec) -> dict[str, str]:
+    """Return the properties of OpenVINO for one request at a time, without a number of threads."""
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[_float_type(spec)],
-        **({"INFERENCE_NUM_THREADS": spec.threads} if spec.threads else {}),
     }
-    return openvino.Core().compile_model(str(path), "CPU", settings)
+
+
+def _compiled(spec: BuildSpec, path: Path) -> openvino.CompiledModel:
+    """Compile the file at `path` with dynamic shapes and without a cache."""
+    import openvino
+
+    threads = {"INFERENCE_NUM_THREADS": spec.threads} if spec.threads else {}
+    return openvino.Core().compile_model(str(path), "CPU", {**properties(spec), **threads})
 
 
 def _float_type(spec: BuildSpec) -> str:

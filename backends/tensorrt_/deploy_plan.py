@@ -44,6 +44,7 @@ def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
     }
     deployed = Deployed(
         runtime=(package, version),
+        packages=(f"{package}=={version}", "cuda-python", "numpy"),
         files=(FILE, *(library.name for library in libraries)),
         settings=settings,
         inputs=tuple(TensorInfo(name, "int32", _axes(layout, name, profiles)) for name in layout.sizes(profiles[0])),

@@ -19,6 +19,16 @@ NO_ZERO_POINTS = {"activation=uint8": "TensorRT reads no zero points; use auto"}
 
 NOT_OF_PLUGINS = "an engine of plugins does not use it; see plugin.attention, plugin.norms, quantization.leave_out"
 
+BUILD_SWEEP = {
+    "optimization_level": (0, 1, 2, 3, 4, 5),
+    "workspace_mb": (0, 16, 1024),
+    "tactic_sources": ([], ["none"], ["edge_mask_convolutions", "jit_convolutions"]),
+    "aux_streams": (-1, 0, 1, 4),
+    "timing_iterations": (0, 8),
+    "tactic_heuristic": (False, True),
+    "builder_threads": (0, 4),
+}
+
 EXPORT = ExportDescription(
     "backends.tensorrt_.deploy_plan:deploy_plan", "backends.tensorrt_.run_plan", ("engine", "model.plan")
 )
@@ -38,6 +48,7 @@ BACKENDS = (
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        build_sweep=BUILD_SWEEP,
         export=EXPORT,
         tools="backends.tensorrt_.equivalent_commands:onnx_commands",
     ),
@@ -61,6 +72,7 @@ BACKENDS = (
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        build_sweep=BUILD_SWEEP,
         export=EXPORT,
         tools="backends.tensorrt_.equivalent_commands:no_commands",
     ),

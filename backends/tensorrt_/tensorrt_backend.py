@@ -10,6 +10,7 @@ from backends.base import Artifact, Backend, BuildSpec, Device, Opening, Unavail
 from backends.finding import MISSING, OK, Finding
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.engine import cached_engine
+from backends.tensorrt_.build.inspection import read_tactics
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, INSTALL_COMMAND, available_api
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -55,6 +56,9 @@ class TensorRTBackend(Backend):
             return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))
 
         return cached_engine(spec, made_from, build)
+
+    def tactics(self, artifact: Artifact) -> tuple[str, ...]:
+        return read_tactics(artifact.path)
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         from backends.tensorrt_.session.open_session import opening

@@ -122,6 +122,9 @@ class TensorArithmetic:
     def multiply(self, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
         return x * other
 
+    def divide(self, x: torch.Tensor, other: float) -> torch.Tensor:
+        return x / other
+
     def power(self, x: torch.Tensor, exponent: float) -> torch.Tensor:
         return x**exponent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from suites.accuracy import recipe_tables
 from suites.accuracy import tables as accuracy_tables
+from suites.building import tables as building_tables
 from suites.ceilings import tables as ceiling_tables
 from suites.latency import gpu_and_request, workload_tables
 from suites.latency import tables as latency_tables
@@ -33,6 +34,12 @@ LEGENDS = (
     ("Layers", "layers.md", "Where in the model do the outputs leave FP32?", layer_tables.LEGEND),
     ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
     ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
+    (
+        "Building",
+        "building.md",
+        "How do build options change the build time and the engine, and are two builds the same?",
+        building_tables.LEGEND,
+    ),
     (
         "Ceilings",
         "ceilings.md",

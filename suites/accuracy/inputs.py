@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from backends.base import Source, Unsupported
+from backends.base import Source
 from backends.inputs.batches import InputSource
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
 from backends.inputs.tokenized import Text
-from backends.model.checkpoint_files import read_config
-from backends.model.heads import check_head
-from backends.model.labels import head_fault
 from backends.model.pooling import pooling_of
 from backends.model_output import EMBEDDING
 from suites.accuracy.suite import AccuracyQuestion
@@ -23,12 +20,9 @@ from suites.running.prepared import Prepared
 def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
     """
     Raises:
-        Unsupported, Unavailable: the checkpoint lacks the head, labels, pooling or tokenizer that the task needs.
+        Unsupported, Unavailable: the checkpoint lacks the pooling or tokenizer that the task needs.
     """
     question, output = cast(AccuracyQuestion, job.question), job.spec.output
-    if problem := head_fault(read_config(origin.folder), question.kind):
-        raise Unsupported(problem)
-    check_head(origin.folder, output, question.labels, question.reading)
     texts, random = cast("Sequence[Text]", question.texts), question.kind == "fidelity"
     if output.kind != EMBEDDING:
         task = TaskTexts(texts, random, words=question.kind == "token_classification")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from backends.base import Unsupported
+from backends.model.labels import head_fault, label_names_of_config, label_places
+from backends.model_output import LOGITS
 from suites.accuracy.result import RESULT
-from suites.suite import Judging, Question, Result, SuiteDescription
+from suites.suite import Judging, ModelUse, Question, Result, SuiteDescription
 from suites.tasks.task_scores import TaskScores
 
 
@@ -31,4 +34,21 @@ def judged(result: Result, judging: Judging) -> Result:
     return replace(result, tolerance=judging.tolerance)
 
 
-SUITE = SuiteDescription(judges_tasks=True, question=AccuracyQuestion, result=RESULT, judged=judged)
+def check_model(question: Question, use: ModelUse) -> None:
+    """
+    Raises:
+        Unsupported: the head of the checkpoint is not for the task, or it does not have the labels of the data set.
+    """
+    assert isinstance(question, AccuracyQuestion)
+    try:
+        if problem := head_fault(use.config, question.kind):
+            raise Unsupported(problem)
+        if use.output.kind == LOGITS and question.labels:
+            label_places(label_names_of_config(use.config), question.labels, question.reading)
+    except ValueError as error:
+        raise Unsupported(str(error)) from None
+
+
+SUITE = SuiteDescription(
+    judges_tasks=True, question=AccuracyQuestion, result=RESULT, judged=judged, check_model=check_model
+)

@@ -52,7 +52,7 @@ def accuracy_end_tables(scope: RunScope) -> list[EndTable]:
         columns = (*COLUMNS, *(Column(name, right=True) for name in others), Column("notes", shrinks=3))
         group = _group(records, scope, distinctions(records, sources=sources), others)
         origins = sorted({origin_note(record) for record in records if scope.mark(record)} - {""})
-        tables.append(EndTable([machine_title(records[0]), title], columns, [group], [*REMARKS, *origins]))
+        tables.append(EndTable([machine_title(records[0]), *title], columns, [group], [*REMARKS, *origins]))
     return tables
 
 

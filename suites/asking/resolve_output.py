@@ -16,6 +16,13 @@ from suites.schema.config import RunConfig
 from suites.schema.enums import Weights
 from suites.schema.refusals import Refused, no_such_choice
 
+HEAD_SETTINGS = {
+    LOGITS: "+model.architecture.architectures=[BertForSequenceClassification]",
+    SPANS: "+model.architecture.architectures=[BertForQuestionAnswering]",
+    SCORE: "+model.architecture.architectures=[BertForSequenceClassification] +model.architecture.num_labels=1",
+}
+"""Arguments that give random weights of BERT the head for an output."""
+
 
 def output_of(config: RunConfig, required: str, checkpoint_config: Mapping[str, object]) -> Output:
     """Return the output of a request. Its kind stays "auto" if the checkpoint is not on this machine yet.
@@ -45,10 +52,10 @@ def output_of(config: RunConfig, required: str, checkpoint_config: Mapping[str, 
 
 def _of_random_weights(requested: Output, config: RunConfig) -> Output:
     architecture = {name: to_json_types(value) for name, value in config.model.architecture.items()}
-    if requested.kind in (LOGITS, SPANS, SCORE) and "architectures" not in architecture:
+    own, kind = resolve_output(Output(AUTO), architecture).kind, requested.kind
+    if kind in HEAD_SETTINGS and own != kind and (kind, own) != (LOGITS, SCORE):
         raise Refused(
-            f"output={requested.kind} with weights=random needs a head: name its class, for example "
-            "+model.architecture.architectures=[BertForSequenceClassification] +model.architecture.num_labels=1"
+            f"output={kind} with weights=random needs a head for it: name its class, for example {HEAD_SETTINGS[kind]}"
         )
     return resolve_output(requested, architecture)
 

@@ -28,7 +28,7 @@ def ceilings_end_tables(scope: RunScope) -> list[EndTable]:
                 for left in result.left_out
             ]
         title = heading("ceilings", record.cell.release)
-        tables.append(EndTable([machine_title(record), title], COLUMNS, [Group("", lines)]))
+        tables.append(EndTable([machine_title(record), *title], COLUMNS, [Group("", lines)]))
     return tables
 
 

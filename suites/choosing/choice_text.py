@@ -48,7 +48,7 @@ def text(choices: Iterable[Choice], baseline: Baseline, sources: Mapping[str, st
         records = {item.row.record.cell.id: item.row.record for choice in of_workload for item in choice.ranking.rows}
         common = distinctions([*records.values()], sources=sources)
         name, _, details = str(workload).partition(", ")
-        blocks.append(f"{abbreviated(workload.machine, WIDTH)}\n{heading(name, details)}")
+        blocks.append("\n".join([abbreviated(workload.machine, WIDTH), *heading(name, details)]))
         blocks += ["\n".join(_block(choice, baseline, common)) for choice in of_workload]
     return "\n\n".join(blocks)
 

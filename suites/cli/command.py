@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": ("suites.doctor", "list the backends that this machine can run, and missing parts"),
     "choose": ("suites.choose", "name the fastest row of each shape, and how sure that is"),
     "report": ("suites.report", "write the tables, or an HTML page, of a results folder from its records"),
+    "merge": ("suites.merge", "join the results of several machines in one folder"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),
 }
 """Module and help line of each command. The command runs the `main` function of the module."""

@@ -38,6 +38,7 @@ examples:
 A cell that was measured before on this device is reused; rerun=true measures it again.
 Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
 With --plan: 0, or 2 if a cell is refused.
+With -m, hydra/launcher=joblib|submitit_local|submitit_slurm|ray runs each cell as a job of that launcher.
 docs/reference.md explains every key. `{run} --cfg job` prints every key with its value.
 `{program} run` and `python -m suites.run` are the same command. `{program} --help` lists all commands."""
 

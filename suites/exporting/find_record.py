@@ -68,9 +68,10 @@ def check_exportable(record: Record) -> None:
         )
     exporting = [name for name, description in descriptions().items() if description.export]
     if cell.backend not in descriptions() or describe(cell.backend).export is None:
+        of_torch = "; PyTorch runs the checkpoint itself: serve its folder with transformers"
         raise Refused(
-            f"a model of backend={cell.backend} cannot be exported; backends with an export: {', '.join(exporting)}. "
-            "A torch backend runs the checkpoint itself: serve its folder with transformers"
+            f"a model of backend={cell.backend} cannot be exported; backends with an export: {', '.join(exporting)}"
+            f"{of_torch if cell.backend.startswith('torch') else ''}"
         )
     if cell.weights != "trained":
         raise Refused(f"the model has {cell.weights} weights, which are for latency only; export a trained model")

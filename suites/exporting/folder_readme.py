@@ -5,9 +5,6 @@ from __future__ import annotations
 from backends.model_output import EMBEDDING, HIDDEN, LOGITS, SCORE, SPANS
 from suites.exporting.manifest import ExportedModel
 
-PACKAGES = {"CPUExecutionProvider": "onnxruntime numpy", "CUDAExecutionProvider": "onnxruntime-gpu numpy"}
-"""Packages that run an ONNX file, by its execution provider."""
-
 TEXT = """# {model}, {backend}, {precision}
 
 Exported from the record of the cell `{cell}`.
@@ -82,8 +79,6 @@ NORMALIZED = "\nvectors /= np.linalg.norm(vectors, axis=1, keepdims=True)"
 def folder_readme(model: ExportedModel) -> str:
     """Return the text of README.md."""
     deployed, cell, pooling = model.deployed, model.record.cell, model.sampled.pooling
-    package, version = deployed.runtime
-    packages = PACKAGES.get(str(deployed.settings.get("provider")), f"{package}=={version} cuda-python numpy")
     built_for = deployed.settings.get("built_for")
     warning = f"\nThe plan runs only with {built_for}. A plan contains code: run only a plan that you trust.\n"
     mode = pooling.mode if pooling else "mean"
@@ -96,7 +91,7 @@ def folder_readme(model: ExportedModel) -> str:
         backend=cell.backend,
         precision=cell.precision,
         cell=cell.id,
-        packages=packages,
+        packages=" ".join(deployed.packages),
         expected="the outputs of this model" if model.runs_here else "the outputs of FP32",
         least=model.least_cosine,
         warning=warning if built_for else "",

@@ -64,11 +64,14 @@ def latency_end_tables(scope: RunScope) -> list[EndTable]:
         name, _, details = str(workload).partition(", ")
         metrics = _metrics(shapes)
         groups = [*(rows.of_shape(shape, [*metrics]) for shape in shapes), *rows.not_measured(here, [*metrics])]
-        headings = [workload.machine, heading(name, details)]
+        headings = [workload.machine, *heading(name, details)]
         tables.append(EndTable(headings, _columns([*metrics], scope.rank), groups, rows.remarks(shapes, metrics)))
-    if groups := [*rows.in_passes(), *rows.not_measured(failed)]:
-        machine = next(machine_title(record) for record in scope.records if scope.mark(record))
-        tables.append(EndTable([machine, "Other cells of this run"], _columns([], scope.rank), groups))
+    own = [record for record in scope.records if scope.mark(record)]
+    others = replace(rows, names_models=len({record.cell.model for record in own}) > 1)
+    if groups := [*others.in_passes(), *others.not_measured(failed)]:
+        columns = _columns([], scope.rank)
+        columns[1:1] = [Column("model", shrinks=4)] if others.names_models else []
+        tables.append(EndTable([machine_title(own[0]), "Other cells of this run"], columns, groups))
     return tables
 
 
@@ -114,12 +117,14 @@ class _Rows:
 
     Attributes:
         sources: names of calibration texts by digest.
+        names_models: whether a line names its model.
     """
 
     scope: RunScope
     baseline: Baseline
     scores: Judged
     sources: Mapping[str, str]
+    names_models: bool = False
 
     @cached_property
     def common(self) -> Mapping[Path, Distinctions]:
@@ -155,7 +160,8 @@ class _Rows:
 
     def _of(self, record: Record, figures: Sequence[str], reason: str = "") -> Line:
         cell, options = record.cell, short_options(configuration(record, self.common[_path(record)].of(record)))
-        cells = [self.scope.mark(record), f"{cell.backend} {cell.precision}", options, *figures]
+        model = [cell.model] if self.names_models else []
+        cells = [self.scope.mark(record), *model, f"{cell.backend} {cell.precision}", options, *figures]
         return Line(cells, reason, EXCLUDED if reason else "")
 
     def not_measured(self, records: Sequence[Record], tasks: Sequence[str] = ()) -> list[Group]:

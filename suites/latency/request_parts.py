@@ -20,7 +20,8 @@ KEYS = COLUMNS.index("request µs")
 
 LEGEND = """\
 - **Parts of a request**: medians in µs, plain or graph, whichever has the faster request. A wait after each part
-  separates them. A request has no waits, so **sum** is an upper bound of **request µs**.
+  separates them. A request has no waits, and with a CUDA graph of TensorRT or PyTorch its copies are in the graph. So
+  **sum** is an upper bound of **request µs**.
 - **packing**: arranging the inputs, without padding if the backend packs tokens. **copy in, copy out**: copies to and
   from the device; a backend that packs tokens may unpack its output in the second one. **enqueue, compute**: the step
   until its call returns, and from then until it is done. On a CPU, compute is the whole step.

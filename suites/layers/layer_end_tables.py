@@ -44,7 +44,7 @@ def layers_end_tables(scope: RunScope) -> list[EndTable]:
                 _line(record, scope, short_options(configuration(record, common.of(record)))) for record in records
             ]
             title = heading(model, f"{weights} weights")
-            tables.append(EndTable([machine_title(records[0]), title], COLUMNS, [Group("", lines)], REMARKS))
+            tables.append(EndTable([machine_title(records[0]), *title], COLUMNS, [Group("", lines)], REMARKS))
     return tables
 
 

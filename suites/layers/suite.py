@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from backends.base import Unsupported
+from backends.description import MARKED_LAYERS
+from backends.model.supported import check_named_layers
+from backends.registry import describe
 from suites.layers.result import RESULT, Layer, LayersResult
-from suites.suite import Judging, Question, Result, SuiteDescription
+from suites.suite import Judging, ModelUse, Question, Result, SuiteDescription
 
 
 @dataclass(frozen=True)
@@ -44,4 +48,14 @@ def _layers(result: Result) -> tuple[Layer, ...]:
     return result.layers
 
 
-SUITE = SuiteDescription(question=LayersQuestion, result=RESULT, joined=joined, judged=judged)
+def check_model(question: Question, use: ModelUse) -> None:
+    """
+    Raises:
+        Unsupported: the backend cannot mark outputs, or the names of the model's layers are unknown.
+    """
+    if MARKED_LAYERS not in describe(use.backend).outputs:
+        raise Unsupported(f"backend={use.backend} returns only the last output; use a backend that marks layers")
+    check_named_layers(use.config, "suite=layers")
+
+
+SUITE = SuiteDescription(question=LayersQuestion, result=RESULT, joined=joined, judged=judged, check_model=check_model)

@@ -56,29 +56,43 @@ def gpus() -> list[Machine]:
     try:
         driver = pynvml.nvmlSystemGetDriverVersion()
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        machines = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-            if not _visible(index, uuid):
-                continue
-            description = {
-                "gpu": name,
-                "uuid": uuid,
-                "driver": driver,
-                "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
-                "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                "max_sm_clock_mhz": nvml_query(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
-                "power_limit_w": nvml_query(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
-                **_host(),
-            }
-            # The worker sees only this GPU (CUDA_VISIBLE_DEVICES is its UUID), so its index in the worker is 0.
-            capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-            device = Device("cuda", 0, name, uuid, (capability[0], capability[1]), driver=driver)
-            machines.append(Machine(device, _slug(f"{name} driver {driver}"), description))
-        return machines
+        found = (_gpu(index, driver, cuda) for index in range(pynvml.nvmlDeviceGetCount()))
+        return [machine for machine in found if machine is not None]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu(index: int, driver: str, cuda: int) -> Machine | None:
+    """Return one GPU; None if CUDA_VISIBLE_DEVICES hides it or the driver has lost it."""
+    import pynvml
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+        if not _visible(index, uuid):
+            return None
+        memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NotFound):
+        return None
+    description = {
+        "gpu": name,
+        "uuid": uuid,
+        "driver": driver,
+        "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
+        "memory_bytes": memory,
+        "max_sm_clock_mhz": nvml_query(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        "power_limit_w": nvml_query(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) / 1000,
+        **_host(),
+    }
+    # The worker sees only this GPU (CUDA_VISIBLE_DEVICES is its UUID), so its index in the worker is 0.
+    device = Device("cuda", 0, name, uuid, (capability[0], capability[1]), driver=driver)
+    return Machine(device, _slug(f"{name} driver {driver}"), description)
+
+
+def gpu_uuids() -> list[str]:
+    """Return the UUIDs of the GPUs that `gpus` returns."""
+    return [machine.device.uuid for machine in gpus()]
 
 
 def cpu() -> Machine:

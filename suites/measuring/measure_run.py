@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from backends.base import Array, Session, Shape
+from backends.base import Array, Artifact, Session, Shape
 from suites.measuring.clock import Effort, time_opening
 
 Opening = Iterator[tuple[str, Session | None]]
@@ -21,6 +21,8 @@ class MeasureRun:
         shapes: the shapes that are built and run.
         arrays: the inputs, in the format of the suite's inputs.py.
         progress: called with the current activity.
+        artifact: the artifact that is measured; None in tests of other suites.
+        tactics: returns the tactics of the artifact, see Backend.tactics.
     """
 
     opening: Callable[[], Opening]
@@ -29,6 +31,8 @@ class MeasureRun:
     effort: Effort
     cuda_graph: bool
     progress: Callable[[str], None]
+    artifact: Artifact | None = None
+    tactics: Callable[[], tuple[str, ...]] = tuple
 
     @contextlib.contextmanager
     def session(self, steps: dict[str, int]) -> Iterator[Session]:

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backends.base import Unavailable
+from backends.base import SourceForm, Unavailable, Unsupported
 from backends.description import MAIN
+from backends.model.checkpoint_files import read_config
 from backends.model.hub import find_local
 from backends.model.identity import identity_of
 from backends.registry import describe, load_backend
 from suites.asking.request import Request
 from suites.planning.estimate import Estimate, estimate, is_same_cell
 from suites.planning.past_runs import PastRuns
-from suites.records.record import OK, UNSUPPORTED, Record
+from suites.records.record import OK, UNAVAILABLE, UNSUPPORTED, Record
+from suites.running.check_model import check_model
 from suites.running.engine_notes import engine_key, is_noted
 from suites.running.job import Probed, ProbeJob
 from suites.running.locating import with_checkpoint
 from suites.running.pipeline import process_count
 from suites.running.reuse import reusable
+from suites.running.stages import export_job
 from suites.worker import probe
 
 RUN, RECORDED, REFUSED = "run", "recorded", "refused"
@@ -98,6 +101,8 @@ def plan_cell(request: Request, past: PastRuns) -> PlannedCell:
     )
     if checked is not None and checked.outcome != OK:
         return replace(planned, status=checked.outcome, reason=checked.reason)
+    if refusal := model_refusal(request, checked):
+        return replace(planned, status=refusal[0], reason=refusal[1])
     if request.until == "measure" and (earlier := earlier_record(request, past, release)) is not None:
         if earlier.outcome == UNSUPPORTED:
             return replace(planned, status=UNSUPPORTED, reason=earlier.reason)
@@ -106,6 +111,29 @@ def plan_cell(request: Request, past: PastRuns) -> PlannedCell:
             return replace(planned, status=RECORDED, processes=0)
         planned = replace(planned, processes=processes)
     return replace(planned, cost=estimate(request, past))
+
+
+def model_refusal(request: Request, checked: Probed | None) -> tuple[str, str] | None:
+    """Return the outcome and the reason with which the export stage would refuse the model; None if it would not.
+
+    A checkpoint that is not on this machine yet is not checked.
+
+    Args:
+        checked: answer of the backend; None if it cannot be asked here.
+    """
+    model = request.model
+    if model is None or not (model.path or model.weights == "random"):
+        return None
+    form = checked.form if checked is not None and checked.form is not None else SourceForm()
+    try:
+        folder = Path(model.path) if model.path else None
+        config = model.architecture if folder is None else read_config(folder)
+        check_model(export_job(request, form), config, folder)
+    except Unsupported as reason:
+        return UNSUPPORTED, str(reason)
+    except Unavailable as reason:
+        return UNAVAILABLE, str(reason)
+    return None
 
 
 def located(request: Request) -> Request:

@@ -18,11 +18,13 @@ class CheckpointCheck(Part):
         difference: largest difference, relative to the largest value.
         lengths: number of compared sequence lengths.
         longest: the longest of them.
+        limit: why it is shorter than the longest sequence of the cell: "memory", "time", or empty.
     """
 
     difference: float
     lengths: int
     longest: int
+    limit: str = optional("")
 
 
 @dataclass(frozen=True)

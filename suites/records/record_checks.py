@@ -35,7 +35,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     RECORD(data, "")
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
-    needed = name in ("search", "layers", "ceilings") and data["outcome"] == "ok"
+    needed = name in ("search", "layers", "ceilings", "building") and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
@@ -228,6 +228,11 @@ def _judged(value: object, where: str) -> None:
 _LAYER = fields({"point": text, "nonfinite": whole}, {"max_difference": number, "relative_error": number,
                                                        "cosine_min": number})  # fmt: skip
 
+_BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_bytes": whole, "plan": text,
+                 "profiles": positive, "samples": each(positive, 1), "steady": flag, "output": text,
+                 "cosine": maybe_number, "tactics": each(text), "layers": whole, "other_tactics": maybe_number,
+                 "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
+
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
 
 _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
@@ -236,6 +241,7 @@ _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
 
 SCORES: Mapping[str, Check] = {
     "accuracy": _judged,
+    "building": fields({"builds": each(_BUILD, 1)}),
     "ceilings": fields({"ceilings": each(fields({"name": text, "samples": each(positive, 1)}))}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(

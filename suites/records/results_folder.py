@@ -57,6 +57,11 @@ class MachineFolder:
         files = (self._record_at(path) for path in self._files(suite))
         return [record for record in files if record is not None]
 
+    def read_files(self, suite: str) -> dict[Path, Record]:
+        """Return the records of a suite by file. Files that are not valid records are added to `bad`."""
+        read = {path: self._record_at(path) for path in self._files(suite)}
+        return {path: record for path, record in read.items() if record is not None}
+
     def record(self, suite: str, cell_id: str) -> Record | None:
         """Return one record, or None if it is missing or not valid."""
         for folder in self._folders(suite):

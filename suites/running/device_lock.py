@@ -18,7 +18,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from suites.schema.refusals import Refused
@@ -78,6 +78,34 @@ def lock_device(device: str, on_wait: Callable[[], None], shared: bool = False) 
         finally:
             os.close(descriptor)
     raise _refusal("other processes keep replacing its file")
+
+
+@contextlib.contextmanager
+def claim_device(devices: Sequence[str], wait: Callable[[], None]) -> Iterator[str]:
+    """Hold one of several devices during the block, and yield its name. Other claims of it wait.
+
+    A claim is not the lock of `lock_device`, which the processes of a claimed device still take.
+
+    Args:
+        devices: UUIDs of GPUs, or other names.
+        wait: called repeatedly while all devices are claimed. It returns after a short time.
+
+    Raises:
+        Refused: no file can serve as the lock.
+    """
+    while True:
+        for device in devices:
+            descriptor, path = _open(f"job-{device}")
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(descriptor, path):
+                    yield device
+                    return
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(descriptor)
+        wait()
 
 
 def _open(device: str) -> tuple[int, Path]:

@@ -15,12 +15,11 @@ from backends.model.checkpoint import Checkpoint, find_checkpoint
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_parts import encoder_parts
 from backends.model.encoder_sizes import encoder_sizes
-from backends.model.heads import head_of
 from backends.model.reference import ModelReference
-from backends.model.supported import PLAIN_WEIGHTS, check_computable, check_named_layers
 from backends.onnx_.onnx_source import prepare_source
 from backends.onnx_.reference_check import check_encoder, check_export
 from backends.quantization_options import QuantizationOptions
+from suites.running.check_model import check_model
 from suites.running.job import Exported, ExportJob
 from suites.running.prepared import Prepared
 
@@ -42,14 +41,9 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
     if model.identity not in ("", checkpoint.identity):
         raise RuntimeError("the checkpoint's files changed while the cell ran; run it again")
     config = read_config(checkpoint.folder)
-    check_computable(config)
-    if job.source == "onnx" and job.form.arrays:
-        check_named_layers(config, PLAIN_WEIGHTS)
-    if job.spec.precision in ("int8", "fp8") and (option := job.spec.quantization.by_role):
-        check_named_layers(config, option, "quantization.placement=gemm, without smooth, shift, search and qat_steps")
+    check_model(job, config, checkpoint.folder)
     longest = max(shape.sequence for shape in job.spec.shapes)
     checked: dict[str, object] = {"encoder": check_encoder(checkpoint.folder, checkpoint.identity, longest, cache)}
-    head_of(checkpoint.folder, job.spec.output)
     source, learned = Source(checkpoint.folder, checkpoint.weights_sha256), None
     if job.source == "onnx" or job.form.linear_ranges:
         learned = _learn(job, checkpoint, cache)

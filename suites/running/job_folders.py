@@ -11,7 +11,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import hashlib
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -62,7 +64,9 @@ def end_job(folder: Path, keep: bool) -> None:
 
 def _lock_of_this_process(jobs: Path) -> Path:
     """Return the lock file of this process. It is created if it is missing, and locked until the process ends."""
-    path = jobs / f".{os.getpid()}.owner"
+    # Hosts that share the cache have processes with equal ids.
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    path = jobs / f".{os.getpid()}.{host}.owner"
     if path in _owned and path.exists():
         return path
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)

@@ -25,13 +25,13 @@ from suites.running.launch import Answer, CannotStart, CannotWrite
 from suites.running.locating import checkpoint_changed, locate_checkpoint
 from suites.running.machine_folders import without_folders
 from suites.running.reuse import another_device, apply_tolerance, record_at, reusable
+from suites.running.rounds import measure_rounds
 from suites.running.stages import (
     Progress,
     RecordParts,
     StageResult,
     Stages,
     measure,
-    measure_rounds,
     prepare,
     score,
 )

@@ -5,7 +5,7 @@ inherit the mark, so children that left the process group are found in /proc.
 
 A guard ends workers if their launcher died without ending them, for example by SIGKILL. The guard is a small process
 that waits until the other end of a pipe is closed. The kernel closes it when the launcher ends, also if it is killed.
-Run as a script (`python process_tree.py DESCRIPTOR MARK`), this file is the guard.
+Run as a script (`python process_tree.py DESCRIPTOR MARK [COMMAND ...]`), this file is the guard.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 CALL = "SUITES_CALL"
 ROUNDS = 20
 """Number of searches for processes. Processes may start others before they are ended, so one search is not enough."""
 
 PR_SET_PDEATHSIG = 1
+
+COMMAND_SECONDS = 60
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> None:
@@ -94,19 +96,42 @@ class Guard:
             if cls._process is None or cls._process.poll() is not None:
                 if cls._pipe is not None:
                     os.close(cls._pipe)
-                reader, cls._pipe = os.pipe()
-                cls._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", __file__, str(reader), mark],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env=_without_call(os.environ),
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
-                os.close(reader)
+                cls._process, cls._pipe = _start_guard(mark, ())
         return mark
+
+
+class Watcher:
+    """Guard process of one mark. It ends the processes with the mark when `end` is called or this process dies.
+
+    Args:
+        mark: value of SUITES_CALL.
+        command: command that the guard runs afterwards, for jobs that are not processes of this host.
+    """
+
+    def __init__(self, mark: str, command: Sequence[str]) -> None:
+        self._process, self._pipe = _start_guard(mark, command)
+
+    def end(self) -> None:
+        """End the processes, and wait until they have ended."""
+        os.close(self._pipe)
+        self._process.wait()
+
+
+def _start_guard(mark: str, command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a guard process. Return it, and the descriptor whose closing ends the processes with the mark."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(reader), mark, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=_without_call(os.environ),
+        pass_fds=(reader,),
+        start_new_session=True,
+    )
+    os.close(reader)
+    return process, writer
 
 
 def _without_call(environment: Mapping[str, str]) -> dict[str, str]:
@@ -123,14 +148,17 @@ def _start_time() -> str:
         return "0"
 
 
-def _watch(descriptor: int, mark: str) -> None:
-    """Wait until the launcher has ended, then end its remaining workers."""
+def _watch(descriptor: int, mark: str, command: Sequence[str]) -> None:
+    """Wait until the launcher has ended, then end its remaining workers and run a command."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(descriptor, 1):
         pass
     kill_marked(mark)
+    if command:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, check=False, timeout=COMMAND_SECONDS)
 
 
 if __name__ == "__main__":
-    _watch(int(sys.argv[1]), sys.argv[2])
+    _watch(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -18,6 +18,7 @@ from suites.records.facts import Facts
 from suites.records.measurement import Measurement
 from suites.records.parts import Check
 from suites.records.record import FAILED, OK
+from suites.running.build_rounds import spec_of_round
 from suites.running.engine_notes import note_engine
 from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
@@ -113,17 +114,28 @@ class Stages:
         return {**given, "RAYON_NUM_THREADS": str(threads)} if threads else given
 
 
-def prepare(request: Request, stages: Stages, form: SourceForm) -> StageResult:
-    """Export and build. The result has the job of the measure stage, unless a stage failed or is the last one."""
-    exported = stages.run(export_job(request, form), request.main_interpreter)
-    if exported.result is None or request.until == "export":
-        return StageResult(exported.outcome, exported.reason)
-    files = exported.result
+def prepare(request: Request, stages: Stages, form: SourceForm, earlier: Exported | None = None) -> StageResult:
+    """Export and build. The result has the job of the measure stage, unless a stage failed or is the last one.
+
+    Args:
+        earlier: the export of an earlier round, which this round builds from too.
+    """
+    if earlier is None:
+        exported = stages.run(export_job(request, form), request.main_interpreter)
+        if exported.result is None or request.until == "export":
+            return StageResult(exported.outcome, exported.reason)
+        earlier = exported.result
+    files = earlier
     spec = replace(request.spec, shapes=files.shapes, tokens=padded_tokens(files.inputs))
+    build_round = request.question.build_round() if request.until == "measure" else None
+    if build_round is not None:
+        stages.progress(BuildJob.stage, build_round.title, True)
+        spec = spec_of_round(spec, build_round, stages.folder)
     built = stages.run(BuildJob(request.backend, spec, files.source), request.interpreter)
     if built.result is None:
         return StageResult(built.outcome, built.reason, exported=files)
-    note_engine(request, built.result)
+    if build_round is None:
+        note_engine(request, built.result)
     parts = RecordParts(artifacts=artifacts_of(files, built.result))
     if request.until == "build":
         return StageResult(parts=parts, exported=files)
@@ -211,32 +223,6 @@ def measure(request: Request, stages: Stages, prepared: StageResult, process: in
         extended = load_suite(request.suite).started(parts.result, starts)
         result = replace(result, parts=replace(parts, result=extended))
     return result
-
-
-def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: StageResult) -> StageResult:
-    """Measure, and prepare and measure the further rounds of a suite that has several, each with its own engine.
-
-    Args:
-        first: result of `prepare` for the first round.
-    """
-    results: list[Result | None] = []
-    staged = first
-    while staged.outcome == OK:
-        if staged.job is not None:
-            staged = measure(request, stages, staged)
-        if staged.outcome != OK or staged.exported is None:
-            return staged
-        results.append(staged.parts.result)
-        following = request.question.following(staged.exported.points)
-        if following is None:
-            break
-        request = replace(request, question=following)
-        staged = prepare(request, stages, form)
-    found = [result for result in results if result is not None]
-    if staged.outcome != OK or not found:
-        return staged
-    suite = load_suite(request.suite)
-    return replace(staged, parts=replace(staged.parts, result=suite.judged(suite.joined(found), request.judging)))
 
 
 def score(request: Request, stages: Stages, staged: StageResult) -> StageResult:

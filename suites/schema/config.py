@@ -21,6 +21,7 @@ from suites.schema.enums import (
     Weights,
 )
 from suites.schema.suite_config import (
+    BuildingConfig,
     CeilingsConfig,
     LayersConfig,
     LengthsConfig,
@@ -112,6 +113,7 @@ class RunConfig(SharedKeys):
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    building: BuildingConfig = field(default_factory=BuildingConfig)
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)

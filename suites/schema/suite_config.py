@@ -87,6 +87,22 @@ class CeilingsConfig:
 
 
 @dataclass
+class BuildingConfig:
+    """Keys of suite=building; see suites/building/request.py."""
+
+    options: list[str] = key(
+        [], "Build options whose values are tried, such as optimization_level. Empty: all that the backend names."
+    )
+    profiles: list[int] = key([1, 2, 4], "Numbers of profiles that are tried, each with one shape per profile.")
+    repeats: int = key(3, "Builds with the same options, without timings and with the timings of the first build.")
+
+    def __post_init__(self) -> None:
+        at_least("building.repeats", self.repeats, 1)
+        for count in self.profiles:
+            between("building.profiles", count, 1, 8)
+
+
+@dataclass
 class SwitchingConfig:
     """Keys of suite=switching; see suites/switching/measure.py."""
 

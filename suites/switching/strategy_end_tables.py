@@ -37,7 +37,7 @@ def switching_end_tables(scope: RunScope) -> list[EndTable]:
     for title, members in groupby(sorted(scope.records, key=title_of), key=title_of):
         records = list(members)
         if any(map(scope.mark, records)):
-            headings = [machine_title(records[0]), heading(title[0], ", ".join(title[1:-1]))]
+            headings = [machine_title(records[0]), *heading(title[0], ", ".join(title[1:-1]))]
             tables.append(EndTable(headings, COLUMNS, [_group(records, scope, scores)], REMARKS))
     return tables
 

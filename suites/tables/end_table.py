@@ -128,10 +128,10 @@ class EndTable:
     remarks: Sequence[str] = ()
 
 
-def heading(name: str, details: str) -> str:
-    """Return "name: details" in one line. A long name is abbreviated, so that the details stay visible."""
-    rest = f": {details}" if details else ""
-    return abbreviated(abbreviated(name, max(SMALLEST, WIDTH - cell_len(rest))) + rest, WIDTH)
+def heading(name: str, details: str) -> list[str]:
+    """Return "name: details" in lines of at most `WIDTH` terminal cells."""
+    text = Text(one_line(f"{name}: {details}" if details else name))
+    return [line.plain.rstrip() for line in text.wrap(Console(width=WIDTH), WIDTH)]
 
 
 def abbreviated(text: str, width: int) -> str:

@@ -12,6 +12,7 @@ from word_models import request, word_model
 from suites.schema.refusals import Refused
 
 RANDOM = ("backend=torch_eager", "model=bert_base", "weights=random")
+CLASSIFIER = (*RANDOM, "+model.architecture.architectures=[BertForSequenceClassification]")
 Checkpoint = Callable[[str], Path]
 
 
@@ -22,10 +23,9 @@ Checkpoint = Callable[[str], Path]
         ((*RANDOM, "pooling=[median]"), "there is no pooling=median; "),
         ((*RANDOM, "output=hidden", "pooling=[cls]"), "pooling is for output=embedding, not for output=hidden"),
         ((*RANDOM, "output=hidden", "normalize=on"), "normalize is for output=embedding, not for output=hidden"),
-        (
-            (*RANDOM, "output=score"),
-            r"output=score with weights=random needs a head: .*\[BertForSequence",
-        ),
+        ((*RANDOM, "output=score"), r"output=score with weights=random needs a head for it: .*\[BertForSequence"),
+        ((*CLASSIFIER, "output=spans"), r"output=spans with weights=random needs .*\[BertForQuestionAnswering\]"),
+        ((*CLASSIFIER, "output=score"), r"output=score with weights=random needs .*num_labels=1"),
         (("backend='null'", "output=embedding"), "backend=null runs no model, so it has no output=embedding"),
         ((*RANDOM, "suite=layers", "output=embedding"), "suite=layers needs output=hidden; leave output out"),
     ],

@@ -21,6 +21,7 @@ from conftest import ROOT, json_of, replaced, without_rights
 from word_models import word_model
 
 from backends.cache import ArtifactCache
+from backends.onnx_.exported_graph import LARGEST_LOSS
 from suites import export
 from suites.cli import local_settings
 from suites.exporting.find_record import check_exportable
@@ -56,7 +57,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cells(checkpoint: Path, shared_cache: ArtifactCache, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the record of ONNX Runtime on the CPU by precision, and `torch`, the record of torch_eager.
+    """Return the record of ONNX Runtime on the CPU by precision, those of OpenVINO as openvino-PRECISION, and `torch`,
+    the record of torch_eager.
 
     The output in FP32 is the embedding, and that in INT8 the hidden states.
     """
@@ -67,15 +69,21 @@ def cells(checkpoint: Path, shared_cache: ArtifactCache, tmp_path_factory: pytes
         for words in (
             ["backend=ort", "precision=fp32"],
             ["backend=ort", "precision=int8", "quantization.samples=8", "output=hidden"],
+            ["backend=openvino", "precision=fp32"],
+            ["backend=openvino", "precision=int8", "quantization.samples=8", "output=hidden"],
             ["backend=torch_eager"],
         ):
             done = in_process.command_line([*words, *common], ROOT, {})
             assert done.returncode == 0, done.stderr + done.stdout
     records = {path: read_record(path) for path in results.glob("*/records/latency/*.json")}
+    names = {"ort": "", "openvino": "openvino-"}
     return {
-        "torch" if record.cell.backend == "torch_eager" else record.cell.precision: path
+        "torch" if record.cell.backend not in names else names[record.cell.backend] + record.cell.precision: path
         for path, record in records.items()
     }
+
+
+SERVED = ("fp32", "int8", "openvino-fp32", "openvino-int8")
 
 
 Export = Callable[..., int]
@@ -99,8 +107,8 @@ def run_export(
 def served(
     cells: dict[str, Path], shared_cache: ArtifactCache, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Return an exported folder by precision. Tests do not change it."""
-    folders = {precision: tmp_path_factory.mktemp("served") / precision for precision in ("fp32", "int8")}
+    """Return an exported folder by the name in `cells`. Tests do not change it."""
+    folders = {name: tmp_path_factory.mktemp("served") / name for name in SERVED}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("suites.running.stages.call", in_process.stage)
         patch.setattr(local_settings, "settings_file", lambda: None)
@@ -110,9 +118,10 @@ def served(
     return folders
 
 
-def verify(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run verify.py in isolated mode. Libraries other than onnxruntime, its requirements and numpy are blocked."""
+def verify(folder: Path, *other: str) -> subprocess.CompletedProcess[str]:
+    """Run verify.py in isolated mode. Libraries that it does not need are blocked, also the `other` ones."""
     blocked = ["torch", "transformers", "tokenizers", "safetensors", "onnx", "scipy", "hydra", "suites", "backends"]
+    blocked += other
     program = BLOCKED.format(blocked=set(blocked), script=repr(str(folder / "verify.py")))
     return subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, cwd=folder.parent)
 
@@ -129,9 +138,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_folder_is_verified_with_onnxruntime_and_numpy_alone(precision: str, served: dict[str, Path]) -> None:
-    done = verify(served[precision])
+@pytest.mark.parametrize("precision", SERVED)
+def test_a_folder_is_verified_with_its_runtime_and_numpy_alone(precision: str, served: dict[str, Path]) -> None:
+    done = verify(served[precision], "onnxruntime" if precision.startswith("openvino") else "openvino")
     assert done.returncode == 0, done.stderr + done.stdout
     header, *rows, last = done.stdout.splitlines()
     assert header.split("  ")[0] == "sentence"
@@ -187,6 +196,31 @@ def test_an_int8_file_has_no_large_fp32_weight(served: dict[str, Path]) -> None:
     assert (notes["int8_weights"], notes["int8_embeddings"]) == (12, 1)
 
 
+def test_an_openvino_folder_has_the_intermediate_representation(served: dict[str, Path]) -> None:
+    import openvino
+
+    sizes = {}
+    for precision in ("fp32", "int8"):
+        folder = served[f"openvino-{precision}"]
+        manifest = manifest_of(folder)
+        assert manifest["settings"]["file"] == "model.xml"
+        assert {"model.xml", "model.bin"} <= set(manifest["files"])
+        assert not list(folder.glob("*.onnx*"))
+        assert manifest["runtime"]["package"] == "openvino"
+        assert "pip install openvino numpy" in (folder / "README.md").read_text()
+        sizes[precision] = manifest["files"]["model.bin"]["bytes"]
+        model = openvino.Core().compile_model(str(folder / "model.xml"), "CPU", manifest["settings"]["properties"])
+        nodes = [node.get_rt_info() for node in model.get_runtime_model().get_ordered_ops()]
+        types = {
+            node["runtimePrecision"].astype(str) for node in nodes if node["layerType"].astype(str) == "FullyConnected"
+        }
+        assert types == {"f32"} if precision == "fp32" else types <= {"i8", "u8"}
+    notes = manifest_of(served["openvino-int8"])["notes"]
+    cosines = notes["mean_cosine_to_fp32"]
+    assert cosines["exported_file"] >= cosines["measured_file"] - LARGEST_LOSS
+    assert sizes["int8"] < sizes["fp32"] / 2 if notes["int8_weights"] else sizes["int8"] >= sizes["fp32"]
+
+
 def test_the_expected_outputs_have_the_ids_of_the_tokenizer(served: dict[str, Path], checkpoint: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -202,7 +236,7 @@ def test_the_expected_outputs_have_the_ids_of_the_tokenizer(served: dict[str, Pa
             np.testing.assert_allclose(expected, reference, atol=tolerance)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", SERVED)
 def test_the_code_in_the_readme_gives_the_expected_vector(
     precision: str, served: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -235,10 +269,11 @@ def test_verify_notices_a_changed_file_and_changed_outputs(served: dict[str, Pat
 
 
 def test_verify_says_that_the_runtime_is_missing(served: dict[str, Path]) -> None:
-    program = BLOCKED.format(blocked={"onnxruntime"}, script=repr(str(served["fp32"] / "verify.py")))
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("the model cannot be run: onnxruntime is blocked")
+    for name, runtime in (("fp32", "onnxruntime"), ("openvino-fp32", "openvino")):
+        program = BLOCKED.format(blocked={runtime}, script=repr(str(served[name] / "verify.py")))
+        done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"the model cannot be run: {runtime} is blocked")
 
 
 def test_a_cell_id_or_its_digits_name_the_record(cells: dict[str, Path], tmp_path: Path, run_export: Export) -> None:
@@ -287,7 +322,7 @@ def changed(path: Path, tmp_path: Path, **changes: Any) -> Path:
         ({"cell": {"weights": "random (seed 0)"}}, "has random (seed 0) weights, which are for latency only"),
         (
             {"cell": {"backend": "gone"}},
-            "a model of backend=gone cannot be exported; backends with an export: ort, trt",
+            "a model of backend=gone cannot be exported; backends with an export: openvino, ort, trt",
         ),
         ({"cell": {"options": {"engines": "per_shape"}}}, "has one plan for each shape; export a record with trt.eng"),
         ({"artifacts": {"weights": {"sha256": "f" * 64}}}, "differ from those of the record"),
@@ -319,7 +354,10 @@ def test_a_torch_record_is_refused_with_the_backends_that_export(
 ) -> None:
     assert run_export(cells["torch"], tmp_path / "out") == 2
     line = refused(capsys)
-    assert "a model of backend=torch_eager cannot be exported; backends with an export: ort, trt, trt_plugin" in line
+    assert (
+        "a model of backend=torch_eager cannot be exported; backends with an export: openvino, ort, trt, trt_plugin"
+        in line
+    )
     assert "serve its folder with transformers" in line
 
 

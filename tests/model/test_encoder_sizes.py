@@ -11,10 +11,12 @@ from conftest import tiny_architecture
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from backends.model.checkpoint import load_encoder
+from backends.cache import ArtifactCache
+from backends.model.checkpoint import find_checkpoint, load_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.encoder_sizes import EncoderSizes, encoder_sizes
 from backends.model.families import FAMILIES
+from backends.model.reference import ModelReference
 
 BATCH, SEQUENCE = 2, 16
 COUNTED = sorted(set(FAMILIES) - {"deberta-v2"})
@@ -47,5 +49,34 @@ def test_a_configuration_without_sizes_has_no_count(change: dict[str, object]) -
     assert encoder_sizes({**tiny_architecture("bert"), **change}) is None
 
 
-def test_attention_with_more_products_has_no_count() -> None:
-    assert encoder_sizes(tiny_architecture("deberta-v2")) is None
+DEBERTAS: tuple[dict[str, object], ...] = (
+    {},
+    {"share_att_key": False},
+    {"share_att_key": False, "pos_att_type": ["c2p"]},
+    {"pos_att_type": "p2c|c2p", "position_buckets": -1, "max_relative_positions": 24},
+    {"pos_att_type": ["p2c"], "position_buckets": 0, "max_position_embeddings": 48, "conv_kernel_size": 3},
+    {"conv_kernel_size": 5, "conv_groups": 2, "embedding_size": 32},
+    {"relative_attention": False, "pos_att_type": None, "position_biased_input": True},
+)
+"""Settings that decide which products DeBERTa has."""
+
+
+@pytest.mark.parametrize("changes", DEBERTAS, ids=str)
+def test_the_count_of_deberta_is_that_of_pytorch_for_each_more_sequence(
+    changes: dict[str, object], shared_cache: ArtifactCache
+) -> None:
+    """PyTorch also projects the embeddings of distances, once for all sequences of a batch."""
+    architecture = {**tiny_architecture("deberta-v2"), **changes}
+    folder = find_checkpoint(ModelReference("random", architecture=architecture), shared_cache).folder
+    sizes = encoder_sizes(read_config(folder))
+    assert sizes is not None
+    assert sizes == encoder_sizes(architecture)
+    encoder, counts = load_encoder(folder).eval(), {}
+    for batch in (1, 3):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            encoder(input_ids=torch.full((batch, SEQUENCE), 5), attention_mask=None)
+        counts[batch] = counter.get_total_flops()
+    assert counts[3] - counts[1] == sizes.operations(2 * SEQUENCE, SEQUENCE)
+    projections = 2 if architecture["share_att_key"] else sizes.distance_products
+    of_distances = 2 * sizes.layers * projections * sizes.hidden * sizes.attention * sizes.distances
+    assert counts[1] == sizes.operations(SEQUENCE, SEQUENCE) + of_distances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from conftest import OTHER_MODELS, TINY_MODELS
 from backends.base import Array, BuildSpec, Device, Shape, Source, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint
-from backends.model.heads import check_head, head_of
+from backends.model.heads import check_output, head_of
 from backends.model.identity import identity_of
 from backends.model.reference import ModelReference
 from backends.model_output import POOLINGS, Output, resolve_output
@@ -46,7 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str],
         if (family, head) in made:
             return made[family, head]
         folder = tmp_path_factory.mktemp(f"{family}-{head}")
-        architecture = {**MODELS[family], **({"classifier_pooling": "mean"} if family == "eurobert" else {})}
+        architecture = dict(MODELS[family])
         config = transformers.AutoConfig.for_model(
             architecture.pop("model_type"), **architecture, num_labels=LABELS[head]
         )
@@ -196,15 +197,13 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
     with pytest.raises(Unsupported, match=r"no classification head: it lacks classifier\.weight"):
         head_of(folder, Output("logits", per_token=False))
     with pytest.raises(Unsupported, match="no question answering head"):
-        check_head(folder, Output("spans"), [])
-    check_head(folder, Output("embedding", per_token=False), [])
+        check_output(folder, Output("spans"))
+    check_output(folder, Output("embedding", per_token=False))
 
 
 def test_a_head_with_another_number_of_labels_is_unsupported(
     checkpoint: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(checkpoint("bert", "classification"), folder)
     config = json.loads((folder / "config.json").read_text())
@@ -214,15 +213,35 @@ def test_a_head_with_another_number_of_labels_is_unsupported(
         head_of(folder, Output("logits", per_token=False))
 
 
-def test_pooling_after_the_classifier_is_unsupported(checkpoint: Callable[[str, str], Path], tmp_path: Path) -> None:
-    import shutil
+@pytest.mark.parametrize("pooling", ["bos", "mean", "late"])
+def test_eurobert_pools_as_its_config_says(
+    pooling: str, checkpoint: Callable[[str, str], Path], shared_cache: ArtifactCache, tmp_path: Path
+) -> None:
+    folder = pooled_classifier(checkpoint("eurobert", "classification"), tmp_path / "model", pooling)
+    import torch
+    from transformers import AutoModelForSequenceClassification
 
-    folder = tmp_path / "model"
-    shutil.copytree(checkpoint("eurobert", "classification"), folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "classifier_pooling": "late"}))
-    with pytest.raises(Unsupported, match=r"config\.json has classifier_pooling 'late', which is not supported"):
-        head_of(folder, Output("logits", per_token=False))
+    feeds = batch(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        expected = model(**{name: torch.from_numpy(array).long() for name, array in feeds.items()}).logits.numpy()
+    for backend in ("torch_eager", "ort", "openvino"):
+        got = outputs_of(backend, folder, Output("logits", per_token=False), feeds, shared_cache)
+        np.testing.assert_allclose(got, expected, atol=1e-5, err_msg=backend)
+
+
+def test_a_pooling_that_is_not_known_is_unsupported(checkpoint: Callable[[str, str], Path], tmp_path: Path) -> None:
+    folder = pooled_classifier(checkpoint("eurobert", "classification"), tmp_path / "model", "first")
+    with pytest.raises(Unsupported, match=r"config\.json has classifier_pooling 'first', which is not supported"):
+        check_output(folder, Output("logits", per_token=False))
+
+
+def pooled_classifier(folder: Path, copy: Path, pooling: str) -> Path:
+    """Return a copy of a checkpoint with another pooling of its classifier."""
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "classifier_pooling": pooling}))
+    return copy
 
 
 def test_a_score_needs_one_output(checkpoint: Callable[[str, str], Path]) -> None:

@@ -16,13 +16,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface
 from word_models import request, word_model
 
+from backends import free_memory
 from backends.base import SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.calibration_sequences import calibration_batches
 from backends.model import attention
 from backends.model.weights import encoder_weights
-from backends.onnx_ import export_graph
-from backends.onnx_.reference_check import check_encoder, check_export, checked_lengths, padded_batches
+from backends.onnx_ import compared_lengths, export_graph, reference_check
+from backends.onnx_.compared_lengths import checked_lengths, longer_lengths
+from backends.onnx_.reference_check import (
+    check_encoder,
+    check_export,
+    padded_batches,
+)
 from suites.running.job import Exported
 from suites.running.stages import export_job
 from suites.schema.refusals import Refused
@@ -105,8 +111,6 @@ def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeyp
 
 
 def test_an_encoder_with_nan_outputs_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from backends.onnx_ import reference_check
-
     monkeypatch.setattr(reference_check, "_own", lambda folder: lambda feeds: np.full((1, 1, 1), np.nan))
     folder, identity = tiny("bert")
     with pytest.raises(ArithmeticError, match="differs from transformers by inf"):
@@ -128,6 +132,72 @@ def test_lengths_are_all_or_evenly_spaced_with_both_ends() -> None:
     assert (many[0], many[-1], len(many)) == (1, 512, 64)
     few = checked_lengths(512, 10**9)
     assert (few[0], few[-1], len(few)) == (1, 512, 8)
+
+
+def test_longer_lengths_are_as_many_as_possible() -> None:
+    assert longer_lengths(2048, 1e18) == []
+    assert longer_lengths(8192, 2 * 8192**2) == [4096, 8192]
+    assert longer_lengths(8192, 8192**2) == [8192]
+    assert longer_lengths(8192, 7000**2) == [6144]
+    assert longer_lengths(8192, 4095**2) == []
+    assert longer_lengths(8192, -1) == []
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "deberta-v2"])
+def test_the_longest_sequence_of_a_cell_is_compared(
+    family: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, identity = tiny(family)
+    compared: list[list[int]] = []
+
+    def recorded(lengths: list[int], *arguments: Any) -> Any:
+        compared.append(lengths)
+        return padded_batches(lengths, *arguments)
+
+    monkeypatch.setattr(reference_check, "padded_batches", recorded)
+    monkeypatch.setattr(compared_lengths, "MANY_LENGTHS_TO", 16)
+    for check in (check_encoder, check_export):
+        result = check(folder, identity, 80, ArtifactCache(tmp_path))
+        assert compared[-1] == [40, 80]
+        assert (result["lengths"], result["longest"]) == (18, 80)
+        assert "limit" not in result
+        assert result["difference"] < 2e-5
+    for limit, name, value in (("memory", "free_memory", lambda: 1), ("time", "SCORES_PER_CORE", 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(compared_lengths, name, value)
+            limited = check_encoder(folder, identity, 80, ArtifactCache(tmp_path / limit))
+        assert (compared[-1], limited["longest"], limited["limit"]) == (list(range(1, 17)), 16, limit)
+    assert caplog.messages == [
+        f"compared with transformers up to 16 tokens, because attention of 80 tokens needs more {limit}"
+        for limit in ("memory", "time")
+    ]
+
+
+def test_a_fault_beyond_many_lengths_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compared_lengths, "MANY_LENGTHS_TO", 16)
+    monkeypatch.setattr(attention, "fused", near_window)
+    folder, identity = tiny("bert")
+    try:
+        assert check_encoder(folder, identity, 16, ArtifactCache(tmp_path))["difference"] < 2e-5
+        with pytest.raises(ArithmeticError, match=r"own FP32 encoder differs from transformers by .* of 64 tokens"):
+            check_encoder(folder, identity, 64, ArtifactCache(tmp_path))
+    finally:
+        monkeypatch.undo()
+        AttentionInterface.register("suites_fused", attention.fused)
+
+
+def test_free_memory_is_that_of_the_cgroup_if_it_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (free := free_memory.free_memory()) is None or free > 0
+    monkeypatch.setattr(free_memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(free_memory, "CGROUP", tmp_path)
+    assert free_memory.free_memory() is None
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
+    assert free_memory.free_memory() == 4000 * 1024
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory.free_memory() == 4000 * 1024
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert free_memory.free_memory() == 4000
 
 
 def test_batches_mix_short_and_long_sequences_and_cover_all_lengths() -> None:

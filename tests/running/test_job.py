@@ -27,6 +27,7 @@ from backends.ort_.description import OrtOptions
 from backends.quantization_options import QuantizationOptions
 from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
+from suites.building.suite import BuildingQuestion, Variant
 from suites.ceilings.suite import CeilingsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
@@ -85,6 +86,7 @@ MODEL = ModelReference(
 QUESTIONS: dict[str, Question] = {
     "accuracy": AccuracyQuestion("stsb", ("no", "yes"), "argmax", ("a text", ["a", "pair"])),
     "latency": Question(),
+    "building": BuildingQuestion((Variant("first", "", SHAPES), Variant("option", "a.b=1", SHAPES[:1], {"b": [1]})), 1),
     "ceilings": CeilingsQuestion((256, 512), 16),
     "layers": LayersQuestion(4, 8),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
@@ -131,7 +133,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
     ),
     "deploy": (
         DeployJob("ort", SPEC, INPUTS, INPUTS.path, ("input_ids",), FOLDER / "served", True),
-        Deployed(("onnxruntime", "1.2"), ("model.onnx",), {"file": "model.onnx"},
+        Deployed(("onnxruntime", "1.2"), ("onnxruntime", "numpy"), ("model.onnx",), {"file": "model.onnx"},
                  (TensorInfo("input_ids", "int32", ("batch", "16")),), (TensorInfo("hidden", "float32", ("64",)),),
                  ({"min": [1, 16]},), {"int8_weights": 3}),
     ),

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from timed_records import timed, unsteady, with_problem
 
 from suites.cli import output
+from suites.latency.ranking import rankings
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder
 from suites.suite import part, suite_names
@@ -61,6 +62,36 @@ def test_the_table_equals_the_golden_file(make_record: MakeRecord, tmp_path: Pat
     text = of_run(own, others, tmp_path)
     assert text == GOLDEN.read_text(encoding="utf-8").rstrip("\n")
     assert widest(text) <= 80
+
+
+def test_other_cells_name_their_model_if_the_run_has_several(make_record: MakeRecord, tmp_path: Path) -> None:
+    failed = [
+        make_record(backend="ort", model=model, measurements=(), outcome="unsupported", reason="no head: " + "x" * 40)
+        for model in ("first", "a-second-model")
+    ]
+    one = of_run(failed[:1], [], tmp_path / "one")
+    assert "model" not in one
+    assert one.count("*  ort fp32") == 1
+    two = of_run(failed, [], tmp_path / "two")
+    (header,) = (line for line in two.splitlines() if "backend" in line)
+    assert header.split()[:2] == ["model", "backend"]
+    assert sorted(line.split()[1] for line in two.splitlines() if line.startswith("*  ")) == ["a-second-model", "first"]
+    long = make_record(backend="ort", model="m" * 90, measurements=(), outcome="failed", reason="x")
+    assert widest(of_run([*failed, long], [], tmp_path / "three")) <= 80
+
+
+def test_long_headings_are_wrapped(make_record: MakeRecord, tmp_path: Path) -> None:
+    lengths = {"distribution": "a-distribution-with-a-long-name-of-its-own-file", "tokens": "texts"}
+    options = {"output": "embedding", "pooling": ["cls", "mean", "max", "weightedmean"], "normalize": True}
+    own = [
+        timed(make_record, (ms,) * 3, backend="ort", precision=name, lengths=lengths, options=options)
+        for ms, name in ((1, "fp32"), (2, "fp16"))
+    ]
+    text = of_run(own, [], tmp_path)
+    assert widest(text) <= 80
+    assert "..." not in text
+    (ranking,) = rankings(own, {})
+    assert str(ranking.workload).replace("tiny, ", "tiny: ", 1) in " ".join(text.split())
 
 
 def test_rows_are_sorted_and_those_of_the_run_are_marked(make_record: MakeRecord, tmp_path: Path) -> None:

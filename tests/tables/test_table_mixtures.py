@@ -42,6 +42,11 @@ LAYERS = {"layers": [{"point": "0/output", "nonfinite": 0, "max_difference": 0.1
 CEILINGS = {"ceilings": [{"name": "product", "precision": "fp32", "size": 64, "samples": [1000], "steady": True}],
             "left_out": [{"name": "product", "precision": "fp8", "reason": "it needs a GPU"}]}  # fmt: skip
 
+BUILDING = {"builds": [{"kind": "first", "setting": "", "seconds": 3.5, "engine_bytes": 10, "plan": "a", "profiles": 1,
+                        "samples": [1000, 2000], "steady": True, "output": "b", "cosine": 0.99, "layers": 2,
+                        "tactics": ["x: 1", "y: 2"]},
+                       {"kind": "option", "setting": "a.b=1", "outcome": "unsupported", "reason": "why"}]}  # fmt: skip
+
 
 def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
     """Return possible scores of a cell of this kind."""
@@ -49,6 +54,8 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [{}]
     if suite == "layers":
         return [LAYERS]
+    if suite == "building":
+        return [BUILDING]
     if suite == "ceilings":
         return [CEILINGS]
     return [FIGURE if task == "stsb" else DRIFT, {"nonfinite": 3}] if suite == "accuracy" else [{}]

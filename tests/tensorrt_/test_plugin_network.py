@@ -22,7 +22,7 @@ from backends.model.weights import equalize_ranges, pad_heads
 from backends.onnx_.onnx_source import prepare_source
 from backends.profiles import Profile
 from backends.tensorrt_.build.build_target import BuildTarget
-from backends.tensorrt_.plugins import plugin_network, products
+from backends.tensorrt_.plugins import gelu_layers, plugin_network, products
 from backends.tensorrt_.plugins.plugin_choices import Choices
 from backends.tensorrt_.plugins.weights_network import define_from_weights
 from backends.tensorrt_.runtime.capabilities import Capabilities
@@ -35,7 +35,7 @@ MISSING = {"strong_typing", "packed_attention"}
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> TensorRTApi:
     """API of a fake TensorRT. Its Weights returns the array itself, and plugins are layers of the Recorder."""
-    for module in (plugin_network, products):
+    for module in (plugin_network, products, gelu_layers):
         monkeypatch.setattr(module, "add_plugin", record_plugin)
     fake = fake_api(ALL - MISSING)
     fake.trt.Weights = lambda array: array
@@ -93,6 +93,8 @@ def define(sources: Sources, api: TensorRTApi) -> Define:
         (True, "convolution", "cubic", 128),
         (True, "fully_connected", "cubic", 128),
         (True, "matmul", "erf", 512),
+        (True, "convolution", "exported_erf", 128),
+        (True, "convolution", "ordered_erf", 128),
         (False, "plugin", "erf", 128),
         (False, "convolution", "erf", 128),
     ],
@@ -118,14 +120,44 @@ def test_a_network_has_the_layers_of_the_model(
     assert counted["add_fully_connected"] == (8 + projected if products == "fully_connected" else 0)
     assert counted["add_matrix_multiply"] == (8 + projected if products == "matmul" else 0)
     assert counted["add_gather"] == (3 if plain else 0)
-    assert counted["add_unary"] == (2 if gelu == "erf" else 0)
+    assert counted["add_unary"] == (2 if "erf" in gelu else 0)
     assert counted["add_activation"] == {"sigmoid": 4, "cubic": 2}.get(gelu, 0)
     # TensorRT may compute a layer or a constant of GELU in FP16 if its precision is not set to FP32.
-    constants = {"erf": 3, "sigmoid": 5, "cubic": 5}[gelu]
-    operations = {"erf": 5, "sigmoid": 13, "cubic": 8}[gelu]
+    constants = {"sigmoid": 5, "cubic": 5}.get(gelu, 3)
+    operations = {"sigmoid": 13, "cubic": 8}.get(gelu, 5)
     full = api.trt.DataType.FLOAT
     assert sum(layer.precision is full for layer in network.layers) == 2 * (constants + operations)
     assert network.output.name == "last_hidden_state"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_gelu_by_the_plugin_has_no_other_layers(packed: bool, define: Define) -> None:
+    network, _ = define(packed=packed, int8=False, gelu="plugin", products="matmul")
+    plugins = network.of("Gelu")
+    assert [layer.name for layer in plugins] == ["0/gelu", "1/gelu"]
+    assert {layer.arguments[0] for layer in plugins} == {1}
+    assert all(layer.arguments[2] == {"type_id": 1} for layer in plugins)
+    assert network.of("add_unary") + network.of("add_activation") == []
+
+
+@pytest.mark.parametrize(
+    ("packed", "flat", "whole"), [(True, (0, 1), (0, 1, 1, 1)), (False, (0, 0, 1), (0, 0, 1, 1, 1))]
+)
+def test_flat_gelu_is_between_two_changes_of_sizes(
+    packed: bool, flat: tuple[int, ...], whole: tuple[int, ...], define: Define
+) -> None:
+    """A tensor of the recorder has one feature."""
+    network, _ = define(packed=packed, int8=False, flat_gelu=True, products="convolution")
+    before, after = (
+        (layer for layer in network.of("add_shuffle") if layer.reshape_dims in (flat, whole)),
+        network.layers,
+    )
+    order = [(layer.verb, getattr(layer, "reshape_dims", None)) for layer in after]
+    first = order.index(("add_shuffle", flat))
+    between = [verb for verb, _ in order[first + 1 : order.index(("add_shuffle", whole))]]
+    assert between.count("add_unary") == 1
+    assert set(between) == {"add_constant", "add_elementwise", "add_unary"}
+    assert len(list(before)) == 4
 
 
 def plugin_inputs(packed: bool, positions: int) -> list[str]:

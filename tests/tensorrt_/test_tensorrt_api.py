@@ -142,7 +142,18 @@ def test_names_that_a_release_reaches_and_lacks_are_listed(source: str, release:
 @pytest.mark.parametrize(
     ("release", "has"),
     [
-        ("8.6.0", {"explicit_batch", "weak_typing", "calibration", "memory_size_v1", "plugin_v2", "fully_connected"}),
+        (
+            "8.6.0",
+            {
+                "explicit_batch",
+                "weak_typing",
+                "calibration",
+                "memory_size_v1",
+                "plugin_v2",
+                "fully_connected",
+                "tactic_heuristic",
+            },
+        ),
         (
             "11.4.0",
             {

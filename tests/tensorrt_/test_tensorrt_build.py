@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ from fake_api import fake_api
 
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.tensorrt_.build import build, progress
+from backends.tensorrt_.build.build_log import BuildLog
+from backends.tensorrt_.build.durations import BuildKind, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import product_types
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
@@ -30,10 +33,13 @@ class Stage:
         self.opening: list[bool] = [True]
         self.free = 100 << 30
         self.errors: list[str] = []
+        self.estimates: list[tuple[str, float | None]] = []
+        self.notes: list[tuple[BuildKind, float]] = []
         self.opening_error = "the process ended at profile 1"
         self.config = MagicMock()
         self.config.add_optimization_profile.return_value = 0
         self.builder = MagicMock()
+        self.builder.create_network.return_value.num_layers = 7
         self.builder.create_builder_config.return_value = self.config
         self.builder.build_serialized_network.side_effect = lambda *_: self.plans.pop(0)
         self.api = fake_api()
@@ -46,7 +52,11 @@ class Stage:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     simulated = Stage()
-    watch = SimpleNamespace(enter=lambda phase: None, notes=dict)
+    watch = SimpleNamespace(
+        enter=lambda phase, seconds=None: simulated.estimates.append((phase, seconds)),
+        notes=dict,
+        seconds_in=lambda phase: 12.5,
+    )
     log = SimpleNamespace(
         logger=None, errors=simulated.errors, peak_bytes=0, lines=list,
         last_error=lambda: (simulated.errors or ["no reason"])[-1],
@@ -54,23 +64,31 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     replaced = {
         "use_device": lambda index: None, "free_memory": lambda: simulated.free, "Log": lambda api: log,
         "BuildMonitor": lambda phase: nullcontext(watch), "find_faults": lambda *_: simulated.faults(),
-        "load_plugins": lambda *_: None, "write_layers": lambda *_: {}, "load_timings": lambda *_: None,
-        "save_timings": lambda *_: None,
+        "load_plugins": lambda *_: None, "write_layers": lambda *_: {}, "load_timings": lambda *_: True,
+        "save_timings": lambda *_: None, "estimated_seconds": lambda path, kind: 40.0,
+        "note_seconds": lambda path, kind, seconds: simulated.notes.append((kind, seconds)),
     }  # fmt: skip
     for name, value in replaced.items():
         monkeypatch.setattr(build, name, value)
     return simulated
 
 
-def built(stage: Stage, tmp_path: Path) -> bytes:
+def built(stage: Stage, tmp_path: Path, **options: Any) -> bytes:
     layout: Any = SimpleNamespace(sizes=lambda profile: {})
-    build.build_plan(stage.api, SPEC, tmp_path / "plan", lambda target: (layout, {}))
+    spec = replace(SPEC, options=replace(OPTIONS, **options))
+    build.build_plan(stage.api, spec, tmp_path / "plan", lambda target: (layout, {}))
     return (tmp_path / "plan").read_bytes()
 
 
 def test_a_plan_that_opens_is_kept(stage: Stage, tmp_path: Path) -> None:
     assert built(stage, tmp_path) == b"plan"
     assert not stage.config.set_timing_cache.called
+
+
+def test_the_seconds_of_a_build_are_noted_by_its_kind(stage: Stage, tmp_path: Path) -> None:
+    built(stage, tmp_path)
+    assert ("building", 40.0) in stage.estimates
+    assert stage.notes == [(BuildKind("fp16", 7, 1, 3, True), 12.5)]
 
 
 def test_a_plan_that_does_not_open_is_built_again_with_new_timings(stage: Stage, tmp_path: Path) -> None:
@@ -88,13 +106,80 @@ def test_a_plan_that_does_not_open_for_lack_of_memory_is_not_built_again(stage: 
 def test_a_build_notes_the_time_of_its_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "runtime", SimpleNamespace(cudaMemGetInfo=lambda: None))
     monkeypatch.setattr(progress, "checked", lambda answer: (1 << 30, 2 << 30))
-    wall, processor = iter([10.0, 13.0, 17.5]), iter([1.0, 5.25])
+    wall, processor = iter([10.0, 13.0, 17.5, 18.0]), iter([1.0, 5.25])
     clocks = SimpleNamespace(perf_counter=wall.__next__, process_time=processor.__next__)
     monkeypatch.setattr(progress, "time", clocks)
     with progress.BuildMonitor("waiting") as watch:
-        watch.enter("working")
-    assert watch.notes()["phases_s"] == [("waiting", 3.0), ("working", 4.5)]
+        watch.enter("working", 40.0)
+        watch.detail = lambda: "layer 2 of up to 9, 0/up (CaskConvolution)"
+        assert watch.text(5) == "working, 5 of about 43 s: layer 2 of up to 9, 0/up (CaskConvolution)"
+        watch.enter("ending")
+        assert watch.text(6) == "ending, 6 s: layer 2 of up to 9, 0/up (CaskConvolution)"
+    assert watch.notes()["phases_s"] == [("waiting", 3.0), ("working", 4.5), ("ending", 0.5)]
+    assert watch.seconds_in("working") == 4.5
     assert watch.notes()["processor_s"] == 4.25
+
+
+def test_an_estimate_comes_from_the_last_build_of_this_kind_or_from_other_profiles(tmp_path: Path) -> None:
+    path, kind = tmp_path / "timing" / "seconds.json", BuildKind("fp16", 100, 4, 3, False)
+    assert estimated_seconds(path, kind) is None
+    note_seconds(path, replace(kind, profiles=2), 30.0)
+    assert estimated_seconds(path, kind) == 60.0
+    for seconds in (90.0, 80.0):
+        note_seconds(path, kind, seconds)
+    assert estimated_seconds(path, kind) == 80.0
+    assert estimated_seconds(path, replace(kind, warm=True)) is None
+    assert estimated_seconds(path, replace(kind, layers=50)) is None
+    path.write_text("[damaged")
+    assert estimated_seconds(path, kind) is None
+    note_seconds(path, kind, 70.0)
+    assert estimated_seconds(path, kind) == 70.0
+
+
+def test_the_log_of_a_build_gives_profile_layer_and_share() -> None:
+    """The messages have the form of TensorRT 8.6's verbose log."""
+    reader = BuildLog()
+    assert reader.text == ""
+    for message in (
+        "After vertical fusions: 12 layers", "After final dead-layer removal: 9 layers",
+        "Constructing optimization profile number 1 [2/4].",
+        "--------------- Timing Runner: 0/up + 0/gelu (CaskConvolution[0x80000009])",
+        "Tactic: 0x0000000000000001 Time: 0.05",
+        "--------------- Timing Runner: 0/up + 0/gelu (CaskGemmConvolution[0x80000018])",
+    ):  # fmt: skip
+        reader.read(message)
+    assert reader.text == "profile 2 of 4, layer 1 of up to 9, 0/up + 0/gelu (CaskGemmConvolution)"
+    reader.read("--------------- Timing Runner: PWN(a) (PointWiseV2[0x80000028])")
+    assert reader.text == "profile 2 of 4, layer 2 of up to 9, PWN(a) (PointWiseV2)"
+    reader.read(
+        "Timing Runner: 0/up + PWN((Unnamed Layer* 6) [Constant], (Unnamed Layer* 7)) (CaskConvolution[0x80000009])"
+    )
+    assert reader.text.endswith(", 0/up + PWN((Unnamed Layer* 6) [Constant... (CaskConvolution)")
+    reader.read("Constructing optimization profile number 2 [3/4].")
+    reader.read("Timing Runner: PWN(a) (PointWiseV2)")
+    assert reader.text == "profile 3 of 4, layer 1 of up to 9, PWN(a) (PointWiseV2)"
+
+
+def test_releases_without_a_monitor_report_by_their_log_and_others_by_the_monitor() -> None:
+    watch, config = SimpleNamespace(phase="", detail=str), MagicMock()
+    api = fake_api()
+    log = Log(api)
+    progress.monitor(api, config, watch, log)  # type: ignore[arg-type]
+    assert log.listener is not None
+    log.listener("Timing Runner: a (Kind)")
+    assert watch.detail() == "a (Kind)"
+    api = fake_api({"progress"})
+    log = Log(api)
+    progress.monitor(api, config, watch, log)  # type: ignore[arg-type]
+    assert log.listener is None
+    reporter = config.progress_monitor
+    reporter.phase_start("Building engine", None, 4)
+    reporter.phase_start("Tactic selection", "Building engine", 10)
+    reporter.phase_start("layer 0/up", "Tactic selection", 3)
+    assert reporter.step_complete("Building engine", 1)
+    assert (watch.phase, watch.detail()) == ("Building engine 25%", "layer 0/up")
+    reporter.phase_finish("layer 0/up")
+    assert watch.detail() == "Tactic selection"
 
 
 def test_products_are_counted_by_the_type_that_they_multiply() -> None:
@@ -113,6 +198,22 @@ def test_products_are_counted_by_the_type_that_they_multiply() -> None:
         *({"LayerType": "CaskConvolution", "TacticName": name} for name in names),
     ]
     assert product_types(layers) == {"other": 1, "i8": 2, "f16": 1, "f32": 1}
+
+
+@pytest.mark.parametrize(("threads", "given"), [(0, False), (8, True)])
+def test_the_builder_gets_the_number_of_threads(threads: int, given: bool, stage: Stage, tmp_path: Path) -> None:
+    stage.builder.max_threads = None
+    built(stage, tmp_path, builder_threads=threads)
+    assert stage.builder.max_threads == (threads if given else None)
+
+
+def test_the_tactic_heuristic_needs_a_release_with_it(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=r"trt.tactic_heuristic needs TensorRT 8.6"):
+        built(stage, tmp_path, tactic_heuristic=True)
+    stage.api = fake_api({"tactic_heuristic"}, module=stage.api.trt)
+    built(stage, tmp_path, tactic_heuristic=True)
+    flag = stage.api.trt.BuilderFlag.ENABLE_TACTIC_HEURISTIC
+    assert flag in [call.args[0] for call in stage.config.set_flag.call_args_list]
 
 
 def test_a_refused_profile_fails_with_the_reason(stage: Stage, tmp_path: Path) -> None:

@@ -295,6 +295,11 @@ BERT_CASES = [
     ("fp16", {}, 0.9999),
     ("fp16", {"gelu": "sigmoid"}, 0.9999),
     ("fp16", {"gelu": "tanh"}, 0.9999),
+    ("fp16", {"gelu": "exported_erf", "products": "convolution"}, 0.9999),
+    ("fp16", {"gelu": "ordered_erf", "products": "convolution"}, 0.9999),
+    ("fp16", {"gelu": "sigmoid", "flat_gelu": True}, 0.9999),
+    ("fp16", {"gelu": "plugin"}, 0.999),
+    ("fp16", {"tactic_heuristic": True, "builder_threads": 4}, 0.9999),
     ("fp16", {"gelu": "cubic"}, 0.9999),
     ("fp16", {"gelu": "cubic", "layout": "fixed"}, 0.9999),
     # The plugin makes cuBLASLt accumulate in FP16.

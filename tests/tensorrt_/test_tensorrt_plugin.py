@@ -71,6 +71,8 @@ def plugin_backend_of(weak: bool) -> TensorRTPlugin:
         ),
         (True, spec("int8", layout="fixed", products="plugin"), "products=plugin multiplies in FP16"),
         (True, spec("int8", products="matmul"), "products=matmul multiplies in FP16"),
+        (True, spec("int8", gelu="plugin"), "plugin.gelu=plugin is for FP16 and FP32"),
+        (True, spec(gelu="plugin", flat_gelu=True), "plugin.flat_gelu needs a formula"),
         (True, spec(attention="int8"), "plugin.attention is for precision=int8 only"),
         (True, spec(norms="fp16"), "plugin.norms is for precision=int8 only"),
         (True, spec("int8", layout="fixed", scale_max="on"), "plugin.scale_max is for INT8 attention over packed"),

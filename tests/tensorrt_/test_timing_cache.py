@@ -32,12 +32,15 @@ class Timings:
 
 
 class Config:
-    """Mock of a builder's configuration, which cannot read content that starts with "bad"."""
+    """Mock of a builder's configuration, which cannot read content that starts with "bad" or "unread". It returns None
+    for the former, and an empty cache for the latter."""
 
     def __init__(self) -> None:
         self.timings = Timings(b"")
 
     def create_timing_cache(self, content: bytes) -> Timings | None:
+        if content.startswith(b"unread"):
+            return Timings(b"")
         return None if content.startswith(b"bad") else Timings(content)
 
     def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
@@ -76,8 +79,8 @@ def test_timings_of_a_build_replace_older_ones(tmp_path: Path) -> None:
     assert path.read_bytes() == b"kept:1 layer:good"
 
 
-@pytest.mark.parametrize("content", [b"bad content", b"other GPU"])
-def test_a_timing_cache_that_cannot_be_read_is_replaced_with_a_message(
+@pytest.mark.parametrize("content", [b"bad content", b"unreadable", b"other GPU"])
+def test_a_timing_cache_that_is_not_accepted_is_set_aside_with_one_line(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
@@ -85,9 +88,45 @@ def test_a_timing_cache_that_cannot_be_read_is_replaced_with_a_message(
     path.write_bytes(content)
     config = Config()
     timing_cache.load_timings(config, path)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"timing cache {path.name} cannot be read by this release; starting a new one"
-    ]
+    assert config.timings.tactics == {}
     config.timings.tactics[b"layer"] = b"1"
     timing_cache.save_timings(config, path)
     assert path.read_bytes() == b"layer:1"
+    rejected = path.with_suffix(".rejected")
+    assert rejected.read_bytes() == content
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == (
+        f"timing cache {path.name} is damaged, or of another release or GPU; renamed to {rejected.name}, and this "
+        "build times all tactics"
+    )
+
+
+@pytest.mark.parametrize("content", [b"bad content", b"unreadable", b"other GPU"])
+def test_a_timing_cache_that_another_release_wrote_during_a_build_is_not_mixed(content: bytes, tmp_path: Path) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    config = Config()
+    assert not timing_cache.load_timings(config, path)
+    config.timings.tactics[b"layer"] = b"1"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    timing_cache.save_timings(config, path)
+    assert (path.read_bytes(), path.with_suffix(".rejected").read_bytes()) == (b"layer:1", content)
+    assert timing_cache.load_timings(Config(), path)
+
+
+def test_a_timing_cache_that_another_builder_replaced_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path.parent.mkdir()
+    path.write_bytes(b"bad content")
+    config = Config()
+    create = config.create_timing_cache
+
+    def slowly(content: bytes) -> Timings | None:
+        path.write_bytes(b"layer:1")  # by another builder, meanwhile
+        return create(content)
+
+    monkeypatch.setattr(config, "create_timing_cache", slowly)
+    assert not timing_cache.load_timings(config, path)
+    assert (path.read_bytes(), path.with_suffix(".rejected").exists()) == (b"layer:1", False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
+from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import write_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
@@ -34,6 +35,10 @@ SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocat
 memory access is a different error."""
 
 
+BUILDING = "building"
+"""Phase in which TensorRT times tactics and makes the plan."""
+
+
 def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, object]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
@@ -51,20 +56,19 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)
         watch.enter("defining the network")
-        network = builder.create_network(_network_flags(api, options))
-        config = _builder_config(api, builder, options)
-        monitor(api, config, watch)
-        target = BuildTarget(api, builder, network, config, log)
+        target = _empty_target(api, builder, options, log)
+        network, config = target.network, target.config
+        monitor(api, config, watch, log)
         layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
-        for profile in profiles:
-            _add_profile(target, layout.sizes(profile))
+        _add_profiles(target, [layout.sizes(profile) for profile in profiles])
         timings = timing_cache_path(spec.cache, spec.device, api.version)
-        load_timings(config, timings)
+        warm, durations = load_timings(config, timings), durations_path(timings)
+        kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
-            watch.enter(phase)
+            watch.enter(phase, estimated_seconds(durations, kind))
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 return plan, True
@@ -74,7 +78,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             log.errors += errors
             return plan, not errors or _short_of_memory(log)
 
-        plan, settled = build("building")
+        plan, settled = build(BUILDING)
         if not settled:
             # The timings of the tactics led to this plan: discard them and time all tactics again.
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
@@ -84,6 +88,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
         save_timings(config, timings)
+        note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
@@ -104,12 +109,18 @@ def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Buil
         raise _failure(api, log, spec, free) from None
 
 
-def _add_profile(target: BuildTarget, sizes: Mapping[str, tuple[Sizes, Sizes, Sizes]]) -> None:
-    optimization_profile = target.builder.create_optimization_profile()
-    for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
-        optimization_profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
-    if target.config.add_optimization_profile(optimization_profile) < 0:
-        raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
+def _empty_target(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions, log: Log) -> BuildTarget:
+    network = builder.create_network(_network_flags(api, options))
+    return BuildTarget(api, builder, network, _builder_config(api, builder, options), log)
+
+
+def _add_profiles(target: BuildTarget, profiles: Sequence[Mapping[str, tuple[Sizes, Sizes, Sizes]]]) -> None:
+    for sizes in profiles:
+        optimization_profile = target.builder.create_optimization_profile()
+        for name, (min_sizes, opt_sizes, max_sizes) in sizes.items():
+            optimization_profile.set_shape(name, min_sizes, opt_sizes, max_sizes)
+        if target.config.add_optimization_profile(optimization_profile) < 0:
+            raise RuntimeError(f"TensorRT refuses the profile {dict(sizes)}: {target.log.last_error()}")
 
 
 def _network_flags(api: TensorRTApi, options: TensorRTOptions) -> int:
@@ -123,7 +134,7 @@ def _network_flags(api: TensorRTApi, options: TensorRTOptions) -> int:
 
 
 def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions) -> trt.IBuilderConfig:
-    trt = api.trt
+    trt, can = api.trt, api.can
     config = builder.create_builder_config()
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
@@ -133,6 +144,12 @@ def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOpt
         config.max_aux_streams = options.aux_streams
     if options.timing_iterations:
         config.avg_timing_iterations = options.timing_iterations
+    if options.builder_threads:
+        builder.max_threads = options.builder_threads
+    if options.tactic_heuristic:
+        if not can.tactic_heuristic:
+            raise Unsupported("trt.tactic_heuristic needs TensorRT 8.6; use a lower trt.optimization_level")
+        config.set_flag(trt.BuilderFlag.ENABLE_TACTIC_HEURISTIC)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.version_compatible:

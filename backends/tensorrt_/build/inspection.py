@@ -20,10 +20,15 @@ InspectedOutput = TypedDict("InspectedOutput", {"Format/Datatype": str}, total=F
 class InspectedLayer(TypedDict, total=False):
     """A layer in the inspector's JSON; it has more fields. With little detail, a layer is only its name."""
 
+    Name: str
     LayerType: str
     TacticName: str
+    TacticValue: str
     Outputs: list[InspectedOutput]
 
+
+LAYERS = "layers.json"
+"""File of the inspector's JSON, next to a plan."""
 
 PRODUCT = re.compile(r"Conv|Gemm|MatrixMultiply|FullyConnected")
 """Pattern in the type of a layer that is a matrix product."""
@@ -46,9 +51,23 @@ def write_layers(api: TensorRTApi, path: Path, options: TensorRTOptions, log: Lo
         return {"activation_bytes": memory}
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    path.with_name("layers.json").write_text(text, encoding="utf-8")
+    path.with_name(LAYERS).write_text(text, encoding="utf-8")
     layers = json.loads(text)["Layers"]
     return {"activation_bytes": memory, "layers": summary(layers), "product_types": product_types(layers)}
+
+
+def read_tactics(plan: Path) -> tuple[str, ...]:
+    """Return "layer: kernel tactic" for each layer in the layers.json next to a plan; empty without the file."""
+    path = plan.with_name(LAYERS)
+    if not path.is_file():
+        return ()
+    layers: Sequence[str | InspectedLayer] = json.loads(path.read_text(encoding="utf-8"))["Layers"]
+    return tuple(entry if isinstance(entry, str) else _tactic(entry) for entry in layers)
+
+
+def _tactic(entry: InspectedLayer) -> str:
+    chosen = (entry.get("LayerType", ""), entry.get("TacticName", ""), entry.get("TacticValue", ""))
+    return f"{entry.get('Name', '?')}: {' '.join(text for text in chosen if text)}"
 
 
 def summary(layers: Sequence[str | InspectedLayer]) -> dict[str, int]:

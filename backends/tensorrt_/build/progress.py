@@ -6,6 +6,7 @@ import logging
 import resource
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from cuda.bindings import runtime
 
 from backends.cuda import checked
+from backends.tensorrt_.build.build_log import BuildLog
+from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
 if TYPE_CHECKING:
@@ -26,12 +29,16 @@ class BuildMonitor:
 
     Attributes:
         phase: current phase, as logged.
+        detail: function that returns the current layer in words; it may return an empty text.
+        estimate: expected seconds from the start to the end of the phase; None if they are not known.
         device_bytes: peak of the device memory in use, above the value at the start. It counts all processes, so it is
             too large if another process builds at the same time.
     """
 
     def __init__(self, phase: str) -> None:
         self.phase = phase
+        self.detail: Callable[[], str] = str
+        self.estimate: float | None = None
         self.device_bytes = 0
         self._entered: list[tuple[str, float]] = []
         self._stop = threading.Event()
@@ -44,10 +51,22 @@ class BuildMonitor:
         self._thread.start()
         return self
 
-    def enter(self, phase: str) -> None:
-        """Start `phase`, which ends the phase before it."""
+    def enter(self, phase: str, seconds: float | None = None) -> None:
+        """Start `phase`, which ends the phase before it. `seconds` are those that it is expected to take, if known."""
         self._entered.append((phase, time.perf_counter()))
+        (_, start), (_, begin) = self._entered[0], self._entered[-1]
+        self.estimate = None if seconds is None else begin - start + seconds
         self.phase = phase
+
+    def seconds_in(self, phase: str) -> float:
+        """Return the seconds of a phase that has ended."""
+        return sum(end - begin for (name, begin), (_, end) in pairwise(self._entered) if name == phase)
+
+    def text(self, seconds: int) -> str:
+        """Return the phase, the seconds since the start, those expected at the end of the phase, and the layer."""
+        expected = f" of about {self.estimate:.0f} s" if self.estimate else " s"
+        detail = self.detail()
+        return f"{self.phase}, {seconds}{expected}{f': {detail}' if detail else ''}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -64,7 +83,7 @@ class BuildMonitor:
             self.device_bytes = max(self.device_bytes, self._free_at_start - free)
             tenths += 1
             if tenths % 10 == 0:
-                logger.info("%s, %d s", self.phase, tenths // 10)
+                logger.info("%s", self.text(tenths // 10))
 
     def notes(self) -> dict[str, object]:
         """Return the cost of the build, after the `with` block. `processor_s` counts all threads of this process."""
@@ -77,22 +96,27 @@ class BuildMonitor:
         }
 
 
-def monitor(api: TensorRTApi, config: trt.IBuilderConfig, watch: BuildMonitor) -> None:
-    """Make TensorRT report the phases of the build, in releases that can; `watch` logs them."""
+def monitor(api: TensorRTApi, config: trt.IBuilderConfig, watch: BuildMonitor, log: Log) -> None:
+    """Make TensorRT report progress, which `watch` logs: by a monitor, or in older releases by messages to `log`."""
     trt, can = api.trt, api.can
     if not can.progress:
+        messages = BuildLog()
+        log.listener, watch.detail = messages.read, lambda: messages.text
         return
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """Outermost phase of the build, and its progress in percent."""
+        """Outermost phase of the build with its progress in percent, and the phases in it, such as a layer."""
 
         def __init__(self) -> None:
             super().__init__()
             self._outer = ("", 1)
+            self._inner: list[str] = []
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
                 self._outer = (phase_name, max(num_steps, 1))
+            else:
+                self._inner.append(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self._outer[0]:
@@ -100,6 +124,11 @@ def monitor(api: TensorRTApi, config: trt.IBuilderConfig, watch: BuildMonitor) -
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            pass
+            if phase_name in self._inner:
+                self._inner.remove(phase_name)
 
-    config.progress_monitor = Monitor()
+        def innermost(self) -> str:
+            return self._inner[-1] if self._inner else ""
+
+    config.progress_monitor = reporter = Monitor()
+    watch.detail = reporter.innermost

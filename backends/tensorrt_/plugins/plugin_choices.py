@@ -44,7 +44,7 @@ class Choices:
         half: whether computation outside INT8 is FP16; otherwise it is FP32.
         products: layer of matrix products: "convolution" (1 x 1), "matmul", "fully_connected" (8.6) or "plugin"
             (cuBLASLt, padded only).
-        gelu: variant of GELU, a key of GELU_VARIANTS in backends/onnx_/gelu.py.
+        gelu: variant of GELU, a key of GELU_VARIANTS in backends/onnx_/gelu.py, or "plugin".
         int8_attention: whether attention reads INT8 tensors.
         int8_norms: whether the residual additions with their norms read INT8 tensors.
         positions: longest sequence, in tokens.
@@ -52,6 +52,7 @@ class Choices:
         scale_max: "auto", "on" or "off", see `scale_max`.
         unfused: profiles with lengths for which padded attention has no fused kernel.
         shift: whether the INT8 values of GELU's output are centred (backends/onnx_/gelu_shift.py).
+        flat_gelu: whether GELU is computed on tensors without the two dimensions of size 1.
         obey: whether TensorRT must compute products in the requested precision.
     """
 
@@ -67,6 +68,7 @@ class Choices:
     scale_max: str = "auto"
     unfused: tuple[str, ...] = ()
     shift: bool = False
+    flat_gelu: bool = False
     obey: bool = False
 
     def notes(self) -> dict[str, object]:
@@ -78,6 +80,7 @@ class Choices:
             "norms": "int8" if self.int8_norms else floating,
             "products": self.products,
             "gelu": self.gelu,
+            **({"flat_gelu": True} if self.flat_gelu else {}),
             **({} if self.packed else {"attention_unfused": list(self.unfused)}),
         }
 
@@ -126,6 +129,7 @@ def choices_of(spec: BuildSpec, hidden: int) -> Choices:
         scale_max=options.scale_max.name,
         unfused=() if packed else tuple(str(profile) for profile in profiles if not _has_only(profile, fused)),
         shift=spec.quantization.shift,
+        flat_gelu=options.flat_gelu,
         obey=options.constraints is Constraints.obey,
     )
 
@@ -163,6 +167,10 @@ def check_options_used(spec: BuildSpec, weak_typing: bool) -> None:
          "plugin.scale_max is for INT8 attention over packed tokens only; leave it at auto"),
         (int8 and products in ("matmul", "plugin"),
          f"plugin.products={products} multiplies in FP16; INT8 needs convolution or fully_connected"),
+        (int8 and options.gelu is Gelu.plugin,
+         "plugin.gelu=plugin is for FP16 and FP32; INT8 needs another formula, such as cubic"),
+        (options.flat_gelu and (options.interleaved or options.gelu is Gelu.plugin),
+         "plugin.flat_gelu needs a formula of GELU in layers and tensors that are not interleaved"),
         (obey and (spec.precision == "fp32" or products == "plugin"),
          "plugin.constraints=obey is only for FP16 and INT8, and for products that TensorRT chooses kernels for"),
         (obey and not weak_typing, "this release takes types from the graph only; leave plugin.constraints at none"),

@@ -27,6 +27,7 @@ EMBEDDINGS = "CustomEmbLayerNormPluginDynamic"
 ATTENTION = "CustomQKVToContextPluginDynamic"
 SKIP_NORM = "CustomSkipLayerNormPluginDynamic"
 LINEAR = "CustomFCPluginDynamic"
+GELU = "CustomGeluPluginDynamic"
 PORTS = {
     EMBEDDINGS: {1: 6, 2: 4, 3: 5},
     ATTENTION: {1: 4, 2: 5, 3: 6},

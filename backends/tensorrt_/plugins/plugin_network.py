@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from backends.base import Array
 from backends.model.heads import Head
-from backends.onnx_.gelu import GELU_VARIANTS
 from backends.onnx_.gelu_shift import bias_correction, centred_range
 from backends.tensorrt_.plugins import plugin_creators
 from backends.tensorrt_.plugins.basic_layers import BasicLayers
+from backends.tensorrt_.plugins.gelu_layers import add_gelu
 from backends.tensorrt_.plugins.head_layers import HeadLayers
 from backends.tensorrt_.plugins.plain_layers import PlainLayers
 from backends.tensorrt_.plugins.plugin_choices import Choices, scale_max
@@ -209,13 +209,12 @@ class PluginNetwork:
         up = self.products.linear(hidden, weight, bias, f"{index}/up").get_output(0)
         # This tensor gets no range: with a range TensorRT would also round to INT8 before GELU.
         self._mark(up, f"{index}/up")
-        pointwise = Pointwise(self.layers)
-        gelu = GELU_VARIANTS[self.choices.gelu](up, pointwise)
+        gelu = add_gelu(self.layers, self.choices, up, f"{index}/gelu")
         weight, bias = self.arrays[f"{index}/down_weight"], self.arrays[f"{index}/down_bias"]
         if self.choices.shift and f"{index}/down" not in self.excluded:
             self._mark(gelu, f"{index}/gelu")
             offset, limit = centred_range(self.ranges[f"{index}/gelu"])
-            gelu = pointwise.add(gelu, -offset)
+            gelu = Pointwise(self.layers).add(gelu, -offset)
             gelu.set_dynamic_range(-limit, limit)
             bias = bias + bias_correction(offset, weight.T)
         else:

@@ -29,6 +29,9 @@ class Pointwise:
     def multiply(self, tensor: trt.ITensor, other: trt.ITensor | float) -> trt.ITensor:
         return self._elementwise(tensor, other, self._api.trt.ElementWiseOperation.PROD)
 
+    def divide(self, tensor: trt.ITensor, other: float) -> trt.ITensor:
+        return self._elementwise(tensor, other, self._api.trt.ElementWiseOperation.DIV)
+
     def power(self, tensor: trt.ITensor, exponent: float) -> trt.ITensor:
         return self._elementwise(tensor, exponent, self._api.trt.ElementWiseOperation.POW)
 

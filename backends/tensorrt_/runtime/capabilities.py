@@ -43,6 +43,9 @@ class Capabilities:
     fully_connected: bool = _if_named("INetworkDefinition.add_fully_connected")
     """A layer type for matrix products only, deprecated in 8.4 and removed in 10."""
 
+    tactic_heuristic: bool = _if_named("BuilderFlag.ENABLE_TACTIC_HEURISTIC")
+    """A flag to predict tactics. Later releases predict them at low optimization levels."""
+
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")

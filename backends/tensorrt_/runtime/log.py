@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -23,6 +24,7 @@ class Log:
 
     Attributes:
         logger: the trt.ILogger that adds messages. TensorRT's objects get it when they are made.
+        listener: called with each message, from any thread; None for no listener.
         peak_bytes: peak device memory of TensorRT's own allocators, as TensorRT reports it.
     """
 
@@ -33,10 +35,13 @@ class Log:
         self.errors: list[str] = []
         self.last_node = ""
         self.peak_bytes = 0
+        self.listener: Callable[[str], None] | None = None
 
     def add(self, severity: trt.ILogger.Severity, message: str) -> None:
         """Add a message."""
         trt = self._api.trt
+        if self.listener is not None:
+            self.listener(message)
         if severity == trt.ILogger.VERBOSE:
             if parsing := PARSING.search(message):
                 self.last_node = parsing.group(1)

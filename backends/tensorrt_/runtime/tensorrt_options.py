@@ -13,7 +13,7 @@ from backends.options import BackendOptions, Layout, Profiles, SharedKeys, Switc
 from backends.value_checks import Refused, at_least, between
 
 Products = Enum("Products", ["auto", "convolution", "matmul", "fully_connected", "plugin"])
-Gelu = Enum("Gelu", ["auto", "erf", "sigmoid", "tanh", "cubic"])
+Gelu = Enum("Gelu", ["auto", "erf", "exported_erf", "ordered_erf", "sigmoid", "tanh", "cubic", "plugin"])
 Part = Enum("Part", ["auto", "fp16", "int8"])
 Constraints = Enum("Constraints", ["none", "obey"])
 Contexts = Enum("Contexts", ["one", "per_profile"])
@@ -84,6 +84,12 @@ class EngineKeys:
     timing_iterations: int = key(
         0, "Timing runs of each tactic whose average counts. 0: TensorRT's default.", added_later=True
     )
+    tactic_heuristic: bool = key(
+        False, "TensorRT 8.6: predict tactics instead of timing all of them.", added_later=True
+    )
+    builder_threads: int = key(
+        0, "Most CPU threads of the builder. 0: TensorRT's default, which is 1.", added_later=True
+    )
     tactic_sources: list[str] = key(
         [], "Libraries that tactics may come from, such as edge_mask_convolutions. [none]: none. Empty: the default."
     )
@@ -99,6 +105,7 @@ class EngineKeys:
     def __post_init__(self) -> None:
         between("trt.optimization_level", self.optimization_level, 0, 5)
         at_least("trt.timing_iterations", self.timing_iterations, 0)
+        at_least("trt.builder_threads", self.builder_threads, 0)
         at_least("trt.workspace_mb", self.workspace_mb, 0)
         at_least("trt.memory_mb", self.memory_mb, 0)
         at_least("trt.aux_streams", self.aux_streams, -1)
@@ -118,8 +125,14 @@ class PluginKeys:
     gelu: Gelu = key(
         Gelu.auto,
         "Formula of GELU. auto: erf in FP32, sigmoid in FP16, cubic in INT8. cubic is another function, off by up to "
-        "4.7e-4, and can be fused into the product before it.",
+        "4.7e-4, and can be fused into the product before it. exported_erf and ordered_erf are erf with its operations "
+        "in another order. plugin is the cubic by TensorRT's plugin, in FP16 arithmetic, so it is less exact.",
         in_help=True,
+    )
+    flat_gelu: bool = key(
+        False,
+        "Compute GELU on tensors [tokens, features], for which TensorRT has fewer formats and kernels to time.",
+        added_later=True,
     )
     attention: Part = key(Part.auto, "Precision of attention with precision=int8. auto: INT8 if there is a kernel.")
     norms: Part = key(Part.auto, "Precision of layer norms with precision=int8. auto: INT8 if there is a kernel.")

@@ -1,0 +1,26 @@
+"""Find and end processes by a variable of their environment, which child processes inherit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+
+def with_variable(name: str, value: str) -> set[int]:
+    """Return the processes with this variable. A zombie process has no environment."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError):
+                if f"{name}={value}\0".encode() in Path(f"/proc/{entry}/environ").read_bytes():
+                    found.add(int(entry))
+    return found
+
+
+def kill(processes: set[int]) -> None:
+    """Send SIGKILL to each process that still exists."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
