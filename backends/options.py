@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from backends.config_key import cell_mapping, key
+
+if TYPE_CHECKING:
+    from backends.base import Device
 
 Switch = Enum("Switch", ["auto", "on", "off"])
 Layout = Enum("Layout", ["packed", "fixed"])
@@ -67,6 +70,10 @@ class BackendOptions:
         An option that was added later is missing at its default, so that the ids of older cells stay the same.
         """
         return cell_mapping(self)
+
+    def named_gpu(self) -> Device | None:
+        """Return the GPU that the options name for the build, without UUID; None to build for the GPU of the cell."""
+        return None
 
     def has_graphs(self, device_kind: str) -> bool:
         """Return whether a session on this kind of device ("cpu" or "cuda") can capture a CUDA graph."""

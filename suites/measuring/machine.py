@@ -95,6 +95,11 @@ def gpu_uuids() -> list[str]:
     return [machine.device.uuid for machine in gpus()]
 
 
+def named_machine(gpu: Device) -> Machine:
+    """Return a machine with a GPU that this computer need not have. The GPU has no UUID, and its name is the slug."""
+    return Machine(gpu, _slug(gpu.name), {"gpu": gpu.name, "uuid": "", **_host()})
+
+
 def cpu() -> Machine:
     """Return the CPU of this machine."""
     host = _host()

@@ -14,7 +14,7 @@ def _if_named(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Features of a TensorRT release. A flag is true if the module `tensorrt` has the name in the field's metadata."""
+    """Features of a TensorRT release. A flag is true if its module has the name in the field's metadata."""
 
     explicit_batch: bool = _if_named("NetworkDefinitionCreationFlag.EXPLICIT_BATCH")
     """Networks need a flag to have the batch as a dimension. Releases in which they always have it lack the flag."""
@@ -48,6 +48,15 @@ class Capabilities:
 
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
+    named_targets: bool = _if_named("IBuilderConfig.set_compute_capability")
+    """TensorRT-RTX: builds for a named compute capability, on a machine without that GPU or any other."""
+
+    runtime_strategies: bool = _if_named("IRuntimeConfig.set_runtime_cache")
+    """TensorRT-RTX compiles kernels for shapes at run time: when it does so, a cache for them, its own CUDA graphs."""
+
+    engine_validity: bool = _if_named("Runtime.get_engine_validity")
+    """A runtime can say why it does not run a plan, without reading the whole plan."""
+
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")
 
     @classmethod
