@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from backends.config_key import cell_mapping, key
-
-if TYPE_CHECKING:
-    from backends.base import Device
 
 Switch = Enum("Switch", ["auto", "on", "off"])
 Layout = Enum("Layout", ["packed", "fixed"])
@@ -44,6 +41,14 @@ class SharedKeys:
     )
 
 
+@dataclass(frozen=True)
+class NamedGpu:
+    """GPU that a build is for, which the machine need not have."""
+
+    name: str
+    compute_capability: tuple[int, int]
+
+
 @dataclass
 class BackendOptions:
     """Options of one backend for one cell. A subclass has a field for each option, with its default."""
@@ -71,8 +76,8 @@ class BackendOptions:
         """
         return cell_mapping(self)
 
-    def named_gpu(self) -> Device | None:
-        """Return the GPU that the options name for the build, without UUID; None to build for the GPU of the cell."""
+    def named_gpu(self) -> NamedGpu | None:
+        """Return the GPU that the options name for the build; None to build for the GPU of the cell."""
         return None
 
     def has_graphs(self, device_kind: str) -> bool:

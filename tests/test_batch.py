@@ -15,7 +15,7 @@ from backends.base import Device
 from backends.options import Profiles
 from backends.profiles import plan_profiles
 from suites import batch
-from suites.asking import request
+from suites.asking import chosen_machine, request
 from suites.cli.cell_commands import split_sweep
 from suites.cli.local_settings import register
 from suites.measuring.machine import Machine
@@ -297,7 +297,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
 ) -> None:
     """This batch has the least time on a GPU: it must contain no cell that is refused, and no cell twice."""
     card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
-    monkeypatch.setattr(request, "gpus", lambda: [card])
+    monkeypatch.setattr(chosen_machine, "gpus", lambda: [card])
     lines = batch.read_lines(CONF / "batches" / "switching.txt")
     words = [[word for word in cell if word != "-m"] for line in lines for cell in split_sweep(line)]
     requests = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backends.base import Device
+from backends.options import NamedGpu
 
 T = TypeVar("T")
 
@@ -95,9 +96,10 @@ def gpu_uuids() -> list[str]:
     return [machine.device.uuid for machine in gpus()]
 
 
-def named_machine(gpu: Device) -> Machine:
+def named_machine(gpu: NamedGpu) -> Machine:
     """Return a machine with a GPU that this computer need not have. The GPU has no UUID, and its name is the slug."""
-    return Machine(gpu, _slug(gpu.name), {"gpu": gpu.name, "uuid": "", **_host()})
+    device = Device("cuda", name=gpu.name, compute_capability=gpu.compute_capability)
+    return Machine(device, _slug(gpu.name), {"gpu": gpu.name, "uuid": "", **_host()})
 
 
 def cpu() -> Machine:

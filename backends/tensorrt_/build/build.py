@@ -53,9 +53,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
     options, log, opens = spec.options_as(TensorRTOptions), Log(api), not builds_without_gpu(spec)
-    if opens:
-        use_device(spec.device.index)
-    free = free_memory() if opens else SCARCE_MEMORY
+    free = _free_memory_of(spec.device.index) if opens else SCARCE_MEMORY
     with BuildMonitor("starting the builder", on_gpu=opens) as watch:
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)
@@ -76,11 +74,9 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 return plan, True
-            path.write_bytes(memoryview(plan))
-            if not opens:
-                return plan, True
             watch.enter("opening what was built")
-            errors = find_faults(path, options, spec.device.index)
+            path.write_bytes(memoryview(plan))
+            errors = find_faults(path, options, spec.device.index) if opens else []
             log.errors += errors
             return plan, not errors or _short_of_memory(log)
 
@@ -104,6 +100,12 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
+
+
+def _free_memory_of(device: int) -> int:
+    """Make a device the current one, and return its free memory in bytes."""
+    use_device(device)
+    return free_memory()
 
 
 def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:

@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from backends.config_key import key
-from backends.options import BackendOptions, Layout, Profiles, SharedKeys, Switch
+from backends.options import BackendOptions, Layout, NamedGpu, Profiles, SharedKeys, Switch
 from backends.value_checks import Refused, at_least, between
-
-if TYPE_CHECKING:
-    from backends.base import Device
 
 Products = Enum("Products", ["auto", "convolution", "matmul", "fully_connected", "plugin"])
 Gelu = Enum("Gelu", ["auto", "erf", "exported_erf", "ordered_erf", "sigmoid", "tanh", "cubic", "plugin"])
@@ -206,8 +203,12 @@ class TensorRTOptions(EngineKeys, BackendOptions):
             raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
         return options
 
-    def named_gpu(self) -> Device | None:
-        return None if self.target is Target.device else device_of_target(self.target)
+    def named_gpu(self) -> NamedGpu | None:
+        if self.target is Target.device:
+            return None
+        # A portable engine must suit its oldest GPU, which has compute capability 8.0.
+        capability = (8, 0) if self.target is Target.portable else capability_of(self.target)
+        return NamedGpu(f"tensorrt-rtx {self.target.name}", capability)
 
     def has_graphs(self, device_kind: str) -> bool:
         return super().has_graphs(device_kind) and self.graphs is GraphStrategy.suite
@@ -267,14 +268,6 @@ def capability_of(target: Target) -> tuple[int, int]:
     """Return the compute capability of a target "smNN"; (0, 0) for the others."""
     digits = target.name.removeprefix("sm")
     return (int(digits[:-1]), int(digits[-1])) if digits.isdecimal() else (0, 0)
-
-
-def device_of_target(target: Target) -> Device:
-    """Return a GPU without UUID that stands for a target. A portable engine must suit its oldest GPU, which has 8.0."""
-    from backends.base import Device  # imports numpy, which the help of a command does not need
-
-    capability = (8, 0) if target is Target.portable else capability_of(target)
-    return Device("cuda", name=f"tensorrt-rtx {target.name}", compute_capability=capability)
 
 
 def _library(path: str) -> str:
