@@ -65,7 +65,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         profiles = plan_profiles(spec.shapes, options)
         _add_profiles(target, [layout.sizes(profile) for profile in profiles])
         timings = timing_cache_path(spec.cache, spec.device, api.version)
-        warm, durations = load_timings(config, timings), durations_path(timings)
+        warm, durations = api.can.timings and load_timings(config, timings), durations_path(timings)
         kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
@@ -89,11 +89,13 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        save_timings(config, timings)
+        if api.can.timings:
+            save_timings(config, timings)
         note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
+        **({} if opens else {"target": options.target.name}),
         **notes,
         **(write_layers(api, path, options, log) if opens else write_logged_layers(path, log)),
         **watch.notes(),

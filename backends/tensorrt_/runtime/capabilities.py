@@ -59,6 +59,11 @@ class Capabilities:
 
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")
 
+    @property
+    def timings(self) -> bool:
+        """Whether builds time tactics and can keep the times. Builds of TensorRT-RTX time nothing."""
+        return not self.named_targets
+
     @classmethod
     def where(cls, named: Callable[[str], bool]) -> Capabilities:
         """Return the capabilities of a release. `named("A.B")` returns whether the release has tensorrt.A.B."""

@@ -62,8 +62,8 @@ class ContextFactory:
         rejected = self.path.with_suffix(".rejected")
         os.replace(self.path, rejected)
         logger.warning(
-            "runtime cache %s is damaged, or of another release, GPU or driver; renamed to %s, and kernels are compiled "
-            "again",
+            "runtime cache %s is damaged, or of another release, GPU or driver; renamed to %s, and kernels are "
+            "compiled again",
             self.path.name,
             rejected.name,
         )
@@ -93,7 +93,9 @@ def check_capturable(api: TensorRTApi, context: trt.IExecutionContext, stream: i
         Unsupported: TensorRT-RTX still compiles kernels for the shape, or captures steps by itself.
     """
     can = api.can
-    if can.runtime_strategies and not context.is_stream_capturable(stream):
+    if not can.runtime_strategies:
+        return
+    if not context.is_stream_capturable(stream):
         raise Unsupported(
             "TensorRT-RTX cannot capture a step now: use trt.dynamic_shapes=eager, trt.graphs=runtime or "
             "cuda_graph=false"
