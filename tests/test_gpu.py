@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from backends.base import BuildSpec, Feeds, Session, Shape, Source
-from backends.registry import load_backend
-from backends.torch_.description import EagerOptions
+from backends.cache import ArtifactCache
+from backends.onnx_.onnx_source import prepare_source
+from backends.quantization_options import QuantizationOptions
+from backends.registry import describe, load_backend
+from backends.torch_.description import EagerOptions, PackedMode, PackedOptions
 from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
@@ -108,3 +111,129 @@ def test_the_first_step_on_a_busy_device_takes_no_longer_than_the_second(opened:
     first, second = (statistics.median(steps[index] for steps in times) for index in (0, 1))
     assert first == pytest.approx(second, rel=0.2)
     assert second < 2_000_000
+
+
+def random_bert(cache: Path, layers: int) -> tuple[Path, str]:
+    from backends.model.checkpoint import find_checkpoint
+    from backends.model.reference import ModelReference
+
+    architecture = {"model_type": "bert", "num_hidden_layers": layers}
+    checkpoint = find_checkpoint(ModelReference("random", architecture=architecture), ArtifactCache(cache))
+    return checkpoint.folder, checkpoint.identity
+
+
+def outputs_of(name: str, precision: str, cache: Path, feeds: Feeds, **options: object) -> list[np.ndarray]:
+    """Return the outputs of a backend on `feeds`: of a step without a CUDA graph, and of one with it."""
+    quantization = QuantizationOptions(samples=8, sequence=64)
+    (folder, identity), backend, typed = random_bert(cache, 2), load_backend(name), describe(name).options(**options)
+    shape = Shape(*feeds["input_ids"].shape)
+    spec = BuildSpec(precision, gpus()[0].device, (shape,), True, cache, typed, quantization)
+    backend.check(spec)
+    form, store = backend.source_form(spec), ArtifactCache(cache)
+    source = Source(folder, identity)
+    if form.linear_ranges or form.arrays:
+        source = prepare_source(folder, identity, form, quantization, [], 0, store)
+    with backend.open(spec, backend.build(spec, source)) as session:
+        session.load(feeds)
+        session.step()
+        plain = session.fetch().astype(np.float32)
+        session.capture()
+        session.step()
+        return [plain, session.fetch().astype(np.float32)]
+
+
+def token_feeds(padded: bool) -> Feeds:
+    generator = np.random.default_rng(0)
+    ids = generator.integers(1000, 20000, (6, 80), dtype=np.int32)
+    lengths = generator.integers(10, 80, 6) if padded else np.full(6, 80)
+    mask = (np.arange(80) < lengths[:, None]).astype(np.int32)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("name", "precision", "least", "options"),
+    [
+        ("torch_compile", "fp8", 0.998, {}),
+        ("torch_packed", "fp8", 0.998, {}),
+        ("torch_packed", "fp8", 0.998, {"packed_mode": PackedMode.eager}),
+        ("torch_packed", "fp16", 0.9999, {"packed_mode": PackedMode.default}),
+    ],
+)
+def test_outputs_of_compiled_and_fp8_models_are_close_to_fp32(
+    name: str, precision: str, least: float, options: dict[str, object], padded: bool, tmp_path: Path
+) -> None:
+    feeds = token_feeds(padded)
+    real = feeds["attention_mask"].astype(bool)
+    expected = outputs_of("torch_eager", "fp32", tmp_path, feeds)[0][real]
+    for output in outputs_of(name, precision, tmp_path, feeds, **options):
+        cosine = (
+            (output[real] * expected).sum(-1)
+            / np.linalg.norm(output[real], axis=-1)
+            / np.linalg.norm(expected, axis=-1)
+        )
+        assert least < cosine.min() <= 1 + 1e-6
+
+
+def test_an_fp8_model_on_packed_tokens_runs_seven_kernels_in_a_layer(tmp_path: Path) -> None:
+    """Four products, attention, and two norms; GELU and all roundings are in their epilogues."""
+    from torch.profiler import ProfilerActivity, profile
+
+    counts = []
+    for layers in (2, 4):
+        folder, identity = random_bert(tmp_path, layers)
+        backend, quantization = load_backend("torch_packed"), QuantizationOptions(samples=8, sequence=64)
+        spec = BuildSpec("fp8", gpus()[0].device, (Shape(6, 80),), True, tmp_path, PackedOptions(), quantization)
+        form = backend.source_form(spec)
+        source = prepare_source(folder, identity, form, quantization, [], 0, ArtifactCache(tmp_path))
+        with backend.open(spec, backend.build(spec, source)) as session:
+            session.load(token_feeds(False))
+            session.step()
+            session.wait()
+            with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+                session.step()
+                session.wait()
+        counts.append(sum(event.device_type.name == "CUDA" for event in profiled.events()))
+    assert counts[1] - counts[0] == 2 * 7
+
+
+def test_kernels_of_fp8_agree_with_pytorch() -> None:
+    import torch
+    from torch.nn import functional
+
+    from backends.torch_ import fp8_kernels
+    from backends.torch_.fp8_linear import Fp8Linear
+    from backends.torch_.packed_encoder import attend
+
+    generator, device = torch.Generator().manual_seed(0), "cuda"
+
+    def random(*sizes: int) -> torch.Tensor:
+        return torch.randn(sizes, generator=generator).to(device)
+
+    def check(found: torch.Tensor, expected: torch.Tensor, inverse: torch.Tensor) -> None:
+        """Compare E4M3 with the values before the rounding: half a step of a number is at most 1/16 of it."""
+        torch.testing.assert_close(found.float() / inverse, expected.float(), rtol=1 / 15, atol=0.01 / inverse.item())
+
+    for rows, inputs, outputs in ((130, 384, 1536), (1024, 768, 3072), (7, 96, 48)):
+        up, inverse = (
+            Fp8Linear(random(outputs, inputs).cpu() / 20, random(outputs).cpu(), 5.0, "up").to(device),
+            random(1),
+        )
+        inverse = inverse[0].abs() + 30
+        x = up.rounded(random(rows, inputs).half())
+        check(fp8_kernels.linear_gelu(x, up, inverse), functional.gelu(up.product(x).float()), inverse)
+        hidden, residual, gamma, beta = (
+            random(rows, inputs).half(),
+            random(rows, inputs).half(),
+            random(inputs),
+            random(inputs),
+        )
+        normed = functional.layer_norm((hidden + residual).float(), gamma.shape, gamma, beta, 1e-12)
+        out, rounded = fp8_kernels.add_norm(hidden, residual, [gamma.half(), beta.half()], inverse, 1e-12)
+        torch.testing.assert_close(out.float(), normed, rtol=4e-3, atol=4e-3)
+        check(rounded, out, inverse)
+    for d in (16, 32, 64, 128):
+        qkv, starts = random(300, 3, 2, d).half(), torch.tensor([0, 5, 140, 300], dtype=torch.int32, device=device)
+        inverse = torch.tensor(100.0, device=device)
+        expected = attend(*qkv.unbind(1), starts, 160).flatten(1)
+        check(fp8_kernels.attention(qkv, starts, 160, inverse), expected, inverse)

@@ -51,6 +51,8 @@ def spec(backend: str, precision: str, cache: ArtifactCache, **options: Any) -> 
         ("torch_packed", "fp32", 0.99999, {}),
         ("torch_packed", "bf16", 0.999, {}),
         ("torch_packed", "fp32", 0.99999, {"pad_to_multiple_of": 7}),
+        ("torch_packed", "fp8", 0.999, {}),
+        ("torch_packed", "fp8", 0.999, {"pad_to_multiple_of": 7}),
         ("ort", "fp32", 0.99999, {}),
         ("ort", "fp32", 0.99999, {"fusion": "on"}),
         ("ort", "int8", 0.98, {}),
@@ -122,6 +124,37 @@ def test_int8_of_torch_compile_runs_int8_products(tiny: Tiny, shared_cache: Arti
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns about torch's own deprecated functions
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_fp8_of_torch_compile_runs_fp8_products(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+    from torch.profiler import ProfilerActivity, profile
+
+    folder, sha256 = tiny(family)
+    shape, backend = Shape(4, 24), load_backend("torch_compile")
+    origin = InputSource(folder, sha256, Lengths("uniform", "random", 3), TEXTS, 0, "cpu", shared_cache)
+    arrays = np.load(prepare_inputs(origin, [shape]).path)
+    names = [name for name in arrays.files if not name.endswith(("reference", "rows"))]
+    feeds = {name.split("/")[1]: arrays[name] for name in names}
+    requested = spec("torch_compile", "fp8", shared_cache)
+    source = prepare_source(
+        folder, sha256, backend.source_form(requested), requested.quantization, TEXTS, 0, shared_cache
+    )
+    with backend.open(requested, backend.build(requested, source)) as session:
+        session.load(feeds)
+        session.step()
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            session.step()
+        check = compare_with_reference(
+            session.fetch(), arrays[f"{shape}/reference"], arrays[f"{shape}/rows"], feeds["attention_mask"]
+        )
+    assert check.cosine is not None
+    assert check.cosine >= 0.999
+    counts = {event.key: event.count for event in profiled.key_averages()}
+    assert counts["aten::_scaled_mm"] == 4 * 2  # of two layers; query, key and value are one product
+    assert not {"aten::addmm", "mkldnn::_linear_pointwise"} & set(counts)
+
+
 @pytest.mark.parametrize(
     ("precision", "model", "products"),
     [("int8", "bert", 12), ("int8 dynamic", "bert", 12), ("int8 dynamic", "albert", 13)],
@@ -170,6 +203,19 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
     ("backend", "precision", "device", "message"),
     [
         ("torch_eager", "int8", Device(), "backend=ort"),
+        ("torch_eager", "fp8", Device(), "use backend=torch_compile or backend=torch_packed"),
+        (
+            "torch_compile",
+            "fp8",
+            GPU,
+            "fp8 needs compute capability 8.9; NVIDIA Old has 7.5; use precision=fp16 or int8",
+        ),
+        (
+            "torch_packed",
+            "fp8",
+            GPU,
+            "fp8 needs compute capability 8.9; NVIDIA Old has 7.5; use precision=fp16 or int8",
+        ),
         ("torch_eager", "tf32", Device(), "precision=fp32"),
         ("torch_eager", "bf16", GPU, "compute capability 8.0"),
         ("torch_compile", "tf32", GPU, "compute capability 8.0"),

@@ -42,6 +42,8 @@ class Torch(Backend):
             check_int8(spec)
         elif spec.precision == "fp8" and self.compiled:
             check_fp8(spec.device)
+        elif spec.precision == "fp8":
+            raise Unsupported("FP8 needs torch.compile: use backend=torch_compile or backend=torch_packed")
         elif spec.precision not in PRECISIONS:
             raise Unsupported(
                 f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
