@@ -30,6 +30,9 @@ class Capabilities:
     """ONNX opsets above 17, and therefore FP8 Q/DQ, which needs opset 19. TensorRT 8.6 has names for FP8 types, but its
     parser reads only up to opset 17. Parsers of releases with native INT64 read higher opsets."""
 
+    int64_sizes: bool = _if_named("DataType.INT64")
+    """Sizes of tensors are INT64 in a network. Earlier releases have INT32 only."""
+
     calibration: bool = _if_named("IInt8EntropyCalibrator2")
     """Implicit INT8: the builder finds the ranges."""
 
