@@ -148,6 +148,7 @@ class ServingConfig:
     )
     most_tokens: int = key(0, "Most tokens of a batch, padding included. 0 sets no limit.")
     wait_ms: float = key(0.0, "Longest time that a request waits for others before an incomplete batch starts.")
+    workers: int = key(1, "Sessions that run batches at the same time, each in its own thread, from 1 to 8.")
     queue: int = key(1000, "Most requests that wait. Requests that find a full queue are rejected and counted.")
     pad_to: PadTo = key(
         PadTo.longest,
@@ -167,6 +168,7 @@ class ServingConfig:
             between("serving.clients", count, 1, 256)
         for name, least in (("burst", 1), ("most_requests", 0), ("most_tokens", 0), ("queue", 1), ("steps", 1)):
             at_least(f"serving.{name}", getattr(self, name), least)
+        between("serving.workers", self.workers, 1, 8)
         at_least("serving.wait_ms", self.wait_ms, 0)
         at_least("serving.bound_ms", self.bound_ms, 0)
         between("serving.percentile", self.percentile, 50, 99.9)

@@ -1,7 +1,7 @@
 """Measurement for suite=serving: requests arrive at a session under several loads.
 
-Runs in the measuring worker, over any session. Load, queue and session share one thread, see
-suites/serving/serving_loop.py.
+Runs in the measuring worker, over any session. With one worker, load, queue and session share one thread; with more,
+each has its own thread and session. See suites/serving/serving_loop.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.serving_loop import Server
 from suites.serving.suite import ServingQuestion
+from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
 from suites.suite import Question
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
@@ -88,7 +89,8 @@ class ServingMeasurement:
 
     def _saturated(self, seconds: float, purpose: str) -> LoadPoint:
         """Serve so many clients that the next batch is always complete: the highest throughput of this server."""
-        return self.closed(2 * self.server.policy.most_requests, seconds, purpose)
+        clients = (self.question.workers + 1) * self.server.policy.most_requests
+        return self.closed(clients, seconds, purpose)
 
     def _trace(self) -> None:
         self.progress("the trace")
@@ -133,10 +135,24 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         The result is a ServingResult. A load without any answer is named in `failures`.
     """
     question, steps = cast(ServingQuestion, question), dict[str, int]()
+    texts, clock, policy = RequestTexts.read(run.arrays), HostClock(), question.policy
+    built = run.shapes if policy.pads_to_built else ()
+
+    def runner(session: Session) -> BatchRunner:
+        return BatchRunner(session, clock, texts, built)
+
+    def measured(workers: Workers) -> ServingResult:
+        server = Server(workers, clock, texts, policy)
+        return ServingMeasurement(server, question, run.effort, run.progress).run()
+
     with run.session(steps) as session:
         check = _check(session, run)
-        server = Server(session, HostClock(), RequestTexts.read(run.arrays), question.policy, run.shapes)
-        result = ServingMeasurement(server, question, run.effort, run.progress).run()
+        if question.workers == 1:
+            result = measured(OwnThread(runner(session)))
+    if question.workers > 1:
+        run.progress(f"opening {question.workers} sessions")
+        with ThreadPool(question.workers, run.opening, runner) as pool:
+            result = measured(pool)
     failures = {
         f"{point.offered:.4g} requests/s" if point.offered else f"{point.clients} clients": point.first_error
         for point in result.points

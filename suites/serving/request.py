@@ -41,6 +41,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         trace=trace,
         bound=bound,
         seed=config.seed,
+        workers=serving.workers,
     )
     options: dict[str, object] = {
         "arrivals": arrivals,
@@ -48,6 +49,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         "most_tokens": policy.most_tokens,
         "wait_ms": serving.wait_ms,
         "queue": policy.queue,
+        "workers": serving.workers,
         "padded_to": serving.pad_to.name,
         **({"loads": list(question.loads)} if question.loads else {}),
         **({"clients": list(question.clients)} if closed else {}),
@@ -63,8 +65,11 @@ def _policy(context: RequestContext) -> BatchPolicy:
     most = serving.most_requests or largest
     if most > largest:
         raise Refused(f"serving.most_requests={most} is more than the largest batch, {largest}; give batch=[1,{most}]")
-    if serving.queue < 2 * most:
-        raise Refused(f"serving.queue={serving.queue} is too small to fill batches of {most}; use at least {2 * most}")
+    if serving.queue < (fewest := (serving.workers + 1) * most):
+        raise Refused(
+            f"serving.queue={serving.queue} is too small to fill the batches of {most} of all workers; "
+            f"use at least {fewest}"
+        )
     return BatchPolicy(
         most_requests=most,
         most_tokens=serving.most_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,17 +63,33 @@ class RequestTexts:
             texts: numbers of its texts. Rows without a text have two tokens of padding.
             shape: size of the batch.
         """
+        arrays = self._single(texts[0]) if shape == Shape(1, self.lengths[texts[0]]) else self._padded(texts, shape)
+        if "token_type_ids" in self.names:
+            arrays["token_type_ids"] = np.zeros_like(arrays["input_ids"])
+        return {name: arrays[name] for name in self.names}
+
+    @cached_property
+    def _rows(self) -> list[Array]:
+        """Ids of each text, int32 [1, tokens]."""
+        return [self.ids[first:end][None] for first, end in pairwise(self.starts.tolist())]
+
+    def _single(self, text: int) -> dict[str, Array]:
+        """Return a batch of one text without a copy, because such batches are the most frequent ones."""
+        return {"input_ids": self._rows[text], "attention_mask": self._ones[:, : self.lengths[text]]}
+
+    @cached_property
+    def _ones(self) -> Array:
+        return np.ones((1, max(self.lengths)), np.int32)
+
+    def _padded(self, texts: Sequence[int], shape: Shape) -> dict[str, Array]:
         ids = np.full((shape.batch, shape.sequence), self.pad, np.int32)
         mask = np.zeros((shape.batch, shape.sequence), np.int32)
         mask[len(texts) :, :FILLER] = 1
         for row, text in enumerate(texts):
             length = self.lengths[text]
-            ids[row, :length] = self.ids[self.starts[text] : self.starts[text + 1]]
+            ids[row, :length] = self._rows[text][0]
             mask[row, :length] = 1
-        arrays = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self.names:
-            arrays["token_type_ids"] = np.zeros_like(ids)
-        return {name: arrays[name] for name in self.names}
+        return {"input_ids": ids, "attention_mask": mask}
 
     def shape(self, texts: Sequence[int], built: Sequence[Shape]) -> Shape:
         """Return the shape of a batch: that of its longest text, or, with `built` shapes, the smallest that fits."""

@@ -36,6 +36,7 @@ class ServingQuestion(Question):
         trace: arrivals of a trace in ns, and the number of tokens of each request, 0 if it is not known.
         bound: None without a search.
         seed: of arrivals and texts.
+        workers: number of sessions that run batches at the same time.
     """
 
     arrivals: str
@@ -46,6 +47,7 @@ class ServingQuestion(Question):
     trace: tuple[tuple[int, int], ...] = ()
     bound: Bound | None = None
     seed: int = 0
+    workers: int = 1
 
 
 SUITE = SuiteDescription(

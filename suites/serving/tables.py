@@ -35,7 +35,7 @@ load arrive whether or not the server keeps up (open loop), or from clients that
 - **queue**: part of the latency before the batch of the request starts.
 - **batch, largest**: mean and largest number of requests of a batch.
 - **padding**: share of padding in the tokens of all batches. A backend that packs tokens does not compute it.
-- **busy**: share of the time in which a batch runs in the session, on the host's clock.
+- **busy**: share of the time in which a batch runs in the session, on the host's clock; the mean over all workers.
 - **Python µs**: time of the suite's own Python code for each answer: admit the request, choose the batch, and arrange
   its token ids as arrays. The packing of a backend is part of its session. Requests are token ids, so no text is
   tokenized.
@@ -56,12 +56,13 @@ def _section(records: Sequence[Record]) -> str:
     common = distinctions(records)
     lines = ["", one_machine(records), *common.caption()]
     for record in sorted(records, key=lambda record: (record.cell.model, record.cell.id)):
-        lines += ["", f"### {title(record)}", "", wrapped(configuration(record, common.of(record))), ""]
+        options = wrapped(configuration(record, common.of(record)))
+        lines += ["", f"### {title(record)}", *(["", options] if options else [])]
         result = record.result
         if record.outcome != OK or not isinstance(result, ServingResult):
-            lines += [f"{record.outcome}: {record.reason}"]
+            lines += ["", f"{record.outcome}: {record.reason}"]
             continue
-        lines += [fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
+        lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
         if result.highest:
             lines += ["", wrapped(f"- {sentence(result.highest)}", "  ")]
     return "\n".join(lines)
@@ -78,10 +79,12 @@ def batching(record: Record) -> str:
     """Return the rules of batches in words."""
     options = record.cell.options
     most, wait, tokens = (options.get(name, 0) for name in ("most_requests", "wait_ms", "most_tokens"))
+    workers = options.get("workers", 1)
+    pool = f", {workers} workers" if workers > 1 else ""
     if most == 1:
-        return "one request at a time"
+        return f"one request at a time{pool}"
     limit = f" and {tokens} tokens" if tokens else ""
-    return f"batches of up to {most} requests{limit}, wait {wait:g} ms"
+    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{pool}"
 
 
 def load_text(point: LoadPoint) -> str:
@@ -136,7 +139,9 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         digits(point.mean_batch) if answered else "",
         max(point.batches, key=int) if answered else "",
         "packed" if packs_tokens(record) else f"{padding:.1%}" if answered else "",
-        f"{point.session_ns / 1e9 / point.seconds:.0%}" if point.seconds else "",
+        f"{point.session_ns / 1e9 / point.seconds / record.cell.options.get('workers', 1):.0%}"
+        if point.seconds
+        else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
         f"{point.sent:,}",
