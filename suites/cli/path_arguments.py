@@ -19,6 +19,7 @@ PATH_KEYS = (
     "task.calibration",
     "task.corpus",
     "lengths.path",
+    "serving.trace",
     "switching.trace",
     "results",
     "cache",

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from backends.base import Feeds, Session
 
@@ -17,6 +18,33 @@ now_ns = time.perf_counter_ns
 
 cpu_time_ns = time.process_time_ns
 """CPU time of this process, in ns, over all its threads."""
+
+SPIN_NS = 100_000
+"""Last part of a wait, in which the clock is read all the time, because a sleep ends up to this much too late."""
+
+
+class Clock(Protocol):
+    """Clock of a server. Tests run the same server in simulated time."""
+
+    def now(self) -> int:
+        """Return the time in ns since a fixed point."""
+        ...
+
+    def wait_until(self, at: int) -> None:
+        """Return when the time is `at` or later."""
+        ...
+
+
+class HostClock:
+    """The clock of the host."""
+
+    def now(self) -> int:
+        return now_ns()
+
+    def wait_until(self, at: int) -> None:
+        while (left := at - now_ns()) > 0:
+            if left > SPIN_NS:
+                time.sleep((left - SPIN_NS) / 1e9)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     RECORD(data, "")
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
-    needed = name in ("search", "layers", "ceilings", "building") and data["outcome"] == "ok"
+    needed = name in ("search", "layers", "ceilings", "building", "serving") and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
@@ -233,6 +233,13 @@ _BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_byt
                  "cosine": maybe_number, "tactics": each(text), "layers": whole, "other_tactics": maybe_number,
                  "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
 
+_TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), number))
+
+_LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
+                **dict.fromkeys(("offered", "achieved", "seconds", "schedule_s"), number),
+                **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
+                                 "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)})  # fmt: skip
+
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
 
 _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
@@ -248,6 +255,7 @@ SCORES: Mapping[str, Check] = {
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
+    "serving": fields({"points": each(_LOAD)}),
     "switching": fields(
         {
             "openings": each(fields({"ns": values(number)}), 1),

@@ -26,6 +26,7 @@ from suites.schema.suite_config import (
     LayersConfig,
     LengthsConfig,
     SearchConfig,
+    ServingConfig,
     SuiteConfig,
     SwitchingConfig,
 )
@@ -115,6 +116,7 @@ class RunConfig(SharedKeys):
     layers: LayersConfig = field(default_factory=LayersConfig)
     building: BuildingConfig = field(default_factory=BuildingConfig)
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     backend: str = key("torch_eager", "Backend that runs the model, one of the names that --help lists.")

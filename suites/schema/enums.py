@@ -30,3 +30,5 @@ TaskKind = Enum(
 Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
 Rank = Enum("Rank", ["gpu", "request"])
 LabelReading = Enum("LabelReading", ["auto", "names", "places"])
+Arrivals = Enum("Arrivals", ["poisson", "bursts", "trace", "closed"])
+PadTo = Enum("PadTo", ["longest", "built"])

@@ -53,6 +53,8 @@ from suites.running.job import (
     StartJob,
 )
 from suites.running.jobs_by_stage import JOBS
+from suites.serving.request_queue import BatchPolicy
+from suites.serving.suite import Bound, ServingQuestion
 from suites.suite import Question, load_suite, suite_names
 from suites.switching.result import ColdStart
 from suites.switching.suite import SwitchingQuestion
@@ -89,6 +91,9 @@ QUESTIONS: dict[str, Question] = {
     "building": BuildingQuestion((Variant("first", "", SHAPES), Variant("option", "a.b=1", SHAPES[:1], {"b": [1]})), 1),
     "ceilings": CeilingsQuestion((256, 512), 16),
     "layers": LayersQuestion(4, 8),
+    "serving": ServingQuestion(
+        "bursts", BatchPolicy(8, 512, 2000), (10.0, 20.5), (1, 4), 8, ((5, 0), (9, 16)), Bound(5.0, 99.0, 8), 3, 2
+    ),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }
 EFFORT = Effort(1.0, 0.5, 10, 1000, 0.05, 20.0, 30.0)

@@ -47,6 +47,13 @@ BUILDING = {"builds": [{"kind": "first", "setting": "", "seconds": 3.5, "engine_
                         "tactics": ["x: 1", "y: 2"]},
                        {"kind": "option", "setting": "a.b=1", "outcome": "unsupported", "reason": "why"}]}  # fmt: skip
 
+TIMES = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
+SERVING = {"points": [{"purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 99.0, "sent": 1000,
+                       "answered": 990, "rejected": 4, "too_long": 3, "errors": 3, "first_error": "why",
+                       "seconds": 10.0, "schedule_s": 10.0, "latency": TIMES, "queue": TIMES, "late": TIMES,
+                       "batches": {"1": 990}, "tokens": 900, "padded_tokens": 1000, "session_ns": 10**9,
+                       "dispatch_ns": 10**6, "assembly_ns": 10**6}]}  # fmt: skip
+
 
 def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
     """Return possible scores of a cell of this kind."""
@@ -58,6 +65,8 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [BUILDING]
     if suite == "ceilings":
         return [CEILINGS]
+    if suite == "serving":
+        return [SERVING]
     return [FIGURE if task == "stsb" else DRIFT, {"nonfinite": 3}] if suite == "accuracy" else [{}]
 
 

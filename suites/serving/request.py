@@ -1,0 +1,100 @@
+"""Options of suite=serving: arrivals, offered loads, rules of batches, and the latency bound."""
+
+from __future__ import annotations
+
+from suites.asking.suite_request import RequestContext, SuiteRequest
+from suites.records.cell import short_digest
+from suites.schema.config import RunConfig
+from suites.schema.enums import Arrivals, PadTo
+from suites.schema.refusals import Refused
+from suites.serving.arrivals import MOST_ARRIVALS
+from suites.serving.request_queue import BatchPolicy
+from suites.serving.suite import Bound, ServingQuestion
+from suites.serving.trace_file import read_arrivals
+
+
+def suite_request(context: RequestContext) -> SuiteRequest:
+    """Add the loads and the rules of batches. All shapes are built.
+
+    Raises:
+        Refused: a value does not fit the shapes or the other values, or the trace cannot be read.
+    """
+    config, serving = context.config, context.config.serving
+    policy = _policy(context)
+    arrivals = serving.arrivals.name
+    trace = read_arrivals(serving.trace) if serving.arrivals is Arrivals.trace else ()
+    if serving.trace and not trace:
+        raise Refused("serving.trace needs serving.arrivals=trace; add it, or leave serving.trace out")
+    _check_loads(config, policy)
+    bound = Bound(serving.bound_ms, serving.percentile, serving.steps) if serving.bound_ms else None
+    if bound and serving.arrivals not in (Arrivals.poisson, Arrivals.bursts):
+        raise Refused(
+            f"serving.bound_ms searches a load, and serving.arrivals={arrivals} has none; use poisson or bursts"
+        )
+    closed, bursts = serving.arrivals is Arrivals.closed, serving.arrivals is Arrivals.bursts
+    question = ServingQuestion(
+        arrivals=arrivals,
+        policy=policy,
+        loads=tuple(sorted(serving.loads)),
+        clients=tuple(sorted(set(serving.clients))) if closed else (),
+        burst=serving.burst if bursts else 1,
+        trace=trace,
+        bound=bound,
+        seed=config.seed,
+        workers=serving.workers,
+    )
+    options: dict[str, object] = {
+        "arrivals": arrivals,
+        "most_requests": policy.most_requests,
+        "most_tokens": policy.most_tokens,
+        "wait_ms": serving.wait_ms,
+        "queue": policy.queue,
+        "workers": serving.workers,
+        "padded_to": serving.pad_to.name,
+        **({"loads": list(question.loads)} if question.loads else {}),
+        **({"clients": list(question.clients)} if closed else {}),
+        **({"burst": serving.burst} if bursts else {}),
+        **({"trace": short_digest([list(line) for line in trace])} if trace else {}),
+        **({"bound": [serving.bound_ms, serving.percentile]} if bound else {}),
+    }
+    return SuiteRequest(context.shapes, context.shapes, question, options=options)
+
+
+def _policy(context: RequestContext) -> BatchPolicy:
+    serving, largest = context.config.serving, max(shape.batch for shape in context.shapes)
+    most = serving.most_requests or largest
+    if most > largest:
+        raise Refused(f"serving.most_requests={most} is more than the largest batch, {largest}; give batch=[1,{most}]")
+    if serving.queue < (fewest := (serving.workers + 1) * most):
+        raise Refused(
+            f"serving.queue={serving.queue} is too small to fill the batches of {most} of all workers; "
+            f"use at least {fewest}"
+        )
+    return BatchPolicy(
+        most_requests=most,
+        most_tokens=serving.most_tokens,
+        wait_ns=round(serving.wait_ms * 1e6),
+        queue=serving.queue,
+        longest=max(shape.sequence for shape in context.shapes),
+        pads_to_built=serving.pad_to is PadTo.built,
+    )
+
+
+def _check_loads(config: RunConfig, policy: BatchPolicy) -> None:
+    serving = config.serving
+    if serving.loads and serving.arrivals in (Arrivals.closed, Arrivals.trace):
+        raise Refused(f"serving.loads has no effect with serving.arrivals={serving.arrivals.name}; leave it out")
+    if serving.arrivals is Arrivals.closed:
+        if not serving.clients:
+            raise Refused("serving.clients=[] is empty; give at least one value, e.g. serving.clients=[1,16]")
+        if max(serving.clients) > policy.queue:
+            raise Refused(
+                f"serving.clients={max(serving.clients)} is more than serving.queue={policy.queue}, so clients would "
+                "be rejected without end; raise serving.queue"
+            )
+    most = max(serving.loads, default=0) * config.suite.seconds
+    if most > MOST_ARRIVALS:
+        raise Refused(
+            f"serving.loads={max(serving.loads):g} for suite.seconds={config.suite.seconds:g} has {most:,.0f} requests;"
+            f" at most {MOST_ARRIVALS:,} are allowed: lower one of them"
+        )

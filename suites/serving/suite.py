@@ -1,0 +1,55 @@
+"""Which load does a session carry at which latency, with and without dynamic batching?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suites.serving.request_queue import BatchPolicy
+from suites.serving.result import RESULT
+from suites.suite import Question, SuiteDescription
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Latency bound of the search for the highest load.
+
+    Attributes:
+        ms: latency in ms.
+        percentile: of latencies, that must be within the bound.
+        steps: most loads that are tried.
+    """
+
+    ms: float
+    percentile: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class ServingQuestion(Question):
+    """Loads and rules of batches.
+
+    Attributes:
+        arrivals: name of an Arrivals.
+        loads: offered loads in requests per second; empty for shares of the highest throughput.
+        clients: numbers of clients of a closed loop.
+        burst: requests of each burst.
+        trace: arrivals of a trace in ns, and the number of tokens of each request, 0 if it is not known.
+        bound: None without a search.
+        seed: of arrivals and texts.
+        workers: number of sessions that run batches at the same time.
+    """
+
+    arrivals: str
+    policy: BatchPolicy
+    loads: tuple[float, ...] = ()
+    clients: tuple[int, ...] = ()
+    burst: int = 1
+    trace: tuple[tuple[int, int], ...] = ()
+    bound: Bound | None = None
+    seed: int = 0
+    workers: int = 1
+
+
+SUITE = SuiteDescription(
+    timed=True, question=ServingQuestion, result=RESULT, settings={"seconds": 5.0, "tolerance": 0.05}
+)

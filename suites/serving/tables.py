@@ -1,0 +1,162 @@
+"""Records of suite=serving to markdown: a row for each load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from suites.latency.achieved import packs_tokens
+from suites.records.record import OK, Record
+from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import by_machine, configuration, digits, fitted, notes_cell, one_machine, wrapped
+from suites.tables.table import Table
+
+COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
+           "batch", "largest", "padding", "busy", "Python µs", "late p99 µs", "requests", "rejected", "failed",
+           "notes")  # fmt: skip
+
+FEWEST = {"p99": 100, "p999": 1000}
+"""Fewest answers for which a percentile is shown."""
+
+KEEPS_UP = 0.97
+"""Smallest ratio of answers to offered requests per second of a server that keeps up."""
+
+LEGEND = """\
+Latency of requests under load. Each table is one server: a session with the rules of its batches. The requests of a
+load arrive whether or not the server keeps up (open loop), or from clients that each wait for an answer (closed loop).
+
+- **load**: requests per second that are offered, or the number of clients. "saturated" has so many clients that the
+  next batch is always complete; its requests/s are the highest throughput. "search" is a load of the search for the
+  highest load within the latency bound.
+- **requests/s**: answers per second, until the last answer.
+- **p50, p90, p99, p99.9**: percentiles of the latency, from the scheduled arrival of a request to its answer in host
+  memory. A request that arrives while the server is busy waits, and this wait counts. p99 needs 100 answers, and p99.9
+  needs 1,000.
+- **queue**: part of the latency before the batch of the request starts.
+- **batch, largest**: mean and largest number of requests of a batch.
+- **padding**: share of padding in the tokens of all batches. A backend that packs tokens does not compute it.
+- **busy**: share of the time in which a batch runs in the session, on the host's clock; the mean over all workers.
+- **Python µs**: time of the suite's own Python code for each answer: admit the request, choose the batch, and arrange
+  its token ids as arrays. The packing of a backend is part of its session. Requests are token ids, so no text is
+  tokenized.
+- **late p99 µs**: error of the load generator: time after its scheduled arrival at which an idle server noticed a
+  request. It is part of the latency.
+- **requests**: number of requests that arrived.
+- **rejected**: requests that found a full queue. They have no latency.
+- **failed**: requests that are longer than the engine allows, and requests whose pass raised an error.
+- **notes**: reasons of failures, and loads that the server cannot keep up with."""
+
+
+def serving_tables(records: Iterable[Record]) -> str:
+    """Return one section for each machine, with one table for each record."""
+    return by_machine("Serving", LEGEND, records, _section)
+
+
+def _section(records: Sequence[Record]) -> str:
+    common = distinctions(records)
+    lines = ["", one_machine(records), *common.caption()]
+    for record in sorted(records, key=lambda record: (record.cell.model, record.cell.id)):
+        options = wrapped(configuration(record, common.of(record)))
+        lines += ["", f"### {title(record)}", *(["", options] if options else [])]
+        result = record.result
+        if record.outcome != OK or not isinstance(result, ServingResult):
+            lines += ["", f"{record.outcome}: {record.reason}"]
+            continue
+        lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
+        if result.highest:
+            lines += ["", wrapped(f"- {sentence(result.highest)}", "  ")]
+    return "\n".join(lines)
+
+
+def title(record: Record) -> str:
+    """Return model, backend, precision, lengths and rules of batches of a record."""
+    cell = record.cell
+    batch, sequence = cell.shapes[-1]
+    return f"{cell.model}, {cell.backend} {cell.precision}, up to {batch}x{sequence}: {batching(record)}"
+
+
+def batching(record: Record) -> str:
+    """Return the rules of batches in words."""
+    options = record.cell.options
+    most, wait, tokens = (options.get(name, 0) for name in ("most_requests", "wait_ms", "most_tokens"))
+    workers = options.get("workers", 1)
+    pool = f", {workers} workers" if workers > 1 else ""
+    if most == 1:
+        return f"one request at a time{pool}"
+    limit = f" and {tokens} tokens" if tokens else ""
+    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{pool}"
+
+
+def load_text(point: LoadPoint) -> str:
+    """Return the load of a row."""
+    if point.purpose == SATURATED:
+        return "saturated"
+    if not point.offered:
+        return f"{point.clients} client{'' if point.clients == 1 else 's'}"
+    return f"{digits(point.offered)}{' (search)' if point.purpose == SEARCH else ''}"
+
+
+def milliseconds(point: LoadPoint, name: str) -> str:
+    """Return a percentile of the latency in ms; empty if there are too few answers."""
+    return digits(getattr(point.latency, name) / 1e6) if point.answered >= FEWEST.get(name, 1) else ""
+
+
+def sentence(highest: HighestLoad) -> str:
+    """Return the result of a search in words."""
+    within = f"{highest.percentile:g}% of latencies within {highest.bound_ms:g} ms"
+    if highest.load is None:
+        return f"No load has {within}: {highest.reason}."
+    above = f"; {digits(highest.above)} is too high" if highest.above else "; no higher load was tried"
+    return f"Highest load with {within}: {digits(highest.load)} requests/s ({highest.tried} loads tried{above})."
+
+
+def keeps_up(point: LoadPoint) -> bool:
+    """Return whether the server answers as many requests as arrive."""
+    if not point.offered or not point.schedule_s:
+        return True
+    return point.rejected == 0 and point.achieved >= KEEPS_UP * (point.sent - point.too_long) / point.schedule_s
+
+
+def notes_of(point: LoadPoint) -> list[str]:
+    """Return the remarks on a load."""
+    return [
+        "" if keeps_up(point) else "more requests than the server can answer",
+        f"{point.too_long:,} longer than the engine allows" if point.too_long else "",
+        f"{point.errors:,} errors: {point.first_error}" if point.errors else "",
+    ]
+
+
+def row_of(point: LoadPoint, record: Record) -> list[str]:
+    """Return the cells of a load."""
+    answered, failed = point.answered > 0, point.too_long + point.errors
+    padding = 1 - point.tokens / point.padded_tokens if point.padded_tokens else 0.0
+    return [
+        load_text(point),
+        digits(point.achieved) if answered else "0",
+        *(milliseconds(point, name) for name in ("p50", "p90", "p99", "p999")),
+        _small(point.queue.p50 / 1e6) if answered else "",
+        _small(point.queue.p99 / 1e6) if point.answered >= FEWEST["p99"] else "",
+        digits(point.mean_batch) if answered else "",
+        max(point.batches, key=int) if answered else "",
+        "packed" if packs_tokens(record) else f"{padding:.1%}" if answered else "",
+        f"{point.session_ns / 1e9 / point.seconds / record.cell.options.get('workers', 1):.0%}"
+        if point.seconds
+        else "",
+        _small(point.python_ns / 1e3) if answered else "",
+        _small(point.late.p99 / 1e3) if point.late.max else "",
+        f"{point.sent:,}",
+        f"{point.rejected:,}" if point.rejected else "",
+        f"{failed:,}" if failed else "",
+        notes_cell(*notes_of(point)),
+    ]
+
+
+def _small(value: float) -> str:
+    """Return a number of at least 0 with three digits."""
+    return digits(value) if value >= 0.001 else "0"
+
+
+TABLES = {"serving": Table("suites.serving.tables:serving_tables")}
+
+END_TABLES = "suites.serving.serving_end_tables:serving_end_tables"
+"""Function that makes the short tables at the end of a run."""

@@ -1,0 +1,272 @@
+"""suite=serving in simulated time: batches, waits, full queues, requests that fail, and the search for a load."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from virtual_time import LENGTHS, Programmed, some_texts
+
+from backends.base import Feeds, Session, Shape
+from backends.null_.null import Costs, NullSession
+from suites.measuring.clock import Effort, HostClock
+from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
+from suites.serving.load_search import find_highest
+from suites.serving.measure import ServingMeasurement
+from suites.serving.request_queue import BatchPolicy
+from suites.serving.request_texts import RequestTexts
+from suites.serving.result import SATURATED, SEARCH
+from suites.serving.serving_loop import Served, Server
+from suites.serving.suite import Bound, ServingQuestion
+from suites.serving.workers import BatchRunner, ThreadPool
+
+MS = 1_000_000
+
+
+def load(arrivals_ms: Sequence[float], texts: Sequence[int] = ()) -> OpenLoop:
+    times = np.asarray([round(at * MS) for at in arrivals_ms], np.int64)
+    return OpenLoop(times, np.asarray(texts or [0] * len(arrivals_ms)))
+
+
+def served_by(programmed: Programmed, requests: OpenLoop, monkeypatch: pytest.MonkeyPatch) -> Served:
+    return programmed.server(monkeypatch).serve(requests)
+
+
+def latencies_ms(served: Served) -> list[float]:
+    return [latency / MS for latency in served.latencies]
+
+
+def test_a_batch_has_the_requests_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = BatchPolicy(most_requests=2)
+    served = served_by(Programmed(10.0, policy), load([0, 1, 2, 3]), monkeypatch)
+    assert latencies_ms(served) == [10, 19, 18, 27]
+    assert [wait / MS for wait in served.queue_times] == [0, 9, 8, 17]
+    assert dict(served.batches) == {1: 2, 2: 1}
+
+
+def test_an_incomplete_batch_waits_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = BatchPolicy(most_requests=3, wait_ns=5 * MS)
+    served = served_by(Programmed(1.0, policy), load([0, 4, 20, 21, 22]), monkeypatch)
+    # The first batch starts at 5 ms, and the second one at 22 ms, because it is complete.
+    assert latencies_ms(served) == [6, 2, 3, 2, 1]
+    assert dict(served.batches) == {2: 1, 3: 1}
+
+
+def test_a_batch_waits_also_if_no_other_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = BatchPolicy(most_requests=4, wait_ns=5 * MS)
+    served = Programmed(1.0, policy).server(monkeypatch).serve(ClosedLoop(1, 0.012, np.zeros(1, int)))
+    assert latencies_ms(served) == [6, 6]
+
+
+def test_tokens_limit_a_batch_with_its_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts have 8, 16, 24 and 32 tokens. Two of 8 and 16 have 32 with padding, and one of 32 is alone."""
+    policy = BatchPolicy(most_requests=8, most_tokens=32)
+    served = served_by(Programmed(1.0, policy), load([0] * 5, [0, 1, 3, 0, 0]), monkeypatch)
+    assert dict(served.batches) == {1: 1, 2: 2}
+    assert (served.tokens, served.padded_tokens) == (8 + 16 + 32 + 8 + 8, 32 + 32 + 16)
+    single = served_by(Programmed(1.0, replace(policy, most_tokens=4)), load([0] * 3, [0, 1, 3]), monkeypatch)
+    assert dict(single.batches) == {1: 3}
+
+
+def test_requests_that_find_a_full_queue_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = served_by(Programmed(10.0, BatchPolicy(queue=2)), load([0, 1, 2, 3, 4, 15]), monkeypatch)
+    # The first one runs, two wait, and two are rejected. At 15 ms there is place again.
+    assert (served.sent, served.rejected, len(served.latencies)) == (6, 2, 4)
+    assert latencies_ms(served) == [10, 19, 28, 25]
+
+
+def test_a_request_that_is_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = BatchPolicy(most_requests=4, longest=24)
+    served = served_by(Programmed(1.0, policy), load([0, 0, 0], [0, 3, 2]), monkeypatch)
+    assert (served.sent, served.too_long, served.errors) == (3, 1, 0)
+    assert dict(served.batches) == {2: 1}
+
+
+def test_a_client_whose_request_is_too_long_sends_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Programmed(1.0, BatchPolicy(longest=24)).server(monkeypatch)
+    served = server.serve(ClosedLoop(2, 0.01, np.asarray([0, 3])))
+    assert len(served.latencies) == served.in_session / MS
+    assert served.too_long >= len(served.latencies) - 2 > 0
+
+
+def test_a_request_that_raises_an_error_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass over the batch fails, so its requests run alone."""
+
+    def fails(feeds: Feeds) -> bool:
+        return bool((feeds["input_ids"] == 11).any())
+
+    programmed = Programmed(1.0, BatchPolicy(most_requests=4), fails=fails)
+    served = served_by(programmed, load([0, 0, 0], [0, 1, 2]), monkeypatch)
+    assert (served.errors, served.first_error) == (1, "RuntimeError: no kernel for this input")
+    assert dict(served.batches) == {1: 2}
+    assert len(served.latencies) == 2
+
+
+def test_a_pool_runs_batches_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = served_by(Programmed(10.0, workers=2), load([0, 1, 2, 3]), monkeypatch)
+    assert latencies_ms(served) == [10, 10, 18, 18]
+    assert served.end == 21 * MS
+
+
+@pytest.mark.parametrize(
+    ("texts", "built", "shape"),
+    [([1], (), (1, 16)), ([0, 2], (), (2, 24)), ([0, 2], ((1, 32), (4, 24), (4, 32)), (4, 24)),
+     ([1], ((1, 16), (4, 32)), (1, 16)), ([1], ((1, 32),), (1, 32))],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_is_padded(texts: list[int], built: tuple[tuple[int, int], ...], shape: tuple[int, int]) -> None:
+    requests = replace(some_texts(), names=("input_ids", "attention_mask", "token_type_ids"))
+    chosen = requests.shape(texts, [Shape(*size) for size in built])
+    assert (chosen.batch, chosen.sequence) == shape
+    feeds = requests.feeds(texts, chosen)
+    assert {array.shape for array in feeds.values()} == {shape}
+    assert {array.dtype for array in feeds.values()} == {np.dtype(np.int32)}
+    for row, text in enumerate(texts):
+        length = LENGTHS[text]
+        assert (feeds["input_ids"][row, :length] == 10 + text).all()
+        assert not feeds["input_ids"][row, length:].any()
+        assert feeds["attention_mask"][row].tolist() == [1] * length + [0] * (shape[1] - length)
+    assert (feeds["attention_mask"].sum(1)[len(texts) :] == 2).all()
+    assert not feeds["token_type_ids"].any()
+
+
+def test_texts_are_read_as_they_were_written() -> None:
+    written = some_texts()
+    read = RequestTexts.read(written.arrays())
+    assert (read.lengths, read.names, read.pad) == (written.lengths, written.names, written.pad)
+    np.testing.assert_array_equal(read.ids, written.ids)
+
+
+@pytest.mark.parametrize("limit", [60.0, 300.0, 980.0])
+def test_the_highest_load_is_bisected(limit: float) -> None:
+    tried: list[float] = []
+
+    def is_within(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= limit
+
+    highest = find_highest(is_within, 50.0, 1000.0, Bound(10, 99, 20))
+    assert highest.load is not None
+    assert highest.above is not None
+    assert highest.load <= limit < highest.above <= 1.03 * highest.load
+    assert len(tried) == highest.tried < 12
+
+
+def test_the_search_has_a_limit_of_steps_and_ends_at_the_highest_load() -> None:
+    few = find_highest(lambda rate: rate <= 300, 50.0, 1000.0, Bound(10, 99, 3))
+    assert few.tried == 3
+    every = find_highest(lambda rate: True, 50.0, 1000.0, Bound(10, 99, 20))
+    assert (every.load, every.above, every.tried) == (1000.0, None, 2)
+
+
+def test_an_impossible_bound_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass takes 10 ms, so no load has latencies within 5 ms."""
+    effort, question = Effort(0.1, 1.0, 2, 3, 0.5), ServingQuestion("poisson", BatchPolicy(), bound=Bound(5, 99, 8))
+    server = Programmed(10.0).server(monkeypatch)
+    result = ServingMeasurement(server, question, effort, lambda text: None).run()
+    assert result.highest is not None
+    assert (result.highest.load, result.highest.tried) == (None, 1)
+    assert "even 5 requests/s, the lightest load tried, has no 99% of its latencies within 5 ms" in (
+        result.highest.reason
+    )
+    assert len([point for point in result.points if point.purpose == SEARCH]) == 1
+
+
+def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 4 take 10 ms: 400 requests/s at most. An M/D/1 queue has 99% within its bound at some lower load."""
+    policy = BatchPolicy(most_requests=4, queue=200)
+    question = ServingQuestion("poisson", policy, bound=Bound(30, 99, 8))
+    server = Programmed(10.0, policy).server(monkeypatch)
+    result = ServingMeasurement(server, question, Effort(0.1, 5.0, 2, 3, 0.5), lambda text: None).run()
+    saturated, *offered = [point for point in result.points if point.purpose != SEARCH]
+    assert saturated.purpose == SATURATED
+    assert saturated.achieved == pytest.approx(400)
+    assert saturated.batches == {"4": 501}
+    assert [point.offered for point in offered] == pytest.approx([40, 120, 200, 280, 320, 360, 400, 480], rel=0.01)
+    for point in offered:
+        assert point.sent == point.answered + point.rejected + point.too_long + point.errors
+        assert point.latency.p50 <= point.latency.p90 <= point.latency.p99 <= point.latency.p999 <= point.latency.max
+    assert offered[-1].rejected > 0
+    assert offered[-1].achieved == pytest.approx(400, rel=0.02)
+    assert [point.mean_batch for point in offered[:5]] == sorted(point.mean_batch for point in offered[:5])
+    assert result.highest is not None
+    assert result.highest.load is not None
+    assert 120 < result.highest.load < 400
+
+
+def test_the_lengths_of_a_trace_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = ServingQuestion("trace", BatchPolicy(), trace=((0, 16), (MS, 32), (500 * MS, 16)))
+    server = Programmed(1.0).server(monkeypatch)
+    (point,) = ServingMeasurement(server, question, Effort(0.1, 1.0, 2, 3, 0.5), lambda text: None).run().points
+    assert (point.tokens, point.answered, point.offered) == (64, 3, 6.0)
+
+
+class Recording(NullSession):
+    """Session that records the thread in which it is opened, used and closed."""
+
+    def __init__(self, threads: list[tuple[str, int]]) -> None:
+        super().__init__("ok", Costs())
+        self._threads = threads
+        threads.append(("open", threading.get_ident()))
+
+    def step(self) -> None:
+        self._threads.append(("step", threading.get_ident()))
+        super().step()
+
+    def close(self) -> None:
+        self._threads.append(("close", threading.get_ident()))
+
+
+def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> ThreadPool:
+    def opening() -> Iterator[tuple[str, Session | None]]:
+        return iter([("open", session(threads))])  # type: ignore[call-arg, arg-type]
+
+    return ThreadPool(3, opening, lambda opened: BatchRunner(opened, HostClock(), some_texts()))
+
+
+def test_each_thread_of_a_pool_has_its_own_session() -> None:
+    threads: list[tuple[str, int]] = []
+    with thread_pool(Recording, threads) as pool:
+        server = Server(pool, HostClock(), some_texts(), BatchPolicy())
+        served = server.serve(ClosedLoop(6, 0.1, np.arange(4)))
+    assert len(served.latencies) == served.sent > 6
+    assert min(served.latencies) > 0
+    by_kind = {kind: [thread for name, thread in threads if name == kind] for kind in ("open", "step", "close")}
+    assert len(set(by_kind["open"])) == len(by_kind["open"]) == 3
+    assert sorted(by_kind["close"]) == sorted(by_kind["open"])
+    assert set(by_kind["step"]) <= set(by_kind["open"])
+    assert threading.get_ident() not in by_kind["open"]
+
+
+class Unopened(NullSession):
+    def __init__(self, threads: list[tuple[str, int]]) -> None:
+        raise MemoryError("no memory for this session")
+
+
+def test_a_session_of_a_pool_that_cannot_be_opened_ends_the_measurement() -> None:
+    before = threading.active_count()
+    with pytest.raises(MemoryError, match="no memory for this session"), thread_pool(Unopened, []):
+        pass
+    assert threading.active_count() == before
+
+
+def test_a_batch_of_a_pool_that_fails_is_counted() -> None:
+    class Faulty(Recording):
+        def step(self) -> None:
+            raise RuntimeError("no kernel")
+
+    with thread_pool(Faulty, []) as pool:
+        server = Server(pool, HostClock(), some_texts(), BatchPolicy(most_requests=2))
+        served = server.serve(load([0, 0, 0, 0, 0]))
+    assert (served.errors, len(served.latencies), served.first_error) == (5, 0, "RuntimeError: no kernel")
+
+
+def test_a_runner_gives_the_times_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Programmed(2.0, reading_ns=1000).server(monkeypatch)
+    (finished,) = server.workers.runner.run([Arrived(0, 1)])  # type: ignore[attr-defined]
+    assert finished.ready - finished.begin == 1000
+    assert finished.end - finished.ready == 2 * MS + 1000
+    assert finished.shape == Shape(1, 16)

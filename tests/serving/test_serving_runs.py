@@ -1,0 +1,236 @@
+"""suite=serving from the command line: records, tables, refusals, and traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli, json_of, table_in
+from markdown_rows import rows
+
+from suites.records.record import BadRecord, Record
+from suites.records.results_folder import read_records
+from suites.schema.refusals import Refused
+from suites.serving.generator_limit import main
+from suites.serving.result import ServingResult
+from suites.serving.tables import serving_tables
+from suites.serving.trace_file import read_arrivals
+
+MakeRecord = Callable[..., Record]
+WORDS = ("suite=serving", "backend=null", "null.step_ms=0.1", "batch=[1,4]", "sequence=[64]", "lengths=stsb",
+         "suite.seconds=0.05", "suite.warm_up_s=0.02")  # fmt: skip
+
+
+def result_of(folder: Path) -> ServingResult:
+    (record,) = read_records(folder / "results", "serving")
+    assert isinstance(record.result, ServingResult)
+    return record.result
+
+
+def test_a_run_writes_a_record_and_tables(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli(*WORDS, "serving.bound_ms=1000", "serving.steps=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.cell.options["most_requests"] == 4
+    assert [check.problem for check in record.checks] == [""]
+    assert Record.from_json({**json_of(record), "schema": 1}).result == record.result
+    listed = rows(table_in(tmp_path / "results", "serving").read_text())
+    assert listed[0]["load"] == "saturated"
+    assert len(listed) == len(result_of(tmp_path).points) == 11
+    assert "Highest load with 99% of latencies within 1000 ms" in done.stdout
+    again = fast_cli(*WORDS, "serving.bound_ms=1000", "serving.steps=2")
+    assert "rerun=true measures again" in again.stderr
+
+
+def test_an_impossible_bound_is_said(fast_cli: Cli, tmp_path: Path) -> None:
+    done = fast_cli(*WORDS, "serving.bound_ms=0.01", "serving.loads=[100]")
+    assert done.returncode == 0, done.stderr
+    assert "No load has 99% of latencies within 0.01 ms: even" in done.stdout
+    assert "| No load" not in table_in(tmp_path / "results", "serving").read_text()
+
+
+@pytest.mark.parametrize("arrivals", ["bursts", "closed"])
+def test_other_arrivals(arrivals: str, fast_cli: Cli, tmp_path: Path) -> None:
+    own = "serving.clients=[1,3]" if arrivals == "closed" else "serving.loads=[200,400]"
+    done = fast_cli(*WORDS, f"serving.arrivals={arrivals}", own, "serving.workers=2")
+    assert done.returncode == 0, done.stderr
+    points = result_of(tmp_path).points
+    assert [point.clients for point in points if not point.offered] == ([1, 3] if arrivals == "closed" else [12])
+    assert sum(point.answered for point in points) == sum(point.sent for point in points) > 0
+
+
+def test_a_trace_is_served(fast_cli: Cli, tmp_path: Path) -> None:
+    trace = tmp_path / "a trace, with=signs.txt"
+    trace.write_text("0 20\n0.01 64\n0.02, 65\n0.03 20\n")
+    done = fast_cli(*WORDS, "serving.arrivals=trace", f"serving.trace={trace}")
+    assert done.returncode == 0, done.stderr
+    (point,) = result_of(tmp_path).points
+    # One request is longer than the longest sequence.
+    assert (point.sent, point.answered, point.too_long, point.tokens) == (4, 3, 1, 104)
+    assert "1 longer than the engine allows" in table_in(tmp_path / "results", "serving").read_text()
+
+
+def test_all_requests_too_long(fast_cli: Cli, tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.txt"
+    lengths.write_text("70\n80\n")
+    done = fast_cli(*WORDS, "lengths=file", f"lengths.path={lengths}")
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.outcome == "unavailable", done.stderr
+    assert record.reason == ("all requests are longer than the longest sequence, 64 tokens; give a longer sequence")
+
+
+def test_a_session_that_always_fails(fast_cli: Cli, tmp_path: Path) -> None:
+    fast_cli(*WORDS, "null.behaviour=raise")
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.outcome == "failed"
+    assert "null.behaviour=raise was requested" in record.reason
+
+
+def test_a_wrong_output_fails(fast_cli: Cli, tmp_path: Path) -> None:
+    fast_cli(*WORDS, "null.behaviour=garbage", "serving.loads=[100]")
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.outcome == "failed"
+    assert "cosine to the FP32 reference is below 0.5" in record.reason
+
+
+def test_a_model_is_served_and_its_outputs_are_right(fast_cli: Cli, tmp_path: Path) -> None:
+    small = "num_hidden_layers: 2, hidden_size: 64, num_attention_heads: 2, intermediate_size: 128"
+    done = fast_cli(
+        *WORDS, "backend=torch_eager", "device=cpu", "weights=random", "serving.loads=[50]", "serving.pad_to=built",
+        f"model.architecture={{model_type: bert, {small}}}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "serving")
+    (check,) = record.checks
+    assert (check.batch, check.sequence) == (4, 64)
+    assert check.cosine == pytest.approx(1.0, abs=1e-4)
+    assert sum(point.answered for point in result_of(tmp_path).points) > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("serving.loads=[-5]", "serving.loads=-5.0 must be greater than 0 and finite"),
+        ("serving.loads=[1e9]", "serving.loads=1e+09 for suite.seconds=0.05 has 50,000,000 requests; at most 1,000,000 "
+         "are allowed: lower one of them"),
+        ("serving.clients=[0]", "serving.clients=0 must be between 1 and 256"),
+        ("serving.clients=[257]", "serving.clients=257 must be between 1 and 256"),
+        ("serving.wait_ms=-1", "serving.wait_ms=-1.0 must be at least 0"),
+        ("serving.bound_ms=-1", "serving.bound_ms=-1.0 must be at least 0"),
+        ("serving.percentile=100", "serving.percentile=100.0 must be between 50 and 99.9"),
+        ("serving.workers=9", "serving.workers=9 must be between 1 and 8"),
+        ("serving.most_requests=5", "serving.most_requests=5 is more than the largest batch, 4; give batch=[1,5]"),
+        ("serving.queue=7", "serving.queue=7 is too small to fill the batches of 4 of all workers; use at least 8"),
+        ("serving.trace=x", "serving.trace needs serving.arrivals=trace; add it, or leave serving.trace out"),
+        ("serving.arrivals=trace", "serving.trace=(nothing) is not a file; give a file with one entry per line"),
+        ("serving.arrivals=closed serving.bound_ms=5", "serving.bound_ms searches a load, and serving.arrivals=closed "
+         "has none; use poisson or bursts"),
+        ("serving.arrivals=closed serving.loads=[5]", "serving.loads has no effect with serving.arrivals=closed; leave "
+         "it out"),
+        ("serving.arrivals=closed serving.queue=20", "serving.clients=64 is more than serving.queue=20, so clients "
+         "would be rejected without end; raise serving.queue"),
+        ("serving.arrivals=closed serving.clients=[]", "serving.clients=[] is empty; give at least one value, e.g. "
+         "serving.clients=[1,16]"),
+    ],
+    ids=lambda value: value[:32],
+)  # fmt: skip
+def test_a_request_that_cannot_run_is_refused_in_one_line(word: str, message: str, fast_cli: Cli) -> None:
+    done = fast_cli(*WORDS, *word.split())
+    assert done.returncode == 2
+    assert done.stderr == f"refused: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0\nx\n", "line 2: 'x' is not a time in seconds"),
+        ("0\n-1\n", "line 2: '-1' is not a time in seconds"),
+        ("0 1\n", "line 1: '0 1' is not a time in seconds"),
+        ("1\n0.5\n", "line 2: '0.5' is earlier than the line before"),
+        ("0 8\n1\n", "some lines have a number of tokens and others have none"),
+        ("", "is empty"),
+    ],
+)
+def test_a_trace_with_a_fault_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace.txt"
+    file.write_text(text)
+    with pytest.raises(Refused, match=message):
+        read_arrivals(str(file))
+
+
+def test_a_trace_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "trace.txt"
+    file.write_text("0.5 8\n0.5,16\n\n12 , 9\n")
+    assert read_arrivals(str(file)) == ((500_000_000, 8), (500_000_000, 16), (12_000_000_000, 9))
+    file.write_text("0\n1.25\n")
+    assert read_arrivals(str(file)) == ((0, 0), (1_250_000_000, 0))
+
+
+def point(**changes: Any) -> dict[str, Any]:
+    """Return the JSON of a load of 100 requests/s for 10 s."""
+    times = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
+    return {
+        "purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 100.0, "sent": 1000, "answered": 1000,
+        "rejected": 0, "too_long": 0, "errors": 0, "seconds": 10.0, "schedule_s": 10.0, "latency": times,
+        "queue": times, "late": times, "batches": {"1": 500, "2": 250}, "tokens": 900, "padded_tokens": 1000,
+        "session_ns": 5 * 10**9, "dispatch_ns": 10**6, "assembly_ns": 10**6, **changes,
+    }  # fmt: skip
+
+
+def served(make_record: MakeRecord, *points: dict[str, Any], **fields: Any) -> Record:
+    options = {"most_requests": 2, "wait_ms": 1.0, "most_tokens": 0, "workers": 1, **fields.pop("options", {})}
+    return make_record(suite="serving", measurements=(), scores={"points": list(points)}, options=options, **fields)
+
+
+def test_a_row_has_the_figures_of_its_load(make_record: MakeRecord) -> None:
+    text = serving_tables([served(make_record, point())])
+    assert "tiny, null fp32, up to 2x16: batches of up to 2 requests, wait 1 ms" in text
+    (row,) = rows(text)
+    assert row["p99.9 ms"] == row["p50 ms"] == "2.00"
+    assert (row["batch"], row["largest"], row["padding"], row["busy"]) == ("1.33", "2", "10.0%", "50%")
+    assert (row["Python µs"], row["requests"]) == ("2.00", "1,000")
+    assert "rejected" not in row or not row["rejected"]
+
+
+def test_the_busy_share_is_that_of_all_workers(make_record: MakeRecord) -> None:
+    (row,) = rows(serving_tables([served(make_record, point(), options={"workers": 2})]))
+    assert row["busy"] == "25%"
+
+
+def test_a_percentile_needs_enough_answers(make_record: MakeRecord) -> None:
+    (row,) = rows(serving_tables([served(make_record, point(answered=99, sent=99))]))
+    assert "p99 ms" not in row or not row["p99 ms"]
+    assert row["p90 ms"] == "2.00"
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"rejected": 10, "sent": 1010}, "more requests than the server can answer"),
+        ({"seconds": 12.0, "achieved": 83.3}, "more requests than the server can answer"),
+        ({"errors": 3, "first_error": "no kernel", "sent": 1003}, "3 errors: no kernel"),
+        ({"too_long": 3, "sent": 1003}, "3 longer than the engine allows"),
+    ],
+    ids=str,
+)
+def test_a_load_with_failures_has_a_note(changes: dict[str, Any], note: str, make_record: MakeRecord) -> None:
+    assert note in serving_tables([served(make_record, point(**changes))])
+    assert note not in serving_tables([served(make_record, point())])
+
+
+@pytest.mark.parametrize(("key", "value"), [("sent", -1), ("latency", {}), ("batches", {"1": "x"}), ("purpose", 3)])
+def test_a_record_with_a_wrong_load_is_bad(key: str, value: object, make_record: MakeRecord) -> None:
+    data = json_of(served(make_record, point()))
+    data["scores"]["points"][0][key] = value
+    with pytest.raises(BadRecord, match=rf"scores\.points\[0\]\.{key}"):
+        Record.from_json({**data, "schema": 1})
+
+
+def test_the_limit_of_this_machine_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seconds", "0.1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[1:]] == ["1,000", "5,000", "10,000", "20,000", "40,000", "80,000"]
+    assert {line.split()[-1] for line in printed[1:]} <= {"yes", "no"}
+    assert main(["--seconds", "-1"]) == 2
