@@ -41,7 +41,7 @@ class LoadedPlan:
     """
 
     def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
-        trt, self._api = api.trt, api
+        trt, self.api = api.trt, api
         options = spec.options_as(TensorRTOptions)
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
@@ -83,7 +83,7 @@ class LoadedPlan:
     @property
     def activation_bytes(self) -> int:
         """Device memory of one execution context, in bytes."""
-        can = self._api.can
+        can = self.api.can
         return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
 
     def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:
