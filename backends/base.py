@@ -286,7 +286,7 @@ class Session(abc.ABC):
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
 
     def profile(self, steps: int) -> StepProfile:
-        """Run steps without a graph under the profiler of the library, and return the one with the median time.
+        """Run steps without a graph under the profiler of the library, and return the median times.
 
         Call it once, after steps at this shape, in a session that was opened with `BuildSpec.profiled`. The profiler
         does not slow down the steps after it.

@@ -5,6 +5,7 @@ Needs CPython 3.10 and the standard library alone: records hold these times.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,6 @@ class ProfiledStep(Part):
     kernels: tuple[KernelTime, ...]
     idle_ns: int | None = optional(None)
 
-    @property
-    def nanoseconds(self) -> int:
-        """Sum of all kernels and, if it was measured, of the idle time."""
-        return sum(kernel.nanoseconds for kernel in self.kernels) + (self.idle_ns or 0)
-
 
 @dataclass(frozen=True)
 class StepProfile:
@@ -64,14 +60,27 @@ def joined_kernels(kernels: Iterable[KernelTime]) -> tuple[KernelTime, ...]:
 
 
 def median_step(steps: Sequence[ProfiledStep]) -> ProfiledStep:
-    """Return the step whose time is the median: its kernels and idle time belong together.
+    """Return the median time of each kernel and of idle over steps of equal work.
+
+    A single kernel that was interrupted does not change the result. A kernel that a step lacks has no time there.
 
     Raises:
         ValueError: there is no step.
     """
     if not steps:
         raise ValueError("the profiler reported no step")
-    return sorted(steps, key=lambda step: step.nanoseconds)[len(steps) // 2]
+    keys = {(kernel.name, kernel.kind): kernel for step in steps for kernel in step.kernels}
+    times = [{(kernel.name, kernel.kind): kernel for kernel in step.kernels} for step in steps]
+    kernels = tuple(
+        KernelTime(name, round(statistics.median(_time(step.get((name, kind))) for step in times)), kind, kernel.count)
+        for (name, kind), kernel in keys.items()
+    )
+    idle = [step.idle_ns for step in steps if step.idle_ns is not None]
+    return ProfiledStep(kernels, round(statistics.median(idle)) if idle else None)
+
+
+def _time(kernel: KernelTime | None) -> int:
+    return 0 if kernel is None else kernel.nanoseconds
 
 
 def idle_between(spans: Iterable[tuple[int, int]]) -> int:

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from suites.kernels.classes import CLASSES, IDLE, times_by_class
 from suites.kernels.result import KernelsResult
-from suites.kernels.tables import comparisons, sum_note
+from suites.kernels.tables import comparisons
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
 from suites.tables.end_table import (
@@ -26,7 +26,7 @@ from suites.tables.models import model_names
 SHORT = ("products", "attention", "norms", "activ.", "reformat", "other", IDLE)
 """Headings of the classes."""
 
-COLUMNS = (Column(""), Column("backend", shrinks=2), Column("options", shrinks=1), Column("step", right=True),
+COLUMNS = (Column(""), Column("backend", shrinks=1), Column("step", right=True),
            *(Column(name, right=True) for name in SHORT), Column("sum", right=True))  # fmt: skip
 
 
@@ -51,11 +51,11 @@ def kernels_end_tables(scope: RunScope) -> list[EndTable]:
 
 
 def _line(record: Record, scope: RunScope, options: str) -> Line:
-    named = (scope.mark(record), f"{record.cell.backend} {record.cell.precision}", options)
+    named = (scope.mark(record), " ".join((record.cell.backend, record.cell.precision, options)).strip())
     result = record.result
     if record.outcome != OK or not isinstance(result, KernelsResult):
-        return Line([*named, *[""] * (len(COLUMNS) - 3)], f"{record.outcome}: {record.reason}", EXCLUDED)
+        return Line([*named, *[""] * (len(COLUMNS) - 2)], f"{record.outcome}: {record.reason}", EXCLUDED)
     spent = [time for time, _ in times_by_class(result.step.kernels).values()]
     assert len(SHORT) == len(CLASSES) + 1
     figures = [digits(time / 1e6) if time else "" for time in (result.step_ns, *spent, result.idle_ns)]
-    return Line([*named, *figures, f"{1 + result.excess:.0%}"], sum_note(result))
+    return Line([*named, *figures, f"{1 + result.excess:.0%}"])

@@ -22,7 +22,7 @@ from suites.running.job import Measured
 from suites.suite import Question
 
 STEPS = 20
-"""Steps under the profiler of a library. The record has the one with the median time."""
+"""Steps under the profiler of a library. The record has the median time of each kernel."""
 
 
 def measure(run: MeasureRun, question: Question) -> Measured:

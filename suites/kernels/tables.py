@@ -58,8 +58,8 @@ forward pass, without CUDA graph.
 - **norms and residuals**: norms, and additions of residuals and embeddings.
 - **activation**: GELU and others, in kernels of their own.
 - **reformat**: copies, transposes, casts, and quantization in kernels of its own.
-- **other**: all other kernels, such as embeddings; also layers that TensorRT compiled as one (ForeignNode), and code that
-  PyTorch compiled for a CPU without names of its parts.
+- **other**: all other kernels, such as embeddings; also layers that TensorRT compiled as one (ForeignNode), and code
+  that PyTorch compiled for a CPU without names of its parts.
 - **idle**: time in which no kernel runs: gaps between kernels, on a CPU the work of Python and of the session between
   operators. TensorRT and Nsight Compute do not measure it; there it is the rest of the step.
 - **sum ms, sum / step**: all classes with idle, and their share of a step without profiler. The sum differs from a step
@@ -126,7 +126,7 @@ def sum_note(result: KernelsResult) -> str:
 
 
 def comparisons(records: Sequence[Record]) -> Iterator[str]:
-    """Yield a sentence for each INT8 or FP8 row: how much it gains or loses in each class against a higher precision."""
+    """Yield a sentence for each INT8 or FP8 row: its gain or loss in each class against a higher precision."""
     for record in records:
         result, cell = _result(record), record.cell
         if result is None or cell.precision not in ("int8", "fp8"):
@@ -142,15 +142,16 @@ def comparisons(records: Sequence[Record]) -> Iterator[str]:
         if others:
             other, its_result = min(others, key=lambda pair: pair[1].step_ns)
             shape = "x".join(map(str, cell.shapes[-1]))
-            yield f"{cell.backend} {cell.precision} against {other.cell.precision}, {shape}: {_compared(result, its_result)}"
+            named = f"{cell.backend} {cell.precision} against {other.cell.precision}, {shape}"
+            yield f"{named}: {_compared(result, its_result)}"
 
 
 def _compared(low: KernelsResult, high: KernelsResult) -> str:
     ours, theirs = _all_classes(low), _all_classes(high)
     changes = sorted(((ours[name] - theirs[name], name) for name in ours), key=lambda change: -abs(change[0]))
-    step = low.step_ns - high.step_ns
-    parts = [f"{name} {_signed(change)}" for change, name in changes if abs(change) >= 0.01 * high.step_ns]
-    return f"step {_signed(step)} ms ({_ms(high.step_ns)} to {_ms(low.step_ns)}); by class in ms: {', '.join(parts) or 'equal'}"
+    listed = [f"{name} {_signed(change)}" for change, name in changes if abs(change) >= 0.01 * high.step_ns]
+    step = f"step {_signed(low.step_ns - high.step_ns)} ms ({_ms(high.step_ns)} to {_ms(low.step_ns)})"
+    return f"{step}; by class in ms: {', '.join(listed) or 'equal'}"
 
 
 def _all_classes(result: KernelsResult) -> dict[str, float]:

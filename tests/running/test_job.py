@@ -29,6 +29,7 @@ from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
 from suites.building.suite import BuildingQuestion, Variant
 from suites.ceilings.suite import CeilingsQuestion
+from suites.kernels.suite import KernelsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
@@ -88,6 +89,7 @@ QUESTIONS: dict[str, Question] = {
     "latency": Question(),
     "building": BuildingQuestion((Variant("first", "", SHAPES), Variant("option", "a.b=1", SHAPES[:1], {"b": [1]})), 1),
     "ceilings": CeilingsQuestion((256, 512), 16),
+    "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }
