@@ -31,13 +31,14 @@ FUSED = r"triton_(poi|per|red)_|cpp_fused|_fused_.*(poi|per|red)"
 KINDS = (
     (REFORMAT, rf"^({ONNX_REFORMAT})$"),
     (ATTENTION, r"Attention$|attention|^Softmax$|^aten::(_?softmax|_safe_softmax)"),
-    (PRODUCTS, r"^(Fused|Q?Linear|FusedGemm|Gemm|Conv)"),
+    (PRODUCTS, r"^(QLinear|FusedGemm|Gemm|Conv)"),
     (NORMS, r"Normalization$"),
     (ACTIVATION, r"Gelu|^(Erf|Tanh|Relu)$"),
 )
 """Patterns of types of operators, which decide before names do. The first that matches gives the class."""
 
 NAMES = (
+    (OTHER, r"ForeignNode"),
     (REFORMAT, r"^Reformatting CopyNode|copyVectorizedKernel|genericReformat|permutationKernel|^Mem(cpy|set)"),
     (REFORMAT, r"_(Quantize|Dequantize)Linear"),
     (ATTENTION, rf"mha|fmha|flash|attention$|scaled_dot_product|_sdpa|[Ss]oftmax|ExpSum|{IN_ATTENTION}"),

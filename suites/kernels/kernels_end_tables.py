@@ -23,7 +23,7 @@ from suites.tables.end_table import (
 from suites.tables.markdown import configuration, digits, machine_title
 from suites.tables.models import model_names
 
-SHORT = ("products", "attention", "norms", "activ.", "reformat", "other", IDLE)
+SHORT = ("prod.", "attn.", "norms", "act.", "ref.", "other", IDLE)
 """Headings of the classes."""
 
 COLUMNS = (Column(""), Column("backend", shrinks=1), Column("step", right=True),
@@ -45,7 +45,7 @@ def kernels_end_tables(scope: RunScope) -> list[EndTable]:
                 _line(record, scope, short_options(configuration(record, common.of(record)))) for record in records
             ]
             title = heading(model, f"{weights} weights, {shape}; ms by class of kernel")
-            remarks = (OWN_REMARK, "sum: of all classes, as a share of the step", *comparisons(records))
+            remarks = (OWN_REMARK, "sum: all classes, as a share of the step; docs/guides/kernels.md has the classes", *comparisons(records))
             tables.append(EndTable([machine_title(records[0]), *title], COLUMNS, [Group("", lines)], remarks))
     return tables
 
