@@ -21,6 +21,7 @@ import numpy.typing as npt
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
+from backends.kernel_times import StepProfile
 from backends.model_output import LAST_HIDDEN, Output
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
@@ -170,6 +171,7 @@ class BuildSpec:
         process: number of the measuring process, from 0.
         threads: number of CPU threads; 0 for the default of the library.
         output: output of the model.
+        profiled: whether `Session.profile` will be called. Some libraries can only be profiled from the opening on.
     """
 
     precision: str
@@ -183,6 +185,7 @@ class BuildSpec:
     process: int = 0
     threads: int = 0
     output: Output = LAST_HIDDEN
+    profiled: bool = False
 
     def options_as(self, kind: type[Options]) -> Options:
         """Return `options`. Raise TypeError if they are not of this class: they belong to another backend."""
@@ -286,6 +289,17 @@ class Session(abc.ABC):
             Unsupported: a session of this backend cannot capture a graph.
         """
         raise Unsupported("CUDA graphs need a GPU and a backend that can capture them")
+
+    def profile(self, steps: int) -> StepProfile:
+        """Run steps without a graph under the profiler of the library, and return the median times.
+
+        Call it once, after steps at this shape, in a session that was opened with `BuildSpec.profiled`. The profiler
+        does not slow down the steps after it.
+
+        Raises:
+            Unsupported: the library of this session has no profiler of kernels.
+        """
+        raise Unsupported("this backend has no profiler of kernels; on a GPU use profile=nsys or profile=ncu")
 
     def close(self) -> None:  # noqa: B027  most sessions are freed with their process
         """Free all memory of the session. Raise nothing."""

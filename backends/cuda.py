@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ def checked(result: tuple[Any, ...]) -> Any:
         message = f"CUDA: {error.name}: {text.decode()}"
         raise RuntimeError(f"{ADVICE[error.name]} ({message})" if error.name in ADVICE else message)
     return values[0] if len(values) == 1 else tuple(values)
+
+
+@contextlib.contextmanager
+def profiler_range() -> Iterator[None]:
+    """Limit ncu --profile-from-start off, or nsys --capture-range=cudaProfilerApi, to the work of this context."""
+    checked(runtime.cudaProfilerStart())
+    try:
+        yield
+    finally:
+        checked(runtime.cudaProfilerStop())
 
 
 def use_device(index: int) -> None:

@@ -155,6 +155,7 @@ class SuiteDescription:
         timed: whether its figures are times. A timed measurement needs the device for itself.
         repeats: whether it is measured in as many fresh processes as `repeats=` says; otherwise in one.
         splits_batches: whether it can run a batch in several passes (`lengths.passes`).
+        profiles: whether it calls `Session.profile`, so that sessions are opened for it.
         judges_tasks: whether outputs are scored on a task.
         settings: defaults of the configuration group `suite` where they differ from the schema's.
         question: the dataclass of the suite's own part of jobs.
@@ -169,6 +170,7 @@ class SuiteDescription:
     timed: bool = False
     repeats: bool = False
     splits_batches: bool = False
+    profiles: bool = False
     judges_tasks: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     question: type[Question] = Question

@@ -79,7 +79,7 @@ from suites.running.jobs_by_stage import JOBS
 from suites.running.process_tree import end_with_parent
 from suites.running.write_errors import cannot_write
 from suites.schema.refusals import first_line
-from suites.suite import part
+from suites.suite import load_suite, part
 
 
 def probe(job: ProbeJob) -> Probed:
@@ -185,9 +185,12 @@ def deploy(job: DeployJob) -> Deployed:
 
 
 def _run(job: MeasureJob) -> MeasureRun:
+    from suites.running.observed_process import measure_behind
+
     backend = load_backend(job.backend)
+    spec = replace(job.spec, profiled=load_suite(job.suite).profiles)
     return MeasureRun(
-        partial(backend.opening, job.spec, job.artifact),
+        partial(backend.opening, spec, job.artifact),
         job.spec.shapes,
         np.load(job.inputs, allow_pickle=False),
         job.effort,
@@ -195,6 +198,7 @@ def _run(job: MeasureJob) -> MeasureRun:
         _progress,
         job.artifact,
         partial(backend.tactics, job.artifact),
+        partial(measure_behind, job),
     )
 
 

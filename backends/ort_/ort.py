@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +30,13 @@ from backends.base import (
 )
 from backends.cache import ArtifactCache
 from backends.finding import MISSING, OK, Finding
+from backends.kernel_times import StepProfile, median_step
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
 from backends.ort_.fused_operators import fuse_operators
+from backends.ort_.trace import read_trace
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -151,6 +154,10 @@ class OrtSession(Session):
         options.log_severity_level = 3
         if spec.threads:
             options.intra_op_num_threads = spec.threads
+        self._trace = TemporaryDirectory(prefix="ort_trace_") if spec.profiled and not self._gpu else None
+        if self._trace is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._trace.name) / "steps")
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if self._gpu:
             from backends.cuda import CudaStream
@@ -199,6 +206,8 @@ class OrtSession(Session):
         self._bound_by_key, self._bound, self._key = {}, ShapeBuffers({}, None, None), ()
         self.graphs.clear()
         del self._session
+        if self._trace is not None:
+            self._trace.cleanup()
         gc.collect()
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
@@ -253,6 +262,14 @@ class OrtSession(Session):
             self._cuda.copy_out(self._bound.host, self._bound.output.data_ptr())
             self.wait()
         return self._bound.host
+
+    def profile(self, steps: int) -> StepProfile:
+        if self._trace is None:
+            raise Unsupported("ONNX Runtime profiles its operators on a CPU only; on a GPU use profile=nsys or =ncu")
+        for _ in range(steps):
+            self.step()
+        trace = Path(self._session.end_profiling())
+        return StepProfile("ONNX Runtime", median_step(read_trace(trace)[-steps:]))
 
     def capture(self) -> None:
         if not self._can_capture:

@@ -43,9 +43,7 @@ def batch(shape: Shape, inputs: Path | None) -> Feeds:
 
 def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
     """Run the engine in the cache folder `entry` at `shape`, on the inputs in the cache folder `inputs`."""
-    from cuda.bindings import runtime
-
-    from backends.cuda import checked
+    from backends.cuda import profiler_range
     from backends.tensorrt_.runtime.tensorrt_api import load_api
     from backends.tensorrt_.session.open_session import opening
 
@@ -63,10 +61,9 @@ def run(entry: Path, shape: Shape, inputs: Path | None = None) -> None:
         for _ in range(3):
             session.step()
         session.wait()
-        checked(runtime.cudaProfilerStart())
-        session.step()
-        session.wait()
-        checked(runtime.cudaProfilerStop())
+        with profiler_range():
+            session.step()
+            session.wait()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backends.base import Array, Feeds, Session, Unsupported
+from backends.kernel_times import StepProfile, median_step
+from backends.torch_.torch_profiler import profiled_steps
 
 if TYPE_CHECKING:
     import torch
@@ -185,6 +187,9 @@ class TorchSteps(Session):
             output = self._forward()
             host = self._enqueue_copy_out(self._in_shape(output))
         return CapturedRequest(graph, output, host)
+
+    def profile(self, steps: int) -> StepProfile:
+        return StepProfile("PyTorch", median_step(profiled_steps(self, steps)))
 
     def capture(self) -> None:
         torch = self._torch

@@ -6,6 +6,7 @@ from suites.accuracy import recipe_tables
 from suites.accuracy import tables as accuracy_tables
 from suites.building import tables as building_tables
 from suites.ceilings import tables as ceiling_tables
+from suites.kernels import tables as kernel_class_tables
 from suites.latency import gpu_and_request, workload_tables
 from suites.latency import tables as latency_tables
 from suites.layers import kernel_tables
@@ -47,6 +48,12 @@ LEGENDS = (
         "ceilings.md",
         "How fast are the products, copies and launches of this machine?",
         ceiling_tables.LEGEND,
+    ),
+    (
+        "Kernels by class",
+        "kernel_classes.md",
+        "Which classes of kernels take the time of a step, and why is a lower precision not faster?",
+        kernel_class_tables.LEGEND,
     ),
     ("Kernels", "kernels.md", "Which kernels take the time of one pass?", kernel_tables.LEGEND),
 )

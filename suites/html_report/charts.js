@@ -208,7 +208,7 @@ const layers = {
 
 const kernels = {
   id: "kernels", title: "Kernels",
-  hint: () => "Time of the kernels of one forward pass by group, in ms, under a profiler at the base clock. Compare the shares, not the sums, with the latency.",
+  hint: () => "Time of the kernels of one forward pass by class, in ms, under a profiler at the base clock. Compare the shares, not the sums, with the latency.",
   render(body) {
     const items = report.data.kernels.filter((item) => onThisMachine(item.record) && passes(item.record));
     if (!items.length) return false;
@@ -216,14 +216,14 @@ const kernels = {
       name: `${item.entry.model} ${item.entry.backend} ${item.entry.precision} ${item.shape}`, sum: Object.values(item.groups).reduce((sum, [ms]) => sum + ms, 0)}));
     named.sort((a, b) => (a.entry.model + a.shape < b.entry.model + b.shape ? -1 : a.entry.model + a.shape > b.entry.model + b.shape ? 1 : a.sum - b.sum));
     const groups = Object.keys(named[0].groups);
-    const box = plotBox("Time of kernels by group");
+    const box = plotBox("Time of kernels by class");
     body.append(box);
     const share = (item, group) => 100 * item.groups[group][0] / item.sum;
     drawBars(box, named.map((item) => `${item.name}, ${number(item.sum)} ms`), groups.map((group) => ({name: group, values: named.map((item) => share(item, group)),
       texts: named.map((item) => (share(item, group) > (narrow() ? 16 : 7) ? number(item.groups[group][0]) : "")), records: named.map((item) => item.record),
       hover: named.map((item) => `${item.name}; ${group}; ${number(item.groups[group][0], 4)} ms in ${item.groups[group][1]} kernels`)})),
     {title: "share of the sum in %", stacked: true, range: [0, 100]});
-    body.append(dataTable("Time of kernels by group in ms", [["profile", false], ["sum ms", true], ...groups.map((group) => [group, true])],
+    body.append(dataTable("Time of kernels by class in ms", [["profile", false], ["sum ms", true], ...groups.map((group) => [group, true])],
       () => named.map((item) => ({record: item.record, cells: [item.name, number(item.sum, 4), ...groups.map((group) => number(item.groups[group][0], 4))]}))));
     return true;
   },

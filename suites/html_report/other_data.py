@@ -9,7 +9,8 @@ import numpy as np
 
 from suites.html_report.latency_points import Number
 from suites.html_report.record_facts import Json, layer_errors, rounded
-from suites.layers.kernel_tables import group_times, read_kernels
+from suites.kernels.classes import times_by_class
+from suites.layers.kernel_tables import read_kernels
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.validity import Judged
@@ -84,7 +85,7 @@ def layers_data(records: Sequence[Record], number: Number) -> Sequence[Json]:
 
 
 def kernels_data(folder: MachineFolder, number: Number) -> Sequence[Json]:
-    """Return an object for each kernel profile of a machine: milliseconds and number of kernels by group.
+    """Return an object for each kernel profile of a machine: milliseconds and number of kernels by class.
 
     A profile that cannot be read, or whose record is missing, is added to the list of bad files.
     """
@@ -96,7 +97,7 @@ def kernels_data(folder: MachineFolder, number: Number) -> Sequence[Json]:
             folder.bad[path] = f"the latency record {stem} is missing"
             continue
         try:
-            times = group_times(read_kernels(path))
+            times = times_by_class(read_kernels(path))
         except ValueError as error:
             folder.bad[path] = str(error)
             continue

@@ -7,30 +7,19 @@ latency record of the same engine.
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from backends.base import Shape
+from backends.kernel_times import KernelTime
+from suites.kernels.classes import CLASSES, times_by_class
+from suites.kernels.profiler_tools import ncu_kernels
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, configuration, document, fitted, one_machine
 from suites.tables.models import model_names
 
-GROUPS = {
-    "fused attention": r"^mha|fmha|fused_multihead|flash",
-    "matrix products": r"gemm|xmma|cutlass|nvjet",
-    "softmax": r"ExpSum|softmax",
-    "GELU": r"Erf|gelu|NativePointwise",
-    "additions and norms": r"Mea|Sqr|[Ll]ayer_?[Nn]orm|skipln",
-    "copies and the rest": r"",
-}
-"""Patterns of kernel names. The first one that matches gives the group of a kernel. Myelin names a kernel after its
-operations, e.g. CasErfCasAdd. In an engine of plugins, only GELU has pointwise layers."""
-
-COLUMNS = ("backend", "precision", "lengths", "batch", "seq", "kernels", "sum ms", *GROUPS, "notes")
+COLUMNS = ("backend", "precision", "lengths", "batch", "seq", "kernels", "sum ms", *CLASSES, "notes")
 
 KEYS = COLUMNS.index("sum ms") + 1
 
@@ -38,15 +27,14 @@ LEGEND = f"""\
 Kernel times of one forward pass, from Nsight Compute.
 
 - **kernels, sum ms**: number of kernels and the sum of their times. Under the profiler, kernels run one by one at the
-  base clock. Therefore the sum is larger than the time in the latency table; compare the shares of the groups.
-- **groups of kernels**: milliseconds of the group, and the number of its kernels in brackets.
+  base clock. Therefore the sum is larger than the time in the latency table; compare the shares of the classes.
+- **classes of kernels**: milliseconds of the class, and the number of its kernels in brackets. "Kernels by class" has
+  the classes; in profiles of kernel names, unfused products of attention count as products.
 {ROW_LEGEND}
 {NOTES_LEGEND}"""
 
-Step = tuple[Record, str, list[tuple[str, float]]]
-"""A record, a shape, and the kernels of a step with their times in ns."""
-
-NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
+Step = tuple[Record, str, list[KernelTime]]
+"""A record, a shape, and the kernels of a step."""
 
 
 def kernel_tables(folder: MachineFolder) -> str:
@@ -74,34 +62,20 @@ def kernel_tables(folder: MachineFolder) -> str:
     return document("Kernels", LEGEND, ["\n".join(lines)])
 
 
-def read_kernels(path: Path) -> list[tuple[str, float]]:
-    """Return the name and the time in ns of each kernel, in the order of execution.
+def read_kernels(path: Path) -> list[KernelTime]:
+    """Return the kernels of a profile, in the order of execution.
 
     Raises:
         ValueError: a row has no metric gpu__time_duration.sum.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        try:
-            return [
-                (row["Kernel Name"], float(row["Metric Value"].replace(",", "")) * NANOSECONDS[row["Metric Unit"]])
-                for row in csv.DictReader(stream)
-            ]
-        except (KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is not a CSV file of kernel times by Nsight Compute: {error!r}") from None
+    try:
+        return ncu_kernels(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a CSV file of kernel times by Nsight Compute: {error}") from None
 
 
-def group_times(kernels: Sequence[tuple[str, float]]) -> dict[str, tuple[float, int]]:
-    """Return the time in ns and the number of the kernels of each group in `GROUPS`."""
-    times = dict.fromkeys(GROUPS, (0.0, 0))
-    for name, nanoseconds in kernels:
-        group = next(group for group, pattern in GROUPS.items() if re.search(pattern, name))
-        spent, count = times[group]
-        times[group] = spent + nanoseconds, count + 1
-    return times
-
-
-def _row(options: str, record: Record, shape: str, kernels: list[tuple[str, float]]) -> tuple[str, ...]:
-    times = group_times(kernels)
+def _row(options: str, record: Record, shape: str, kernels: list[KernelTime]) -> tuple[str, ...]:
+    times = times_by_class(kernels)
     groups = [f"{spent / 1e6:.2f} ({count})" if count else "" for spent, count in times.values()]
     cell, run_shape = record.cell, Shape.parse(shape)
     lengths = str(cell.lengths["distribution"]).replace("full", "")

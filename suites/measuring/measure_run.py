@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backends.base import Array, Artifact, Session, Shape
 from suites.measuring.clock import Effort, time_opening
+from suites.suite import Question
+
+
+def alone(question: Question, prefix: Sequence[str]) -> None:
+    """
+    Raises:
+        RuntimeError: this run is no job of a worker, so no other process can repeat it.
+    """
+    raise RuntimeError("only a worker can repeat its measurement in a child process")
+
 
 Opening = Iterator[tuple[str, Session | None]]
 
@@ -23,6 +33,7 @@ class MeasureRun:
         progress: called with the current activity.
         artifact: the artifact that is measured; None in tests of other suites.
         tactics: returns the tactics of the artifact, see Backend.tactics.
+        again: runs the measurement with another question in a child process behind a command.
     """
 
     opening: Callable[[], Opening]
@@ -33,6 +44,7 @@ class MeasureRun:
     progress: Callable[[str], None]
     artifact: Artifact | None = None
     tactics: Callable[[], tuple[str, ...]] = tuple
+    again: Callable[[Question, Sequence[str]], None] = alone
 
     @contextlib.contextmanager
     def session(self, steps: dict[str, int]) -> Iterator[Session]:

@@ -35,7 +35,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     RECORD(data, "")
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
-    needed = name in ("search", "layers", "ceilings", "building", "serving") and data["outcome"] == "ok"
+    needed = name in ("search", "layers", "ceilings", "building", "kernels", "serving") and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
@@ -233,6 +233,8 @@ _BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_byt
                  "cosine": maybe_number, "tactics": each(text), "layers": whole, "other_tactics": maybe_number,
                  "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
 
+_KERNEL = fields({"name": text, "nanoseconds": whole}, {"kind": text, "count": whole})
+
 _TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), number))
 
 _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
@@ -250,6 +252,8 @@ SCORES: Mapping[str, Check] = {
     "accuracy": _judged,
     "building": fields({"builds": each(_BUILD, 1)}),
     "ceilings": fields({"ceilings": each(fields({"name": text, "samples": each(positive, 1)}))}),
+    "kernels": fields({"profiler": text, "samples": each(positive, 1), "kernels": each(_KERNEL)},
+                      {"idle_ns": whole}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),

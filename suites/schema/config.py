@@ -15,6 +15,7 @@ from suites.schema.enums import (
     Metric,
     OutputKind,
     Precision,
+    Profiler,
     Rank,
     TaskKind,
     Until,
@@ -140,6 +141,11 @@ class RunConfig(SharedKeys):
         "Stop after this stage. export and build fill the cache; several commands may run at the same time.",
     )
     rerun: bool = key(False, "Measure a cell again if it was measured before on this device.")
+    profile: Profiler = key(
+        Profiler.library,
+        "Profiler of suite=kernels. library: that of PyTorch, ONNX Runtime or TensorRT. ncu and nsys: Nsight Compute "
+        "and Nsight Systems, on a GPU.",
+    )
     baseline: str = key(
         "torch_eager/fp32", "Rows that the table at the end of a run compares others with, as BACKEND/PRECISION."
     )

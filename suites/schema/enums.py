@@ -28,6 +28,7 @@ TaskKind = Enum(
     ],
 )
 Metric = Enum("Metric", ["accuracy", "f1", "matthews"])
+Profiler = Enum("Profiler", ["library", "ncu", "nsys"])
 Rank = Enum("Rank", ["gpu", "request"])
 LabelReading = Enum("LabelReading", ["auto", "names", "places"])
 Arrivals = Enum("Arrivals", ["poisson", "bursts", "trace", "closed"])

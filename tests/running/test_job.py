@@ -29,6 +29,7 @@ from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
 from suites.building.suite import BuildingQuestion, Variant
 from suites.ceilings.suite import CeilingsQuestion
+from suites.kernels.suite import KernelsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
 from suites.measuring.clock import Effort
@@ -90,6 +91,7 @@ QUESTIONS: dict[str, Question] = {
     "latency": Question(),
     "building": BuildingQuestion((Variant("first", "", SHAPES), Variant("option", "a.b=1", SHAPES[:1], {"b": [1]})), 1),
     "ceilings": CeilingsQuestion((256, 512), 16),
+    "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
     "serving": ServingQuestion(
         "bursts", BatchPolicy(8, 512, 2000), (10.0, 20.5), (1, 4), 8, ((5, 0), (9, 16)), Bound(5.0, 99.0, 8), 3, 2

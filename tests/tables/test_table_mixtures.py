@@ -42,6 +42,9 @@ LAYERS = {"layers": [{"point": "0/output", "nonfinite": 0, "max_difference": 0.1
 CEILINGS = {"ceilings": [{"name": "product", "precision": "fp32", "size": 64, "samples": [1000], "steady": True}],
             "left_out": [{"name": "product", "precision": "fp8", "reason": "it needs a GPU"}]}  # fmt: skip
 
+KERNELS = {"profiler": "PyTorch", "kernels": [{"name": "aten::addmm", "nanoseconds": 500}], "idle_ns": 400,
+           "samples": [1000], "steady": True}  # fmt: skip
+
 BUILDING = {"builds": [{"kind": "first", "setting": "", "seconds": 3.5, "engine_bytes": 10, "plan": "a", "profiles": 1,
                         "samples": [1000, 2000], "steady": True, "output": "b", "cosine": 0.99, "layers": 2,
                         "tactics": ["x: 1", "y: 2"]},
@@ -63,6 +66,8 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [LAYERS]
     if suite == "building":
         return [BUILDING]
+    if suite == "kernels":
+        return [KERNELS]
     if suite == "ceilings":
         return [CEILINGS]
     if suite == "serving":

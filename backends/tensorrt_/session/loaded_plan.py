@@ -46,7 +46,7 @@ class LoadedPlan:
     """
 
     def __init__(self, api: TensorRTApi, spec: BuildSpec, plan: bytes, layout: Layout | None = None) -> None:
-        trt, self._api = api.trt, api
+        trt, self.api = api.trt, api
         options = spec.options_as(TensorRTOptions)
         self.weight_bytes = len(plan)
         use_device(spec.device.index)
@@ -87,7 +87,7 @@ class LoadedPlan:
 
     def check_capturable(self, context: trt.IExecutionContext, stream: int) -> None:
         """Check that a step of the context can be captured; see backends/tensorrt_/session/runtime_config.py."""
-        check_capturable(self._api, context, stream)
+        check_capturable(self.api, context, stream)
 
     def buffer_sizes(self, only: Sequence[int]) -> tuple[int, int]:
         """Return the largest number of values of all inputs together (see `places_of`), and of the output.
@@ -104,7 +104,7 @@ class LoadedPlan:
     @property
     def activation_bytes(self) -> int:
         """Device memory of one execution context, in bytes."""
-        can = self._api.can
+        can = self.api.can
         return int(self.engine.device_memory_size if can.memory_size_v1 else self.engine.device_memory_size_v2)
 
     def _read_ranges(self, index: int) -> dict[str, tuple[Sizes, Sizes, Sizes]]:

@@ -11,8 +11,10 @@ import numpy as np
 
 from backends.base import Array, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray
+from backends.kernel_times import StepProfile, median_step
 from backends.profiles import Profile, choose_profile
 from backends.tensorrt_.runtime.layout import ArrangedBatch, places_of
+from backends.tensorrt_.session.layer_times import profiled_steps
 from backends.tensorrt_.session.loaded_plan import LoadedPlan
 
 NO_BATCH = ArrangedBatch({}, (0, 0))
@@ -237,6 +239,14 @@ class TensorRTSession(Session):
             raise RuntimeError("capture needs a plain step at this shape first")
         self._plan.check_capturable(self._context, int(self._stream.handle))
         self.graphs.add(CapturedStep(CudaGraph(self._stream, self._enqueue_step), self._output_sizes()))
+
+    def profile(self, steps: int) -> StepProfile:
+        def step() -> None:
+            self._enqueue_step()
+            self.wait()
+
+        steps_by_layer = profiled_steps(self._plan.api, self._context, step, steps)
+        return StepProfile("TensorRT", median_step(steps_by_layer))
 
 
 def _sizes(batch: ArrangedBatch) -> dict[str, tuple[int, ...]]:

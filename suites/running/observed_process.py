@@ -1,0 +1,42 @@
+"""The measurement of a job once more, in a child process behind the command of a profiler."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from backends.json_codec import to_json
+from suites.records.record import OK
+from suites.running.job import MeasureJob
+from suites.suite import Question
+
+OF_WORKER = ("SUITES_LAUNCHER", "SUITES_PROGRESS_FD")
+"""Variables that only the worker itself may use: the child has another parent, and not its file descriptors."""
+
+
+def measure_behind(job: MeasureJob, question: Question, prefix: Sequence[str]) -> None:
+    """Run the measure stage of `job` with another question; its output goes to the log of this process.
+
+    Args:
+        prefix: words before the command of the process.
+
+    Raises:
+        RuntimeError: the process failed. The message has its reason or its status.
+    """
+    with tempfile.TemporaryDirectory(prefix="observed_") as folder:
+        (Path(folder) / "job.json").write_text(json.dumps(to_json(replace(job, question=question))), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if name not in OF_WORKER}
+        command = [*prefix, sys.executable, "-m", "suites.worker", "measure", folder]
+        status = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+        try:
+            answer = json.loads((Path(folder) / "out.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RuntimeError(f"{prefix[0]} ended with status {status} before the step was measured") from None
+    if answer["outcome"] != OK:
+        raise RuntimeError(f"the step behind {prefix[0]} failed: {answer['reason']}")
