@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 # Two processes; a process without work takes tests from the other one.
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
-.PHONY: demo test test-all lint docs gpu-test trt86 clean
+.PHONY: demo test test-all lint docs gpu-test trt86 trt-rtx clean
 
 demo: $(INSTALLED)
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} $(BIN)/python -m suites.batch demo --builders 0 results=.cache/demo
@@ -66,5 +66,14 @@ trt86:
 	  && echo "inference-suites.yaml names this Python. Try: python -m suites.run backend=trt precision=fp16" \
 	  || echo "inference-suites.yaml is unchanged. To use this Python: interpreter: {trt: $(CURDIR)/.venv-trt86/bin/python}"
 
+# TensorRT-RTX builds engines without a GPU, and runs them on GPUs of compute capability 7.5, 8.x (but 8.7) and 12.x.
+trt-rtx:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "TensorRT-RTX needs CPython 3.10 to 3.13: make trt-rtx PYTHON=/path/to/python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv-trt-rtx
+	.venv-trt-rtx/bin/python -m pip install --quiet 'tensorrt-rtx>=1.7,<2' '$(CUDA_PYTHON)' numpy
+	.venv-trt-rtx/bin/python -c 'import tensorrt_rtx, cuda.bindings.runtime; print("TensorRT-RTX", tensorrt_rtx.__version__)'
+	@echo "To use this Python: interpreter.trt=$(CURDIR)/.venv-trt-rtx/bin/python, or a line in inference-suites.yaml"
+
 clean:
-	rm -rf .venv .venv-trt86 .venv-docs .cache build
+	rm -rf .venv .venv-trt86 .venv-trt-rtx .venv-docs .cache build

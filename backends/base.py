@@ -53,6 +53,11 @@ class Device:
     features: tuple[str, ...] = ()  # CPU instruction sets that select its kernels, e.g. "avx512_vnni"
     driver: str = ""
 
+    @property
+    def reference_kind(self) -> str:
+        """Kind of the device for FP32 references: the CPU for a GPU without UUID, which is named and not present."""
+        return "cpu" if self.kind == "cuda" and not self.uuid else self.kind
+
 
 @dataclass(frozen=True, order=True)
 class Shape:

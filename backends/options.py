@@ -41,6 +41,14 @@ class SharedKeys:
     )
 
 
+@dataclass(frozen=True)
+class NamedGpu:
+    """GPU that a build is for, which the machine need not have."""
+
+    name: str
+    compute_capability: tuple[int, int]
+
+
 @dataclass
 class BackendOptions:
     """Options of one backend for one cell. A subclass has a field for each option, with its default."""
@@ -67,6 +75,10 @@ class BackendOptions:
         An option that was added later is missing at its default, so that the ids of older cells stay the same.
         """
         return cell_mapping(self)
+
+    def named_gpu(self) -> NamedGpu | None:
+        """Return the GPU that the options name for the build; None to build for the GPU of the cell."""
+        return None
 
     def has_graphs(self, device_kind: str) -> bool:
         """Return whether a session on this kind of device ("cpu" or "cuda") can capture a CUDA graph."""

@@ -26,8 +26,16 @@ from pathlib import Path
 from queue import Queue
 from threading import Lock
 
-from suites.cli.cell_commands import split_sweep
-from suites.cli.command_line import FLAGS, REFUSED, CommandParser, overrides, run_guarded
+from suites.cli.batch_file import (
+    Line,
+    batch_file,
+    group_by_engine,
+    is_timed_line,
+    numbered_commands,
+    process_count,
+    read_cells,
+)
+from suites.cli.command_line import REFUSED, CommandParser, overrides, run_guarded
 from suites.cli.display import STARTED
 from suites.cli.hydra_errors import check_keys
 from suites.cli.output import run_with_tolerant_output
@@ -37,16 +45,9 @@ from suites.measuring.machine import gpu_uuids
 from suites.root import CONF
 from suites.running.batch_gpus import KEY, BatchGpus, device_of
 from suites.running.process_tree import CALL, Guard
-from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, at_least, decoded, did_you_mean, first_line, read_bytes
-from suites.suite import load_suite, suite_names
+from suites.schema.refusals import Refused, at_least
 from suites.tables.touched import tables_at_end
 from suites.text import one_line
-
-ACCURACY_SUITE = "suite=accuracy"
-"""Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
-
-Line = Sequence[str]
 
 
 @dataclass
@@ -248,100 +249,8 @@ class Batch:
             process.terminate()
 
 
-def process_count(words: Sequence[str]) -> int:
-    """Return the number of processes of a line; 1 for suites that measure in one process."""
-    if not {"suite=latency"}.intersection(words) and any(word.startswith("suite=") for word in words):
-        return 1
-    values = [word.partition("=")[2] for word in words if word.startswith("repeats=")]
-    return int(values[-1]) if values and values[-1].isdigit() else RunConfig().repeats
-
-
-def is_timed_line(line: Line) -> bool:
-    """Return whether a line measures times. Lines without times may run at the same time as others."""
-    suites = [word.partition("=")[2] for word in line if word.startswith("suite=")]
-    return not any(name in suite_names() and not load_suite(name).timed for name in suites)
-
-
 def _on(device: str) -> list[str]:
     return [f"gpu={device}"] if device else []
-
-
-def batch_file(path: Path) -> Path:
-    """Return the file of a batch: `path`, or the batch of the project with this name (with or without .txt).
-
-    Raises:
-        Refused: `path` is only a name, and there is no such file or batch.
-    """
-    if len(path.parts) != 1 or os.path.lexists(path):
-        return path
-    own = {file.stem: file for file in sorted((CONF / "batches").glob("*.txt"))}
-    name = path.name.removesuffix(".txt")
-    if name not in own:
-        raise Refused(
-            f"there is no file {path}; {did_you_mean(name, own)}use a file or a batch of the project: {', '.join(own)}"
-        )
-    return own[name]
-
-
-def read_lines(path: Path) -> list[list[str]]:
-    """Return the words of each line that is not empty; see `_numbered_commands`."""
-    return [words for _, words in _numbered_commands(path)]
-
-
-def _numbered_commands(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the words of each line that is not empty.
-
-    Raises:
-        Refused: the file cannot be read, a quotation mark is not closed, or a line ends with a backslash.
-    """
-    for number, line in enumerate(decoded(str(path), read_bytes("FILE", path)).splitlines(), 1):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise Refused(
-                f"{path}, line {number}: {str(error).lower()}; write one command per line, with quotes as in a shell"
-            ) from None
-        if words:
-            yield number, words
-
-
-def read_cells(path: Path) -> list[list[str]]:
-    """Return the cells of all lines of a file, in order.
-
-    Raises:
-        Refused: a line is not a command line of suites.run; the message has the number of the line.
-    """
-    lines = []
-    for number, words in _numbered_commands(path):
-        try:
-            overrides(words, FLAGS)
-            line_cells = split_sweep(words)
-            if not any(word.startswith(("--config-dir", "-cd")) for word in words):
-                check_keys(chain.from_iterable(line_cells))
-            lines += line_cells
-        except Refused as reason:
-            raise Refused(f"{path}, line {number}: {reason}") from None
-        except Exception as error:  # Hydra raises many types of errors for a line that it cannot read
-            raise Refused(f"{path}, line {number}: {first_line(error)}") from None
-    return lines
-
-
-def group_by_engine(lines: Sequence[Line]) -> list[list[Line]]:
-    """Group the lines that use one engine, in the order of the first line of each group.
-
-    Tasks share an engine only where task.calibration= gives the texts that it is calibrated with.
-    """
-    engines: dict[tuple[str, ...], list[Line]] = {}
-    for line in lines:
-        calibrated = any(word.startswith("task.calibration=") for word in line)
-        ignored = (
-            "-m",
-            ACCURACY_SUITE,
-            "suite=latency",
-            *(word for word in line if calibrated and word.startswith("task=")),
-        )
-        engines.setdefault(tuple(sorted(set(line).difference(ignored))), []).append(line)
-    return list(engines.values())
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -423,7 +332,7 @@ def _run(options: argparse.Namespace, common: Sequence[str]) -> int:
             f"there are {len(devices)} devices"
         )
     if options.plan:
-        commands = (([*words, *common], f"line {number}") for number, words in _numbered_commands(file))
+        commands = (([*words, *common], f"line {number}") for number, words in numbered_commands(file))
         return print_plan(commands, len(devices))
     batch = Batch(common, now_ns() + options.seconds * 1e9, cells=len(lines), gpus=BatchGpus(uuids, gpu_uuids))
     engines = group_by_engine(lines)

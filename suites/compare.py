@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from suites.asking.user_folders import default_folder
-from suites.batch import Line
+from suites.cli.batch_file import Line
 from suites.cli.command_line import CommandParser, overrides, run_guarded
 from suites.cli.hydra_errors import check_keys
 from suites.cli.output import run_with_tolerant_output, shows_colours

@@ -15,7 +15,8 @@ from backends.base import Device
 from backends.options import Profiles
 from backends.profiles import plan_profiles
 from suites import batch
-from suites.asking import request
+from suites.asking import chosen_machine, request
+from suites.cli import batch_file
 from suites.cli.cell_commands import split_sweep
 from suites.cli.local_settings import register
 from suites.measuring.machine import Machine
@@ -26,7 +27,7 @@ from suites.schema.refusals import Refused
 from suites.switching.suite import SwitchingQuestion
 
 register()
-COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch.read_lines(file)]
+COMMITTED = [line for file in sorted((CONF / "batches").glob("*.txt")) for line in batch_file.read_lines(file)]
 QUICK = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "batch=[2]", "sequence=[16]", "repeats=1")
 
 
@@ -37,7 +38,7 @@ def folders(tmp_path: Path) -> list[str]:
 def test_a_batch_builds_and_measures_every_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("# a sweep\n\n-m backend=null null.step_ms=2,3  # of two\n")
-    assert batch.read_lines(file) == [["-m", "backend=null", "null.step_ms=2,3"]]
+    assert batch_file.read_lines(file) == [["-m", "backend=null", "null.step_ms=2,3"]]
     assert batch.main([str(file), "--builders", "2", *QUICK, *folders(tmp_path)]) == 0
     records = list(read_records(tmp_path / "results", "latency"))
     assert sorted(record.cell.options["step_ms"] for record in records) == [2.0, 3.0]
@@ -52,13 +53,13 @@ def test_a_batch_of_the_project_is_found_by_its_name(tmp_path: Path, monkeypatch
     """An installed copy has these files in a folder that nobody types."""
     monkeypatch.chdir(tmp_path)
     own = CONF / "batches" / "switching.txt"
-    assert batch.batch_file(Path("switching")) == batch.batch_file(Path("switching.txt")) == own
+    assert batch_file.batch_file(Path("switching")) == batch_file.batch_file(Path("switching.txt")) == own
     for other in ("below/switching.txt", str(own)):
-        assert batch.batch_file(Path(other)) == Path(other)
+        assert batch_file.batch_file(Path(other)) == Path(other)
     with pytest.raises(Refused, match=r"there is no file switchin; did you mean switching\? use a file or a batch"):
-        batch.batch_file(Path("switchin"))
+        batch_file.batch_file(Path("switchin"))
     Path("switching.txt").write_text("backend=null")
-    assert batch.batch_file(Path("switching.txt")) == Path("switching.txt")
+    assert batch_file.batch_file(Path("switching.txt")) == Path("switching.txt")
 
 
 @pytest.mark.parametrize("text", ["batch=[1,2", "# nothing", None])
@@ -135,7 +136,7 @@ def test_a_typo_in_a_line_is_refused_before_any_line_runs(
 def test_known_entries_and_new_ones_with_a_plus_are_accepted(tmp_path: Path) -> None:
     lines = ["model.architecture.hidden_size=64", "+model.architecture.new=3"]
     (tmp_path / "cells.txt").write_text("\n".join(lines))
-    assert batch.read_cells(tmp_path / "cells.txt") == [[line] for line in lines]
+    assert batch_file.read_cells(tmp_path / "cells.txt") == [[line] for line in lines]
 
 
 def test_a_line_that_is_refused_runs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,8 +204,8 @@ def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.Mo
     cells = split_sweep(["suite=accuracy,latency", "task=stsb,banking77", "task.calibration=x"])
     own = [["task=stsb"], ["task=banking77"]]
     switching = ["suite=switching", "task=stsb"]
-    engines = batch.group_by_engine([*cells, *own, [batch.ACCURACY_SUITE, "task=stsb"], switching])
-    assert engines == [cells, [own[0], [batch.ACCURACY_SUITE, "task=stsb"]], [own[1]], [switching]]
+    engines = batch_file.group_by_engine([*cells, *own, [batch_file.ACCURACY_SUITE, "task=stsb"], switching])
+    assert engines == [cells, [own[0], [batch_file.ACCURACY_SUITE, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
     batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
@@ -297,8 +298,8 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
 ) -> None:
     """This batch has the least time on a GPU: it must contain no cell that is refused, and no cell twice."""
     card = Machine(Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), "nvidia-h200", {"uuid": "GPU-0"})
-    monkeypatch.setattr(request, "gpus", lambda: [card])
-    lines = batch.read_lines(CONF / "batches" / "switching.txt")
+    monkeypatch.setattr(chosen_machine, "gpus", lambda: [card])
+    lines = batch_file.read_lines(CONF / "batches" / "switching.txt")
     words = [[word for word in cell if word != "-m"] for line in lines for cell in split_sweep(line)]
     requests = []
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -197,6 +197,23 @@ def test_an_fp8_model_on_packed_tokens_runs_seven_kernels_in_a_layer(tmp_path: P
     assert counts[1] - counts[0] == 2 * 7
 
 
+def test_an_fp8_model_on_packed_tokens_is_not_compiled_for_each_number_of_tokens(tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    (folder, identity), backend = random_bert(tmp_path, 2), load_backend("torch_packed")
+    quantization = QuantizationOptions(samples=8, sequence=64)
+    spec = BuildSpec("fp8", gpus()[0].device, (Shape(6, 80),), True, tmp_path, PackedOptions(), quantization)
+    source = prepare_source(folder, identity, backend.source_form(spec), quantization, [], 0, ArtifactCache(tmp_path))
+    counters.clear()
+    with backend.open(spec, backend.build(spec, source)) as session:
+        for rows in range(2, 7):
+            for length in (20, 33, 80):
+                session.load({name: array[:rows, :length].copy() for name, array in token_feeds(False).items()})
+                session.step()
+                session.wait()
+        assert 1 <= counters["stats"]["unique_graphs"] <= 3
+
+
 def test_kernels_of_fp8_agree_with_pytorch() -> None:
     import torch
     from torch.nn import functional

@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import ROOT, Cli
 
 from suites.asking.user_folders import DEFAULTS, NAME
-from suites.batch import batch_file
+from suites.cli.batch_file import batch_file
 from suites.cli.local_settings import FILE
 
 PAGE = (ROOT / "docs" / "install.md").read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Cli
 
-from suites.batch import batch_file
+from suites.cli.batch_file import batch_file
 from suites.cli.command import COMMANDS as SUBCOMMANDS
 
 README = ROOT / "README.md"

@@ -70,6 +70,21 @@ class EncoderSizes(Part):
         outside = 2 * self.hidden * (self.embedding + self.convolution)
         return tokens * (self.layers * (projections + network + attention) + outside)
 
+    def values_moved(self, tokens: int) -> int:
+        """Return the numbers that the products of a forward pass read and write, each operand and output once.
+
+        A layer reads its weights, 2 E A + 2 E K + F E I, once for all tokens. For each token, queries, keys and values
+        read E and write A + 2 K; attention, as one kernel, reads these and writes A; its output product reads A and
+        writes E; the feed-forward network reads E, writes (F - 1) I, reads I and writes E. Letters are those of
+        `operations`. This is the least traffic without fusion of products: norms, residuals, activations, biases,
+        embeddings and the head are not counted.
+        """
+        linear = 3 if self.gated else 2
+        weights = 2 * self.hidden * (self.attention + self.key_value) + linear * self.hidden * self.intermediate
+        attention = 2 * (self.attention + 2 * self.key_value) + 2 * self.attention
+        activations = 4 * self.hidden + attention + linear * self.intermediate
+        return self.layers * (weights + tokens * activations)
+
 
 def encoder_sizes(config: Mapping[str, object]) -> EncoderSizes | None:
     """Return the sizes of the encoder of a config.json; None if its operations are not counted.

@@ -14,7 +14,7 @@ from backends.deployment import Deployed, Deployment, TensorInfo
 from backends.inputs.samples import Arrange, ArrangedInputs
 from backends.profiles import Profile, plan_profiles
 from backends.tensorrt_.run_plan import Settings
-from backends.tensorrt_.runtime.installation import DISTRIBUTIONS
+from backends.tensorrt_.runtime.installation import DISTRIBUTIONS, RTX_DISTRIBUTIONS
 from backends.tensorrt_.runtime.layout import Layout, Rows
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
@@ -37,6 +37,7 @@ def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
     )
     profiles = plan_profiles(spec.shapes, options)
     settings: Settings = {
+        "module": "tensorrt_rtx" if package in RTX_DISTRIBUTIONS else "tensorrt",
         "file": FILE,
         "plugin_libraries": [library.name for library in libraries],
         "host_code": bool(options.version_compatible),

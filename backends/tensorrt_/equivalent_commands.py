@@ -221,6 +221,8 @@ def _unexpressed(flags: _Flags, options: Mapping[str, Any]) -> list[str]:
 
 def _version(release: str) -> tuple[int, ...]:
     """Return the version in a release such as "tensorrt 8.6.0"."""
+    if release.startswith("tensorrt-rtx"):
+        raise Refused("trtexec and polygraphy have no builder of TensorRT-RTX; give a cell of TensorRT 8.6, 10 or 11")
     found = re.search(r"(\d+(?:\.\d+)*)\s*$", release)
     if found is None:
         raise Refused(f"the release {release!r} of the cell has no version, so the flags of its tools are not known")

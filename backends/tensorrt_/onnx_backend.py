@@ -1,4 +1,5 @@
-"""Backend `trt`: TensorRT through its ONNX parser, with release 8.6, 10 or 11 of the interpreter."""
+"""Backend `trt`: TensorRT through its ONNX parser, with the TensorRT 8.6, 10 or 11 or the TensorRT-RTX of the
+interpreter."""
 
 from __future__ import annotations
 
@@ -8,21 +9,23 @@ from backends.base import Artifact, BuildSpec, Source, SourceForm, Unsupported
 from backends.profiles import plan_profiles
 from backends.tensorrt_.build.onnx_network import define_from_onnx
 from backends.tensorrt_.runtime.capabilities import Capabilities
+from backends.tensorrt_.runtime.target import check_target
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
 
 class TensorRT(TensorRTBackend):
     def check(self, spec: BuildSpec) -> None:
-        can, release = self.api.can, self.api.version
+        check_target(self.api, spec)
+        can, product = self.api.can, self.api.product
         capability = spec.device.compute_capability
         if spec.precision in ("tf32", "bf16") and capability < (8, 0):
             raise Unsupported(f"{spec.precision} needs compute capability 8.0; {spec.device.name} is older")
         if spec.precision == "bf16" and not can.bfloat16:
-            raise Unsupported(f"TensorRT {release} has no BF16; use precision=fp16, or TensorRT 10 or newer")
+            raise Unsupported(f"{product} has no BF16; use precision=fp16, or TensorRT 10 or newer")
         if spec.precision == "fp8" and not can.opset_19:
             raise Unsupported(
-                f"TensorRT {release} reads ONNX up to opset 17, but FP8 Q/DQ needs opset 19; use TensorRT 10 or newer"
+                f"{product} reads ONNX up to opset 17, but FP8 Q/DQ needs opset 19; use TensorRT 10 or newer"
             )
         if spec.precision == "fp8" and capability < (8, 9):
             raise Unsupported(f"fp8 needs compute capability 8.9; {spec.device.name} is older")
@@ -32,12 +35,10 @@ class TensorRT(TensorRTBackend):
             if spec.precision != "int8":
                 raise Unsupported("implicit calibration is for INT8 only; use quantization.scheme=explicit")
             if not can.calibration or types_from_graph(spec, can):
-                raise Unsupported(
-                    f"TensorRT {release} has no calibrator for these types; use quantization.scheme=explicit"
-                )
+                raise Unsupported(f"{product} has no calibrator for these types; use quantization.scheme=explicit")
         options = spec.options_as(TensorRTOptions)
         if options.types is Types.flags and not can.weak_typing:
-            raise Unsupported(f"TensorRT {release} takes types from the graph only; leave trt.types at auto")
+            raise Unsupported(f"{product} takes types from the graph only; leave trt.types at auto")
         plan_profiles(spec.shapes, options)
 
     def source_form(self, spec: BuildSpec) -> SourceForm:

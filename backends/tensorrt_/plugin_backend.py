@@ -16,6 +16,7 @@ from backends.tensorrt_.plugins.weights_network import define_from_weights, excl
 from backends.tensorrt_.runtime.installation import INSTALL_COMMAND
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.target import check_target
 from backends.tensorrt_.runtime.tensorrt_options import Engines, Part, PluginOptions, Products, Types
 from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 
@@ -26,6 +27,7 @@ the previous network are not used."""
 
 class TensorRTPlugin(TensorRTBackend):
     def check(self, spec: BuildSpec) -> None:
+        check_target(self.api, spec)
         can = self.api.can
         options = spec.options_as(PluginOptions)
         if spec.precision not in ("fp32", "fp16", "int8"):

@@ -1,7 +1,8 @@
-"""Run an exported TensorRT plan. Needs tensorrt, cuda-python and numpy only."""
+"""Run an exported TensorRT plan. Needs tensorrt or tensorrt_rtx, cuda-python and numpy only."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,14 @@ class Settings(TypedDict):
     """`settings` in manifest.json.
 
     Attributes:
+        module: Python module of TensorRT: "tensorrt" or "tensorrt_rtx".
         file: name of the plan.
         plugin_libraries: files of plugins.
         host_code: whether the plan has code for the host.
         built_for: the GPU and the release that the plan needs.
     """
 
+    module: str
     file: str
     plugin_libraries: list[str]
     host_code: bool
@@ -42,8 +45,7 @@ def open_model(folder: Path, settings: Settings) -> Callable[[Mapping[str, np.nd
     Raises:
         RuntimeError: TensorRT cannot read the plan, or CUDA reports an error.
     """
-    import tensorrt as trt
-
+    trt = importlib.import_module(settings["module"])
     logger = trt.Logger(trt.Logger.ERROR)
     trt.init_libnvinfer_plugins(logger, "")
     for library in settings["plugin_libraries"]:

@@ -15,6 +15,11 @@ from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBU
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 
+
+def _release(api: TensorRTApi) -> str:
+    return api.product if api.can.named_targets else api.version
+
+
 DefineEngine = Callable[[BuildTarget, BuildSpec], tuple[Layout, Mapping[str, object]]]
 """DefineNetwork of backends/tensorrt_/build/build_target.py, with the spec of the engine."""
 
@@ -39,7 +44,7 @@ class TensorRTBackend(Backend):
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return the release of TensorRT, or how to install it."""
         try:
-            return (Finding("TensorRT", OK, self.api.version),)
+            return (Finding("TensorRT", OK, _release(self.api)),)
         except Unavailable as reason:
             return (Finding("TensorRT", MISSING, str(reason), INSTALL_COMMAND),)
 

@@ -37,8 +37,8 @@ class TorchKeys:
     )
     packed_mode: PackedMode = key(
         PackedMode.auto,
-        "torch_packed on a GPU: eager, or mode of torch.compile as in torch.compile_mode. auto: default for FP8, else "
-        "eager.",
+        "torch_packed on a GPU: eager, or mode of torch.compile as in torch.compile_mode. auto: FP8 in mode default "
+        "for any number of tokens, else eager.",
     )
 
 

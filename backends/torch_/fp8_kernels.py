@@ -5,6 +5,9 @@
 - `attention`: attention of packed sequences with rounding to E4M3.
 - `add_norm`: addition of the residual, layer normalization, and rounding to E4M3.
 
+Triton measures tile sizes at the first use of a size. Numbers of rows between two powers of two share a choice (the
+parameter `about`), because packed tokens have a different number in almost every batch.
+
 torch.compile can fuse the last one too, but neither GELU into a product of cuBLAS nor the rounding into attention.
 """
 
@@ -53,11 +56,11 @@ GELU_TILES = [
 ]  # fmt: skip
 
 
-@triton.autotune(GELU_TILES, key=["m", "n", "k"])
+@triton.autotune(GELU_TILES, key=["about", "n", "k"])
 @triton.heuristics({"whole": lambda values: values["k"] % values["block_k"] == 0})
 @triton.jit
 def _linear_gelu(
-    x, weight, bias, out, x_scale, weight_scale, inverse, m, n, k, fast: tl.constexpr,
+    x, weight, bias, out, x_scale, weight_scale, inverse, about, m, n, k, fast: tl.constexpr,
     block_m: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, whole: tl.constexpr,
 ):  # fmt: skip
     """out [m, n] = E4M3(inverse * gelu(x [m, k] weight [n, k]^T * x_scale * weight_scale + bias [n])).
@@ -95,7 +98,7 @@ def _linear_gelu_op(
     (m, k), n = x.shape, weight.shape[0]
     out = torch.empty(m, n, dtype=E4M3, device=x.device)
     grid = lambda tile: (triton.cdiv(m, tile["block_m"]) * triton.cdiv(n, tile["block_n"]),)  # noqa: E731
-    _linear_gelu[grid](x, weight, bias, out, *scales, m, n, k, fast)
+    _linear_gelu[grid](x, weight, bias, out, *scales, triton.next_power_of_2(m), m, n, k, fast)
     return out
 
 
@@ -123,12 +126,13 @@ def linear_gelu(x: torch.Tensor, up: Fp8Linear, inverse: torch.Tensor) -> torch.
         triton.Config({"block_m": m, "block_n": n}, num_warps=warps, num_stages=stages)
         for m, n, warps, stages in ((128, 64, 4, 2), (128, 128, 8, 1), (64, 64, 4, 2), (64, 128, 4, 1))
     ],
-    key=["longest", "d"],
+    key=["about", "longest", "d"],
 )
 @triton.jit
 def _attention(
-    qkv, starts, out, inverse, heads, longest, factor, d: tl.constexpr, block_m: tl.constexpr, block_n: tl.constexpr
-):
+    qkv, starts, out, inverse, about, longest, heads, factor, d: tl.constexpr,
+    block_m: tl.constexpr, block_n: tl.constexpr,
+):  # fmt: skip
     """Attention of one head and of `block_m` queries of one sequence; see `attention`. Softmax is computed online."""
     sequence, head = tl.program_id(2), tl.program_id(1)
     start = tl.load(starts + sequence)
@@ -165,7 +169,8 @@ def _attention_op(qkv: torch.Tensor, starts: torch.Tensor, longest: int, inverse
     tokens, _, heads, d = qkv.shape
     out = torch.empty(tokens, heads * d, dtype=E4M3, device=qkv.device)
     grid = lambda tile: (triton.cdiv(longest, tile["block_m"]), heads, starts.shape[0] - 1)  # noqa: E731
-    _attention[grid](qkv, starts, out, inverse, heads, longest, LOG2_E.value / d**0.5, d)
+    size = (triton.next_power_of_2(tokens), triton.next_power_of_2(longest))
+    _attention[grid](qkv, starts, out, inverse, *size, heads, LOG2_E.value / d**0.5, d)
     return out
 
 
@@ -193,10 +198,12 @@ def attention(qkv: torch.Tensor, starts: torch.Tensor, longest: int, inverse: to
         triton.Config({"rows": rows}, num_warps=warps)
         for rows, warps in ((1, 1), (1, 2), (1, 4), (2, 4), (4, 4), (4, 8))
     ],
-    key=["m", "n"],
+    key=["about", "n"],
 )
 @triton.jit
-def _add_norm(x, residual, gamma, beta, out, rounded, inverse, epsilon, m, n, width: tl.constexpr, rows: tl.constexpr):
+def _add_norm(
+    x, residual, gamma, beta, out, rounded, inverse, epsilon, about, m, n, width: tl.constexpr, rows: tl.constexpr
+):
     """See `add_norm`. `width` is n, rounded up to a power of two."""
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     column = tl.arange(0, width)
@@ -221,7 +228,8 @@ def _add_norm_op(
     m, n = x.shape
     out, rounded = torch.empty_like(x), torch.empty_like(x, dtype=E4M3)
     grid = lambda tile: (triton.cdiv(m, tile["rows"]),)  # noqa: E731
-    _add_norm[grid](x, residual, *norm, out, rounded, inverse, epsilon, m, n, triton.next_power_of_2(n))
+    about, width = triton.next_power_of_2(m), triton.next_power_of_2(n)
+    _add_norm[grid](x, residual, *norm, out, rounded, inverse, epsilon, about, m, n, width)
     return out, rounded
 
 

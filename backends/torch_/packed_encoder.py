@@ -144,14 +144,19 @@ def attend(
 
 
 def compiled(model: PackedModel, spec: BuildSpec) -> Callable[[Tensors, int], torch.Tensor]:
-    """Return `model.run`, compiled if the options of `spec` say so. On a CPU it is never compiled."""
+    """Return `model.run`, compiled if the options of `spec` say so. On a CPU it is never compiled.
+
+    FP8 is compiled by default, for any number of tokens: that number differs between almost all batches of real texts.
+    """
     options = spec.options_as(PackedOptions)
-    automatic = PackedMode.default if spec.precision == "fp8" else PackedMode.eager
-    mode = automatic if options.packed_mode is PackedMode.auto else options.packed_mode
+    automatic = options.packed_mode is PackedMode.auto
+    mode = options.packed_mode
+    if automatic:
+        mode = PackedMode.default if spec.precision == "fp8" else PackedMode.eager
     if mode is PackedMode.eager or spec.device.kind == "cpu":
         return model.run
     torch._dynamo.config.recompile_limit = max(64, 2 * len(spec.shapes))
-    dynamic = {Switch.auto: None, Switch.on: True, Switch.off: False}[options.dynamic]
+    dynamic = {Switch.auto: None, Switch.on: True, Switch.off: automatic}[options.dynamic]
     run: Callable[[Tensors, int], torch.Tensor] = torch.compile(
         model.run, mode=CompileMode[mode.name].value, dynamic=dynamic
     )

@@ -19,6 +19,7 @@ from backends.model.reference import ModelReference
 from backends.options import BackendOptions
 from backends.quantization_options import QuantizationOptions
 from suites.asking.cache_folder import existing_cache, user_cache
+from suites.asking.chosen_machine import machine_of
 from suites.asking.interpreters import interpreter_path
 from suites.asking.model_request import (
     NO_MODEL,
@@ -37,7 +38,7 @@ from suites.asking.resolve_output import output_of
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.asking.user_folders import chosen_folder
 from suites.measuring.clock import Effort
-from suites.measuring.machine import Machine, cpu, cpu_quota, gpus
+from suites.measuring.machine import Machine, cpu_quota
 from suites.records.cell import CellFields, short_digest
 from suites.schema.config import RunConfig
 from suites.schema.enums import Precision, Weights
@@ -111,7 +112,7 @@ def resolve(config: RunConfig, writes: bool = True) -> Request:
     task = load_task(config.task, _labels(config, model_config))
     context = RequestContext(config, shapes, lengths, max_positions, task)
     suite_request: SuiteRequest = part(config.suite.name, "request").suite_request(context)
-    machine = _machine(config, backend)
+    machine = machine_of(config, backend, own_options)
     results = (writable if writes else unwritten)("results", chosen_folder("results", config.results))
     cache = (user_cache if writes else existing_cache)(chosen_folder("cache", config.cache))
     quantized = quantizes(backend, config)
@@ -238,30 +239,6 @@ def _threads(config: RunConfig) -> int:
             f"choose at most {allowed}, or raise the limit"
         )
     return allowed if not requested and quota < cores else requested
-
-
-def _machine(config: RunConfig, backend: BackendDescription) -> Machine:
-    supported, requested = backend.devices, config.device.name
-    visible = gpus() if "cuda" in supported and requested != "cpu" else []
-    if requested == "cpu" and "cpu" not in supported:
-        raise Refused(f"backend={backend.name} runs on a GPU only; choose device=cuda or another backend")
-    if requested == "cuda" and "cuda" not in supported:
-        raise Refused(f"backend={backend.name} runs on the CPU only; choose device=cpu or another backend")
-    if not visible and (requested == "cuda" or "cpu" not in supported):
-        raise Refused(
-            f"backend={backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
-            "run on a machine with a GPU (nvidia-smi must list it)"
-            + ("" if "cpu" not in supported else ", or choose device=cpu")
-        )
-    if not visible and config.gpu == 0:
-        return cpu()
-    if not 0 <= config.gpu < len(visible):
-        raise Refused(
-            f"gpu={config.gpu} is not one of the {len(visible)} GPUs visible to this backend; the first is gpu=0"
-            if visible
-            else f"gpu={config.gpu}: no GPU is visible to this backend; use the default, gpu=0"
-        )
-    return visible[config.gpu]
 
 
 def _shapes(config: RunConfig, positions: int) -> tuple[Shape, ...]:

@@ -11,6 +11,9 @@ from backends.json_part import Part
 from backends.operations import PRODUCT, LeftOut, Operation
 from suites.suite import Result
 
+MEMORY = ("device copy", "copy", "triad")
+"""Operations whose speed is that of the device's memory."""
+
 
 @dataclass(frozen=True)
 class Ceiling(Part):
@@ -52,6 +55,12 @@ class CeilingsResult(Result):
             for ceiling in self.ceilings
             if (ceiling.operation.name, ceiling.operation.precision) == (PRODUCT, precision)
         ]
+        return max(rates, default=None)
+
+    @property
+    def bandwidth(self) -> float | None:
+        """GB/s of the fastest copy within the memory of the device; None if none was measured."""
+        rates = [ceiling.figure for ceiling in self.ceilings if ceiling.operation.name in MEMORY]
         return max(rates, default=None)
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from suites.batch import Batch, Line
+from suites.batch import Batch
+from suites.cli.batch_file import Line
 from suites.cli.cell_commands import lines_of_cell, run_arguments
 from suites.comparing.pairing import Pairs
 from suites.comparing.revisions import working_tree

@@ -84,6 +84,12 @@ class DataRow:
     )
     sequences_per_second: float | None = _number("Throughput of passes that run back to back.")
     tokens_per_second: float | None = _number("The same in tokens; padding does not count.")
+    tflops: float | None = _number(
+        "Operations per second of passes that run back to back, in 1e12: TFLOP/s, for INT8 TOP/s."
+    )
+    ceiling_percent: float | None = _number(
+        "Share of the fastest product of that precision in the machine's records of suite=ceilings."
+    )
     cosine: float | None = _number("Smallest cosine of the outputs to those of PyTorch in FP32.")
     peak_mb: float | None = _number("Largest memory until the end of the shape: device memory, or resident on a CPU.")
     energy_mj_per_sequence: float | None = _number("Energy of one sequence, where the GPU reports energy.")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from suites.data_out.data_row import DataRow
 from suites.data_out.record_data import record_row
+from suites.latency.achieved import achieved_with, ceiling, share
 from suites.latency.figures import LatencyRow, latency_rows
 from suites.latency.ranking import RankedRow, rankings
 from suites.records.measurement import COMPUTE, COPY_IN, COPY_OUT, GPU, PACKING, REQUEST_ENQUEUE
@@ -22,7 +23,11 @@ Place = tuple[str, int, int]
 
 
 def latency_data(
-    records: Sequence[Record], scores: Judged, not_chosen: Collection[str] = (), rank: Rank = Rank.gpu
+    records: Sequence[Record],
+    scores: Judged,
+    not_chosen: Collection[str] = (),
+    rank: Rank = Rank.gpu,
+    ceilings: Sequence[Record] = (),
 ) -> list[DataRow]:
     """Return the rows of latency records of one machine.
 
@@ -33,6 +38,7 @@ def latency_data(
         scores: task scores by path, from `validity.judged`.
         not_chosen: ids of cells that a search tried and did not choose. They do not compete for the first place.
         rank: the time by which rows compete for the first place.
+        ceilings: records of suite=ceilings of the machine.
     """
     competing = [record for record in records if record.cell.id not in not_chosen]
     ranked: dict[Place, RankedRow] = {
@@ -46,11 +52,18 @@ def latency_data(
         measured = {} if passes else {row.shape: row for row in latency_rows([record], scores)}
         for shape in record.cell.shapes:
             if shape in measured:
-                rows += _shape_rows(measured[shape], ranked, rank)
+                most = ceiling(record, ceilings)
+                rows += [_with_rate(row, measured[shape], most) for row in _shape_rows(measured[shape], ranked, rank)]
             else:
                 row = replace(record_row(record), batch=shape[0], sequence=shape[1], fastest=False)
                 rows.append(replace(row, excluded=PASSES) if passes else row)
     return rows
+
+
+def _with_rate(row: DataRow, figures: LatencyRow, most: float | None) -> DataRow:
+    """Return a row with its operations per second, and their share of the ceiling `most` in TFLOP/s."""
+    rate = achieved_with(figures, bool(row.cuda_graph))
+    return replace(row, tflops=rate, ceiling_percent=share(rate, most))
 
 
 def _shape_rows(row: LatencyRow, ranked: Mapping[Place, RankedRow], rank: Rank) -> list[DataRow]:

@@ -80,7 +80,8 @@ class Records(Sequence[Record]):
                 rows += _rows_of(folder, "accuracy", accuracy_data)
             if "latency" in self._suites:
                 scores, not_chosen = judged(folder.records("accuracy")), rejected_cells(folder)
-                make = partial(latency_data, scores=scores, not_chosen=not_chosen, rank=self._rank)
+                ceilings = folder.records("ceilings")
+                make = partial(latency_data, scores=scores, not_chosen=not_chosen, rank=self._rank, ceilings=ceilings)
                 rows += _rows_of(folder, "latency", make)
         return rows
 

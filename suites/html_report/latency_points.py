@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from suites.html_report.record_facts import Json, rounded, task_differences
+from suites.latency.achieved import achieved, bandwidth, ceiling, intensity
 from suites.latency.figures import LatencyRow
 from suites.latency.ranking import Baseline, RankedRow, Ranking, rankings
 from suites.records.measurement import COPY_IN, COPY_OUT, PACKING
@@ -25,16 +26,22 @@ PARTS = {"packing_ms": PACKING, "copy_in_ms": COPY_IN, "copy_out_ms": COPY_OUT}
 """Parts of a request that the page shows besides the step."""
 
 
-def latency_data(records: Sequence[Record], scores: Judged, number: Number, rank: Rank = Rank.gpu) -> Sequence[Json]:
-    """Return an object for each workload of a machine: its names, rows and answers."""
+def latency_data(
+    records: Sequence[Record], scores: Judged, number: Number, rank: Rank = Rank.gpu, ceilings: Sequence[Record] = ()
+) -> Sequence[Json]:
+    """Return an object for each workload of a machine: its names, rows, answers and ceilings.
+
+    Args:
+        ceilings: records of suite=ceilings of the machine.
+    """
     by_workload = groupby(rankings(records, scores, BASELINE, rank), key=lambda ranking: ranking.workload)
     return [
-        {"machine": workload.machine, "name": str(workload), **_workload(list(members), number)}
+        {"machine": workload.machine, "name": str(workload), **_workload(list(members), number, ceilings)}
         for workload, members in by_workload
     ]
 
 
-def _workload(members: Sequence[Ranking], number: Number) -> Json:
+def _workload(members: Sequence[Ranking], number: Number, ceilings: Sequence[Record]) -> Json:
     common = distinctions([ranked.row.record for ranking in members for ranked in ranking.rows])
     rows: list[Json] = []
     answers: list[Json] = []
@@ -51,7 +58,16 @@ def _workload(members: Sequence[Ranking], number: Number) -> Json:
                 "rows": len(ranking.rows),
             }
         )
-    return {"rows": rows, "answers": answers}
+    measured = [ranked.row.record for ranking in members for ranked in ranking.rows]
+    return {"rows": rows, "answers": answers, "roofs": _roofs(measured, ceilings)}
+
+
+def _roofs(measured: Sequence[Record], ceilings: Sequence[Record]) -> Json:
+    """Return the highest TFLOP/s by precision, and the highest GB/s of the memory; empty if one of both is missing."""
+    by_precision = {record.cell.precision: ceiling(record, ceilings) for record in measured}
+    rates = {precision: rounded(rate) for precision, rate in by_precision.items() if rate}
+    memory = max((rate for record in measured if (rate := bandwidth(record, ceilings))), default=None)
+    return {"tflops": rates, "gb_s": rounded(memory)} if rates and memory else {}
 
 
 def _row(ranked: RankedRow, common: Distinctions, number: Number) -> Json:
@@ -70,6 +86,8 @@ def _row(ranked: RankedRow, common: Distinctions, number: Number) -> Json:
         "excluded": ranked.excluded,
         "invalid": bool(row.problems),
         "tokens_s": rounded(row.tokens_per_second) if row.pace > 0 else None,
+        "tflops": rounded(achieved(row)),
+        "intensity": rounded(intensity(row)),
         "memory_mb": rounded(row.peak_bytes, 1e6),
         "energy_mj": rounded(row.energy_mj),
         **_request(row),

@@ -75,7 +75,8 @@ class _Page:
             return switching_data(records, scores, self.number)
 
         def latency(records: Sequence[Record]) -> Sequence[Json]:
-            return latency_data([r for r in records if r.cell.id not in rejected], scores, self.number, self._rank)
+            kept = [record for record in records if record.cell.id not in rejected]
+            return latency_data(kept, scores, self.number, self._rank, folder.records("ceilings"))
 
         self.parts["workloads"] += _built(folder, "latency", latency)
         self.parts["switching"] += _built(

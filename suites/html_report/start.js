@@ -14,7 +14,7 @@ const SECTIONS = [
     hint: () => "Largest memory of the process: device memory, or resident memory on a CPU."}),
   metricSection({id: "energy", title: "Energy", unit: "mJ per sequence", figure: single("energy_mj"),
     hint: () => "Energy of forward passes back to back, from the counter of the GPU."}),
-  breakdown, switching, layers, kernels, withoutResult,
+  breakdown, roofline, switching, layers, kernels, withoutResult,
 ];
 
 function drawSection(section) {
@@ -22,7 +22,7 @@ function drawSection(section) {
   const focused = body.contains(document.activeElement) ? [...body.querySelectorAll("select,button,summary")].indexOf(document.activeElement) : -1;
   body.querySelectorAll(".plot").forEach((box) => Plotly.purge(box));
   body.replaceChildren();
-  const redraw = () => (["latency", "throughput", "memory", "energy", "request"].includes(section.id) ? drawAll() : drawSection(section));
+  const redraw = () => (["latency", "throughput", "memory", "energy", "request", "roofline"].includes(section.id) ? drawAll() : drawSection(section));
   if (!section.render(body, redraw)) body.append(element("p", {class: "hint"}, "There are no such records for this choice."));
   if (focused >= 0) body.querySelectorAll("select,button,summary")[focused]?.focus({preventScroll: true});
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from suites.latency.achieved import achieved, ceiling
+from suites.latency.achieved import achieved, ceiling, share
 from suites.latency.answer_table import LEGEND as ANSWER_LEGEND
 from suites.latency.answer_table import answer_table, milliseconds
 from suites.latency.figures import LatencyRow, Verdict, latency_rows, verdicts
@@ -255,10 +255,9 @@ def _rate(count: int, nanoseconds: float) -> str:
 
 def _achieved(row: LatencyRow, ceilings: Sequence[Record]) -> tuple[str, str]:
     """Return the operations per second and their share of the ceiling; empty if they are not known."""
-    rate, most = achieved(row), ceiling(row, ceilings)
-    if rate is None:
-        return "", ""
-    return digits(rate), "" if most is None else f"{digits(100 * rate / most)}%"
+    rate = achieved(row)
+    percent = share(rate, ceiling(row.record, ceilings))
+    return "" if rate is None else digits(rate), "" if percent is None else f"{digits(percent)}%"
 
 
 def _megabytes(count: int | None) -> str:
@@ -291,7 +290,7 @@ def _notes(row: LatencyRow) -> list[str]:
 TABLES = {
     "latency": Table("suites.latency.tables:latency_tables", ("records", "accuracy", "rank", "ceilings")),
     "gpu_and_request": Table("suites.latency.gpu_and_request:gpu_and_request_tables", ("records", "accuracy")),
-    "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy")),
+    "workloads": Table("suites.latency.workload_tables:workload_tables", ("records", "accuracy", "ceilings")),
     "kernels": Table("suites.layers.kernel_tables:kernel_tables", ("folder",), separate=True),
 }
 

@@ -6,19 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from backends.json_codec import from_json
-from suites.latency.achieved import packs_tokens
+from suites.latency.achieved import achieved_in_passes, ceiling, packs_tokens, share
 from suites.records.cell import PROFILES
 from suites.records.measurement import GPU, LATENCY, SUSTAINED
 from suites.records.record import OK, Record
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
 from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
-from suites.tables.markdown import NOTES_LEGEND, ROW_LEGEND, by_machine, configuration, fitted, notes_cell, one_machine
+from suites.tables.markdown import (
+    NOTES_LEGEND,
+    ROW_LEGEND,
+    by_machine,
+    configuration,
+    digits,
+    fitted,
+    notes_cell,
+    one_machine,
+)
 from suites.tables.models import model_names, origin_note, output_text
 
 COLUMNS = (
-    "backend", "precision", "layout", "batch", "max length", "batch ms", "seq/s", "speedup", "tokens/s", "tokens",
-    "padding", "passes", "version", "notes",
+    "backend", "precision", "layout", "batch", "max length", "batch ms", "seq/s", "speedup", "tokens/s", "TFLOP/s",
+    "% of ceiling", "tokens", "padding", "passes", "version", "notes",
 )  # fmt: skip
 
 KEYS = COLUMNS.index("seq/s") + 1
@@ -32,6 +41,8 @@ Each row is one method to run a batch of sequences whose lengths come from a dis
 - **batch ms**: sum over the passes of a batch of the median time, plain or graph, whichever is faster. The cost of a
   change of shape between passes is not included.
 - **seq/s, tokens/s**: throughput of passes that run back to back. Padding does not count.
+- **TFLOP/s** (INT8: TOP/s), **% of ceiling**: operations of the model's products, and their share of the fastest
+  product of that precision, as in `latency.md`.
 - **speedup**: seq/s relative to the fastest padded row of the same batch, backend and precision.
 - **tokens**: tokens of a batch without padding.
 - **padding**: share of the computed tokens that are padding.
@@ -45,18 +56,20 @@ Each row is one method to run a batch of sequences whose lengths come from a dis
 - **invalid**: the outputs are wrong, or the row fails a task. `latency.md` has the rules."""
 
 
-def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:
+def workload_tables(records: Iterable[Record], accuracy: Iterable[Record] = (), ceilings: Sequence[Record] = ()) -> str:
     """Return one section for each machine, with one table for each model and length distribution.
 
     Empty without records whose sequences differ in length. Records of the accuracy suite mark rows whose loss is too
-    large.
+    large. Records of suite=ceilings of the same machine give shares.
     """
     mixed = [r for r in records if r.cell.lengths["distribution"] != "full" and r.cell.model != "none"]
     scores = judged(accuracy)
-    return by_machine("Workloads", LEGEND, mixed, lambda group: _section(group, scores)) if mixed else ""
+    return by_machine("Workloads", LEGEND, mixed, lambda group: _section(group, scores, ceilings)) if mixed else ""
 
 
-def _section(records: Sequence[Record], scores: Mapping[ComputedPath, Mapping[str, Scores]]) -> str:
+def _section(
+    records: Sequence[Record], scores: Mapping[ComputedPath, Mapping[str, Scores]], ceilings: Sequence[Record]
+) -> str:
     lines = ["", one_machine(records)]
     names = model_names(records)
 
@@ -66,7 +79,7 @@ def _section(records: Sequence[Record], scores: Mapping[ComputedPath, Mapping[st
     for (model, weights, lengths), members in groupby(sorted(records, key=workload_of), key=workload_of):
         group = list(members)
         common = distinctions(group, (*PROFILES, "layout"))
-        rows = [row for record in group for row in _rows(record, common, scores.get(way(record), {}))]
+        rows = [row for record in group for row in _rows(record, common, scores.get(way(record), {}), ceilings)]
         title, table = f"### {model}, {weights} weights, {lengths}", fitted(COLUMNS, _marked(rows), KEYS)
         lines += ["", title, *common.caption(), "", table]
     return "\n".join(lines)
@@ -91,11 +104,10 @@ Row = tuple[tuple[int, int], Contender | None, Mapping[str, str]]
 """Longest sequence and batch; time of a batch back to back, None if its outputs are invalid; and cells by column."""
 
 
-def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> list[Row]:
+def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores], ceilings: Sequence[Record]) -> list[Row]:
     cell = record.cell
-    rows = (
-        [workload_row(record, batch, longest, tasks) for batch, longest in cell.shapes] if record.outcome == OK else []
-    )
+    measured = cell.shapes if record.outcome == OK else ()
+    rows = [workload_row(record, batch, longest, tasks, ceilings) for batch, longest in measured]
     outcome = "" if rows else f"{record.outcome}: {record.reason}"
     shared = {"backend": cell.backend, "precision": cell.precision, "version": cell.release}
     cubic = record.artifacts.built_notes.gelu == "cubic"
@@ -111,7 +123,9 @@ def _rows(record: Record, common: Distinctions, tasks: Mapping[str, Scores]) -> 
     ]
 
 
-def workload_row(record: Record, batch: int, longest: int, tasks: Mapping[str, Scores]) -> Row:
+def workload_row(
+    record: Record, batch: int, longest: int, tasks: Mapping[str, Scores], ceilings: Sequence[Record] = ()
+) -> Row:
     """Return the row of a measured cell at one of its shapes."""
     notes, name = record.artifacts.input_notes, f"{batch}x{longest}"
     whole = ((batch, longest, notes.shapes[name].tokens),) if name in notes.shapes else ()
@@ -122,6 +136,8 @@ def workload_row(record: Record, batch: int, longest: int, tasks: Mapping[str, S
     time = fastest_time(record, shapes, (GPU, LATENCY)).p50
     pace = fastest_time(record, shapes, (SUSTAINED, LATENCY))
     wrong = problems(record, shapes, tasks)
+    rate = achieved_in_passes(record, shapes, tokens, pace.p50)
+    percent = share(rate, ceiling(record, ceilings))
     cells = {
         "batch": str(batch),
         "max length": str(longest),
@@ -132,6 +148,8 @@ def workload_row(record: Record, batch: int, longest: int, tasks: Mapping[str, S
         "batch ms": f"{time / 1e6:.3f}",
         "seq/s": f"{batch / pace.p50 * 1e9:,.0f}",
         "tokens/s": f"{tokens / pace.p50 * 1e9:,.0f}",
+        "TFLOP/s": "" if rate is None else digits(rate),
+        "% of ceiling": "" if percent is None else f"{digits(percent)}%",
         "notes": f"**invalid**: {'; '.join(wrong)}" if wrong else "",
     }
     return (longest, batch), None if wrong else Contender(pace, "; ".join(why_excluded(record, shapes))), cells

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backends.base import Device
+from backends.options import NamedGpu
 
 T = TypeVar("T")
 
@@ -93,6 +94,12 @@ def _gpu(index: int, driver: str, cuda: int) -> Machine | None:
 def gpu_uuids() -> list[str]:
     """Return the UUIDs of the GPUs that `gpus` returns."""
     return [machine.device.uuid for machine in gpus()]
+
+
+def named_machine(gpu: NamedGpu) -> Machine:
+    """Return a machine with a GPU that this computer need not have. The GPU has no UUID, and its name is the slug."""
+    device = Device("cuda", name=gpu.name, compute_capability=gpu.compute_capability)
+    return Machine(device, _slug(gpu.name), {"gpu": gpu.name, "uuid": "", **_host()})
 
 
 def cpu() -> Machine:

@@ -55,7 +55,7 @@ def export_model(job: ExportJob, model: ModelReference, prepare: Prepare) -> Exp
         if job.form.ranges or not (job.form.arrays or job.form.linear_ranges):
             checked["export"] = check_export(*learned.checkpoint, longest, cache, job.spec.output)
     origin = InputSource(
-        checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, job.spec.device.kind, cache,
+        checkpoint.folder, checkpoint.identity, job.lengths, job.texts, job.seed, job.spec.device.reference_kind, cache,
         job.spec.output,
     )  # fmt: skip
     prepared = prepare(job, origin, source)
@@ -91,7 +91,7 @@ def _learn(job: ExportJob, checkpoint: Checkpoint, cache: ArtifactCache) -> Lear
             quantization,
             job.texts,
             job.seed,
-            job.spec.device.kind,
+            job.spec.device.reference_kind,
             job.form.arrays,
             job.form.floating,
             cache,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from test_compare import processes, refusal
 
-from suites.batch import Batch, Line
+from suites.batch import Batch
+from suites.cli.batch_file import Line
 from suites.compare import main
 from suites.comparing.interleaved_runs import Plan, commands_of, order
 from suites.comparing.revisions import find_commit, working_tree

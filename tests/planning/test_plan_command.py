@@ -11,7 +11,7 @@ from conftest import Cli
 
 from backends.base import Artifact, Device
 from suites import batch
-from suites.asking import request as requests
+from suites.asking import chosen_machine
 from suites.asking.request import Request, resolve
 from suites.cli import local_settings
 from suites.measuring.machine import Machine
@@ -144,7 +144,7 @@ def engine_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
     """Return a request for a backend that builds engines, on a GPU that is not here."""
     device = Device("cuda", 0, "NVIDIA Test", "GPU-0", (9, 0), driver="580")
     description = {"gpu": "NVIDIA Test", "uuid": "GPU-0"}
-    monkeypatch.setattr(requests, "gpus", lambda: [Machine(device, "nvidia-test", description)])
+    monkeypatch.setattr(chosen_machine, "gpus", lambda: [Machine(device, "nvidia-test", description)])
     local_settings.register()
     config = run_schema()(backend="trt", weights="random", results=str(tmp_path / "r"), cache=str(tmp_path / "c"))
     return resolve(replace(config, **_random()), writes=False)

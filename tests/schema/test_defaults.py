@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT
 
 from backends.config_key import keys_of, to_json_types
-from suites.batch import read_lines
+from suites.cli.batch_file import read_lines
 from suites.root import CONF
 from suites.schema.run_schema import run_schema
 

@@ -38,6 +38,8 @@ CLASSES = {
     "tensor": "ITensor",
     "result": "ITensor",
     "reader": "Runtime",
+    "runtime_config": "IRuntimeConfig",
+    "runtime_cache": "IRuntimeCache",
     "identity": "IIdentityLayer",
     "timings": "ITimingCache",
     "others": "ITimingCache",

@@ -11,6 +11,9 @@ from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 ALL = frozenset(Capabilities.__dataclass_fields__)
 """Names of all capabilities."""
 
+RTX_ONLY = frozenset({"named_targets", "runtime_strategies", "engine_validity"})
+"""Names of the capabilities of TensorRT-RTX only."""
+
 
 def capabilities(names: set[str] | frozenset[str]) -> Capabilities:
     """Return the capabilities of a release that has `names` only."""

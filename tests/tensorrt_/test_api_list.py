@@ -29,6 +29,15 @@ def test_the_names_are_those_of_the_module_that_defines_the_classes() -> None:
     assert compiled_module(SimpleNamespace(Builder=Counter)) is collections
 
 
+def test_the_list_of_the_installed_tensorrt_rtx_is_the_committed_one() -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    release = ".".join(rtx.__version__.split(".")[:3])
+    committed = SCRIPT.with_name(f"rtx-{release}.txt")
+    if not committed.exists():
+        pytest.skip(f"there is no list of TensorRT-RTX {release}")
+    assert [*api_lines(compiled_module(rtx))] == committed.read_text().splitlines()
+
+
 @pytest.mark.skipif(not PYTHON_WITH_TENSORRT, reason="no Python with TensorRT is named")
 def test_the_list_of_the_installed_release_is_the_committed_one() -> None:
     version = subprocess.run(

@@ -135,7 +135,7 @@ def test_the_layers_after_packed_and_padded_encoders_are_built(
 ) -> None:
     build = Build(rtx)
     network, profile = build.network, build.profile
-    api: Any = SimpleNamespace(trt=rtx, can=SimpleNamespace(weak_typing=False), version="11.4.0")
+    api: Any = SimpleNamespace(trt=rtx, can=SimpleNamespace(weak_typing=False, int64_sizes=True))
     kind = rtx.DataType.HALF if half else rtx.DataType.FLOAT
     if packed:
         hidden = network.add_input("hidden", kind, (-1, HIDDEN, 1, 1))

@@ -16,7 +16,10 @@ from backends.tensorrt_.run_plan import open_model
 PROFILES = (((1, 8), (1, 8), (1, 8)), ((1, 8), (4, 16), (4, 16)))
 """A fixed profile, and a wide one that contains it: min, opt and max [batch, sequence]."""
 HIDDEN = 2
-SETTINGS = {"file": "model.plan", "plugin_libraries": ["own.so"], "host_code": False, "built_for": "tensorrt 1 on GPU"}
+SETTINGS = {
+    "module": "tensorrt", "file": "model.plan", "plugin_libraries": ["own.so"], "host_code": False,
+    "built_for": "tensorrt 1 on GPU",
+}  # fmt: skip
 DTYPES = {"float": np.float32, "half": np.float16, "bf16": np.uint16}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.runtime import installation
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from suites import worker
-from suites.asking import request
+from suites.asking import chosen_machine, request
 from suites.asking.request import resolve
 from suites.measuring.machine import Machine
 from suites.running.job import ProbeJob
@@ -111,8 +110,8 @@ def test_a_batch_in_passes_needs_a_profile_for_one_pass_only(monkeypatch: pytest
     assert worker.probe(ProbeJob("trt", requested, passes=4)).outcome == "ok"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
-def test_without_tensorrt_the_cell_is_unavailable_with_advice() -> None:
+def test_without_tensorrt_the_cell_is_unavailable_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "versions_of", lambda names: {})
     answer = worker.probe(ProbeJob("trt", BuildSpec("fp16", H200, (Shape(1, 128),), True, Path(), typed())))
     assert answer.outcome == "unavailable"
     assert "make trt86" in answer.reason
@@ -142,7 +141,7 @@ def test_a_missing_library_is_named_with_its_package(error: str, advice: str) ->
 def request_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> request.Request:
     """Return a request for backend trt at one precision, for a simulated machine with an H200."""
     machine = Machine(H200, "nvidia-h200", {"uuid": "GPU-0"})
-    monkeypatch.setattr(request, "gpus", lambda: [machine])
+    monkeypatch.setattr(chosen_machine, "gpus", lambda: [machine])
     base = OmegaConf.structured(run_schema())
     own = [f"results={tmp_path}", f"cache={tmp_path}", "weights=random", "model.architecture={model_type: bert}"]
     own += ["backend=trt"]

@@ -25,6 +25,9 @@ LOADERS = ("tensorrt_api.py", "run_plan.py")
 """The modules that import TensorRT: one makes the object with the module and its capabilities, the other is exported
 with a plan and runs without the project."""
 
+RTX = "rtx-1.7.1"
+"""List of TensorRT-RTX, whose API is that of 11 with few differences."""
+
 RELEASES = sorted(path.stem for path in (ROOT / "tests" / "tensorrt_api").glob("*.txt"))
 
 
@@ -35,7 +38,78 @@ def test_every_name_is_in_the_releases_that_reach_it(path: Path, release: str) -
 
 
 def test_there_is_a_list_for_each_generation_of_releases() -> None:
-    assert RELEASES == ["10.16.1", "11.4.0", "8.6.0"]
+    assert RELEASES == ["10.16.1", "11.4.0", "8.6.0", RTX]
+
+
+def names_in(release: str) -> set[str]:
+    """Return the names that the sources use, on the lines that a release reaches."""
+    can = Capabilities.where(lambda dotted: named(names_of(release), dotted))
+    return {name for path in SOURCES for name, _ in Reader(can).body(ast.parse(path.read_text()).body)}
+
+
+def test_the_names_in_use_that_tensorrt_rtx_has_and_11_lacks_are_those_of_named_targets_and_of_its_runtime() -> None:
+    newest, used = names_of("11.4.0"), names_in(RTX)
+    assert {name for name in used if "__" not in name and not named(newest, name)} == {
+        "ComputeCapability",
+        "CudaGraphStrategy",
+        "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
+        "DynamicShapesKernelSpecializationStrategy",
+        "EngineInvalidityDiagnostics",
+        "EngineValidity",
+        "EngineValidity.INVALID",
+        "IBuilderConfig.num_compute_capabilities",
+        "IBuilderConfig.set_compute_capability",
+        "IExecutionContext.is_stream_capturable",
+        "IRuntimeCache.deserialize",
+        "IRuntimeCache.serialize",
+        "IRuntimeConfig.create_runtime_cache",
+        "IRuntimeConfig.cuda_graph_strategy",
+        "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
+        "IRuntimeConfig.set_runtime_cache",
+        "Runtime.get_engine_validity",
+    }
+
+
+def test_tensorrt_rtx_has_all_names_in_use_on_11_but_that_of_plugins() -> None:
+    """Each graph and builder call of 11 can therefore be tried with TensorRT-RTX, which builds without a GPU."""
+    used = {name for name in names_in("11.4.0") if "__" not in name}
+    assert [name for name in sorted(used) if not named(names_of(RTX), name)] == ["INetworkDefinition.add_plugin_v3"]
+
+
+def test_the_classes_that_differ_between_tensorrt_rtx_and_11() -> None:
+    rtx, newest = names_of(RTX), names_of("11.4.0")
+    assert rtx.keys() - newest.keys() == {
+        "ComputeCapability",
+        "CudaGraphStrategy",
+        "DynamicShapesKernelSpecializationStrategy",
+        "EngineInvalidityDiagnostics",
+        "EngineValidity",
+        "IRuntimeCache",
+        "IWeightsManager",
+    }
+    assert newest.keys() - rtx.keys() == {
+        "IPluginV3QuickAOTBuild",
+        "ISymExpr",
+        "ISymExprs",
+        "KernelLaunchParams",
+        "QuickPluginCreationRequest",
+        "_plugin_registry",
+    }
+    changed = {name for name in rtx.keys() & newest.keys() if rtx[name] != newest[name]}
+    assert changed == {
+        "Builder",
+        "BuilderFlag",
+        "IBuilderConfig",
+        "ICudaEngine",
+        "IExecutionContext",
+        "IGpuAllocator",
+        "IGpuAsyncAllocator",
+        "INetworkDefinition",
+        "IRuntimeConfig",
+        "ITensor",
+        "NetworkDefinitionCreationFlag",
+        "Runtime",
+    }
 
 
 def test_the_reader_finds_many_names() -> None:
@@ -155,11 +229,27 @@ def test_names_that_a_release_reaches_and_lacks_are_listed(source: str, release:
             },
         ),
         (
+            RTX,
+            {
+                "strong_typing",
+                "bfloat16",
+                "opset_19",
+                "int64_sizes",
+                "progress",
+                "named_parser_errors",
+                "packed_attention",
+                "named_targets",
+                "runtime_strategies",
+                "engine_validity",
+            },
+        ),
+        (
             "11.4.0",
             {
                 "strong_typing",
                 "bfloat16",
                 "opset_19",
+                "int64_sizes",
                 "progress",
                 "named_parser_errors",
                 "plugin_v3",

@@ -63,7 +63,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     )  # fmt: skip
     replaced = {
         "use_device": lambda index: None, "free_memory": lambda: simulated.free, "Log": lambda api: log,
-        "BuildMonitor": lambda phase: nullcontext(watch), "find_faults": lambda *_: simulated.faults(),
+        "BuildMonitor": lambda phase, on_gpu: nullcontext(watch), "find_faults": lambda *_: simulated.faults(),
         "load_plugins": lambda *_: None, "write_layers": lambda *_: {}, "load_timings": lambda *_: True,
         "save_timings": lambda *_: None, "estimated_seconds": lambda path, kind: 40.0,
         "note_seconds": lambda path, kind, seconds: simulated.notes.append((kind, seconds)),
@@ -104,8 +104,7 @@ def test_a_plan_that_does_not_open_for_lack_of_memory_is_not_built_again(stage: 
 
 
 def test_a_build_notes_the_time_of_its_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "runtime", SimpleNamespace(cudaMemGetInfo=lambda: None))
-    monkeypatch.setattr(progress, "checked", lambda answer: (1 << 30, 2 << 30))
+    monkeypatch.setattr(progress, "free_memory", lambda: 1 << 30)
     wall, processor = iter([10.0, 13.0, 17.5, 18.0]), iter([1.0, 5.25])
     clocks = SimpleNamespace(perf_counter=wall.__next__, process_time=processor.__next__)
     monkeypatch.setattr(progress, "time", clocks)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import PYTHON_WITH_TENSORRT as PYTHON
 from conftest import ROOT
-from fake_api import ALL, capabilities, fake_api
+from fake_api import ALL, RTX_ONLY, capabilities, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm, Unsupported
 from backends.cache import ArtifactCache
@@ -46,7 +46,7 @@ def spec(precision: str = "fp16", scheme: str = "explicit", **options: Any) -> B
 
 def plugin_backend_of(weak: bool) -> TensorRTPlugin:
     """Return the backend for a release with weak typing only, or with all capabilities but it."""
-    return TensorRTPlugin(lambda: fake_api({"weak_typing"} if weak else ALL - {"weak_typing"}))
+    return TensorRTPlugin(lambda: fake_api({"weak_typing"} if weak else ALL - {"weak_typing"} - RTX_ONLY))
 
 
 @pytest.mark.parametrize(

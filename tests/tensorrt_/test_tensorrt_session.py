@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_api import ALL, fake_api
+from fake_api import ALL, RTX_ONLY, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
 from backends.json_codec import from_json
@@ -102,7 +102,7 @@ class Graph:
 def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
     """Return a function that opens a session of the mock engine. `calls` of its stream are the calls since then."""
     calls: list[tuple[Any, ...]] = []
-    api = fake_api(ALL - {"memory_size_v1"})
+    api = fake_api(ALL - {"memory_size_v1"} - RTX_ONLY)
     api.trt.DataType = SimpleNamespace(FLOAT="float", HALF="half", INT32="int32")
     api.trt.TensorIOMode.OUTPUT = "output"
     api.trt.Runtime.return_value.deserialize_cuda_engine.side_effect = lambda plan: Engine(calls)

@@ -13,7 +13,7 @@ import torch
 from conftest import OTHER_MODELS, TINY_MODELS, Cli, json_of
 from torch.nn import functional
 
-from backends.base import Artifact, BuildSpec, Shape, Source, Unsupported
+from backends.base import Artifact, BuildSpec, Device, Shape, Source, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.model.checkpoint import load_encoder, run_encoder
@@ -24,12 +24,13 @@ from backends.onnx_.ranges import activation_ranges
 from backends.options import Switch
 from backends.quantization_options import QuantizationOptions
 from backends.registry import describe, load_backend
-from backends.torch_.description import CompileOptions
+from backends.torch_.description import CompileOptions, PackedMode, PackedOptions
 from backends.torch_.fp8 import INPUT_RANGES
 from backends.torch_.fp8_encoder import Conversion, convert_to_fp8
 from backends.torch_.fp8_linear import LARGEST, Fp8Linear, scale_of, sigmoid_gelu, to_e4m3
 from backends.torch_.merged_linear import MergedLinear
 from backends.torch_.model_precision import load_model
+from backends.torch_.packed_encoder import PackedModel, compiled
 from suites.measuring.machine import cpu
 from suites.records.results_folder import read_records
 
@@ -199,6 +200,33 @@ def test_both_backends_use_the_same_ranges_and_leave_out_the_same_layers(
     left = built("torch_packed", tiny, shared_cache, some).notes[INPUT_RANGES]
     assert isinstance(left, dict)
     assert set(by_product) - set(left) == {"projection", "0/qkv", "0/output"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "expected"),
+    [
+        ("fp8", {}, ("default", True)),
+        ("fp8", {"packed_mode": PackedMode.default}, ("default", False)),
+        ("fp8", {"packed_mode": PackedMode.eager}, None),
+        ("fp16", {}, None),
+        ("fp16", {"packed_mode": PackedMode.max_autotune}, ("max-autotune-no-cudagraphs", False)),
+        ("fp16", {"packed_mode": PackedMode.default, "dynamic": Switch.on}, ("default", True)),
+    ],
+)
+def test_a_packed_model_is_compiled_as_its_options_say(
+    precision: str,
+    options: dict[str, PackedMode | Switch],
+    expected: tuple[str, bool] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    calls: list[tuple[str, bool]] = []
+    monkeypatch.setattr(torch, "compile", lambda run, mode, dynamic: calls.append((mode, dynamic)) or run)
+    model = PackedModel({}, 1e-12)
+    for device in (Device(), Device("cuda", 0, "NVIDIA New", "GPU-0", (9, 0))):
+        spec = BuildSpec(precision, device, (Shape(4, 24),), False, tmp_path, PackedOptions(**options))
+        assert compiled(model, spec) == model.run
+    assert calls == ([expected] if expected else [])
 
 
 def test_merged_layers_give_the_outputs_of_separate_layers(tiny: Tiny, shared_cache: ArtifactCache) -> None:

@@ -13,12 +13,14 @@ from backends.profiles import plan_profiles
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import write_layers
+from backends.tensorrt_.build.logged_layers import write_logged_layers
 from backends.tensorrt_.build.plan_check import find_faults
 from backends.tensorrt_.build.progress import BuildMonitor, monitor
 from backends.tensorrt_.build.timing_cache import load_timings, save_timings, timing_cache_path
 from backends.tensorrt_.runtime.layout import Sizes
 from backends.tensorrt_.runtime.loading import load_plugins
 from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.target import builds_without_gpu, target_of
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions, Types
 
@@ -50,20 +52,20 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         Unavailable: TensorRT's lean runtime is needed but not installed.
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
-    use_device(spec.device.index)
-    options, log, free = spec.options_as(TensorRTOptions), Log(api), free_memory()
-    with BuildMonitor("starting the builder") as watch:
+    options, log, opens = spec.options_as(TensorRTOptions), Log(api), not builds_without_gpu(spec)
+    free = _free_memory_of(spec.device.index) if opens else SCARCE_MEMORY
+    with BuildMonitor("starting the builder", on_gpu=opens) as watch:
         load_plugins(api, options, log)
         builder = _builder(api, log, spec, free)
         watch.enter("defining the network")
-        target = _empty_target(api, builder, options, log)
+        target = _empty_target(api, builder, spec, log)
         network, config = target.network, target.config
         monitor(api, config, watch, log)
         layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
         _add_profiles(target, [layout.sizes(profile) for profile in profiles])
         timings = timing_cache_path(spec.cache, spec.device, api.version)
-        warm, durations = load_timings(config, timings), durations_path(timings)
+        warm, durations = api.can.timings and load_timings(config, timings), durations_path(timings)
         kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
@@ -74,7 +76,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
-            errors = find_faults(path, options, spec.device.index)
+            errors = find_faults(path, options, spec.device.index) if opens else []
             log.errors += errors
             return plan, not errors or _short_of_memory(log)
 
@@ -87,17 +89,25 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        save_timings(config, timings)
+        if api.can.timings:
+            save_timings(config, timings)
         note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
+        **({} if opens else {"target": options.target.name}),
         **notes,
-        **write_layers(api, path, options, log),
+        **(write_layers(api, path, options, log) if opens else write_logged_layers(path, log)),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
+
+
+def _free_memory_of(device: int) -> int:
+    """Make a device the current one, and return its free memory in bytes."""
+    use_device(device)
+    return free_memory()
 
 
 def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:
@@ -109,9 +119,14 @@ def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Buil
         raise _failure(api, log, spec, free) from None
 
 
-def _empty_target(api: TensorRTApi, builder: trt.Builder, options: TensorRTOptions, log: Log) -> BuildTarget:
+def _empty_target(api: TensorRTApi, builder: trt.Builder, spec: BuildSpec, log: Log) -> BuildTarget:
+    trt, can, options = api.trt, api.can, spec.options_as(TensorRTOptions)
     network = builder.create_network(_network_flags(api, options))
-    return BuildTarget(api, builder, network, _builder_config(api, builder, options), log)
+    config = _builder_config(api, builder, options)
+    if can.named_targets and (name := target_of(options, spec.device).name) != "portable":
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), 0)
+    return BuildTarget(api, builder, network, config, log)
 
 
 def _add_profiles(target: BuildTarget, profiles: Sequence[Mapping[str, tuple[Sizes, Sizes, Sizes]]]) -> None:

@@ -30,6 +30,9 @@ OPTIONS_OUTSIDE_KEY = (
     "contexts",
     "engines",
     "memory_mb",
+    "dynamic_shapes",
+    "runtime_cache",
+    "graphs",
     "pad_to_multiple_of",
 )
 """Options that are not in the cache key of a plan. They do not change a plan, or the key has the profiles and the
@@ -52,7 +55,8 @@ def cached_engine(spec: BuildSpec, made_from: Mapping[str, object], build: Build
     def write(path: Path) -> Mapping[str, object]:
         path.write_text(json.dumps(entries, indent=1), encoding="utf-8")
         sizes = ("engine_bytes", "activation_bytes")
-        total = {name: sum(from_json(int, plan.notes[name], name) for plan in plans) for name in sizes}
+        known = [name for name in sizes if all(name in plan.notes for plan in plans)]
+        total = {name: sum(from_json(int, plan.notes[name], name) for plan in plans) for name in known}
         profiles = [from_json(list[str], plan.notes["profiles"], "profiles") for plan in plans]
         return {"profiles": [profile for of_plan in profiles for profile in of_plan], **total}
 

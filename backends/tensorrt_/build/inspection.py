@@ -24,6 +24,7 @@ class InspectedLayer(TypedDict, total=False):
     LayerType: str
     TacticName: str
     TacticValue: str
+    Inputs: list[InspectedOutput]
     Outputs: list[InspectedOutput]
 
 

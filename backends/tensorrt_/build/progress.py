@@ -11,9 +11,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cuda.bindings import runtime
-
-from backends.cuda import checked
+from backends.cuda import free_memory
 from backends.tensorrt_.build.build_log import BuildLog
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -33,10 +31,13 @@ class BuildMonitor:
         estimate: expected seconds from the start to the end of the phase; None if they are not known.
         device_bytes: peak of the device memory in use, above the value at the start. It counts all processes, so it is
             too large if another process builds at the same time.
+
+    Args:
+        on_gpu: whether there is a device; without one `device_bytes` stays 0.
     """
 
-    def __init__(self, phase: str) -> None:
-        self.phase = phase
+    def __init__(self, phase: str, on_gpu: bool = True) -> None:
+        self.phase, self._on_gpu = phase, on_gpu
         self.detail: Callable[[], str] = str
         self.estimate: float | None = None
         self.device_bytes = 0
@@ -45,7 +46,7 @@ class BuildMonitor:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> BuildMonitor:
-        self._free_at_start, _ = checked(runtime.cudaMemGetInfo())
+        self._free_at_start = free_memory() if self._on_gpu else 0
         self._processor_at_start = time.process_time()
         self.enter(self.phase)
         self._thread.start()
@@ -79,8 +80,8 @@ class BuildMonitor:
     def _run(self) -> None:
         tenths = 0
         while not self._stop.wait(0.1):
-            free, _ = checked(runtime.cudaMemGetInfo())
-            self.device_bytes = max(self.device_bytes, self._free_at_start - free)
+            if self._on_gpu:
+                self.device_bytes = max(self.device_bytes, self._free_at_start - free_memory())
             tenths += 1
             if tenths % 10 == 0:
                 logger.info("%s", self.text(tenths // 10))

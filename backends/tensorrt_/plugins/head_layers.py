@@ -96,8 +96,7 @@ class HeadLayers:
     def _bounds(self) -> tuple[trt.ITensor, trt.ITensor]:
         """Index of the first token of each sequence, and of the token after its last one, both [batch]."""
         sizes = self.network.add_shape(self.places).get_output(0)
-        # Sizes are int64 since 10.0.
-        kind = np.int64 if int(self.layers.api.version.split(".")[0]) >= 10 else np.int32
+        kind = np.int64 if self.layers.api.can.int64_sizes else np.int32
         count = self._binary(sizes, self._integers(np.ones(1, kind)), "SUB")
         bounds = []
         for start in (0, 1):

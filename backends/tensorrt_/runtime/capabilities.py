@@ -14,7 +14,7 @@ def _if_named(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Features of a TensorRT release. A flag is true if the module `tensorrt` has the name in the field's metadata."""
+    """Features of a TensorRT release. A flag is true if its module has the name in the field's metadata."""
 
     explicit_batch: bool = _if_named("NetworkDefinitionCreationFlag.EXPLICIT_BATCH")
     """Networks need a flag to have the batch as a dimension. Releases in which they always have it lack the flag."""
@@ -29,6 +29,9 @@ class Capabilities:
     opset_19: bool = _if_named("DataType.INT64")
     """ONNX opsets above 17, and therefore FP8 Q/DQ, which needs opset 19. TensorRT 8.6 has names for FP8 types, but its
     parser reads only up to opset 17. Parsers of releases with native INT64 read higher opsets."""
+
+    int64_sizes: bool = _if_named("DataType.INT64")
+    """Sizes of tensors are INT64 in a network. Earlier releases have INT32 only."""
 
     calibration: bool = _if_named("IInt8EntropyCalibrator2")
     """Implicit INT8: the builder finds the ranges."""
@@ -48,7 +51,21 @@ class Capabilities:
 
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
+    named_targets: bool = _if_named("IBuilderConfig.set_compute_capability")
+    """TensorRT-RTX: builds for a named compute capability, on a machine without that GPU or any other."""
+
+    runtime_strategies: bool = _if_named("IRuntimeConfig.set_runtime_cache")
+    """TensorRT-RTX compiles kernels for shapes at run time: when it does so, a cache for them, its own CUDA graphs."""
+
+    engine_validity: bool = _if_named("Runtime.get_engine_validity")
+    """A runtime can say why it does not run a plan, without reading the whole plan."""
+
     memory_size_v1: bool = _if_named("ICudaEngine.device_memory_size")
+
+    @property
+    def timings(self) -> bool:
+        """Whether builds time tactics and can keep the times. Builds of TensorRT-RTX time nothing."""
+        return not self.named_targets
 
     @classmethod
     def where(cls, named: Callable[[str], bool]) -> Capabilities:

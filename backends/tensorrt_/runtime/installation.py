@@ -8,14 +8,17 @@ import sys
 from backends.base import Unavailable, versions_of
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi, load_api
 
-DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
-"""Python distributions of TensorRT. The first one may only depend on one of the others, or be absent."""
+RTX_DISTRIBUTIONS = ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13")
+DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", *RTX_DISTRIBUTIONS)
+"""Python distributions of TensorRT, and then of TensorRT-RTX. The first one of each may only depend on one of the
+others, or be absent."""
 
 COMPANION_PACKAGES = ("cuda-python", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
 PACKAGES = (*DISTRIBUTIONS, *COMPANION_PACKAGES)
-RELEASES = ("8.6", "10", "11")
+RELEASES, RTX_RELEASES = ("8.6", "10", "11"), ("1",)
 INSTALL_ADVICE = (
-    "run `make trt86`, or pip install tensorrt for release 10 or 11, and set interpreter.trt to that Python"
+    "run `make trt86`, or pip install tensorrt for release 10 or 11, or run `make trt-rtx`, and set interpreter.trt to "
+    "that Python"
 )
 
 INSTALL_COMMAND = f"{sys.executable} -m pip install tensorrt cuda-python"
@@ -29,11 +32,13 @@ def available_api() -> TensorRTApi:
         Unavailable: TensorRT is not installed, this backend does not support its release, or a library that it needs is
             missing.
     """
-    release = installed_release()
+    distribution, release = installed_distribution()
     if not release:
         raise Unavailable(f"TensorRT is not installed in this interpreter: {INSTALL_ADVICE}")
-    if not any(release == supported or release.startswith(f"{supported}.") for supported in RELEASES):
-        raise Unavailable(f"TensorRT {release} is not supported (supported: {', '.join(RELEASES)}): {INSTALL_ADVICE}")
+    rtx = distribution in RTX_DISTRIBUTIONS
+    product, releases = ("TensorRT-RTX", RTX_RELEASES) if rtx else ("TensorRT", RELEASES)
+    if not any(release == supported or release.startswith(f"{supported}.") for supported in releases):
+        raise Unavailable(f"{product} {release} is not supported (supported: {', '.join(releases)}): {INSTALL_ADVICE}")
     try:
         import cuda.bindings.runtime  # noqa: F401
 
@@ -44,7 +49,12 @@ def available_api() -> TensorRTApi:
 
 def installed_release() -> str:
     """Return the version of TensorRT in this interpreter without importing it; empty if it is not installed."""
-    return next(iter(versions_of(DISTRIBUTIONS).values()), "")
+    return installed_distribution()[1]
+
+
+def installed_distribution() -> tuple[str, str]:
+    """Return the distribution of TensorRT in this interpreter and its version; empty texts if there is none."""
+    return next(iter(versions_of(DISTRIBUTIONS).items()), ("", ""))
 
 
 def import_advice(error: str) -> str:

@@ -40,7 +40,25 @@ def read_plan(api: TensorRTApi, plan: bytes | trt.IHostMemory, options: EngineKe
     Args:
         plan: bytes, or the buffer that the builder returns.
     """
-    trt = api.trt
+    trt, can = api.trt, api.can
     reader = trt.Runtime(log.logger)
     reader.engine_host_code_allowed = options.version_compatible
+    if can.engine_validity:
+        validity, reasons = reader.get_engine_validity(plan)
+        if validity == trt.EngineValidity.INVALID:
+            log.errors.append(f"the plan does not run here: {_named(api, int(reasons))}; build it for this GPU")
+            return None
     return reader.deserialize_cuda_engine(plan)
+
+
+def _named(api: TensorRTApi, reasons: int) -> str:
+    """Return the names of the reasons in a bit mask of EngineInvalidityDiagnostics, such as "unsupported cc"."""
+    trt, can = api.trt, api.can
+    if not can.engine_validity:
+        return ""
+    names = [
+        name.lower().replace("_", " ")
+        for name, reason in trt.EngineInvalidityDiagnostics.__members__.items()
+        if reasons & int(reason)
+    ]
+    return ", ".join(names) or "no reason given"

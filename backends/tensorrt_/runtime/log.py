@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Severity: TypeAlias = trt.ILogger.Severity
 
 PARSING = re.compile(r"Parsing node: (.*)")
+ENGINE_LAYERS = "Layers:"
+"""Start of the message that lists the layers of a built engine, one a line."""
+
 PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
 
 
@@ -25,6 +28,7 @@ class Log:
     Attributes:
         logger: the trt.ILogger that adds messages. TensorRT's objects get it when they are made.
         listener: called with each message, from any thread; None for no listener.
+        layers: layers of the engine that was built last, in the words of the builder's verbose log.
         peak_bytes: peak device memory of TensorRT's own allocators, as TensorRT reports it.
     """
 
@@ -35,6 +39,7 @@ class Log:
         self.errors: list[str] = []
         self.last_node = ""
         self.peak_bytes = 0
+        self.layers: list[str] = []
         self.listener: Callable[[str], None] | None = None
 
     def add(self, severity: trt.ILogger.Severity, message: str) -> None:
@@ -43,6 +48,8 @@ class Log:
         if self.listener is not None:
             self.listener(message)
         if severity == trt.ILogger.VERBOSE:
+            if message.startswith(ENGINE_LAYERS):
+                self.layers = message.splitlines()[1:]
             if parsing := PARSING.search(message):
                 self.last_node = parsing.group(1)
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backends.config_key import key
-from backends.options import BackendOptions, Layout, Profiles, SharedKeys, Switch
+from backends.options import BackendOptions, Layout, NamedGpu, Profiles, SharedKeys, Switch
 from backends.value_checks import Refused, at_least, between
 
 Products = Enum("Products", ["auto", "convolution", "matmul", "fully_connected", "plugin"])
@@ -20,6 +20,9 @@ Contexts = Enum("Contexts", ["one", "per_profile"])
 Engines = Enum("Engines", ["one", "per_shape"])
 Rewrite = Enum("Rewrite", ["constant_reshapes", "merged_qkv", "sigmoid_gelu", "cubic_gelu"])
 Types = Enum("Types", ["auto", "flags", "graph"])
+DynamicShapes = Enum("DynamicShapes", ["auto", "lazy", "eager", "none"])
+GraphStrategy = Enum("GraphStrategy", ["suite", "runtime"])
+Target = Enum("Target", ["device", "portable", "sm75", "sm80", "sm86", "sm89", "sm120", "sm121"])
 Verbosity = Enum("Verbosity", ["none", "layer_names_only", "detailed"])
 
 Options = TypeVar("Options", bound="TensorRTOptions")
@@ -100,6 +103,28 @@ class EngineKeys:
     version_compatible: bool = key(False, "Build engines that run in later TensorRT releases too.")
     refit: bool = key(False, "Build engines whose weights can be replaced.")
     verbosity: Verbosity = key(Verbosity.detailed, "Detail that the inspector stores about layers.")
+    target: Target = key(
+        Target.device,
+        "TensorRT-RTX: GPUs of the engine. device: the GPU of the cell; smNN: compute capability N.N; portable: all. "
+        "With until=build a named target needs no GPU.",
+        added_later=True,
+        in_help=True,
+    )
+    dynamic_shapes: DynamicShapes = key(
+        DynamicShapes.auto,
+        "TensorRT-RTX: kernels for a new shape. lazy: compile them in the background; eager: before the first step; "
+        "none: use kernels for any shape. auto: its default.",
+        added_later=True,
+        in_help=True,
+    )
+    runtime_cache: bool = key(
+        False, "TensorRT-RTX: keep kernels that sessions compile in the cache folder.", added_later=True
+    )
+    graphs: GraphStrategy = key(
+        GraphStrategy.suite,
+        "CUDA graphs. suite: as cuda_graph says; runtime: TensorRT-RTX captures and replays them by itself.",
+        added_later=True,
+    )
     plugin_libraries: list[str] = key([], "Shared libraries of plugins to load.", paths=True)
 
     def __post_init__(self) -> None:
@@ -178,6 +203,16 @@ class TensorRTOptions(EngineKeys, BackendOptions):
             raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
         return options
 
+    def named_gpu(self) -> NamedGpu | None:
+        if self.target is Target.device:
+            return None
+        # A portable engine must suit its oldest GPU, which has compute capability 8.0.
+        capability = (8, 0) if self.target is Target.portable else capability_of(self.target)
+        return NamedGpu(f"tensorrt-rtx {self.target.name}", capability)
+
+    def has_graphs(self, device_kind: str) -> bool:
+        return super().has_graphs(device_kind) and self.graphs is GraphStrategy.suite
+
     def for_cell(self) -> dict[str, object]:
         """Return the options for a cell. A library is given by its file name and a digest of its content."""
         from backends.cache import digest_of  # imports numpy, which the help of a command does not need
@@ -227,6 +262,12 @@ def _check_ranges(options: TensorRTOptions) -> None:
             corner = [max(ends[axis], earlier_ends[axis]) for axis in (0, 1)]
             if all(corner[axis] <= min(ends[axis + 2], earlier_ends[axis + 2]) for axis in (0, 1)):
                 raise Refused(f"trt.ranges: numbers {earlier} and {number} overlap: both have {corner[0]}x{corner[1]}")
+
+
+def capability_of(target: Target) -> tuple[int, int]:
+    """Return the compute capability of a target "smNN"; (0, 0) for the others."""
+    digits = target.name.removeprefix("sm")
+    return (int(digits[:-1]), int(digits[-1])) if digits.isdecimal() else (0, 0)
 
 
 def _library(path: str) -> str:

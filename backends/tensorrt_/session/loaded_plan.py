@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
+from backends.tensorrt_.session.runtime_config import ContextFactory, check_capturable
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 
 def read_verified_plan(artifact: Artifact) -> bytes:
@@ -49,8 +54,9 @@ class LoadedPlan:
         load_plugins(api, options, self.log)
         engine = read_plan(api, plan, options, self.log)
         if engine is None:
-            raise RuntimeError(f"TensorRT cannot read the plan: {'; '.join(self.log.errors)}")
-        self.engine = engine
+            reason = "; ".join(self.log.errors) or "no reason"
+            raise RuntimeError(f"{api.product} cannot read the plan: {' '.join(reason.split())}")
+        self.engine, self.contexts = engine, ContextFactory(api, spec, plan)
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         outputs = [n for n in names if self.engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
         self.inputs, self.output = [name for name in names if name not in outputs], outputs[0]
@@ -67,6 +73,21 @@ class LoadedPlan:
         self.per_token = spec.output.per_token
         leading = self.layout.token_axes if self.per_token else 1
         self.features = math.prod(tuple(self.engine.get_tensor_shape(self.output))[leading:])
+
+    def new_context(self) -> trt.IExecutionContext:
+        """Return a new execution context.
+
+        Raises:
+            RuntimeError: TensorRT created none.
+        """
+        context = self.contexts.new_context(self.engine)
+        if context is None:
+            raise RuntimeError(f"TensorRT created no execution context: {'; '.join(self.log.errors) or 'no reason'}")
+        return context
+
+    def check_capturable(self, context: trt.IExecutionContext, stream: int) -> None:
+        """Check that a step of the context can be captured; see backends/tensorrt_/session/runtime_config.py."""
+        check_capturable(self._api, context, stream)
 
     def buffer_sizes(self, only: Sequence[int]) -> tuple[int, int]:
         """Return the largest number of values of all inputs together (see `places_of`), and of the output.

@@ -48,10 +48,8 @@ class TensorRTSession(Session):
     """
 
     def __init__(self, plan: LoadedPlan, stream: CudaStream, only: Sequence[int] = ()) -> None:
-        engine, self._plan, self._log = plan.engine, plan, plan.log
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise RuntimeError(f"TensorRT created no execution context: {'; '.join(self._log.errors) or 'no reason'}")
+        self._plan, self._log = plan, plan.log
+        self._context = plan.new_context()
         self.stream = self._stream = stream
         self._usable = list(only) or list(range(len(plan.profiles)))
         self.profiles: list[Profile] = [plan.profiles[index] for index in self._usable]
@@ -80,6 +78,8 @@ class TensorRTSession(Session):
             self.wait()
         self.graphs.clear()
         self._context = None
+        if "_plan" in vars(self):
+            self._plan.contexts.save()
         for name in ("_pinned_inputs", "_pinned_output", "_device_inputs", "_device_output", "_plan"):
             vars(self).pop(name, None)
 
@@ -235,6 +235,7 @@ class TensorRTSession(Session):
         self.graphs.drop()
         if not self._stepped or self._in_context != _sizes(self._batch):
             raise RuntimeError("capture needs a plain step at this shape first")
+        self._plan.check_capturable(self._context, int(self._stream.handle))
         self.graphs.add(CapturedStep(CudaGraph(self._stream, self._enqueue_step), self._output_sizes()))
 
 

@@ -1,0 +1,312 @@
+"""Backend trt with TensorRT-RTX: targets, refusals, and engines that are built here and not run.
+
+Builds need TensorRT-RTX and no GPU. Sessions are tested with mocks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import pytest
+from fake_api import RTX_ONLY, fake_api
+from omegaconf import OmegaConf
+from onnx import TensorProto, helper
+
+from backends.base import Artifact, BuildSpec, Device, Shape, Source, Unsupported
+from backends.cache import ArtifactCache, digest_of
+from backends.config_key import cell_mapping
+from backends.json_codec import from_json
+from backends.onnx_.onnx_source import prepare_source
+from backends.options import Switch
+from backends.quantization_options import Activation, Placement, QuantizationOptions
+from backends.tensorrt_.build.inspection import LAYERS
+from backends.tensorrt_.build.logged_layers import logged_layers, operand_types
+from backends.tensorrt_.onnx_backend import TensorRT
+from backends.tensorrt_.runtime import tensorrt_api
+from backends.tensorrt_.runtime.installation import available_api
+from backends.tensorrt_.runtime.loading import read_plan
+from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.target import check_target
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
+from backends.tensorrt_.session.runtime_config import FOLDER, ContextFactory
+from suites.asking import chosen_machine
+from suites.asking.request import resolve
+from suites.schema.refusals import Refused
+from suites.schema.run_schema import run_schema
+
+RTX4090 = Device("cuda", 0, "NVIDIA GeForce RTX 4090", "GPU-0", (8, 9), driver="580")
+SHAPES = (Shape(1, 16), Shape(4, 32))
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "albert")
+FP16_ATTENTION = ("mpnet", "albert")
+"""Families whose attention stays FP16 in INT8 and FP8, and so is fused."""
+
+PRECISIONS = {"fp32": "f32", "fp16": "f16", "int8": "i8", "fp8": "e4m3"}
+"""Precisions of cells, and the type of the operands of their products in the notes of an engine."""
+
+QUANTIZATION = QuantizationOptions(
+    placement=Placement.all_but_ffn_residual, samples=8, sequence=24, activation=Activation.int8,
+    reduce_range=Switch.off,
+)  # fmt: skip
+
+PROFILE_KINDS = ("per_shape", "dynamic")
+
+
+def options(**given: Any) -> TensorRTOptions:
+    return from_json(TensorRTOptions, {"min": [1, 16], "opt": [4, 32], "max": [4, 32], **given})
+
+
+def spec(cache: Path = Path("cache"), precision: str = "fp16", device: Device = RTX4090, **given: Any) -> BuildSpec:
+    return BuildSpec(precision, device, SHAPES, True, cache, options(**given))
+
+
+def named_spec(cache: Path, precision: str, target: str = "sm89", **given: Any) -> BuildSpec:
+    gpu = options(target=target).named_gpu()
+    assert gpu is not None
+    return spec(cache, precision, Device("cuda", name=gpu.name, compute_capability=gpu.compute_capability),
+                target=target, **given)  # fmt: skip
+
+
+def device_of(capability: tuple[int, int]) -> Device:
+    return replace(RTX4090, name="NVIDIA Test", compute_capability=capability)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> TensorRTApi:
+    """Return the API of the installed TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    api = available_api()
+    if not api.can.named_targets:
+        pytest.skip("this interpreter has TensorRT too, which comes first")
+    return api
+
+
+def test_the_module_that_is_installed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, module in (({"tensorrt_rtx"}, "tensorrt_rtx"), ({"tensorrt", "tensorrt_rtx"}, "tensorrt"), (set(), "")):
+        monkeypatch.setattr(tensorrt_api, "find_spec", lambda name, found=found: name in found)
+        monkeypatch.setattr(tensorrt_api.sys, "modules", {})
+        assert tensorrt_api.installed_module() == module
+
+
+@pytest.mark.parametrize(
+    ("capability", "given", "reason"),
+    [
+        ((9, 0), {}, "does not run on NVIDIA Test, which has compute capability 9.0"),
+        ((9, 0), {"target": "portable"}, "does not run on NVIDIA Test"),
+        ((10, 0), {}, "set interpreter.trt to a Python with the package tensorrt"),
+        ((8, 6), {"target": "sm89"}, "trt.target=sm89 is not for NVIDIA Test, which has compute capability 8.6"),
+        ((8, 9), {"hardware_compatible": True}, "trt.hardware_compatible is not for TensorRT-RTX"),
+    ],
+)
+def test_a_gpu_without_engines_is_refused_before_the_build(
+    capability: tuple[int, int], given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        check_target(fake_api(RTX_ONLY), spec(device=device_of(capability), **given))
+
+
+@pytest.mark.parametrize("given", [{"target": "sm89"}, {"dynamic_shapes": "lazy"}, {"runtime_cache": True},
+                                   {"graphs": "runtime"}])  # fmt: skip
+def test_options_of_tensorrt_rtx_are_refused_elsewhere(given: dict[str, Any]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(Unsupported, match=f"trt.{name}={str(value).lower()} needs TensorRT-RTX, but this"):
+        check_target(fake_api({"weak_typing"}), spec(**given))
+
+
+@pytest.mark.parametrize(("capability", "given"), [((8, 9), {}), ((12, 5), {}), ((8, 0), {"target": "portable"})])
+def test_a_gpu_with_engines_is_accepted(capability: tuple[int, int], given: dict[str, Any]) -> None:
+    check_target(fake_api(RTX_ONLY), spec(device=device_of(capability), **given))
+
+
+def test_a_cell_omits_the_new_options_at_their_defaults() -> None:
+    names = {"target", "dynamic_shapes", "runtime_cache", "graphs"}
+    assert not names & cell_mapping(options()).keys()
+    assert names <= cell_mapping(options(target="sm89", dynamic_shapes="lazy", runtime_cache=True,
+                                         graphs="runtime")).keys()  # fmt: skip
+    assert not options(graphs="runtime").has_graphs("cuda")
+
+
+def config_of(tmp_path: Path, *overrides: str) -> Any:
+    base = OmegaConf.structured(run_schema())
+    own = [f"results={tmp_path}", f"cache={tmp_path}", "weights=random", "model.architecture={model_type: bert}"]
+    return OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist([*own, "backend=trt", *overrides])))
+
+
+def test_a_build_for_a_named_target_needs_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen_machine, "gpus", list)
+    with pytest.raises(Refused, match="or add until=build, which builds for tensorrt-rtx sm86 without a GPU"):
+        resolve(config_of(tmp_path, "trt.target=sm86"))
+    request = resolve(config_of(tmp_path, "trt.target=sm86", "until=build"))
+    assert request.machine.slug == "tensorrt-rtx-sm86"
+    assert request.spec.device == Device("cuda", name="tensorrt-rtx sm86", compute_capability=(8, 6))
+    assert request.spec.device.reference_kind == "cpu"
+
+
+def built(rtx: TensorRTApi, requested: BuildSpec, folder: tuple[Path, str], cache: ArtifactCache) -> Artifact:
+    """Build the engine of a model as a worker does."""
+    backend = TensorRT(lambda: rtx)
+    backend.check(requested)
+    source = prepare_source(*folder, backend.source_form(requested), requested.quantization, ["a line"], 0, cache)
+    return backend.build(requested, source)
+
+
+@pytest.mark.parametrize("profiles", PROFILE_KINDS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_engine_is_built_without_a_gpu_and_its_products_have_the_precision(
+    family: str, precision: str, profiles: str, rtx: TensorRTApi,
+    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, tmp_path: Path,
+) -> None:  # fmt: skip
+    requested = replace(named_spec(tmp_path, precision, profiles=profiles), quantization=QUANTIZATION)
+    artifact = built(rtx, requested, tiny(family), shared_cache)
+    types = from_json(dict[str, int], artifact.notes["product_types"], "product_types")
+    assert types[PRECISIONS[precision]] == max(types.values())
+    assert len(from_json(list[str], artifact.notes["profiles"], "profiles")) == (2 if profiles == "per_shape" else 1)
+    assert artifact.notes["target"] == "sm89"
+    layers = json.loads(artifact.path.with_name(LAYERS).read_text())["Layers"]
+    fused = precision == "fp16" or (precision != "fp32" and family in FP16_ATTENTION)
+    assert any("mha" in layer["Name"] for layer in layers) == fused
+
+
+def test_a_portable_engine_is_another_one(
+    rtx: TensorRTApi, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, tmp_path: Path
+) -> None:
+    named, portable = (
+        built(rtx, named_spec(tmp_path, "fp16", target), tiny("bert"), shared_cache) for target in ("sm89", "portable")
+    )
+    assert named.sha256 != portable.sha256
+    with pytest.raises(Unsupported, match=r"fp8 needs compute capability 8.9; tensorrt-rtx portable is older"):
+        TensorRT(lambda: rtx).check(named_spec(tmp_path, "fp8", "portable"))
+
+
+def graph_with(tmp_path: Path, nodes: list[Any], initializers: list[Any]) -> Source:
+    """Return a source whose graph has the inputs of a model, and these nodes from `input_ids` to `output`."""
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["b", "s"])]
+    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "planted", inputs, outputs, initializers)
+    path = tmp_path / "planted.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return Source(tmp_path, "", onnx=Artifact(path, digest_of(path), notes={"opset": 17}))
+
+
+CAST = helper.make_node("Cast", ["input_ids"], ["x"], "/embeddings/Cast", to=TensorProto.FLOAT)
+SCALE = helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])
+FAULTS = {
+    "/layer.0/QuantizeLinear": (
+        [CAST, helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "/layer.0/QuantizeLinear"),
+         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["output"], "/layer.0/DequantizeLinear")],
+        [SCALE, helper.make_tensor("zero", TensorProto.UINT8, [], [128])],
+    ),
+    "/layer.0/Add": (
+        [CAST, helper.make_node("Add", ["x", "half"], ["output"], "/layer.0/Add")],
+        [helper.make_tensor("half", TensorProto.FLOAT16, [], [0.5])],
+    ),
+}  # fmt: skip
+"""Faults in graphs by the name of the node: a UINT8 zero point, and operands of two types."""
+
+
+@pytest.mark.parametrize("node", FAULTS)
+def test_a_planted_fault_is_refused_with_the_name_of_its_node(node: str, rtx: TensorRTApi, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=node) as refused:
+        TensorRT(lambda: rtx).build(named_spec(tmp_path, "fp16"), graph_with(tmp_path, *FAULTS[node]))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_plan_that_does_not_run_here_is_one_line(tmp_path: Path) -> None:
+    api = fake_api(RTX_ONLY)
+    api.trt.EngineInvalidityDiagnostics.__members__ = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2}
+    reader = api.trt.Runtime.return_value
+    reader.get_engine_validity.return_value = (api.trt.EngineValidity.INVALID, 2)
+    log = Log(api)
+    assert read_plan(api, b"plan", options(), log) is None
+    assert log.errors == ["the plan does not run here: unsupported cc; build it for this GPU"]
+    assert not reader.deserialize_cuda_engine.called
+
+
+class Engine:
+    """Mock of an engine; `accepts` is whether it accepts the kernels in a file."""
+
+    def __init__(self, accepts: bool = True) -> None:
+        self.read: list[bytes] = []
+
+        def deserialize(content: bytes) -> bool:
+            self.read.append(content)
+            return accepts
+
+        cache = SimpleNamespace(deserialize=deserialize, serialize=lambda: b"kernels")
+        self.config = SimpleNamespace(create_runtime_cache=lambda: cache, set_runtime_cache=lambda cache: None)
+        self.given: tuple[Any, ...] | None = None
+
+    def create_runtime_config(self) -> Any:
+        return self.config
+
+    def create_execution_context(self, *given: Any) -> str:
+        self.given = given
+        return "context"
+
+
+def factory(tmp_path: Path, plan: bytes = b"plan", cuda_graph: bool = False, **given: Any) -> ContextFactory:
+    api = fake_api(RTX_ONLY)
+    api.trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY="lazy", EAGER="eager", NONE="none")
+    api.trt.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
+    return ContextFactory(api, replace(spec(tmp_path, **given), cuda_graph=cuda_graph), plan)
+
+
+def test_options_of_the_runtime_reach_the_context(tmp_path: Path) -> None:
+    engine: Any = Engine()
+    assert factory(tmp_path, dynamic_shapes="none", graphs="runtime").new_context(engine) == "context"
+    assert engine.given == (engine.config,)
+    assert engine.config.dynamic_shapes_kernel_specialization_strategy == "none"
+    assert engine.config.cuda_graph_strategy == "whole"
+    plain: Any = Engine()
+    factory(tmp_path).new_context(plain)
+    assert plain.given == ()
+
+
+def test_kernels_are_compiled_before_the_suite_captures_a_step(tmp_path: Path) -> None:
+    engine: Any = Engine()
+    factory(tmp_path, cuda_graph=True).new_context(engine)
+    assert engine.config.dynamic_shapes_kernel_specialization_strategy == "eager"
+
+
+def test_a_runtime_cache_serves_its_own_plan_only(tmp_path: Path) -> None:
+    engine: Any = Engine()
+    first = factory(tmp_path, runtime_cache=True)
+    first.new_context(engine)
+    first.save()
+    assert first.path.read_bytes() == b"kernels"
+    factory(tmp_path, runtime_cache=True).new_context(engine)
+    assert engine.read == [b"kernels"]
+    factory(tmp_path, b"plan of another build", runtime_cache=True).new_context(engine)
+    assert engine.read == [b"kernels"]
+
+
+def test_a_runtime_cache_that_is_not_accepted_is_renamed_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts, engine = factory(tmp_path, runtime_cache=True), Engine(accepts=False)
+    contexts.path.parent.mkdir()
+    contexts.path.write_bytes(b"of another driver")
+    contexts.new_context(engine)  # type: ignore[arg-type]
+    assert contexts.path.with_suffix(".rejected").read_bytes() == b"of another driver"
+    (line,) = caplog.messages
+    assert "is damaged, or of another release, GPU or driver" in line
+    contexts.save()
+    assert [path.name for path in (tmp_path / FOLDER).glob("*.bin")] == [contexts.path.name]
+
+
+def test_layers_are_read_from_lines_of_the_log() -> None:
+    product = (
+        "Name: a+b_myl0_1, LayerType: gemm, Inputs: [ { Name: x, Dimensions: [1,8], Datatype: Int8 }], Constants: [ "
+        "{ Name: w, Datatype: Int8 }], Outputs: [ { Name: y, Datatype: Float }], TacticName: t, StreamId: 0"
+    )
+    (layer,) = logged_layers([product, "another line"])
+    assert (layer["Name"], layer["LayerType"], layer["TacticName"]) == ("a+b_myl0_1", "gemm", "t")
+    assert (layer["Inputs"], layer["Outputs"]) == ([{"Format/Datatype": "Int8"}], [{"Format/Datatype": "Float"}])
+    assert operand_types([layer]) == {"i8": 1}
