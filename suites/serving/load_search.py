@@ -21,8 +21,8 @@ def find_highest(is_within: Callable[[float], bool], least: float, most: float, 
         most: tried second. If its latencies are within the bound, it is the result.
     """
     if not is_within(least):
-        reason = f"even {least:.3g} requests/s, the lightest load tried, has no {bound.percentile:g}% of its latencies "
-        return HighestLoad(bound.ms, bound.percentile, None, least, 1, f"{reason}within {bound.ms:g} ms")
+        reason = f"fewer are at {least:.3g} requests/s, the lightest load tried"
+        return HighestLoad(bound.ms, bound.percentile, None, least, 1, reason)
     load, above, tried = least, math.inf, 1
     while tried < bound.steps and above > CLOSE * load and load < most:
         rate = most if above == math.inf else math.sqrt(load * above)

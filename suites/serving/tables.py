@@ -64,7 +64,7 @@ def _section(records: Sequence[Record]) -> str:
             continue
         lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
         if result.highest:
-            lines += ["", wrapped(f"- {sentence(result.highest)}", "  ")]
+            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result, result.highest))]
     return "\n".join(lines)
 
 
@@ -101,13 +101,16 @@ def milliseconds(point: LoadPoint, name: str) -> str:
     return digits(getattr(point.latency, name) / 1e6) if point.answered >= FEWEST.get(name, 1) else ""
 
 
-def sentence(highest: HighestLoad) -> str:
+def sentences(result: ServingResult, highest: HighestLoad) -> list[str]:
     """Return the result of a search in words."""
     within = f"{highest.percentile:g}% of latencies within {highest.bound_ms:g} ms"
-    if highest.load is None:
-        return f"No load has {within}: {highest.reason}."
-    above = f"; {digits(highest.above)} is too high" if highest.above else "; no higher load was tried"
-    return f"Highest load with {within}: {digits(highest.load)} requests/s ({highest.tried} loads tried{above})."
+    above = f"{digits(highest.above)} is too high" if highest.above else "no higher load was tried"
+    tried = f"{highest.tried} load{'' if highest.tried == 1 else 's'} tried; {above}"
+    found = f"No load has {within}: {highest.reason}."
+    if highest.load is not None:
+        found = f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
+    few = any(point.purpose == SEARCH and point.sent < FEWEST["p99"] for point in result.points)
+    return [found, *([f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."] * few)]
 
 
 def keeps_up(point: LoadPoint) -> bool:
