@@ -29,6 +29,8 @@ class TensorRTPlugin(TensorRTBackend):
     def check(self, spec: BuildSpec) -> None:
         check_target(self.api, spec)
         can = self.api.can
+        if can.named_targets:
+            raise Unsupported("TensorRT-RTX has no BERT plugins and no kernel of packed attention; use backend=trt")
         options = spec.options_as(PluginOptions)
         if spec.precision not in ("fp32", "fp16", "int8"):
             raise Unsupported(f"the BERT plugins compute in fp32, fp16 and int8, not in {spec.precision}")

@@ -28,6 +28,7 @@ from backends.quantization_options import Activation, Placement, QuantizationOpt
 from backends.tensorrt_.build.inspection import LAYERS
 from backends.tensorrt_.build.logged_layers import logged_layers, operand_types
 from backends.tensorrt_.onnx_backend import TensorRT
+from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime import tensorrt_api
 from backends.tensorrt_.runtime.installation import available_api
 from backends.tensorrt_.runtime.loading import read_plan
@@ -122,6 +123,11 @@ def test_options_of_tensorrt_rtx_are_refused_elsewhere(given: dict[str, Any]) ->
 @pytest.mark.parametrize(("capability", "given"), [((8, 9), {}), ((12, 5), {}), ((8, 0), {"target": "portable"})])
 def test_a_gpu_with_engines_is_accepted(capability: tuple[int, int], given: dict[str, Any]) -> None:
     check_target(fake_api(RTX_ONLY), spec(device=device_of(capability), **given))
+
+
+def test_the_plugin_backend_refuses_tensorrt_rtx() -> None:
+    with pytest.raises(Unsupported, match="no BERT plugins and no kernel of packed attention; use backend=trt"):
+        TensorRTPlugin(lambda: fake_api(RTX_ONLY)).check(spec())
 
 
 def test_a_cell_omits_the_new_options_at_their_defaults() -> None:
