@@ -45,7 +45,11 @@ def kernels_end_tables(scope: RunScope) -> list[EndTable]:
                 _line(record, scope, short_options(configuration(record, common.of(record)))) for record in records
             ]
             title = heading(model, f"{weights} weights, {shape}; ms by class of kernel")
-            remarks = (OWN_REMARK, "sum: all classes, as a share of the step; docs/guides/kernels.md has the classes", *comparisons(records))
+            remarks = (
+                OWN_REMARK,
+                "sum: all classes, as a share of the step; see docs/guides/kernels.md",
+                *comparisons(records),
+            )
             tables.append(EndTable([machine_title(records[0]), *title], COLUMNS, [Group("", lines)], remarks))
     return tables
 

@@ -30,7 +30,8 @@ MakeRecord = Callable[..., Record]
 QUICK = Effort(0.01, 0.01, 2, 3, 0.5)
 SIZES = "num_hidden_layers: 2, hidden_size: 64, num_attention_heads: 2, intermediate_size: 128"
 WORDS = ("suite=kernels", "device=cpu", "weights=random", "batch=[2]", "sequence=[16]", "suite.seconds=0.01",
-         "suite.warm_up_s=0.01", "suite.min_samples=2", f"model.architecture={{model_type: bert, {SIZES}}}")  # fmt: skip
+         "suite.warm_up_s=0.01", "suite.min_samples=2",
+         f"model.architecture={{model_type: bert, {SIZES}}}")  # fmt: skip
 LAYER = "/encoder/encoder/layer.0"
 NCU = sorted((ROOT / "results/reference").glob("*/kernels/*.csv"))
 
