@@ -47,7 +47,7 @@ def kernels_end_tables(scope: RunScope) -> list[EndTable]:
             title = heading(model, f"{weights} weights, {shape}; ms by class of kernel")
             remarks = (
                 OWN_REMARK,
-                "sum: all classes, as a share of the step; docs/guides/kernels.md has the classes",
+                "sum: all classes, as a share of the step; see docs/guides/kernels.md",
                 *comparisons(records),
             )
             tables.append(EndTable([machine_title(records[0]), *title], COLUMNS, [Group("", lines)], remarks))
