@@ -89,15 +89,13 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        if api.can.timings:
-            save_timings(config, timings)
+        _keep_timings(target, timings)
         note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
-        **({} if opens else {"target": options.target.name}),
         **notes,
-        **(write_layers(api, path, options, log) if opens else write_logged_layers(path, log)),
+        **(write_layers(api, path, options, log) if opens else _without_gpu(path, options, log)),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
@@ -108,6 +106,16 @@ def _free_memory_of(device: int) -> int:
     """Make a device the current one, and return its free memory in bytes."""
     use_device(device)
     return free_memory()
+
+
+def _without_gpu(path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, object]:
+    """Return notes of a plan that this machine cannot open: its target, and its layers from the log."""
+    return {"target": options.target.name, **write_logged_layers(path, log)}
+
+
+def _keep_timings(target: BuildTarget, path: Path) -> None:
+    if target.api.can.timings:
+        save_timings(target.config, path)
 
 
 def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:
