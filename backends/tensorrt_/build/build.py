@@ -89,8 +89,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        if api.can.timings:
-            save_timings(config, timings)
+        _keep_timings(target, timings)
         note_seconds(durations, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
@@ -108,6 +107,11 @@ def _free_memory_of(device: int) -> int:
     """Make a device the current one, and return its free memory in bytes."""
     use_device(device)
     return free_memory()
+
+
+def _keep_timings(target: BuildTarget, path: Path) -> None:
+    if target.api.can.timings:
+        save_timings(target.config, path)
 
 
 def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:
