@@ -94,9 +94,8 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
-        **({} if opens else {"target": options.target.name}),
         **notes,
-        **(write_layers(api, path, options, log) if opens else write_logged_layers(path, log)),
+        **(write_layers if opens else write_logged_layers)(api, path, options, log),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
