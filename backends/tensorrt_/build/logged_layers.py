@@ -31,7 +31,7 @@ DATATYPE = re.compile(r"Datatype: (\w+)")
 def write_logged_layers(api: TensorRTApi, plan: Path, options: TensorRTOptions, log: Log) -> Mapping[str, object]:
     """Write layers.json next to a plan from the log of its build, and return the summary of `write_layers`.
 
-    The engine has no figure for its activations before it is opened. Returns only the target if the log lists no layers.
+    Memory of activations is not known before an engine is opened. Without layers in the log, return only the target.
     """
     layers, target = logged_layers(log.layers), {"target": options.target.name}
     if not layers:
