@@ -95,7 +95,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
         **notes,
-        **(write_layers(api, path, options, log) if opens else _without_gpu(path, options, log)),
+        **(write_layers if opens else write_logged_layers)(api, path, options, log),
         **watch.notes(),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
@@ -106,11 +106,6 @@ def _free_memory_of(device: int) -> int:
     """Make a device the current one, and return its free memory in bytes."""
     use_device(device)
     return free_memory()
-
-
-def _without_gpu(path: Path, options: TensorRTOptions, log: Log) -> Mapping[str, object]:
-    """Return notes of a plan that this machine cannot open: its target, and its layers from the log."""
-    return {"target": options.target.name, **write_logged_layers(path, log)}
 
 
 def _keep_timings(target: BuildTarget, path: Path) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from backends.tensorrt_.build.inspection import LAYERS, InspectedLayer, summary
 from backends.tensorrt_.runtime.log import Log
+from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 LAYER = re.compile(r"^Name: (?P<name>.*), LayerType: (?P<type>[^,]*), Inputs: \[(?P<inputs>.*)\], Constants: ")
 OUTPUTS = re.compile(r", Outputs: \[(.*?)\], TacticName: ([^,]*),")
@@ -26,16 +28,16 @@ OPERANDS = {"Int8": "i8", "FP8": "e4m3", "BFloat16": "bf16", "Half": "f16", "Flo
 DATATYPE = re.compile(r"Datatype: (\w+)")
 
 
-def write_logged_layers(plan: Path, log: Log) -> Mapping[str, object]:
+def write_logged_layers(api: TensorRTApi, plan: Path, options: TensorRTOptions, log: Log) -> Mapping[str, object]:
     """Write layers.json next to a plan from the log of its build, and return the summary of `write_layers`.
 
-    The engine has no figure for its activations before it is opened. Returns nothing if the log lists no layers.
+    Memory of activations is not known before an engine is opened. Without layers in the log, return only the target.
     """
-    layers = logged_layers(log.layers)
+    layers, target = logged_layers(log.layers), {"target": options.target.name}
     if not layers:
-        return {}
+        return target
     plan.with_name(LAYERS).write_text(json.dumps({"Layers": layers}, indent=1), encoding="utf-8")
-    return {"layers": summary(layers), "product_types": operand_types(layers)}
+    return {**target, "layers": summary(layers), "product_types": operand_types(layers)}
 
 
 def operand_types(layers: Sequence[InspectedLayer]) -> dict[str, int]:
