@@ -178,15 +178,19 @@ def _value(flag: str, value: str | None, remaining: list[str]) -> str:
     return value
 
 
+MOST_MEANT = 3
+"""Largest number of keys in one question."""
+
+
 def _key_hint(flag: str) -> str:
-    """Return a question with the key of the configuration that `flag` names; "" if it names no key."""
+    """Return a question with the keys of the configuration that `flag` may name; "" if it names none, or too many."""
     from suites.cli.schema_keys import known_keys
     from suites.schema.run_schema import run_schema
 
     name = flag.lstrip("-").replace("-", "_")
     keys = [key for key in known_keys(run_schema()) if name in (key, key.rpartition(".")[2])]
-    key = name if name in keys else keys[0] if len(keys) == 1 else ""
-    return f"did you mean {key}=VALUE? " if key else ""
+    meant = [name] if name in keys else keys
+    return f"did you mean {' or '.join(f'{key}=VALUE' for key in meant)}? " if 0 < len(meant) <= MOST_MEANT else ""
 
 
 def _check_no_code(word: str) -> None:

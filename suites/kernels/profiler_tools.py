@@ -101,7 +101,7 @@ def ncu_kernels(text: str) -> list[KernelTime]:
     Raises:
         ValueError: the text has no kernel, or a row without the metric gpu__time_duration.sum in a known unit.
     """
-    rows = _table(text, "ID")
+    rows = _table(text, "Kernel Name")
     try:
         return [
             KernelTime(row["Kernel Name"], round(_number(row["Metric Value"]) * UNITS[row["Metric Unit"]]))
@@ -126,13 +126,13 @@ def nsys_step(text: str) -> ProfiledStep:
     return ProfiledStep(kernels, idle_between((start, start + spent) for start, spent in spans))
 
 
-def _table(text: str, first: str) -> list[dict[str, str]]:
-    """Return the rows of the table whose header begins with the column `first`."""
+def _table(text: str, column: str) -> list[dict[str, str]]:
+    """Return the rows of the table whose header has `column`."""
     lines = text.splitlines()
-    headers = (number for number, line in enumerate(lines) if line.lstrip('"').startswith(first))
+    headers = (number for number, line in enumerate(lines) if column in next(csv.reader([line]), ()))
     rows = list(csv.DictReader(io.StringIO("\n".join(lines[next(headers, len(lines)) :]))))
     if not rows:
-        raise ValueError(f"no table with the column {first}")
+        raise ValueError(f"no table with the column {column}")
     return rows
 
 

@@ -80,7 +80,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["advise", "x", "fp16"], "'fp16' is not of the form key=value"),
         (["export", "x"], "DIR is missing; see inference-suites export --help"),
         (["export", "x", "y", "--forse"], "did you mean --force? (replace an earlier export"),
-        (["search", "backend=ort", "--steps", "3"], "did you mean search.steps=VALUE?"),
+        (["search", "backend=ort", "--steps", "3"], "did you mean search.steps=VALUE or serving.steps=VALUE?"),
         (["search", "backend=ort", "search.cosin=1"], "did you mean search.cosine? (Smallest cosine"),
         (["process-noise"], "RESULTS is missing"),
     ],

@@ -133,7 +133,7 @@ def test_the_page_has_no_error_and_no_overflow(
     shown = tab(synthetic, width, theme)
     page = shown.page
     assert page.locator("html").get_attribute("data-theme") == theme
-    assert page.locator("section").count() == 11
+    assert page.locator("section").count() == 12
     assert page.locator(".plot .main-svg").count() >= 8
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     nothing_reported(shown)

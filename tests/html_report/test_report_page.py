@@ -71,7 +71,7 @@ def test_all_suites_are_on_the_page(make_record: MakeRecord, measured: Measured,
     )
     data = page_data(machine_folders(tmp_path))
     (kernels,) = data["kernels"]
-    assert kernels["groups"]["fused attention"] == [2.0, 1]
+    assert kernels["groups"]["attention"] == [2.0, 1]
     (errors,) = data["layers"]
     assert errors["points"] == [["0/gelu", 0.2], ["0/down", None]]
     (group,) = data["switching"]

@@ -161,7 +161,7 @@ def test_the_output_of_nsight_systems() -> None:
     "text", ["==ERROR== no permission", '"ID","Kernel Name"\n"0","a"'], ids=["no table", "no metric"]
 )
 def test_the_output_of_nsight_compute_without_times(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no table with the column ID|no kernel times"):
+    with pytest.raises(ValueError, match=r"no table with the column Kernel Name|no kernel times"):
         ncu_kernels(text)
 
 
