@@ -60,6 +60,7 @@ def test_commands_compose(command: str, cli: Cli) -> None:
 OTHERS = (
     *(module.removeprefix("suites.") for name, (module, _) in SUBCOMMANDS.items() if name not in ("run", "search")),
     "comparing.verdict_rates",
+    "serving.generator_limit",
 )
 """Commands whose arguments are not only overrides of the configuration."""
 

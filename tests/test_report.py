@@ -77,7 +77,7 @@ def test_kernel_times_are_summed_by_operation(make_record: Callable[..., Record]
     table = write_tables(tmp_path)[0][-1]
     assert table.name == "kernels.md"
     (row,) = table_rows(table.read_text())
-    assert list(row.values())[2:-1] == ["8", "128", "3", "5.50", "2.00 (1)", "3.00 (1)", "0.50 (1)"]
+    assert list(row.values())[2:-1] == ["8", "128", "3", "5.50", "3.00 (1)", "2.00 (1)", "0.50 (1)"]
     drawn = write_record(tmp_path, make_record(lengths={"distribution": "lognormal", "mean": 177.0, "sigma": 0.45}))
     profile.with_name(f"{drawn.stem}-8x128.csv").write_text(profile.read_text())
     texts = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]

@@ -88,7 +88,7 @@ class NsightSystems(Tool):
 
     def read(self, folder: Path) -> ProfiledStep:
         report = ("stats", "--report", "cuda_gpu_trace", "--format", "csv", str(folder / "step.nsys-rep"))
-        done = subprocess.run([self.command, *report], capture_output=True, text=True, check=False)
+        done = subprocess.run([self.command, *report], capture_output=True, encoding="utf-8", check=False)
         return nsys_step(done.stdout)
 
 
