@@ -12,7 +12,18 @@ from backends.json_codec import NotThisType, from_json
 from backends.quantization_options import QuantizationOptions
 from backends.registry import describe
 
-OF_THE_SUITE = {"cuda_graph", "threads", "quantization", "marked", "pad_to", "search", "output", "megabytes"}
+OF_THE_SUITE = {
+    "cuda_graph",
+    "threads",
+    "quantization",
+    "marked",
+    "pad_to",
+    "search",
+    "output",
+    "megabytes",
+    "pooling",
+    "normalize",
+}
 """Options of a cell that are not a backend's own."""
 
 OLDER = 4
