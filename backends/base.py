@@ -297,7 +297,7 @@ class Session(abc.ABC):
         does not slow down the steps after it.
 
         Raises:
-            Unsupported: the library of this session has no profiler of kernels.
+            Unsupported: the library has no profiler of kernels.
         """
         raise Unsupported("this backend has no profiler of kernels; on a GPU use profile=nsys or profile=ncu")
 

@@ -241,12 +241,12 @@ def test_each_thread_of_a_pool_has_its_own_session() -> None:
 
 class Unopened(NullSession):
     def __init__(self, threads: list[tuple[str, int]]) -> None:
-        raise MemoryError("no memory for this session")
+        raise MemoryError("no memory for another one")
 
 
 def test_a_session_of_a_pool_that_cannot_be_opened_ends_the_measurement() -> None:
     before = threading.active_count()
-    with pytest.raises(MemoryError, match="no memory for this session"), thread_pool(Unopened, []):
+    with pytest.raises(MemoryError, match="no memory for another one"), thread_pool(Unopened, []):
         pass
     assert threading.active_count() == before
 
