@@ -20,6 +20,7 @@ from pathlib import Path
 from backends.atomic_file import write_atomically
 from backends.json_codec import from_json, to_json
 from suites.launching.launchers import Choice
+from suites.running.job_folders import lock_is_free
 
 PARENT = ".launches"
 """Folder of these folders. It has no `records`, so it is not a machine."""
@@ -93,7 +94,7 @@ class SweepFolder:
         parent = results / PARENT
         parent.mkdir(parents=True, exist_ok=True)
         for old in parent.iterdir():
-            if _is_free(old / "owner"):
+            if lock_is_free(old / "owner", missing=False):
                 shutil.rmtree(old, ignore_errors=True)
         new = cls(Path(tempfile.mkdtemp(dir=parent)))
         new._owner = os.open(new.path / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -141,18 +142,3 @@ class SweepFolder:
         reason = path.read_text(encoding="utf-8") if path.exists() else ""
         path.unlink(missing_ok=True)
         return reason
-
-
-def _is_free(path: Path) -> bool:
-    """Return whether no process holds the lock on a file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

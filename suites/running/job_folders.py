@@ -79,12 +79,15 @@ def _lock_of_this_process(jobs: Path) -> Path:
 
 def _is_free(path: Path) -> bool:
     """Return whether the process that locked `path` has ended."""
-    if path in _owned:
-        return False
+    return path not in _owned and lock_is_free(path, missing=True)
+
+
+def lock_is_free(path: Path, *, missing: bool) -> bool:
+    """Return whether no process holds the lock on a file; `missing` if the file cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return True
+        return missing
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
