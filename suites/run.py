@@ -27,11 +27,11 @@ def _run(arguments: Sequence[str]) -> int:
     from suites.cli.hydra_cells import PLAN, WIDE, compose_cells, shows_only
     from suites.cli.invocation import Invocation
     from suites.cli.plan_invocation import PlanInvocation
-    from suites.launching.launchers import split_launcher
+    from suites.hydra_jobs.launchers import split_launcher
 
     arguments, choice = split_launcher(arguments)
     if choice is not None and PLAN not in arguments:
-        from suites.launching.launched_invocation import LaunchedInvocation
+        from suites.hydra_jobs.launched_invocation import LaunchedInvocation
 
         invocation: Invocation | PlanInvocation = LaunchedInvocation(choice, arguments)
     else:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from backends.atomic_file import write_atomically
 from backends.json_codec import from_json, to_json
-from suites.launching.launchers import Choice
+from suites.hydra_jobs.launchers import Choice
 from suites.running.job_folders import lock_is_free
 
 PARENT = ".launches"

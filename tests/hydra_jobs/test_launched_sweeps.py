@@ -27,8 +27,8 @@ import slurm_cluster
 from conftest import ROOT, Cli, command_lines_with, wait_until
 
 from suites.cli.display import STARTED
-from suites.launching.launchers import LAUNCHERS
-from suites.launching.sweep_folder import PARENT
+from suites.hydra_jobs.launchers import LAUNCHERS
+from suites.hydra_jobs.sweep_folder import PARENT
 from suites.records.results_folder import machine_folders
 
 QUICK = ("repeats=1", "suite.seconds=0.02", "suite.warm_up_s=0.01", "suite.min_samples=2")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suites.launching.launchers import Choice
-from suites.launching.sweep_folder import CellAnswer, Launch, SweepFolder
+from suites.hydra_jobs.launchers import Choice
+from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, SweepFolder
 from suites.running.launch import code_folder
 from suites.running.process_tree import CALL, Watcher
 from suites.schema.refusals import Refused
@@ -129,7 +129,7 @@ def _start(folder: SweepFolder, code: Path, mark: str) -> subprocess.Popen[bytes
     path = os.pathsep.join(filter(None, [str(code_folder(code)), os.environ.get("PYTHONPATH", "")]))
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "suites.launching.launch_process", str(folder.path)],
+            [sys.executable, "-m", "suites.hydra_jobs.launch_process", str(folder.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

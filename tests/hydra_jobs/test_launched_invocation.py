@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from suites.launching.launched_invocation import LaunchedInvocation
-from suites.launching.launchers import Choice
-from suites.launching.sweep_folder import CellAnswer, RecordFile
+from suites.hydra_jobs.launched_invocation import LaunchedInvocation
+from suites.hydra_jobs.launchers import Choice
+from suites.hydra_jobs.sweep_folder import CellAnswer, RecordFile
 from suites.records.record import Record, read_record, write_record
 from suites.schema.config import RunConfig
 

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from suites.launching import launchers
-from suites.launching.launch_process import reason_of
-from suites.launching.launchers import Choice, check_cluster, import_launcher, launcher_settings, split_launcher
+from suites.hydra_jobs import launchers
+from suites.hydra_jobs.launch_process import reason_of
+from suites.hydra_jobs.launchers import Choice, check_cluster, import_launcher, launcher_settings, split_launcher
 from suites.schema.refusals import Refused
 
 

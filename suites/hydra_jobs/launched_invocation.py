@@ -14,9 +14,9 @@ from suites.cli.command_line import FLAGS, REFUSED, overrides
 from suites.cli.composing import check_architecture, checked_config
 from suites.cli.hydra_cells import WIDE
 from suites.cli.invocation import Invocation
-from suites.launching.launched_sweep import LaunchedSweep
-from suites.launching.launchers import LAUNCHERS, Choice
-from suites.launching.sweep_folder import CellAnswer, RecordFile
+from suites.hydra_jobs.launched_sweep import LaunchedSweep
+from suites.hydra_jobs.launchers import LAUNCHERS, Choice
+from suites.hydra_jobs.sweep_folder import CellAnswer, RecordFile
 from suites.records.record import read_record
 from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord
 from suites.running.pipeline import CellResult

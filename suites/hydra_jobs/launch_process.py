@@ -1,4 +1,4 @@
-"""Process that starts the jobs of a sweep with a launcher of Hydra: `python -m suites.launching.launch_process FOLDER`.
+"""Process that starts the jobs of a sweep with a Hydra launcher: `python -m suites.hydra_jobs.launch_process FOLDER`.
 
 Launchers print to standard output, change process-wide state and may never return. So they run in a process of their
 own, which the command can end. Hydra composes a configuration with one key, the number of the cell: nodes do not
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.json_codec import from_json, to_json
-from suites.launching.cell_job import CellJob
-from suites.launching.launchers import check_cluster, import_launcher, launcher_settings
-from suites.launching.sweep_folder import CellAnswer, Launch, SweepFolder
+from suites.hydra_jobs.cell_job import CellJob
+from suites.hydra_jobs.launchers import check_cluster, import_launcher, launcher_settings
+from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, SweepFolder
 from suites.schema.refusals import Refused, first_line
 from suites.text import one_line
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from backends.json_codec import from_json, to_json
 from suites.cli.command_line import INTERRUPTED
 from suites.cli.display import STARTED
-from suites.launching.launchers import LAUNCHERS
-from suites.launching.sweep_folder import CellAnswer, Launch, RecordFile, SweepFolder
+from suites.hydra_jobs.launchers import LAUNCHERS
+from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, RecordFile, SweepFolder
 from suites.measuring.machine import gpus
 from suites.running.device_lock import claim_device
 from suites.running.launch import code_folder
