@@ -7,7 +7,8 @@ The other files of the folder have the same names in every suite, and `part` imp
   without a model, `prepare_null(job)`.
 - measure.py: `measure(run, question)`, which runs in the measuring worker.
 - result.py: RESULT, the dataclass of the suite's result; suite.py names it in the description.
-- tables.py: TABLES, the tables of the suite's records, and, if a run shall end with short tables, END_TABLES.
+- tables.py: TABLES, the tables of the suite's records; END_TABLES, if a run shall end with short tables; PLOTS, if
+  the suite has plots.
 
 Folders of other projects are found too if INFERENCE_SUITES_PATH names the folder that has suites/NAME (see
 suites/__init__.py). Needs CPython 3.10 and the standard library alone: workers read descriptions.
