@@ -31,6 +31,7 @@ from backends.model_output import Output
 
 if TYPE_CHECKING:
     from backends.base import Shape
+    from backends.model.reference import ModelReference
 
 FILE = "suite.py"
 
@@ -77,6 +78,15 @@ class Question:
             points: number of points of the model that can be marked.
         """
         return None
+
+    def model(self, model: ModelReference) -> ModelReference:
+        """Return the model of this round, from the model of the cell."""
+        return model
+
+    @property
+    def keeps_first(self) -> bool:
+        """Whether the record has the artifacts and checks of the first round instead of those of the last one."""
+        return self.build_round() is not None
 
     def build_round(self) -> BuildRound | None:
         """Return the build of this round, from the export of the first round; None to build as the cell says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suites.alignment.advice import sentences
+from suites.alignment.alignment_advice import sentences
 from suites.alignment.result import AlignmentResult
 from suites.alignment.tables import policy_rows
 from suites.records.record import OK

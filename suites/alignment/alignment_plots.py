@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from suites.alignment.advice import place
+from suites.alignment.alignment_advice import place
 from suites.alignment.result import SEQUENCE, AlignmentResult, Sweep
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder

@@ -7,6 +7,7 @@ that a slow drift of the machine does not favour small or large shapes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 from backends.base import Array, Feeds, Session, Unsupported
@@ -23,23 +24,27 @@ from suites.suite import Question
 
 
 def measure(run: MeasureRun, question: Question) -> Measured:
-    """Measure all shapes. The output of each shape without padding is compared with FP32.
+    """Measure all shapes of the round. The output of each shape without padding is compared with FP32.
 
     Args:
         run: its arrays are inputs and references, as for suite=latency.
     """
     asked, steps = cast(AlignmentQuestion, question), dict[str, int]()
+    runs = asked.runs if asked.variant is None else tuple(TimedRun(shape) for shape in asked.centres)
     checks: list[Check] = []
     times: dict[TimedRun, TimedShape] = {}
     with run.session(steps) as session:
-        for number, of_pass in enumerate((asked.runs, asked.runs[::-1]), 1):
+        for number, of_pass in enumerate((runs, runs[::-1]), 1):
             for place, timed_run in enumerate(of_pass, 1):
                 run.progress(f"pass {number}, {place} of {len(of_pass)}: {timed_run.shape}")
                 if number == 1 and not timed_run.padded:
                     checks.append(_check(session, timed_run, run.arrays))
                 found = _timed(session, timed_run, run)
                 times[timed_run] = _joined(times[timed_run], found) if timed_run in times else found
-    result = AlignmentResult(asked.sweeps, tuple(times.values()), removes_padding=asked.removes_padding)
+    if asked.variant is None:
+        result = AlignmentResult(asked.sweeps, tuple(times.values()), asked.variants, asked.removes_padding)
+    else:
+        result = AlignmentResult((), (), (replace(asked.variant, shapes=tuple(times.values())),))
     return Measured(checks=tuple(checks), facts=Facts().opened(steps), result=result)
 
 

@@ -10,6 +10,7 @@ from backends.options import Layout
 from backends.profiles import ProfileSettings, plan_profiles
 from backends.registry import describe
 from suites.alignment.result import BATCH, SEQUENCE, Sweep, padded_size
+from suites.alignment.size_variants import size_variants
 from suites.alignment.suite import AlignmentQuestion, TimedRun
 from suites.asking.resolve_options import backend_options
 from suites.asking.suite_request import RequestContext, SuiteRequest
@@ -38,12 +39,15 @@ def suite_request(context: RequestContext) -> SuiteRequest:
     ordered = tuple(sorted(runs, key=lambda run: (run.shape, run.padded)))
     shapes = tuple(sorted({run.shape for run in ordered}))
     _check_profiles(config, shapes)
-    swept = {
+    swept: dict[str, object] = {
         "sequence_range": options.sequence_range,
         "batch_range": options.batch_range,
         "multiples": sorted(set(options.multiples)),
     }
-    return SuiteRequest(context.shapes, shapes, AlignmentQuestion(sweeps, ordered, packs), options=swept)
+    variants = size_variants(config)
+    swept |= {"models": [[variant.name, variant.value] for variant in variants if variant.name]} if variants else {}
+    question = AlignmentQuestion(sweeps, ordered, packs, context.shapes, variants)
+    return SuiteRequest(context.shapes, shapes, question, options=swept)
 
 
 def _sweeps(context: RequestContext) -> Iterator[Sweep]:

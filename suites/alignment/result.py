@@ -75,9 +75,9 @@ class SizeVariant(Part):
     Attributes:
         name: hidden_size, intermediate_size or vocab_size; empty for the model of the cell.
         size, value: the size before and after the padding; 0 for the model of the cell.
-        exact: whether its outputs are those of the model of the cell. A larger hidden size is another model.
+        exact: whether its outputs are those of the model of the cell. A larger hidden size is another model, with
+            random weights.
         shapes: times at the shapes of the command line.
-        difference: largest difference of FP32 outputs from those of the model of the cell; None if it is another model.
         outcome, reason: why there are no times.
     """
 
@@ -86,7 +86,6 @@ class SizeVariant(Part):
     value: int = 0
     exact: bool = True
     shapes: tuple[TimedShape, ...] = ()
-    difference: float | None = optional(None)
     outcome: str = optional("")
     reason: str = optional("")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from suites.alignment.advice import UNPADDED, Policy, change, penalty, place, policies, sentences
+from suites.alignment.alignment_advice import UNPADDED, Policy, change, penalty, place, policies, sentences
 from suites.alignment.result import AlignmentResult, Sweep, TimedShape
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions

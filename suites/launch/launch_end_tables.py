@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suites.launch.advice import sentences
+from suites.launch.launch_advice import sentences
 from suites.launch.result import LaunchResult
 from suites.launch.tables import rows_of
 from suites.records.record import OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.launch.advice import sentences
+from suites.launch.launch_advice import sentences
 from suites.launch.result import LaunchResult, LaunchTimes
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
