@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from suites.alignment.result import SEQUENCE, AlignmentResult, Sweep, padded_size
+from suites.alignment.result import SEQUENCE, AlignmentResult, SizeVariant, Sweep, padded_size
 
 NEAR = 0.02
 """A change of at most this share counts as none."""
@@ -82,13 +82,54 @@ def place(sweep: Sweep) -> str:
 
 
 def sentences(result: AlignmentResult) -> Iterator[str]:
-    """Yield one sentence of advice for each sweep."""
+    """Yield one sentence of advice for each sweep and for each padded size of the model."""
     for sweep in result.sweeps:
         plain, *padded = policies(result, sweep)
         words = _padding(sweep, plain, padded) if padded else _without_padding(result, sweep)
         yield f"{place(sweep).capitalize()}: {words}."
+    yield from model_sentences(result)
     if unsteady := sum(not shape.steady for shape in result.shapes):
         yield f"{unsteady} of {len(result.shapes)} times were not steady, so small changes may be noise."
+
+
+def variant_change(result: AlignmentResult, variant: SizeVariant) -> float | None:
+    """Return the change of the time of all shapes against the mean of the model's own rounds; None without times."""
+    plain = [_total(model) for model in result.models]
+    return _total(variant) / statistics.fmean(plain) - 1 if plain and variant.shapes else None
+
+
+def noise(result: AlignmentResult) -> float:
+    """Return the difference of the rounds that measured the same model, as a share; 0 if only one did."""
+    plain = [_total(model) for model in result.models]
+    return max(plain) / min(plain) - 1 if plain else 0.0
+
+
+def _total(variant: SizeVariant) -> float:
+    return sum(shape.milliseconds for shape in variant.shapes)
+
+
+def model_sentences(result: AlignmentResult) -> Iterator[str]:
+    """Yield one sentence for each size of the model that was padded, on its fastest variant."""
+    by_name: dict[str, list[tuple[float, SizeVariant]]] = {}
+    for variant in result.variants:
+        changed = variant_change(result, variant) if variant.name else None
+        if changed is not None:
+            by_name.setdefault(variant.name, []).append((changed, variant))
+    for name, found in by_name.items():
+        changed, variant = min(found, key=lambda pair: pair[0])
+        yield f"{name} {variant.size}: {_model_advice(changed, variant, noise(result))}."
+
+
+def _model_advice(changed: float, variant: SizeVariant, least: float) -> str:
+    figure = f"{variant.value} changes the time of a step by {changed:+.1%}"
+    if least > NEAR:
+        figure += f", and two rounds of the same model differ by {least:.1%}"
+    if changed >= -max(NEAR, least):
+        reason = "; no product uses it, because the embedding is a lookup" if variant.name == "vocab_size" else ""
+        return f"do not pad it; {figure}{reason}"
+    if variant.exact:
+        return f"pad it with zeros, which keeps the outputs; {figure}"
+    return f"choose {variant.value} before training, because padding is not exact; {figure}"
 
 
 def _padding(sweep: Sweep, plain: Policy, padded: Sequence[Policy]) -> str:

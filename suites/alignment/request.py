@@ -30,7 +30,9 @@ def suite_request(context: RequestContext) -> SuiteRequest:
     """
     config, options = context.config, context.config.alignment
     if context.lengths.distribution != "full":
-        raise Refused(f"suite=alignment chooses the lengths of sequences itself; leave lengths={config.lengths.name} out")
+        raise Refused(
+            f"suite=alignment chooses the lengths of sequences itself; leave lengths={config.lengths.name} out"
+        )
     sweeps = tuple(_sweeps(context))
     packs = describe(config.backend).packs_tokens and config.layout is Layout.packed
     runs = {TimedRun(Shape(*sweep.shape(size))) for sweep in sweeps for size in sweep.targets()}

@@ -97,7 +97,8 @@ class AlignmentResult(Result):
     Attributes:
         sweeps: the sizes around each centre.
         shapes: times of the shapes of all sweeps.
-        variants: the model of the cell, then models with one padded size; empty if none was requested.
+        variants: the model of the cell, models with one padded size, and the model of the cell again; empty if no size
+            is padded.
         removes_padding: whether the backend computes no padding, so that sequences are not padded.
     """
 
@@ -105,6 +106,11 @@ class AlignmentResult(Result):
     shapes: tuple[TimedShape, ...]
     variants: tuple[SizeVariant, ...] = ()
     removes_padding: bool = optional(False)
+
+    @property
+    def models(self) -> tuple[SizeVariant, ...]:
+        """The model of the cell, in each round that measured it."""
+        return tuple(variant for variant in self.variants if not variant.name and variant.shapes)
 
     def milliseconds(self, sweep: Sweep, size: int, padded: bool = False) -> float | None:
         """Return the median time at a size; None if it was not measured."""

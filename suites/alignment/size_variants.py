@@ -26,9 +26,9 @@ UNKNOWN = "the sizes of the model are not known before its download; give its fo
 
 
 def size_variants(config: RunConfig) -> tuple[SizeVariant, ...]:
-    """Return the model of the cell and a variant for each size and multiple; () if no size needs padding.
+    """Return a variant for each size and multiple, between two rounds of the model itself; () if no size needs padding.
 
-    A variant that cannot be measured has the reason.
+    The two rounds show how much of a difference is noise. A variant that cannot be measured has the reason.
 
     Raises:
         Refused: a name is not one of NAMES.
@@ -42,7 +42,9 @@ def size_variants(config: RunConfig) -> tuple[SizeVariant, ...]:
     if "model_type" not in settings:
         return tuple(SizeVariant(name, outcome=UNSUPPORTED, reason=UNKNOWN) for name in config.alignment.model_sizes)
     found = {(variant.name, variant.value): variant for variant in _variants(config, settings)}
-    return (SizeVariant(), *found.values()) if found else ()
+    if not any(not variant.reason for variant in found.values()):
+        return tuple(found.values())
+    return (SizeVariant(), *found.values(), SizeVariant())
 
 
 def _variants(config: RunConfig, settings: Mapping[str, object]) -> Iterator[SizeVariant]:

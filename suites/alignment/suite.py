@@ -29,7 +29,7 @@ class AlignmentQuestion(Question):
         runs: the shapes that they need, ascending.
         removes_padding: whether the backend computes no padding.
         centres: the shapes of the command line, at which variants are measured.
-        variants: the model itself and models with one padded size; empty if no size is padded.
+        variants: the model itself, models with one padded size, and the model itself again; empty if no size is padded.
         number: of the round, from 0.
     """
 
@@ -74,8 +74,8 @@ class AlignmentQuestion(Question):
 def joined(results: Sequence[Result]) -> Result:
     """Return the result of the first round with all variants."""
     first, *others = (result for result in results if isinstance(result, AlignmentResult))
-    measured = {(variant.name, variant.value): variant for other in others for variant in other.variants}
-    return replace(first, variants=tuple(measured.get((v.name, v.value), v) for v in first.variants))
+    measured = (variant for other in others for variant in other.variants)
+    return replace(first, variants=tuple(v if v.reason else next(measured) for v in first.variants))
 
 
 SUITE = SuiteDescription(

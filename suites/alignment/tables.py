@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from suites.alignment.alignment_advice import UNPADDED, Policy, change, penalty, place, policies, sentences
-from suites.alignment.result import AlignmentResult, Sweep, TimedShape
+from suites.alignment.result import AlignmentResult, SizeVariant, Sweep, TimedShape
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
 from suites.tables.table import Table
 
 POLICY_COLUMNS = ("sizes", "padded to", "mean p50 ms", "change", "most saved", "most added")
+
+MODEL_COLUMNS = ("size", "from", "to", "outputs", "batch", "seq", "p50 ms", "change", "notes")
 
 LEGEND = """\
 Time of a step at sizes around multiples. Each cell measures all sizes twice, in ascending and then in descending order.
@@ -29,8 +32,16 @@ Sizes:
 - **p50 ms**: median time of a step without padding: on a GPU by events, with a CUDA graph if the engine can be
   captured, on a CPU host time.
 - **ms/seq, µs/token**: this time, divided by the sequences or the tokens of the batch.
-- **to 8, to 16 ...**: time against that of the next multiple, both without padding. Above 0, the smaller size is slower.
+- **to 8, to 16 ...**: time against that of the next multiple, both without padding; above 0, the next multiple is
+  faster.
 - **padded ms**: median time if the last token of each sequence is padding, so that attention needs a mask.
+
+Sizes of the model:
+
+- **size, from, to**: one size of the model, and the multiple that it is padded to. Each row is a model of its own.
+- **outputs**: "same" if zeros pad the weights, so that the outputs stay the same; this was checked in FP32. "other" for
+  a larger hidden size, which is another model with random weights.
+- **change**: of the time, against the mean of the rounds of the model itself, which begin and end the comparison.
 - **notes**: times that were not steady after the warm-up, or were measured without a CUDA graph on a GPU."""
 
 
@@ -53,6 +64,8 @@ def _section(records: Sequence[Record]) -> str:
         lines += [fitted(POLICY_COLUMNS, policy_rows(result), 2), ""]
         lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
         on_gpu = cell.device != "cpu"
+        if result.variants:
+            lines += ["", "Sizes of the model:", "", fitted(MODEL_COLUMNS, model_rows(result), 3)]
         for sweep in result.sweeps:
             lines += ["", f"Sizes: {place(sweep)}", "", fitted(columns_of(sweep), size_rows(result, sweep, on_gpu), 2)]
     return "\n".join(lines)
@@ -76,6 +89,36 @@ def _extremes(policy: Policy, plain: Policy) -> tuple[str, str]:
     changes = sorted((policy.milliseconds[size] / time - 1, size) for size, time in plain.milliseconds.items())
     (least, fastest), (most, slowest) = changes[0], changes[-1]
     return (f"{fastest}: {least:+.1%}" if least < 0 else "", f"{slowest}: {most:+.1%}" if most > 0 else "")
+
+
+def model_rows(result: AlignmentResult) -> list[list[str]]:
+    """Return a row for each variant of the model and each shape."""
+    return [row for variant in result.variants for row in _variant(result, variant)]
+
+
+def _variant(result: AlignmentResult, variant: SizeVariant) -> Iterator[list[str]]:
+    named = [variant.name or "the model itself", str(variant.size or ""), str(variant.value or "")]
+    if not variant.shapes:
+        yield [*named, *[""] * 5, f"{variant.outcome}: {variant.reason}"]
+        return
+    plain = {
+        (batch, sequence): statistics.fmean(group)
+        for (batch, sequence), group in _by_shape(shape for model in result.models for shape in model.shapes).items()
+    }
+    for shape in variant.shapes:
+        before = plain.get((shape.batch, shape.sequence)) if variant.name else None
+        changed = "" if before is None else f"{shape.milliseconds / before - 1:+.1%}"
+        steady = "" if shape.steady else "not steady after warm-up"
+        outputs = "" if not variant.name else "same" if variant.exact else "other"
+        times = [str(shape.batch), str(shape.sequence), digits(shape.milliseconds), changed]
+        yield [*named, outputs, *times, notes_cell(steady)]
+
+
+def _by_shape(shapes: Iterable[TimedShape]) -> dict[tuple[int, int], list[float]]:
+    times: dict[tuple[int, int], list[float]] = {}
+    for shape in shapes:
+        times.setdefault((shape.batch, shape.sequence), []).append(shape.milliseconds)
+    return times
 
 
 def columns_of(sweep: Sweep) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Plots of suite=launch: waiting of the GPU and share of Python by batch, one file for each model and sequence length."""
+"""Plots of suite=launch: waiting of the GPU and share of Python by batch, for each model and sequence length."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from suites.suite import SuiteDescription
 
 SUITE = SuiteDescription(
     timed=True,
-    profiles=True,
     result=RESULT,
     settings={"warm_up_s": 1.0, "seconds": 0.5, "max_samples": 500},
 )

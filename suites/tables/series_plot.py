@@ -85,11 +85,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_xscale("log", base=2)
     for series in panel.series:
         xs = sorted(series.points)
-        style = {"color": COLORS[series.number % MOST_SERIES], "marker": MARKERS[series.number % MOST_SERIES]}
-        axes.plot(
-            xs, [series.points[x] for x in xs], label=series.label, linestyle="--" if series.dashed else "-",
-            linewidth=1.8, markersize=4, **style,
-        )  # fmt: skip
+        (line,) = axes.plot(xs, [series.points[x] for x in xs], label=series.label, linewidth=1.8, markersize=4)
+        line.set_linestyle("--" if series.dashed else "-")
+        line.set_color(COLORS[series.number % MOST_SERIES])
+        line.set_marker(MARKERS[series.number % MOST_SERIES])
     axes.set_xticks(list(panel.ticks), labels=[str(tick) for tick in panel.ticks])
     axes.minorticks_off()
     axes.set_xlabel(panel.x_label)
