@@ -44,12 +44,12 @@ def _python(plain: Sequence[LaunchTimes]) -> str:
     shares = ", ".join(f"{times.python_share:.1%} at batch {times.batch}" for times in _ends(known))
     whole = "the enqueue" if plain[0].steps else "a step"
     text = f"Python takes {shares} of {whole}."
-    worth = [times.batch for times in known if (times.python_share or 0) >= WORTH and not times.steps]
     if plain[0].steps:
         return text
+    worth = [str(times.batch) for times in known if (times.python_share or 0) >= WORTH]
     if not worth:
-        return f"{text} A server without Python would save less than {WORTH:.0%} at any of these batches."
-    return f"{text} Less Python between operators saves time at batch {', '.join(map(str, worth))}."
+        return f"{text} A server without Python saves less than {WORTH:.0%}, so Python is no reason for another server."
+    return f"{text} A server without Python saves at most this share; it is worth a trial at batch {', '.join(worth)}."
 
 
 def _ends(times: Sequence[LaunchTimes]) -> Sequence[LaunchTimes]:
