@@ -81,7 +81,10 @@ def _write(folder: Path, sizes: Mapping[str, int], target: Path) -> None:
     """Write the checkpoint with each weight in the first rows and columns of a larger one of zeros."""
     import torch
     from transformers import AutoConfig
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     torch.manual_seed(0)  # of weights that the checkpoint lacks, such as a pooler
     kind = head_class(read_config(folder))
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

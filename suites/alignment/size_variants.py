@@ -38,13 +38,21 @@ def size_variants(config: RunConfig) -> tuple[SizeVariant, ...]:
             raise Refused(no_such_choice("alignment.model_sizes", name, NAMES))
     if describe(config.backend).source is SourceKind.none or not config.alignment.model_sizes:
         return ()
-    settings = local_config(config) or config.model.architecture
+    settings = _settings(config)
     if "model_type" not in settings:
         return tuple(SizeVariant(name, outcome=UNSUPPORTED, reason=UNKNOWN) for name in config.alignment.model_sizes)
     found = {(variant.name, variant.value): variant for variant in _variants(config, settings)}
     if not any(not variant.reason for variant in found.values()):
         return tuple(found.values())
     return (SizeVariant(), *found.values(), SizeVariant())
+
+
+def _settings(config: RunConfig) -> Mapping[str, object]:
+    """Return the contents of config.json, or the settings in conf/ of the hub id; {} if they are not known."""
+    model, random = config.model, config.weights is Weights.random
+    if random or (not model.path and model.hub in model.names):
+        return model.architecture
+    return local_config(config)
 
 
 def _variants(config: RunConfig, settings: Mapping[str, object]) -> Iterator[SizeVariant]:
