@@ -45,7 +45,7 @@ def load_operators(library: Path) -> None:
     try:
         torch.classes.load_library(str(library))
     except OSError as error:
-        raise Unavailable(f"{library.name} cannot be loaded: {_line(error)}; {advice}") from error
+        raise Unavailable(f"{library.name} cannot be loaded: {_line(error.__cause__ or error)}; {advice}") from error
     try:
         torch.classes.FasterTransformer.Bert  # noqa: B018  the access looks the class up
     except RuntimeError as error:
@@ -134,5 +134,5 @@ def _quantized(kernels: Array, mode: int, device: str) -> torch.Tensor:
     )
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
