@@ -56,6 +56,11 @@ class FasterTransformer(Backend):
             )
         if spec.precision == "int8" and not spec.quantization.explicit:
             raise Unsupported("the suite calibrates INT8 of FasterTransformer; use quantization.scheme=explicit")
+        if spec.precision == "int8" and spec.device.kind == "cuda" and spec.device.compute_capability < (7, 5):
+            raise Unsupported(
+                f"INT8 of FasterTransformer needs compute capability 7.5; {spec.device.name} is older; "
+                "use precision=fp16"
+            )
         if spec.precision != "int8" and options.int8_mode != 1:
             raise Unsupported("faster_transformer.int8_mode is for precision=int8; leave it out")
         if not versions_of(self.distributions):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import fake_library
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import OTHER_MODELS, TINY
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Shape, Unavailable, Unsupported
 from backends.cache import ArtifactCache
@@ -238,6 +238,23 @@ def test_other_precisions_and_options_are_refused(
     requested = replace(requested, quantization=replace(CALIBRATION, scheme=scheme))
     with pytest.raises(Unsupported, match=reason):
         FasterTransformer().check(requested)
+
+
+def test_int8_on_a_gpu_without_int8_tensor_cores_is_refused(library: Path, shared_cache: ArtifactCache) -> None:
+    requested = spec(library, shared_cache, "int8")
+    volta, turing = (Device("cuda", name="T", compute_capability=version) for version in ((7, 0), (7, 5)))
+    with pytest.raises(Unsupported, match=r"needs compute capability 7\.5; T is older; use precision=fp16"):
+        FasterTransformer().check(replace(requested, device=volta))
+    FasterTransformer().check(replace(requested, device=turing))
+
+
+@pytest.mark.parametrize("family", OTHER_MODELS)
+def test_other_families_are_refused(
+    family: str, tiny: Callable[[str], tuple[Path, str]], library: Path, shared_cache: ArtifactCache
+) -> None:
+    reason = f"faster_transformer\\) is not supported for model type '{family}', because its .* use backend="
+    with pytest.raises(Unsupported, match=reason):
+        built(spec(library, shared_cache), tiny(family)[0], shared_cache)
 
 
 def test_int8_of_other_sizes_is_refused() -> None:
