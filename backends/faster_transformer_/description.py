@@ -57,10 +57,6 @@ class FasterTransformerOptions(FasterTransformerKeys, BackendOptions):
         named = f"{library.name} {digest_of(library)[:16]}" if self.library else ""
         return {**super().for_cell(), "library": named}
 
-    def has_graphs(self, device_kind: str) -> bool:
-        """With layout=packed the library waits on the host for the number of tokens, which a capture cannot record."""
-        return super().has_graphs(device_kind) and self.layout is Layout.fixed
-
 
 OF_THE_MODE = "faster_transformer.int8_mode decides it"
 OWN_SCALES = "FasterTransformer has its own places of INT8, with the largest value of each as its range"
@@ -72,6 +68,7 @@ BACKENDS = (
         source=SourceKind.onnx,
         devices=("cuda",),
         time_limit_s=1200.0,
+        cuda_graph=False,
         options=FasterTransformerOptions,
         groups={"faster_transformer": FasterTransformerKeys},
         packs_tokens=True,

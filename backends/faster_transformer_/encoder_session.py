@@ -10,11 +10,9 @@ import torch
 from torch.nn import functional
 
 from backends.base import Array, BuildSpec, Feeds, Unsupported
-from backends.faster_transformer_.description import FasterTransformerOptions
 from backends.faster_transformer_.operators import Encoder
 from backends.inputs.packing import check_batch, segments, token_lengths
 from backends.model.output_head import OutputHead
-from backends.options import Layout
 from backends.torch_.torch_session import TorchSteps
 
 
@@ -64,7 +62,6 @@ class EncoderSession(TorchSteps):
     def __init__(self, model: EncoderModel, spec: BuildSpec) -> None:
         super().__init__(spec.device.kind, spec.device.index)
         self._model: EncoderModel | None = model
-        self._removes_padding = spec.options_as(FasterTransformerOptions).layout is Layout.packed
         self._padded = False
 
     def close(self) -> None:
@@ -83,12 +80,8 @@ class EncoderSession(TorchSteps):
         return {"ids": feeds["input_ids"], "segments": segments(feeds), "mask": mask, "lengths": lengths}
 
     def capture(self) -> None:
-        if self._removes_padding:
-            raise Unsupported(
-                "with layout=packed FasterTransformer waits on the host for the number of tokens, which a CUDA graph "
-                "cannot record; use layout=fixed"
-            )
-        super().capture()
+        """Raise Unsupported. A wait for the GPU ends each pass of the library, and another one gets the tokens."""
+        raise Unsupported("a CUDA graph cannot record FasterTransformer, which waits for the GPU in each pass")
 
     def _forward(self) -> torch.Tensor:
         assert self._model is not None

@@ -45,7 +45,7 @@ def test_outputs_match_the_reference(
     folder = perturbed_checkpoint(tmp_path, {"model_type": "bert", **TINY, "intermediate_size": 256})
     cache, shape, identity = ArtifactCache(tmp_path / "cache"), Shape(4, 32), identity_of(folder)
     options = FasterTransformerOptions(LIBRARY, mode, layout)
-    requested = BuildSpec(precision, gpus()[0].device, (shape,), True, cache.root, options, CALIBRATION)
+    requested = BuildSpec(precision, gpus()[0].device, (shape,), False, cache.root, options, CALIBRATION)
     backend = FasterTransformer()
     backend.check(requested)
     source = prepare_source(folder, identity, backend.source_form(requested), CALIBRATION, TEXTS, 0, cache)
@@ -55,12 +55,9 @@ def test_outputs_match_the_reference(
     feeds = {name: own[name] for name in own if name not in ("reference", "rows")}
     with backend.open(requested, backend.build(requested, source)) as session:
         session.load(feeds)
-        for captures in (False, options.has_graphs("cuda")):
-            if captures:
-                session.capture()
-            session.step()
-            output = session.fetch()
-            check = compare_with_reference(output, own["reference"], own["rows"], feeds["attention_mask"])
-            assert check.nonfinite == 0
-            assert check.cosine is not None
-            assert check.cosine >= least
+        session.step()
+        output = session.fetch()
+    check = compare_with_reference(output, own["reference"], own["rows"], feeds["attention_mask"])
+    assert check.nonfinite == 0
+    assert check.cosine is not None
+    assert check.cosine >= least
