@@ -22,6 +22,7 @@ from suites.schema.enums import (
     Weights,
 )
 from suites.schema.suite_config import (
+    AlignmentConfig,
     BuildingConfig,
     CeilingsConfig,
     LayersConfig,
@@ -115,6 +116,7 @@ class RunConfig(SharedKeys):
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     building: BuildingConfig = field(default_factory=BuildingConfig)
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
