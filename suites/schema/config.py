@@ -21,13 +21,13 @@ from suites.schema.enums import (
     Until,
     Weights,
 )
+from suites.schema.serving_config import ServingConfig
 from suites.schema.suite_config import (
     BuildingConfig,
     CeilingsConfig,
     LayersConfig,
     LengthsConfig,
     SearchConfig,
-    ServingConfig,
     SuiteConfig,
     SwitchingConfig,
 )

@@ -22,15 +22,13 @@ from suites.running.job import Measured
 from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts, poisson
 from suites.serving.load_point import OfferedLoad, load_point
 from suites.serving.load_search import find_highest
+from suites.serving.preparation import Preparation, prepare
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.serving_loop import Server
 from suites.serving.suite import ServingQuestion
 from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
 from suites.suite import Question
-
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
-"""Offered loads as shares of the highest throughput."""
 
 LIGHTEST, HEAVIEST = 0.05, 1.1
 """Ends of the search for the highest load, as shares of the highest throughput."""
@@ -49,7 +47,7 @@ class ServingMeasurement:
     def run(self) -> ServingResult:
         """Measure all loads."""
         self._warm_up()
-        question, highest = self.question, None
+        question, highest = self.question, list[HighestLoad]()
         if question.trace:
             self._trace()
         elif question.clients:
@@ -57,11 +55,11 @@ class ServingMeasurement:
                 self.closed(clients, self.effort.seconds, OFFERED)
         else:
             capacity = self._saturated(self.effort.seconds, SATURATED).achieved
-            for rate in question.loads or [share * capacity for share in SHARES if capacity]:
+            for rate in question.loads or [share * capacity for share in question.shares if capacity]:
                 self.open(rate, OFFERED)
-            if question.bound and capacity:
-                highest = self._highest(capacity)
-        return ServingResult(tuple(self.points), highest)
+            if capacity:
+                highest = [self._highest(index, capacity) for index in range(len(question.bounds))]
+        return ServingResult(tuple(self.points), tuple(highest))
 
     def open(self, rate: float, purpose: str) -> LoadPoint:
         """Offer `rate` requests per second for the seconds of the effort, and fewer above MOST_ARRIVALS requests."""
@@ -103,15 +101,17 @@ class ServingMeasurement:
         rate = len(trace) / seconds if seconds else 0.0
         self._serve(OpenLoop(times, np.asarray(texts)), OfferedLoad(OFFERED, rate, 0, seconds))
 
-    def _highest(self, capacity: float) -> HighestLoad:
-        bound = self.question.bound
-        assert bound is not None
-        share = bound.percentile / 100
+    def _highest(self, index: int, capacity: float) -> HighestLoad:
+        """Search the highest load within a bound, from the loads that were served before."""
+        bound = self.question.bounds[index]
 
-        def is_within(rate: float) -> bool:
-            return (self.open(rate, SEARCH).within or 0.0) >= share
+        def within(point: LoadPoint) -> bool:
+            return point.shares[index] >= bound.percentile / 100
 
-        return find_highest(is_within, LIGHTEST * capacity, HEAVIEST * capacity, bound)
+        known = {point.offered: within(point) for point in self.points if point.offered}
+        return find_highest(
+            lambda rate: within(self.open(rate, SEARCH)), LIGHTEST * capacity, HEAVIEST * capacity, bound, known
+        )
 
     def _texts(self, count: int) -> Array:
         """Draw the texts of requests, int [count]."""
@@ -119,7 +119,7 @@ class ServingMeasurement:
         return generator.integers(0, len(self.server.texts.lengths), count)
 
     def _serve(self, load: OpenLoop | ClosedLoop, offered: OfferedLoad) -> LoadPoint:
-        point = load_point(self.server.serve(load), offered, self.question.bound)
+        point = load_point(self.server.serve(load), offered, self.question.bounds)
         self.points.append(point)
         return point
 
@@ -139,14 +139,17 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     built = run.shapes if policy.pads_to_built else ()
 
     def runner(session: Session) -> BatchRunner:
-        return BatchRunner(session, clock, texts, built)
+        run.progress("preparing batches")
+        preparation = Preparation(texts, policy, built, question.graph, run.effort.warm_up_s)
+        preparation.prepare(session, clock)
+        return BatchRunner(session, clock, texts, policy, built)
 
     def measured(workers: Workers) -> ServingResult:
         server = Server(workers, clock, texts, policy)
         return ServingMeasurement(server, question, run.effort, run.progress).run()
 
     with run.session(steps) as session:
-        check = _check(session, run)
+        checks = _checks(session, run, question.graph)
         if question.workers == 1:
             result = measured(OwnThread(runner(session)))
     if question.workers > 1:
@@ -158,14 +161,19 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         for point in result.points
         if point.errors and not point.answered
     }
-    return Measured(checks=(check,), facts=Facts().opened(steps), failures=failures, result=result)
+    return Measured(checks=checks, facts=Facts().opened(steps), failures=failures, result=result)
 
 
-def _check(session: Session, run: MeasureRun) -> Check:
-    """Compare the output of one batch of requests with FP32."""
+def _checks(session: Session, run: MeasureRun, graph: bool) -> tuple[Check, ...]:
+    """Compare the output of one batch of requests with FP32, without and, if requested, with a CUDA graph."""
     run.progress("comparing")
     feeds = {name.partition("/")[2]: array for name, array in run.arrays.items() if name.startswith("check/")}
     reference, rows = feeds.pop("reference"), feeds.pop("rows")
     batch, sequence = feeds["input_ids"].shape
-    difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
-    return Check.of(difference, (batch, sequence), cuda_graph=False)
+    checks = []
+    for captured in (False, True) if graph else (False,):
+        if captured:
+            prepare(session, feeds, graph)
+        difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
+        checks.append(Check.of(difference, (batch, sequence), captured))
+    return tuple(checks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from suites.serving.arrivals import Arrived, Load
@@ -15,11 +15,14 @@ class BatchPolicy:
 
     Attributes:
         most_requests: most requests of a batch; 1 serves one request at a time.
-        most_tokens: most tokens of a batch, padded to its longest request; 0 for no limit. A longer request is alone.
+        most_tokens: most tokens of a batch, 0 for no limit: with its padding, or without if it is packed. A longer
+            request is alone.
         wait_ns: time after the arrival of its first request at which an incomplete batch starts.
         queue: most waiting requests.
         longest: most tokens of a request.
         pads_to_built: whether a batch is padded to a built shape instead of to its longest request.
+        packed: whether the backend removes padding.
+        multiple: the number of packed tokens is rounded up to a multiple of this.
     """
 
     most_requests: int = 1
@@ -28,6 +31,23 @@ class BatchPolicy:
     queue: int = 1000
     longest: int = 512
     pads_to_built: bool = False
+    packed: bool = False
+    multiple: int = 1
+
+    def fitting(self, lengths: Iterable[int]) -> int:
+        """Return how many of the first requests fit into one batch; at least 1 if there is one.
+
+        Args:
+            lengths: number of tokens of each request, in order.
+        """
+        number = longest = total = 0
+        for length in lengths:
+            longest, total = max(longest, length), total + length
+            tokens = total if self.packed else (number + 1) * longest
+            if number == self.most_requests or (number and self.most_tokens and tokens > self.most_tokens):
+                break
+            number += 1
+        return number
 
 
 class RequestQueue:
@@ -87,12 +107,6 @@ class RequestQueue:
 
     def _next_size(self) -> int:
         """Return the number of waiting requests that fit into one batch, at least 1."""
-        most = min(self._policy.most_requests, len(self._waiting))
         if not self._policy.most_tokens:
-            return most
-        longest = 0
-        for number, request in enumerate(self._waiting, 1):
-            longest = max(longest, self._lengths[request.text])
-            if number > most or (number > 1 and number * longest > self._policy.most_tokens):
-                return number - 1
-        return most
+            return min(self._policy.most_requests, len(self._waiting))
+        return self._policy.fitting(self._lengths[request.text] for request in self._waiting)

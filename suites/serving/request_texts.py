@@ -11,6 +11,7 @@ import numpy as np
 
 from backends.base import Array, Feeds, Shape
 from backends.inputs.request_inputs import fitting_shape
+from suites.serving.request_queue import BatchPolicy
 
 FILLER = 2
 """Tokens of a row that fills a batch up to a built shape."""
@@ -90,6 +91,15 @@ class RequestTexts:
             ids[row, :length] = self._rows[text][0]
             mask[row, :length] = 1
         return {"input_ids": ids, "attention_mask": mask}
+
+    def computed(self, texts: Sequence[int], shape: Shape, policy: BatchPolicy) -> int:
+        """Return the number of tokens that a batch computes: all of its shape, or, if it is packed, those of its rows
+        up to a multiple."""
+        size = shape.batch * shape.sequence
+        if not policy.packed:
+            return size
+        tokens = sum(self.lengths[text] for text in texts) + FILLER * (shape.batch - len(texts))
+        return min(-(-tokens // policy.multiple) * policy.multiple, size)
 
     def shape(self, texts: Sequence[int], built: Sequence[Shape]) -> Shape:
         """Return the shape of a batch: that of its longest text, or, with `built` shapes, the smallest that fits."""

@@ -33,6 +33,7 @@ class Served:
         sent, rejected, too_long: number of requests.
         errors: number of requests whose pass raised an error, alone too.
         first_error: the first such error in one line.
+        replayed: number of batches that replayed a CUDA graph.
     """
 
     start: int = 0
@@ -51,6 +52,7 @@ class Served:
     too_long: int = 0
     errors: int = 0
     first_error: str = ""
+    replayed: int = 0
 
 
 @dataclass
@@ -102,8 +104,9 @@ class Server:
             else:
                 served.in_session += done.end - done.ready
                 served.batches[count] += 1
+                served.replayed += done.replayed
                 served.tokens += sum(self.texts.lengths[request.text] for request in done.batch)
-                served.padded_tokens += done.shape.batch * done.shape.sequence
+                served.padded_tokens += done.computed
                 served.latencies += [done.end - request.at for request in done.batch]
                 served.queue_times += [done.begin - request.at for request in done.batch]
             load.completed(count, done.end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.latency.achieved import packs_tokens
 from suites.records.record import OK, Record
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.tables.distinctions import distinctions
@@ -12,8 +11,8 @@ from suites.tables.markdown import by_machine, configuration, digits, fitted, no
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
-           "batch", "largest", "padding", "busy", "Python µs", "late p99 µs", "requests", "rejected", "failed",
-           "notes")  # fmt: skip
+           "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "Python µs", "late p99 µs",
+           "requests", "rejected", "failed", "notes")  # fmt: skip
 
 FEWEST = {"p99": 100, "p999": 1000}
 """Fewest answers for which a percentile is shown."""
@@ -34,8 +33,13 @@ load arrive whether or not the server keeps up (open loop), or from clients that
   needs 1,000.
 - **queue**: part of the latency before the batch of the request starts.
 - **batch, largest**: mean and largest number of requests of a batch.
-- **padding**: share of padding in the tokens of all batches. A backend that packs tokens does not compute it.
+- **padding**: share of padding in the computed tokens. Backends that pack compute it only for rows that fill a batch up
+  to a built shape, and up to `pad_to_multiple_of`.
+- **graph**: share of the batches that replayed a CUDA graph.
 - **busy**: share of the time in which a batch runs in the session, on the host's clock; the mean over all workers.
+- **GPU busy**: share of the time in which the GPU ran a kernel, from the driver. Its readings are means over up to a
+  second, so those of the first half second of a load do not count.
+- **mJ/request**: energy of the GPU for each answer, from its energy counter; empty on a CPU and for less than 0.4 s.
 - **Python µs**: time of the suite's own Python code for each answer: admit the request, choose the batch, and arrange
   its token ids as arrays. The packing of a backend is part of its session. Requests are token ids, so no text is
   tokenized.
@@ -64,7 +68,7 @@ def _section(records: Sequence[Record]) -> str:
             continue
         lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
         if result.highest:
-            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result, result.highest))]
+            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
     return "\n".join(lines)
 
 
@@ -101,16 +105,21 @@ def milliseconds(point: LoadPoint, name: str) -> str:
     return digits(getattr(point.latency, name) / 1e6) if point.answered >= FEWEST.get(name, 1) else ""
 
 
-def sentences(result: ServingResult, highest: HighestLoad) -> list[str]:
-    """Return the result of a search in words."""
+def sentences(result: ServingResult) -> list[str]:
+    """Return the results of the search for each latency bound in words."""
+    decisive = {load for highest in result.highest for load in (highest.load, highest.above)}
+    few = any(point.offered in decisive and point.sent < FEWEST["p99"] for point in result.points)
+    warning = f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."
+    return [*map(_sentence, result.highest), *([warning] if few else [])]
+
+
+def _sentence(highest: HighestLoad) -> str:
     within = f"{highest.percentile:g}% of latencies within {highest.bound_ms:g} ms"
+    if highest.load is None:
+        return f"No load has {within}: {highest.reason}."
     above = f"{digits(highest.above)} is too high" if highest.above else "no higher load was tried"
     tried = f"{highest.tried} load{'' if highest.tried == 1 else 's'} tried; {above}"
-    found = f"No load has {within}: {highest.reason}."
-    if highest.load is not None:
-        found = f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
-    few = any(point.purpose == SEARCH and point.sent < FEWEST["p99"] for point in result.points)
-    return [found, *([f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."] * few)]
+    return f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
 
 
 def keeps_up(point: LoadPoint) -> bool:
@@ -141,10 +150,13 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.queue.p99 / 1e6) if point.answered >= FEWEST["p99"] else "",
         digits(point.mean_batch) if answered else "",
         max(point.batches, key=int) if answered else "",
-        "packed" if packs_tokens(record) else f"{padding:.1%}" if answered else "",
+        f"{padding:.1%}" if answered else "",
+        f"{point.replayed / sum(point.batches.values()):.0%}" if point.replayed else "",
         f"{point.session_ns / 1e9 / point.seconds / record.cell.options.get('workers', 1):.0%}"
         if point.seconds
         else "",
+        f"{point.gpu_busy:.0%}" if point.gpu_busy is not None else "",
+        digits(point.energy_mj) if point.energy_mj is not None else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
         f"{point.sent:,}",

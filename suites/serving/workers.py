@@ -14,6 +14,7 @@ from backends.base import Opening, Session, Shape, opened_session
 from suites.measuring.clock import Clock
 from suites.schema.refusals import first_line
 from suites.serving.arrivals import Arrived
+from suites.serving.request_queue import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 
 
@@ -23,16 +24,18 @@ class Finished:
 
     Attributes:
         begin, ready, end: start, end of the arrangement of the arrays, and answer.
-        shape: of the batch, with padding.
+        computed: number of tokens of the batch, with its padding.
         error: error of the session in one line; empty if there is an answer.
+        replayed: whether the batch replayed a CUDA graph.
     """
 
     batch: Sequence[Arrived]
     begin: int
     ready: int
     end: int
-    shape: Shape
+    computed: int
     error: str = ""
+    replayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class BatchRunner:
     """Runs batches in one session.
 
     Attributes:
+        policy: rules of batches.
         padded_to: the shapes that a batch is padded to; empty to pad it to its longest request.
     """
 
     session: Session
     clock: Clock
     texts: RequestTexts
+    policy: BatchPolicy
     padded_to: Sequence[Shape] = ()
 
     def run(self, batch: Sequence[Arrived]) -> list[Finished]:
@@ -54,14 +59,15 @@ class BatchRunner:
         texts = [request.text for request in batch]
         shape = self.texts.shape(texts, self.padded_to)
         feeds = self.texts.feeds(texts, shape)
+        computed = self.texts.computed(texts, shape, self.policy)
         ready = self.clock.now()
         try:
             self.session.answer(feeds)
         except Exception as error:  # Vendors' errors have no common type.
             if len(batch) > 1:
                 return [finished for request in batch for finished in self.run([request])]
-            return [Finished(batch, begin, ready, self.clock.now(), shape, first_line(error))]
-        return [Finished(batch, begin, ready, self.clock.now(), shape)]
+            return [Finished(batch, begin, ready, self.clock.now(), computed, first_line(error))]
+        return [Finished(batch, begin, ready, self.clock.now(), computed, replayed=self.session.replays)]
 
 
 class Workers(Protocol):

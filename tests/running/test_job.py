@@ -94,7 +94,17 @@ QUESTIONS: dict[str, Question] = {
     "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
     "serving": ServingQuestion(
-        "bursts", BatchPolicy(8, 512, 2000), (10.0, 20.5), (1, 4), 8, ((5, 0), (9, 16)), Bound(5.0, 99.0, 8), 3, 2
+        "bursts",
+        BatchPolicy(8, 512, 2000),
+        (10.0, 20.5),
+        (1, 4),
+        8,
+        ((5, 0), (9, 16)),
+        (Bound(5.0, 99.0, 8),),
+        3,
+        2,
+        (0.5, 1.0),
+        True,
     ),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }

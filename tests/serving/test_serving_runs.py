@@ -10,11 +10,13 @@ import pytest
 from conftest import Cli, json_of, table_in
 from markdown_rows import rows
 
+from backends.json_codec import from_json
 from suites.records.record import BadRecord, Record
 from suites.records.results_folder import read_records
+from suites.running.telemetry import GpuReadings, Reading
 from suites.schema.refusals import Refused
 from suites.serving.generator_limit import main
-from suites.serving.result import ServingResult
+from suites.serving.result import ServingResult, observed
 from suites.serving.tables import serving_tables
 from suites.serving.trace_file import read_arrivals
 
@@ -30,7 +32,7 @@ def result_of(folder: Path) -> ServingResult:
 
 
 def test_a_run_writes_a_record_and_tables(fast_cli: Cli, tmp_path: Path) -> None:
-    done = fast_cli(*WORDS, "serving.bound_ms=1000", "serving.steps=2")
+    done = fast_cli(*WORDS, "serving.bound_ms=[500,1000]", "serving.steps=2")
     assert done.returncode == 0, done.stderr
     (record,) = read_records(tmp_path / "results", "serving")
     assert record.cell.options["most_requests"] == 4
@@ -38,14 +40,15 @@ def test_a_run_writes_a_record_and_tables(fast_cli: Cli, tmp_path: Path) -> None
     assert Record.from_json({**json_of(record), "schema": 1}).result == record.result
     listed = rows(table_in(tmp_path / "results", "serving").read_text())
     assert listed[0]["load"] == "saturated"
-    assert len(listed) == len(result_of(tmp_path).points) == 11
+    assert len(listed) == len(result_of(tmp_path).points) >= 9
+    assert [highest.bound_ms for highest in result_of(tmp_path).highest] == [500, 1000]
     assert "Highest load with 99% of latencies within 1000 ms" in done.stdout
-    again = fast_cli(*WORDS, "serving.bound_ms=1000", "serving.steps=2")
+    again = fast_cli(*WORDS, "serving.bound_ms=[500,1000]", "serving.steps=2")
     assert "rerun=true measures again" in again.stderr
 
 
 def test_an_impossible_bound_is_said(fast_cli: Cli, tmp_path: Path) -> None:
-    done = fast_cli(*WORDS, "serving.bound_ms=0.01", "serving.loads=[100]")
+    done = fast_cli(*WORDS, "serving.bound_ms=[0.01]", "serving.loads=[100]")
     assert done.returncode == 0, done.stderr
     said = "No load has 99% of latencies within 0.01 ms: fewer are at"
     assert said in done.stdout
@@ -121,15 +124,18 @@ def test_a_model_is_served_and_its_outputs_are_right(fast_cli: Cli, tmp_path: Pa
         ("serving.clients=[0]", "serving.clients=0 must be between 1 and 256"),
         ("serving.clients=[257]", "serving.clients=257 must be between 1 and 256"),
         ("serving.wait_ms=-1", "serving.wait_ms=-1.0 must be at least 0"),
-        ("serving.bound_ms=-1", "serving.bound_ms=-1.0 must be at least 0"),
+        ("serving.bound_ms=[-1]", "serving.bound_ms=-1.0 must be greater than 0 and finite"),
+        ("serving.shares=[3]", "serving.shares=3.0 must be between 0.01 and 2"),
+        ("serving.graph=true cuda_graph=false", "serving.graph=true and cuda_graph=false exclude one another; leave "
+         "one out"),
         ("serving.percentile=100", "serving.percentile=100.0 must be between 50 and 99.9"),
         ("serving.workers=9", "serving.workers=9 must be between 1 and 8"),
         ("serving.most_requests=5", "serving.most_requests=5 is more than the largest batch, 4; give batch=[1,5]"),
         ("serving.queue=7", "serving.queue=7 is too small to fill the batches of 4 of all workers; use at least 8"),
         ("serving.trace=x", "serving.trace needs serving.arrivals=trace; add it, or leave serving.trace out"),
         ("serving.arrivals=trace", "serving.trace=(nothing) is not a file; give a file with one entry per line"),
-        ("serving.arrivals=closed serving.bound_ms=5", "serving.bound_ms searches a load, and serving.arrivals=closed "
-         "has none; use poisson or bursts"),
+        ("serving.arrivals=closed serving.bound_ms=[5]", "serving.bound_ms searches a load, and "
+         "serving.arrivals=closed has none; use poisson or bursts"),
         ("serving.arrivals=closed serving.loads=[5]", "serving.loads has no effect with serving.arrivals=closed; leave "
          "it out"),
         ("serving.arrivals=closed serving.queue=20", "serving.clients=64 is more than serving.queue=20, so clients "
@@ -184,7 +190,8 @@ def point(**changes: Any) -> dict[str, Any]:
 
 def served(make_record: MakeRecord, *points: dict[str, Any], **fields: Any) -> Record:
     options = {"most_requests": 2, "wait_ms": 1.0, "most_tokens": 0, "workers": 1, **fields.pop("options", {})}
-    return make_record(suite="serving", measurements=(), scores={"points": list(points)}, options=options, **fields)
+    scores = {"points": list(points), **({"highest": fields.pop("highest")} if "highest" in fields else {})}
+    return make_record(suite="serving", measurements=(), scores=scores, options=options, **fields)
 
 
 def test_a_row_has_the_figures_of_its_load(make_record: MakeRecord) -> None:
@@ -237,3 +244,48 @@ def test_the_limit_of_this_machine_is_printed(capsys: pytest.CaptureFixture[str]
     assert [line.split()[0] for line in printed[1:]] == ["1,000", "5,000", "10,000", "20,000", "40,000", "80,000"]
     assert {line.split()[-1] for line in printed[1:]} <= {"yes", "no"}
     assert main(["--seconds", "-1"]) == 2
+
+
+def test_graphs_are_replayed(fast_cli: Cli, tmp_path: Path) -> None:
+    """The simulated GPU has graphs for the two built shapes, with and without padding."""
+    words = ("null.gpu_ms=0.2", "serving.graph=true", "serving.pad_to=built", "serving.loads=[200]")
+    done = fast_cli(*WORDS, *words, "serving.workers=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.cell.options["graph"] is True
+    assert [check.cuda_graph for check in record.checks] == [False, True]
+    for point in result_of(tmp_path).points:
+        assert point.replayed == sum(point.batches.values()) > 0
+    (saturated, *_) = rows(table_in(tmp_path / "results", "serving").read_text())
+    assert saturated["graph"] == "100%"
+
+
+def test_graphs_on_a_device_without_them(fast_cli: Cli, tmp_path: Path) -> None:
+    fast_cli(*WORDS, "serving.graph=true")
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.outcome == "unsupported"
+    assert record.reason == "the null backend has CUDA graphs only if null.gpu_ms is above 0; set it"
+
+
+def test_a_record_with_one_bound_of_an_earlier_version_is_read(make_record: MakeRecord) -> None:
+    highest = {"bound_ms": 5.0, "percentile": 99.0, "load": 80.0, "above": None, "tried": 2}
+    record = served(make_record, point(), highest=highest)
+    assert isinstance(record.result, ServingResult)
+    assert [found.load for found in record.result.highest] == [80.0]
+    assert "Highest load with 99% of latencies within 5 ms: 80.0 requests/s" in serving_tables([record])
+
+
+def test_figures_of_the_gpu_are_those_of_the_time_of_a_load() -> None:
+    """The GPU is idle until 1 s, and then busy at 0.2 W under the second load."""
+    loads = (point(start_ns=0, seconds=1.0), point(start_ns=10**9, seconds=2.0), point(start_ns=0, seconds=0.1))
+    result = from_json(ServingResult, {"points": list(loads)}, "result")
+    readings = [
+        Reading(at, 0, 0, 0.0, 0, 0, max(0, (at - 10**9) // 5_000_000), 0, 1, at, 0 if at <= 10**9 else 90)
+        for at in range(0, 3_100_000_000, 20_000_000)
+    ]
+    before, during, short = observed(result, GpuReadings(readings)).points
+    assert (before.gpu_busy, before.energy_mj) == (0.0, None)
+    assert during.gpu_busy == 0.9
+    assert during.energy_mj == pytest.approx(400 / 1000)
+    assert (short.gpu_busy, short.energy_mj) == (None, None)
+    assert observed(result, GpuReadings([])).points == result.points

@@ -127,6 +127,6 @@ class Programmed:
         clock = VirtualClock(reading_ns=self.reading_ns)
         monkeypatch.setattr(null, "_spend", clock.spend)
         session = ProgrammedSession(Costs(step_ms=self.step_ms), self.stalls, self.fails)
-        runner = BatchRunner(session, clock, self.texts)
+        runner = BatchRunner(session, clock, self.texts, self.policy)
         workers = OwnThread(runner) if self.workers == 1 else VirtualPool(self.workers, runner, clock)
         return Server(workers, clock, self.texts, self.policy)
