@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backends.config_key import key
 from backends.value_checks import at_least, between, positive
-from suites.schema.enums import Arrivals, PadTo
+from suites.schema.enums import Arrivals, PadTo, Pool, RequestInput
 
 
 @dataclass
@@ -33,7 +33,14 @@ class ServingConfig:
     )
     most_tokens: int = key(0, "Most tokens of a batch, padding included. 0 sets no limit.")
     wait_ms: float = key(0.0, "Longest time that a request waits for others before an incomplete batch starts.")
-    workers: int = key(1, "Sessions that run batches at the same time, each in its own thread, from 1 to 8.")
+    group_by_length: bool = key(
+        False, "Whether a batch has requests of similar lengths, the oldest request among them, to have little padding."
+    )
+    workers: int = key(1, "Sessions that run batches at the same time, from 1 to 8.")
+    pool: Pool = key(Pool.threads, "Whether each of several workers is a thread or a process.")
+    input: RequestInput = key(
+        RequestInput.ids, "Requests are token ids, or texts that the server tokenizes with the model's fast tokenizer."
+    )
     queue: int = key(1000, "Most requests that wait. Requests that find a full queue are rejected and counted.")
     pad_to: PadTo = key(
         PadTo.longest,

@@ -21,8 +21,8 @@ from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import HostClock
 from suites.schema.refusals import between
 from suites.serving.arrivals import OpenLoop, poisson
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.load_point import times_of
-from suites.serving.request_queue import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 from suites.serving.serving_loop import Server
 from suites.serving.workers import BatchRunner, OwnThread

@@ -74,4 +74,5 @@ def load_point(served: Served, offered: OfferedLoad, bounds: Sequence[Bound]) ->
         shares=tuple(share_within(served, bound) for bound in bounds),
         start_ns=served.start,
         replayed=served.replayed,
+        tokenize_ns=served.tokenizing,
     )

@@ -6,13 +6,14 @@ each has its own thread and session. See suites/serving/serving_loop.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 
-from backends.base import Array, Session
+from backends.base import Array, Session, opened_session
 from suites.measuring.clock import Effort, HostClock
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
@@ -23,11 +24,13 @@ from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts,
 from suites.serving.load_point import OfferedLoad, load_point
 from suites.serving.load_search import find_highest
 from suites.serving.preparation import Preparation, prepare
+from suites.serving.process_runner import process_runner, serve_batches
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.serving_loop import Server
 from suites.serving.suite import ServingQuestion
-from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
+from suites.serving.worker_pool import WorkerPool
+from suites.serving.workers import BatchRunner, OwnThread, Runner, Workers
 from suites.suite import Question
 
 LIGHTEST, HEAVIEST = 0.05, 1.1
@@ -94,7 +97,7 @@ class ServingMeasurement:
         self.progress("the trace")
         trace = self.question.trace
         times = np.asarray([at for at, _ in trace], np.int64)
-        by_length = {length: text for text, length in enumerate(self.server.texts.lengths)}
+        by_length = {length: text for text, length in enumerate(self.question.trace_lengths)}
         drawn = self._texts(len(trace))
         texts = [by_length[tokens] if tokens else int(drawn[row]) for row, (_, tokens) in enumerate(trace)]
         seconds = int(times[-1]) / 1e9
@@ -148,13 +151,26 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         server = Server(workers, clock, texts, policy)
         return ServingMeasurement(server, question, run.effort, run.progress).run()
 
+    if question.socket:
+        with run.session(steps) as session:
+            serve_batches(question.socket, runner(session))
+        return Measured(facts=Facts().opened(steps))
+
+    @contextmanager
+    def in_thread(number: int) -> Iterator[Runner]:
+        with opened_session(run.opening()) as session:
+            yield runner(session)
+
+    def in_process(number: int) -> AbstractContextManager[Runner]:
+        return process_runner(lambda socket: run.again(replace(question, socket=socket), ()))
+
     with run.session(steps) as session:
         checks = _checks(session, run, question.graph)
         if question.workers == 1:
             result = measured(OwnThread(runner(session)))
     if question.workers > 1:
         run.progress(f"opening {question.workers} sessions")
-        with ThreadPool(question.workers, run.opening, runner) as pool:
+        with WorkerPool(question.workers, in_process if question.pool == "processes" else in_thread) as pool:
             result = measured(pool)
     failures = {
         f"{point.offered:.4g} requests/s" if point.offered else f"{point.clients} clients": point.first_error

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from backends.base import Feeds, Session, Shape
 from suites.measuring.clock import Clock
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.length_groups import WINDOW, similar_requests
 from suites.serving.request_texts import RequestTexts
 
 DRAWS = 32
@@ -66,7 +67,7 @@ class Preparation:
             counts[shape, tokens, full] += 1
             examples[shape, tokens, full] = texts
         for kind, _ in counts.most_common(MOST):
-            yield self.texts.feeds(examples[kind], kind[0])
+            yield self.texts.feeds(self.texts.rows(examples[kind]), kind[0])
 
     def _batches(self) -> Iterator[Sequence[int]]:
         """Yield batches of every number of requests, of random texts; a single request has each length once."""
@@ -76,6 +77,9 @@ class Preparation:
         for size in range(2, self.policy.most_requests + 1):
             for drawn in generator.choice(texts, (DRAWS, size)).tolist():
                 yield drawn[: self.policy.fitting(lengths[text] for text in drawn)]
+            for drawn in generator.choice(texts, (DRAWS if self.policy.grouped else 0, WINDOW * size)).tolist():
+                chosen = similar_requests([lengths[text] for text in drawn], replace(self.policy, most_requests=size))
+                yield [drawn[place] for place in chosen]
 
 
 def prepare(session: Session, feeds: Feeds, graph: bool) -> None:

@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import islice
 
 from suites.serving.arrivals import Arrived, Load
-
-
-@dataclass(frozen=True)
-class BatchPolicy:
-    """Rules of batches.
-
-    Attributes:
-        most_requests: most requests of a batch; 1 serves one request at a time.
-        most_tokens: most tokens of a batch, 0 for no limit: with its padding, or without if it is packed. A longer
-            request is alone.
-        wait_ns: time after the arrival of its first request at which an incomplete batch starts.
-        queue: most waiting requests.
-        longest: most tokens of a request.
-        pads_to_built: whether a batch is padded to a built shape instead of to its longest request.
-        packed: whether the backend removes padding.
-        multiple: the number of packed tokens is rounded up to a multiple of this.
-    """
-
-    most_requests: int = 1
-    most_tokens: int = 0
-    wait_ns: int = 0
-    queue: int = 1000
-    longest: int = 512
-    pads_to_built: bool = False
-    packed: bool = False
-    multiple: int = 1
-
-    def fitting(self, lengths: Iterable[int]) -> int:
-        """Return how many of the first requests fit into one batch; at least 1 if there is one.
-
-        Args:
-            lengths: number of tokens of each request, in order.
-        """
-        number = longest = total = 0
-        for length in lengths:
-            longest, total = max(longest, length), total + length
-            tokens = total if self.packed else (number + 1) * longest
-            if number == self.most_requests or (number and self.most_tokens and tokens > self.most_tokens):
-                break
-            number += 1
-        return number
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.length_groups import WINDOW, similar_requests
 
 
 class RequestQueue:
@@ -84,11 +45,11 @@ class RequestQueue:
         """Return the next batch; empty if no request waits, or if the batch should wait for more requests."""
         if not self._waiting:
             return []
-        size = self._next_size()
-        complete = size == self._policy.most_requests or size < len(self._waiting)
+        chosen = self._similar() if self._policy.grouped else range(self._next_size())
+        complete = len(chosen) == self._policy.most_requests or len(chosen) < len(self._waiting)
         if not complete and now < self._deadline():
             return []
-        return [self._waiting.popleft() for _ in range(size)]
+        return self._remove(chosen)
 
     def next_arrival(self) -> int | None:
         """Return the time of the next arrival in ns; None if none comes before another answer."""
@@ -104,6 +65,17 @@ class RequestQueue:
 
     def _deadline(self) -> int:
         return self._waiting[0].at + self._policy.wait_ns
+
+    def _similar(self) -> Sequence[int]:
+        window = islice(self._waiting, WINDOW * self._policy.most_requests)
+        return similar_requests([self._lengths[request.text] for request in window], self._policy)
+
+    def _remove(self, chosen: Sequence[int]) -> list[Arrived]:
+        """Remove and return the waiting requests at these places, in their order."""
+        oldest = [self._waiting.popleft() for _ in range(max(chosen) + 1)]
+        places = set(chosen)
+        self._waiting.extendleft(oldest[place] for place in range(len(oldest) - 1, -1, -1) if place not in places)
+        return [oldest[place] for place in chosen]
 
     def _next_size(self) -> int:
         """Return the number of waiting requests that fit into one batch, at least 1."""

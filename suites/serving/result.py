@@ -48,6 +48,7 @@ class LoadPoint(Part):
             were answered within it.
         start_ns: start of the load on the clock of suites/measuring/clock.py.
         replayed: number of batches that replayed a CUDA graph.
+        tokenize_ns: time of the tokenizer, of all workers.
         gpu_busy: share of the time in which the GPU ran kernels, from NVML; None if it is not known.
         energy_mj: energy of the GPU for each answer in mJ, from NVML; None if it is not known.
     """
@@ -76,6 +77,7 @@ class LoadPoint(Part):
     shares: tuple[float, ...] = optional(())
     start_ns: int = optional(0)
     replayed: int = optional(0)
+    tokenize_ns: int = optional(0)
     gpu_busy: float | None = optional(None)
     energy_mj: float | None = optional(None)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Load
-from suites.serving.request_queue import BatchPolicy, RequestQueue
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.request_queue import RequestQueue
 from suites.serving.request_texts import RequestTexts
 from suites.serving.workers import Finished, Workers
 
@@ -34,6 +35,7 @@ class Served:
         errors: number of requests whose pass raised an error, alone too.
         first_error: the first such error in one line.
         replayed: number of batches that replayed a CUDA graph.
+        tokenizing: time of the tokenizer, of all workers.
     """
 
     start: int = 0
@@ -53,6 +55,7 @@ class Served:
     errors: int = 0
     first_error: str = ""
     replayed: int = 0
+    tokenizing: int = 0
 
 
 @dataclass
@@ -98,7 +101,8 @@ class Server:
         for done in finished:
             count = len(done.batch)
             served.end = max(served.end, done.end)
-            served.assembly += done.ready - done.begin
+            served.tokenizing += done.tokenizing
+            served.assembly += done.ready - done.begin - done.tokenizing
             if done.error:
                 served.errors, served.first_error = served.errors + count, served.first_error or done.error
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.result import RESULT, observed
 from suites.suite import Question, SuiteDescription
 
@@ -39,6 +39,8 @@ class ServingQuestion(Question):
         workers: number of sessions that run batches at the same time.
         shares: offered loads as shares of the highest throughput, if there are no `loads`.
         graph: whether batches replay CUDA graphs.
+        pool: name of a Pool: whether the sessions of several workers are in threads or in processes.
+        socket: path of the socket from which this process gets batches; empty in the process that has the queue.
     """
 
     arrivals: str
@@ -52,6 +54,13 @@ class ServingQuestion(Question):
     workers: int = 1
     shares: tuple[float, ...] = ()
     graph: bool = False
+    pool: str = "threads"
+    socket: str = ""
+
+    @property
+    def trace_lengths(self) -> list[int]:
+        """The different numbers of tokens of the requests of the trace, sorted; empty if they are not known."""
+        return sorted({tokens for _, tokens in self.trace if tokens})
 
 
 SUITE = SuiteDescription(

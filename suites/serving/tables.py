@@ -11,8 +11,8 @@ from suites.tables.markdown import by_machine, configuration, digits, fitted, no
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
-           "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "Python µs", "late p99 µs",
-           "requests", "rejected", "failed", "notes")  # fmt: skip
+           "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "tokenizer µs", "Python µs",
+           "late p99 µs", "requests", "rejected", "failed", "notes")  # fmt: skip
 
 FEWEST = {"p99": 100, "p999": 1000}
 """Fewest answers for which a percentile is shown."""
@@ -40,9 +40,10 @@ load arrive whether or not the server keeps up (open loop), or from clients that
 - **GPU busy**: share of the time in which the GPU ran a kernel, from the driver. Its readings are means over up to a
   second, so those of the first half second of a load do not count.
 - **mJ/request**: energy of the GPU for each answer, from its energy counter; empty on a CPU and for less than 0.4 s.
+- **tokenizer µs**: time of the tokenizer for each answer, if requests are texts (`serving.input=text`). A worker
+  tokenizes the texts of a batch together, before its pass.
 - **Python µs**: time of the suite's own Python code for each answer: admit the request, choose the batch, and arrange
-  its token ids as arrays. The packing of a backend is part of its session. Requests are token ids, so no text is
-  tokenized.
+  its token ids as arrays. The packing of a backend is part of its session.
 - **late p99 µs**: error of the load generator: time after its scheduled arrival at which an idle server noticed a
   request. It is part of the latency.
 - **requests**: number of requests that arrived.
@@ -84,11 +85,14 @@ def batching(record: Record) -> str:
     options = record.cell.options
     most, wait, tokens = (options.get(name, 0) for name in ("most_requests", "wait_ms", "most_tokens"))
     workers = options.get("workers", 1)
-    pool = f", {workers} workers" if workers > 1 else ""
+    pool = f", {workers} {options.get('pool', 'threads')}" if workers > 1 else ""
+    details = ", grouped by length" if options.get("group_by_length") else ""
+    details += ", CUDA graphs" if options.get("graph") else ""
+    details += ", texts" if options.get("input") == "text" else ""
     if most == 1:
-        return f"one request at a time{pool}"
+        return f"one request at a time{details}{pool}"
     limit = f" and {tokens} tokens" if tokens else ""
-    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{pool}"
+    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{details}{pool}"
 
 
 def load_text(point: LoadPoint) -> str:
@@ -157,6 +161,7 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         else "",
         f"{point.gpu_busy:.0%}" if point.gpu_busy is not None else "",
         digits(point.energy_mj) if point.energy_mj is not None else "",
+        _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
         f"{point.sent:,}",

@@ -54,7 +54,7 @@ from suites.running.job import (
     StartJob,
 )
 from suites.running.jobs_by_stage import JOBS
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.suite import Bound, ServingQuestion
 from suites.suite import Question, load_suite, suite_names
 from suites.switching.result import ColdStart

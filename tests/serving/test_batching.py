@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from virtual_time import LENGTHS, Programmed, VirtualClock, some_texts
 
-from backends.base import Feeds, Session, Shape
+from backends.base import Feeds, Shape
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.measuring.clock import Effort, HostClock
 from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.length_groups import similar_requests
 from suites.serving.load_search import find_highest
 from suites.serving.measure import ServingMeasurement
 from suites.serving.preparation import Preparation
-from suites.serving.request_queue import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import SATURATED, SEARCH
 from suites.serving.serving_loop import Served, Server
 from suites.serving.suite import Bound, ServingQuestion
-from suites.serving.workers import BatchRunner, OwnThread, ThreadPool
+from suites.serving.worker_pool import WorkerPool
+from suites.serving.workers import BatchRunner, OwnThread
 
 MS = 1_000_000
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
@@ -124,7 +127,7 @@ def test_a_batch_is_padded(texts: list[int], built: tuple[tuple[int, int], ...],
     requests = replace(some_texts(), names=("input_ids", "attention_mask", "token_type_ids"))
     chosen = requests.shape(texts, [Shape(*size) for size in built])
     assert (chosen.batch, chosen.sequence) == shape
-    feeds = requests.feeds(texts, chosen)
+    feeds = requests.feeds(requests.rows(texts), chosen)
     assert {array.shape for array in feeds.values()} == {shape}
     assert {array.dtype for array in feeds.values()} == {np.dtype(np.int32)}
     for row, text in enumerate(texts):
@@ -203,7 +206,7 @@ def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPa
 
 def test_the_lengths_of_a_trace_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     question = ServingQuestion("trace", BatchPolicy(), trace=((0, 16), (MS, 32), (500 * MS, 16)))
-    server = Programmed(1.0).server(monkeypatch)
+    server = Programmed(1.0, texts=some_texts((16, 32))).server(monkeypatch)
     (point,) = ServingMeasurement(server, question, Effort(0.1, 1.0, 2, 3, 0.5), lambda text: None).run().points
     assert (point.tokens, point.answered, point.offered) == (64, 3, 6.0)
 
@@ -224,11 +227,13 @@ class Recording(NullSession):
         self._threads.append(("close", threading.get_ident()))
 
 
-def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> ThreadPool:
-    def opening() -> Iterator[tuple[str, Session | None]]:
-        return iter([("open", session(threads))])  # type: ignore[call-arg, arg-type]
+def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> WorkerPool:
+    @contextmanager
+    def opened(number: int) -> Iterator[BatchRunner]:
+        with session(threads) as own:  # type: ignore[call-arg, arg-type]
+            yield BatchRunner(own, HostClock(), some_texts(), BatchPolicy())
 
-    return ThreadPool(3, opening, lambda opened: BatchRunner(opened, HostClock(), some_texts(), BatchPolicy()))
+    return WorkerPool(3, opened)
 
 
 def test_each_thread_of_a_pool_has_its_own_session() -> None:
@@ -346,3 +351,33 @@ def test_batches_are_prepared_without_graphs_until_the_time_is_over(monkeypatch:
     Preparation(some_texts(), policy, (), graph=False, seconds=0.1).prepare(session, clock)
     # Each batch takes three steps.
     assert clock.time == 120 * MS
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most_tokens", "chosen"),
+    [
+        ([8, 32, 9, 30, 10], 0, [8, 9, 10]),
+        ([30, 8, 9, 32, 31, 10], 0, [30, 31, 32]),
+        ([8, 32], 0, [8, 32]),
+        ([20, 8, 19, 40, 41], 0, [8, 19, 20]),
+        ([30, 8, 32, 31], 64, [30, 31]),
+        ([40, 8], 16, [40]),
+    ],
+    ids=str,
+)
+def test_a_batch_has_requests_of_similar_lengths(lengths: list[int], most_tokens: int, chosen: list[int]) -> None:
+    policy = BatchPolicy(most_requests=3, most_tokens=most_tokens, grouped=True)
+    assert [lengths[place] for place in similar_requests(lengths, policy)] == chosen
+
+
+def test_groups_by_length_have_less_padding_and_lose_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of 8 and 32 tokens arrive in turn. Without groups each batch is padded to 32 tokens."""
+    policy = BatchPolicy(most_requests=2)
+    requests = [0, 3] * 10
+    mixed = served_by(Programmed(1.0, policy), load([0] * 20, requests), monkeypatch)
+    grouped = served_by(Programmed(1.0, replace(policy, grouped=True)), load([0] * 20, requests), monkeypatch)
+    assert mixed.padded_tokens == 20 * 32
+    assert grouped.padded_tokens == grouped.tokens == 10 * (8 + 32)
+    assert len(grouped.latencies) == 20
+    # The oldest request is in each batch: the first of 8 tokens, then the first of 32.
+    assert latencies_ms(grouped)[:4] == [1, 1, 2, 2]

@@ -10,8 +10,8 @@ from virtual_time import Programmed
 
 from backends.base import Array
 from suites.serving.arrivals import ClosedLoop, OpenLoop, bursts, poisson
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.generator_limit import limit_of
-from suites.serving.request_queue import BatchPolicy
 
 
 def open_loop(times: Array) -> OpenLoop:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Cli, json_of, table_in
 from markdown_rows import rows
+from word_models import word_model
 
+from backends.inputs.request_tokenizer import RequestTokenizer, stored_tokenizer
 from backends.json_codec import from_json
+from backends.model.tokenizer import fast_tokenizer
+from suites.measuring.clock import HostClock
 from suites.records.record import BadRecord, Record
 from suites.records.results_folder import read_records
 from suites.running.telemetry import GpuReadings, Reading
 from suites.schema.refusals import Refused
+from suites.serving.arrivals import Arrived
 from suites.serving.generator_limit import main
+from suites.serving.process_runner import process_runner, serve_batches
+from suites.serving.request_texts import RequestTexts
 from suites.serving.result import ServingResult, observed
 from suites.serving.tables import serving_tables
 from suites.serving.trace_file import read_arrivals
+from suites.serving.workers import Finished
 
 MakeRecord = Callable[..., Record]
 WORDS = ("suite=serving", "backend=null", "null.step_ms=0.1", "batch=[1,4]", "sequence=[64]", "lengths=stsb",
@@ -126,6 +136,9 @@ def test_a_model_is_served_and_its_outputs_are_right(fast_cli: Cli, tmp_path: Pa
         ("serving.wait_ms=-1", "serving.wait_ms=-1.0 must be at least 0"),
         ("serving.bound_ms=[-1]", "serving.bound_ms=-1.0 must be greater than 0 and finite"),
         ("serving.shares=[3]", "serving.shares=3.0 must be between 0.01 and 2"),
+        ("serving.group_by_length=true serving.most_requests=1", "serving.group_by_length=true has no effect on "
+         "batches of one request; leave it out"),
+        ("serving.input=text", "backend=null has no tokenizer for serving.input=text; leave it out"),
         ("serving.graph=true cuda_graph=false", "serving.graph=true and cuda_graph=false exclude one another; leave "
          "one out"),
         ("serving.percentile=100", "serving.percentile=100.0 must be between 50 and 99.9"),
@@ -289,3 +302,98 @@ def test_figures_of_the_gpu_are_those_of_the_time_of_a_load() -> None:
     assert during.energy_mj == pytest.approx(400 / 1000)
     assert (short.gpu_busy, short.energy_mj) == (None, None)
     assert observed(result, GpuReadings([])).points == result.points
+
+
+def test_each_worker_of_a_pool_is_a_process(cli: Cli, tmp_path: Path) -> None:
+    """A pass takes 20 ms of sleep, so two processes answer about twice as many requests as one."""
+    own = ("null.step_ms=20", "batch=[1]", "serving.loads=[20]", "suite.seconds=0.4", "serving.pool=processes")
+    done = cli(*WORDS, *own, "serving.workers=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.cell.options["pool"] == "processes"
+    saturated, offered = result_of(tmp_path).points
+    assert saturated.answered == saturated.sent > 0
+    assert 50 < saturated.achieved <= 100
+    assert offered.latency.p50 >= 20e6
+    assert offered.session_ns >= 20e6 * offered.answered > 0
+    assert "2 processes" in table_in(tmp_path / "results", "serving").read_text()
+
+
+def test_a_process_that_ends_before_its_connection_is_an_error() -> None:
+    def start(path: str) -> None:
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"), process_runner(start):
+        pass
+    with pytest.raises(RuntimeError, match="ended early"), process_runner(lambda path: None):
+        pass
+
+
+def test_batches_go_to_a_process_and_back() -> None:
+    """The error of a batch comes back for each of its requests."""
+
+    class Faulty:
+        clock = HostClock()
+
+        def run(self, batch: Sequence[Arrived]) -> list[Finished]:
+            assert batch == [Arrived(5, 1), Arrived(6, 2)]
+            return [Finished(batch[:1], 7, 8, 9, 16), Finished(batch[1:], 9, 9, 10, 32, "no kernel", True, 3)]
+
+    sent = [Arrived(5, 1), Arrived(6, 2)]
+    with process_runner(lambda path: serve_batches(path, Faulty())) as runner:
+        assert runner.run(sent) == Faulty().run(sent)
+
+
+def test_a_process_that_ends_during_a_load_is_an_error() -> None:
+    class Ending:
+        clock = HostClock()
+
+        def run(self, batch: Sequence[Arrived]) -> list[Finished]:
+            raise SystemExit
+
+    def start(path: str) -> None:
+        with pytest.raises(SystemExit):
+            serve_batches(path, Ending())
+
+    with process_runner(start) as runner, pytest.raises(RuntimeError, match="a process of the pool has ended"):
+        runner.run([Arrived(5, 1)])
+
+
+def test_requests_are_texts_that_the_server_tokenizes(fast_cli: Cli, tmp_path: Path) -> None:
+    model = word_model(tmp_path / "model")
+    words = ("backend=torch_eager", "device=cpu", "serving.input=text", "serving.loads=[50]", "serving.workers=2")
+    done = fast_cli(*WORDS, f"model.path={model}", "batch=[1,4]", "sequence=[16]", "lengths=uniform", *words)
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.cell.options["input"] == "text"
+    assert record.checks[0].cosine == pytest.approx(1.0, abs=1e-4)
+    for point in result_of(tmp_path).points:
+        assert (point.errors, point.answered) == (0, point.sent)
+        assert point.tokenize_ns > 0
+    (saturated, *_) = rows(table_in(tmp_path / "results", "serving").read_text())
+    assert saturated["tokenizer µs"]
+
+
+def test_texts_need_a_tokenizer(fast_cli: Cli, tmp_path: Path) -> None:
+    small = "num_hidden_layers: 1, hidden_size: 16, num_attention_heads: 2, intermediate_size: 32"
+    fast_cli(
+        *WORDS, "backend=torch_eager", "device=cpu", "weights=random", "serving.input=text",
+        f"model.architecture={{model_type: bert, {small}}}",
+    )  # fmt: skip
+    (record,) = read_records(tmp_path / "results", "serving")
+    assert record.outcome == "unavailable"
+    assert record.reason == "serving.input=text needs the texts and the fast tokenizer of a checkpoint; use ids"
+
+
+def test_the_tokenizer_gives_the_ids_of_the_texts(tmp_path: Path) -> None:
+    tokenizer = fast_tokenizer(word_model(tmp_path))
+    assert tokenizer is not None
+    stored = stored_tokenizer(tokenizer)
+    (first, second) = RequestTokenizer(stored).ids(["the cat", "a red dog ran"])
+    assert first.tolist() == [[2, 4, 5, 3]]
+    assert (second.shape, second.dtype) == ((1, 6), np.dtype(np.int32))
+    texts = RequestTexts.of([first[0], second[0]], 0, ("input_ids", "attention_mask"))
+    texts = replace(texts, strings=np.asarray(["the cat", "a red dog ran"]), tokenizer=stored)
+    read = RequestTexts.read(texts.arrays())
+    for row, expected in zip(read.tokenized([1, 0]), read.rows([1, 0]), strict=True):
+        np.testing.assert_array_equal(row, expected)

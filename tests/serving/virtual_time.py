@@ -13,7 +13,7 @@ from backends.base import Array, Feeds
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.serving.arrivals import Arrived
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 from suites.serving.serving_loop import Server
 from suites.serving.workers import BatchRunner, Finished, OwnThread
