@@ -21,7 +21,7 @@ from suites.records.facts import Facts
 from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts, poisson
-from suites.serving.load_point import OfferedLoad, load_point
+from suites.serving.load_point import OfferedLoad, load_point, times_of
 from suites.serving.load_search import find_highest
 from suites.serving.preparation import Preparation, prepare
 from suites.serving.process_runner import process_runner, serve_batches
@@ -46,6 +46,7 @@ class ServingMeasurement:
     effort: Effort
     progress: Callable[[str], None]
     points: list[LoadPoint] = field(default_factory=list)
+    service: dict[int, list[int]] = field(default_factory=dict)
 
     def run(self) -> ServingResult:
         """Measure all loads."""
@@ -62,7 +63,8 @@ class ServingMeasurement:
                 self.open(rate, OFFERED)
             if capacity:
                 highest = [self._highest(index, capacity) for index in range(len(question.bounds))]
-        return ServingResult(tuple(self.points), tuple(highest))
+        service = {str(size): times_of(times) for size, times in sorted(self.service.items())}
+        return ServingResult(tuple(self.points), tuple(highest), service)
 
     def open(self, rate: float, purpose: str) -> LoadPoint:
         """Offer `rate` requests per second for the seconds of the effort, and fewer above MOST_ARRIVALS requests."""
@@ -87,6 +89,7 @@ class ServingMeasurement:
         self.closed(1, self.effort.warm_up_s / 2, SATURATED)
         self._saturated(self.effort.warm_up_s / 2, SATURATED)
         self.points.clear()
+        self.service.clear()
 
     def _saturated(self, seconds: float, purpose: str) -> LoadPoint:
         """Serve so many clients that the next batch is always complete: the highest throughput of this server."""
@@ -122,7 +125,10 @@ class ServingMeasurement:
         return generator.integers(0, len(self.server.texts.lengths), count)
 
     def _serve(self, load: OpenLoop | ClosedLoop, offered: OfferedLoad) -> LoadPoint:
-        point = load_point(self.server.serve(load), offered, self.question.bounds)
+        served = self.server.serve(load)
+        for size, times in served.service.items():
+            self.service.setdefault(size, []).extend(times)
+        point = load_point(served, offered, self.question.bounds)
         self.points.append(point)
         return point
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from backends.json_part import Part, optional
+from backends.json_part import Part, optional, optional_mapping
 from suites.suite import DeviceReadings, Result
 
 SATURATED, OFFERED, SEARCH = "saturated", "offered", "search"
@@ -119,11 +119,13 @@ class ServingResult(Result):
 
     Attributes:
         points: in the order of the measurement.
-        highest: for each latency bound. Before version 0.3 there was one, which was not in a list.
+        highest: for each latency bound. Earlier records have at most one, which is not in a list.
+        service: times of a batch in a worker, from its start to its answer, by its number of requests.
     """
 
     points: tuple[LoadPoint, ...]
     highest: tuple[HighestLoad, ...] = optional(())
+    service: Mapping[str, Times] = optional_mapping()
 
     @classmethod
     def from_layout(cls, data: Mapping[str, object]) -> Mapping[str, object]:

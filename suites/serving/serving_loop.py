@@ -36,6 +36,7 @@ class Served:
         first_error: the first such error in one line.
         replayed: number of batches that replayed a CUDA graph.
         tokenizing: time of the tokenizer, of all workers.
+        service: times of batches in a worker, by their number of requests: from the start to the answer.
     """
 
     start: int = 0
@@ -56,6 +57,7 @@ class Served:
     first_error: str = ""
     replayed: int = 0
     tokenizing: int = 0
+    service: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Server:
             else:
                 served.in_session += done.end - done.ready
                 served.batches[count] += 1
+                served.service.setdefault(count, []).append(done.end - done.begin)
                 served.replayed += done.replayed
                 served.tokens += sum(self.texts.lengths[request.text] for request in done.batch)
                 served.padded_tokens += done.computed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import Cli, json_of, table_in
 from markdown_rows import rows
+from serving_records import point, served
 from word_models import word_model
 
 from backends.inputs.request_tokenizer import RequestTokenizer, stored_tokenizer
@@ -190,23 +191,6 @@ def test_a_trace_is_read(tmp_path: Path) -> None:
     assert read_arrivals(str(file)) == ((0, 0), (1_250_000_000, 0))
 
 
-def point(**changes: Any) -> dict[str, Any]:
-    """Return the JSON of a load of 100 requests/s for 10 s."""
-    times = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
-    return {
-        "purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 100.0, "sent": 1000, "answered": 1000,
-        "rejected": 0, "too_long": 0, "errors": 0, "seconds": 10.0, "schedule_s": 10.0, "latency": times,
-        "queue": times, "late": times, "batches": {"1": 500, "2": 250}, "tokens": 900, "padded_tokens": 1000,
-        "session_ns": 5 * 10**9, "dispatch_ns": 10**6, "assembly_ns": 10**6, **changes,
-    }  # fmt: skip
-
-
-def served(make_record: MakeRecord, *points: dict[str, Any], **fields: Any) -> Record:
-    options = {"most_requests": 2, "wait_ms": 1.0, "most_tokens": 0, "workers": 1, **fields.pop("options", {})}
-    scores = {"points": list(points), **({"highest": fields.pop("highest")} if "highest" in fields else {})}
-    return make_record(suite="serving", measurements=(), scores=scores, options=options, **fields)
-
-
 def test_a_row_has_the_figures_of_its_load(make_record: MakeRecord) -> None:
     text = serving_tables([served(make_record, point())])
     assert "tiny, null fp32, up to 2x16: batches of up to 2 requests, wait 1 ms" in text
@@ -267,8 +251,8 @@ def test_graphs_are_replayed(fast_cli: Cli, tmp_path: Path) -> None:
     (record,) = read_records(tmp_path / "results", "serving")
     assert record.cell.options["graph"] is True
     assert [check.cuda_graph for check in record.checks] == [False, True]
-    for point in result_of(tmp_path).points:
-        assert point.replayed == sum(point.batches.values()) > 0
+    for measured in result_of(tmp_path).points:
+        assert measured.replayed == sum(measured.batches.values()) > 0
     (saturated, *_) = rows(table_in(tmp_path / "results", "serving").read_text())
     assert saturated["graph"] == "100%"
 
@@ -367,9 +351,9 @@ def test_requests_are_texts_that_the_server_tokenizes(fast_cli: Cli, tmp_path: P
     (record,) = read_records(tmp_path / "results", "serving")
     assert record.cell.options["input"] == "text"
     assert record.checks[0].cosine == pytest.approx(1.0, abs=1e-4)
-    for point in result_of(tmp_path).points:
-        assert (point.errors, point.answered) == (0, point.sent)
-        assert point.tokenize_ns > 0
+    for measured in result_of(tmp_path).points:
+        assert (measured.errors, measured.answered) == (0, measured.sent)
+        assert measured.tokenize_ns > 0
     (saturated, *_) = rows(table_in(tmp_path / "results", "serving").read_text())
     assert saturated["tokenizer µs"]
 
