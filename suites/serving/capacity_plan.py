@@ -19,13 +19,13 @@ from suites.serving.tables import FEWEST
 PERCENTILES = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p999"}
 """Fields of Times by percentile."""
 
-SIMULATED = 30_000
+SIMULATED = 20_000
 """Requests of a simulation."""
 
-COMPARED = 8
+COMPARED = 5
 """Configurations that are simulated: those that need the fewest devices at their measured loads."""
 
-STEPS = 6
+STEPS = 5
 """Loads that are simulated to find the margin."""
 
 

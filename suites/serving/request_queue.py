@@ -49,7 +49,7 @@ class RequestQueue:
         complete = len(chosen) == self._policy.most_requests or len(chosen) < len(self._waiting)
         if not complete and now < self._deadline():
             return []
-        return self._remove(chosen)
+        return self._remove(chosen) if self._policy.grouped else [self._waiting.popleft() for _ in chosen]
 
     def next_arrival(self) -> int | None:
         """Return the time of the next arrival in ns; None if none comes before another answer."""

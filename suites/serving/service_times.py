@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
 
 from suites.serving.result import Times
 
@@ -36,4 +35,9 @@ class ServiceTimes:
         measured = next((known for known in self._sizes if known >= size), self._sizes[-1])
         times = self.by_size[measured]
         percentiles = (times.p50, times.p90, times.p99, times.p999, times.max)
-        return round(float(np.interp(share, SHARES, percentiles)))
+        if share <= SHARES[0]:
+            return round(times.p50)
+        above = bisect.bisect_left(SHARES, share)
+        low, high = SHARES[above - 1], SHARES[above]
+        before, after = percentiles[above - 1], percentiles[above]
+        return round(before + (after - before) * (share - low) / (high - low))
