@@ -86,7 +86,11 @@ def plan(records: Iterable[Record], demand: Demand) -> list[Configuration]:
 def highest_load(record: Record, demand: Demand) -> float | None:
     """Return the highest measured load of requests at random times within the bound; None if there is none."""
     result = record.result
-    if record.outcome != OK or not isinstance(result, ServingResult) or record.cell.options["arrivals"] != "poisson":
+    if (
+        record.outcome != OK
+        or not isinstance(result, ServingResult)
+        or record.cell.options.get("arrivals") != "poisson"
+    ):
         return None
     searched = [
         highest.load
@@ -108,15 +112,15 @@ def simulated_server(record: Record) -> SimulatedServer | None:
         return None
     answered = sum(point.answered for point in result.points)
     policy = BatchPolicy(
-        most_requests=options["most_requests"],
-        most_tokens=options["most_tokens"],
-        wait_ns=round(options["wait_ms"] * 1e6),
-        queue=options["queue"],
+        most_requests=options.get("most_requests", 1),
+        most_tokens=options.get("most_tokens", 0),
+        wait_ns=round(options.get("wait_ms", 0.0) * 1e6),
+        queue=options.get("queue", 1000),
         packed=packs_tokens(record),
     )
     service = ServiceTimes({int(size): times for size, times in result.service.items()})
     tokens = max(1, round(sum(point.tokens for point in result.points) / answered)) if answered else 1
-    return SimulatedServer(policy, service, options["workers"], tokens)
+    return SimulatedServer(policy, service, options.get("workers", 1), tokens)
 
 
 def simulated_latency(server: SimulatedServer, demand: Demand, replicas: int) -> float:

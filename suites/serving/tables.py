@@ -176,7 +176,10 @@ def _small(value: float) -> str:
     return digits(value) if value >= 0.001 else "0"
 
 
-TABLES = {"serving": Table("suites.serving.tables:serving_tables")}
+TABLES = {
+    "serving": Table("suites.serving.tables:serving_tables"),
+    "streams": Table("suites.serving.stream_tables:stream_tables"),
+}
 
 END_TABLES = "suites.serving.serving_end_tables:serving_end_tables"
 """Function that makes the short tables at the end of a run."""
