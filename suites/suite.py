@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import suites
 from backends.json_part import Part
@@ -124,6 +124,23 @@ class FirstUseCosts(Part):
     """First-use costs of one extra process. A suite with such processes derives its own dataclass."""
 
 
+class DeviceReadings(Protocol):
+    """Readings of the device during a measurement. Times are in ns, on the clock of suites/measuring/clock.py."""
+
+    def energy_mj(self, start: int, end: int) -> float | None:
+        """Return the energy of the device between two times in mJ; None if it is not known."""
+        ...
+
+    def busy_share(self, start: int, end: int) -> float | None:
+        """Return the share of the time in which the device was busy; None if it is not known."""
+        ...
+
+
+def unobserved(result: Result, device: DeviceReadings) -> Result:
+    """Return the result of a suite without figures of the device."""
+    return result
+
+
 def unchanged(result: Result, judging: Judging) -> Result:
     """Return the result of a suite that does not depend on a tolerance or threshold."""
     return result
@@ -173,6 +190,7 @@ class SuiteDescription:
         result: the dataclass of the suite's result.
         first_use: the dataclass of the costs that one extra process measures.
         started: puts the costs of all extra processes into a result.
+        observed: puts readings of the device into the result of a measuring process.
         joined: joins the results of all rounds, in order.
         judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
         check_model: raises Unsupported for a model that the suite cannot measure.
@@ -188,6 +206,7 @@ class SuiteDescription:
     result: type[Result] = Result
     first_use: type[FirstUseCosts] = FirstUseCosts
     started: Callable[[Result, Sequence[FirstUseCosts]], Result] = without_starts
+    observed: Callable[[Result, DeviceReadings], Result] = unobserved
     joined: Callable[[Sequence[Result]], Result] = only
     judged: Callable[[Result, Judging], Result] = unchanged
     check_model: Callable[[Question, ModelUse], None] = any_model

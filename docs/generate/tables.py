@@ -13,6 +13,7 @@ from suites.latency import tables as latency_tables
 from suites.launch import tables as launch_tables
 from suites.layers import kernel_tables
 from suites.layers import tables as layer_tables
+from suites.serving import stream_tables
 from suites.serving import tables as serving_tables
 from suites.switching import pair_tables
 from suites.switching import tables as switching_tables
@@ -39,6 +40,7 @@ LEGENDS = (
     ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
     ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
     ("Serving", "serving.md", "Which load does a server carry at which latency?", serving_tables.LEGEND),
+    ("Streams", "streams.md", "When do several streams carry more than larger batches?", stream_tables.LEGEND),
     (
         "Building",
         "building.md",

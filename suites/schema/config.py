@@ -21,6 +21,7 @@ from suites.schema.enums import (
     Until,
     Weights,
 )
+from suites.schema.serving_config import ServingConfig
 from suites.schema.suite_config import (
     AlignmentConfig,
     BuildingConfig,
@@ -28,7 +29,6 @@ from suites.schema.suite_config import (
     LayersConfig,
     LengthsConfig,
     SearchConfig,
-    ServingConfig,
     SuiteConfig,
     SwitchingConfig,
 )

@@ -14,15 +14,13 @@ import numpy as np
 from suites.switching.costs import Costs
 from suites.switching.strategy_names import StrategyNames
 from suites.tables.series_plot import write_svg
-from suites.tables.series_styles import COLORS, MARKERS, MOST_SERIES, spread_out
+from suites.tables.series_styles import COLORS, DASHES, MARKERS, MOST_SERIES, spread_out
 
 HALF = 0.5
 """Share of shape changes at which strategies are ordered, and plain steps or CUDA graphs selected."""
 
 STEEP = 2.0
 """A strategy is steep if a request takes this many times as long when every request changes the shape."""
-
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
 LABEL_WIDTH = 42
 """Longest line of a label in characters."""

@@ -26,6 +26,7 @@ from suites.measuring.clock import Effort
 from suites.records.record import BadRecord, Record, write_record
 from suites.records.results_folder import MachineFolder, read_records
 from suites.report import main as report
+from suites.tables.series_plot import row_labels
 
 MakeRecord = Callable[..., Record]
 EFFORT = Effort(0.05, 0.05, 5, 10, 0.1)
@@ -273,6 +274,14 @@ def test_a_plot_for_each_sweep(make_record: MakeRecord, tmp_path: Path) -> None:
     (path,) = write_alignment_plots(MachineFolder(tmp_path, "gpu-a"))
     assert path.name == "alignment-tiny-batch-sizes-3-to-4-at-sequence-length-16.svg"
     assert b"time of a sequence, smallest = 1" in path.read_bytes()
+
+
+def test_rows_with_other_options_have_them_in_their_labels(make_record: MakeRecord) -> None:
+    records = [
+        make_record(suite="alignment", backend=backend, options={"fusion": fusion}, measurements=(), scores=RESULT)
+        for backend, fusion in (("ort", "on"), ("ort", "off"), ("torch_eager", "on"))
+    ]
+    assert row_labels(records) == ["ort fp32, fusion=on", "ort fp32, fusion=off", "torch_eager fp32"]
 
 
 QUICK = ("suite=alignment", "batch=[4]", "sequence=[16]", "suite.seconds=0.01", "suite.warm_up_s=0.01",

@@ -56,7 +56,7 @@ from suites.running.job import (
     StartJob,
 )
 from suites.running.jobs_by_stage import JOBS
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.suite import Bound, ServingQuestion
 from suites.suite import Question, load_suite, suite_names
 from suites.switching.result import ColdStart
@@ -106,7 +106,17 @@ QUESTIONS: dict[str, Question] = {
     "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
     "serving": ServingQuestion(
-        "bursts", BatchPolicy(8, 512, 2000), (10.0, 20.5), (1, 4), 8, ((5, 0), (9, 16)), Bound(5.0, 99.0, 8), 3, 2
+        "bursts",
+        BatchPolicy(8, 512, 2000),
+        (10.0, 20.5),
+        (1, 4),
+        8,
+        ((5, 0), (9, 16)),
+        (Bound(5.0, 99.0, 8),),
+        3,
+        2,
+        (0.5, 1.0),
+        True,
     ),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }
