@@ -207,7 +207,7 @@ def test_requests_of_the_h100_with_one_launch_agree_with_the_findings() -> None:
     assert f"through torch.compile take {times[0]} and through the parser in FP16 {times[1]}" in section
     found = [pair for model, pair in every if model == "bert_base"]
     assert all(pair.ratio == 1 for pair in found)
-    assert f"For BERT-base on the H100, the same row is the fastest by both ranks at all {len(found)} shapes of version 4" in section
+    assert f"the same row is the fastest by both ranks at all {len(found)} shapes of version 4" in section
     plugins = {
         (cell.precision, cell.output, row.shape): f"{row.best_request[1] / 1e6:.3f} ms"
         for record in records
