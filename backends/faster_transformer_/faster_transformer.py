@@ -125,8 +125,8 @@ class FasterTransformer(Backend):
 def _check_int8_capability(device: Device) -> None:
     """Raise Unsupported if the operators compute no INT8 on a GPU.
 
-    On an H100 they run, but their outputs have a cosine of -0.12 to -0.09 to those of the reference. The probable cause:
-    cuBLASLt does not have the layout COL32 on Hopper, and the library does not read its status.
+    On an H100 they run, but their outputs have a cosine of -0.12 to -0.09 to those of the reference. The probable
+    cause: cuBLASLt does not have the layout COL32 on Hopper, and the library does not read its status.
     """
     if device.compute_capability < (7, 5):
         fault = f"needs compute capability 7.5; {device.name} is older"
