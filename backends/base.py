@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import importlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, final
 
 import numpy.typing as npt
 
+from backends.compute_share import ComputeShare
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
@@ -361,6 +363,19 @@ class Backend(abc.ABC):
     def tactics(self, artifact: Artifact) -> tuple[str, ...]:
         """Return the implementation that the build chose for each layer, one text for each layer; empty if unknown."""
         return ()
+
+    def divide(self, spec: BuildSpec, count: int, share: float) -> tuple[ComputeShare, ...]:
+        """Return `count` parts of the device without common compute units, each with `share` of its compute units.
+
+        Raises:
+            Unsupported: a CPU is not divided.
+            Unavailable: the driver or the device cannot be divided.
+        """
+        if spec.device.kind != "cuda":
+            raise Unsupported("only the SMs of an NVIDIA GPU can be divided; choose device=cuda")
+        contexts = importlib.import_module("backends.green_contexts")
+        parts: tuple[ComputeShare, ...] = contexts.divide(spec.device.index, count, share)
+        return parts
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return facts about the installed library for a diagnosis of this machine. It may import the library.

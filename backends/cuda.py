@@ -11,6 +11,8 @@ import numpy as np
 from cuda.bindings import runtime
 
 from backends.base import Array
+from backends.compute_share import current_share
+from backends.green_contexts import stream_of
 from backends.stream import Event
 
 FILLED = 256 << 20
@@ -81,11 +83,15 @@ class CudaEvent:
 
 
 class CudaStream:
-    """Stream that does not synchronize with the default stream."""
+    """Stream that does not synchronize with the default stream. Its kernels run in the share of `limited_to`."""
 
     def __init__(self, device: int) -> None:
         use_device(device)
-        self.handle = checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        share = current_share()
+        if share is None:
+            self.handle = checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        else:
+            self.handle = stream_of(share.context)
         self._filled: DeviceArray | None = None
         self._fill_ns = 0.0
 

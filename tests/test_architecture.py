@@ -288,6 +288,7 @@ USES_OF_ANY = {
     "backends/base.py": 2,  # dtype of an array; graphs of one session
     "backends/config_key.py": 1,  # the type as a value: a key that takes any value
     "backends/cuda.py": 2,  # results of cuda-python, which has no types
+    "backends/green_contexts.py": 2,  # results of cuda-python
     "backends/json_codec.py": 1,  # the type as a value: a field that takes any value
     "backends/tensorrt_/equivalent_commands.py": 1,  # options of cells
     "backends/tensorrt_/run_plan.py": 2,  # results of cuda-python

@@ -6,6 +6,7 @@ reference is the same function, so wrong numbers are detected.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -16,11 +17,15 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
+from backends.compute_share import ComputeShare, current_share
 from backends.null_.null_options import Behaviour, NullOptions
 from backends.observed_calls import Around
 from backends.stream import Event
 
 HIDDEN = 8
+
+UNITS = 16
+"""Compute units of the simulated GPU."""
 
 
 def null_hidden(input_ids: Array) -> Array:
@@ -41,9 +46,15 @@ class Null(Backend):
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
         return Artifact(source.checkpoint, source.sha256)
 
+    def divide(self, spec: BuildSpec, count: int, share: float) -> tuple[ComputeShare, ...]:
+        """Divide the simulated GPU, which has `UNITS` compute units."""
+        if not spec.options_as(NullOptions).gpu_ms:
+            raise Unsupported("the null backend has a simulated GPU only if null.gpu_ms is above 0; set it")
+        return (ComputeShare(min(UNITS // count, math.ceil(share * UNITS)), UNITS),) * count
+
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         options = spec.options_as(NullOptions)
-        costs = Costs(**{cost.name: getattr(options, cost.name) for cost in fields(Costs)})
+        costs = Costs(**{cost.name: getattr(options, cost.name) for cost in fields(Costs)}).limited(current_share())
         factors = options.process_factors or [1.0]
         yield "open", NullSession(options.behaviour.name, costs.times(factors[spec.process % len(factors)]))
 
@@ -131,6 +142,12 @@ class Costs:
         """Return all costs multiplied by `factor`, for a slower process (null.process_factors)."""
         scaled = {cost.name: factor * getattr(self, cost.name) for cost in fields(self) if cost.name.endswith("_ms")}
         return replace(self, **scaled, other={name: factor * cost for name, cost in self.other.items()})
+
+    def limited(self, share: ComputeShare | None) -> Costs:
+        """Return the costs with `gpu_ms` multiplied, as if a step used all compute units of the device."""
+        factor = 1.0 if share is None else share.total / share.units
+        other = {name: cost * (factor if name.startswith("gpu_ms ") else 1.0) for name, cost in self.other.items()}
+        return replace(self, gpu_ms=factor * self.gpu_ms, other=other)
 
     def of(self, name: str, shape: str, before: str = "") -> float:
         """Return the cost `name` in ms at `shape`, or of a change from the shape `before` to `shape`."""

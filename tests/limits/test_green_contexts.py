@@ -1,0 +1,183 @@
+"""Calls of the driver API that divide a GPU, checked against its rules by a simulated driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
+from backends.compute_share import ComputeShare, current_share, limited_to
+from backends.ort_.description import OrtOptions
+from backends.ort_.ort import OnnxRuntime
+
+pytest.importorskip("cuda.bindings.driver")
+
+from cuda.bindings import driver as real
+
+from backends import cuda, green_contexts
+
+OK, TOO_FEW = real.CUresult.CUDA_SUCCESS, real.CUresult.CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION
+SMS = 132
+
+
+class Driver:
+    """Simulated driver of a GPU whose SMs come in groups of `granularity`. It refuses arguments of wrong types."""
+
+    CUresult, CUdevResourceType = real.CUresult, real.CUdevResourceType
+    CUgreenCtxCreate_flags, CUstream_flags = real.CUgreenCtxCreate_flags, real.CUstream_flags
+
+    def __init__(self, granularity: int = 8) -> None:
+        self.granularity = granularity
+        self.initialized = False
+        self.splits: list[tuple[int, int]] = []
+        self.streams: list[object] = []
+
+    def cuInit(self, flags: int) -> tuple[object]:
+        assert flags == 0
+        self.initialized = True
+        return (OK,)
+
+    def cuDeviceGet(self, ordinal: int) -> tuple[object, object]:
+        assert self.initialized
+        return OK, f"device {ordinal}"
+
+    def cuDeviceGetDevResource(self, device: object, kind: object) -> tuple[object, object]:
+        assert (device, kind) == ("device 1", real.CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM)
+        return OK, self._resource(SMS)
+
+    def cuDevSmResourceSplitByCount(
+        self, groups: int, whole: SimpleNamespace, flags: int, fewest: int
+    ) -> tuple[object, list[SimpleNamespace], int, SimpleNamespace]:
+        assert (flags, whole.sm.smCount, 0 < fewest <= SMS) == (0, SMS, True)
+        self.splits.append((groups, fewest))
+        size = -(-fewest // self.granularity) * self.granularity
+        if size > SMS:
+            return TOO_FEW, [], 0, self._resource(0)
+        created = min(groups, SMS // size)
+        rows = [self._resource(size if row < created else 0) for row in range(groups)]
+        return OK, rows, created, self._resource(SMS - created * size)
+
+    def cuDevResourceGenerateDesc(self, resources: list[SimpleNamespace], count: int) -> tuple[object, object]:
+        assert len(resources) == count == 1
+        return OK, ("description", resources[0].sm.smCount)
+
+    def cuGreenCtxCreate(self, description: object, device: object, flags: object) -> tuple[object, object]:
+        assert (device, flags) == ("device 1", real.CUgreenCtxCreate_flags.CU_GREEN_CTX_DEFAULT_STREAM)
+        return OK, ("green", description)
+
+    def cuGreenCtxStreamCreate(self, context: object, flags: object, priority: int) -> tuple[object, object]:
+        assert (flags, priority) == (real.CUstream_flags.CU_STREAM_NON_BLOCKING, 0)
+        self.streams.append(context)
+        return OK, 77
+
+    @staticmethod
+    def _resource(count: int) -> SimpleNamespace:
+        return SimpleNamespace(sm=SimpleNamespace(smCount=count))
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    simulated = Driver()
+    monkeypatch.setattr(green_contexts, "driver", simulated)
+    return simulated
+
+
+@pytest.mark.parametrize(
+    ("share", "units"), [(0.01, 8), (0.1, 16), (0.25, 40), (0.5, 72), (0.99, 132), (1.0, 132)], ids=str
+)
+def test_one_part_has_at_least_its_share_in_groups_of_the_device(driver: Driver, share: float, units: int) -> None:
+    (part,) = green_contexts.divide(1, 1, share)
+    assert (part.units, part.total) == (units, SMS)
+    assert part.context == ("green", ("description", units))
+
+
+def test_a_product_that_is_whole_is_not_rounded_up(driver: Driver) -> None:
+    # 0.07 * 100 is slightly above 7 in floating point
+    assert len(green_contexts._groups(driver._resource(SMS), 100, 1, 0.07)) == 1
+    assert driver.splits == [(1, 7)]
+
+
+def test_two_halves_are_rounded_down_to_groups_of_the_device(driver: Driver) -> None:
+    assert [part.units for part in green_contexts.divide(1, 2, 0.5)] == [64, 64]
+    assert driver.splits == [(2, 66), (2, 65), (2, 64)]
+
+
+def test_a_device_of_one_group_has_no_halves(driver: Driver) -> None:
+    driver.granularity = SMS
+    with pytest.raises(Unavailable, match="the 132 SMs of this device cannot be divided into 2 groups"):
+        green_contexts.divide(1, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        (lambda *arguments: (real.CUresult.CUDA_ERROR_NOT_SUPPORTED, None), "the driver reported CUDA_ERROR_NOT_SUPP"),
+        (None, "cuGreenCtxCreate"),
+    ],
+    ids=["not supported", "missing function"],
+)
+def test_a_driver_without_green_contexts_is_unavailable(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, failing: Callable[..., object] | None, reason: str
+) -> None:
+    if failing is None:
+        monkeypatch.delattr(Driver, "cuGreenCtxCreate")
+    else:
+        monkeypatch.setattr(driver, "cuGreenCtxCreate", failing)
+    with pytest.raises(Unavailable, match=f"green contexts need an NVIDIA driver and .* 12.4 or newer: .*{reason}"):
+        green_contexts.divide(1, 1, 0.5)
+
+
+def test_an_unexpected_error_of_a_split_is_named(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = (real.CUresult.CUDA_ERROR_INVALID_VALUE, [], 0, None)
+    monkeypatch.setattr(driver, "cuDevSmResourceSplitByCount", lambda *arguments: failed)
+    with pytest.raises(Unavailable, match="the driver reported CUDA_ERROR_INVALID_VALUE"):
+        green_contexts.divide(1, 2, 0.5)
+
+
+def test_a_stream_is_created_in_the_share_of_its_thread(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    created: list[int] = []
+
+    def plain(flags: int) -> tuple[object, int]:
+        created.append(flags)
+        return cuda.runtime.cudaError_t.cudaSuccess, 5
+
+    monkeypatch.setattr(cuda, "use_device", lambda index: None)
+    monkeypatch.setattr(cuda.runtime, "cudaStreamCreateWithFlags", plain)
+    with limited_to(ComputeShare(8, SMS, "context")):
+        assert cuda.CudaStream(0).handle == 77
+        with limited_to(None):
+            assert cuda.CudaStream(0).handle == 5
+    assert cuda.CudaStream(0).handle == 5
+    assert (driver.streams, len(created)) == (["context"], 2)
+    assert current_share() is None
+
+
+def test_a_backend_divides_a_gpu_and_no_cpu(driver: Driver, tmp_path: Path) -> None:
+    spec = BuildSpec("fp32", Device("cuda", 1), (Shape(1, 16),), True, tmp_path, OrtOptions())
+    backend = OnnxRuntime()
+    assert [part.units for part in backend.divide(spec, 1, 0.25)] == [40]
+    with pytest.raises(Unsupported, match="only the SMs of an NVIDIA GPU can be divided; choose device=cuda"):
+        backend.divide(BuildSpec("fp32", Device(), (Shape(1, 16),), False, tmp_path, OrtOptions()), 1, 0.25)
+
+
+@pytest.mark.gpu
+def test_a_stream_of_a_green_context_computes_on_its_sms() -> None:
+    from backends.cuda import CudaStream, DeviceArray
+
+    (part,) = green_contexts.divide(0, 1, 0.25)
+    assert 0 < part.units < part.total
+    with limited_to(part):
+        stream = CudaStream(0)
+    context = green_contexts._checked(real.cuStreamGetGreenCtx(stream.handle))
+    kind = real.CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM
+    assert green_contexts._checked(real.cuGreenCtxGetDevResource(context, kind)).sm.smCount == part.units
+    before, after = stream.event(), stream.event()
+    before.record()
+    stream.occupy(100_000)
+    after.record()
+    stream.synchronize()
+    assert after.nanoseconds_since(before) > 0
+    assert DeviceArray(16).pointer
