@@ -371,11 +371,22 @@ class Backend(abc.ABC):
             Unsupported: a CPU is not divided.
             Unavailable: the driver or the device cannot be divided.
         """
-        if spec.device.kind != "cuda":
-            raise Unsupported("only the SMs of an NVIDIA GPU can be divided; choose device=cuda")
+        _require_gpu(spec.device)
         contexts = importlib.import_module("backends.green_contexts")
         parts: tuple[ComputeShare, ...] = contexts.divide(spec.device.index, count, share)
         return parts
+
+    def limit_process(self, spec: BuildSpec, share: float) -> contextlib.AbstractContextManager[ComputeShare]:
+        """Return a context that limits this process to a share of the compute units. Enter it before a session opens.
+
+        Raises:
+            Unsupported: a CPU is not divided.
+            Unavailable: MPS is not installed, may not be started, or does not serve this process.
+        """
+        _require_gpu(spec.device)
+        daemon = importlib.import_module("backends.mps_daemon")
+        context: contextlib.AbstractContextManager[ComputeShare] = daemon.limited_process(share)
+        return context
 
     def findings(self, device: Device) -> tuple[Finding, ...]:
         """Return facts about the installed library for a diagnosis of this machine. It may import the library.
@@ -389,6 +400,11 @@ class Backend(abc.ABC):
     def open(self, spec: BuildSpec, artifact: Artifact) -> Session:
         """Run `opening` to its end and return the session."""
         return opened_session(self.opening(spec, artifact))
+
+
+def _require_gpu(device: Device) -> None:
+    if device.kind != "cuda":
+        raise Unsupported("only the SMs of an NVIDIA GPU can be divided; choose device=cuda")
 
 
 Opening = Iterator[tuple[str, Session | None]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
-from backends.compute_share import ComputeShare, current_share
+from backends.compute_share import ComputeShare, current_share, limited_to
 from backends.null_.null_options import Behaviour, NullOptions
 from backends.observed_calls import Around
 from backends.stream import Event
@@ -51,6 +51,12 @@ class Null(Backend):
         if not spec.options_as(NullOptions).gpu_ms:
             raise Unsupported("the null backend has a simulated GPU only if null.gpu_ms is above 0; set it")
         return (ComputeShare(min(UNITS // count, math.ceil(share * UNITS)), UNITS),) * count
+
+    @contextmanager
+    def limit_process(self, spec: BuildSpec, share: float) -> Iterator[ComputeShare]:
+        (part,) = self.divide(spec, 1, share)
+        with limited_to(part):
+            yield part
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         options = spec.options_as(NullOptions)

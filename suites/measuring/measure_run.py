@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from backends.base import Array, Artifact, Session, Shape
+from backends.compute_share import ComputeShare
 from suites.measuring.clock import Effort, time_opening
 from suites.suite import Question
 
@@ -17,6 +19,22 @@ def alone(question: Question, prefix: Sequence[str]) -> None:
         RuntimeError: this run is no job of a worker, so no other process can repeat it.
     """
     raise RuntimeError("only a worker can repeat its measurement in a child process")
+
+
+def undivided(count: int, share: float) -> tuple[ComputeShare, ...]:
+    """
+    Raises:
+        RuntimeError: this run is no job of a worker, so it has no device.
+    """
+    raise RuntimeError("only a worker can divide its device")
+
+
+def unlimited(share: float) -> AbstractContextManager[ComputeShare]:
+    """
+    Raises:
+        RuntimeError: this run is no job of a worker, so it has no device.
+    """
+    raise RuntimeError("only a worker can limit its process")
 
 
 Opening = Iterator[tuple[str, Session | None]]
@@ -34,6 +52,8 @@ class MeasureRun:
         artifact: the artifact that is measured; None in tests of other suites.
         tactics: returns the tactics of the artifact, see Backend.tactics.
         again: runs the measurement with another question in a child process, which may be behind a command.
+        divide: returns parts of the device, see Backend.divide.
+        limit_process: limits this process to a share of the device, see Backend.limit_process.
     """
 
     opening: Callable[[], Opening]
@@ -45,6 +65,8 @@ class MeasureRun:
     artifact: Artifact | None = None
     tactics: Callable[[], tuple[str, ...]] = tuple
     again: Callable[[Question, Sequence[str]], None] = alone
+    divide: Callable[[int, float], tuple[ComputeShare, ...]] = undivided
+    limit_process: Callable[[float], AbstractContextManager[ComputeShare]] = unlimited
 
     @contextlib.contextmanager
     def session(self, steps: dict[str, int]) -> Iterator[Session]:

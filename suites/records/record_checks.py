@@ -243,19 +243,35 @@ _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TI
                                  "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)})  # fmt: skip
 
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
-
 _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
-
 _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
-
 _TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(positive, 1), "steady": flag},
                       {"padded": flag, "cuda_graph": flag, "again": each(positive)})  # fmt: skip
-
 _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
                                     "steps": each(whole)})  # fmt: skip
+_LIMITED = fields(
+    {
+        "batch": positive,
+        "sequence": positive,
+        "share": number,
+        "cuda_graph": flag,
+        "steady": flag,
+        "latency": each(positive, 1),
+        "sustained": each(positive, 1),
+    },
+    {"units": whole, "total": whole},
+)
+_CLIENT = fields(
+    {
+        **dict.fromkeys(("client", "batch", "sequence"), positive),
+        "cuda_graph": flag,
+        **dict.fromkeys(("alone", "together"), each(positive, 1)),
+    },
+    {"units": whole, "total": whole},
+)
 
-NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch")
+NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "limits")
 """Suites whose records with the outcome ok have scores."""
 
 SCORES: Mapping[str, Check] = {
@@ -273,6 +289,7 @@ SCORES: Mapping[str, Check] = {
     "kernels": fields({"profiler": text, "samples": each(positive, 1), "kernels": each(_KERNEL)},
                       {"idle_ns": whole}),
     "launch": fields({"times": each(_LAUNCH, 1)}),
+    "limits": fields({"method": text, "times": each(_LIMITED, 1)}, {"clients": each(_CLIENT)}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),

@@ -28,6 +28,7 @@ from suites.schema.suite_config import (
     CeilingsConfig,
     LayersConfig,
     LengthsConfig,
+    LimitsConfig,
     SearchConfig,
     SuiteConfig,
     SwitchingConfig,
@@ -116,6 +117,7 @@ class RunConfig(SharedKeys):
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     building: BuildingConfig = field(default_factory=BuildingConfig)
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)

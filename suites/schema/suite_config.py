@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backends.config_key import key
 from backends.quantization_options import TokenKind
 from backends.value_checks import Refused, at_least, between, positive
-from suites.schema.enums import Distribution
+from suites.schema.enums import Distribution, LimitMethod
 
 
 @dataclass
@@ -112,6 +112,31 @@ class AlignmentConfig:
         for name, values in (("multiples", self.multiples), ("model_multiples", self.model_multiples)):
             for multiple in values:
                 between(f"alignment.{name}", multiple, 2, 512)
+
+
+@dataclass
+class LimitsConfig:
+    """Keys of suite=limits; see suites/limits/measure.py."""
+
+    shares: list[float] = key(
+        [0.1, 0.25, 0.5, 1.0], "Shares of the SMs of the GPU at which a step is measured, from 0.01 to 1."
+    )
+    method: LimitMethod = key(
+        LimitMethod.green,
+        "green: CUDA green contexts, which give each session its own SMs. mps: a process per share with "
+        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE, under an MPS daemon that the suite starts.",
+    )
+    sharing: bool = key(
+        False,
+        "Also measure two clients, at the smallest and the largest shape: alone and together, without a limit and with "
+        "half of the SMs each.",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.shares:
+            raise Refused("limits.shares=[] is empty; give at least one share, e.g. limits.shares=[0.5,1]")
+        for share in self.shares:
+            between("limits.shares", share, 0.01, 1)
 
 
 @dataclass

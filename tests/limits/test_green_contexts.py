@@ -16,6 +16,7 @@ from backends.ort_.ort import OnnxRuntime
 pytest.importorskip("cuda.bindings.driver")
 
 from cuda.bindings import driver as real
+from cuda.bindings import runtime
 
 from backends import cuda, green_contexts
 
@@ -131,7 +132,7 @@ def test_a_driver_without_green_contexts_is_unavailable(
 
 
 def test_an_unexpected_error_of_a_split_is_named(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = (real.CUresult.CUDA_ERROR_INVALID_VALUE, [], 0, None)
+    failed: tuple[object, ...] = (real.CUresult.CUDA_ERROR_INVALID_VALUE, [], 0, None)
     monkeypatch.setattr(driver, "cuDevSmResourceSplitByCount", lambda *arguments: failed)
     with pytest.raises(Unavailable, match="the driver reported CUDA_ERROR_INVALID_VALUE"):
         green_contexts.divide(1, 2, 0.5)
@@ -142,10 +143,10 @@ def test_a_stream_is_created_in_the_share_of_its_thread(driver: Driver, monkeypa
 
     def plain(flags: int) -> tuple[object, int]:
         created.append(flags)
-        return cuda.runtime.cudaError_t.cudaSuccess, 5
+        return runtime.cudaError_t.cudaSuccess, 5
 
     monkeypatch.setattr(cuda, "use_device", lambda index: None)
-    monkeypatch.setattr(cuda.runtime, "cudaStreamCreateWithFlags", plain)
+    monkeypatch.setattr(runtime, "cudaStreamCreateWithFlags", plain)
     with limited_to(ComputeShare(8, SMS, "context")):
         assert cuda.CudaStream(0).handle == 77
         with limited_to(None):
@@ -165,7 +166,7 @@ def test_a_backend_divides_a_gpu_and_no_cpu(driver: Driver, tmp_path: Path) -> N
 
 @pytest.mark.gpu
 def test_a_stream_of_a_green_context_computes_on_its_sms() -> None:
-    from backends.cuda import CudaStream, DeviceArray
+    from backends.cuda import CudaStream
 
     (part,) = green_contexts.divide(0, 1, 0.25)
     assert 0 < part.units < part.total
@@ -180,4 +181,3 @@ def test_a_stream_of_a_green_context_computes_on_its_sms() -> None:
     after.record()
     stream.synchronize()
     assert after.nanoseconds_since(before) > 0
-    assert DeviceArray(16).pointer

@@ -1,0 +1,62 @@
+"""The advice of suite=limits: the share at which a step is hardly slower, and whether clients need a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult
+from suites.tables.markdown import digits
+
+SLOWER = 0.1
+"""A step counts as hardly slower up to this share of its time on the largest share."""
+
+
+def sentences(result: LimitsResult) -> Iterator[str]:
+    """Yield one sentence for each shape, and one for two clients."""
+    for batch, sequence in result.shapes:
+        yield f"{batch}x{sequence}: {_smallest_share(result.at(batch, sequence))}"
+    free, limited = result.pair(False), result.pair(True)
+    if free and limited:
+        yield _two_clients(free, limited)
+
+
+def _smallest_share(measured: Sequence[LimitedTimes]) -> str:
+    """Name the smallest share that is hardly slower than the largest one, for steps with a CUDA graph if possible."""
+    with_graph = [times for times in measured if times.cuda_graph]
+    rows = with_graph or measured
+    largest = rows[-1]
+    enough = next(times for times in rows if times.p50_ms <= (1 + SLOWER) * largest.p50_ms)
+    kind = "CUDA graph" if with_graph else "no CUDA graph"
+    if len(rows) == 1:
+        return f"{place(largest)} takes {digits(largest.p50_ms)} ms ({kind}); measure more shares to compare them."
+    if enough is largest:
+        smallest = rows[0]
+        return (
+            f"every smaller share is more than {SLOWER:.0%} slower than {place(largest)} ({kind}); {place(smallest)} "
+            f"takes {smallest.p50_ms / largest.p50_ms:.1f} times as long."
+        )
+    return (
+        f"{place(enough)} is enough: {digits(enough.p50_ms)} ms against {digits(largest.p50_ms)} ms on "
+        f"{place(largest)} ({kind}), so other work can have the rest."
+    )
+
+
+def place(times: LimitedTimes) -> str:
+    """Return the share of a row, with the number of SMs if it is known."""
+    return f"{times.share:.0%} of the SMs" + (f" ({times.units} of {times.total})" if times.total else "")
+
+
+def _two_clients(free: Sequence[ClientTimes], limited: Sequence[ClientTimes]) -> str:
+    before, after = (pair[0].together_p99_ms for pair in (free, limited))
+    rates = [sum(client.sequences_per_s for client in pair) for pair in (free, limited)]
+    shorter, faster = after < before, rates[1] > rates[0]
+    if shorter and faster:
+        choice = "divide the SMs"
+    elif shorter:
+        choice = "divide the SMs if client 1 needs the short latency"
+    else:
+        choice = "do not divide the SMs" + (" for the latency of client 1" if faster else "")
+    return (
+        f"Two clients: {choice}. With half of the SMs each, the p99 of client 1 is {digits(after)} ms, without a limit "
+        f"{digits(before)} ms; both clients together reach {digits(rates[1])} and {digits(rates[0])} seq/s."
+    )

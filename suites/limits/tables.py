@@ -1,0 +1,123 @@
+"""Records of suite=limits to markdown: times of a step by share of the SMs, and of two clients of one GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from suites.limits.limits_advice import sentences
+from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult, percentile_ms
+from suites.records.record import OK, Record
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
+from suites.tables.table import Table
+
+COLUMNS = ("batch", "seq", "share", "SMs", "graph", "p50 ms", "p99 ms", "seq/s", "time", "notes")
+
+CLIENT_COLUMNS = ("client", "batch", "seq", "SMs", "graph", "alone p50 ms", "alone p99 ms", "together p50 ms",
+                  "together p99 ms", "change", "seq/s", "notes")  # fmt: skip
+
+LEGEND = """\
+Time of a step on a share of the SMs of the GPU, by a green context or by MPS.
+
+- **share**: requested share of the SMs.
+- **SMs**: SMs that the GPU gave, and those that it has. A GPU gives SMs in groups, so it may give more than requested.
+  Empty with MPS, which does not tell it.
+- **graph**: whether each step replays a CUDA graph.
+- **p50 ms, p99 ms**: percentiles of the host time of a step until its output is ready.
+- **seq/s**: sequences per second of steps back to back.
+- **time**: p50, as a multiple of that on the largest share.
+- **notes**: times that were not steady after the warm-up, or why there is no CUDA graph.
+
+Two clients are sessions of the same engine in two threads of one process. Client 1 has the smallest shape, client 2 the
+largest.
+
+- **SMs**: of the client, from a green context; "all" without a limit. Halves are rounded down to groups of SMs.
+- **alone, together**: times while the other client waits, and while it runs steps too. The threads share Python's lock,
+  so a step without a CUDA graph may also wait for the other thread.
+- **change**: of p50, by the other client.
+- **seq/s**: sequences per second of the client while both run. Each client waits for a step before it starts the next.
+- **notes**: groups of SMs that are smaller than half."""
+
+
+def limits_tables(records: Iterable[Record]) -> str:
+    """Return one section for each machine, with one table for each record."""
+    return by_machine("Limits", LEGEND, records, _section)
+
+
+def _section(records: Sequence[Record]) -> str:
+    common = distinctions(records)
+    lines = ["", one_machine(records), *common.caption()]
+    for record in sorted(records, key=lambda record: record.cell.id):
+        cell, result = record.cell, record.result
+        lines += ["", f"### {joined(f'{cell.release}, {cell.backend} {cell.precision}')}", ""]
+        if words := configuration(record, common.of(record)):
+            lines += [wrapped(words), ""]
+        if record.outcome != OK or not isinstance(result, LimitsResult):
+            lines += [f"{record.outcome}: {record.reason}"]
+            continue
+        lines += [fitted(COLUMNS, rows_of(record, result), 4), ""]
+        if result.clients:
+            lines += ["Two clients:", "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
+        lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
+    return "\n".join(lines)
+
+
+def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:
+    """Return a row for each shape, share and CUDA graph setting."""
+    rows = []
+    for batch, sequence in result.shapes:
+        measured = result.at(batch, sequence)
+        facts = record.facts.shapes.get(f"{batch}x{sequence}")
+        no_graph = f"no CUDA graph: {facts.no_cuda_graph}" if facts is not None and facts.no_cuda_graph else ""
+        for times in measured:
+            most = [each for each in measured if each.cuda_graph is times.cuda_graph][-1]
+            rows.append(_row(times, most, no_graph))
+    return rows
+
+
+def _row(times: LimitedTimes, most: LimitedTimes, no_graph: str) -> list[str]:
+    return [
+        str(times.batch),
+        str(times.sequence),
+        f"{times.share:.0%}",
+        _units(times.units, times.total),
+        "yes" if times.cuda_graph else "no",
+        digits(times.p50_ms),
+        digits(times.p99_ms),
+        digits(times.sequences_per_s),
+        f"{times.p50_ms / most.p50_ms:.2f}x",
+        notes_cell("" if times.steady else "not steady after warm-up", no_graph),
+    ]
+
+
+def client_rows(result: LimitsResult) -> list[list[str]]:
+    """Return a row for each client, without a limit and with half of the SMs."""
+    return [_client(times) for limited in (False, True) for times in result.pair(limited)]
+
+
+def _client(times: ClientTimes) -> list[str]:
+    alone, together = (percentile_ms(samples, 50) for samples in (times.alone, times.together))
+    return [
+        str(times.client),
+        str(times.batch),
+        str(times.sequence),
+        _units(times.units, times.total) or "all",
+        "yes" if times.cuda_graph else "no",
+        digits(alone),
+        digits(percentile_ms(times.alone, 99)),
+        digits(together),
+        digits(times.together_p99_ms),
+        f"{together / alone - 1:+.0%}",
+        digits(times.sequences_per_s),
+        notes_cell("" if 2 * times.units == times.total else "less than half, by the groups of this GPU"),
+    ]
+
+
+def _units(units: int, total: int) -> str:
+    return f"{units} of {total}" if total else ""
+
+
+TABLES = {"limits": Table("suites.limits.tables:limits_tables")}
+
+END_TABLES = "suites.limits.limits_end_tables:limits_end_tables"
+"""Function that makes the short tables at the end of a run."""
