@@ -33,10 +33,8 @@ def limited_process(share: float) -> Iterator[ComputeShare]:
     path = shutil.which(TOOL)
     if path is None:
         raise Unavailable(f"{TOOL} is not installed; install it with the NVIDIA driver, or use limits.method=green")
-    with (
-        tempfile.TemporaryDirectory(prefix="mps_", ignore_cleanup_errors=True) as folder,
-        contextlib.ExitStack() as stack,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mps_", ignore_cleanup_errors=True))
         for name, value in {PIPES: folder, LOGS: folder, PERCENTAGE: f"{100 * share:g}"}.items():
             stack.enter_context(_variable(name, value))
         _start(path, Path(folder))

@@ -24,6 +24,7 @@ SUITES = (
     "latency",
     "launch",
     "layers",
+    "limits",
     "serving",
     "switching",
 )

@@ -13,6 +13,7 @@ from suites.latency import tables as latency_tables
 from suites.launch import tables as launch_tables
 from suites.layers import kernel_tables
 from suites.layers import tables as layer_tables
+from suites.limits import tables as limits_tables
 from suites.serving import stream_tables
 from suites.serving import tables as serving_tables
 from suites.switching import pair_tables
@@ -64,6 +65,12 @@ LEGENDS = (
         "launch.md",
         "How long does the host take to enqueue a step, and how long does the GPU wait for it?",
         launch_tables.LEGEND,
+    ),
+    (
+        "Limits",
+        "limits.md",
+        "How fast is a step on a share of the SMs, and what do two clients of one GPU cost each other?",
+        limits_tables.LEGEND,
     ),
     (
         "Kernels by class",

@@ -10,6 +10,9 @@ from suites.tables.markdown import digits
 SLOWER = 0.1
 """A step counts as hardly slower up to this share of its time on the largest share."""
 
+LEAST = 0.05
+"""Smaller changes by a limit count as none."""
+
 
 def sentences(result: LimitsResult) -> Iterator[str]:
     """Yield one sentence for each shape, and one for two clients."""
@@ -49,7 +52,7 @@ def place(times: LimitedTimes) -> str:
 def _two_clients(free: Sequence[ClientTimes], limited: Sequence[ClientTimes]) -> str:
     before, after = (pair[0].together_p99_ms for pair in (free, limited))
     rates = [sum(client.sequences_per_s for client in pair) for pair in (free, limited)]
-    shorter, faster = after < before, rates[1] > rates[0]
+    shorter, faster = after < (1 - LEAST) * before, rates[1] > (1 + LEAST) * rates[0]
     if shorter and faster:
         choice = "divide the SMs"
     elif shorter:

@@ -162,22 +162,3 @@ def test_a_backend_divides_a_gpu_and_no_cpu(driver: Driver, tmp_path: Path) -> N
     assert [part.units for part in backend.divide(spec, 1, 0.25)] == [40]
     with pytest.raises(Unsupported, match="only the SMs of an NVIDIA GPU can be divided; choose device=cuda"):
         backend.divide(BuildSpec("fp32", Device(), (Shape(1, 16),), False, tmp_path, OrtOptions()), 1, 0.25)
-
-
-@pytest.mark.gpu
-def test_a_stream_of_a_green_context_computes_on_its_sms() -> None:
-    from backends.cuda import CudaStream
-
-    (part,) = green_contexts.divide(0, 1, 0.25)
-    assert 0 < part.units < part.total
-    with limited_to(part):
-        stream = CudaStream(0)
-    context = green_contexts._checked(real.cuStreamGetGreenCtx(stream.handle))
-    kind = real.CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM
-    assert green_contexts._checked(real.cuGreenCtxGetDevResource(context, kind)).sm.smCount == part.units
-    before, after = stream.event(), stream.event()
-    before.record()
-    stream.occupy(100_000)
-    after.record()
-    stream.synchronize()
-    assert after.nanoseconds_since(before) > 0

@@ -34,6 +34,7 @@ from suites.ceilings.suite import CeilingsQuestion
 from suites.kernels.suite import KernelsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
+from suites.limits.suite import LimitsQuestion
 from suites.measuring.clock import Effort
 from suites.records.facts import Facts
 from suites.records.measurement import Measurement, Telemetry
@@ -105,6 +106,7 @@ QUESTIONS: dict[str, Question] = {
     "ceilings": CeilingsQuestion((256, 512), 16),
     "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
+    "limits": LimitsQuestion("mps", (0.25, 1.0), False, 1),
     "serving": ServingQuestion(
         "bursts",
         BatchPolicy(8, 512, 2000),

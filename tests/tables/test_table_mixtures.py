@@ -63,6 +63,14 @@ LAUNCH = {"times": [{"batch": 2, "sequence": 16, "cuda_graph": False, "enqueue":
                      "native": [900], "busy": [500], "steps": [1000]},
                     {"batch": 2, "sequence": 16, "cuda_graph": True, "enqueue": [100], "steady": True}]}  # fmt: skip
 
+LIMITS = {"method": "green",
+          "times": [{"batch": 2, "sequence": 16, "share": share, "cuda_graph": graph, "steady": True,
+                     "latency": [1000], "sustained": [900], "units": 72, "total": 132}
+                    for share in (0.5, 1.0) for graph in (False, True)],
+          "clients": [{"client": client, "batch": 2, "sequence": 16, "cuda_graph": True, "alone": [1000],
+                       "together": [1500], "units": units, "total": 2 * units}
+                      for units in (0, 64) for client in (1, 2)]}  # fmt: skip
+
 TIMES = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
 SERVING = {"points": [{"purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 99.0, "sent": 1000,
                        "answered": 990, "rejected": 4, "too_long": 3, "errors": 3, "first_error": "why",
@@ -83,6 +91,8 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [ALIGNMENT]
     if suite == "launch":
         return [LAUNCH]
+    if suite == "limits":
+        return [LIMITS]
     if suite == "kernels":
         return [KERNELS]
     if suite == "ceilings":
