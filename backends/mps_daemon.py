@@ -60,7 +60,7 @@ def _start(path: str, folder: Path) -> None:
 
 def _has_server(path: str) -> bool:
     """Return whether the daemon has started a server, as it does for its first client."""
-    done = subprocess.run([path], input="get_server_list\n", capture_output=True, text=True, check=False)
+    done = subprocess.run([path], input="get_server_list\n", capture_output=True, encoding="utf-8", check=False)
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
