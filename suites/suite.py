@@ -7,7 +7,8 @@ The other files of the folder have the same names in every suite, and `part` imp
   without a model, `prepare_null(job)`.
 - measure.py: `measure(run, question)`, which runs in the measuring worker.
 - result.py: RESULT, the dataclass of the suite's result; suite.py names it in the description.
-- tables.py: TABLES, the tables of the suite's records, and, if a run shall end with short tables, END_TABLES.
+- tables.py: TABLES, the tables of the suite's records; END_TABLES, if a run shall end with short tables; PLOTS, if
+  the suite has plots.
 
 Folders of other projects are found too if INFERENCE_SUITES_PATH names the folder that has suites/NAME (see
 suites/__init__.py). Needs CPython 3.10 and the standard library alone: workers read descriptions.
@@ -30,6 +31,7 @@ from backends.model_output import Output
 
 if TYPE_CHECKING:
     from backends.base import Shape
+    from backends.model.reference import ModelReference
 
 FILE = "suite.py"
 
@@ -76,6 +78,15 @@ class Question:
             points: number of points of the model that can be marked.
         """
         return None
+
+    def model(self, model: ModelReference) -> ModelReference:
+        """Return the model of this round, from the model of the cell."""
+        return model
+
+    @property
+    def keeps_first(self) -> bool:
+        """Whether the record has the artifacts and checks of the first round instead of those of the last one."""
+        return self.build_round() is not None
 
     def build_round(self) -> BuildRound | None:
         """Return the build of this round, from the export of the first round; None to build as the cell says."""

@@ -152,7 +152,7 @@ def export_job(request: Request, form: SourceForm) -> ExportJob:
         backend=request.backend,
         source=request.source,
         spec=request.spec,
-        model=request.model,
+        model=None if request.model is None else request.question.model(request.model),
         form=form,
         lengths=request.lengths,
         texts=request.texts,

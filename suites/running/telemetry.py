@@ -14,10 +14,10 @@ from types import TracebackType
 
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import nvml_query
-from suites.records.measurement import SUSTAINED, Measurement
+from suites.records.measurement import POWER_CAP, SUSTAINED, Measurement
 
 REASONS = {
-    0x04: "software power cap",
+    0x04: POWER_CAP,
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
     0x40: "hardware thermal slowdown",

@@ -87,6 +87,31 @@ class CeilingsConfig:
 
 
 @dataclass
+class AlignmentConfig:
+    """Keys of suite=alignment; see suites/alignment/request.py."""
+
+    sequence_range: int = key(
+        8, "Sequence lengths on each side of each value of sequence that are measured. 0: no sequence lengths."
+    )
+    batch_range: int = key(4, "Batch sizes on each side of each value of batch that are measured. 0: no batch sizes.")
+    multiples: list[int] = key([8, 16, 32, 64], "Sizes are padded up to multiples of each of these numbers.")
+    model_sizes: list[str] = key(
+        ["vocab_size", "intermediate_size", "hidden_size"],
+        "Sizes of the model that are padded, one at a time, if they are no multiple. Each needs an export and a build.",
+    )
+    model_multiples: list[int] = key([8, 64], "alignment.model_sizes are padded to multiples of each of these numbers.")
+
+    def __post_init__(self) -> None:
+        between("alignment.sequence_range", self.sequence_range, 0, 64)
+        between("alignment.batch_range", self.batch_range, 0, 64)
+        if not self.multiples:
+            raise Refused("alignment.multiples=[] is empty; give at least one number, e.g. alignment.multiples=[8]")
+        for name, values in (("multiples", self.multiples), ("model_multiples", self.model_multiples)):
+            for multiple in values:
+                between(f"alignment.{name}", multiple, 2, 512)
+
+
+@dataclass
 class BuildingConfig:
     """Keys of suite=building; see suites/building/request.py."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.serving.load_curves import Curve, curves_by_workload, first_of_each_backend
+from suites.tables.series_plot import write_svg
 from suites.tables.series_styles import COLORS, DASHES, MARKERS, MOST_SERIES
 from suites.text import one_line
 
@@ -57,15 +58,7 @@ def plot_loads(curves: Sequence[Curve], path: Path, title: str) -> None:
         curves: of at most MOST_SERIES of them, lines are drawn: first the one of the highest load of each backend.
         path: the file; its folder is created.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Without the salt, the same figure gives different bytes each time. Text stays text, so fonts have no influence.
-    settings = {"svg.hashsalt": "suites", "svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings):
-        figure = _figure(curves, title)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None, "Title": title})
+    write_svg(path, title, lambda: _figure(curves, title))
 
 
 def _figure(curves: Sequence[Curve], title: str) -> Figure:

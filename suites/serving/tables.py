@@ -183,3 +183,6 @@ TABLES = {
 
 END_TABLES = "suites.serving.serving_end_tables:serving_end_tables"
 """Function that makes the short tables at the end of a run."""
+
+PLOTS = "suites.serving.load_plot:write_load_plots"
+"""Function that writes the plots of a machine."""
