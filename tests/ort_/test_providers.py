@@ -1,4 +1,4 @@
-"""Execution providers of backend ort: options, refusals, cells, and real sessions of the providers that run on a CPU."""
+"""Execution providers of backend ort: options, refusals, cells, and sessions of the providers that run on a CPU."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_options_that_contradict_one_another_are_refused(given: dict[str, Any], 
         (spec("tensorrt", fusion="on"), "has no kernels for fused operators; leave ort.fusion out"),
         (spec("nv_tensorrt_rtx", "bf16"), "cannot return BF16 outputs of a graph in BF16; use fp16"),
         (spec("tensorrt", "bf16", replace(RTX4090, compute_capability=(7, 5))), "bf16 needs compute capability 8.0"),
-        (spec("nv_tensorrt_rtx", "fp8", replace(RTX4090, compute_capability=(8, 6))), "fp8 needs compute capability 8.9"),
+        (spec("nv_tensorrt_rtx", "fp8", replace(RTX4090, compute_capability=(8, 6))), "fp8 needs compute capability"),
         (spec("nv_tensorrt_rtx", device=replace(RTX4090, compute_capability=(9, 0))),
          r"which has compute capability 9.0 \(supported: 8.6, 8.9, 12.0 and above\); use ort.provider=tensorrt"),
         (replace(spec("tensorrt", "int8"), quantization=QuantizationOptions(scheme=Scheme.dynamic)),
@@ -149,7 +149,7 @@ def test_a_cell_that_its_provider_can_run_is_accepted(provider: str) -> None:
         (
             "tensorrt",
             "onnxruntime-gpu",
-            "needs onnxruntime-gpu, which is not installed in this interpreter: pip install",
+            "needs onnxruntime-gpu, which is not installed in this interpreter: pip",
         ),
         ("nv_tensorrt_rtx", "onnxruntime-ep-nv", "pip install onnxruntime-ep-nv-tensorrt-rtx-cu13 .or .*-cu12"),
         ("openvino", "openvino", "pip install onnxruntime-ep-openvino .or onnxruntime-openvino"),
@@ -293,7 +293,7 @@ def test_nodes_are_counted_by_provider_in_the_session_that_leaves_most() -> None
 
 def test_models_of_other_providers_are_not_exported() -> None:
     deployment: Any = SimpleNamespace(spec=on_cpu("openvino"))
-    with pytest.raises(Unsupported, match="export the cell with ort.provider=auto"):
+    with pytest.raises(Unsupported, match=r"export the cell with ort.provider=auto, and name"):
         deploy_onnx.deploy_onnx(deployment)
 
 
@@ -322,8 +322,10 @@ def outputs(requested: BuildSpec, folder: tuple[Path, str], cache: ArtifactCache
     return dict(artifact.notes), found
 
 
-@pytest.mark.parametrize(("provider", "precision", "least"), [("cpu", "fp32", 0.999999), ("cpu", "int8", 0.98),
-                                                              ("openvino", "fp32", 0.999999), ("openvino", "int8", 0.98)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("provider", "precision", "least"),
+    [("cpu", "fp32", 0.999999), ("cpu", "int8", 0.98), ("openvino", "fp32", 0.999999), ("openvino", "int8", 0.98)],
+)
 def test_a_named_provider_runs_the_graph(
     provider: str, precision: str, least: float, tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path
 ) -> None:
