@@ -23,7 +23,7 @@ class RangeKeys:
     )
     opt: list[int] = key(
         [],
-        "Shape [batch,sequence] that profiles=dynamic is tuned for. Empty: the largest one.",
+        "Shape [batch,sequence] that profiles=dynamic is tuned for. Empty: the largest shape of the range.",
         in_help=True,
     )
     max: list[int] = key(

@@ -142,8 +142,12 @@ def setup_of(spec: BuildSpec, stream: int, graph: bool, place: EnginePlace | Non
     if provider is Provider.cuda:
         return ProviderSetup(facts, {**on_stream, **tf32, "enable_cuda_graph": switch})
     assert place is not None
-    own = _tensorrt(spec, graph, place) if provider is Provider.tensorrt else _rtx(spec, switch, place)
-    return ProviderSetup(facts, {**on_stream, "has_user_compute_stream": "1", **own}, {**on_stream, **tf32})
+    if provider is Provider.tensorrt:
+        own = {"device_id": device, **_tensorrt(spec, graph, place)}
+    else:
+        own = _rtx(spec, switch, place)  # the session gets the device itself
+    streamed = {"user_compute_stream": str(stream), "has_user_compute_stream": "1"}
+    return ProviderSetup(facts, {**streamed, **own}, {**on_stream, **tf32})
 
 
 def _tensorrt(spec: BuildSpec, graph: bool, place: EnginePlace) -> dict[str, str]:

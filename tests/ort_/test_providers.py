@@ -237,7 +237,7 @@ def test_options_of_tensorrt(precision: str, enabled: set[str]) -> None:
 def test_options_of_tensorrt_rtx() -> None:
     setup = setup_of(spec("nv_tensorrt_rtx", workspace_mb=1), 7, False, PLACE)
     assert setup.options == {
-        "device_id": "0", "user_compute_stream": "7", "has_user_compute_stream": "1", "enable_cuda_graph": "0",
+        "user_compute_stream": "7", "has_user_compute_stream": "1", "enable_cuda_graph": "0",
         "nv_runtime_cache_path": "kernels", "nv_max_workspace_size": "1048576",
         "nv_profile_min_shapes": "input_ids:1x16,attention_mask:1x16",
         "nv_profile_opt_shapes": "input_ids:2x32,attention_mask:2x32",
