@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.config_key import cell_mapping
 from backends.json_codec import from_json
-from backends.onnx_.onnx_source import prepare_source
+from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.options import SharedKeys, Switch
 from backends.ort_ import deploy_onnx, provider_build, provider_checks
 from backends.ort_.description import OrtKeys, OrtOptions, Provider
@@ -38,6 +39,9 @@ from backends.profiles import Profile
 from backends.quantization_options import Activation, Placement, QuantizationOptions, Scheme
 from backends.value_checks import Refused
 from suites.measuring.machine import cpu
+from suites.records.artifacts import Artifacts, BuiltFile, BuiltNotes
+from suites.records.record import Record, digest_of
+from suites.tables.markdown import nodes_elsewhere as nodes_fallen_back
 
 RTX4090 = Device("cuda", 0, "NVIDIA GeForce RTX 4090", "GPU-0", (8, 9), driver="580")
 SHAPES = (Shape(1, 16), Shape(4, 32))
@@ -354,3 +358,89 @@ def test_a_cell_of_a_missing_provider_is_unavailable_and_says_what_to_install(cl
     assert "unavailable" in ran.stdout
     text = " ".join(table_in(tmp_path / "results", "latency").read_text(encoding="utf-8").split())
     assert "pip install onnxruntime-ep-openvino" in text
+
+
+class FakeEngineSession(Placed):
+    """Mock of a session of a provider with engines: it ran at some shapes, and has two nodes on the CPU."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(**{name: ["MatMul"] * 3, "CPUExecutionProvider": ["Shape"] * 2})
+        self.ran: list[tuple[int, ...]] = []
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name) for name in ("input_ids", "attention_mask")]
+
+    def run(self, outputs: None, feeds: dict[str, Any]) -> None:
+        self.ran.append(feeds["input_ids"].shape)
+
+
+@pytest.fixture
+def engine_sessions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, str], FakeEngineSession]]:
+    """Replace the sessions of a build. Each writes an engine; return their options."""
+    made: list[tuple[dict[str, str], FakeEngineSession]] = []
+
+    def opened(path: Path, options: Any, setup: Any, device: int) -> FakeEngineSession:
+        if folder := setup.options.get("trt_engine_cache_path"):
+            (Path(folder) / "part.engine").write_bytes(b"x" * 100)
+        made.append((setup.options, FakeEngineSession(setup.facts.name)))
+        return made[-1][1]
+
+    monkeypatch.setattr(provider_build, "open_provider", opened)
+    monkeypatch.setattr(provider_build, "_stream", lambda spec: SimpleNamespace(handle=7))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")
+    return made
+
+
+@pytest.mark.parametrize("provider", ["tensorrt", "nv_tensorrt_rtx"])
+def test_each_profile_is_compiled_once_and_its_files_are_in_the_cache(
+    provider: str, tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    engine_sessions: list[tuple[dict[str, str], FakeEngineSession]],
+) -> None:  # fmt: skip
+    requested = replace(spec(provider), cache=tmp_path)
+    graph = export_onnx(*tiny("bert"), shared_cache)
+    artifact = provider_build.build_with_provider(requested, graph)
+    name = PROVIDERS[Provider[provider]].name
+    assert artifact.notes["nodes_by_provider"] == {name: 3, "CPUExecutionProvider": 2}
+    assert artifact.notes["operators_elsewhere"] == ["Shape"]
+    assert artifact.notes["profiles"] == ["1x16", "4x32"]
+    assert [session.ran for _, session in engine_sessions] == [[(1, 16)], [(4, 32)]]
+    prefix = "trt" if provider == "tensorrt" else "nv"
+    shapes = [given[f"{prefix}_profile_max_shapes"].split(",") for given, _ in engine_sessions]
+    assert shapes == [[f"{n}:{shape}" for n in ("input_ids", "attention_mask", "token_type_ids")] for shape in SHAPES]
+    if provider == "tensorrt":
+        assert artifact.notes["engine_bytes"] == 200
+        assert {Path(given["trt_timing_cache_path"]).parent for given, _ in engine_sessions} == {tmp_path / "timing"}
+    assert provider_build.build_with_provider(requested, graph).sha256 == artifact.sha256
+    assert len(engine_sessions) == 2
+    settings = []
+    monkeypatch.setattr(provider_build, "OrtSession", lambda spec, path, given: settings.append(given))
+    parts = [part for part, _ in provider_build.opening(replace(requested, shapes=SHAPES[:1]), artifact)]
+    assert parts == ["profile 1x16", "sessions"]
+    assert not settings[0].graph
+    assert settings[0].no_graph == f"2 nodes are not on {name}, and a CUDA graph needs all"
+    assert settings[0].place.profile.max == SHAPES[0]
+    assert settings[0].place.kernels.is_relative_to(tmp_path / "runtime")
+    assert len(settings[0].graph_keys) == (1 if provider == "tensorrt" else 2)
+
+
+@pytest.mark.parametrize(("precision", "override"), [("fp32", "0"), ("tf32", ""), ("fp16", "")])
+def test_engines_of_fp32_do_not_compute_in_tf32(
+    precision: str, override: str, tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path,
+    engine_sessions: list[tuple[dict[str, str], FakeEngineSession]],
+) -> None:  # fmt: skip
+    """The provider has no option for it, so the variable that NVIDIA's libraries read is set in the process."""
+    requested = replace(spec("tensorrt", precision), cache=tmp_path)
+    provider_build.build_with_provider(requested, export_onnx(*tiny("bert"), shared_cache))
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == override
+
+
+def test_a_row_says_how_many_nodes_fall_back(make_record: Any) -> None:
+    record = make_record()
+    notes = BuiltNotes(
+        provider="TensorrtExecutionProvider",
+        nodes_by_provider={"TensorrtExecutionProvider": 1200, "CPUExecutionProvider": 2, "CUDAExecutionProvider": 1},
+    )
+    built = replace(record, artifacts=Artifacts(built=BuiltFile(notes=notes)))
+    assert nodes_fallen_back(built) == "3 of 1,203 nodes fall back: 2 on CPU, 1 on CUDA"
+    assert nodes_fallen_back(record) == ""
+    assert Record.from_json(built.to_json() | {"digest": digest_of(built.to_json())}).artifacts.built_notes == notes
