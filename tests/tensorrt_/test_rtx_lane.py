@@ -31,8 +31,6 @@ from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime import tensorrt_api
 from backends.tensorrt_.runtime.installation import available_api
-from backends.tensorrt_.runtime.loading import read_plan
-from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.target import check_target
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
@@ -222,17 +220,6 @@ def test_a_planted_fault_is_refused_with_the_name_of_its_node(node: str, rtx: Te
     with pytest.raises(Unsupported, match=node) as refused:
         TensorRT(lambda: rtx).build(named_spec(tmp_path, "fp16"), graph_with(tmp_path, *FAULTS[node]))
     assert "\n" not in str(refused.value)
-
-
-def test_a_plan_that_does_not_run_here_is_one_line(tmp_path: Path) -> None:
-    api = fake_api(RTX_ONLY)
-    api.trt.EngineInvalidityDiagnostics.__members__ = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2}
-    reader = api.trt.Runtime.return_value
-    reader.get_engine_validity.return_value = (api.trt.EngineValidity.INVALID, 2)
-    log = Log(api)
-    assert read_plan(api, b"plan", options(), log) is None
-    assert log.errors == ["the plan does not run here: unsupported cc; build it for this GPU"]
-    assert not reader.deserialize_cuda_engine.called
 
 
 class Engine:
