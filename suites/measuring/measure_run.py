@@ -33,7 +33,7 @@ class MeasureRun:
         progress: called with the current activity.
         artifact: the artifact that is measured; None in tests of other suites.
         tactics: returns the tactics of the artifact, see Backend.tactics.
-        again: runs the measurement with another question in a child process behind a command.
+        again: runs the measurement with another question in a child process, which may be behind a command.
     """
 
     opening: Callable[[], Opening]
