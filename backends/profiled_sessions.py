@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from backends.base import Array, Feeds, Session, Shape
+from backends.kernel_times import StepProfile
 from backends.profiles import Profile, choose_profile
 
 
@@ -58,6 +60,17 @@ class ProfiledSessions(Session):
     def answer(self, feeds: Feeds) -> Array:
         self._choose(feeds)
         return self._current.answer(feeds)
+
+    @contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        with self._current.native_call() as call:
+            yield call
+
+    def python_share(self, steps: int) -> float | None:
+        return self._current.python_share(steps)
+
+    def profile(self, steps: int) -> StepProfile:
+        return self._current.profile(steps)
 
     def _choose(self, feeds: Feeds) -> None:
         """Make the session that has the shape of `feeds` the current one."""

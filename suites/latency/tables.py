@@ -285,9 +285,8 @@ def _engine(record: Record) -> tuple[str, str]:
 
 def _notes(row: LatencyRow) -> list[str]:
     reason = row.record.facts.of_shape(row.shape_name).no_cuda_graph
-    graphs = f"no CUDA graph: {reason}" if reason else ""
-    notes = (origin_note(row.record), products_not_int8(row.record), nodes_elsewhere(row.record), graphs)
-    return [*notes, power_note(row.record, {row.shape})]
+    notes = [function(row.record) for function in (origin_note, products_not_int8, nodes_elsewhere)]
+    return [*notes, f"no CUDA graph: {reason}" if reason else "", power_note(row.record, {row.shape})]
 
 
 TABLES = {
