@@ -328,13 +328,21 @@ def outputs(requested: BuildSpec, folder: tuple[Path, str], cache: ArtifactCache
 
 @pytest.mark.parametrize(
     ("provider", "precision", "least"),
-    [("cpu", "fp32", 0.999999), ("cpu", "int8", 0.98), ("openvino", "fp32", 0.999999), ("openvino", "int8", 0.98)],
+    [
+        ("cpu", "fp32", 0.999999),
+        ("cpu", "int8", 0.98),
+        ("openvino", "fp32", 0.999999),
+        ("openvino", "bf16", 0.999),
+        ("openvino", "int8", 0.98),
+    ],
 )
 def test_a_named_provider_runs_the_graph(
     provider: str, precision: str, least: float, tiny: Tiny, shared_cache: ArtifactCache, tmp_path: Path
 ) -> None:
     if provider == "openvino" and not find_spec("onnxruntime_ep_openvino"):
         pytest.skip("onnxruntime-ep-openvino is not installed")
+    if precision == "bf16" and not provider_checks.BF16_FEATURES & set(cpu().device.features):
+        pytest.skip("this CPU has no BF16")
     base = BuildSpec(precision, cpu().device, SHAPES, False, tmp_path, options(provider=provider), INT8, threads=1)
     reference = replace(base, precision="fp32", options=options())
     _, expected = outputs(reference, tiny("bert"), shared_cache)
