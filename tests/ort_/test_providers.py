@@ -22,7 +22,7 @@ from backends.config_key import cell_mapping
 from backends.json_codec import from_json
 from backends.onnx_.onnx_source import export_onnx, prepare_source
 from backends.options import SharedKeys, Switch
-from backends.ort_ import deploy_onnx, provider_build, provider_checks
+from backends.ort_ import deploy_onnx, open_provider, provider_build, provider_checks
 from backends.ort_.description import OrtKeys, OrtOptions, Provider
 from backends.ort_.open_provider import nodes_by_provider
 from backends.ort_.ort import OnnxRuntime
@@ -293,6 +293,16 @@ def test_nodes_are_counted_by_provider_in_the_session_that_leaves_most() -> None
     sessions: Any = [best, worst, best]
     assert nodes_by_provider(sessions, "Trt") == ({"Trt": 1, "CPU": 2}, ["Shape"])
     assert nodes_elsewhere({PROVIDERS[Provider.tensorrt].name: 5, "CPUExecutionProvider": 2}, Provider.tensorrt) == 2
+
+
+def test_a_plugin_that_does_not_load_is_unavailable_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = SimpleNamespace(get_library_path=lambda: "/no/such/library.so")
+    monkeypatch.setattr(open_provider, "import_module", lambda name: missing)
+    with pytest.raises(
+        Unavailable, match="cannot load onnxruntime-ep-nv-tensorrt-rtx-cu13: .*; see the log"
+    ) as refused:
+        open_provider._plugin_device(PROVIDERS[Provider.nv_tensorrt_rtx], 0)
+    assert "\n" not in str(refused.value)
 
 
 def test_models_of_other_providers_are_not_exported() -> None:
