@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from backends.base import Array, Feeds, Session, Shape
 from backends.kernel_times import StepProfile
+from backends.observed_calls import Around
 from backends.profiles import Profile, choose_profile
 
 
@@ -62,9 +63,9 @@ class ProfiledSessions(Session):
         return self._current.answer(feeds)
 
     @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        with self._current.native_call() as call:
-            yield call
+    def observed(self, around: Around) -> Iterator[bool]:
+        with self._current.observed(around) as observes:
+            yield observes
 
     def python_share(self, steps: int) -> float | None:
         return self._current.python_share(steps)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 
 from backends.base import Array, BuildSpec, Feeds, Session, Shape, Unsupported
 from backends.kernel_times import StepProfile, median_step
+from backends.observed_calls import Around, ObservedMethod
 from backends.ort_.open_provider import open_provider
 from backends.ort_.providers import EnginePlace, setup_of
 from backends.ort_.trace import read_trace
@@ -190,10 +190,21 @@ class OrtSession(Session):
         self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
 
     @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        """Give the call of the native session, which `run_with_iobinding` of the Python package wraps."""
-        native, binding = self._session._sess, self._bound.binding._iobinding
-        yield partial(native.run_with_iobinding, binding, self.graphs.current or self._plain)
+    def observed(self, around: Around) -> Iterator[bool]:
+        """Observe the native session, which `run_with_iobinding` of the Python package calls.
+
+        The package compares it with the one of the binding, if the binding has one.
+        """
+        native, binding = self._session._sess, self._bound.binding
+        observed = ObservedMethod(native, "run_with_iobinding", around)
+        owners = [(self._session, "_sess"), *([(binding, "_session")] if hasattr(binding, "_session") else [])]
+        for owner, name in owners:
+            setattr(owner, name, observed)
+        try:
+            yield True
+        finally:
+            for owner, name in owners:
+                setattr(owner, name, native)
 
     def wait(self) -> None:
         if self.stream is not None:

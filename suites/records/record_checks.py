@@ -249,7 +249,7 @@ _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", 
 _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
 
 _TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(positive, 1), "steady": flag},
-                      {"padded": flag, "cuda_graph": flag})  # fmt: skip
+                      {"padded": flag, "cuda_graph": flag, "again": each(positive)})  # fmt: skip
 
 _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),

@@ -299,7 +299,7 @@ def test_a_plugin_that_does_not_load_is_unavailable_in_one_line(monkeypatch: pyt
     missing = SimpleNamespace(get_library_path=lambda: "/no/such/library.so")
     monkeypatch.setattr(open_provider, "import_module", lambda name: missing)
     with pytest.raises(
-        Unavailable, match="cannot load onnxruntime-ep-nv-tensorrt-rtx-cu13: .*; see the log"
+        Unavailable, match=r"cannot load onnxruntime-ep-nv-tensorrt-rtx-cu13: .*; see the log"
     ) as refused:
         open_provider._plugin_device(PROVIDERS[Provider.nv_tensorrt_rtx], 0)
     assert "\n" not in str(refused.value)
