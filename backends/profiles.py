@@ -20,7 +20,9 @@ class ProfileSettings(Protocol):
     min: list[int]
     opt: list[int]
     max: list[int]
-    ranges: list[list[int]]
+
+    @property
+    def ranges(self) -> list[list[int]]: ...
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Profile:
         return cls(*(Shape(**data[name]) for name in JSON_NAMES))
 
 
-def plan_profiles(shapes: Sequence[Shape], options: ProfileSettings) -> tuple[Profile, ...]:
+def plan_profiles(shapes: Sequence[Shape], options: ProfileSettings, group: str = "trt") -> tuple[Profile, ...]:
     """Return the profiles of an engine that runs `shapes`.
 
     Args:
@@ -74,6 +76,7 @@ def plan_profiles(shapes: Sequence[Shape], options: ProfileSettings) -> tuple[Pr
                 profile is tuned for its largest shape.
             "ranges": the profiles in `ranges`, each [batch, sequence, batch, sequence] from the smallest to the largest
                 shape. Each profile is tuned for its largest shape.
+        group: name of the group of these options on the command line.
 
     Raises:
         Unsupported: a shape is in no profile, or a profile of `ranges` contains none of the shapes.
@@ -100,11 +103,11 @@ def plan_profiles(shapes: Sequence[Shape], options: ProfileSettings) -> tuple[Pr
             for batch, largest in batches
         )
     for shape in shapes:
-        choose_profile(profiles, shape)
+        choose_profile(profiles, shape, group)
     return profiles
 
 
-def choose_profile(profiles: Sequence[Profile], shape: Shape) -> int:
+def choose_profile(profiles: Sequence[Profile], shape: Shape, group: str = "trt") -> int:
     """Return the index of the profile that contains `shape` and has the fewest shapes.
 
     Raises:
@@ -113,8 +116,9 @@ def choose_profile(profiles: Sequence[Profile], shape: Shape) -> int:
     fitting = [(profile.width, index) for index, profile in enumerate(profiles) if profile.contains(shape)]
     if not fitting:
         ranges = ", ".join(str(profile) for profile in profiles)
+        others = ", or trt.ranges" if group == "trt" else ""
         raise Unsupported(
-            f"shape {shape} is in no optimization profile ({ranges}); widen trt.min and trt.max, or trt.ranges"
+            f"shape {shape} is in no optimization profile ({ranges}); widen {group}.min and {group}.max{others}"
         )
     return min(fitting)[1]
 

@@ -103,7 +103,7 @@ def test_a_backend_in_another_folder_runs_and_is_in_the_help(toy: Path, tmp_path
     shown = run(toy, "--help").stdout
     assert "toy.pause_ms=0 " in shown
     assert "Pause of each step of the toy." in shown
-    assert "torch_packed, toy, trt" in " ".join(shown.split())
+    assert "torch_tensorrt, toy, trt" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,9 @@ def test_each_option_is_shared_or_in_a_group_of_its_backend() -> None:
 
 
 def test_the_schema_has_the_groups_of_all_backends() -> None:
-    assert set(option_groups()) == {"faster_transformer", "null", "openvino", "ort", "plugin", "torch", "trt"}
+    assert set(option_groups()) == {
+        "faster_transformer", "null", "openvino", "ort", "plugin", "torch", "torch_tensorrt", "trt",
+    }  # fmt: skip
     assert set(run_schema().__dataclass_fields__) - set(RunConfig.__dataclass_fields__) == {
         "interpreter", *option_groups()
     }  # fmt: skip

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from backends.base import BuildSpec, versions_of
+from backends.base import BuildSpec, Unsupported, versions_of
 from backends.deployment import Deployed, Deployment
 from backends.inputs.samples import Arrange, padded_rows
 from backends.onnx_ import onnx_files
 from backends.onnx_.exported_graph import tensors_of, write_int8
-from backends.ort_.ort import INSTALLED
+from backends.ort_.description import OrtOptions, Provider
+from backends.ort_.providers import CPU, CUDA, INSTALLED
 from backends.ort_.run_onnx import Settings, open_model
 
 FILE = "model.onnx"
 
 
 def deploy_onnx(deployment: Deployment) -> tuple[Deployed, Arrange]:
-    """Write the ONNX file."""
+    """Write the ONNX file.
+
+    Raises:
+        Unsupported: the cell has a provider that is not part of onnxruntime, or that compiles engines.
+    """
+    provider = deployment.spec.options_as(OrtOptions).provider
+    if provider not in (Provider.auto, Provider.cpu, Provider.cuda):
+        raise Unsupported(
+            f"models of ort.provider={provider.name} are not exported; export the cell with ort.provider=auto, and "
+            "name the provider where you open its file"
+        )
     spec, target = deployment.spec, deployment.folder / FILE
     settings = _settings(spec)
     notes: dict[str, object] = {}
@@ -36,9 +47,9 @@ def _settings(spec: BuildSpec) -> Settings:
     The CUDA provider uses TF32 unless it is turned off.
     """
     if spec.device.kind != "cuda":
-        return {"file": FILE, "provider": "CPUExecutionProvider", "provider_options": {}}
+        return {"file": FILE, "provider": CPU, "provider_options": {}}
     return {
         "file": FILE,
-        "provider": "CUDAExecutionProvider",
+        "provider": CUDA,
         "provider_options": {"use_tf32": "1" if spec.precision == "tf32" else "0"},
     }

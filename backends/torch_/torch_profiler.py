@@ -23,19 +23,28 @@ def profiled_steps(session: Session, steps: int) -> list[ProfiledStep]:
     between operators. On a GPU, the times are those of kernels, copies and fills by CUPTI, also of kernels that another
     library launches, and idle is the time between the first and the last of them in which none runs.
     """
+    on_gpu, events = session.stream is not None, _events(session, steps, wait=True)
+    ranges = [event for event in events if event.name == STEP and _is_on_host(event)][1:]
+    return [_gpu_step(step, events) if on_gpu else _cpu_step(step) for step in ranges]
+
+
+def _events(session: Session, steps: int, wait: bool) -> list[FunctionEvent]:
+    """Return the events of one step that initializes the profiler, and of `steps` further ones.
+
+    Args:
+        wait: whether the range of a step has its wait. Without it, the wait follows the range.
+    """
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    on_gpu = session.stream is not None
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if session.stream is not None else [])]
     with profile(activities=activities) as profiler:
-        # The first step also initializes the profiler.
         for _ in range(steps + 1):
             with record_function(STEP):
                 session.step()
-                session.wait()
-    events = list(profiler.events() or ())
-    ranges = [event for event in events if event.name == STEP and _is_on_host(event)][1:]
-    return [_gpu_step(step, events) if on_gpu else _cpu_step(step) for step in ranges]
+                if wait:
+                    session.wait()
+            session.wait()
+    return list(profiler.events() or ())
 
 
 def python_share_of(session: Session, steps: int) -> float:
@@ -44,17 +53,7 @@ def python_share_of(session: Session, steps: int) -> float:
     An operator is an event with "::" in its name; ranges of compiled code, such as "Torch-Compiled Region: 0/0", are
     Python. Functions of CUDA are events such as cudaLaunchKernel.
     """
-    from torch.profiler import ProfilerActivity, profile, record_function
-
-    on_gpu = session.stream is not None
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
-        # The first step also initializes the profiler.
-        for _ in range(steps + 1):
-            with record_function(STEP):
-                session.step()
-            session.wait()
-    events = [event for event in profiler.events() or () if _is_on_host(event)]
+    events = [event for event in _events(session, steps, wait=False) if _is_on_host(event)]
     native = [_span(event) for event in events if "::" in event.name or event.name.startswith("cu")]
     ranges = sorted(_span(event) for event in events if event.name == STEP)[1:]
     return statistics.median(outside_share(step, native) for step in ranges)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from backends.base import Array, Feeds, Session, Unsupported
+from backends.base import Array, Feeds, Session
 from suites.alignment.result import AlignmentResult, TimedShape
 from suites.alignment.suite import AlignmentQuestion, TimedRun
 from suites.latency.measure import inputs_of
@@ -68,12 +68,8 @@ def _check(session: Session, timed_run: TimedRun, arrays: Mapping[str, Array]) -
 
 def _timed(session: Session, timed_run: TimedRun, run: MeasureRun) -> TimedShape:
     _first_step(session, feeds_of(timed_run, run.arrays))
-    graph = run.cuda_graph and _captured(session)
-    steady = clock.warm_up(session, run.effort)
-    if session.stream is None:
-        samples = clock.time_enqueue(session, run.effort)[1].values
-    else:
-        samples = clock.time_device(session, run.effort).values
+    graph = run.cuda_graph and clock.captured(session)
+    samples, steady = clock.time_steps(session, run.effort)
     shape = timed_run.shape
     return TimedShape(shape.batch, shape.sequence, samples, steady, timed_run.padded, graph)
 
@@ -82,15 +78,6 @@ def _first_step(session: Session, feeds: Feeds) -> None:
     session.load(feeds)
     session.step()
     session.wait()
-
-
-def _captured(session: Session) -> bool:
-    """Record a CUDA graph, if the session can. Return whether it has one."""
-    try:
-        session.capture()
-    except Unsupported:
-        return False
-    return True
 
 
 def _joined(first: TimedShape, second: TimedShape) -> TimedShape:

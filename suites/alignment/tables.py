@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from suites.alignment.alignment_advice import UNPADDED, Policy, change, penalty, place, policies, sentences
 from suites.alignment.result import AlignmentResult, SizeVariant, Sweep, TimedShape
-from suites.records.record import OK, Record
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
+from suites.records.record import Record
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 POLICY_COLUMNS = ("sizes", "padded to", "mean p50 ms", "change", "most saved", "most added")
@@ -51,24 +51,19 @@ def alignment_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: record.cell.id):
-        cell, result = record.cell, record.result
-        lines += ["", f"### {joined(f'{cell.release}, {cell.backend} {cell.precision}')}", ""]
-        if words := configuration(record, common.of(record)):
-            lines += [wrapped(words), ""]
-        if record.outcome != OK or not isinstance(result, AlignmentResult):
-            lines += [f"{record.outcome}: {record.reason}"]
-            continue
-        lines += [fitted(POLICY_COLUMNS, policy_rows(result), 2), ""]
-        lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
-        on_gpu = cell.device != "cpu"
-        if result.variants:
-            lines += ["", "Sizes of the model:", "", fitted(MODEL_COLUMNS, model_rows(result), 3)]
-        for sweep in result.sweeps:
-            lines += ["", f"Sizes: {place(sweep)}", "", fitted(columns_of(sweep), size_rows(result, sweep, on_gpu), 2)]
-    return "\n".join(lines)
+    return record_section(records, _part)
+
+
+def _part(record: Record) -> list[str]:
+    result, on_gpu = record.result, record.cell.device != "cpu"
+    assert isinstance(result, AlignmentResult)
+    lines = [fitted(POLICY_COLUMNS, policy_rows(result), 2), ""]
+    lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
+    if result.variants:
+        lines += ["", "Sizes of the model:", "", fitted(MODEL_COLUMNS, model_rows(result), 3)]
+    for sweep in result.sweeps:
+        lines += ["", f"Sizes: {place(sweep)}", "", fitted(columns_of(sweep), size_rows(result, sweep, on_gpu), 2)]
+    return lines
 
 
 def policy_rows(result: AlignmentResult) -> list[list[str]]:

@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from backends.base import Session, Unsupported
 from suites.building.result import Build, BuildingResult, Engine
 from suites.building.suite import BuildingQuestion
 from suites.latency.measure import inputs_of
@@ -42,8 +41,8 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         valid = output[feeds["attention_mask"].astype(bool)] if output.ndim > 2 else output
         digest = hashlib.sha256(valid.tobytes()).hexdigest()
         difference = compare_with_reference(output, reference, rows, feeds["attention_mask"])
-        graph = run.cuda_graph and _captured(session)
-        samples, steady = _timed(session, run.effort)
+        graph = run.cuda_graph and clock.captured(session)
+        samples, steady = clock.time_steps(session, run.effort)
     artifact = run.artifact
     assert artifact is not None
     tactics = run.tactics()
@@ -63,20 +62,3 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     check = Check.of(difference, (shape.batch, shape.sequence), graph, f"build {asked.number + 1}")
     result = BuildingResult((Build(variant.kind, variant.setting, engine),))
     return Measured(checks=(check,), facts=Facts().opened(steps), result=result)
-
-
-def _captured(session: Session) -> bool:
-    """Record a CUDA graph, if the session can. Return whether it has one."""
-    try:
-        session.capture()
-    except Unsupported:
-        return False
-    return True
-
-
-def _timed(session: Session, effort: clock.Effort) -> tuple[tuple[int, ...], bool]:
-    """Return times of one step in ns, and whether they were steady."""
-    steady = clock.warm_up(session, effort)
-    if session.stream is None:
-        return clock.time_enqueue(session, effort)[1].values, steady
-    return clock.time_device(session, effort).values, steady

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from suites.building.advice import sentences, shortest_near_best
 from suites.building.result import MEASURED_AGAIN, PROFILES, SAVED_TIMINGS, Build, BuildingResult, Engine
-from suites.records.record import OK, Record
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
+from suites.records.record import Record
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import backend_title, record_section
 from suites.tables.table import Table
 
 COLUMNS = ("build", "timings", "profiles", "build s", "file MB", "p50 ms", "to first", "other tactics", "output",
@@ -41,20 +41,19 @@ def building_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: record.cell.id):
-        cell = record.cell
-        batch, sequence = cell.shapes[-1]
-        title = joined(f"{cell.release}, {cell.backend} {cell.precision}, {batch}x{sequence}")
-        lines += ["", f"### {title}", "", wrapped(configuration(record, common.of(record))), ""]
-        result = record.result
-        if record.outcome != OK or not isinstance(result, BuildingResult):
-            lines += [f"{record.outcome}: {record.reason}"]
-            continue
-        lines += [fitted(COLUMNS, rows_of(result), 2), ""]
-        lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
-    return "\n".join(lines)
+    return record_section(records, _part, _title)
+
+
+def _title(record: Record) -> str:
+    batch, sequence = record.cell.shapes[-1]
+    return f"{backend_title(record)}, {batch}x{sequence}"
+
+
+def _part(record: Record) -> list[str]:
+    result = record.result
+    assert isinstance(result, BuildingResult)
+    advice = [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
+    return [fitted(COLUMNS, rows_of(result), 2), "", *advice]
 
 
 def rows_of(result: BuildingResult) -> list[list[str]]:

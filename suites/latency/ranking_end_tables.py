@@ -30,7 +30,7 @@ from suites.tables.end_table import (
     selected,
     short_options,
 )
-from suites.tables.markdown import configuration, joined, machine_title
+from suites.tables.markdown import configuration, joined, machine_title, nodes_elsewhere
 from suites.tables.models import origin_note
 from suites.tasks.task_scores import TaskFigures
 
@@ -152,7 +152,8 @@ class _Rows:
     def _line(self, item: RankedRow, is_base: bool, tasks: Sequence[str]) -> Line:
         winners = item.verdict.winners
         won = "" if not winners else "fastest" if winners == 1 else "fastest (tie)"
-        notes = joined(won, "baseline" if is_base else "", "graph" if item.row.graph else "")
+        remarks = "baseline" if is_base else "", "graph" if item.row.graph else "", nodes_elsewhere(item.row.record)
+        notes = joined(won, *remarks)
         ratio = "" if item.speedup is None or item.row.problems else f"{item.speedup:.2f}x"
         figures = (milliseconds(item.row.best.p50), ratio, *(_score(item.row, name) for name in tasks), notes)
         line = self._of(item.row.record, figures, item.excluded)

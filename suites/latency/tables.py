@@ -26,6 +26,7 @@ from suites.tables.markdown import (
     configuration,
     digits,
     fitted,
+    nodes_elsewhere,
     notes_cell,
     one_machine,
     products_not_int8,
@@ -284,8 +285,8 @@ def _engine(record: Record) -> tuple[str, str]:
 
 def _notes(row: LatencyRow) -> list[str]:
     reason = row.record.facts.of_shape(row.shape_name).no_cuda_graph
-    graphs = f"no CUDA graph: {reason}" if reason else ""
-    return [origin_note(row.record), products_not_int8(row.record), graphs, power_note(row.record, {row.shape})]
+    notes = [function(row.record) for function in (origin_note, products_not_int8, nodes_elsewhere)]
+    return [*notes, f"no CUDA graph: {reason}" if reason else "", power_note(row.record, {row.shape})]
 
 
 TABLES = {

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from suites.launch.launch_advice import sentences
 from suites.launch.result import LaunchResult, LaunchTimes
-from suites.records.record import OK, Record
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
+from suites.records.record import Record
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 COLUMNS = ("batch", "seq", "graph", "enqueue ms", "Python", "Python ms", "step ms", "GPU ms", "GPU waits", "notes")
@@ -35,19 +35,14 @@ def launch_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: record.cell.id):
-        cell, result = record.cell, record.result
-        lines += ["", f"### {joined(f'{cell.release}, {cell.backend} {cell.precision}')}", ""]
-        if words := configuration(record, common.of(record)):
-            lines += [wrapped(words), ""]
-        if record.outcome != OK or not isinstance(result, LaunchResult):
-            lines += [f"{record.outcome}: {record.reason}"]
-            continue
-        lines += [fitted(COLUMNS, rows_of(record, result), 3), ""]
-        lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
-    return "\n".join(lines)
+    return record_section(records, _part)
+
+
+def _part(record: Record) -> list[str]:
+    result = record.result
+    assert isinstance(result, LaunchResult)
+    advice = [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
+    return [fitted(COLUMNS, rows_of(record, result), 3), "", *advice]
 
 
 def rows_of(record: Record, result: LaunchResult) -> list[list[str]]:

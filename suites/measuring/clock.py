@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backends.base import Feeds, Session
+from backends.base import Feeds, Session, Unsupported
 
 now_ns = time.perf_counter_ns
 
@@ -143,6 +143,23 @@ def time_enqueue(session: Session, effort: Effort) -> tuple[Samples, Samples]:
 
     latency = sampled(stretch, effort)
     return Samples(tuple(enqueue), latency.windows), latency
+
+
+def time_steps(session: Session, effort: Effort) -> tuple[tuple[int, ...], bool]:
+    """Return times of one step in ns after a warm-up, by events on a GPU, and whether they were steady."""
+    steady = warm_up(session, effort)
+    if session.stream is None:
+        return time_enqueue(session, effort)[1].values, steady
+    return time_device(session, effort).values, steady
+
+
+def captured(session: Session) -> bool:
+    """Record a CUDA graph, if the session can. Return whether it has one."""
+    try:
+        session.capture()
+    except Unsupported:
+        return False
+    return True
 
 
 def time_end_to_end(session: Session, feeds: Feeds, effort: Effort) -> Samples:

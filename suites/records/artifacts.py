@@ -85,6 +85,8 @@ class BuiltNotes(OpenNotes):
         product_types: number of matrix products by type, such as "i8".
         profiles: the optimization profiles as text.
         gelu: kind of GELU.
+        provider: execution provider that the cell names; empty without one.
+        nodes_by_provider: number of nodes by execution provider, or by library, that runs them; None if not counted.
         more: other notes of the backend, by name.
     """
 
@@ -92,6 +94,8 @@ class BuiltNotes(OpenNotes):
     product_types: Mapping[str, int] | None = optional(None)
     profiles: tuple[str, ...] = optional(())
     gelu: str = optional("")
+    provider: str = optional("")
+    nodes_by_provider: Mapping[str, int] | None = optional(None)
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,9 @@ _TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), numb
 _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
                 **dict.fromkeys(("offered", "achieved", "seconds", "schedule_s"), number),
                 **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
-                                 "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)})  # fmt: skip
+                                 "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)},
+               {"shares": each(number), "gpu_busy": maybe_number, "energy_mj": maybe_number,
+                **dict.fromkeys(("start_ns", "replayed", "tokenize_ns"), whole)})  # fmt: skip
 
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
 _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
@@ -295,7 +297,7 @@ SCORES: Mapping[str, Check] = {
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
-    "serving": fields({"points": each(_LOAD)}),
+    "serving": fields({"points": each(_LOAD)}, {"service": values(_TIMES)}),
     "switching": fields(
         {
             "openings": each(fields({"ns": values(number)}), 1),

@@ -112,6 +112,17 @@ def products_not_int8(record: Record) -> str:
     return f"{types.get('i8', 0)} of {sum(types.values())} products in INT8, over all profiles"
 
 
+def nodes_elsewhere(record: Record) -> str:
+    """Return a note with the nodes that the execution provider of a cell leaves to others; empty if it runs all."""
+    notes = record.artifacts.built_notes
+    nodes = notes.nodes_by_provider or {}
+    others = {name.removesuffix("ExecutionProvider"): count for name, count in nodes.items() if name != notes.provider}
+    if not others:
+        return ""
+    listed = ", ".join(f"{count:,} on {name}" for name, count in sorted(others.items()))
+    return f"{sum(others.values()):,} of {sum(nodes.values()):,} nodes fall back: {listed}"
+
+
 def joined(*texts: str) -> str:
     """Return the texts that are not empty, separated by semicolons."""
     return "; ".join(text for text in texts if text)

@@ -17,7 +17,7 @@ from backends.base import BuildSpec, Device, Session, Shape, Unsupported
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession, null_hidden
 from backends.ort_.description import OrtOptions
-from backends.ort_.ort import OrtSession
+from backends.ort_.ort_session import OrtSession, SessionSettings
 from backends.tensorrt_.runtime.layout import ArrangedBatch
 from backends.torch_.torch_profiler import outside_share
 from backends.torch_.torch_session import CapturedStep as TorchCaptured
@@ -195,7 +195,7 @@ def ort_session(tmp_path: Path) -> Iterator[OrtSession]:
     graph = helper.make_graph(nodes, "product", inputs, [output], [axis])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
     spec = BuildSpec("fp32", Device(), (Shape(2, 16),), False, tmp_path, OrtOptions())
-    with OrtSession(spec, tmp_path / "model.onnx") as session:
+    with OrtSession(spec, tmp_path / "model.onnx", SessionSettings()) as session:
         yield session  # type: ignore[misc]  # __enter__ of Session
 
 

@@ -1,40 +1,23 @@
-"""Backend trt with TensorRT-RTX: targets, refusals, and engines that are built here and not run.
-
-Builds need TensorRT-RTX and no GPU. Sessions are tested with mocks.
-"""
+"""Backend trt with TensorRT-RTX: targets, refusals, and sessions with mocks. test_rtx_builds.py builds engines."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import onnx
 import pytest
 from fake_api import RTX_ONLY, fake_api
 from omegaconf import OmegaConf
-from onnx import TensorProto, helper
 
-from backends.base import Artifact, BuildSpec, Device, Shape, Source, Unsupported
-from backends.cache import ArtifactCache, digest_of
+from backends.base import BuildSpec, Device, Shape, Unsupported
 from backends.config_key import cell_mapping
 from backends.json_codec import from_json
-from backends.onnx_.onnx_source import prepare_source
-from backends.options import Switch
-from backends.quantization_options import Activation, Placement, QuantizationOptions
-from backends.tensorrt_.build.inspection import LAYERS
 from backends.tensorrt_.build.logged_layers import logged_layers, operand_types
-from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.plugin_backend import TensorRTPlugin
 from backends.tensorrt_.runtime import tensorrt_api
-from backends.tensorrt_.runtime.installation import available_api
-from backends.tensorrt_.runtime.loading import read_plan
-from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.target import check_target
-from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 from backends.tensorrt_.session.runtime_config import FOLDER, ContextFactory
 from suites.asking import chosen_machine
@@ -44,19 +27,6 @@ from suites.schema.run_schema import run_schema
 
 RTX4090 = Device("cuda", 0, "NVIDIA GeForce RTX 4090", "GPU-0", (8, 9), driver="580")
 SHAPES = (Shape(1, 16), Shape(4, 32))
-FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "albert")
-FP16_ATTENTION = ("mpnet", "albert")
-"""Families whose attention stays FP16 in INT8 and FP8, and so is fused."""
-
-PRECISIONS = {"fp32": "f32", "fp16": "f16", "int8": "i8", "fp8": "e4m3"}
-"""Precisions of cells, and the type of the operands of their products in the notes of an engine."""
-
-QUANTIZATION = QuantizationOptions(
-    placement=Placement.all_but_ffn_residual, samples=8, sequence=24, activation=Activation.int8,
-    reduce_range=Switch.off,
-)  # fmt: skip
-
-PROFILE_KINDS = ("per_shape", "dynamic")
 
 
 def options(**given: Any) -> TensorRTOptions:
@@ -67,25 +37,8 @@ def spec(cache: Path = Path("cache"), precision: str = "fp16", device: Device = 
     return BuildSpec(precision, device, SHAPES, True, cache, options(**given))
 
 
-def named_spec(cache: Path, precision: str, target: str = "sm89", **given: Any) -> BuildSpec:
-    gpu = options(target=target).named_gpu()
-    assert gpu is not None
-    return spec(cache, precision, Device("cuda", name=gpu.name, compute_capability=gpu.compute_capability),
-                target=target, **given)  # fmt: skip
-
-
 def device_of(capability: tuple[int, int]) -> Device:
     return replace(RTX4090, name="NVIDIA Test", compute_capability=capability)
-
-
-@pytest.fixture(scope="module")
-def rtx() -> TensorRTApi:
-    """Return the API of the installed TensorRT-RTX."""
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    api = available_api()
-    if not api.can.named_targets:
-        pytest.skip("this interpreter has TensorRT too, which comes first")
-    return api
 
 
 def test_the_module_that_is_installed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,87 +105,6 @@ def test_a_build_for_a_named_target_needs_no_gpu(tmp_path: Path, monkeypatch: py
     assert request.machine.slug == "tensorrt-rtx-sm86"
     assert request.spec.device == Device("cuda", name="tensorrt-rtx sm86", compute_capability=(8, 6))
     assert request.spec.device.reference_kind == "cpu"
-
-
-def built(rtx: TensorRTApi, requested: BuildSpec, folder: tuple[Path, str], cache: ArtifactCache) -> Artifact:
-    """Build the engine of a model as a worker does."""
-    backend = TensorRT(lambda: rtx)
-    backend.check(requested)
-    source = prepare_source(*folder, backend.source_form(requested), requested.quantization, ["a line"], 0, cache)
-    return backend.build(requested, source)
-
-
-@pytest.mark.parametrize("profiles", PROFILE_KINDS)
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_engine_is_built_without_a_gpu_and_its_products_have_the_precision(
-    family: str, precision: str, profiles: str, rtx: TensorRTApi,
-    tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, tmp_path: Path,
-) -> None:  # fmt: skip
-    requested = replace(named_spec(tmp_path, precision, profiles=profiles), quantization=QUANTIZATION)
-    artifact = built(rtx, requested, tiny(family), shared_cache)
-    types = from_json(dict[str, int], artifact.notes["product_types"], "product_types")
-    assert types[PRECISIONS[precision]] == max(types.values())
-    assert len(from_json(list[str], artifact.notes["profiles"], "profiles")) == (2 if profiles == "per_shape" else 1)
-    assert artifact.notes["target"] == "sm89"
-    layers = json.loads(artifact.path.with_name(LAYERS).read_text())["Layers"]
-    fused = precision == "fp16" or (precision != "fp32" and family in FP16_ATTENTION)
-    assert any("mha" in layer["Name"] for layer in layers) == fused
-
-
-def test_a_portable_engine_is_another_one(
-    rtx: TensorRTApi, tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache, tmp_path: Path
-) -> None:
-    named, portable = (
-        built(rtx, named_spec(tmp_path, "fp16", target), tiny("bert"), shared_cache) for target in ("sm89", "portable")
-    )
-    assert named.sha256 != portable.sha256
-    with pytest.raises(Unsupported, match=r"fp8 needs compute capability 8.9; tensorrt-rtx portable is older"):
-        TensorRT(lambda: rtx).check(named_spec(tmp_path, "fp8", "portable"))
-
-
-def graph_with(tmp_path: Path, nodes: list[Any], initializers: list[Any]) -> Source:
-    """Return a source whose graph has the inputs of a model, and these nodes from `input_ids` to `output`."""
-    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["b", "s"])]
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)]
-    graph = helper.make_graph(nodes, "planted", inputs, outputs, initializers)
-    path = tmp_path / "planted.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return Source(tmp_path, "", onnx=Artifact(path, digest_of(path), notes={"opset": 17}))
-
-
-CAST = helper.make_node("Cast", ["input_ids"], ["x"], "/embeddings/Cast", to=TensorProto.FLOAT)
-SCALE = helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])
-FAULTS = {
-    "/layer.0/QuantizeLinear": (
-        [CAST, helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "/layer.0/QuantizeLinear"),
-         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["output"], "/layer.0/DequantizeLinear")],
-        [SCALE, helper.make_tensor("zero", TensorProto.UINT8, [], [128])],
-    ),
-    "/layer.0/Add": (
-        [CAST, helper.make_node("Add", ["x", "half"], ["output"], "/layer.0/Add")],
-        [helper.make_tensor("half", TensorProto.FLOAT16, [], [0.5])],
-    ),
-}  # fmt: skip
-"""Faults in graphs by the name of the node: a UINT8 zero point, and operands of two types."""
-
-
-@pytest.mark.parametrize("node", FAULTS)
-def test_a_planted_fault_is_refused_with_the_name_of_its_node(node: str, rtx: TensorRTApi, tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match=node) as refused:
-        TensorRT(lambda: rtx).build(named_spec(tmp_path, "fp16"), graph_with(tmp_path, *FAULTS[node]))
-    assert "\n" not in str(refused.value)
-
-
-def test_a_plan_that_does_not_run_here_is_one_line(tmp_path: Path) -> None:
-    api = fake_api(RTX_ONLY)
-    api.trt.EngineInvalidityDiagnostics.__members__ = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2}
-    reader = api.trt.Runtime.return_value
-    reader.get_engine_validity.return_value = (api.trt.EngineValidity.INVALID, 2)
-    log = Log(api)
-    assert read_plan(api, b"plan", options(), log) is None
-    assert log.errors == ["the plan does not run here: unsupported cc; build it for this GPU"]
-    assert not reader.deserialize_cuda_engine.called
 
 
 class Engine:

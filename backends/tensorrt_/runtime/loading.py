@@ -46,19 +46,29 @@ def read_plan(api: TensorRTApi, plan: bytes | trt.IHostMemory, options: EngineKe
     if can.engine_validity:
         validity, reasons = reader.get_engine_validity(plan)
         if validity == trt.EngineValidity.INVALID:
-            log.errors.append(f"the plan does not run here: {_named(api, int(reasons))}; build it for this GPU")
+            log.errors.append(f"the plan does not run here: {_explained(api, int(reasons))}")
             return None
     return reader.deserialize_cuda_engine(plan)
 
 
-def _named(api: TensorRTApi, reasons: int) -> str:
-    """Return the names of the reasons in a bit mask of EngineInvalidityDiagnostics, such as "unsupported cc"."""
+INVALIDITY = {
+    "VERSION_MISMATCH": "it is of another release of TensorRT-RTX; build it with this one",
+    "UNSUPPORTED_CC": "it is for another GPU; build it for this GPU, or with trt.target=portable",
+    "OLD_CUDA_DRIVER": "the driver of the GPU is too old for it; install a newer driver",
+    "OLD_CUDA_RUNTIME": "the CUDA runtime is too old for it; install a newer one",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little free memory for it; free some",
+    "MALFORMED_ENGINE": "it is damaged, or not a plan of TensorRT-RTX; build it again",
+    "CUDA_ERROR": "CUDA reports an error; nvidia-smi must list the GPU",
+}
+"""Reasons of EngineInvalidityDiagnostics, with what to do."""
+
+NO_REASON = "TensorRT-RTX gives no reason; nvidia-smi must list a GPU that it supports"
+
+
+def _explained(api: TensorRTApi, reasons: int) -> str:
+    """Return the reasons in a bit mask of EngineInvalidityDiagnostics in words."""
     trt, can = api.trt, api.can
     if not can.engine_validity:
         return ""
-    names = [
-        name.lower().replace("_", " ")
-        for name, reason in trt.EngineInvalidityDiagnostics.__members__.items()
-        if reasons & int(reason)
-    ]
-    return ", ".join(names) or "no reason given"
+    names = [name for name, reason in trt.EngineInvalidityDiagnostics.__members__.items() if reasons & int(reason)]
+    return "; ".join(INVALIDITY.get(name, name.lower().replace("_", " ")) for name in names) or NO_REASON

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backends.config_key import key
+from backends.dynamic_range import RangeKeys, resolved_range
 from backends.options import BackendOptions, Layout, NamedGpu, Profiles, SharedKeys, Switch
 from backends.value_checks import Refused, at_least, between
 
@@ -29,24 +30,9 @@ Options = TypeVar("Options", bound="TensorRTOptions")
 
 
 @dataclass
-class EngineKeys:
+class EngineKeys(RangeKeys):
     """Builder options of TensorRT: the group trt of the command line; see backends/tensorrt_/build/build.py."""
 
-    min: list[int] = key(
-        [],
-        "Smallest [batch,sequence] of profiles=dynamic. Empty: batch 1 and sequence 16, or the shortest one if less.",
-        in_help=True,
-    )
-    opt: list[int] = key(
-        [],
-        "Shape [batch,sequence] that profiles=dynamic is tuned for. Empty: trt.max.",
-        in_help=True,
-    )
-    max: list[int] = key(
-        [],
-        "Largest [batch,sequence] of profiles=dynamic. Empty: the largest batch and sequence.",
-        in_help=True,
-    )
     ranges: list[list[int]] = key(
         [],
         "Profiles of profiles=ranges: [batch,sequence,batch,sequence] from the smallest to the largest shape.",
@@ -62,6 +48,12 @@ class EngineKeys:
     engines: Engines = key(
         Engines.one,
         "one engine for all shapes, or one for each shape.",
+        added_later=True,
+        in_help=True,
+    )
+    share_engine: bool = key(
+        False,
+        "Sessions that are open in a process at the same time, as workers of suite=serving, share one engine.",
         added_later=True,
         in_help=True,
     )
@@ -189,15 +181,14 @@ class TensorRTOptions(EngineKeys, BackendOptions):
     @classmethod
     def resolved(cls: type[Options], shared: SharedKeys, groups: Mapping[str, object]) -> Options:
         options = super().resolved(shared, groups)
-        largest = list(options.max) or [max(shared.batch), max(shared.sequence)]
+        sizes = resolved_range(options, shared, "trt")
         options = replace(
             options,
-            min=list(options.min) or [1, min(16, *shared.sequence)],
-            opt=list(options.opt) or largest,
-            max=largest,
+            min=sizes.min,
+            opt=sizes.opt,
+            max=sizes.max,
             plugin_libraries=[_library(path) for path in options.plugin_libraries],
         )
-        _check_dynamic_range(options)
         _check_ranges(options)
         if options.engines is Engines.per_shape and options.profiles is not Profiles.per_shape:
             raise Refused("trt.engines=per_shape builds an engine for each shape, so use profiles=per_shape")
@@ -233,19 +224,6 @@ class PluginOptions(PluginKeys, TensorRTOptions):
     def packed(self) -> bool:
         """Whether tokens are put end to end without padding."""
         return self.layout is Layout.packed
-
-
-def _check_dynamic_range(options: EngineKeys) -> None:
-    for name in ("min", "opt", "max"):
-        sizes = getattr(options, name)
-        if len(sizes) != 2 or min(sizes) < 1:
-            raise Refused(f"trt.{name}={sizes} must be a batch and a sequence length, e.g. trt.{name}=[1,128]")
-    for axis, (lower, optimum, upper) in enumerate(zip(options.min, options.opt, options.max, strict=True)):
-        if not lower <= optimum <= upper:
-            axis_name = ("batch", "sequence")[axis]
-            raise Refused(
-                f"trt.min, trt.opt and trt.max must not decrease; their {axis_name} is {lower}, {optimum}, {upper}"
-            )
 
 
 def _check_ranges(options: TensorRTOptions) -> None:

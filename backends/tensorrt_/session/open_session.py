@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
-from backends.base import Array, Artifact, BuildSpec, Feeds, Opening, Session, Shape
+from backends.base import Artifact, BuildSpec, Opening
 from backends.cache import digest_of
 from backends.cuda import CudaStream, free_memory, use_device
-from backends.profiles import choose_profile
+from backends.profiled_sessions import ProfiledSessions
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.log import Log
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
@@ -16,61 +17,9 @@ from backends.tensorrt_.runtime.tensorrt_options import Contexts, TensorRTOption
 from backends.tensorrt_.session.loaded_plan import LoadedPlan, read_verified_plan
 from backends.tensorrt_.session.session import TensorRTSession
 
-
-class MultiContextSession(Session):
-    """Session of several contexts, each with its own profiles.
-
-    The contexts share a stream, so a change of context needs no synchronization.
-    """
-
-    def __init__(self, sessions: Sequence[TensorRTSession]) -> None:
-        self._sessions = sessions
-        self._current = sessions[0]
-        pairs = [(session, profile) for session in sessions for profile in session.profiles]
-        self._owners, self._profiles = [session for session, _ in pairs], [profile for _, profile in pairs]
-        self.stream = sessions[0].stream
-
-    def close(self) -> None:
-        for session in self._sessions:
-            session.close()
-
-    @property
-    def replays(self) -> bool:
-        return self._current.replays
-
-    def _step_without_graph(self) -> None:
-        for session in self._sessions:
-            session.keeps_graphs = False
-
-    def changing(self, feeds: Feeds) -> Iterator[str]:
-        self._choose(feeds)
-        yield "context"
-        yield from self._current.changing(feeds)
-
-    def copy_in(self, feeds: Feeds) -> None:
-        self._current.copy_in(feeds)
-
-    def step(self) -> None:
-        self._current.step()
-
-    def wait(self) -> None:
-        self._current.wait()
-
-    def fetch(self) -> Array:
-        return self._current.fetch()
-
-    def answer(self, feeds: Feeds) -> Array:
-        self._choose(feeds)
-        return self._current.answer(feeds)
-
-    def _choose(self, feeds: Feeds) -> None:
-        """Make the context that contains the shape of `feeds` the current one."""
-        self._current = self._owners[choose_profile(self._profiles, Shape(*feeds["input_ids"].shape))]
-        if self.keeps_graphs:
-            self._current.keeps_graphs = True
-
-    def capture(self) -> None:
-        self._current.capture()
+SHARED: WeakValueDictionary[str, LoadedPlan] = WeakValueDictionary()
+"""Engines of the open sessions with trt.share_engine, by the SHA-256 of their plans. Each session has contexts, buffers
+and a stream of its own. Sessions are opened one after another."""
 
 
 def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layout | None = None) -> Opening:
@@ -93,10 +42,15 @@ def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layou
     per_profile = options.contexts is Contexts.per_profile
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
-        content = read_verified_plan(plan_artifact)
-        yield "read and verify", None
-        plans.append(LoadedPlan(api, spec, content, layout))
-        yield "deserialize", None
+        shared = SHARED.get(plan_artifact.sha256) if options.share_engine else None
+        if shared is None:
+            content = read_verified_plan(plan_artifact)
+            yield "read and verify", None
+            shared = LoadedPlan(api, spec, content, layout)
+            yield "deserialize", None
+        if options.share_engine:
+            SHARED[plan_artifact.sha256] = shared
+        plans.append(shared)
     contexts = [(plan, only) for plan in plans for only in _profiles_of_contexts(len(plan.profiles), per_profile)]
     stream = CudaStream(spec.device.index)
     _check_memory(plans, contexts, allowed)
@@ -112,7 +66,8 @@ def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layou
         yield f"context {number}", None
     for session in sessions:
         session.allocate()
-    yield "buffers", sessions[0] if len(sessions) == 1 else MultiContextSession(sessions)
+    pairs = [(session, session.profiles) for session in sessions]
+    yield "buffers", sessions[0] if len(sessions) == 1 else ProfiledSessions(pairs, "context")
 
 
 def _profiles_of_contexts(profiles: int, per_profile: bool) -> list[list[int]]:
