@@ -227,16 +227,12 @@ def _judged(value: object, where: str) -> None:
 
 _LAYER = fields({"point": text, "nonfinite": whole}, {"max_difference": number, "relative_error": number,
                                                        "cosine_min": number})  # fmt: skip
-
 _BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_bytes": whole, "plan": text,
                  "profiles": positive, "samples": each(positive, 1), "steady": flag, "output": text,
                  "cosine": maybe_number, "tactics": each(text), "layers": whole, "other_tactics": maybe_number,
                  "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
-
 _KERNEL = fields({"name": text, "nanoseconds": whole}, {"kind": text, "count": whole})
-
 _TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), number))
-
 _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
                 **dict.fromkeys(("offered", "achieved", "seconds", "schedule_s"), number),
                 **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
@@ -252,26 +248,12 @@ _TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(
 _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
                                     "steps": each(whole)})  # fmt: skip
-_LIMITED = fields(
-    {
-        "batch": positive,
-        "sequence": positive,
-        "share": number,
-        "cuda_graph": flag,
-        "steady": flag,
-        "latency": each(positive, 1),
-        "sustained": each(positive, 1),
-    },
-    {"units": whole, "total": whole},
-)
-_CLIENT = fields(
-    {
-        **dict.fromkeys(("client", "batch", "sequence"), positive),
-        "cuda_graph": flag,
-        **dict.fromkeys(("alone", "together"), each(positive, 1)),
-    },
-    {"units": whole, "total": whole},
-)
+_LIMITED = fields({"batch": positive, "sequence": positive, "share": number, "cuda_graph": flag, "steady": flag,
+                   "latency": each(positive, 1), "sustained": each(positive, 1)},
+                  {"units": whole, "total": whole})  # fmt: skip
+_CLIENT = fields({**dict.fromkeys(("client", "batch", "sequence"), positive), "cuda_graph": flag,
+                  **dict.fromkeys(("alone", "together"), each(positive, 1))},
+                 {"units": whole, "total": whole})  # fmt: skip
 
 NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "limits")
 """Suites whose records with the outcome ok have scores."""
