@@ -19,6 +19,7 @@ from cuda.bindings import driver as real
 from cuda.bindings import runtime
 
 from backends import cuda, green_contexts
+from suites.measuring.machine import gpus
 
 OK, TOO_FEW = real.CUresult.CUDA_SUCCESS, real.CUresult.CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION
 SMS = 132
@@ -162,3 +163,23 @@ def test_a_backend_divides_a_gpu_and_no_cpu(driver: Driver, tmp_path: Path) -> N
     assert [part.units for part in backend.divide(spec, 1, 0.25)] == [40]
     with pytest.raises(Unsupported, match="only the SMs of an NVIDIA GPU can be divided; choose device=cuda"):
         backend.divide(BuildSpec("fp32", Device(), (Shape(1, 16),), False, tmp_path, OrtOptions()), 1, 0.25)
+
+
+@pytest.mark.skipif(bool(gpus()), reason="an NVIDIA driver is installed")
+def test_a_machine_without_a_driver_is_unavailable() -> None:
+    """The functions of cuda-python itself convert the arguments, and then find no driver."""
+    with pytest.raises(Unavailable, match=r"green contexts need an NVIDIA driver .*cuda"):
+        green_contexts.divide(0, 1, 0.5)
+    whole = real.CUdevResource()
+    for call in (
+        lambda: green_contexts._groups(whole, SMS, 2, 0.5),
+        lambda: green_contexts._context(real.CUdevice(0), whole),
+        lambda: green_contexts.stream_of(real.CUgreenCtx()),
+    ):
+        with pytest.raises(RuntimeError, match="driver"):
+            call()
+
+
+def test_the_runtime_accepts_a_stream_of_the_driver() -> None:
+    (error,) = runtime.cudaStreamSynchronize(real.CUstream(0))
+    assert isinstance(error, runtime.cudaError_t)

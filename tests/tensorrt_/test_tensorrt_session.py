@@ -15,6 +15,7 @@ import pytest
 from fake_api import ALL, RTX_ONLY, fake_api
 
 from backends.base import Artifact, BuildSpec, Device, Feeds, Session, Unsupported, opened_session
+from backends.compute_share import ComputeShare, current_share, limited_to
 from backends.json_codec import from_json
 from backends.tensorrt_.runtime.layout import Rows
 from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
@@ -32,9 +33,13 @@ class Context:
 
     def __init__(self, calls: list[tuple[Any, ...]], number: int) -> None:
         self.calls, self.number, self.shape = calls, number, (0, 0)
+        self.aux_streams: list[int] = []
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
         return True
+
+    def set_aux_streams(self, streams: list[int]) -> None:
+        self.aux_streams = streams
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self.calls.append(("profile", self.number, profile))
@@ -56,6 +61,7 @@ class Context:
 
 class Engine:
     num_io_tensors, num_optimization_profiles, device_memory_size_v2 = 3, len(PROFILES), 1 << 30
+    num_aux_streams = 2
 
     def __init__(self, calls: list[tuple[Any, ...]]) -> None:
         self.calls, self.contexts = calls, 0
@@ -349,3 +355,21 @@ def test_sessions_that_are_open_at_the_same_time_share_an_engine(opened: Callabl
     gc.collect()
     assert engine() is None
     assert not open_session.SHARED
+
+
+def test_auxiliary_streams_are_in_the_share_of_the_session(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[ComputeShare | None] = []
+
+    def stream(index: int) -> SimpleNamespace:
+        shares.append(current_share())
+        return SimpleNamespace(handle=90 + len(shares))
+
+    monkeypatch.setattr(loaded_plan, "CudaStream", stream)
+    opened()
+    assert ([context.aux_streams for context in CONTEXTS], shares) == ([[]], [])
+    share = ComputeShare(8, 132)
+    with limited_to(share):
+        opened()
+    assert ([context.aux_streams for context in CONTEXTS], shares) == ([[91, 92]], [share, share])

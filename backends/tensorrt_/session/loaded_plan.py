@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.base import Artifact, BuildSpec
-from backends.cuda import use_device
+from backends.compute_share import current_share
+from backends.cuda import CudaStream, use_device
 from backends.tensorrt_.runtime.layout import Layout, Rows, Sizes, places_of
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
@@ -49,7 +50,8 @@ class LoadedPlan:
         trt, self.api = api.trt, api
         options = spec.options_as(TensorRTOptions)
         self.weight_bytes = len(plan)
-        use_device(spec.device.index)
+        self._device = spec.device.index
+        use_device(self._device)
         self.log = Log(api)
         load_plugins(api, options, self.log)
         engine = read_plan(api, plan, options, self.log)
@@ -75,7 +77,7 @@ class LoadedPlan:
         self.features = math.prod(tuple(self.engine.get_tensor_shape(self.output))[leading:])
 
     def new_context(self) -> trt.IExecutionContext:
-        """Return a new execution context.
+        """Return a new execution context. All its streams are in the share of `limited_to`.
 
         Raises:
             RuntimeError: TensorRT created none.
@@ -83,6 +85,10 @@ class LoadedPlan:
         context = self.contexts.new_context(self.engine)
         if context is None:
             raise RuntimeError(f"TensorRT created no execution context: {'; '.join(self.log.errors) or 'no reason'}")
+        if current_share() is not None:
+            # Streams that TensorRT makes for the branches of a network would have all SMs.
+            streams = [CudaStream(self._device) for _ in range(self.engine.num_aux_streams)]
+            context.set_aux_streams([int(stream.handle) for stream in streams])
         return context
 
     def check_capturable(self, context: trt.IExecutionContext, stream: int) -> None:
