@@ -42,7 +42,8 @@ class LimitsMeasurement:
             self.opening = self.opening or steps
             for shape in self.run.shapes:
                 self.run.progress(f"{shape} on {share:.0%}")
-                self._check(session, shape)
+                session.load(inputs_of(self.run.arrays, shape)[0])
+                self._check(session, shape, graph=False)
                 self._time(session, shape, (share, given), graph=False)
                 if self.run.cuda_graph:
                     try:
@@ -50,15 +51,15 @@ class LimitsMeasurement:
                     except Unsupported as reason:
                         self.facts[str(shape)] = ShapeFacts(no_cuda_graph=str(reason))
                         continue
+                    self._check(session, shape, graph=True)
                     self._time(session, shape, (share, given), graph=True)
 
-    def _check(self, session: Session, shape: Shape) -> None:
+    def _check(self, session: Session, shape: Shape, graph: bool) -> None:
         feeds, reference, rows = inputs_of(self.run.arrays, shape)
-        session.load(feeds)
         session.step()
         session.wait()
         difference = compare_with_reference(session.fetch(), reference, rows, feeds["attention_mask"])
-        self.checks.append(Check.of(difference, (shape.batch, shape.sequence), False))
+        self.checks.append(Check.of(difference, (shape.batch, shape.sequence), graph))
 
     def _time(self, session: Session, shape: Shape, limit: tuple[float, ComputeShare], graph: bool) -> None:
         share, given = limit

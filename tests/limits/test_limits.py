@@ -62,7 +62,11 @@ def run_of(session: Callable[[], Session] = limited_session, cuda_graph: bool = 
 
 def measured(run: MeasureRun, question: LimitsQuestion = GREEN) -> LimitsResult:
     answer = measure(run, question)
-    assert [check.cosine for check in answer.checks] == [pytest.approx(1.0)] * len(SHAPES) * len(question.of_round)
+    steps = 2 if run.cuda_graph else 1
+    assert [check.cosine for check in answer.checks] == [pytest.approx(1.0)] * len(SHAPES) * len(
+        question.of_round
+    ) * steps
+    assert {check.cuda_graph for check in answer.checks} == {False, run.cuda_graph}
     assert isinstance(answer.result, LimitsResult)
     return answer.result
 
