@@ -7,7 +7,7 @@ from pathlib import Path
 from backends.registry import describe, descriptions
 from suites.records.record import OK, Record, read_record
 from suites.records.record_checks import BadRecord
-from suites.records.results_folder import machine_folders
+from suites.records.results_folder import folders_to_read
 from suites.schema.refusals import Refused, did_you_mean, is_file, shortened
 
 EXPORTED_SUITES = ("latency", "accuracy", "switching")
@@ -35,7 +35,7 @@ def find_record(given: str, results: Path) -> Record:
 
 def _record_of_cell(cell_id: str, results: Path) -> Path:
     """Return the path of the record with this cell id, or with these last 12 digits of a cell id."""
-    paths = [path for folder in machine_folders(results) for path in sorted((folder.path / "records").glob("*/*.json"))]
+    paths = [path for folder in folders_to_read(results) for path in sorted((folder.path / "records").glob("*/*.json"))]
     found = [path for path in paths if cell_id in (path.stem, path.stem.rpartition("-")[2])]
     if not found:
         hint = did_you_mean(cell_id, {path.stem for path in paths})
