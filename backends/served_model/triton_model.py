@@ -9,71 +9,93 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from backends.served_model.served_texts import Row, Tokenize
+    from backends.base import Array
+    from backends.served_model.served_texts import Row
+
+INPUTS = ("text", "text_pair", "input_ids", "attention_mask", "token_type_ids")
 
 
 class TritonPythonModel:
     """Model as the Python backend of Triton calls it. One instance has one session."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
+        """Open the model in the folder of this file.
+
+        Args:
+            args: strings of Triton: the folder of the model, its version, and the device of this instance.
+        """
         folder = Path(args["model_repository"]) / args["model_version"]
         if (folder / "code").is_dir():
+            # The server may run in a folder with another copy, which would be added to the package.
             sys.path.insert(0, str(folder / "code"))
-        from backends.served_model.running_model import RunningModel, named_outputs
+            import backends
+
+            backends.__path__ = [str(folder / "code" / "backends")]
+        from backends.served_model.running_model import RunningModel
         from backends.served_model.served_texts import tokenizer_of
 
         on_gpu = args.get("model_instance_kind") == "GPU"
         self._model = RunningModel.open(folder, int(args["model_instance_device_id"]) if on_gpu else None)
-        facts = self._model.facts
-        self._tokenize: Tokenize | None = tokenizer_of(folder, facts) if facts.tokenizes else None
-        self._named = named_outputs
+        self._tokenize = tokenizer_of(folder, self._model.facts) if self._model.facts.tokenizes else None
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        import triton_python_backend_utils as triton
+    def execute(self, requests: Sequence[object]) -> list[object]:
+        """Return a response of Triton's Python API for each of its requests."""
+        from backends.served_model.running_model import named_outputs
+        from triton_python_backend_utils import InferenceResponse, Tensor, TritonError
 
-        parsed = [self._rows(request, triton) for request in requests]
-        rows = [row for item in parsed if not isinstance(item, str) for row in item]
-        answers = iter(self._model.answers(rows))
-        responses = []
-        for item in parsed:
-            own = [] if isinstance(item, str) else [next(answers) for _ in item]
-            error = item if isinstance(item, str) else next((text for text in own if isinstance(text, str)), "")
-            if error:
-                responses.append(triton.InferenceResponse(output_tensors=[], error=triton.TritonError(error)))
+        parsed = [self._rows(_arrays(request)) for request in requests]
+        answers = iter(self._model.answers([row for rows in parsed if not isinstance(rows, str) for row in rows]))
+        responses: list[object] = []
+        for rows in parsed:
+            own = [rows] if isinstance(rows, str) else [next(answers) for _ in rows]
+            errors = [answer for answer in own if isinstance(answer, str)]
+            if errors:
+                responses.append(InferenceResponse([], TritonError(errors[0])))
                 continue
-            arrays = self._named(self._model.facts, [answer for answer in own if not isinstance(answer, str)])
-            tensors = [triton.Tensor(name, array) for name, array in arrays.items()]
-            responses.append(triton.InferenceResponse(output_tensors=tensors))
+            outputs = named_outputs(self._model.facts, [answer for answer in own if not isinstance(answer, str)])
+            responses.append(InferenceResponse([Tensor(name, array) for name, array in outputs.items()]))
         return responses
 
     def finalize(self) -> None:
+        """Close the session."""
         self._model.close()
 
-    def _rows(self, request: Any, triton: Any) -> list[Row] | str:
+    def _rows(self, arrays: Mapping[str, Array]) -> list[Row] | str:
         """Return the rows of a request, or an error in one line."""
-
-        names = ("text", "text_pair", "input_ids", "attention_mask", "token_type_ids")
-        tensors = {name: triton.get_input_tensor_by_name(request, name) for name in names}
-        arrays = {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
         if ("text" in arrays) == ("input_ids" in arrays):
             return "the request needs one of the inputs text and input_ids"
-        if "text" in arrays:
-            if self._tokenize is None:
-                return "this model has no tokenizer; send input_ids"
-            try:
-                texts, pairs = ([item.decode() for item in arrays[name].reshape(-1)] if name in arrays else []
-                                for name in ("text", "text_pair"))  # fmt: skip
-            except UnicodeDecodeError:
-                return "the text is not UTF-8"
-            return self._tokenize(texts, pairs)
-        ids = arrays["input_ids"]
-        mask = arrays.get("attention_mask", np.ones_like(ids)).astype(bool)
-        types = arrays.get("token_type_ids", np.zeros_like(ids))
-        if mask.shape != ids.shape or types.shape != ids.shape:
-            return "input_ids, attention_mask and token_type_ids must have the same shape"
-        return [self._row(*row) for row in zip(ids, types, mask, strict=True)]
+        try:
+            return self._rows_of_texts(arrays) if "text" in arrays else _rows_of_ids(arrays)
+        except ValueError as error:  # also UnicodeDecodeError
+            return f"the request cannot be read: {error}"
+
+    def _rows_of_texts(self, arrays: Mapping[str, Array]) -> list[Row]:
+        if self._tokenize is None:
+            raise ValueError("this model has no tokenizer; send input_ids")
+        texts, pairs = ([item.decode() for item in arrays[name].reshape(-1)] if name in arrays else []
+                        for name in ("text", "text_pair"))  # fmt: skip
+        return self._tokenize(texts, pairs)
+
+
+def _arrays(request: object) -> dict[str, Array]:
+    """Return the inputs of a request by name."""
+    from triton_python_backend_utils import get_input_tensor_by_name
+
+    tensors = {name: get_input_tensor_by_name(request, name) for name in INPUTS}
+    return {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
+
+
+def _rows_of_ids(arrays: Mapping[str, Array]) -> list[Row]:
+    from backends.served_model.served_texts import Row
+
+    ids = arrays["input_ids"]
+    mask = arrays.get("attention_mask", np.ones_like(ids)).astype(bool)
+    types = arrays.get("token_type_ids", np.zeros_like(ids))
+    if mask.shape != ids.shape or types.shape != ids.shape:
+        raise ValueError("input_ids, attention_mask and token_type_ids must have the same shape")
+    return [Row.of(ids[place][keep], types[place][keep]) for place, keep in enumerate(mask)]
