@@ -17,7 +17,7 @@ from backends.registry import describe
 FILE = "served.json"
 
 CODE = "code"
-"""Folder with the package `backends` in a repository that needs no installed copy of the project."""
+"""Folder with the package `backends`: a subfolder for each root of the package, because other projects can add some."""
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ class TritonPythonModel:
             args: strings of Triton: the folder of the model, its version, and the device of this instance.
         """
         folder = Path(args["model_repository"]) / args["model_version"]
-        if (folder / "code").is_dir():
-            # The server may run in a folder with another copy, which would be added to the package.
-            sys.path.insert(0, str(folder / "code"))
-            import backends
+        roots = sorted((folder / "code").iterdir())
+        sys.path.insert(0, str(roots[0]))
+        import backends
 
-            backends.__path__ = [str(folder / "code" / "backends")]
+        # The server may run in a folder with another copy, which would be added to the package.
+        backends.__path__ = [str(root / "backends") for root in roots]
         from backends.served_model.running_model import RunningModel
         from backends.served_model.served_texts import tokenizer_of
 
@@ -45,8 +45,9 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[object]) -> list[object]:
         """Return a response of Triton's Python API for each of its requests."""
-        from backends.served_model.running_model import named_outputs
         from triton_python_backend_utils import InferenceResponse, Tensor, TritonError
+
+        from backends.served_model.running_model import named_outputs
 
         parsed = [self._rows(_arrays(request)) for request in requests]
         answers = iter(self._model.answers([row for rows in parsed if not isinstance(rows, str) for row in rows]))

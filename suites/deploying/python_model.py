@@ -6,8 +6,9 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import backends
 from backends.served_model.running_model import output_fields
-from backends.served_model.served_facts import ServedFacts
+from backends.served_model.served_facts import CODE, ServedFacts
 from suites.deploying.model_config import Batching, ModelConfig, Tensor
 
 MODEL = "backends.served_model.triton_model"
@@ -43,8 +44,13 @@ def python_config(name: str, facts: ServedFacts, batching: Batching | None, inst
     )
 
 
-def write_python_model(folder: Path, config: ModelConfig, facts: ServedFacts) -> Path:
-    """Write config.pbtxt, model.py and served.json of a model to its folder; return the folder of its version."""
+def write_python_model(folder: Path, config: ModelConfig, facts: ServedFacts, copies: bool) -> Path:
+    """Write config.pbtxt, model.py, served.json and the package backends; return the folder of the version.
+
+    Args:
+        folder: folder of the model.
+        copies: whether the package is copied. Otherwise it is linked, for a server that ends with this process.
+    """
     version = folder / VERSION
     version.mkdir(parents=True)
     spec = find_spec(MODEL)
@@ -52,5 +58,12 @@ def write_python_model(folder: Path, config: ModelConfig, facts: ServedFacts) ->
     assert spec.origin is not None
     shutil.copyfile(spec.origin, version / "model.py")
     facts.write(version)
+    for number, root in enumerate(backends.__path__):
+        target = version / CODE / str(number) / "backends"
+        if copies:
+            shutil.copytree(root, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            target.parent.mkdir(parents=True)
+            target.symlink_to(Path(root).resolve())
     (folder / "config.pbtxt").write_text(config.text(), encoding="utf-8")
     return version

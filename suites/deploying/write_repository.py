@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import backends
 from backends.base import Artifact, Shape
 from backends.cache import digest_of
 from backends.description import HIDDEN_STATES, SourceKind
@@ -22,7 +21,7 @@ from backends.model.checkpoint_files import INDEX, read_config, weight_files
 from backends.model.labels import label_names
 from backends.model_output import LOGITS
 from backends.registry import describe
-from backends.served_model.served_facts import CODE, ServedFacts
+from backends.served_model.served_facts import ServedFacts
 from suites.deploying.batching_rules import SERVING_SUITES, BatchingRules, as_latency
 from suites.deploying.container_model import container_config, write_warm_up
 from suites.deploying.model_config import Batching, preferred_sizes
@@ -115,13 +114,11 @@ class RepositoryModel:
         with export.prepared() as prepared:
             facts = self._facts(prepared)
             config = replace(python_config(self.name, facts, self.batching, self.rules.instances), largest=self.largest)
-            version = write_python_model(folder, config, facts)
+            version = write_python_model(folder, config, facts, copies=True)
             artifact = _copy_artifact(prepared, version)
             replace(facts, artifact=artifact).write(version)
             for name in prepared.sampled.tokenizer:
                 shutil.copyfile(prepared.sampled.folder / name, version / name)
-        for root in backends.__path__:
-            shutil.copytree(root, version / CODE / "backends", ignore=_only_code, dirs_exist_ok=True)
         warnings = [] if facts.tokenizes else ["the checkpoint has no tokenizer, so requests are token ids"]
         if prepared.built.artifact.sha256 != (measured := self.record.artifacts.built_sha256) and measured:
             warnings.append("the file was built again; it is not the measured file byte for byte")
@@ -180,11 +177,6 @@ def _copy_artifact(prepared: PreparedExport, version: Path) -> Artifact:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
     return replace(artifact, path=Path(FILES) / artifact.path.name)
-
-
-def _only_code(folder: str, names: list[str]) -> list[str]:
-    """Return the names in a folder that are not copied."""
-    return [name for name in names if name == "__pycache__" or name.endswith(".pyc")]
 
 
 def _multi_label(config: Mapping[str, object]) -> bool:

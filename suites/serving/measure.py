@@ -146,7 +146,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         return ServingMeasurement(server, question, run.effort, run.progress).run()
 
     with run.session(steps) as session:
-        check = _check(session, run)
+        check = check_batch(session, run)
         if question.workers == 1:
             result = measured(OwnThread(runner(session)))
     if question.workers > 1:
@@ -161,7 +161,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     return Measured(checks=(check,), facts=Facts().opened(steps), failures=failures, result=result)
 
 
-def _check(session: Session, run: MeasureRun) -> Check:
+def check_batch(session: Session, run: MeasureRun) -> Check:
     """Compare the output of one batch of requests with FP32."""
     run.progress("comparing")
     feeds = {name.partition("/")[2]: array for name, array in run.arrays.items() if name.startswith("check/")}

@@ -29,12 +29,11 @@ import pytriton
 print(json.dumps({
     "server": str(Path(pytriton.__file__).parent / "tritonserver"),
     "version": "%d.%d" % sys.version_info[:2],
-    "packages": [path for path in sys.path if path.endswith("-packages")],
     "programs": str(Path(sys.executable).parent),
     "library": str(Path(sysconfig.get_config_var("LIBDIR")) / (sysconfig.get_config_var("INSTSONAME") or "")),
 }))
 """
-"""Program for the Python that has nvidia-pytriton: it prints the places of the server and of the packages."""
+"""Program for the Python that has nvidia-pytriton: it prints the places of the server and of Python's shared library."""
 
 LOG_LINES = 12
 """Last lines of the log that a failure shows."""
@@ -108,16 +107,12 @@ def _pytriton(layout: Mapping[str, object], folder: Path, key: str) -> Program:
     for source in (*(root / "backends" / "python").iterdir(), stub):
         with contextlib.suppress(FileExistsError):
             (backend / source.name).symlink_to(source)
-    packages = layout["packages"]
-    assert isinstance(packages, list)
-    paths = [os.environ.get("PYTHONPATH", ""), *map(str, packages)]
     libraries = [str(library.parent), os.environ.get("LD_LIBRARY_PATH", "")]
     return Program(
         (str(root / "bin" / "tritonserver"), f"--backend-directory={backend.parent}"),
         {
-            # The Python in the server looks for its standard library by the python3 in PATH.
+            # The Python in the server finds its packages by the python3 in PATH. It does not read PYTHONPATH.
             "PATH": os.pathsep.join([str(layout["programs"]), os.environ.get("PATH", os.defpath)]),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
         },
     )
