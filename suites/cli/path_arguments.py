@@ -21,8 +21,8 @@ PATH_KEYS = (
     "lengths.path",
     "serving.trace",
     "switching.trace",
-    "triton.python",
-    "triton.server",
+    "tritonserver.python",
+    "tritonserver.server",
     "results",
     "cache",
 )

@@ -19,7 +19,7 @@ DEFAULT_DELAY_US = 1000
 
 DEFAULT_QUEUE = 1000
 
-SERVING_SUITES = ("serving", "triton")
+SERVING_SUITES = ("serving", "tritonserver")
 """Suites whose cells have rules of batches."""
 
 
@@ -66,8 +66,8 @@ def as_latency(record: Record) -> Record:
     cell = record.cell
     if cell.suite not in SERVING_SUITES:
         return record
-    groups = describe(cell.backend).groups.values()
-    known = {item.name for group in (SharedKeys, *groups) for item in fields(group)} | {*NOT_COMPARED, *OTHER_OPTIONS}
+    own = [item.name for group in describe(cell.backend).groups.values() for item in fields(group)]
+    known = {*own, *(item.name for item in fields(SharedKeys)), *NOT_COMPARED, *OTHER_OPTIONS}
     options = {name: value for name, value in cell.options.items() if name in known}
     return replace(record, cell=replace(cell, suite="latency", options=options))
 

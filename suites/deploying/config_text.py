@@ -34,8 +34,7 @@ def map_entries(values: Mapping[str, object]) -> list[Mapping[str, object]]:
 def _lines(message: Mapping[str, object], indent: str) -> list[str]:
     lines = []
     for name, value in message.items():
-        repeated = isinstance(value, Sequence) and not isinstance(value, str)
-        for item in value if repeated else [value]:  # type: ignore[union-attr]  # mypy does not follow `repeated`
+        for item in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
             if isinstance(item, Mapping):
                 lines += [f"{indent}{name} {{", *_lines(item, f"{indent}  "), f"{indent}}}"]
             else:

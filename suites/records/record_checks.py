@@ -36,7 +36,8 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
     needed = (
-        name in ("search", "layers", "ceilings", "building", "kernels", "serving", "triton") and data["outcome"] == "ok"
+        name in ("search", "layers", "ceilings", "building", "kernels", "serving", "tritonserver")
+        and data["outcome"] == "ok"
     )
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
@@ -265,7 +266,7 @@ SCORES: Mapping[str, Check] = {
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
     "serving": fields({"points": each(_LOAD)}),
-    "triton": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)},
+    "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)},
                                             {"server": each(_SERVER), "compared": whole, "wrong": whole,
                                              "least_cosine": maybe_number}), 1), "version": text}),
     "switching": fields(

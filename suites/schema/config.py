@@ -120,7 +120,7 @@ class RunConfig(SharedKeys):
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
-    triton: TritonConfig = field(default_factory=TritonConfig)
+    tritonserver: TritonConfig = field(default_factory=TritonConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     backend: str = key("torch_eager", "Backend that runs the model, one of the names that --help lists.")
     backend_interpreter: str = key(

@@ -176,7 +176,7 @@ class ServingConfig:
 
 @dataclass
 class TritonConfig:
-    """Keys of suite=triton. Loads and rules of batches are keys of `serving`."""
+    """Keys of suite=tritonserver. Loads and rules of batches are keys of `serving`."""
 
     python: str = key(
         "", "Python with the package nvidia-pytriton, whose tritonserver is started. Empty: the Python of the backend."
@@ -192,9 +192,9 @@ class TritonConfig:
     start_s: float = key(120.0, "Most seconds until a started server is ready.")
 
     def __post_init__(self) -> None:
-        positive("triton.start_s", self.start_s)
+        positive("tritonserver.start_s", self.start_s)
         for name in ("grpc_port", "http_port"):
-            between(f"triton.{name}", getattr(self, name), 0, 65535)
+            between(f"tritonserver.{name}", getattr(self, name), 0, 65535)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Result of suite=triton: the curve of each path, in the process and through the server."""
+"""Result of suite=tritonserver: the curve of each path, in the process and through the server."""
 
 from __future__ import annotations
 

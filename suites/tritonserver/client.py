@@ -21,7 +21,7 @@ from backends.json_codec import from_json
 from suites.measuring.clock import now_ns
 from suites.schema.refusals import first_line
 from suites.serving.request_texts import RequestTexts
-from suites.triton.result import GRPC, ServerTimes
+from suites.tritonserver.result import GRPC, ServerTimes
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Inputs of suite=triton: those of suite=serving."""
+"""Inputs of suite=tritonserver: those of suite=serving."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from suites.measuring.clock import Clock
 from suites.serving.arrivals import Arrived, Load
 from suites.serving.serving_loop import Served, Server
 from suites.serving.workers import Finished
-from suites.triton.answers import AnswerCheck
-from suites.triton.client import TritonClient
+from suites.tritonserver.answers import AnswerCheck
+from suites.tritonserver.client import TritonClient
 
 FULL = "maximum queue size"
 """Part of Triton's message for a request that finds a full queue."""

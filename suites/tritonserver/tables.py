@@ -1,4 +1,4 @@
-"""Records of suite=triton to markdown: a row for each load and path."""
+"""Records of suite=tritonserver to markdown: a row for each load and path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from suites.serving.tables import load_text, milliseconds, notes_of, title
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, configuration, digits, fitted, notes_cell, one_machine, wrapped
 from suites.tables.table import Table
-from suites.triton.result import GRPC, HTTP, IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
+from suites.tritonserver.result import GRPC, HTTP, IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
 
 COLUMNS = ("load", "path", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "batch", "largest", "queue ms",
            "compute ms", "requests", "rejected", "failed", "notes")  # fmt: skip
@@ -150,7 +150,7 @@ def _times(point: LoadPoint, server: ServerTimes | None) -> list[str]:
     return [digits(max(value, 1e3) / 1e6) if point.answered else "" for value in (queue, compute)]
 
 
-TABLES = {"triton": Table("suites.triton.tables:triton_tables")}
+TABLES = {"tritonserver": Table("suites.tritonserver.tables:triton_tables")}
 
-END_TABLES = "suites.triton.triton_end_tables:triton_end_tables"
+END_TABLES = "suites.tritonserver.triton_end_tables:triton_end_tables"
 """Function that makes the short tables at the end of a run."""

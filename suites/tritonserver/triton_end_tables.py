@@ -1,4 +1,4 @@
-"""The short table at the end of a run of suite=triton: latency and batches of each load and path."""
+"""The short table at the end of a run of suite=tritonserver: latency and batches of each load and path."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from suites.records.record import OK
 from suites.serving.tables import load_text, milliseconds, notes_of, title
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import digits, joined, machine_title
-from suites.triton.result import Curve, TritonResult
-from suites.triton.tables import PATHS, ordered, sentences
+from suites.tritonserver.result import Curve, TritonResult
+from suites.tritonserver.tables import PATHS, ordered, sentences
 
 COLUMNS = (Column("load"), Column("path"), Column("requests/s", right=True), Column("p50 ms", right=True),
            Column("p99 ms", right=True), Column("batch", right=True), Column("rejected", right=True),
@@ -25,7 +25,7 @@ def triton_end_tables(scope: RunScope) -> list[EndTable]:
             lines = [Line(["all", *[""] * 7], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
             lines, remarks = [_line(curve, number) for curve, number in ordered(result)], sentences(result)
-        titles = heading("triton", title(record))
+        titles = heading("tritonserver", title(record))
         tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables
 

@@ -1,4 +1,4 @@
-"""Measurement for suite=triton: the same loads for the session in this process and for a Triton server.
+"""Measurement for suite=tritonserver: the same loads for the session in this process and for a Triton server.
 
 Runs in the measuring worker. The session is measured first and closed; then the server opens its own.
 """
@@ -27,12 +27,12 @@ from suites.serving.serving_loop import Server
 from suites.serving.tables import keeps_up
 from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
 from suites.suite import Question
-from suites.triton.answers import LEAST_COSINE, AnswerCheck, session_answers
-from suites.triton.client import Endpoint, TritonClient, check_client
-from suites.triton.load_server import RemoteServer, RemoteWorkers
-from suites.triton.result import IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
-from suites.triton.server_process import Program, find_program, free_address, running_server, url_host
-from suites.triton.suite import TritonQuestion
+from suites.tritonserver.answers import LEAST_COSINE, AnswerCheck, session_answers
+from suites.tritonserver.client import Endpoint, TritonClient, check_client
+from suites.tritonserver.load_server import RemoteServer, RemoteWorkers
+from suites.tritonserver.result import IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
+from suites.tritonserver.server_process import Program, find_program, free_address, running_server, url_host
+from suites.tritonserver.suite import TritonQuestion
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """Offered loads as shares of the highest throughput in the process."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from suites.serving.suite import ServingQuestion
 from suites.suite import SuiteDescription
-from suites.triton.result import RESULT
+from suites.tritonserver.result import RESULT
 
 
 @dataclass(frozen=True)

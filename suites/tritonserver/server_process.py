@@ -33,7 +33,7 @@ print(json.dumps({
     "library": str(Path(sysconfig.get_config_var("LIBDIR")) / (sysconfig.get_config_var("INSTSONAME") or "")),
 }))
 """
-"""Program for the Python that has nvidia-pytriton: it prints the places of the server and of Python's shared library."""
+"""Program for the Python that has nvidia-pytriton: it prints the places of the server and of its shared library."""
 
 LOG_LINES = 12
 """Last lines of the log that a failure shows."""
@@ -61,7 +61,7 @@ class Program:
 
 
 def find_program(server: str, python: str, folder: Path) -> Program:
-    """Return the program of `triton.server`, or that of the package nvidia-pytriton in the Python `triton.python`.
+    """Return the program of a server.
 
     Args:
         server: path of a tritonserver; empty for that of nvidia-pytriton.
@@ -73,9 +73,9 @@ def find_program(server: str, python: str, folder: Path) -> Program:
     """
     if server:
         if not os.access(server, os.X_OK) or os.path.isdir(server):
-            raise Unavailable(f"triton.server={server} is not a program; give the path of tritonserver")
+            raise Unavailable(f"tritonserver.server={server} is not a program; give the path of tritonserver")
         return Program((server,))
-    key = f"triton.python={python}" if python else f"this Python ({sys.executable})"
+    key = f"tritonserver.python={python}" if python else f"this Python ({sys.executable})"
     try:
         done = subprocess.run([python or sys.executable, "-c", LAYOUT], capture_output=True, text=True,
                               encoding="utf-8", check=False)  # fmt: skip
@@ -85,7 +85,8 @@ def find_program(server: str, python: str, folder: Path) -> Program:
         ) from None
     if done.returncode:
         raise Unavailable(
-            f"{key} has no nvidia-pytriton; {INSTALL} there, or set triton.python, triton.server or triton.url"
+            f"{key} has no nvidia-pytriton; {INSTALL} there, or set tritonserver.python, tritonserver.server or "
+            "tritonserver.grpc_url"
         )
     return _pytriton(json.loads(done.stdout), folder, key)
 
@@ -155,10 +156,10 @@ def _bound(host: str, port: int, name: str) -> socket.socket:
     except OSError as error:
         if port:
             raise Unavailable(
-                f"triton.{name}={port} cannot be used: {error.strerror}; choose another port, or 0 for any"
+                f"tritonserver.{name}={port} cannot be used: {error.strerror}; choose another port, or 0 for any"
             ) from None
         raise Unavailable(
-            f"triton.host={host} cannot be used: {error.strerror}; give an address of this machine"
+            f"tritonserver.host={host} cannot be used: {error.strerror}; give an address of this machine"
         ) from None
     return bound
 
@@ -248,7 +249,7 @@ def _wait_until_ready(server: TritonServer, seconds: float) -> None:
             if answer.status == 200:
                 return
         time.sleep(POLL_S)
-    raise ServerFailed(f"tritonserver was not ready after {seconds:g} s (triton.start_s): {server.reason()}")
+    raise ServerFailed(f"tritonserver was not ready after {seconds:g} s (tritonserver.start_s): {server.reason()}")
 
 
 def url_host(host: str) -> str:
