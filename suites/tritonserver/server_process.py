@@ -149,19 +149,18 @@ def free_address(host: str, grpc: int, http: int) -> Address:
 
 
 def _bound(host: str, port: int, name: str) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.bind((host, port))
-    except OSError as error:
-        if port:
-            raise Unavailable(
-                f"tritonserver.{name}={port} cannot be used: {error.strerror}; choose another port, or 0 for any"
-            ) from None
-        raise Unavailable(
-            f"tritonserver.host={host} cannot be used: {error.strerror}; give an address of this machine"
-        ) from None
-    return bound
+    with contextlib.ExitStack() as stack:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bound.bind((host, port))
+        except OSError as error:
+            key, other = (
+                (f"{name}={port}", "another port, or 0 for any") if port else (f"host={host}", "another address")
+            )
+            raise Unavailable(f"tritonserver.{key} cannot be used: {error.strerror}; choose {other}") from None
+        stack.pop_all()
+        return bound
 
 
 @dataclass
