@@ -264,7 +264,7 @@ def test_functions_are_short() -> None:
 
 def is_kernel(function: ast.FunctionDef) -> bool:
     """Return whether Triton compiles a function. Its parameters are numbers and addresses, not objects."""
-    return any(ast.unparse(decorator) == "tritonserver.jit" for decorator in function.decorator_list)
+    return any(ast.unparse(decorator) == "triton.jit" for decorator in function.decorator_list)
 
 
 def test_functions_have_few_parameters() -> None:
