@@ -6,7 +6,7 @@ import os
 from dataclasses import fields, replace
 from typing import cast
 
-from suites.asking.suite_request import RequestContext, SuiteRequest, require_model
+from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.schema.config import RunConfig
 from suites.schema.enums import Arrivals
 from suites.schema.refusals import Refused
@@ -22,7 +22,6 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         Refused: a value does not fit the others, or Triton has no counterpart for it.
     """
     config = context.config
-    require_model(config)
     _check(config)
     request = serving_request(context)
     chosen, serving = config.tritonserver, cast(ServingQuestion, request.question)

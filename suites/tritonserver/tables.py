@@ -104,9 +104,8 @@ def _cost(own: Curve, curve: Curve) -> list[str]:
     both = [(by_load[point.offered], point) for point in curve.points if point.answered and point.offered in by_load]
     if both:
         inside, outside = min(both, key=lambda pair: pair[0].offered)
-        difference = (outside.latency.p50 - inside.latency.p50) / 1e6
-        sign = "adds" if difference >= 0 else "takes off"
-        found.append(f"{name} {sign} {digits(abs(difference))} ms to p50 at {load_text(inside)} requests/s.")
+        times = [digits(point.latency.p50 / 1e6) for point in (inside, outside)]
+        found.append(f"p50 at {load_text(inside)} requests/s: {times[0]} ms in process, {times[1]} ms over {name}.")
     if capacity := _capacity(own):
         share = _capacity(curve) / capacity
         found.append(f"The highest throughput over {name} is {share:.0%} of that in the process.")

@@ -41,7 +41,6 @@ WORDS = ("suite=tritonserver", "backend=torch_eager", "device=cpu", "weights=ran
          "tritonserver.grpc_url is for a protocol that tritonserver.protocols leaves out; add it"),
         (["tritonserver.http_port=70000"], "tritonserver.http_port=70000"),
         (["tritonserver.start_s=0"], "tritonserver.start_s=0.0 must be greater than 0"),
-        (["backend=null"], "backend=null runs no model"),
     ],
 )  # fmt: skip
 def test_refusals(words: list[str], message: str, fast_cli: Cli) -> None:
@@ -83,7 +82,7 @@ RESULT = TritonResult(
 
 def test_cost_and_gain_in_words() -> None:
     assert sentences(RESULT) == [
-        "gRPC adds 1.50 ms to p50 at 100 requests/s.",
+        "p50 at 100 requests/s: 2.00 ms in process, 3.50 ms over gRPC.",
         "The highest throughput over gRPC is 80% of that in the process.",
         "The dynamic batcher of the server carries 4.00 times the load of one request at a time.",
         "6,000 answers of the server were compared with those of the session; least cosine 0.999990.",
@@ -100,7 +99,7 @@ def test_each_load_has_a_row_for_each_path(make_record: MakeRecord) -> None:
         ("100", "in process"), ("100", "gRPC"),
     ]  # fmt: skip
     assert Record.from_json({**record.to_json(), "schema": 1}).result == RESULT
-    assert "gRPC adds 1.50 ms" in text
+    assert "p50 at 100 requests/s: 2.00 ms in process" in text
     assert "| 3.00 " in text  # wait in the queue of the server
     assert "more requests than the server can answer" in text  # some were rejected
 
