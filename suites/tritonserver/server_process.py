@@ -20,7 +20,7 @@ from backends.base import Unavailable
 from suites.measuring.clock import now_ns
 from suites.running.process_tree import kill_group
 
-INSTALL = 'pip install nvidia-pytriton "tritonclient[grpc,http]"'
+INSTALL = "pip install nvidia-pytriton"
 
 LAYOUT = """
 import json, sys, sysconfig

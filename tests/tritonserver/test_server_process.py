@@ -180,7 +180,7 @@ def test_the_server_of_a_package_gets_links_and_its_own_python(tmp_path: Path) -
         (
             "",
             "/bin/false",
-            'tritonserver.python=/bin/false has no nvidia-pytriton; pip install nvidia-pytriton "triton',
+            "tritonserver.python=/bin/false has no nvidia-pytriton; pip install nvidia-pytriton there",
         ),
     ],
 )
