@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -300,6 +300,24 @@ class Session(abc.ABC):
             Unsupported: the library has no profiler of kernels.
         """
         raise Unsupported("this backend has no profiler of kernels; on a GPU use profile=nsys or profile=ncu")
+
+    @contextlib.contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        """Give the one call of the library that the next `step` makes, without the Python code around it.
+
+        It gives None if a step makes several calls, as a model of PyTorch does. The call is for timing: it enqueues
+        the work of a step, and may be made once in the context.
+        """
+        yield None
+
+    def python_share(self, steps: int) -> float | None:
+        """Run steps without a graph under the profiler of the library, for a step that makes several calls.
+
+        Returns:
+            Median share of the host time of `step` in which no operator and no CUDA function runs. The profiler makes
+            both parts slower. None if the library has no such profiler.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027  most sessions are freed with their process
         """Free all memory of the session. Raise nothing."""

@@ -34,7 +34,8 @@ class SharedKeys:
         [], "Name patterns of ONNX nodes that stay in FP32, such as *LayerNorm*. For trt and torch_eager."
     )
     layout: Layout = key(
-        Layout.packed, "trt_plugin: packed puts tokens end to end without padding; fixed pads every sequence."
+        Layout.packed,
+        "trt_plugin and faster_transformer: packed computes tokens without padding; fixed pads every sequence.",
     )
     pad_to_multiple_of: int = key(
         1, "Round the number of packed tokens up to a multiple of this, so that shapes and their CUDA graphs recur."

@@ -1,6 +1,6 @@
 """Write the tables of a results folder from its records: `python -m suites.report [RESULTS]`.
 
-The tables of each machine are written to RESULTS/MACHINE/tables, and the plots of switching to RESULTS/MACHINE/plots.
+The tables of each machine are written to RESULTS/MACHINE/tables, and plots to RESULTS/MACHINE/plots.
 With --html the command writes one HTML file instead; with --csv, --jsonl or --parquet it writes rows of data, see
 suites/data_out/data_command.py. The default of RESULTS is that of the key results.
 """
@@ -25,7 +25,7 @@ from suites.records.results_folder import machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.enums import Rank
 from suites.schema.refusals import Refused
-from suites.switching.plot_files import write_machine_plots
+from suites.tables.suite_plots import write_suite_plots
 from suites.tables.write_tables import print_bad_records, print_unknown_fields, write_tables
 
 INDEX = "index.md"
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             written = [write_page(folders, Path(options.output or results / FILE), Rank[options.rank])]
         else:
             written, folders = write_tables(results, Rank[options.rank])
-            written += [plot for folder in folders for plot in write_machine_plots(folder)]
+            written += [plot for folder in folders for plot in write_suite_plots(folder)]
             write_atomically(results / INDEX, f"# Results\n\n{results_index(folders, results)}\n")
             written.append(results / INDEX)
         print("\n".join(map(str, written)))
@@ -68,7 +68,7 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "report",
         "Write the tables of a results folder from its records, and print the paths of the files.\n\n"
-        "The tables of each machine are written to RESULTS/MACHINE/tables, and plots of switching between shapes to\n"
+        "The tables of each machine are written to RESULTS/MACHINE/tables, and plots to\n"
         "RESULTS/MACHINE/plots. With --html the command writes one HTML file for a browser instead. With --csv,\n"
         "--jsonl or --parquet, it writes one row of data for each cell and shape.\n"
         "Exit status: 0 all records were read, 1 a file was left out, 2 the command was refused.",

@@ -7,7 +7,8 @@ The other files of the folder have the same names in every suite, and `part` imp
   without a model, `prepare_null(job)`.
 - measure.py: `measure(run, question)`, which runs in the measuring worker.
 - result.py: RESULT, the dataclass of the suite's result; suite.py names it in the description.
-- tables.py: TABLES, the tables of the suite's records, and, if a run shall end with short tables, END_TABLES.
+- tables.py: TABLES, the tables of the suite's records; END_TABLES, if a run shall end with short tables; PLOTS, if
+  the suite has plots.
 
 Folders of other projects are found too if INFERENCE_SUITES_PATH names the folder that has suites/NAME (see
 suites/__init__.py). Needs CPython 3.10 and the standard library alone: workers read descriptions.
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import suites
 from backends.json_part import Part
@@ -30,6 +31,7 @@ from backends.model_output import Output
 
 if TYPE_CHECKING:
     from backends.base import Shape
+    from backends.model.reference import ModelReference
 
 FILE = "suite.py"
 
@@ -77,6 +79,15 @@ class Question:
         """
         return None
 
+    def model(self, model: ModelReference) -> ModelReference:
+        """Return the model of this round, from the model of the cell."""
+        return model
+
+    @property
+    def keeps_first(self) -> bool:
+        """Whether the record has the artifacts and checks of the first round instead of those of the last one."""
+        return self.build_round() is not None
+
     def build_round(self) -> BuildRound | None:
         """Return the build of this round, from the export of the first round; None to build as the cell says."""
         return None
@@ -111,6 +122,23 @@ class Result(Part):
 @dataclass(frozen=True)
 class FirstUseCosts(Part):
     """First-use costs of one extra process. A suite with such processes derives its own dataclass."""
+
+
+class DeviceReadings(Protocol):
+    """Readings of the device during a measurement. Times are in ns, on the clock of suites/measuring/clock.py."""
+
+    def energy_mj(self, start: int, end: int) -> float | None:
+        """Return the energy of the device between two times in mJ; None if it is not known."""
+        ...
+
+    def busy_share(self, start: int, end: int) -> float | None:
+        """Return the share of the time in which the device was busy; None if it is not known."""
+        ...
+
+
+def unobserved(result: Result, device: DeviceReadings) -> Result:
+    """Return the result of a suite without figures of the device."""
+    return result
 
 
 def unchanged(result: Result, judging: Judging) -> Result:
@@ -162,6 +190,7 @@ class SuiteDescription:
         result: the dataclass of the suite's result.
         first_use: the dataclass of the costs that one extra process measures.
         started: puts the costs of all extra processes into a result.
+        observed: puts readings of the device into the result of a measuring process.
         joined: joins the results of all rounds, in order.
         judged: puts the tolerance or threshold into a result. It is also applied to a record that is reused.
         check_model: raises Unsupported for a model that the suite cannot measure.
@@ -177,6 +206,7 @@ class SuiteDescription:
     result: type[Result] = Result
     first_use: type[FirstUseCosts] = FirstUseCosts
     started: Callable[[Result, Sequence[FirstUseCosts]], Result] = without_starts
+    observed: Callable[[Result, DeviceReadings], Result] = unobserved
     joined: Callable[[Sequence[Result]], Result] = only
     judged: Callable[[Result, Judging], Result] = unchanged
     check_model: Callable[[Question, ModelUse], None] = any_model

@@ -15,7 +15,19 @@ from conftest import ROOT
 from backends.registry import descriptions
 
 SOURCES = sorted([*(ROOT / "suites").rglob("*.py"), *(ROOT / "backends").rglob("*.py")])
-SUITES = ("accuracy", "building", "ceilings", "kernels", "latency", "layers", "serving", "switching", "tritonserver")
+SUITES = (
+    "accuracy",
+    "alignment",
+    "building",
+    "ceilings",
+    "kernels",
+    "latency",
+    "launch",
+    "layers",
+    "serving",
+    "switching",
+    "tritonserver",
+)
 CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
 
 

@@ -216,7 +216,7 @@ def test_each_option_is_shared_or_in_a_group_of_its_backend() -> None:
 
 
 def test_the_schema_has_the_groups_of_all_backends() -> None:
-    assert set(option_groups()) == {"null", "openvino", "ort", "plugin", "torch", "trt"}
+    assert set(option_groups()) == {"faster_transformer", "null", "openvino", "ort", "plugin", "torch", "trt"}
     assert set(run_schema().__dataclass_fields__) - set(RunConfig.__dataclass_fields__) == {
         "interpreter", *option_groups()
     }  # fmt: skip

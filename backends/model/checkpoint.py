@@ -13,6 +13,7 @@ from backends.model.checkpoint_files import all_tensor_names, check_files, read_
 from backends.model.families import FAMILIES, family_of, input_names_of
 from backends.model.hub import fetch
 from backends.model.identity import identity_of, weights_digest
+from backends.model.padded_weights import padded_checkpoint
 from backends.model.random_weights import random_checkpoint
 from backends.model.reference import ModelReference
 from backends.model.supported import check_computable
@@ -55,6 +56,8 @@ def find_checkpoint(model: ModelReference, cache: ArtifactCache) -> Checkpoint:
     except Unavailable as reason:
         subject = f"model.hub={model.hub}" if model.hub and not model.path else "the model's folder"
         raise Unavailable(f"{subject}{' ' if str(reason).startswith('has no') else ': '}{reason}") from None
+    if model.padded:
+        folder = padded_checkpoint(folder, model.padded, cache)
     return Checkpoint(folder, identity_of(folder, cache.root), weights_digest(folder, cache.root), origin)
 
 

@@ -54,13 +54,19 @@ def _class_of(architecture: Mapping[str, object]) -> type[AutoModel]:
     Raises:
         Unavailable: the head is not supported.
     """
-    import transformers
-
     name = str(next(iter(from_json(list[str], architecture.get("architectures", []), "architectures")), ""))
-    head = next((head for head in HEADS if name.endswith(head)), "")
-    if name.partition("For")[1] and not head:
+    if name.partition("For")[1] and not name.endswith(HEADS):
         raise Unavailable(
             f"model.architecture.architectures has {name[:60]}; random weights can have the heads {', '.join(HEADS)}"
         )
+    return head_class(architecture)
+
+
+def head_class(config: Mapping[str, object]) -> type[AutoModel]:
+    """Return the class of transformers for the head in HEADS that `architectures` names; AutoModel without one."""
+    import transformers
+
+    name = str(next(iter(from_json(list[str], config.get("architectures") or [], "architectures")), ""))
+    head = next((head for head in HEADS if name.endswith(head)), "")
     chosen: type[AutoModel] = getattr(transformers, f"AutoModel{head}")
     return chosen

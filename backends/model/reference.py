@@ -21,6 +21,7 @@ class ModelReference:
         seed: seed of random weights.
         identity: digest of the files of `path` (backends/model/identity.py); empty until it is known.
         origin: "path", or the hub id or package that `path` comes from.
+        padded: sizes in config.json that are padded with zeros (backends/model/padded_weights.py), with their values.
     """
 
     weights: str
@@ -35,3 +36,4 @@ class ModelReference:
     seed: int = 0
     identity: str = ""
     origin: str = ""
+    padded: Mapping[str, int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from backends.base import Unsupported
 from backends.model.families import Config, family_of
 
-PLAIN_WEIGHTS = "a network from plain weights (torch_packed, trt_plugin)"
+PLAIN_WEIGHTS = "a network from plain weights (torch_packed, trt_plugin, faster_transformer)"
 
 REASONS: Mapping[str, str] = {
     "absolute": "its layers share weights",

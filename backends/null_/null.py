@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -99,6 +100,7 @@ class Costs:
 
     Attributes:
         step_ms: each step.
+        python_ms: the part of `step_ms` outside of the simulated library call.
         gpu_ms: each step on a simulated GPU, which starts it after the host part; 0 for no GPU.
         copy_ms: each copy of inputs; on the device if there is one.
         shape_ms: a change of shape.
@@ -112,6 +114,7 @@ class Costs:
     """
 
     step_ms: float = 0.0
+    python_ms: float = 0.0
     gpu_ms: float = 0.0
     copy_ms: float = 0.0
     shape_ms: float = 0.0
@@ -197,6 +200,17 @@ class NullSession(Session):
             self._output[0, 0, 0] = np.nan
         if self._behaviour == "garbage":
             self._output = np.random.default_rng(0).standard_normal(self._output.shape, np.float32)
+
+    @contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        def call() -> None:
+            if not self.replays:
+                step, python = (self._costs.of(name, self._shape) for name in ("step_ms", "python_ms"))
+                self._null_stream.spend(max(0.0, step - python))
+            if self.stream:
+                self._null_stream.work(self._costs.of("gpu_ms", self._shape))
+
+        yield call
 
     def wait(self) -> None:
         self._null_stream.synchronize()

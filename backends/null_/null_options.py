@@ -33,6 +33,7 @@ class NullOptions(BackendOptions):
         {}, "Costs of one shape or of one ordered pair of shapes, such as {shape_ms 1x16 2x16: 0.5}."
     )
     profile_of: dict[str, int] = key({}, "Profile number of a shape, such as {2x16: 1}. Other shapes have profile 0.")
+    python_ms: float = key(0.0, "Part of null.step_ms outside of the simulated library call.", added_later=True)
     process_factors: list[float] = key([], "Factors on all costs, one for each process in turn.", added_later=True)
 
     def __post_init__(self) -> None:

@@ -70,6 +70,7 @@ def prepare_source(
     calibration = CalibrationInputs(
         lambda: calibration_batches(folder, texts, size, seed), {**made_from, **sizes}, trained
     )
+    stacked = _stacked(calibration, cache) if form.calibration else None
     if form.arrays or form.linear_ranges:
         arrays = encoder_weights(folder, identity, cache, output) if form.arrays else None
         ranges = linear_ranges(folder, identity, calibration, cache) if form.linear_ranges else None
@@ -79,14 +80,12 @@ def prepare_source(
                 onnx = smooth_onnx(onnx, alpha, ("attention_output",), calibration, cache)
                 arrays = fold_arrays(arrays, onnx, cache)
             ranges = activation_ranges(onnx, quantization, calibration, cache)
-        return Source(folder, weights_digest(folder, cache.root), arrays=arrays, ranges=ranges)
-    onnx, stacked = export_onnx(folder, identity, cache, output), None
+        return Source(folder, weights_digest(folder, cache.root), None, stacked, arrays, ranges)
+    onnx = export_onnx(folder, identity, cache, output)
     if form.rewrites:
         onnx = apply_rewrites(onnx, form.rewrites, cache)
     if form.quantized:
         onnx = _quantized(onnx, form.quantized, quantization, calibration, cache)
-    if form.calibration:
-        stacked = _stacked(calibration, cache)
     if form.types != "fp32":
         onnx = cast_onnx(onnx, form.types, form.keep_fp32, cache)
     return Source(folder, weights_digest(folder, cache.root), onnx, stacked)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -252,6 +253,12 @@ class OrtSession(Session):
 
     def step(self) -> None:
         self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
+
+    @contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        """Give the call of the native session, which `run_with_iobinding` of the Python package wraps."""
+        native, binding = self._session._sess, self._bound.binding._iobinding
+        yield partial(native.run_with_iobinding, binding, self.graphs.current or self._plain)
 
     def wait(self) -> None:
         if self.stream is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backends.base import Array, Feeds, Session, Unsupported
 from backends.kernel_times import StepProfile, median_step
-from backends.torch_.torch_profiler import profiled_steps
+from backends.torch_.torch_profiler import profiled_steps, python_share_of
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +138,20 @@ class TorchSteps(Session):
             else:
                 self._buffers.output = self._forward()
 
+    @contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        """Give the replay of the graph. Without a graph, a step makes a call for each operator."""
+        captured: CapturedStep | None = self.graphs.current
+        with self._on_stream:
+            yield None if captured is None else captured.graph.replay
+
+    def python_share(self, steps: int) -> float | None:
+        return None if self._has_hidden_kernels() else python_share_of(self, steps)
+
+    def _has_hidden_kernels(self) -> bool:
+        """Return whether the profiler does not see all kernels: those that PyTorch compiled for a CPU."""
+        return False
+
     def wait(self) -> None:
         if self.stream is not None:
             self.stream.synchronize()
@@ -221,6 +235,9 @@ class TorchSession(TorchSteps):
             self._torch._dynamo.reset()
         del self._model
         super().close()
+
+    def _has_hidden_kernels(self) -> bool:
+        return self.stream is None and hasattr(self._model, "_orig_mod")
 
     def changing(self, feeds: Feeds) -> Iterator[str]:
         self._unpadded = bool(feeds["attention_mask"].all())

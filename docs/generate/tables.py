@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from suites.accuracy import recipe_tables
 from suites.accuracy import tables as accuracy_tables
+from suites.alignment import tables as alignment_tables
 from suites.building import tables as building_tables
 from suites.ceilings import tables as ceiling_tables
 from suites.kernels import tables as kernel_class_tables
 from suites.latency import gpu_and_request, workload_tables
 from suites.latency import tables as latency_tables
+from suites.launch import tables as launch_tables
 from suites.layers import kernel_tables
 from suites.layers import tables as layer_tables
+from suites.serving import stream_tables
 from suites.serving import tables as serving_tables
 from suites.switching import pair_tables
 from suites.switching import tables as switching_tables
@@ -38,6 +41,7 @@ LEGENDS = (
     ("Switching", "switching.md", "How much does a change of shape cost?", switching_tables.LEGEND),
     ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
     ("Serving", "serving.md", "Which load does a server carry at which latency?", serving_tables.LEGEND),
+    ("Streams", "streams.md", "When do several streams carry more than larger batches?", stream_tables.LEGEND),
     (
         "Triton",
         "tritonserver.md",
@@ -55,6 +59,18 @@ LEGENDS = (
         "ceilings.md",
         "How fast are the products, copies and launches of this machine?",
         ceiling_tables.LEGEND,
+    ),
+    (
+        "Alignment",
+        "alignment.md",
+        "How much time do sizes take that are no multiples of 8, 16, 32 or 64?",
+        alignment_tables.LEGEND,
+    ),
+    (
+        "Launch",
+        "launch.md",
+        "How long does the host take to enqueue a step, and how long does the GPU wait for it?",
+        launch_tables.LEGEND,
     ),
     (
         "Kernels by class",

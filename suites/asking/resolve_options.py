@@ -42,13 +42,17 @@ def backend_options(config: RunConfig) -> BackendOptions:
         )
     options = backend.options.resolved(config, {name: getattr(config, name) for name in backend.groups})
     multiple = config.pad_to_multiple_of
-    packed = backend.packs_tokens and getattr(options, "layout", Layout.packed) is Layout.packed
+    rounding = [name for name, other in descriptions().items() if _rounds_tokens(other)]
+    packed = backend.name in rounding and getattr(options, "layout", Layout.packed) is Layout.packed
     if multiple > 1 and not packed:
-        packing = [name for name, other in descriptions().items() if other.packs_tokens]
         raise Refused(
-            f"pad_to_multiple_of={multiple} is for packed tokens: use {' or '.join(packing)}, with layout=packed"
+            f"pad_to_multiple_of={multiple} is for packed tokens: use {' or '.join(rounding)}, with layout=packed"
         )
     return options
+
+
+def _rounds_tokens(backend: BackendDescription) -> bool:
+    return any(item.name == "pad_to_multiple_of" for item in fields(backend.options))
 
 
 def quantization_of(config: RunConfig, machine: Machine) -> QuantizationOptions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from backends.registry import interpreters, option_groups
 
@@ -45,8 +45,8 @@ def quoted_path(word: str, sweeping: bool) -> str:
     name = key.lstrip("+")
     if not equal or not value or not (name in (*PATH_KEYS, *COLUMN_KEYS) or "." in name):
         return word
-    path_lists = path_options()
-    if name not in (*PATH_KEYS, *COLUMN_KEYS, *path_lists, *interpreter_keys()):
+    path_lists = path_options(listed=True)
+    if name not in (*PATH_KEYS, *COLUMN_KEYS, *path_lists, *path_options(listed=False), *interpreter_keys()):
         return word
     if name in path_lists:
         listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
@@ -59,13 +59,13 @@ def quoted_path(word: str, sweeping: bool) -> str:
     return f"{key}={_quote(value)}"
 
 
-def path_options() -> list[str]:
-    """Return the options of backends that are lists of paths."""
+def path_options(listed: bool) -> list[str]:
+    """Return the options of backends that are lists of paths if `listed`, else those that are one path."""
     return [
         f"{group}.{item.name}"
         for group, schema in option_groups().items()
         for item in fields(schema)
-        if item.metadata.get("paths")
+        if item.metadata.get("paths") and (item.default is MISSING) == listed
     ]
 
 

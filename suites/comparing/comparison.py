@@ -24,7 +24,7 @@ from suites.records.measurement import GPU
 from suites.records.record import Record
 from suites.schema.refusals import Refused
 from suites.statistics.noise import main_measurements
-from suites.statistics.winners import why_excluded
+from suites.statistics.winners import power_note, why_excluded
 
 Setting = tuple[int, int, bool]
 """Batch, sequence, and whether a CUDA graph is replayed."""
@@ -185,6 +185,8 @@ def _notes(pair: Pair, settings: Medians) -> Iterator[str]:
     for side, record in (("A", pair.a), ("B", pair.b)):
         if reasons := why_excluded(record, shapes):
             yield f"{side} was disturbed: {'; '.join(reasons)}"
+        if note := power_note(record, shapes):
+            yield f"{side} was {note}"
     fewest = min(len(side) for sides in settings.values() for side in sides)
     if fewest < LEAST_PROCESSES:
         yield f"no verdict: a side has {fewest} process{'es' if fewest > 1 else ''}, and {LEAST_PROCESSES} are needed"

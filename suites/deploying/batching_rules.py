@@ -82,12 +82,12 @@ def _best(records: Iterable[Record]) -> Record | None:
 
 
 def _carried_load(record: Record) -> tuple[float, float]:
-    """Return the highest load within the latency bound, and the highest throughput, in requests per second."""
+    """Return the highest load within a latency bound, and the highest throughput, in requests per second."""
     result = record.result
     if not isinstance(result, ServingResult):
         return 0.0, 0.0
     saturated = max((point.achieved for point in result.points if point.purpose == SATURATED), default=0.0)
-    return (result.highest.load or 0.0) if result.highest else 0.0, saturated
+    return max((highest.load or 0.0 for highest in result.highest), default=0.0), saturated
 
 
 def _rules_of(record: Record) -> BatchingRules:

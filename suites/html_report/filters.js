@@ -3,9 +3,9 @@
 const workloadsOf = (machine) => report.data.workloads.filter((workload) => workload.machine === machine);
 
 function machines() {
-  const {workloads, switching, layers, kernels, without_result, records} = report.data;
+  const {workloads, switching, serving, layers, kernels, without_result, records} = report.data;
   const others = [...layers, ...kernels, ...without_result].map((item) => records[item.record].machine);
-  return unique([...workloads, ...switching].map((item) => item.machine).concat(others));
+  return unique([...workloads, ...switching, ...serving].map((item) => item.machine).concat(others));
 }
 
 function startState() {

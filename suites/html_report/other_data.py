@@ -1,4 +1,4 @@
-"""Figures of the other suites for the page: costs of switching, errors of layers, and times of kernels."""
+"""Figures of the other suites for the page: costs of switching, loads, errors of layers, and times of kernels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from suites.kernels.classes import times_by_class
 from suites.layers.kernel_tables import read_kernels
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
+from suites.serving.load_curves import curves_by_workload
 from suites.statistics.validity import Judged
 from suites.switching.costs import Costs
 from suites.switching.plot import chosen, is_steep, labels_of
@@ -61,6 +62,24 @@ def _strategy(costs: Costs, label: str, record: int, first: bool) -> Json:
         "shapes": [f"{batch}x{sequence}" for batch, sequence in shapes],
         "extra_us": [[None if cost is None else rounded(np.median(cost) / 1e3) for cost in line] for line in extra],
     }
+
+
+def serving_data(records: Sequence[Record], number: Number) -> Sequence[Json]:
+    """Return an object for each workload under load: load, p50 and p99 in ms, and batch size of each strategy."""
+    groups = []
+    for curves in curves_by_workload(records):
+        strategies = [
+            {
+                "record": number(curve.record),
+                "label": curve.label,
+                "points": [[rounded(v) for v in (p.load, p.p50_ms, p.p99_ms, p.batch)] for p in curve.points],
+            }
+            for curve in curves
+        ]
+        record = curves[0].record
+        name = f"{record.cell.model}, {record.cell.weights} weights, {len(strategies)} strategies"
+        groups.append({"machine": machine_title(record), "name": name, "strategies": strategies})
+    return groups
 
 
 def layers_data(records: Sequence[Record], number: Number) -> Sequence[Json]:

@@ -24,7 +24,8 @@ REQUIREMENT = "plotly>=6,<8"
 FILE = "report.html"
 """Name of the file in the results folder."""
 
-SCRIPTS = ("elements.js", "filters.js", "plots.js", "lines.js", "charts.js", "roofline.js", "switching.js", "start.js")
+SCRIPTS = ("elements.js", "filters.js", "plots.js", "lines.js", "charts.js", "roofline.js", "switching.js",
+           "serving.js", "start.js")  # fmt: skip
 """Scripts in the order in which the page runs them."""
 
 

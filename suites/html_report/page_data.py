@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from suites.html_report.latency_points import BASELINE, latency_data
-from suites.html_report.other_data import kernels_data, layers_data, switching_data
+from suites.html_report.other_data import kernels_data, layers_data, serving_data, switching_data
 from suites.html_report.record_facts import Json, record_entry
 from suites.latency.ranking import RANK_NAMES
 from suites.records.record import OK, Record
@@ -17,7 +17,7 @@ from suites.tables.series_styles import COLORS, COLORS_ON_DARK, MOST_SERIES
 from suites.tables.write_tables import rejected_cells
 from suites.text import one_line
 
-SUITES = ("latency", "accuracy", "layers", "switching")
+SUITES = ("latency", "accuracy", "layers", "switching", "serving")
 """Suites whose records without a result are listed."""
 
 Build = Callable[[Sequence[Record]], Sequence[Json]]
@@ -53,7 +53,7 @@ class _Page:
         self._rank = rank
         self.entries: list[Json] = []
         self.parts: dict[str, list[Json]] = {
-            name: [] for name in ("workloads", "switching", "layers", "kernels", "without_result")
+            name: [] for name in ("workloads", "switching", "serving", "layers", "kernels", "without_result")
         }
         self._numbers: dict[str, int] = {}
 
@@ -82,6 +82,7 @@ class _Page:
         self.parts["switching"] += _built(
             folder, "switching", lambda records: switching_data(records, scores, self.number)
         )
+        self.parts["serving"] += _built(folder, "serving", lambda records: serving_data(records, self.number))
         self.parts["layers"] += _built(folder, "layers", lambda records: layers_data(records, self.number))
         self.parts["kernels"] += kernels_data(folder, self.number)
         for suite in SUITES:

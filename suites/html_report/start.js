@@ -14,7 +14,7 @@ const SECTIONS = [
     hint: () => "Largest memory of the process: device memory, or resident memory on a CPU."}),
   metricSection({id: "energy", title: "Energy", unit: "mJ per sequence", figure: single("energy_mj"),
     hint: () => "Energy of forward passes back to back, from the counter of the GPU."}),
-  breakdown, roofline, switching, layers, kernels, withoutResult,
+  breakdown, roofline, switching, serving, layers, kernels, withoutResult,
 ];
 
 function drawSection(section) {

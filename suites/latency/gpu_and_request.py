@@ -27,6 +27,7 @@ A row for each shape, among the valid rows. Times are medians, plain or graph, w
 - **fastest on the GPU, fastest by request**: the row with the lowest GPU time of a step, and the row with the lowest
   request time: token ids in host memory in, answer in host memory out. *graph*: the request replays a CUDA graph.
 - **request ms, its ms**: request times of these two rows.
+- Rows of an older timing count only where their backend and precision have no newer row at that shape.
 - **ratio**: request time of the row that is fastest on the GPU, divided by the lowest request time.
 - **notes**: for a ratio above {NEAR}, the part of a request that adds most to the difference. Where the records have
   no parts, it is the time beyond the GPU time of a step."""
@@ -83,11 +84,19 @@ def pairs(records: Iterable[Record], scores: Judged) -> list[tuple[Ranking, Pair
     found = []
     for ranking in rankings(on_gpu, scores):
         valid = [item.row for item in ranking.rows if not item.row.problems]
-        rows = [RequestRow(row, *best) for row in valid if (best := row.best_request) is not None]
+        rows = _newest([RequestRow(row, *best) for row in valid if (best := row.best_request) is not None])
         if len(rows) > 1:
             by_gpu = min(rows, key=lambda item: item.row.best.p50)
             found.append((ranking, Pair(by_gpu, min(rows, key=lambda item: item.request))))
     return found
+
+
+def _newest(rows: Sequence[RequestRow]) -> list[RequestRow]:
+    """Return the rows whose backend and precision have no row of a newer timing: its requests contain other work."""
+    cells = [(item.row.record.cell.backend, item.row.record.cell.precision) for item in rows]
+    versions = [item.row.record.harness for item in rows]
+    newest = {cell: max(v for c, v in zip(cells, versions, strict=True) if c == cell) for cell in cells}
+    return [item for item, cell, version in zip(rows, cells, versions, strict=True) if version == newest[cell]]
 
 
 def gpu_and_request_tables(records: Iterable[Record], accuracy: Iterable[Record] = ()) -> str:

@@ -17,7 +17,7 @@ from suites.records.record import OK, Record
 from suites.schema.enums import Rank
 from suites.statistics.stats import Estimate
 from suites.statistics.validity import Judged, Scores, judged
-from suites.statistics.winners import mark
+from suites.statistics.winners import mark, power_note
 from suites.tables.distinctions import Distinctions, distinctions, sources_of
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -171,8 +171,9 @@ The first table has the answer for each shape. The second has every row; those o
 - **fastest**: lowest time of its shape, plain or graph. Several rows are fastest if the spread between processes
   explains their difference. A row of one process is compared by the spread between equal processes of its kind
   (`suites/statistics/process_noise.json`).
-- **cannot win**: the row was not steady after warm-up, the GPU throttled, or other processes used the device (on a CPU:
-  more than 5% of the CPU time). If such a row is faster than all others, no row is called fastest.
+- **cannot win**: the row was not steady after warm-up, the GPU throttled below its power limit, or other processes
+  used the device (on a CPU: more than 5% of the CPU time). If such a row is the fastest, no row is called fastest.
+- **at the power limit**: the GPU lowered its clocks to stay within its power limit, as large products make it do.
 - **invalid**: the outputs contain NaN, or are further from FP32 than the precision explains (cosine below 0.99, for
   INT8 and FP8 below 0.9), or are much further from FP32 than at another shape. A row is also invalid if it loses more
   on a task than the tolerance, or if it failed on the task."""
@@ -284,7 +285,7 @@ def _engine(record: Record) -> tuple[str, str]:
 def _notes(row: LatencyRow) -> list[str]:
     reason = row.record.facts.of_shape(row.shape_name).no_cuda_graph
     graphs = f"no CUDA graph: {reason}" if reason else ""
-    return [origin_note(row.record), products_not_int8(row.record), graphs]
+    return [origin_note(row.record), products_not_int8(row.record), graphs, power_note(row.record, {row.shape})]
 
 
 TABLES = {

@@ -11,7 +11,7 @@ from suites.records.cell import PROFILES
 from suites.records.measurement import GPU, LATENCY, SUSTAINED
 from suites.records.record import OK, Record
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
-from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, why_excluded
+from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, power_note, why_excluded
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -52,7 +52,8 @@ Each row is one method to run a batch of sequences whose lengths come from a dis
 {NOTES_LEGEND}
 - **fastest**: most sequences per second of its batch, among rows that are not invalid. Several rows are fastest if the
   spread between processes explains their difference.
-- **cannot win**: the row was not steady after warm-up, the GPU throttled, or other processes used the device.
+- **cannot win**: the row was not steady after warm-up, the GPU throttled below its power limit, or other processes
+  used the device.
 - **invalid**: the outputs are wrong, or the row fails a task. `latency.md` has the rules."""
 
 
@@ -150,7 +151,7 @@ def workload_row(
         "tokens/s": f"{tokens / pace.p50 * 1e9:,.0f}",
         "TFLOP/s": "" if rate is None else digits(rate),
         "% of ceiling": "" if percent is None else f"{digits(percent)}%",
-        "notes": f"**invalid**: {'; '.join(wrong)}" if wrong else "",
+        "notes": notes_cell(f"**invalid**: {'; '.join(wrong)}" if wrong else "", power_note(record, shapes)),
     }
     return (longest, batch), None if wrong else Contender(pace, "; ".join(why_excluded(record, shapes))), cells
 

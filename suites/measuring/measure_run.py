@@ -35,7 +35,7 @@ class MeasureRun:
         tactics: returns the tactics of the artifact, see Backend.tactics.
         backend: name of the backend.
         spec: settings of the session; None in tests of other suites.
-        again: runs the measurement with another question in a child process behind a command.
+        again: runs the measurement with another question in a child process, which may be behind a command.
     """
 
     opening: Callable[[], Opening]

@@ -27,6 +27,8 @@ PACKING, COPY_IN, REQUEST_ENQUEUE, COMPUTE, COPY_OUT = REQUEST_PARTS = (
 - `sustained`: host time per step, back to back without events between the steps;
 - `replay`: host time of a request in a trace of suite=switching.
 """
+POWER_CAP = "software power cap"
+"""Reason for lower clocks at the power limit of a GPU, in `Telemetry.throttle_reasons`."""
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,7 @@ def record_is_sound(data: Mapping[str, object]) -> None:
     RECORD(data, "")
     name = str(_object(data["cell"], "cell")["suite"])
     suite = SCORES.get(name)
-    needed = (
-        name in ("search", "layers", "ceilings", "building", "kernels", "serving", "tritonserver")
-        and data["outcome"] == "ok"
-    )
+    needed = name in NEED_SCORES and data["outcome"] == "ok"
     if suite and (needed or data.get("scores")):
         suite(data.get("scores", {}), "scores")
 
@@ -254,12 +251,31 @@ _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", 
 
 _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
 
+_TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(positive, 1), "steady": flag},
+                      {"padded": flag, "cuda_graph": flag})  # fmt: skip
+
+_LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
+                  "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
+                                    "steps": each(whole)})  # fmt: skip
+
+NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "tritonserver")
+"""Suites whose records with the outcome ok have scores."""
+
 SCORES: Mapping[str, Check] = {
     "accuracy": _judged,
+    "alignment": fields(
+        {"sweeps": each(fields({"axis": text, "other": positive, "sizes": each(positive, 1),
+                                "multiples": each(positive)}), 1),
+         "shapes": each(_TIMED_SHAPE, 1),
+         "variants": each(fields({"name": text, "size": whole, "value": whole, "exact": flag,
+                                  "shapes": each(_TIMED_SHAPE)}, {"outcome": text, "reason": text}))},
+        {"removes_padding": flag},
+    ),
     "building": fields({"builds": each(_BUILD, 1)}),
     "ceilings": fields({"ceilings": each(fields({"name": text, "samples": each(positive, 1)}))}),
     "kernels": fields({"profiler": text, "samples": each(positive, 1), "kernels": each(_KERNEL)},
                       {"idle_ns": whole}),
+    "launch": fields({"times": each(_LAUNCH, 1)}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),

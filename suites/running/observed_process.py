@@ -1,4 +1,4 @@
-"""The measurement of a job once more, in a child process behind the command of a profiler."""
+"""The measurement of a job once more, in a child process, which may be behind the command of a profiler."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def measure_behind(job: MeasureJob, question: Question, prefix: Sequence[str]) -
     """Run the measure stage of `job` with another question; its output goes to the log of this process.
 
     Args:
-        prefix: words before the command of the process.
+        prefix: words before the command of the process; may be empty.
 
     Raises:
         RuntimeError: the process failed. The message has its reason or its status.
     """
+    started_by = f"behind {prefix[0]}" if prefix else "in a child process"
     with tempfile.TemporaryDirectory(prefix="observed_") as folder:
         (Path(folder) / "job.json").write_text(json.dumps(to_json(replace(job, question=question))), encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if name not in OF_WORKER}
@@ -37,6 +38,7 @@ def measure_behind(job: MeasureJob, question: Question, prefix: Sequence[str]) -
         try:
             answer = json.loads((Path(folder) / "out.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RuntimeError(f"{prefix[0]} ended with status {status} before the step was measured") from None
+            name = prefix[0] if prefix else "the child process"
+            raise RuntimeError(f"{name} ended with status {status} before the step was measured") from None
     if answer["outcome"] != OK:
-        raise RuntimeError(f"the step behind {prefix[0]} failed: {answer['reason']}")
+        raise RuntimeError(f"the step {started_by} failed: {answer['reason']}")

@@ -14,13 +14,13 @@ from suites.suite import Result, load_suite
 def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: StageResult) -> StageResult:
     """Measure, and prepare and measure the further rounds of a suite that has several, each with its own engine.
 
-    A suite that compares builds exports once. Its record has the artifacts and checks of the first round.
+    A suite that compares builds exports once.
 
     Args:
         first: result of `prepare` for the first round.
     """
     results: list[Result | None] = []
-    staged, compared = first, None
+    staged, kept = first, None
     while True:
         if staged.job is not None:
             staged = measure(request, stages, staged)
@@ -28,15 +28,16 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
         if staged.exported is None or (staged.outcome != OK and failed is None):
             return staged
         results.append(failed or staged.parts.result)
-        if compared is None and request.question.build_round() is not None:
-            compared = staged
+        if kept is None and request.question.keeps_first:
+            kept = staged
         following = request.question.following(staged.exported.points)
         if following is None:
             break
         request = replace(request, question=following)
-        staged = prepare(request, stages, form, None if compared is None else compared.exported)
+        exported = kept.exported if kept is not None and following.build_round() is not None else None
+        staged = prepare(request, stages, form, exported)
     found = [result for result in results if result is not None]
-    staged = compared or staged
+    staged = kept or staged
     if not found:
         return staged
     suite = load_suite(request.suite)

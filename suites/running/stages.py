@@ -22,7 +22,7 @@ from suites.running.build_rounds import spec_of_round
 from suites.running.engine_notes import note_engine
 from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
-from suites.running.telemetry import TelemetrySampler, annotate
+from suites.running.telemetry import GpuReadings, TelemetrySampler, annotate
 from suites.suite import FirstUseCosts, Result, load_suite
 from suites.tasks.task_scores import TaskScores
 
@@ -152,7 +152,7 @@ def export_job(request: Request, form: SourceForm) -> ExportJob:
         backend=request.backend,
         source=request.source,
         spec=request.spec,
-        model=request.model,
+        model=None if request.model is None else request.question.model(request.model),
         form=form,
         lengths=request.lengths,
         texts=request.texts,
@@ -210,7 +210,7 @@ def measure(request: Request, stages: Stages, prepared: StageResult, process: in
         ),
         checks=checks,
         facts=measured.facts,
-        result=measured.result,
+        result=measured.result and load_suite(request.suite).observed(measured.result, GpuReadings(telemetry.readings)),
     )
     result = replace(prepared, parts=parts, measured=measured)
     starts: list[FirstUseCosts] = []

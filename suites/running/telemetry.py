@@ -14,10 +14,10 @@ from types import TracebackType
 
 from suites.measuring.clock import now_ns
 from suites.measuring.machine import nvml_query
-from suites.records.measurement import SUSTAINED, Measurement
+from suites.records.measurement import POWER_CAP, SUSTAINED, Measurement
 
 REASONS = {
-    0x04: "software power cap",
+    0x04: POWER_CAP,
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
     0x40: "hardware thermal slowdown",
@@ -29,6 +29,10 @@ application clocks and display settings are not included."""
 SHORTEST_ENERGY_SECONDS = 0.4
 """Shortest measurement with a figure of energy, in seconds. NVML's energy counter advances in steps of tens of
 milliseconds, so it is inaccurate over shorter times."""
+
+
+BUSY_PERIOD_NS = 500_000_000
+"""Time after a change of the load at which the driver's busy share is that of the new load, on most GPUs."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Reading:
         energy: energy counter in mJ.
         memory: memory in use in bytes.
         processes: number of processes that compute on the device.
+        busy: percentage of the driver's last sampling period, of 1/6 s to 1 s, in which a kernel ran.
     """
 
     at: int
@@ -56,6 +61,7 @@ class Reading:
     memory: int
     processes: int
     until: int = 0
+    busy: int = 0
 
 
 @dataclass
@@ -108,8 +114,33 @@ def _read(handle: object) -> Reading:
         energy=nvml_query(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
         processes=0 if not processes or isinstance(processes, int) else len(processes),
+        busy=_busy(handle),
         until=now_ns(),
     )
+
+
+def _busy(handle: object) -> int:
+    import pynvml
+
+    rates = nvml_query(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    return 0 if isinstance(rates, int) else int(rates.gpu)
+
+
+@dataclass(frozen=True)
+class GpuReadings:
+    """Readings of a measuring process; see DeviceReadings in suites/suite.py."""
+
+    readings: Sequence[Reading]
+
+    def energy_mj(self, start: int, end: int) -> float | None:
+        if len(self.readings) < 2 or end - start < SHORTEST_ENERGY_SECONDS * 1e9:
+            return None
+        return (_energy_at(self.readings, end) - _energy_at(self.readings, start)) or None
+
+    def busy_share(self, start: int, end: int) -> float | None:
+        """Readings of the first part of the time are about the time before it, so they do not count."""
+        during = _between(self.readings, start + BUSY_PERIOD_NS, end)
+        return statistics.fmean(reading.busy for reading in during) / 100 if during else None
 
 
 def annotate(measurement: Measurement, readings: Sequence[Reading]) -> Measurement:

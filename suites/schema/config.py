@@ -21,17 +21,18 @@ from suites.schema.enums import (
     Until,
     Weights,
 )
+from suites.schema.serving_config import ServingConfig
 from suites.schema.suite_config import (
+    AlignmentConfig,
     BuildingConfig,
     CeilingsConfig,
     LayersConfig,
     LengthsConfig,
     SearchConfig,
-    ServingConfig,
     SuiteConfig,
     SwitchingConfig,
-    TritonConfig,
 )
+from suites.schema.triton_config import TritonConfig
 
 MOST_PROCESSES = 1000
 """Most processes of a cell."""
@@ -116,6 +117,7 @@ class RunConfig(SharedKeys):
     task: TaskConfig = field(default_factory=TaskConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     building: BuildingConfig = field(default_factory=BuildingConfig)
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)

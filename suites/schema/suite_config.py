@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backends.config_key import key
 from backends.quantization_options import TokenKind
 from backends.value_checks import Refused, at_least, between, positive
-from suites.schema.enums import Arrivals, Distribution, PadTo, Protocol
+from suites.schema.enums import Distribution
 
 
 @dataclass
@@ -87,6 +87,31 @@ class CeilingsConfig:
 
 
 @dataclass
+class AlignmentConfig:
+    """Keys of suite=alignment; see suites/alignment/request.py."""
+
+    sequence_range: int = key(
+        8, "Sequence lengths on each side of each value of sequence that are measured. 0: no sequence lengths."
+    )
+    batch_range: int = key(4, "Batch sizes on each side of each value of batch that are measured. 0: no batch sizes.")
+    multiples: list[int] = key([8, 16, 32, 64], "Sizes are padded up to multiples of each of these numbers.")
+    model_sizes: list[str] = key(
+        ["vocab_size", "intermediate_size", "hidden_size"],
+        "Sizes of the model that are padded, one at a time, if they are no multiple. Each needs an export and a build.",
+    )
+    model_multiples: list[int] = key([8, 64], "alignment.model_sizes are padded to multiples of each of these numbers.")
+
+    def __post_init__(self) -> None:
+        between("alignment.sequence_range", self.sequence_range, 0, 64)
+        between("alignment.batch_range", self.batch_range, 0, 64)
+        if not self.multiples:
+            raise Refused("alignment.multiples=[] is empty; give at least one number, e.g. alignment.multiples=[8]")
+        for name, values in (("multiples", self.multiples), ("model_multiples", self.model_multiples)):
+            for multiple in values:
+                between(f"alignment.{name}", multiple, 2, 512)
+
+
+@dataclass
 class BuildingConfig:
     """Keys of suite=building; see suites/building/request.py."""
 
@@ -124,77 +149,6 @@ class SwitchingConfig:
     def __post_init__(self) -> None:
         at_least("switching.requests", self.requests, 0)
         at_least("switching.repeats", self.repeats, 1)
-
-
-@dataclass
-class ServingConfig:
-    """Keys of suite=serving; see suites/serving/measure.py."""
-
-    arrivals: Arrivals = key(
-        Arrivals.poisson,
-        "Arrivals of requests: at random times, in bursts at random times, at the times in serving.trace, or from "
-        "clients that each send a request after the answer to the last one.",
-    )
-    loads: list[float] = key(
-        [], "Offered loads in requests/s. Empty: shares of the highest throughput, which is measured first."
-    )
-    clients: list[int] = key([1, 4, 16, 64], "Numbers of clients of serving.arrivals=closed, from 1 to 256.")
-    burst: int = key(8, "Requests of each burst of serving.arrivals=bursts.")
-    trace: str = key(
-        "", "File of serving.arrivals=trace: per line the seconds of an arrival and, if known, its number of tokens."
-    )
-    most_requests: int = key(
-        0, "Most requests of a batch. 1 serves one request at a time. 0: the largest value of batch."
-    )
-    most_tokens: int = key(0, "Most tokens of a batch, padding included. 0 sets no limit.")
-    wait_ms: float = key(0.0, "Longest time that a request waits for others before an incomplete batch starts.")
-    workers: int = key(1, "Sessions that run batches at the same time, each in its own thread, from 1 to 8.")
-    queue: int = key(1000, "Most requests that wait. Requests that find a full queue are rejected and counted.")
-    pad_to: PadTo = key(
-        PadTo.longest,
-        "Shape of a batch: padded to its longest request, or the smallest shape of batch and sequence that fits, for "
-        "engines with fixed shapes.",
-    )
-    bound_ms: float = key(
-        0.0, "Latency bound. The highest load with serving.percentile of latencies within it is searched. 0: no search."
-    )
-    percentile: float = key(99.0, "Percentile of latencies that must be within serving.bound_ms.")
-    steps: int = key(8, "Most loads that the search for the highest load tries.")
-
-    def __post_init__(self) -> None:
-        for load in self.loads:
-            positive("serving.loads", load)
-        for count in self.clients:
-            between("serving.clients", count, 1, 256)
-        for name, least in (("burst", 1), ("most_requests", 0), ("most_tokens", 0), ("queue", 1), ("steps", 1)):
-            at_least(f"serving.{name}", getattr(self, name), least)
-        between("serving.workers", self.workers, 1, 8)
-        at_least("serving.wait_ms", self.wait_ms, 0)
-        at_least("serving.bound_ms", self.bound_ms, 0)
-        between("serving.percentile", self.percentile, 50, 99.9)
-
-
-@dataclass
-class TritonConfig:
-    """Keys of suite=tritonserver. Loads and rules of batches are keys of `serving`."""
-
-    python: str = key(
-        "", "Python with the package nvidia-pytriton, whose tritonserver is started. Empty: the Python of the backend."
-    )
-    server: str = key("", "Path of a tritonserver that is started instead.")
-    grpc_url: str = key("", "HOST:PORT of a running server for gRPC. No server is started then.")
-    http_url: str = key("", "HOST:PORT of a running server for HTTP. No server is started then.")
-    model: str = key("", "Name of the model on the running server.")
-    protocols: list[Protocol] = key([Protocol.grpc, Protocol.http], "Protocols of the requests.")
-    host: str = key("127.0.0.1", "Address that a started server listens on. The default is for this machine only.")
-    grpc_port: int = key(0, "Port of a started server for gRPC. 0: any free one.")
-    http_port: int = key(0, "Port of a started server for HTTP. 0: any free one.")
-    start_s: float = key(120.0, "Most seconds until a started server is ready.")
-
-    def __post_init__(self) -> None:
-        positive("tritonserver.start_s", self.start_s)
-        for name in ("grpc_port", "http_port"):
-            between(f"tritonserver.{name}", getattr(self, name), 0, 65535)
 
 
 @dataclass

@@ -21,8 +21,8 @@ from suites.cli.output import run_with_tolerant_output
 from suites.measuring.clock import HostClock
 from suites.schema.refusals import between
 from suites.serving.arrivals import OpenLoop, poisson
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.load_point import times_of
-from suites.serving.request_queue import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 from suites.serving.serving_loop import Server
 from suites.serving.workers import BatchRunner, OwnThread
@@ -89,7 +89,8 @@ class NoWork(Session):
 def report(seconds: float) -> str:
     """Return a table of the schedules on this machine."""
     texts, clock = RequestTexts.of([[1, 2, 3]], 0, ("input_ids", "attention_mask")), HostClock()
-    server = Server(OwnThread(BatchRunner(NoWork(), clock, texts)), clock, texts, BatchPolicy(queue=1 << 30))
+    policy = BatchPolicy(queue=1 << 30)
+    server = Server(OwnThread(BatchRunner(NoWork(), clock, texts, policy)), clock, texts, policy)
     lines = [f"{'requests/s':>10}  {'error':>7}  {'late p50 us':>11}  {'late p99 us':>11}  within {TOLERANCE:.0%}"]
     for schedule in limit_of(server, RATES, seconds):
         late = [digits(max(value, 1) / 1e3) for value in (schedule.late_p50, schedule.late_p99)]

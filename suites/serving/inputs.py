@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,10 @@ from backends.base import Array, Artifact, Feeds, Shape, Source, Unavailable, ve
 from backends.cache import ArtifactCache
 from backends.inputs.batches import InputSource, Tokens, draw_lengths, reference_rows
 from backends.inputs.lengths import Lengths
+from backends.inputs.request_tokenizer import RequestTokenizer, stored_tokenizer
+from backends.inputs.row_texts import RowTexts
 from backends.model.checkpoint import input_names
+from backends.model.tokenizer import check_ids, fast_tokenizer
 from backends.null_.null import null_hidden
 from suites.running.job import ExportJob
 from suites.running.prepared import Prepared
@@ -37,13 +40,42 @@ NULL_TOKENS = Tokens("random", (tuple(range(10, 100)),), (2,), (3,), 0)
 
 @dataclass(frozen=True)
 class TextSource:
-    """Sources of texts: a distribution of lengths, tokens, the inputs of the model, and the model in FP32."""
+    """Sources of requests: lengths, tokens, the inputs of the model, and the model in FP32.
+
+    Attributes:
+        origin: settings of the inputs; None without a model.
+    """
 
     lengths: Lengths
     tokens: Tokens
     names: Sequence[str]
     seed: int
     reference: Callable[[Feeds], Array]
+    origin: InputSource | None = None
+
+    def ids(self, lengths: Sequence[int]) -> RequestTexts:
+        """Return requests that are token ids, of these numbers of tokens."""
+        ids = [
+            self.tokens.feeds([length], length, ["input_ids"], [row])["input_ids"][0]
+            for row, length in enumerate(lengths)
+        ]
+        return RequestTexts.of(ids, self.tokens.pad, self.names)
+
+    def texts(self, lengths: Sequence[int]) -> RequestTexts:
+        """Return requests that are texts, of about these numbers of tokens, with the ids that the tokenizer gives.
+
+        Raises:
+            Unavailable: the checkpoint has no fast tokenizer, or a token has no row in the model's embedding.
+        """
+        tokenizer = fast_tokenizer(self.origin.folder) if self.origin and self.tokens.kind == "text" else None
+        if tokenizer is None or self.origin is None:
+            raise Unavailable("serving.input=text needs the texts and the fast tokenizer of a checkpoint; use ids")
+        rows, stored = RowTexts.of(self.origin), stored_tokenizer(tokenizer)
+        strings = [rows.text(max(0, length - self.tokens.around), row) for row, length in enumerate(lengths)]
+        ids = [row[0] for row in RequestTokenizer(stored).ids(strings)]
+        check_ids(np.unique(np.concatenate(ids)).tolist(), self.tokens.beyond, self.tokens.vocabulary)
+        of_ids = RequestTexts.of(ids, self.tokens.pad, self.names)
+        return replace(of_ids, strings=np.asarray(strings), tokenizer=stored)
 
 
 def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
@@ -51,7 +83,7 @@ def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
 
     def build(path: Path) -> Mapping[str, object]:
         tokens, names = origin.tokens(), input_names(origin.folder)
-        made = TextSource(origin.lengths, tokens, names, origin.seed, origin.reference())
+        made = TextSource(origin.lengths, tokens, names, origin.seed, origin.reference(), origin)
         return _write(path, made, question, job.spec.shapes)
 
     return Prepared(source, origin.cached("requests.npz", _key(question, job.spec.shapes), build))
@@ -69,17 +101,13 @@ def prepare_null(job: ExportJob) -> Artifact:
     return ArtifactCache(job.spec.cache).get("inputs", key, "requests.npz", build, versions_of(("numpy",)))
 
 
-def trace_lengths(question: ServingQuestion) -> list[int]:
-    """Return the different numbers of tokens of the requests of a trace, sorted; empty if they are not known."""
-    return sorted({tokens for _, tokens in question.trace if tokens})
-
-
 def _key(question: ServingQuestion, shapes: Sequence[Shape]) -> dict[str, object]:
     policy = question.policy
     return {
         "shapes": [str(shape) for shape in shapes],
         "batch": [policy.most_requests, policy.longest, policy.pads_to_built],
-        "requests": [TEXTS, CHECKED, FORM, trace_lengths(question)],
+        **({"input": "text"} if policy.tokenizes else {}),
+        "requests": [TEXTS, CHECKED, FORM, question.trace_lengths],
     }
 
 
@@ -94,19 +122,15 @@ def _write(path: Path, source: TextSource, question: ServingQuestion, shapes: Se
     policy = question.policy
     longest = policy.longest if source.lengths.distribution in ("full", "uniform") else LONGEST
     drawn, _ = draw_lengths(source.lengths, Shape(TEXTS, longest), source.tokens, source.seed)
-    lengths = trace_lengths(question) or drawn
-    ids = [
-        source.tokens.feeds([length], length, ["input_ids"], [row])["input_ids"][0]
-        for row, length in enumerate(lengths)
-    ]
-    texts = RequestTexts.of(ids, source.tokens.pad, source.names)
+    lengths = question.trace_lengths or drawn
+    texts = source.texts(lengths) if policy.tokenizes else source.ids(lengths)
     fitting = texts.fitting(policy.longest)[: min(CHECKED, policy.most_requests)]
     if not fitting:
         raise Unavailable(
             f"all requests are longer than the longest sequence, {policy.longest} tokens; give a longer sequence"
         )
     shape = texts.shape(fitting, shapes if policy.pads_to_built else ())
-    feeds, rows = texts.feeds(fitting, shape), reference_rows(len(fitting))
+    feeds, rows = texts.feeds(texts.rows(fitting), shape), reference_rows(len(fitting))
     reference = source.reference({name: array[rows] for name, array in feeds.items()})
     check = {**feeds, "reference": reference, "rows": rows}
     arrays = {**texts.arrays(), **{f"check/{name}": array for name, array in check.items()}}

@@ -45,7 +45,7 @@ def share_within(served: Served, bound: Bound) -> float:
     return sum(latency <= bound.ms * 1e6 for latency in served.latencies) / requests if requests else 0.0
 
 
-def load_point(served: Served, offered: OfferedLoad, bound: Bound | None) -> LoadPoint:
+def load_point(served: Served, offered: OfferedLoad, bounds: Sequence[Bound]) -> LoadPoint:
     """Return the figures of a load."""
     seconds = (served.end - served.start) / 1e9
     length = max(seconds, offered.seconds)
@@ -71,5 +71,8 @@ def load_point(served: Served, offered: OfferedLoad, bound: Bound | None) -> Loa
         dispatch_ns=served.dispatch,
         assembly_ns=served.assembly,
         first_error=served.first_error,
-        within=None if bound is None else share_within(served, bound),
+        shares=tuple(share_within(served, bound) for bound in bounds),
+        start_ns=served.start,
+        replayed=served.replayed,
+        tokenize_ns=served.tokenizing,
     )

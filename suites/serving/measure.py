@@ -6,13 +6,14 @@ each has its own thread and session. See suites/serving/serving_loop.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 
-from backends.base import Array, Session
+from backends.base import Array, Session, opened_session
 from suites.measuring.clock import Effort, HostClock
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
@@ -20,17 +21,17 @@ from suites.records.facts import Facts
 from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts, poisson
-from suites.serving.load_point import OfferedLoad, load_point
+from suites.serving.load_point import OfferedLoad, load_point, times_of
 from suites.serving.load_search import find_highest
+from suites.serving.preparation import Preparation, prepare
+from suites.serving.process_runner import process_runner, serve_batches
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.serving_loop import Server
 from suites.serving.suite import ServingQuestion
-from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
+from suites.serving.worker_pool import WorkerPool
+from suites.serving.workers import BatchRunner, OwnThread, Runner, Workers
 from suites.suite import Question
-
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
-"""Offered loads as shares of the highest throughput."""
 
 LIGHTEST, HEAVIEST = 0.05, 1.1
 """Ends of the search for the highest load, as shares of the highest throughput."""
@@ -45,11 +46,12 @@ class ServingMeasurement:
     effort: Effort
     progress: Callable[[str], None]
     points: list[LoadPoint] = field(default_factory=list)
+    service: dict[int, list[int]] = field(default_factory=dict)
 
     def run(self) -> ServingResult:
         """Measure all loads."""
         self._warm_up()
-        question, highest = self.question, None
+        question, highest = self.question, list[HighestLoad]()
         if question.trace:
             self._trace()
         elif question.clients:
@@ -57,11 +59,12 @@ class ServingMeasurement:
                 self.closed(clients, self.effort.seconds, OFFERED)
         else:
             capacity = self._saturated(self.effort.seconds, SATURATED).achieved
-            for rate in question.loads or [share * capacity for share in SHARES if capacity]:
+            for rate in question.loads or [share * capacity for share in question.shares if capacity]:
                 self.open(rate, OFFERED)
-            if question.bound and capacity:
-                highest = self._highest(capacity)
-        return ServingResult(tuple(self.points), highest)
+            if capacity:
+                highest = [self._highest(index, capacity) for index in range(len(question.bounds))]
+        service = {str(size): times_of(times) for size, times in sorted(self.service.items())}
+        return ServingResult(tuple(self.points), tuple(highest), service)
 
     def open(self, rate: float, purpose: str) -> LoadPoint:
         """Offer `rate` requests per second for the seconds of the effort, and fewer above MOST_ARRIVALS requests."""
@@ -86,6 +89,7 @@ class ServingMeasurement:
         self.closed(1, self.effort.warm_up_s / 2, SATURATED)
         self._saturated(self.effort.warm_up_s / 2, SATURATED)
         self.points.clear()
+        self.service.clear()
 
     def _saturated(self, seconds: float, purpose: str) -> LoadPoint:
         """Serve so many clients that the next batch is always complete: the highest throughput of this server."""
@@ -96,22 +100,24 @@ class ServingMeasurement:
         self.progress("the trace")
         trace = self.question.trace
         times = np.asarray([at for at, _ in trace], np.int64)
-        by_length = {length: text for text, length in enumerate(self.server.texts.lengths)}
+        by_length = {length: text for text, length in enumerate(self.question.trace_lengths)}
         drawn = self._texts(len(trace))
         texts = [by_length[tokens] if tokens else int(drawn[row]) for row, (_, tokens) in enumerate(trace)]
         seconds = int(times[-1]) / 1e9
         rate = len(trace) / seconds if seconds else 0.0
         self._serve(OpenLoop(times, np.asarray(texts)), OfferedLoad(OFFERED, rate, 0, seconds))
 
-    def _highest(self, capacity: float) -> HighestLoad:
-        bound = self.question.bound
-        assert bound is not None
-        share = bound.percentile / 100
+    def _highest(self, index: int, capacity: float) -> HighestLoad:
+        """Search the highest load within a bound, from the loads that were served before."""
+        bound = self.question.bounds[index]
 
-        def is_within(rate: float) -> bool:
-            return (self.open(rate, SEARCH).within or 0.0) >= share
+        def within(point: LoadPoint) -> bool:
+            return point.shares[index] >= bound.percentile / 100
 
-        return find_highest(is_within, LIGHTEST * capacity, HEAVIEST * capacity, bound)
+        known = {point.offered: within(point) for point in self.points if point.offered}
+        return find_highest(
+            lambda rate: within(self.open(rate, SEARCH)), LIGHTEST * capacity, HEAVIEST * capacity, bound, known
+        )
 
     def _texts(self, count: int) -> Array:
         """Draw the texts of requests, int [count]."""
@@ -119,7 +125,10 @@ class ServingMeasurement:
         return generator.integers(0, len(self.server.texts.lengths), count)
 
     def _serve(self, load: OpenLoop | ClosedLoop, offered: OfferedLoad) -> LoadPoint:
-        point = load_point(self.server.serve(load), offered, self.question.bound)
+        served = self.server.serve(load)
+        for size, times in served.service.items():
+            self.service.setdefault(size, []).extend(times)
+        point = load_point(served, offered, self.question.bounds)
         self.points.append(point)
         return point
 
@@ -139,33 +148,54 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     built = run.shapes if policy.pads_to_built else ()
 
     def runner(session: Session) -> BatchRunner:
-        return BatchRunner(session, clock, texts, built)
+        run.progress("preparing batches")
+        preparation = Preparation(texts, policy, built, question.graph, run.effort.warm_up_s)
+        preparation.prepare(session, clock)
+        return BatchRunner(session, clock, texts, policy, built)
 
     def measured(workers: Workers) -> ServingResult:
         server = Server(workers, clock, texts, policy)
         return ServingMeasurement(server, question, run.effort, run.progress).run()
 
+    if question.socket:
+        with run.session(steps) as session:
+            serve_batches(question.socket, runner(session))
+        return Measured(facts=Facts().opened(steps))
+
+    @contextmanager
+    def in_thread(number: int) -> Iterator[Runner]:
+        with opened_session(run.opening()) as session:
+            yield runner(session)
+
+    def in_process(number: int) -> AbstractContextManager[Runner]:
+        return process_runner(lambda socket: run.again(replace(question, socket=socket), ()))
+
     with run.session(steps) as session:
-        check = check_batch(session, run)
+        checks = check_outputs(session, run, question.graph)
         if question.workers == 1:
             result = measured(OwnThread(runner(session)))
     if question.workers > 1:
         run.progress(f"opening {question.workers} sessions")
-        with ThreadPool(question.workers, run.opening, runner) as pool:
+        with WorkerPool(question.workers, in_process if question.pool == "processes" else in_thread) as pool:
             result = measured(pool)
     failures = {
         f"{point.offered:.4g} requests/s" if point.offered else f"{point.clients} clients": point.first_error
         for point in result.points
         if point.errors and not point.answered
     }
-    return Measured(checks=(check,), facts=Facts().opened(steps), failures=failures, result=result)
+    return Measured(checks=checks, facts=Facts().opened(steps), failures=failures, result=result)
 
 
-def check_batch(session: Session, run: MeasureRun) -> Check:
-    """Compare the output of one batch of requests with FP32."""
+def check_outputs(session: Session, run: MeasureRun, graph: bool) -> tuple[Check, ...]:
+    """Compare the output of one batch of requests with FP32, without and, if requested, with a CUDA graph."""
     run.progress("comparing")
     feeds = {name.partition("/")[2]: array for name, array in run.arrays.items() if name.startswith("check/")}
     reference, rows = feeds.pop("reference"), feeds.pop("rows")
     batch, sequence = feeds["input_ids"].shape
-    difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
-    return Check.of(difference, (batch, sequence), cuda_graph=False)
+    checks = []
+    for captured in (False, True) if graph else (False,):
+        if captured:
+            prepare(session, feeds, graph)
+        difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
+        checks.append(Check.of(difference, (batch, sequence), captured))
+    return tuple(checks)

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import islice
 
 from suites.serving.arrivals import Arrived, Load
-
-
-@dataclass(frozen=True)
-class BatchPolicy:
-    """Rules of batches.
-
-    Attributes:
-        most_requests: most requests of a batch; 1 serves one request at a time.
-        most_tokens: most tokens of a batch, padded to its longest request; 0 for no limit. A longer request is alone.
-        wait_ns: time after the arrival of its first request at which an incomplete batch starts.
-        queue: most waiting requests.
-        longest: most tokens of a request.
-        pads_to_built: whether a batch is padded to a built shape instead of to its longest request.
-    """
-
-    most_requests: int = 1
-    most_tokens: int = 0
-    wait_ns: int = 0
-    queue: int = 1000
-    longest: int = 512
-    pads_to_built: bool = False
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.length_groups import WINDOW, similar_requests
 
 
 class RequestQueue:
@@ -64,11 +45,11 @@ class RequestQueue:
         """Return the next batch; empty if no request waits, or if the batch should wait for more requests."""
         if not self._waiting:
             return []
-        size = self._next_size()
-        complete = size == self._policy.most_requests or size < len(self._waiting)
+        chosen = self._similar() if self._policy.grouped else range(self._next_size())
+        complete = len(chosen) == self._policy.most_requests or len(chosen) < len(self._waiting)
         if not complete and now < self._deadline():
             return []
-        return [self._waiting.popleft() for _ in range(size)]
+        return self._remove(chosen) if self._policy.grouped else [self._waiting.popleft() for _ in chosen]
 
     def next_arrival(self) -> int | None:
         """Return the time of the next arrival in ns; None if none comes before another answer."""
@@ -85,14 +66,19 @@ class RequestQueue:
     def _deadline(self) -> int:
         return self._waiting[0].at + self._policy.wait_ns
 
+    def _similar(self) -> Sequence[int]:
+        window = islice(self._waiting, WINDOW * self._policy.most_requests)
+        return similar_requests([self._lengths[request.text] for request in window], self._policy)
+
+    def _remove(self, chosen: Sequence[int]) -> list[Arrived]:
+        """Remove and return the waiting requests at these places, in their order."""
+        oldest = [self._waiting.popleft() for _ in range(max(chosen) + 1)]
+        places = set(chosen)
+        self._waiting.extendleft(oldest[place] for place in range(len(oldest) - 1, -1, -1) if place not in places)
+        return [oldest[place] for place in chosen]
+
     def _next_size(self) -> int:
         """Return the number of waiting requests that fit into one batch, at least 1."""
-        most = min(self._policy.most_requests, len(self._waiting))
         if not self._policy.most_tokens:
-            return most
-        longest = 0
-        for number, request in enumerate(self._waiting, 1):
-            longest = max(longest, self._lengths[request.text])
-            if number > most or (number > 1 and number * longest > self._policy.most_tokens):
-                return number - 1
-        return most
+            return min(self._policy.most_requests, len(self._waiting))
+        return self._policy.fitting(self._lengths[request.text] for request in self._waiting)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backends.json_part import Part, optional
-from suites.suite import Result
+from backends.json_part import Part, optional, optional_mapping
+from suites.suite import DeviceReadings, Result
 
 SATURATED, OFFERED, SEARCH = "saturated", "offered", "search"
 """Purposes of a load: to find the highest throughput, to be in the table, or to find the highest load in a bound."""
@@ -44,8 +44,13 @@ class LoadPoint(Part):
         session_ns: time in the session.
         dispatch_ns, assembly_ns: time in Python, to admit requests and choose batches, and to make arrays.
         first_error: the first error of the session in one line.
-        within: share of the requests, without those that are too long, that were answered within the latency bound;
-            None without a bound.
+        shares: for each latency bound of the search, the share of the requests, without those that are too long, that
+            were answered within it.
+        start_ns: start of the load on the clock of suites/measuring/clock.py.
+        replayed: number of batches that replayed a CUDA graph.
+        tokenize_ns: time of the tokenizer, of all workers.
+        gpu_busy: share of the time in which the GPU ran kernels, from NVML; None if it is not known.
+        energy_mj: energy of the GPU for each answer in mJ, from NVML; None if it is not known.
     """
 
     purpose: str
@@ -69,7 +74,12 @@ class LoadPoint(Part):
     dispatch_ns: int
     assembly_ns: int
     first_error: str = optional("")
-    within: float | None = optional(None)
+    shares: tuple[float, ...] = optional(())
+    start_ns: int = optional(0)
+    replayed: int = optional(0)
+    tokenize_ns: int = optional(0)
+    gpu_busy: float | None = optional(None)
+    energy_mj: float | None = optional(None)
 
     @property
     def mean_batch(self) -> float:
@@ -109,11 +119,31 @@ class ServingResult(Result):
 
     Attributes:
         points: in the order of the measurement.
-        highest: None if no bound was requested.
+        highest: for each latency bound. Earlier records have at most one, which is not in a list.
+        service: times of a batch in a worker, from its start to its answer, by its number of requests.
     """
 
     points: tuple[LoadPoint, ...]
-    highest: HighestLoad | None = optional(None)
+    highest: tuple[HighestLoad, ...] = optional(())
+    service: Mapping[str, Times] = optional_mapping()
+
+    @classmethod
+    def from_layout(cls, data: Mapping[str, object]) -> Mapping[str, object]:
+        result = dict(super().from_layout(data))
+        highest = result.get("highest")
+        return {**result, "highest": [highest]} if isinstance(highest, Mapping) else result
+
+
+def observed(result: Result, device: DeviceReadings) -> ServingResult:
+    """Return the result with the busy share and the energy of the GPU under each load."""
+    assert isinstance(result, ServingResult)
+    points = []
+    for point in result.points:
+        end = point.start_ns + round(point.seconds * 1e9)
+        energy = device.energy_mj(point.start_ns, end)
+        per_answer = energy / point.answered if energy is not None and point.answered else None
+        points.append(replace(point, gpu_busy=device.busy_share(point.start_ns, end), energy_mj=per_answer))
+    return replace(result, points=tuple(points))
 
 
 RESULT = ServingResult

@@ -24,7 +24,7 @@ def serving_end_tables(scope: RunScope) -> list[EndTable]:
             lines = [Line(["all", *[""] * 6], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
             lines = [_line(point) for point in result.points if point.purpose != SEARCH]
-            remarks = sentences(result, result.highest) if result.highest else []
+            remarks = sentences(result) if result.highest else []
         titles = heading("serving", title(record))
         tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables

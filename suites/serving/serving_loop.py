@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Load
-from suites.serving.request_queue import BatchPolicy, RequestQueue
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.request_queue import RequestQueue
 from suites.serving.request_texts import RequestTexts
 from suites.serving.workers import Finished, Workers
 
@@ -33,6 +34,9 @@ class Served:
         sent, rejected, too_long: number of requests.
         errors: number of requests whose pass raised an error, alone too.
         first_error: the first such error in one line.
+        replayed: number of batches that replayed a CUDA graph.
+        tokenizing: time of the tokenizer, of all workers.
+        service: times of batches in a worker, by their number of requests: from the start to the answer.
     """
 
     start: int = 0
@@ -51,6 +55,9 @@ class Served:
     too_long: int = 0
     errors: int = 0
     first_error: str = ""
+    replayed: int = 0
+    tokenizing: int = 0
+    service: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,14 +103,17 @@ class Server:
         for done in finished:
             count = len(done.batch)
             served.end = max(served.end, done.end)
-            served.assembly += done.ready - done.begin
+            served.tokenizing += done.tokenizing
+            served.assembly += done.ready - done.begin - done.tokenizing
             if done.error:
                 served.errors, served.first_error = served.errors + count, served.first_error or done.error
             else:
                 served.in_session += done.end - done.ready
                 served.batches[count] += 1
+                served.service.setdefault(count, []).append(done.end - done.begin)
+                served.replayed += done.replayed
                 served.tokens += sum(self.texts.lengths[request.text] for request in done.batch)
-                served.padded_tokens += done.shape.batch * done.shape.sequence
+                served.padded_tokens += done.computed
                 served.latencies += [done.end - request.at for request in done.batch]
                 served.queue_times += [done.begin - request.at for request in done.batch]
             load.completed(count, done.end)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suites.serving.request_queue import BatchPolicy
-from suites.serving.result import RESULT
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.result import RESULT, observed
 from suites.suite import Question, SuiteDescription
 
 
@@ -34,9 +34,13 @@ class ServingQuestion(Question):
         clients: numbers of clients of a closed loop.
         burst: requests of each burst.
         trace: arrivals of a trace in ns, and the number of tokens of each request, 0 if it is not known.
-        bound: None without a search.
+        bounds: latency bounds whose highest load is searched.
         seed: of arrivals and texts.
         workers: number of sessions that run batches at the same time.
+        shares: offered loads as shares of the highest throughput, if there are no `loads`.
+        graph: whether batches replay CUDA graphs.
+        pool: name of a Pool: whether the sessions of several workers are in threads or in processes.
+        socket: path of the socket from which this process gets batches; empty in the process that has the queue.
     """
 
     arrivals: str
@@ -45,11 +49,24 @@ class ServingQuestion(Question):
     clients: tuple[int, ...] = ()
     burst: int = 1
     trace: tuple[tuple[int, int], ...] = ()
-    bound: Bound | None = None
+    bounds: tuple[Bound, ...] = ()
     seed: int = 0
     workers: int = 1
+    shares: tuple[float, ...] = ()
+    graph: bool = False
+    pool: str = "threads"
+    socket: str = ""
+
+    @property
+    def trace_lengths(self) -> list[int]:
+        """The different numbers of tokens of the requests of the trace, sorted; empty if they are not known."""
+        return sorted({tokens for _, tokens in self.trace if tokens})
 
 
 SUITE = SuiteDescription(
-    timed=True, question=ServingQuestion, result=RESULT, settings={"seconds": 5.0, "tolerance": 0.05}
+    timed=True,
+    question=ServingQuestion,
+    result=RESULT,
+    settings={"seconds": 5.0, "tolerance": 0.05},
+    observed=observed,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.latency.achieved import packs_tokens
 from suites.records.record import OK, Record
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.tables.distinctions import distinctions
@@ -12,8 +11,8 @@ from suites.tables.markdown import by_machine, configuration, digits, fitted, no
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
-           "batch", "largest", "padding", "busy", "Python µs", "late p99 µs", "requests", "rejected", "failed",
-           "notes")  # fmt: skip
+           "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "tokenizer µs", "Python µs",
+           "late p99 µs", "requests", "rejected", "failed", "notes")  # fmt: skip
 
 FEWEST = {"p99": 100, "p999": 1000}
 """Fewest answers for which a percentile is shown."""
@@ -34,11 +33,17 @@ load arrive whether or not the server keeps up (open loop), or from clients that
   needs 1,000.
 - **queue**: part of the latency before the batch of the request starts.
 - **batch, largest**: mean and largest number of requests of a batch.
-- **padding**: share of padding in the tokens of all batches. A backend that packs tokens does not compute it.
+- **padding**: share of padding in the computed tokens. Backends that pack compute it only for rows that fill a batch up
+  to a built shape, and up to `pad_to_multiple_of`.
+- **graph**: share of the batches that replayed a CUDA graph.
 - **busy**: share of the time in which a batch runs in the session, on the host's clock; the mean over all workers.
+- **GPU busy**: share of the time in which the GPU ran a kernel, from the driver. Its readings are means over up to a
+  second, so those of the first half second of a load do not count.
+- **mJ/request**: energy of the GPU for each answer, from its energy counter; empty on a CPU and for less than 0.4 s.
+- **tokenizer µs**: time of the tokenizer for each answer, if requests are texts (`serving.input=text`). A worker
+  tokenizes the texts of a batch together, before its pass.
 - **Python µs**: time of the suite's own Python code for each answer: admit the request, choose the batch, and arrange
-  its token ids as arrays. The packing of a backend is part of its session. Requests are token ids, so no text is
-  tokenized.
+  its token ids as arrays. The packing of a backend is part of its session.
 - **late p99 µs**: error of the load generator: time after its scheduled arrival at which an idle server noticed a
   request. It is part of the latency.
 - **requests**: number of requests that arrived.
@@ -64,7 +69,7 @@ def _section(records: Sequence[Record]) -> str:
             continue
         lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
         if result.highest:
-            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result, result.highest))]
+            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
     return "\n".join(lines)
 
 
@@ -80,11 +85,14 @@ def batching(record: Record) -> str:
     options = record.cell.options
     most, wait, tokens = (options.get(name, 0) for name in ("most_requests", "wait_ms", "most_tokens"))
     workers = options.get("workers", 1)
-    pool = f", {workers} workers" if workers > 1 else ""
+    pool = f", {workers} {options.get('pool', 'threads')}" if workers > 1 else ""
+    details = ", grouped by length" if options.get("group_by_length") else ""
+    details += ", CUDA graphs" if options.get("graph") else ""
+    details += ", texts" if options.get("input") == "text" else ""
     if most == 1:
-        return f"one request at a time{pool}"
+        return f"one request at a time{details}{pool}"
     limit = f" and {tokens} tokens" if tokens else ""
-    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{pool}"
+    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{details}{pool}"
 
 
 def load_text(point: LoadPoint) -> str:
@@ -101,16 +109,21 @@ def milliseconds(point: LoadPoint, name: str) -> str:
     return digits(getattr(point.latency, name) / 1e6) if point.answered >= FEWEST.get(name, 1) else ""
 
 
-def sentences(result: ServingResult, highest: HighestLoad) -> list[str]:
-    """Return the result of a search in words."""
+def sentences(result: ServingResult) -> list[str]:
+    """Return the results of the search for each latency bound in words."""
+    decisive = {load for highest in result.highest for load in (highest.load, highest.above)}
+    few = any(point.offered in decisive and point.sent < FEWEST["p99"] for point in result.points)
+    warning = f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."
+    return [*map(_sentence, result.highest), *([warning] if few else [])]
+
+
+def _sentence(highest: HighestLoad) -> str:
     within = f"{highest.percentile:g}% of latencies within {highest.bound_ms:g} ms"
+    if highest.load is None:
+        return f"No load has {within}: {highest.reason}."
     above = f"{digits(highest.above)} is too high" if highest.above else "no higher load was tried"
     tried = f"{highest.tried} load{'' if highest.tried == 1 else 's'} tried; {above}"
-    found = f"No load has {within}: {highest.reason}."
-    if highest.load is not None:
-        found = f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
-    few = any(point.purpose == SEARCH and point.sent < FEWEST["p99"] for point in result.points)
-    return [found, *([f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."] * few)]
+    return f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
 
 
 def keeps_up(point: LoadPoint) -> bool:
@@ -141,10 +154,14 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.queue.p99 / 1e6) if point.answered >= FEWEST["p99"] else "",
         digits(point.mean_batch) if answered else "",
         max(point.batches, key=int) if answered else "",
-        "packed" if packs_tokens(record) else f"{padding:.1%}" if answered else "",
+        f"{padding:.1%}" if answered else "",
+        f"{point.replayed / sum(point.batches.values()):.0%}" if point.replayed else "",
         f"{point.session_ns / 1e9 / point.seconds / record.cell.options.get('workers', 1):.0%}"
         if point.seconds
         else "",
+        f"{point.gpu_busy:.0%}" if point.gpu_busy is not None else "",
+        digits(point.energy_mj) if point.energy_mj is not None else "",
+        _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
         f"{point.sent:,}",
@@ -159,7 +176,13 @@ def _small(value: float) -> str:
     return digits(value) if value >= 0.001 else "0"
 
 
-TABLES = {"serving": Table("suites.serving.tables:serving_tables")}
+TABLES = {
+    "serving": Table("suites.serving.tables:serving_tables"),
+    "streams": Table("suites.serving.stream_tables:stream_tables"),
+}
 
 END_TABLES = "suites.serving.serving_end_tables:serving_end_tables"
 """Function that makes the short tables at the end of a run."""
+
+PLOTS = "suites.serving.load_plot:write_load_plots"
+"""Function that writes the plots of a machine."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from suites.records.measurement import GPU, Measurement
+from suites.records.measurement import GPU, POWER_CAP, Measurement
 from suites.records.record import Record
 from suites.statistics.noise import PathKey, noise_of, widened
 from suites.statistics.stats import Estimate, best_time, estimate_of_figures, slower, typical
@@ -154,7 +154,7 @@ def why_excluded(record: Record, shapes: Collection[tuple[int, int]], request: b
     reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
     share = cpu_others(measurements) if request or record.cell.device == "cpu" else 0.0
     others = [f"other processes took {share:.0%} of the CPU time"] if share else []
-    return [*reasons, *_throttled(measurements), *_others_on_gpu(measurements), *others]
+    return [*reasons, *_slowed(measurements), *_others_on_gpu(measurements), *others]
 
 
 def cpu_others(measurements: Sequence[Measurement]) -> float:
@@ -167,12 +167,28 @@ def cpu_others(measurements: Sequence[Measurement]) -> float:
     return max(sure, default=0.0)
 
 
-def _throttled(measurements: Sequence[Measurement]) -> list[str]:
+def power_note(record: Record, shapes: Collection[tuple[int, int]]) -> str:
+    """Return the note of a row that ran at the power limit of its GPU, else an empty text.
+
+    The limit is no disturbance: large products reach it on a GPU that nothing else uses, and in production too.
+    """
+    share, reasons = _throttled([m for m in record.measurements if m.shape in shapes])
+    return f"at the power limit in {share}" if POWER_CAP in reasons else ""
+
+
+def _slowed(measurements: Sequence[Measurement]) -> list[str]:
+    share, reasons = _throttled(measurements)
+    others = [reason for reason in reasons if reason != POWER_CAP]
+    return [f"throttled in {share} ({', '.join(others)})"] if share and (others or not reasons) else []
+
+
+def _throttled(measurements: Sequence[Measurement]) -> tuple[str, list[str]]:
+    """Return the share of windows with throttling as text, empty if there is none, and the reasons of the GPU."""
     windows = [flag for m in measurements if m.phase == GPU for flag in m.throttled]
     if not any(windows):
-        return []
+        return "", []
     reasons = sorted({reason for m in measurements for reason in m.telemetry.throttle_reasons or ()})
-    return [f"throttled in {sum(windows)} of {len(windows)} windows ({', '.join(reasons)})"]
+    return f"{sum(windows)} of {len(windows)} windows", reasons
 
 
 def _others_on_gpu(measurements: Sequence[Measurement]) -> list[str]:

@@ -13,16 +13,14 @@ import numpy as np
 
 from suites.switching.costs import Costs
 from suites.switching.strategy_names import StrategyNames
-from suites.tables.series_styles import COLORS, MOST_SERIES, spread_out
+from suites.tables.series_plot import write_svg
+from suites.tables.series_styles import COLORS, DASHES, MARKERS, MOST_SERIES, spread_out
 
 HALF = 0.5
 """Share of shape changes at which strategies are ordered, and plain steps or CUDA graphs selected."""
 
 STEEP = 2.0
 """A strategy is steep if a request takes this many times as long when every request changes the shape."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
 LABEL_WIDTH = 42
 """Longest line of a label in characters."""
@@ -64,15 +62,7 @@ def plot(costs: Sequence[Costs], path: Path, title: str = "") -> None:
     Args:
         path: the file; its folder is created.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Without the salt, the same figure gives different bytes each time. Text stays text, so fonts have no influence.
-    settings = {"svg.hashsalt": "suites", "svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings):
-        figure = _figure(costs, title)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None, "Title": title})
+    write_svg(path, title, lambda: _figure(costs, title))
 
 
 def chosen(candidates: Sequence[Costs]) -> list[Costs]:

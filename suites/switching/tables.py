@@ -213,3 +213,6 @@ TABLES = {
 
 END_TABLES = "suites.switching.strategy_end_tables:switching_end_tables"
 """Function that makes the short tables at the end of a run."""
+
+PLOTS = "suites.switching.plot_files:write_machine_plots"
+"""Function that writes the plots of a machine."""

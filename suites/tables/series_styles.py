@@ -14,6 +14,10 @@ because it is invisible on white."""
 COLORS_ON_DARK = ("#3d9fe0", "#f0803c", "#17b890", "#e39ac2", "#f2f2f2", "#e69f00", "#8fd0f5", "#f0e442")
 """The same hues on a dark background."""
 
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+"""Markers and line styles of matplotlib."""
+
 
 def spread_out(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return positions of labels near `positions`, at least `gap` apart and from `low` to `high`, in the same order.

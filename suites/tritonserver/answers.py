@@ -25,7 +25,7 @@ def session_answers(
     """
     answers = {}
     for text in texts.fitting(longest):
-        output = session.answer(texts.feeds([text], texts.shape([text], built)))[0]
+        output = session.answer(texts.feeds(texts.rows([text]), texts.shape([text], built)))[0]
         answers[text] = np.array(output[: texts.lengths[text]] if per_token else output, np.float32)
     return answers
 

@@ -28,9 +28,10 @@ T = TypeVar("T")
 REQUEST_S = 120
 """Seconds after which a request without an answer has failed."""
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+IDS = ("input_ids", "attention_mask", "token_type_ids")
 
-NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_INT64": np.int64}
+DATA_TYPES = {"TYPE_INT32": "INT32", "TYPE_INT64": "INT64", "TYPE_STRING": "BYTES"}
+"""Name of a type in a request, by its name in a configuration."""
 
 Done = Callable[[int, "Array | None", str], None]
 """Called in the thread of the client with the end in ns, the answer, and an error in one line."""
@@ -117,11 +118,16 @@ class TritonClient:
         config = _object(config["config"]) if over_grpc else config
         self.version = str(_object(await self._client.get_server_metadata(**self._json)).get("version", ""))
         listed = [_object(item) for item in _list(config["input"])]
-        # A model of this suite has optional inputs; token ids alone are enough for it.
-        needed = [item for item in listed if item["name"] == "input_ids" or not item.get("optional")]
-        if not {str(item["name"]) for item in needed} <= set(INPUTS):
-            raise Unavailable(f"the model {self.endpoint.model} needs other inputs than {', '.join(INPUTS)}")
-        self._types = {str(item["name"]): NUMPY_TYPES[str(item["data_type"])] for item in needed}
+        # A model of this suite has optional inputs; texts alone, or token ids alone, are enough for it.
+        first, known = ("text", ("text",)) if len(self.texts.strings) else ("input_ids", IDS)
+        types = {str(item["name"]): str(item["data_type"]) for item in listed
+                 if item["name"] == first or not item.get("optional")}  # fmt: skip
+        if first not in types or not types.keys() <= {*known}:
+            raise Unavailable(
+                f"the model {self.endpoint.model} has the inputs {', '.join(str(item['name']) for item in listed)}; "
+                f"requests of this suite have {', '.join(known)}"
+            )
+        self._types = types
         self._output = str(_object(_list(config["output"])[0])["name"])
         self._requested = [self._module.InferRequestedOutput(self._output)]
 
@@ -147,16 +153,21 @@ class TritonClient:
     def _arrays(self, text: int) -> list[object]:
         """Return the inputs of a request. They are made once for each text."""
         if text not in self._inputs:
-            length = self.texts.lengths[text]
-            ids = self.texts.ids[self.texts.starts[text] :][:length][None]
-            values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
             tensors = []
-            for name, kind in self._types.items():
-                tensor = self._module.InferInput(name, [1, length], np.dtype(kind).name.upper())
-                tensor.set_data_from_numpy(values[name].astype(kind))
+            for name, array in self._values(text).items():
+                tensor = self._module.InferInput(name, list(array.shape), DATA_TYPES[self._types[name]])
+                tensor.set_data_from_numpy(array)
                 tensors.append(tensor)
             self._inputs[text] = tensors
         return self._inputs[text]
+
+    def _values(self, text: int) -> dict[str, Array]:
+        """Return the inputs of a request as arrays [1, values]."""
+        if "text" in self._types:
+            return {"text": np.asarray([[str(self.texts.strings[text]).encode()]], np.object_)}
+        (ids,) = self.texts.rows([text])
+        values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        return {name: values[name].astype(DATA_TYPES[kind].lower()) for name, kind in self._types.items()}
 
     async def _read_statistics(self) -> Statistics:
         answer = _object(await self._client.get_inference_statistics(self.endpoint.model, **self._json))

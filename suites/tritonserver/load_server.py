@@ -6,7 +6,7 @@ import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from backends.base import Array, Shape
+from backends.base import Array
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Arrived, Load
 from suites.serving.serving_loop import Served, Server
@@ -47,12 +47,12 @@ class RemoteWorkers:
     def submit(self, batch: Sequence[Arrived]) -> None:
         self.busy += 1
         (request,) = batch
-        begin, shape = self.clock.now(), Shape(1, self.client.texts.lengths[request.text])
+        begin, tokens = self.clock.now(), self.client.texts.lengths[request.text]
 
         def done(end: int, answer: Array | None, error: str) -> None:
             if answer is not None:
                 self.answers.add(request.text, answer)
-            self._finished.put(Finished(batch, begin, begin, end, shape, error))
+            self._finished.put(Finished(batch, begin, begin, end, tokens, error))
 
         self.client.send(request.text, done)
 

@@ -12,20 +12,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from backends.base import Session
+from backends.base import Session, opened_session
 from backends.served_model.served_facts import ServedFacts
+from backends.served_model.served_texts import TOKENIZER
 from suites.deploying.model_config import Batching, preferred_sizes
 from suites.deploying.python_model import python_config, write_python_model
 from suites.measuring.clock import HostClock, now_ns
 from suites.measuring.measure_run import MeasureRun
 from suites.records.facts import Facts
 from suites.running.job import Measured
-from suites.serving.measure import ServingMeasurement, check_batch
+from suites.serving.measure import ServingMeasurement, check_outputs
+from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, LoadPoint
 from suites.serving.serving_loop import Server
 from suites.serving.tables import keeps_up
-from suites.serving.workers import BatchRunner, OwnThread, ThreadPool, Workers
+from suites.serving.worker_pool import WorkerPool
+from suites.serving.workers import BatchRunner, OwnThread, Runner, Workers
 from suites.suite import Question
 from suites.tritonserver.answers import LEAST_COSINE, AnswerCheck, session_answers
 from suites.tritonserver.client import Endpoint, TritonClient, check_client
@@ -33,9 +36,6 @@ from suites.tritonserver.load_server import RemoteServer, RemoteWorkers
 from suites.tritonserver.result import IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
 from suites.tritonserver.server_process import Program, find_program, free_address, running_server, url_host
 from suites.tritonserver.suite import TritonQuestion
-
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-"""Offered loads as shares of the highest throughput in the process."""
 
 MODEL, ALONE = "served", "served_unbatched"
 """Names of the models in the repository: with the dynamic batcher, and without it."""
@@ -79,7 +79,7 @@ class TritonMeasurement:
         server = Server(workers, HostClock(), self.texts, self.question.policy)
         measurement = self._warm(server)
         capacity = measurement.closed(self.clients, self.run.effort.seconds, SATURATED).achieved
-        loads = self.question.loads or [share * capacity for share in SHARES if capacity]
+        loads = self.question.loads or [share * capacity for share in self.question.shares if capacity]
         for rate in loads:
             measurement.open(rate, OFFERED)
         self.curves.append(Curve(IN_PROCESS, tuple(measurement.points)))
@@ -125,6 +125,7 @@ class TritonMeasurement:
         for clients in (1, self.clients):
             measurement.closed(clients, self.run.effort.warm_up_s / 2, SATURATED)
         measurement.points.clear()
+        measurement.service.clear()
         return measurement
 
 
@@ -148,19 +149,26 @@ def measure(run: MeasureRun, question: Question) -> Measured:
     measurement = TritonMeasurement(run, question, texts)
 
     def runner(session: Session) -> BatchRunner:
-        return BatchRunner(session, clock, texts, built)
+        run.progress("preparing batches")
+        Preparation(texts, policy, built, question.graph, run.effort.warm_up_s).prepare(session, clock)
+        return BatchRunner(session, clock, texts, policy, built)
+
+    @contextlib.contextmanager
+    def opened(number: int) -> Iterator[Runner]:
+        with opened_session(run.opening()) as session:
+            yield runner(session)
 
     check_client(question.protocols)
     with tempfile.TemporaryDirectory(prefix="triton-") as name:
         folder = Path(name)
         program = None if question.runs else find_program(question.server, question.python, folder)
         with run.session(steps) as session:
-            check = check_batch(session, run)
+            checks = check_outputs(session, run, question.graph)
             measurement.prepare(session)
             if question.workers == 1:
                 loads = measurement.in_process(OwnThread(runner(session)))
         if question.workers > 1:
-            with ThreadPool(question.workers, run.opening, runner) as pool:
+            with WorkerPool(question.workers, opened) as pool:
                 loads = measurement.in_process(pool)
         with _serving(measurement, program, folder) as serving:
             for endpoint in serving.endpoints:
@@ -168,7 +176,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
             if serving.unbatched:
                 measurement.curves.append(measurement.remote(UNBATCHED, serving.unbatched, (), serving))
     result = TritonResult(tuple(measurement.curves), measurement.version, serving.ready_s)
-    return Measured(checks=(check,), facts=Facts().opened(steps), failures=_failures(result), result=result)
+    return Measured(checks=checks, facts=Facts().opened(steps), failures=_failures(result), result=result)
 
 
 def _failures(result: TritonResult) -> dict[str, str]:
@@ -188,7 +196,7 @@ def _serving(measurement: TritonMeasurement, program: Program | None, folder: Pa
     question, run = measurement.question, measurement.run
     if program is None:
         urls = {"grpc": question.grpc_url, "http": question.http_url}
-        yield Serving(_endpoints(question, urls, question.model), None, lambda: None, None)
+        yield Serving(_endpoints(question, urls, question.served_model), None, lambda: None, None)
         return
     address = free_address(question.host, question.grpc_port, question.http_port)
     repository = folder / "repository"
@@ -212,12 +220,16 @@ def _write_model(folder: Path, measurement: TritonMeasurement) -> None:
     run, policy, texts = measurement.run, measurement.question.policy, measurement.texts
     assert run.spec is not None
     assert run.artifact is not None
-    spec = replace(run.spec, cuda_graph=False)  # as the session in the process
-    facts = ServedFacts(run.backend, spec, run.artifact, texts.names, texts.pad, policy.pads_to_built)
+    spec = replace(run.spec, cuda_graph=measurement.question.graph)  # as the session in the process
+    tokenizes = bool(len(texts.strings))
+    facts = ServedFacts(run.backend, spec, run.artifact, texts.names, texts.pad, policy.pads_to_built, tokenizes)
     unbatched = folder.name == ALONE
     sizes = preferred_sizes(
         [shape for shape in run.shapes if shape.batch <= policy.most_requests], policy.pads_to_built
     )
     batching = None if unbatched or policy.most_requests == 1 else Batching(policy.wait_ns // 1000, sizes, policy.queue)
     config = python_config(folder.name, facts, batching, measurement.question.workers)
-    write_python_model(folder, replace(config, largest=1 if unbatched else policy.most_requests), facts, copies=False)
+    config = replace(config, largest=1 if unbatched else policy.most_requests)
+    version = write_python_model(folder, config, facts, copies=False)
+    if tokenizes:
+        (version / TOKENIZER).write_bytes(texts.tokenizer.tobytes())

@@ -8,7 +8,7 @@ from typing import cast
 
 from suites.asking.suite_request import RequestContext, SuiteRequest
 from suites.schema.config import RunConfig
-from suites.schema.enums import Arrivals
+from suites.schema.enums import Arrivals, PadTo, Pool
 from suites.schema.refusals import Refused
 from suites.serving.request import suite_request as serving_request
 from suites.serving.suite import ServingQuestion
@@ -34,7 +34,7 @@ def suite_request(context: RequestContext) -> SuiteRequest:
         server=_path(chosen.server),
         grpc_url=chosen.grpc_url,
         http_url=chosen.http_url,
-        model=chosen.model,
+        served_model=chosen.model,
         host=chosen.host,
         grpc_port=chosen.grpc_port,
         http_port=chosen.http_port,
@@ -55,6 +55,12 @@ def _check(config: RunConfig) -> None:
         raise Refused("serving.bound_ms is for suite=serving only; leave it out with suite=tritonserver")
     if serving.most_tokens:
         raise Refused("Triton's batcher has no limit of tokens; leave serving.most_tokens out with suite=tritonserver")
+    if serving.pool is Pool.processes:
+        raise Refused("serving.pool=processes is for suite=serving only; leave it out with suite=tritonserver")
+    if serving.group_by_length:
+        raise Refused("Triton's batcher does not group by length; leave serving.group_by_length out")
+    if serving.graph and serving.pad_to is not PadTo.built:
+        raise Refused("with suite=tritonserver, serving.graph=true needs serving.pad_to=built: batches of a few shapes")
     if not chosen.protocols:
         raise Refused("tritonserver.protocols=[] is empty; give grpc, http or both")
     running = [name for name in ("grpc_url", "http_url") if getattr(chosen, name)]

@@ -17,7 +17,7 @@ class TritonQuestion(ServingQuestion):
         python: Python with nvidia-pytriton; empty for that of the backend.
         server: path of a tritonserver; empty for that of nvidia-pytriton.
         grpc_url, http_url: HOST:PORT of a running server; empty to start one.
-        model: name of the model on the running server.
+        served_model: name of the model on the running server.
         host: address that a started server listens on.
         grpc_port, http_port: its ports; 0 for free ones.
         protocols: names of protocols, grpc and http.
@@ -28,7 +28,7 @@ class TritonQuestion(ServingQuestion):
     server: str = ""
     grpc_url: str = ""
     http_url: str = ""
-    model: str = ""
+    served_model: str = ""
     host: str = "127.0.0.1"
     grpc_port: int = 0
     http_port: int = 0

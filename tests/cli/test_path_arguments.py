@@ -68,6 +68,7 @@ def test_a_quoted_value_is_not_changed(value: str) -> None:
         ("results=${oc.env:HOME}/x", "results=${oc.env:HOME}/x"),
         ("trt.plugin_libraries=[a=1.so,b (2).so]", 'trt.plugin_libraries=["a=1.so","b (2).so"]'),
         ("trt.plugin_libraries=[]", "trt.plugin_libraries=[]"),
+        ("faster_transformer.library=/a=1,b (2).so", 'faster_transformer.library="/a=1,b (2).so"'),
     ],
 )
 def test_other_arguments_are_not_changed_and_list_items_are_quoted(typed: str, read: str) -> None:
@@ -89,5 +90,6 @@ def test_the_path_keys_exist_in_the_configuration() -> None:
     from suites.schema.run_schema import run_schema
 
     assert {*PATH_KEYS, *COLUMN_KEYS, *interpreter_keys()} <= set(known_keys(run_schema()))
-    assert path_options() == ["trt.plugin_libraries"]
+    assert path_options(listed=True) == ["trt.plugin_libraries"]
+    assert path_options(listed=False) == ["faster_transformer.library"]
     assert CONF.is_dir()

@@ -177,7 +177,7 @@ def test_the_rules_of_the_best_serving_record_are_found(cells: dict[str, Path], 
     faster = replace(serving.cell, options={**serving.cell.options, "wait_ms": 7.0})
     other = replace(serving.cell, model_version="x", options={**serving.cell.options, "wait_ms": 9.0})
     better = json.loads(json.dumps(serving.to_json()["scores"]))
-    better["highest"] = {"bound_ms": 5.0, "percentile": 99.0, "load": 10.0, "above": None, "tried": 1}
+    better["highest"] = [{"bound_ms": 5.0, "percentile": 99.0, "load": 10.0, "above": None, "tried": 1}]
     bounded = Record.from_json({**serving.to_json(), "cell": faster.to_json(), "scores": better, "schema": 1})
     for record in (serving, bounded, replace(serving, cell=other)):
         write_record(tmp_path, record)

@@ -27,6 +27,8 @@ from backends.ort_.description import OrtOptions
 from backends.quantization_options import QuantizationOptions
 from suites import worker
 from suites.accuracy.suite import AccuracyQuestion
+from suites.alignment.result import SizeVariant, Sweep
+from suites.alignment.suite import AlignmentQuestion, TimedRun
 from suites.building.suite import BuildingQuestion, Variant
 from suites.ceilings.suite import CeilingsQuestion
 from suites.kernels.suite import KernelsQuestion
@@ -54,7 +56,7 @@ from suites.running.job import (
     StartJob,
 )
 from suites.running.jobs_by_stage import JOBS
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.suite import Bound, ServingQuestion
 from suites.suite import Question, load_suite, suite_names
 from suites.switching.result import ColdStart
@@ -86,16 +88,36 @@ FORM = SourceForm(("gelu",), "fp16", ("*Norm*",), "int8", True, False, True, ("s
 MODEL = ModelReference(
     "random", hub="a/b", revision="v1", package="c==1", package_of="a/b", package_sha256="0f", tokenizer="/tokenizer",
     architecture={"model_type": "bert", "num_hidden_layers": 2}, seed=3, identity="d" * 64, origin="path",
+    padded={"vocab_size": 64},
 )  # fmt: skip
 QUESTIONS: dict[str, Question] = {
     "accuracy": AccuracyQuestion("stsb", ("no", "yes"), "argmax", ("a text", ["a", "pair"])),
     "latency": Question(),
+    "alignment": AlignmentQuestion(
+        (Sweep("sequence", 8, (127, 128), (8,)),),
+        (TimedRun(SHAPES[0], True),),
+        True,
+        SHAPES,
+        (SizeVariant("vocab_size", 61, 64, False, (), "unsupported", "why"),),
+        1,
+    ),
+    "launch": Question(),
     "building": BuildingQuestion((Variant("first", "", SHAPES), Variant("option", "a.b=1", SHAPES[:1], {"b": [1]})), 1),
     "ceilings": CeilingsQuestion((256, 512), 16),
     "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
     "serving": ServingQuestion(
-        "bursts", BatchPolicy(8, 512, 2000), (10.0, 20.5), (1, 4), 8, ((5, 0), (9, 16)), Bound(5.0, 99.0, 8), 3, 2
+        "bursts",
+        BatchPolicy(8, 512, 2000),
+        (10.0, 20.5),
+        (1, 4),
+        8,
+        ((5, 0), (9, 16)),
+        (Bound(5.0, 99.0, 8),),
+        3,
+        2,
+        (0.5, 1.0),
+        True,
     ),
     "tritonserver": TritonQuestion(
         "poisson",
@@ -106,7 +128,7 @@ QUESTIONS: dict[str, Question] = {
         server="/bin/tritonserver",
         grpc_url="a:1",
         http_url="b:2",
-        model="m",
+        served_model="m",
         host="127.0.0.2",
         grpc_port=1,
         http_port=2,

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from virtual_time import LENGTHS, Programmed, some_texts
+from virtual_time import LENGTHS, Programmed, VirtualClock, some_texts
 
-from backends.base import Feeds, Session, Shape
+from backends.base import Feeds, Shape
+from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.measuring.clock import Effort, HostClock
 from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
+from suites.serving.batch_policy import BatchPolicy
+from suites.serving.length_groups import similar_requests
 from suites.serving.load_search import find_highest
 from suites.serving.measure import ServingMeasurement
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import SATURATED, SEARCH
 from suites.serving.serving_loop import Served, Server
 from suites.serving.suite import Bound, ServingQuestion
-from suites.serving.workers import BatchRunner, ThreadPool
+from suites.serving.worker_pool import WorkerPool
+from suites.serving.workers import BatchRunner, OwnThread
 
 MS = 1_000_000
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
 
 
 def load(arrivals_ms: Sequence[float], texts: Sequence[int] = ()) -> OpenLoop:
@@ -121,7 +127,7 @@ def test_a_batch_is_padded(texts: list[int], built: tuple[tuple[int, int], ...],
     requests = replace(some_texts(), names=("input_ids", "attention_mask", "token_type_ids"))
     chosen = requests.shape(texts, [Shape(*size) for size in built])
     assert (chosen.batch, chosen.sequence) == shape
-    feeds = requests.feeds(texts, chosen)
+    feeds = requests.feeds(requests.rows(texts), chosen)
     assert {array.shape for array in feeds.values()} == {shape}
     assert {array.dtype for array in feeds.values()} == {np.dtype(np.int32)}
     for row, text in enumerate(texts):
@@ -148,7 +154,7 @@ def test_the_highest_load_is_bisected(limit: float) -> None:
         tried.append(rate)
         return rate <= limit
 
-    highest = find_highest(is_within, 50.0, 1000.0, Bound(10, 99, 20))
+    highest = find_highest(is_within, 50.0, 1000.0, Bound(10, 99, 20), {})
     assert highest.load is not None
     assert highest.above is not None
     assert highest.load <= limit < highest.above <= 1.03 * highest.load
@@ -156,27 +162,27 @@ def test_the_highest_load_is_bisected(limit: float) -> None:
 
 
 def test_the_search_has_a_limit_of_steps_and_ends_at_the_highest_load() -> None:
-    few = find_highest(lambda rate: rate <= 300, 50.0, 1000.0, Bound(10, 99, 3))
+    few = find_highest(lambda rate: rate <= 300, 50.0, 1000.0, Bound(10, 99, 3), {})
     assert few.tried == 3
-    every = find_highest(lambda rate: True, 50.0, 1000.0, Bound(10, 99, 20))
+    every = find_highest(lambda rate: True, 50.0, 1000.0, Bound(10, 99, 20), {})
     assert (every.load, every.above, every.tried) == (1000.0, None, 2)
 
 
 def test_an_impossible_bound_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass takes 10 ms, so no load has latencies within 5 ms."""
-    effort, question = Effort(0.1, 1.0, 2, 3, 0.5), ServingQuestion("poisson", BatchPolicy(), bound=Bound(5, 99, 8))
+    effort, question = Effort(0.1, 1.0, 2, 3, 0.5), ServingQuestion("poisson", BatchPolicy(), bounds=(Bound(5, 99, 8),))
     server = Programmed(10.0).server(monkeypatch)
     result = ServingMeasurement(server, question, effort, lambda text: None).run()
-    assert result.highest is not None
-    assert (result.highest.load, result.highest.tried) == (None, 1)
-    assert result.highest.reason == "fewer are at 5 requests/s, the lightest load tried"
+    (highest,) = result.highest
+    assert (highest.load, highest.tried) == (None, 1)
+    assert highest.reason == "fewer are at 5 requests/s, the lightest load tried"
     assert len([point for point in result.points if point.purpose == SEARCH]) == 1
 
 
 def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of 4 take 10 ms: 400 requests/s at most. An M/D/1 queue has 99% within its bound at some lower load."""
     policy = BatchPolicy(most_requests=4, queue=200)
-    question = ServingQuestion("poisson", policy, bound=Bound(30, 99, 8))
+    question = ServingQuestion("poisson", policy, bounds=(Bound(30, 99, 8), Bound(60, 99, 8)), shares=SHARES)
     server = Programmed(10.0, policy).server(monkeypatch)
     result = ServingMeasurement(server, question, Effort(0.1, 5.0, 2, 3, 0.5), lambda text: None).run()
     saturated, *offered = [point for point in result.points if point.purpose != SEARCH]
@@ -190,14 +196,17 @@ def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPa
     assert offered[-1].rejected > 0
     assert offered[-1].achieved == pytest.approx(400, rel=0.02)
     assert [point.mean_batch for point in offered[:5]] == sorted(point.mean_batch for point in offered[:5])
-    assert result.highest is not None
-    assert result.highest.load is not None
-    assert 120 < result.highest.load < 400
+    within_30, within_60 = (highest.load or 0 for highest in result.highest)
+    assert 120 < within_30 < within_60 <= 440
+    # The offered loads bracket the result, so each bound needs few more.
+    assert len([point for point in result.points if point.purpose == SEARCH]) <= 6
+    for point in result.points:
+        assert point.shares[0] <= point.shares[1]
 
 
 def test_the_lengths_of_a_trace_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     question = ServingQuestion("trace", BatchPolicy(), trace=((0, 16), (MS, 32), (500 * MS, 16)))
-    server = Programmed(1.0).server(monkeypatch)
+    server = Programmed(1.0, texts=some_texts((16, 32))).server(monkeypatch)
     (point,) = ServingMeasurement(server, question, Effort(0.1, 1.0, 2, 3, 0.5), lambda text: None).run().points
     assert (point.tokens, point.answered, point.offered) == (64, 3, 6.0)
 
@@ -218,11 +227,13 @@ class Recording(NullSession):
         self._threads.append(("close", threading.get_ident()))
 
 
-def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> ThreadPool:
-    def opening() -> Iterator[tuple[str, Session | None]]:
-        return iter([("open", session(threads))])  # type: ignore[call-arg, arg-type]
+def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> WorkerPool:
+    @contextmanager
+    def opened(number: int) -> Iterator[BatchRunner]:
+        with session(threads) as own:  # type: ignore[call-arg, arg-type]
+            yield BatchRunner(own, HostClock(), some_texts(), BatchPolicy())
 
-    return ThreadPool(3, opening, lambda opened: BatchRunner(opened, HostClock(), some_texts()))
+    return WorkerPool(3, opened)
 
 
 def test_each_thread_of_a_pool_has_its_own_session() -> None:
@@ -267,4 +278,106 @@ def test_a_runner_gives_the_times_of_its_batch(monkeypatch: pytest.MonkeyPatch) 
     (finished,) = server.workers.runner.run([Arrived(0, 1)])  # type: ignore[attr-defined]
     assert finished.ready - finished.begin == 1000
     assert finished.end - finished.ready == 2 * MS + 1000
-    assert finished.shape == Shape(1, 16)
+    assert finished.computed == 16
+
+
+def test_known_loads_bracket_the_search() -> None:
+    tried: list[float] = []
+
+    def is_within(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= 300
+
+    known = {100.0: True, 250.0: True, 400.0: False, 900.0: False}
+    highest = find_highest(is_within, 50.0, 1000.0, Bound(10, 99, 20), known)
+    assert highest.load is not None
+    assert highest.load <= 300 < (highest.above or 0) <= 1.03 * highest.load
+    assert min(tried) > 250
+    assert max(tried) < 400
+    assert highest.tried == len(known) + len(tried)
+    tried.clear()
+    none = find_highest(is_within, 500.0, 1000.0, Bound(10, 99, 20), {400.0: False})
+    assert (none.load, none.above, tried) == (None, 400.0, [])
+
+
+def test_packed_batches_are_limited_by_their_tokens_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts have 8, 16, 24 and 32 tokens; 8 + 32 + 8 fit into 48 tokens, padded only one of 32 does."""
+    policy = BatchPolicy(most_requests=8, most_tokens=48, packed=True)
+    served = served_by(Programmed(1.0, policy), load([0] * 4, [0, 3, 0, 0]), monkeypatch)
+    assert dict(served.batches) == {3: 1, 1: 1}
+    assert served.tokens == served.padded_tokens == 56
+    rounded = replace(policy, multiple=32)
+    assert served_by(Programmed(1.0, rounded), load([0] * 4, [0, 3, 0, 0]), monkeypatch).padded_tokens == 64 + 8
+    # A built shape of 4x32 has a row without a request, of two tokens.
+    assert some_texts().computed([0, 3, 0], Shape(4, 32), policy) == 50
+
+
+class Graphs(NullSession):
+    """Session on a simulated GPU, which records the shapes of its captures."""
+
+    def __init__(self) -> None:
+        super().__init__("ok", Costs(gpu_ms=1.0))
+        self.captured: list[str] = []
+
+    def capture(self) -> None:
+        self.captured.append(self._shape)
+        super().capture()
+
+
+@pytest.mark.parametrize("built", [(), (Shape(1, 16), Shape(1, 32), Shape(3, 32))], ids=["longest", "built"])
+def test_graphs_of_the_shapes_that_occur_are_captured(
+    built: tuple[Shape, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, policy, session = VirtualClock(), BatchPolicy(most_requests=3), Graphs()
+    monkeypatch.setattr(null, "_spend", clock.spend)
+    Preparation(some_texts(), policy, built, graph=True, seconds=0.0).prepare(session, clock)
+    # Batches with and without padding have the same graph of this session, which is captured once.
+    assert len(set(session.captured)) == len(session.captured)
+    if built:
+        assert set(session.captured) == {"1x16", "1x32", "3x32"}
+    else:
+        assert {f"1x{length}" for length in LENGTHS} < set(session.captured)
+        assert {shape[0] for shape in session.captured} == {"1", "2", "3"}
+    server = Server(OwnThread(BatchRunner(session, clock, some_texts(), policy, built)), clock, some_texts(), policy)
+    served = server.serve(load([0, 10, 10, 20, 20, 20], [1, 3, 2, 3, 0, 1]))
+    assert dict(served.batches) == {1: 1, 2: 1, 3: 1}
+    assert served.replayed == 3
+
+
+def test_batches_are_prepared_without_graphs_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, session = VirtualClock(), NullSession("ok", Costs(step_ms=10.0))
+    monkeypatch.setattr(null, "_spend", clock.spend)
+    policy = BatchPolicy(most_requests=8)
+    Preparation(some_texts(), policy, (), graph=False, seconds=0.1).prepare(session, clock)
+    # Each batch takes three steps.
+    assert clock.time == 120 * MS
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most_tokens", "chosen"),
+    [
+        ([8, 32, 9, 30, 10], 0, [8, 9, 10]),
+        ([30, 8, 9, 32, 31, 10], 0, [30, 31, 32]),
+        ([8, 32], 0, [8, 32]),
+        ([20, 8, 19, 40, 41], 0, [8, 19, 20]),
+        ([30, 8, 32, 31], 64, [30, 31]),
+        ([40, 8], 16, [40]),
+    ],
+    ids=str,
+)
+def test_a_batch_has_requests_of_similar_lengths(lengths: list[int], most_tokens: int, chosen: list[int]) -> None:
+    policy = BatchPolicy(most_requests=3, most_tokens=most_tokens, grouped=True)
+    assert [lengths[place] for place in similar_requests(lengths, policy)] == chosen
+
+
+def test_groups_by_length_have_less_padding_and_lose_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of 8 and 32 tokens arrive in turn. Without groups each batch is padded to 32 tokens."""
+    policy = BatchPolicy(most_requests=2)
+    requests = [0, 3] * 10
+    mixed = served_by(Programmed(1.0, policy), load([0] * 20, requests), monkeypatch)
+    grouped = served_by(Programmed(1.0, replace(policy, grouped=True)), load([0] * 20, requests), monkeypatch)
+    assert mixed.padded_tokens == 20 * 32
+    assert grouped.padded_tokens == grouped.tokens == 10 * (8 + 32)
+    assert len(grouped.latencies) == 20
+    # The oldest request is in each batch: the first of 8 tokens, then the first of 32.
+    assert latencies_ms(grouped)[:4] == [1, 1, 2, 2]

@@ -13,7 +13,7 @@ from backends.base import Array, Feeds
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.serving.arrivals import Arrived
-from suites.serving.request_queue import BatchPolicy
+from suites.serving.batch_policy import BatchPolicy
 from suites.serving.request_texts import RequestTexts
 from suites.serving.serving_loop import Server
 from suites.serving.workers import BatchRunner, Finished, OwnThread
@@ -127,6 +127,6 @@ class Programmed:
         clock = VirtualClock(reading_ns=self.reading_ns)
         monkeypatch.setattr(null, "_spend", clock.spend)
         session = ProgrammedSession(Costs(step_ms=self.step_ms), self.stalls, self.fails)
-        runner = BatchRunner(session, clock, self.texts)
+        runner = BatchRunner(session, clock, self.texts, self.policy)
         workers = OwnThread(runner) if self.workers == 1 else VirtualPool(self.workers, runner, clock)
         return Server(workers, clock, self.texts, self.policy)

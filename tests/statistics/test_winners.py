@@ -28,7 +28,7 @@ from suites.statistics.noise import (
     widened,
 )
 from suites.statistics.stats import CONFIDENCE, Estimate, confidence_slower, estimate, percentile, slower, typical
-from suites.statistics.winners import Contender, cpu_others, fastest, no_winner, why_excluded
+from suites.statistics.winners import Contender, cpu_others, fastest, no_winner, power_note, why_excluded
 
 MakeRecord = Callable[..., Record]
 
@@ -142,6 +142,34 @@ def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
     ]
     (row,) = rows(latency_section([replace(record, measurements=tuple(changed))]))
     assert "cannot win, though its time is the lowest: not steady after warm-up" in row["notes"]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "excluded", "note"),
+    [
+        (("software power cap",), [], "at the power limit in 2 of 2 windows"),
+        (("hardware slowdown",), ["throttled in 2 of 2 windows (hardware slowdown)"], ""),
+        (
+            ("software power cap", "software thermal slowdown"),
+            ["throttled in 2 of 2 windows (software thermal slowdown)"],
+            "at the power limit in 2 of 2 windows",
+        ),
+        ((), ["throttled in 2 of 2 windows ()"], ""),
+    ],
+)
+def test_a_row_at_the_power_limit_can_win(
+    make_record: MakeRecord, reasons: tuple[str, ...], excluded: list[str], note: str
+) -> None:
+    record = make_record()
+    throttled = [
+        replace(m, throttled=(True,), telemetry=Telemetry(throttle_reasons=reasons)) for m in record.measurements
+    ]
+    changed = replace(record, measurements=tuple(throttled))
+    assert why_excluded(changed, {(2, 16)}) == excluded
+    assert power_note(changed, {(2, 16)}) == note
+    (row,) = rows(latency_section([changed]))
+    assert ("cannot win" in row["notes"]) == bool(excluded)
+    assert ("power limit" in row["notes"]) == bool(note)
 
 
 @pytest.mark.parametrize(("share", "resolution", "found"), [(0.04, 0.0, 0), (0.06, 0.0, 0.06), (0.06, 0.02, 0)])

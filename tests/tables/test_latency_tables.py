@@ -110,13 +110,13 @@ def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
             m,
             steady=False,
             throttled=(True,),
-            telemetry=Telemetry(throttle_reasons=("software power cap",), memory_bytes=5, other_processes=2),
+            telemetry=Telemetry(throttle_reasons=("hardware slowdown",), memory_bytes=5, other_processes=2),
         )
         for m in record.measurements
     ]
     (row,) = rows(latency_section([replace(record, measurements=tuple(spoiled))]))
     assert "not steady after warm-up" in row["notes"]
-    assert "throttled in 2 of 2 windows (software power cap)" in row["notes"]
+    assert "throttled in 2 of 2 windows (hardware slowdown)" in row["notes"]
     assert "2 other processes on the GPU" in row["notes"]
 
 

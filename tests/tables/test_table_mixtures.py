@@ -50,6 +50,19 @@ BUILDING = {"builds": [{"kind": "first", "setting": "", "seconds": 3.5, "engine_
                         "tactics": ["x: 1", "y: 2"]},
                        {"kind": "option", "setting": "a.b=1", "outcome": "unsupported", "reason": "why"}]}  # fmt: skip
 
+ALIGNMENT = {"sweeps": [{"axis": "sequence", "other": 2, "sizes": [15, 16], "multiples": [8]}],
+             "shapes": [{"batch": 2, "sequence": 15, "samples": [1000], "steady": True},
+                        {"batch": 2, "sequence": 16, "samples": [900], "steady": True},
+                        {"batch": 2, "sequence": 16, "samples": [950], "steady": False, "padded": True}],
+             "variants": [{"name": "", "size": 0, "value": 0, "exact": True,
+                           "shapes": [{"batch": 2, "sequence": 16, "samples": [900], "steady": True}]},
+                          {"name": "hidden_size", "size": 60, "value": 64, "exact": False, "shapes": [],
+                           "outcome": "unsupported", "reason": "why"}]}  # fmt: skip
+
+LAUNCH = {"times": [{"batch": 2, "sequence": 16, "cuda_graph": False, "enqueue": [1000], "steady": True,
+                     "native": [900], "busy": [500], "steps": [1000]},
+                    {"batch": 2, "sequence": 16, "cuda_graph": True, "enqueue": [100], "steady": True}]}  # fmt: skip
+
 TIMES = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
 SERVING = {"points": [{"purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 99.0, "sent": 1000,
                        "answered": 990, "rejected": 4, "too_long": 3, "errors": 3, "first_error": "why",
@@ -72,6 +85,10 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [LAYERS]
     if suite == "building":
         return [BUILDING]
+    if suite == "alignment":
+        return [ALIGNMENT]
+    if suite == "launch":
+        return [LAUNCH]
     if suite == "kernels":
         return [KERNELS]
     if suite == "ceilings":

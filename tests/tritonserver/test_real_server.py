@@ -186,13 +186,14 @@ def test_a_running_server_by_its_address(server: TritonServer, checkpoint: Path,
     assert curve.compared > 0 == curve.wrong
 
 
+@pytest.mark.parametrize("requests", ["ids", "text"])
 def test_curves_of_a_started_server_are_beside_the_one_in_the_process(
-    checkpoint: Path, shared_cache: ArtifactCache, cli: Cli, tmp_path: Path
+    requests: str, checkpoint: Path, cli: Cli, tmp_path: Path
 ) -> None:
     pytest.importorskip("tritonclient.http.aio", reason="tritonclient[http] is not installed", exc_type=Exception)
     done = cli(
         "suite=tritonserver", "backend=ort", f"model.path={checkpoint}", *SMALL, "lengths=stsb", "serving.wait_ms=2",
-        "serving.loads=[50,200]", f"tritonserver.python={PYTHON}", folders=True,
+        f"serving.input={requests}",        "serving.loads=[50,200]", f"tritonserver.python={PYTHON}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     (record,) = read_records(tmp_path / "results", "tritonserver")

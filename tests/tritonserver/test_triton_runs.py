@@ -28,8 +28,11 @@ WORDS = ("suite=tritonserver", "backend=torch_eager", "device=cpu", "weights=ran
     ("words", "message"),
     [
         (["serving.arrivals=closed"], "suite=tritonserver offers loads; serving.arrivals=closed is for suite=serving"),
-        (["serving.bound_ms=5"], "serving.bound_ms is for suite=serving only"),
+        (["serving.bound_ms=[5]"], "serving.bound_ms is for suite=serving only"),
         (["serving.most_tokens=64"], "Triton's batcher has no limit of tokens"),
+        (["serving.group_by_length=true"], "Triton's batcher does not group by length"),
+        (["serving.graph=true"], "serving.graph=true needs serving.pad_to=built"),
+        (["serving.pool=processes"], "serving.pool=processes is for suite=serving only"),
         (["tritonserver.protocols=[]"], "tritonserver.protocols=[] is empty; give grpc, http or both"),
         (["tritonserver.grpc_url=http://a:1"], "tritonserver.grpc_url=http://a:1 is not HOST:PORT"),
         (["tritonserver.grpc_url=a"], "tritonserver.grpc_url=a is not HOST:PORT, such as 127.0.0.1:8001"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -151,6 +152,14 @@ class TensorRTSession(Session):
     def _enqueue_step(self) -> None:
         if not self._context.execute_async_v3(int(self._stream.handle)):
             raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
+
+    @contextmanager
+    def native_call(self) -> Iterator[Callable[[], object] | None]:
+        captured: CapturedStep | None = self.graphs.current
+        if captured is not None:
+            yield captured.graph.native_launch()
+        else:
+            yield partial(self._context.execute_async_v3, int(self._stream.handle))
 
     def wait(self) -> None:
         self._stream.synchronize()

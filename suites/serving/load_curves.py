@@ -1,0 +1,93 @@
+"""Curves of serving records: latency and batch size against the load, one curve for each strategy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from suites.records.record import OK, Record
+from suites.serving.result import ServingResult
+from suites.serving.tables import FEWEST, batching, keeps_up
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import configuration
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A load that the server keeps up with.
+
+    Attributes:
+        load: offered requests per second.
+        p50_ms, p99_ms: percentiles of the latency; `p99_ms` is None with too few answers.
+        batch: mean number of requests of a batch.
+    """
+
+    load: float
+    p50_ms: float
+    p99_ms: float | None
+    batch: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A strategy: a record and its loads, the lightest first."""
+
+    record: Record
+    label: str
+    points: tuple[CurvePoint, ...]
+
+
+def workload_of(record: Record) -> tuple[str, str, str]:
+    """Return machine, model and lengths: only records with the same ones are compared."""
+    lengths = {name: value for name, value in record.cell.lengths.items() if name not in ("seed", "texts")}
+    return record.environment.machine, f"{record.cell.model}, {record.cell.weights}", repr(sorted(lengths.items()))
+
+
+def curves_by_workload(records: Iterable[Record]) -> list[list[Curve]]:
+    """Return the curves of each workload that has some, those of the highest loads first."""
+    ordered = sorted((record for record in records if record.outcome == OK), key=workload_of)
+    groups = [_curves([*members]) for _, members in groupby(ordered, key=workload_of)]
+    return [group for group in groups if group]
+
+
+def first_of_each_backend(curves: Sequence[Curve], most: int) -> list[Curve]:
+    """Return at most this number of curves: the first of each backend, then the others, in their order."""
+    firsts = {curve.record.cell.backend: curve.record.cell.id for curve in reversed(curves)}
+    chosen = sorted(curves, key=lambda curve: curve.record.cell.id not in firsts.values())[:most]
+    return [curve for curve in curves if curve in chosen]
+
+
+def _curves(records: Sequence[Record]) -> list[Curve]:
+    common = distinctions(records)
+    short = {record.cell.id: _label(record) for record in records}
+    counts = Counter(short.values())
+    curves = []
+    for record in records:
+        label = short[record.cell.id]
+        if counts[label] > 1 and (options := configuration(record, common.of(record))):
+            label = f"{label}, {options}"
+        if points := _points(record):
+            curves.append(Curve(record, label, points))
+    return sorted(curves, key=lambda curve: -curve.points[-1].load)
+
+
+def _label(record: Record) -> str:
+    return f"{record.cell.backend} {record.cell.precision}: {batching(record)}"
+
+
+def _points(record: Record) -> tuple[CurvePoint, ...]:
+    result = record.result
+    assert isinstance(result, ServingResult)
+    points = [
+        CurvePoint(
+            point.offered,
+            point.latency.p50 / 1e6,
+            point.latency.p99 / 1e6 if point.answered >= FEWEST["p99"] else None,
+            point.mean_batch,
+        )
+        for point in result.points
+        if point.offered and point.answered and keeps_up(point)
+    ]
+    return tuple(sorted(points, key=lambda point: point.load))

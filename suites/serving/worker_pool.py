@@ -1,0 +1,89 @@
+"""A pool of workers that run batches at the same time, in threads or in processes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+from suites.measuring.clock import Clock
+from suites.serving.arrivals import Arrived
+from suites.serving.workers import Finished, Runner
+
+
+class WorkerPool:
+    """Workers in threads of this process. Each one opens its own runner and uses it alone.
+
+    A runner has a session of this process, or it is another process, on whose answers the thread waits.
+    """
+
+    def __init__(self, count: int, opened: Callable[[int], AbstractContextManager[Runner]]) -> None:
+        """
+        Args:
+            opened: opens the runner of the worker with this number.
+        """
+        self._count, self._opened = count, opened
+        self._batches: queue.SimpleQueue[Sequence[Arrived] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[list[Finished] | Exception] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._clock: Clock | None = None
+        self.busy = 0
+
+    @property
+    def idle(self) -> int:
+        return self._count - self.busy
+
+    def __enter__(self) -> WorkerPool:
+        with ExitStack() as stack:
+            stack.callback(self._stop)
+            for number in range(self._count):
+                # One after another: vendors' libraries may not open two sessions at the same time.
+                self._threads.append(threading.Thread(target=self._work, args=(number,), daemon=True))
+                self._threads[-1].start()
+                self._result(self._results.get())
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop()
+
+    def submit(self, batch: Sequence[Arrived]) -> None:
+        self.busy += 1
+        self._batches.put(batch)
+
+    def wait(self, until: int | None) -> list[Finished]:
+        assert self._clock is not None
+        timeout = None if until is None else max(0, until - self._clock.now()) / 1e9
+        try:
+            finished = self._result(self._results.get(timeout=timeout))
+            self.busy -= 1
+            while not self._results.empty():
+                finished = finished + self._result(self._results.get())
+                self.busy -= 1
+        except queue.Empty:
+            return []
+        return finished
+
+    def _work(self, number: int) -> None:
+        try:
+            with self._opened(number) as runner:
+                self._clock = runner.clock
+                self._results.put([])
+                while (batch := self._batches.get()) is not None:
+                    self._results.put(runner.run(batch))
+        except Exception as error:  # Vendors' errors have no common type.
+            traceback.print_exc()
+            self._results.put(error)
+
+    def _result(self, result: list[Finished] | Exception) -> list[Finished]:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _stop(self) -> None:
+        for _ in self._threads:
+            self._batches.put(None)
+        for thread in self._threads:
+            thread.join()
