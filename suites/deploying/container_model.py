@@ -17,6 +17,8 @@ from suites.schema.refusals import Refused
 WARM_UP = "warmup"
 """Folder of the requests for the warm-up; Triton looks for them there."""
 
+ID_TYPES = {"TYPE_INT32": np.int32, "TYPE_INT64": np.int64}
+
 FIRST_OUTPUT = "sample0/expected"
 """Output of the first sample in expected.npz, [rows, features]."""
 
@@ -58,14 +60,13 @@ def write_warm_up(folder: Path, inputs: Sequence[Tensor], shapes: Sequence[Shape
     """Write the arrays of one request for each shape, all ones: a token id that every model has, without padding."""
     target = folder / WARM_UP
     target.mkdir()
-    types = {triton: np.dtype("float32" if name == "float" else name) for name, triton in TYPES.items()}
     requests = []
     for shape in shapes:
         values = {}
         for tensor in inputs:
             file = f"{tensor.name}-{shape}"
             fill = 0 if tensor.name == "token_type_ids" else 1
-            (target / file).write_bytes(np.full((shape.batch, shape.sequence), fill, types[tensor.type]).tobytes())
+            (target / file).write_bytes(np.full((shape.batch, shape.sequence), fill, ID_TYPES[tensor.type]).tobytes())
             values[tensor.name] = tensor.type, file
         requests.append(WarmUp(shape, values))
     return tuple(requests)

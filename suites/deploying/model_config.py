@@ -13,7 +13,7 @@ from backends.base import Shape
 from suites.deploying.config_text import Symbol, map_entries, text_of
 
 TYPES = {"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float": "TYPE_FP32", "float32": "TYPE_FP32",
-         "float16": "TYPE_FP16", "int8": "TYPE_INT8", "bool": "TYPE_BOOL"}  # fmt: skip
+         "float16": "TYPE_FP16", "bfloat16": "TYPE_BF16", "int8": "TYPE_INT8", "bool": "TYPE_BOOL"}  # fmt: skip
 """Triton's type by the name of a type."""
 
 

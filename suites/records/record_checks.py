@@ -242,9 +242,6 @@ _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TI
                 **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
                                  "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)})  # fmt: skip
 
-_SERVER = fields({"answered": whole, "batches": values(whole),
-                  **dict.fromkeys(("queue", "input", "compute", "output"), number)})  # fmt: skip
-
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
 
 _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", "step", "whole", "replayed"), triples)})
@@ -282,9 +279,7 @@ SCORES: Mapping[str, Check] = {
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
     "serving": fields({"points": each(_LOAD)}),
-    "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)},
-                                            {"server": each(_SERVER), "compared": whole, "wrong": whole,
-                                             "least_cosine": maybe_number}), 1), "version": text}),
+    "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)}), 1), "version": text}),
     "switching": fields(
         {
             "openings": each(fields({"ns": values(number)}), 1),
