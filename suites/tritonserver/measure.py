@@ -86,7 +86,7 @@ class TritonMeasurement:
         return loads
 
     def remote(self, path: str, endpoint: Endpoint, loads: Sequence[float], serving: Serving) -> Curve:
-        """Measure a path through the server. Without own loads, the curve ends at the first one that is too high."""
+        """Measure a path through the server. Without own loads, the curve ends at the first load that is too high."""
         assert self.run.spec is not None
         policy = replace(self.question.policy, most_requests=1, wait_ns=0, queue=1 << 30)
         answers = AnswerCheck(self._expected, LEAST_COSINE[self.run.spec.precision])
